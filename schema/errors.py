@@ -1,0 +1,81 @@
+"""Every error of the platform: one base, a stable code, what was found, what was expected, what to do."""
+
+from dataclasses import asdict, dataclass
+
+
+class FacilitairError(Exception):
+    """Base of every error a person can meet. Code decides by `code` or type, never by the text.
+
+    `retryable` is decided where the error is born: Temporal tries a retryable one again, and ends the
+    step at once on any other.
+    """
+
+    retryable = False
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with an uploaded document."""
+
+    code: str
+    pointer: str
+    """RFC 6901 JSON pointer to the culprit; "" is the whole document."""
+    found: str
+    expected: str
+    fix: str
+
+    @property
+    def message(self) -> str:
+        return f"found {self.found}; expected {self.expected}. {self.fix}"
+
+    def as_json(self) -> dict[str, str]:
+        return asdict(self) | {"message": self.message}
+
+
+class InvalidDefinition(FacilitairError):
+    """An uploaded document was refused; `problems` holds everything that is wrong with it."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        first = problems[0]
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        super().__init__("definition_invalid", f"{first.pointer or '/'}: {first.message}{more}")
+        self.problems = problems
+
+
+class NotFound(FacilitairError):
+    """Something named by the caller does not exist (or belongs to another tenant)."""
+
+
+class Refused(FacilitairError):
+    """The caller's request cannot be carried out as it stands; trying again unchanged will not help."""
+
+
+class Unavailable(FacilitairError):
+    """A server that the platform needs does not answer; trying again later will help."""
+
+    retryable = True
+
+
+class StepError(FacilitairError):
+    """A step cannot succeed however often it is tried: its tool, prompt or output is wrong."""
+
+
+class ProviderError(FacilitairError):
+    """An LLM provider refused or failed.
+
+    Codes: provider_rate_limited, provider_unavailable, provider_timeout, provider_stream_cut (all
+    retryable); provider_auth, provider_bad_request, provider_content_policy, provider_context_too_long,
+    model_unknown, price_missing (never retried).
+    """
+
+    def __init__(
+        self, code: str, message: str, *, retryable: bool, retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(code, message)
+        self.retryable = retryable
+        self.retry_after_seconds = retry_after_seconds

@@ -1,0 +1,46 @@
+"""All settings, under the names that the servers' own tools use. Entry points build one and pass values down."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def default_data_dir() -> Path:
+    return Path.home() / ".local" / "share" / "facilitair"
+
+
+class Settings(BaseSettings):
+    """Read from the environment. Defaults suit a laptop; secrets have none."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    temporal_address: str = "127.0.0.1:7233"
+    temporal_namespace: str = "default"
+    database_url: str = "postgresql://postgres@127.0.0.1:5432/facilitair"
+    neo4j_uri: str = "bolt://127.0.0.1:7687"
+    neo4j_user: str = "neo4j"
+    neo4j_password: str = ""
+    neo4j_database: str = "neo4j"
+    weaviate_url: str = "http://127.0.0.1:8080"
+    weaviate_grpc_url: str = "127.0.0.1:50051"
+
+    simulator_url: str = Field(default="http://127.0.0.1:7900", alias="FACILITAIR_SIMULATOR_URL")
+    openai_api_key: str = ""
+    anthropic_api_key: str = ""
+    openrouter_api_key: str = ""
+    deepseek_api_key: str = ""
+    ollama_host: str = ""
+    """Base address of an Ollama server, for example http://127.0.0.1:11434; empty when there is none."""
+
+    host: str = Field(default="127.0.0.1", alias="FACILITAIR_HOST")
+    port: int = Field(default=8700, alias="FACILITAIR_PORT")
+    api_key: str = Field(default="", alias="FACILITAIR_API_KEY")
+    """With a key set, every request must carry it; without one the API listens on loopback only."""
+    http_tool_allow: str = Field(default="", alias="FACILITAIR_HTTP_TOOL_ALLOW")
+    """Comma-separated host or host:port names that the http tool may call; empty allows none."""
+
+    otel_exporter_otlp_endpoint: str = ""
+    capture_message_content: bool = Field(
+        default=False, alias="OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+    )
