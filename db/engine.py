@@ -1,0 +1,33 @@
+"""Connections to Postgres, and `transaction()`: the one place that commits."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+
+def _url(database_url: str) -> str:
+    """The URL as Postgres' own tools write it, with SQLAlchemy's driver filled in."""
+    url = make_url(database_url)
+    return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+def sync_engine(database_url: str) -> Engine:
+    return create_engine(_url(database_url), connect_args={"connect_timeout": 5})
+
+
+def async_engine(database_url: str, *, pool_size: int = 10) -> AsyncEngine:
+    """`pre_ping` is off because it costs a round trip per use: a stale connection after a restart of
+    Postgres fails one attempt, and Temporal makes the next."""
+    return create_async_engine(
+        _url(database_url), pool_size=pool_size, max_overflow=pool_size, pool_timeout=20, pool_recycle=1800,
+        connect_args={"connect_timeout": 5},
+    )  # fmt: skip
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """One unit of work: commits at the end, rolls back on an error."""
+    async with engine.begin() as connection:
+        yield connection

@@ -1,0 +1,91 @@
+"""The event log: appended in the transaction of the change, read in an order that never gains a past."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import insert, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schema.events import Event
+from schema.tables import outbox
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in the log. Rows at or before it are settled; 0, 0 is the beginning."""
+
+    xid: int = 0
+    seq: int = 0
+
+
+@dataclass(frozen=True)
+class LoggedEvent:
+    position: Position
+    id: str
+    type: str
+    aggregate_id: str
+    tenant: str
+    payload: dict[str, Any]
+    created_at: datetime
+    traceparent: str | None
+
+
+async def append(
+    connection: AsyncConnection, tenant: str, aggregate_id: str, event: Event, traceparent: str | None = None
+) -> None:
+    await connection.execute(
+        insert(outbox).values(
+            id=uuid4(), tenant_id=tenant, aggregatetype=event.aggregate, aggregateid=aggregate_id,
+            type=type(event).__name__, payload=event.payload(), traceparent=traceparent,
+        )
+    )  # fmt: skip
+
+
+# Transactions commit out of order, so a plain "seq > cursor" would skip rows that appear late. Everything
+# below the oldest running transaction is settled, and (xid, seq) orders it for good.
+_READ_AFTER = text("""
+    SELECT xid::text::bigint AS xid, seq, id, type, aggregateid, tenant_id, payload, created_at, traceparent
+    FROM outbox
+    WHERE xid >= CAST(:xid AS text)::xid8
+      AND (xid > CAST(:xid AS text)::xid8 OR seq > :seq)
+      AND xid < pg_snapshot_xmin(pg_current_snapshot())
+      AND (CAST(:types AS text[]) IS NULL OR type = ANY(:types))
+    ORDER BY xid, seq
+    LIMIT :limit
+""")
+
+
+async def read_after(
+    connection: AsyncConnection, position: Position, limit: int, types: list[str] | None = None
+) -> list[LoggedEvent]:
+    """The next settled events behind `position`, oldest first, of the given types only."""
+    rows = await connection.execute(
+        _READ_AFTER, {"xid": str(position.xid), "seq": position.seq, "limit": limit, "types": types}
+    )
+    return [
+        LoggedEvent(
+            Position(row.xid, row.seq), str(row.id), row.type, row.aggregateid, row.tenant_id, row.payload,
+            row.created_at, row.traceparent,
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+_BEHIND = text("""
+    SELECT count(*) AS events, extract(epoch FROM clock_timestamp() - min(created_at)) AS seconds
+    FROM outbox
+    WHERE xid >= CAST(:xid AS text)::xid8 AND (xid > CAST(:xid AS text)::xid8 OR seq > :seq)
+      AND (CAST(:types AS text[]) IS NULL OR type = ANY(:types))
+""")
+
+
+async def behind(
+    connection: AsyncConnection, position: Position, types: list[str] | None = None
+) -> tuple[int, float]:
+    """(events, seconds since the oldest of them) that lie behind `position`, settled or not."""
+    row = (
+        await connection.execute(_BEHIND, {"xid": str(position.xid), "seq": position.seq, "types": types})
+    ).one()
+    return row.events, float(row.seconds or 0.0)

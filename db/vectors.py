@@ -1,0 +1,112 @@
+"""Embedded tasks in Postgres: the source of Weaviate's copy, and the answer while Weaviate is away."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Float, cast, func, select
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schema.messages import StepRequest
+from schema.tables import agent_executions, collaborations, recalls, task_vectors, workflows
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A completed collaboration as memory keeps it."""
+
+    collaboration: UUID
+    tenant: str
+    name: str
+    task: str
+    final_output: Any
+    quality_score: float | None
+    cost_usd: float
+    embedding: list[float] | None
+
+
+async def completed(connection: AsyncConnection, ids: Sequence[UUID]) -> list[Memory]:
+    """The completed ones among `ids`, with their vector where it is known."""
+    cost = (
+        select(func.coalesce(func.sum(agent_executions.c.cost_usd), 0))
+        .where(agent_executions.c.collaboration_id == collaborations.c.id)
+        .scalar_subquery()
+    )
+    rows = await connection.execute(
+        select(
+            collaborations.c.id, collaborations.c.tenant_id, workflows.c.name, collaborations.c.task,
+            collaborations.c.final_output, collaborations.c.quality_score, cast(cost, Float),
+            task_vectors.c.embedding,
+        )
+        .join(workflows, workflows.c.id == collaborations.c.workflow_id)
+        .outerjoin(task_vectors, task_vectors.c.collaboration_id == collaborations.c.id)
+        .where(collaborations.c.id.in_(ids), collaborations.c.status == "completed")
+        .order_by(collaborations.c.id)
+    )  # fmt: skip
+    return [Memory(*row[:-1], [float(x) for x in row[-1]] if row[-1] is not None else None) for row in rows]
+
+
+async def save(
+    connection: AsyncConnection, encoder: str, vectors: Sequence[tuple[UUID, str, Sequence[float]]]
+) -> None:
+    """Keep (collaboration, tenant, embedding); a known one stays as it is."""
+    if vectors:
+        await connection.execute(
+            upsert(task_vectors)
+            .values(
+                [
+                    {"collaboration_id": id, "tenant_id": tenant, "encoder": encoder, "embedding": list(vector)}
+                    for id, tenant, vector in vectors
+                ]
+            )
+            .on_conflict_do_nothing()
+        )
+
+
+async def nearest(
+    connection: AsyncConnection, tenant: str, embedding: Sequence[float], limit: int, min_cosine: float
+) -> list[tuple[float, Memory]]:
+    """(cosine similarity, memory), best first."""
+    distance = task_vectors.c.embedding.cosine_distance(list(embedding))
+    rows = await connection.execute(
+        select(
+            (1 - distance).label("cosine"), collaborations.c.id, collaborations.c.tenant_id, workflows.c.name,
+            collaborations.c.task, collaborations.c.final_output, collaborations.c.quality_score,
+        )
+        .join(collaborations, collaborations.c.id == task_vectors.c.collaboration_id)
+        .join(workflows, workflows.c.id == collaborations.c.workflow_id)
+        .where(task_vectors.c.tenant_id == tenant)
+        .order_by(distance)
+        .limit(limit)
+    )  # fmt: skip
+    return [
+        (row.cosine, Memory(*row[1:], cost_usd=0.0, embedding=None)) for row in rows if row.cosine >= min_cosine
+    ]
+
+
+async def record_recall(
+    connection: AsyncConnection, request: StepRequest, source: str, hits: list[dict[str, Any]]
+) -> None:
+    await connection.execute(
+        upsert(recalls)
+        .values(
+            collaboration_id=UUID(request.collaboration), step_id=request.step, iteration=request.iteration,
+            tenant_id=request.tenant, source=source, hits=hits,
+        )
+        .on_conflict_do_nothing()
+    )  # fmt: skip
+
+
+async def recalled(connection: AsyncConnection, request: StepRequest) -> list[dict[str, Any]]:
+    """The hints found for a step; empty when none were looked for."""
+    row = await connection.execute(
+        select(recalls.c.hits).where(
+            recalls.c.collaboration_id == UUID(request.collaboration),
+            recalls.c.step_id == request.step,
+            recalls.c.iteration == request.iteration,
+        )
+    )
+    return list(row.scalar() or [])
+

@@ -1,0 +1,207 @@
+"""From bytes to a JSON value, safely: size, depth, duplicate keys, numbers and text are checked first."""
+
+import json
+import math
+from typing import Any, Final
+
+import yaml
+
+from schema.errors import InvalidDefinition, Problem
+from schema.expressions import Json
+
+MAX_BYTES: Final = 512 * 1024
+MAX_YAML_BYTES: Final = 64 * 1024
+MAX_DEPTH: Final = 40
+MAX_DIGITS: Final = 30
+
+
+class _BadDocument(ValueError):
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.found)
+        self.problem = problem
+
+
+def _problem(code: str, found: str, expected: str, fix: str, pointer: str = "") -> _BadDocument:
+    return _BadDocument(Problem(code, pointer, found, expected, fix))
+
+
+def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _problem(
+                    "document_duplicate_key", f"the key {key[:80]!r} twice in one object", "each key once",
+                    "Rename or remove one of them.",
+                )  # fmt: skip
+            seen.add(key)
+    return result
+
+
+def _bad_number(text: str) -> _BadDocument:
+    return _problem(
+        "document_bad_number", f"the number {text[:40]}", "a finite number of at most 30 digits",
+        "JSON has no NaN or Infinity; write very large numbers as text.",
+    )  # fmt: skip
+
+
+def _constant(text: str) -> Json:
+    raise _bad_number(text)
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise _bad_number(text)
+    return int(text)
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if len(text) > MAX_DIGITS or not math.isfinite(value):
+        raise _bad_number(text)
+    return value
+
+
+def _check_tree(value: Json) -> None:
+    """Depth and text, without recursion: the parser's own limit is far above ours."""
+    stack: list[tuple[Json, int]] = [(value, 1)]
+    while stack:
+        item, depth = stack.pop()
+        if isinstance(item, str):
+            _check_text(item)
+        elif isinstance(item, (dict, list)):
+            if depth > MAX_DEPTH:
+                raise _too_deep()
+            if isinstance(item, dict):
+                for key in item:
+                    _check_text(key)
+                stack.extend((child, depth + 1) for child in item.values())
+            else:
+                stack.extend((child, depth + 1) for child in item)
+
+
+def _check_text(text: str) -> None:
+    if text.isascii():
+        bad = "\0" in text
+    else:
+        bad = "\0" in text or any("\ud800" <= char <= "\udfff" for char in text)
+    if bad:
+        raise _problem(
+            "document_bad_text", "a NUL character or half a surrogate pair in a string", "Unicode text",
+            "Remove it: Postgres and UTF-8 cannot hold it.",
+        )  # fmt: skip
+
+
+def _too_deep() -> _BadDocument:
+    return _problem(
+        "document_too_deep", f"more than {MAX_DEPTH} levels of nesting", f"at most {MAX_DEPTH}",
+        "Flatten the document.",
+    )  # fmt: skip
+
+
+def _too_large(size: int, limit: int) -> _BadDocument:
+    return _problem(
+        "document_too_large", f"{size:,} bytes", f"at most {limit:,}",
+        "Pass large texts as input at the start of a run, not in the definition.",
+    )  # fmt: skip
+
+
+class _StrictLoader(yaml.CSafeLoader):
+    """YAML as JSON: no aliases (they can grow without bound), no duplicate keys, no dates, text keys only."""
+
+
+def _yaml_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[str, Json]:
+    pairs = [
+        (str(loader.construct_object(key, deep=True)), loader.construct_object(item, deep=True))
+        for key, item in node.value
+    ]
+    return _object(pairs)
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:map", _yaml_mapping)
+_StrictLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":value", ":merge"))]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _load_yaml(text: str) -> Json:
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise _problem(
+                "document_not_json", f"the YAML alias *{event.anchor}", "plain values",
+                "Write the value out: aliases can make a small file unboundedly large.",
+            )  # fmt: skip
+        if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise _too_deep()
+        elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
+            depth -= 1
+    value = yaml.load(text, Loader=_StrictLoader)
+    for number in _numbers(value):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise _bad_number(str(number))
+        if isinstance(number, int) and abs(number) >= 10**MAX_DIGITS:
+            raise _bad_number(f"of {number.bit_length()} bits")
+    return value
+
+
+def _numbers(value: Json) -> list[int | float]:
+    found: list[int | float] = []
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
+        elif isinstance(item, (int, float)) and not isinstance(item, bool):
+            found.append(item)
+    return found
+
+
+def _load(data: bytes, is_yaml: bool) -> Json:
+    limit = MAX_YAML_BYTES if is_yaml else MAX_BYTES
+    if len(data) > limit:
+        raise _too_large(len(data), limit)
+    try:
+        text = data.decode("utf-8-sig")
+        if is_yaml:
+            value = _load_yaml(text)
+        else:
+            value = json.loads(
+                text, object_pairs_hook=_object, parse_constant=_constant,
+                parse_int=_integer, parse_float=_float,
+            )  # fmt: skip
+    except RecursionError:
+        raise _too_deep() from None
+    except UnicodeDecodeError as error:
+        raise _problem(
+            "document_bad_text", f"bytes that are not UTF-8 at offset {error.start}", "UTF-8",
+            "Save the file as UTF-8.",
+        ) from None  # fmt: skip
+    except json.JSONDecodeError as error:
+        raise _problem(
+            "document_not_json", f"{error.msg} at line {error.lineno}, column {error.colno}", "one JSON document",
+            "Correct the syntax there.",
+        ) from None  # fmt: skip
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise _problem(
+            "document_not_json", f"{getattr(error, 'problem', None) or 'unreadable YAML'}{where}",
+            "one YAML document", "Correct the syntax there.",
+        ) from None  # fmt: skip
+    _check_tree(value)
+    return value
+
+
+def load(data: bytes, *, is_yaml: bool = False) -> Any:
+    """The JSON value in `data`; raises InvalidDefinition with one problem."""
+    try:
+        return _load(data, is_yaml)
+    except _BadDocument as error:
+        raise InvalidDefinition([error.problem]) from None

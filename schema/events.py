@@ -1,0 +1,86 @@
+"""What the outbox holds: small facts in the past tense, enough for every projection to apply."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened to an aggregate; `type(event).__name__` is its type in the outbox."""
+
+    aggregate: ClassVar[str] = "collaboration"
+
+    def payload(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class DefinitionStored(Event):
+    aggregate: ClassVar[str] = "definition"
+
+    version_id: str
+    name: str
+    version: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class CollaborationStarted(Event):
+    collaboration_id: str
+    temporal_workflow_id: str
+    name: str
+    version: int
+    task: str
+
+
+@dataclass(frozen=True)
+class StepFinished(Event):
+    collaboration_id: str
+    execution_id: str
+    step: str
+    kind: str
+    iteration: int
+    attempt: int
+    agent: str
+    role: str | None
+    relationship: str | None
+    """The edge it leaves in the graph; None for steps that no agent did."""
+    model: str
+    requested_model: str | None
+    input_tokens: int
+    output_tokens: int
+    latency_ms: int
+    cost_usd: str
+    found_issues: bool | None
+    severity: str | None
+    quality: float | None
+    simulated: bool
+
+
+@dataclass(frozen=True)
+class StepSkipped(Event):
+    collaboration_id: str
+    step: str
+    iteration: int
+
+
+@dataclass(frozen=True)
+class AttemptFailed(Event):
+    collaboration_id: str
+    execution_id: str
+    step: str
+    iteration: int
+    attempt: int
+    error_code: str
+    cost_usd: str
+
+
+@dataclass(frozen=True)
+class CollaborationFinished(Event):
+    collaboration_id: str
+    status: str
+    sub_state: str
+    error_code: str | None
+    cost_usd: str
+    quality: float | None
+    latency_ms: int

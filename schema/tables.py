@@ -1,0 +1,257 @@
+"""The tables of Postgres, the one source of truth. Shapes only: all SQL stands in db/."""
+
+from typing import Final
+
+from pgvector.sqlalchemy import Vector
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB, UUID
+from sqlalchemy.types import UserDefinedType
+
+EMBEDDING_WIDTH: Final = 384
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class XID8(UserDefinedType[str]):
+    """Postgres' 64-bit transaction id."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        return "xid8"
+
+
+def _tenant() -> Column[str]:
+    return Column("tenant_id", Text, nullable=False, server_default="default")
+
+
+def _time(name: str, *, default: bool = False) -> Column[object]:
+    return Column(name, DateTime(timezone=True), server_default=text("now()") if default else None)
+
+
+workflows = Table(
+    "workflows",
+    metadata,
+    Column("id", UUID, primary_key=True),
+    _tenant(),
+    Column("name", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("definition", JSONB, nullable=False),
+    # JSONB forgets the order in which a person wrote the keys; this is the document as they will read it.
+    Column("source", Text, nullable=False),
+    Column("created_by", Text),
+    _time("created_at", default=True),
+    UniqueConstraint("tenant_id", "name", "version"),
+    UniqueConstraint("tenant_id", "name", "sha256"),
+    comment="Definitions as immutable versions.",
+)
+
+collaborations = Table(
+    "collaborations",
+    metadata,
+    Column("id", UUID, primary_key=True, comment="Temporal's first run id of the chain."),
+    _tenant(),
+    Column("workflow_id", UUID, ForeignKey("workflows.id"), nullable=False),
+    Column("temporal_workflow_id", Text, nullable=False),
+    Column("task", Text, nullable=False),
+    Column("input", JSON, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("sub_state", Text, nullable=False, server_default=""),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    Column("final_output", JSON),
+    Column("quality_score", Float),
+    Column("requested_by", Text),
+    Column("traceparent", Text, nullable=False, comment="W3C context of the run's own span."),
+    Column("parent_span_id", Text, comment="The span of the request that started the run."),
+    _time("started_at", default=True),
+    _time("completed_at"),
+    CheckConstraint("status IN ('running', 'completed', 'failed')", name="status"),
+    Index("ix_collaborations_recent", "tenant_id", text("started_at DESC"), text("id DESC")),
+    Index("ix_collaborations_temporal", "temporal_workflow_id", text("started_at DESC")),
+    Index("ix_collaborations_workflow", "workflow_id", text("started_at DESC")),
+    comment="One row per run of a version.",
+)
+
+agent_executions = Table(
+    "agent_executions",
+    metadata,
+    Column("id", UUID, primary_key=True),
+    _tenant(),
+    Column("collaboration_id", UUID, ForeignKey("collaborations.id", ondelete="CASCADE"), nullable=False),
+    Column("step_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("iteration", Integer, nullable=False, server_default="0"),
+    Column("attempt", Integer, nullable=False),
+    Column("agent_name", Text, nullable=False, comment="The agent, or the tool of a tool step."),
+    Column("role", Text),
+    Column("model_id", Text, nullable=False, comment="The model that answered; empty where none was asked."),
+    Column("requested_model", Text),
+    Column("provider", Text),
+    Column("status", Text, nullable=False),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    Column("input_tokens", Integer),
+    Column("output_tokens", Integer),
+    Column("latency_ms", Integer),
+    Column("first_token_ms", Integer),
+    Column("cost_usd", Numeric(10, 6)),
+    Column("simulated", Boolean, nullable=False, server_default=text("false")),
+    Column("output", JSON),
+    Column("quality_score", Float),
+    Column("found_issues", Boolean),
+    Column("severity", Text),
+    _time("started_at", default=True),
+    _time("completed_at"),
+    UniqueConstraint("collaboration_id", "step_id", "iteration", "attempt"),
+    CheckConstraint(
+        "status IN ('running', 'completed', 'failed', 'abandoned', 'skipped')", name="status"
+    ),
+    # The promise that a finished step never runs again, held by the database itself.
+    Index(
+        "uq_agent_executions_finished",
+        "collaboration_id", "step_id", "iteration",
+        unique=True, postgresql_where=text("status IN ('completed', 'skipped')"),
+    ),
+    Index("ix_agent_executions_model", "tenant_id", "model_id", "started_at"),
+    Index("ix_agent_executions_agent", "tenant_id", "agent_name", "started_at"),
+    comment="One row per attempt at a step: each attempt was paid.",
+)  # fmt: skip
+
+token_stream = Table(
+    "token_stream",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    _tenant(),
+    Column("execution_id", UUID, ForeignKey("agent_executions.id", ondelete="CASCADE"), nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("token", Text, nullable=False),
+    # Set by the writer: now() is the start of the transaction, the same for every token of a batch.
+    Column("timestamp", DateTime(timezone=True), nullable=False),
+    Column("sent_to", ARRAY(Text)),
+    UniqueConstraint("execution_id", "seq"),
+    comment="Every token as it was made; an execution is one attempt, so a retry starts anew.",
+)
+
+routing_decisions = Table(
+    "routing_decisions",
+    metadata,
+    Column("id", UUID, primary_key=True),
+    _tenant(),
+    Column("collaboration_id", UUID, ForeignKey("collaborations.id", ondelete="CASCADE"), nullable=False),
+    Column("step_id", Text, nullable=False),
+    Column("iteration", Integer, nullable=False, server_default="0"),
+    Column("policy", Text, nullable=False),
+    Column("features", JSONB, nullable=False),
+    Column("candidates", JSONB, nullable=False, comment="model → propensity"),
+    Column("chosen_model", Text, nullable=False),
+    Column("propensity", Float, nullable=False),
+    Column("fallback", Boolean, nullable=False),
+    _time("created_at", default=True),
+    UniqueConstraint("collaboration_id", "step_id", "iteration"),
+    CheckConstraint("propensity > 0 AND propensity <= 1", name="propensity"),
+    Index("ix_routing_decisions_recent", "tenant_id", "created_at"),
+    comment="Every choice of a model with the chance it had: what honest learning later needs.",
+)
+
+recalls = Table(
+    "recalls",
+    metadata,
+    Column("collaboration_id", UUID, ForeignKey("collaborations.id", ondelete="CASCADE"), primary_key=True),
+    Column("step_id", Text, primary_key=True),
+    Column("iteration", Integer, primary_key=True, server_default="0"),
+    _tenant(),
+    Column("source", Text, nullable=False, comment="weaviate, pgvector or none"),
+    Column("hits", JSONB, nullable=False),
+    _time("created_at", default=True),
+    comment="Similar past work that was shown to a step as a hint.",
+)
+
+task_vectors = Table(
+    "task_vectors",
+    metadata,
+    Column("collaboration_id", UUID, ForeignKey("collaborations.id", ondelete="CASCADE"), primary_key=True),
+    _tenant(),
+    Column("encoder", Text, nullable=False),
+    Column("embedding", Vector(EMBEDDING_WIDTH), nullable=False),
+    Index(
+        "ix_task_vectors_embedding", "embedding",
+        postgresql_using="hnsw", postgresql_ops={"embedding": "vector_cosine_ops"},
+    ),
+    comment="Embedded tasks of completed collaborations; Weaviate's copy is filled from here.",
+)  # fmt: skip
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", UUID, primary_key=True),
+    Column("aggregatetype", Text, nullable=False),
+    Column("aggregateid", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("payload", JSONB, nullable=False),
+    _tenant(),
+    Column("seq", BigInteger, server_default=text("nextval('outbox_seq')"), nullable=False, unique=True),
+    # Rows become visible out of seq order; (xid, seq) below the oldest running transaction never changes.
+    Column("xid", XID8(), server_default=text("pg_current_xact_id()"), nullable=False),
+    _time("created_at", default=True),
+    Column("traceparent", Text),
+    Index("ix_outbox_log", "xid", "seq"),
+    Index("ix_outbox_aggregate", "aggregatetype", "aggregateid", "seq"),
+    comment="The event log, written in the same transaction as the change it tells of.",
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    _tenant(),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("detail", JSONB, nullable=False, server_default="{}"),
+    Column("at", DateTime(timezone=True), server_default=text("clock_timestamp()"), nullable=False),
+    Index("ix_audit_log_subject", "tenant_id", "subject", "at"),
+    comment="Who did what; rows are only ever added.",
+)
+
+spans = Table(
+    "spans",
+    metadata,
+    Column("trace_id", Text, primary_key=True),
+    Column("span_id", Text, primary_key=True),
+    Column("parent_id", Text),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("started_at", DateTime(timezone=True), nullable=False),
+    Column("ended_at", DateTime(timezone=True), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("attributes", JSONB, nullable=False),
+    Index("ix_spans_started", "started_at"),
+    comment="Traces kept here while no OTLP endpoint is set.",
+)

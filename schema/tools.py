@@ -1,0 +1,52 @@
+"""The built-in tools as data: what each takes. Their code stands in activities/tools."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from schema.steps import JsonSchema
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    description: str
+    args: JsonSchema
+
+
+def _args(required: list[str], **properties: JsonSchema) -> JsonSchema:
+    return {
+        "type": "object", "properties": properties, "required": required, "additionalProperties": False,
+    }  # fmt: skip
+
+
+_TEXT: Final[JsonSchema] = {"type": "string"}
+
+TOOLS: Final[dict[str, Tool]] = {
+    "http": Tool(
+        "Call a web address whose host the operator allowed (FACILITAIR_HTTP_TOOL_ALLOW). "
+        "Comes to {status, headers, body}; body is JSON where the answer says so.",
+        _args(
+            ["url"],
+            url=_TEXT,
+            method={"enum": ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]},
+            headers={"type": "object", "additionalProperties": _TEXT},
+            body={},
+        ),
+    ),
+    "python.check": Tool(
+        "Static analysis of Python source by ruff, without running it. "
+        "Comes to {findings: [{code, message, line, column}], found_issues, lines, truncated}.",
+        _args(["source"], source=_TEXT, filename=_TEXT, select={"type": "array", "items": _TEXT}),
+    ),
+    "text.diff": Tool(
+        "The unified difference of two texts. Comes to {diff, added, removed}.",
+        _args(["before", "after"], before=_TEXT, after=_TEXT),
+    ),
+    "text.code_blocks": Tool(
+        "The fenced code blocks of a Markdown text. Comes to {blocks: [{language, code}], code}.",
+        _args(["text"], text=_TEXT),
+    ),
+    "json.parse": Tool(
+        "The JSON value inside a text, fenced or bare. Comes to {value}.",
+        _args(["text"], text=_TEXT),
+    ),
+}
