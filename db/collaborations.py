@@ -1,5 +1,6 @@
 """Collaborations: pinned to a version at their first moment, closed once."""
 
+import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -52,7 +53,7 @@ async def run(connection: AsyncConnection, collaboration: UUID) -> Run:
     row = (await connection.execute(_RUN.where(collaborations.c.id == collaboration))).one_or_none()
     if row is None:
         raise NotFound("collaboration_unknown", f"found no collaboration {collaboration}.")
-    return Run(*row)
+    return Run(*tuple(row))
 
 
 async def source_of(connection: AsyncConnection, version: UUID) -> str:
@@ -185,9 +186,10 @@ def _summaries() -> Any:
     c = collaborations.c
     return (
         select(
-            c.id, c.temporal_workflow_id, workflows.c.name, workflows.c.version, c.task, c.status, c.sub_state,
-            c.error_code, c.error_message, cast(c.quality_score, Float), c.started_at, c.completed_at,
-            c.traceparent, totals.c.steps_done, totals.c.cost_usd, totals.c.input_tokens, totals.c.output_tokens,
+            c.id, c.temporal_workflow_id, workflows.c.name, workflows.c.version, c.task, c.status,
+            c.sub_state, c.error_code, c.error_message, cast(c.quality_score, Float), c.started_at, c.completed_at,
+            c.traceparent, totals.c.steps_done, totals.c.cost_usd, totals.c.input_tokens,
+            totals.c.output_tokens,
         )
         .join(workflows, workflows.c.id == c.workflow_id)
         .join(totals, func.true())
@@ -195,16 +197,14 @@ def _summaries() -> Any:
 
 
 def _summary(row: Row[Any]) -> Summary:
-    return Summary(*row)
+    return Summary(*tuple(row))
 
 
 async def find(connection: AsyncConnection, tenant: str, name: str) -> Summary:
     """The latest run under a Temporal workflow id, or the run with that UUID; raises NotFound."""
     where = collaborations.c.temporal_workflow_id == name
-    try:
+    with contextlib.suppress(ValueError):
         where = where | (collaborations.c.id == UUID(name))
-    except ValueError:
-        pass
     row = (
         await connection.execute(
             _summaries()

@@ -81,9 +81,7 @@ async def save(
     return version, True
 
 
-async def find(
-    connection: AsyncConnection, tenant: str, name: str, number: int | None = None
-) -> Version:
+async def find(connection: AsyncConnection, tenant: str, name: str, number: int | None = None) -> Version:
     """The given version, or the newest; raises NotFound."""
     query = select(*_COLUMNS).where(workflows.c.tenant_id == tenant, workflows.c.name == name)
     if number is not None:
@@ -96,9 +94,10 @@ async def find(
             )
         ).scalars()
         wanted = name if number is None else f"{name}@{number}"
+        names = ", ".join(sorted(known)) or "none stored yet"
         raise NotFound(
             "definition_unknown",
-            f"found no definition {wanted!r}; expected one of: {', '.join(sorted(known)) or 'none stored yet'}. "
+            f"found no definition {wanted!r}; expected one of: {names}. "
             "Upload it with `facilitair apply FILE`.",
         )
     return Version(*row)

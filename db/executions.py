@@ -98,14 +98,25 @@ async def claim(connection: AsyncConnection, request: StepRequest, worker: Worke
     return Claim(execution, attempt, now)
 
 
+async def begun(connection: AsyncConnection, request: StepRequest, execution: UUID) -> Claim:
+    """An attempt that was begun earlier, or the result of the one that finished meanwhile."""
+    rows = (await connection.execute(_of_step(request))).all()
+    for row in rows:
+        if row.status in FINISHED:
+            return Claim(row.id, row.attempt, row.started_at, _result(row))
+    row = next(row for row in rows if row.id == execution)
+    return Claim(row.id, row.attempt, row.started_at)
+
+
 def _judgement(output: Any) -> dict[str, Any]:
     """What a reviewing agent's answer says of the work, where it says it in the known fields."""
     if not isinstance(output, dict):
         return {}
     quality, found, severity = (output.get(key) for key in ("quality", "found_issues", "severity"))
-    is_score = isinstance(quality, (int, float)) and not isinstance(quality, bool) and 0 <= quality <= 1
+    if isinstance(quality, bool) or not isinstance(quality, (int, float)) or not 0 <= quality <= 1:
+        quality = None
     return {
-        "quality_score": float(quality) if is_score else None,
+        "quality_score": quality,
         "found_issues": found if isinstance(found, bool) else None,
         "severity": severity[:40] if isinstance(severity, str) else None,
     }  # fmt: skip
@@ -220,9 +231,7 @@ async def outputs(
         )
         .order_by(table.c.iteration)
     )
-    return {
-        row.step_id: {"output": row.output, "status": row.status, "model": row.model_id} for row in rows
-    }
+    return {row.step_id: {"output": row.output, "status": row.status, "model": row.model_id} for row in rows}
 
 
 async def of_collaboration(connection: AsyncConnection, collaboration: UUID) -> list[Any]:

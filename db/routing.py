@@ -41,8 +41,6 @@ async def record(connection: AsyncConnection, request: StepRequest, decision: De
         .on_conflict_do_nothing()
     )  # fmt: skip
     row = (
-        await connection.execute(
-            select(table.c.chosen_model, table.c.policy, table.c.propensity).where(*key)
-        )
+        await connection.execute(select(table.c.chosen_model, table.c.policy, table.c.propensity).where(*key))
     ).one()
     return RouteResult(row.chosen_model, row.policy, row.propensity)

@@ -33,7 +33,14 @@ async def append(connection: AsyncConnection, tokens: Sequence[Token]) -> None:
     ):
         for token in tokens:
             await copy.write_row(
-                (token.tenant, token.execution, token.seq, token.text.replace("\0", ""), token.at, token.sent_to)
+                (
+                    token.tenant,
+                    token.execution,
+                    token.seq,
+                    token.text.replace("\0", ""),
+                    token.at,
+                    token.sent_to,
+                )
             )
 
 

@@ -57,7 +57,12 @@ async def save(
             upsert(task_vectors)
             .values(
                 [
-                    {"collaboration_id": id, "tenant_id": tenant, "encoder": encoder, "embedding": list(vector)}
+                    {
+                        "collaboration_id": id,
+                        "tenant_id": tenant,
+                        "encoder": encoder,
+                        "embedding": list(vector),
+                    }
                     for id, tenant, vector in vectors
                 ]
             )
@@ -82,7 +87,9 @@ async def nearest(
         .limit(limit)
     )  # fmt: skip
     return [
-        (row.cosine, Memory(*row[1:], cost_usd=0.0, embedding=None)) for row in rows if row.cosine >= min_cosine
+        (row.cosine, Memory(*row[1:], cost_usd=0.0, embedding=None))
+        for row in rows
+        if row.cosine >= min_cosine
     ]
 
 
@@ -109,4 +116,3 @@ async def recalled(connection: AsyncConnection, request: StepRequest) -> list[di
         )
     )
     return list(row.scalar() or [])
-

@@ -1,6 +1,6 @@
 """From a valid definition to the plan that a run executes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -47,7 +47,7 @@ def dependencies(step: Step) -> Dependencies:
     return Dependencies(tuple(needs), tuple(name for name in waits if name not in needs), inferred)
 
 
-def topological(edges: dict[str, Iterable[str]]) -> list[str]:
+def topological(edges: Mapping[str, Iterable[str]]) -> list[str]:
     """Every id after those it depends on, as written where the order is free; cyclic ids are left out."""
     order: list[str] = []
     waiting = {node: {dep for dep in deps if dep in edges} for node, deps in edges.items()}

@@ -39,6 +39,20 @@ def violations(schema: JsonSchema, value: Json) -> list[tuple[str, str]]:
     ]
 
 
+def with_defaults(schema: JsonSchema, value: Json) -> Json:
+    """An object with the defaults of its schema's own properties filled in."""
+    if not isinstance(value, dict):
+        return value
+    properties = schema.get("properties")
+    given = properties.items() if isinstance(properties, dict) else ()
+    missing = {
+        name: rule["default"]
+        for name, rule in given
+        if isinstance(rule, dict) and "default" in rule and name not in value
+    }
+    return value | missing
+
+
 def declared_fields(schema: JsonSchema) -> set[str] | None:
     """The properties of an object schema that lists all it has; None when other fields may be there too."""
     properties = schema.get("properties")

@@ -1,0 +1,90 @@
+"""Every activity's errors as Temporal needs them: a stable type, and retried only when that can help."""
+
+import asyncio
+import logging
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import sqlalchemy.exc
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, CancelledError, TemporalError
+from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
+
+from schema.errors import FacilitairError, ProviderError
+
+_log = logging.getLogger(__name__)
+
+_DATABASE_AWAY = (
+    sqlalchemy.exc.OperationalError,
+    sqlalchemy.exc.InterfaceError,
+    sqlalchemy.exc.TimeoutError,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+)
+
+
+def translate(error: BaseException) -> BaseException:
+    """The error as Temporal should see it.
+
+    What we do not know is a bug of ours: trying it again would only hide it, so it ends the step.
+    """
+    match error:
+        case TemporalError() | asyncio.CancelledError() | CancelledError():
+            return error
+        case FacilitairError():
+            after = error.retry_after_seconds if isinstance(error, ProviderError) else None
+            return ApplicationError(
+                error.message,
+                type=error.code,
+                non_retryable=not error.retryable,
+                next_retry_delay=timedelta(seconds=after) if after else None,
+            )
+        case _ if _database_away(error):
+            return ApplicationError(
+                "Postgres does not answer; the step is tried again when it does.", type="database_unavailable"
+            )
+        case OSError():
+            return ApplicationError(f"{type(error).__name__}: {error}", type="io_error")
+        case _:
+            return ApplicationError(
+                f"{type(error).__name__}: {error}"[:1_000], type="internal_error", non_retryable=True
+            )
+
+
+def describe(error: Exception) -> tuple[str, str]:
+    """(code, message) of any error, as an execution row keeps it."""
+    translated = translate(error)
+    if isinstance(translated, ApplicationError):
+        return translated.type or "internal_error", translated.message
+    return type(error).__name__, str(error)
+
+
+def _database_away(error: BaseException) -> bool:
+    if isinstance(error, sqlalchemy.exc.DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(error, _DATABASE_AWAY)
+
+
+class ErrorInterceptor(Interceptor):
+    """Puts `translate` around every activity of a worker."""
+
+    def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
+        return _Guarded(next)
+
+
+class _Guarded(ActivityInboundInterceptor):
+    async def execute_activity(self, input: ExecuteActivityInput) -> Any:
+        try:
+            return await super().execute_activity(input)
+        except Exception as error:
+            translated = translate(error)
+            if isinstance(translated, ApplicationError) and translated.type == "internal_error":
+                info = activity.info()
+                _log.exception(
+                    "activity failed by a bug",
+                    extra={"activity": info.activity_type, "workflow_id": info.workflow_id},
+                )
+            if translated is error:
+                raise
+            raise translated from error

@@ -1,0 +1,80 @@
+"""One tool step: a built-in tool, found by name."""
+
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+from temporalio import activity
+
+from activities.context import load, worker_of
+from activities.guard import describe
+from activities.record import checked_output, output_fault, storable
+from activities.spans import span
+from activities.tools import python_check, text
+from activities.tools.http import HttpTool
+from db import executions
+from db.engine import transaction
+from db.executions import Outcome
+from schema import json_schemas, telemetry
+from schema.errors import StepError
+from schema.messages import StepRequest, StepResult
+from schema.steps import ToolStep
+from schema.templates import render
+from schema.tools import TOOLS
+
+
+class ToolActivity:
+    def __init__(self, engine: AsyncEngine, http: HttpTool) -> None:
+        self._engine = engine
+        self._http = http
+
+    @activity.defn(name="tool")
+    async def tool(self, request: StepRequest) -> StepResult:
+        """Do a tool step, or return the result of the attempt that already finished it."""
+        async with transaction(self._engine) as connection:
+            context = await load(connection, request)
+            step = context.step
+            assert isinstance(step, ToolStep) and step.tool is not None
+            worker = worker_of(context.definition, step)
+            begun = await executions.claim(connection, request, worker)
+            if begun.done:
+                return begun.done
+        with span(
+            f"{telemetry.EXECUTE_TOOL} {step.tool}",
+            request.traceparent,
+            {
+                telemetry.OPERATION: telemetry.EXECUTE_TOOL,
+                telemetry.TOOL_NAME: step.tool,
+                telemetry.STEP: request.step,
+                telemetry.ATTEMPT: begun.attempt,
+            },
+        ):
+            try:
+                args = render(step.args, context.scope)
+                output = checked_output(storable(await self._run(step.tool, args)))
+                if fault := output_fault(step, output):
+                    raise StepError("output_invalid", fault)
+            except Exception as error:
+                async with transaction(self._engine) as connection:
+                    await executions.fail(connection, request, begun, *describe(error))
+                raise
+            async with transaction(self._engine) as connection:
+                result = await executions.complete(connection, request, worker, begun, Outcome(output))
+        if result is None:
+            raise StepError("attempt_abandoned", "a later attempt had already taken this step over")
+        return result
+
+    async def _run(self, name: str, args: dict[str, Any]) -> Any:
+        if wrong := json_schemas.violations(TOOLS[name].args, args):
+            raise StepError("tool_args_wrong", f"{name}: {wrong[0][0] or '/'}: {wrong[0][1]}.")
+        match name:
+            case "http":
+                return await self._http.call(**args)
+            case "python.check":
+                return await python_check.check(**args)
+            case "text.diff":
+                return text.diff(**args)
+            case "text.code_blocks":
+                return text.code_blocks(**args)
+            case "json.parse":
+                return text.parse_json(**args)
+        raise StepError("tool_unknown", f"found the tool {name!r}; expected one of {', '.join(TOOLS)}.")

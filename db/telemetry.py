@@ -1,0 +1,145 @@
+"""Traces and logs of one process: OTLP when an endpoint is set, else Postgres; logs are JSON lines."""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Final
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from db import spans
+from db.engine import sync_engine
+from schema.settings import Settings
+
+_PROPAGATOR: Final = TraceContextTextMapPropagator()
+_chosen_ids: ContextVar[tuple[int, int] | None] = ContextVar("chosen_ids", default=None)
+
+
+class _Ids(IdGenerator):
+    """Random ids, except for the span of a collaboration: its id follows from the run, so that a crash or
+    another process changes neither it nor what hangs below it."""
+
+    def __init__(self) -> None:
+        self._random = RandomIdGenerator()
+
+    def generate_span_id(self) -> int:
+        chosen = _chosen_ids.get()
+        return chosen[1] if chosen else self._random.generate_span_id()
+
+    def generate_trace_id(self) -> int:
+        chosen = _chosen_ids.get()
+        return chosen[0] if chosen else self._random.generate_trace_id()
+
+
+@contextmanager
+def chosen_ids(trace_id: str, span_id: str) -> Iterator[None]:
+    """The span started inside gets these ids (hexadecimal)."""
+    token = _chosen_ids.set((int(trace_id, 16), int(span_id, 16)))
+    try:
+        yield
+    finally:
+        _chosen_ids.reset(token)
+
+
+class _PostgresExporter(SpanExporter):
+    def __init__(self, engine: Engine, service: str) -> None:
+        self._engine = engine
+        self._service = service
+
+    def export(self, batch: Sequence[ReadableSpan]) -> SpanExportResult:
+        try:
+            spans.save(self._engine, [self._row(span) for span in batch])
+        except SQLAlchemyError:
+            return SpanExportResult.FAILURE
+        return SpanExportResult.SUCCESS
+
+    def shutdown(self) -> None:
+        self._engine.dispose()
+
+    def _row(self, span: ReadableSpan) -> spans.Span:
+        context = span.get_span_context()
+        assert context is not None
+        return spans.Span(
+            trace_id=f"{context.trace_id:032x}",
+            span_id=f"{context.span_id:016x}",
+            parent_id=f"{span.parent.span_id:016x}" if span.parent else None,
+            name=span.name,
+            kind=span.kind.name.lower(),
+            service=self._service,
+            started_at=_time(span.start_time),
+            ended_at=_time(span.end_time),
+            status=span.status.status_code.name.lower(),
+            attributes=dict(span.attributes or {}),
+        )
+
+
+def _time(nanoseconds: int | None) -> datetime:
+    return datetime.fromtimestamp((nanoseconds or 0) / 1e9, UTC)
+
+
+def setup(service: str, settings: Settings) -> TracerProvider:
+    """Start exporting this process's spans. Call once, at the entry point."""
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": f"facilitair-{service}"}), id_generator=_Ids()
+    )
+    exporter: SpanExporter
+    if settings.otel_exporter_otlp_endpoint:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+        exporter = OTLPSpanExporter()
+    else:
+        exporter = _PostgresExporter(sync_engine(settings.database_url), service)
+    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500))
+    trace.set_tracer_provider(provider)
+    return provider
+
+
+def current_traceparent() -> str | None:
+    """The W3C context of the current span, to pass on."""
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier)
+    return carrier.get("traceparent")
+
+
+def context_of(traceparent: str | None) -> Context | None:
+    """The context that a W3C traceparent names; None for none."""
+    return _PROPAGATOR.extract({"traceparent": traceparent}) if traceparent else None
+
+
+class _JsonLines(logging.Formatter):
+    _STANDARD: Final = frozenset(vars(logging.makeLogRecord({})))
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {key: value for key, value in vars(record).items() if key not in self._STANDARD}
+        context = trace.get_current_span().get_span_context()
+        if context.is_valid:
+            line["trace_id"] = f"{context.trace_id:032x}"
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+def log_as_json(level: int = logging.INFO) -> None:
+    """One JSON object per line on standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for chatty in ("LiteLLM", "httpx", "httpcore", "neo4j", "weaviate"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -1,0 +1,128 @@
+"""Where a worker's clients and activities are built and wired together."""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.guard import ErrorInterceptor
+from db.engine import async_engine
+from schema.messages import QUEUE_COLLABORATIONS, QUEUE_MEMORY, QUEUE_PROJECTIONS
+from schema.settings import Settings
+from workflows.client import connect, start_projections
+from workflows.collaboration import FAILURE_TYPES, Collaboration
+
+# A dead worker's runs are taken over when its sticky queue times out: Temporal's own 10 s would show.
+STICKY_TIMEOUT: Final = timedelta(seconds=1)
+GRACE: Final = timedelta(seconds=5)
+
+_log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[Worker]:
+    from activities.agent import AgentActivity
+    from activities.record import Record
+    from activities.route import RouteActivity
+    from activities.tokens import TokenLog
+    from activities.tool import ToolActivity
+    from activities.tools.http import HttpTool
+    from gateway.client import Gateway, warm_up
+
+    # litellm takes 3 s to import. Polling starts meanwhile; the first agent step waits for it.
+    warming = asyncio.create_task(asyncio.to_thread(warm_up))
+    engine = async_engine(settings.database_url, pool_size=20)
+    gateway = Gateway(settings)
+    tokens = TokenLog(engine)
+    http = HttpTool(settings.http_tool_allow)
+    record = Record(engine)
+    agent = AgentActivity(engine, gateway, tokens, capture_content=settings.capture_message_content)
+    activities: list[Callable[..., Any]] = [
+        record.pin, record.decide, record.skip, record.transform, record.begin_call, record.end_call,
+        record.finish, agent.agent, ToolActivity(engine, http).tool, RouteActivity(engine).route,
+    ]  # fmt: skip
+    try:
+        yield Worker(
+            client, task_queue=QUEUE_COLLABORATIONS, workflows=[Collaboration], activities=activities,
+            interceptors=[ErrorInterceptor()], max_cached_workflows=2_000, max_concurrent_activities=300,
+            max_concurrent_local_activities=200, sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
+            max_eager_activity_reservations_per_workflow_task=20, graceful_shutdown_timeout=GRACE,
+            workflow_failure_exception_types=FAILURE_TYPES,
+        )  # fmt: skip
+    finally:
+        await tokens.close()
+        await gateway.close()
+        await http.close()
+        await engine.dispose()
+        with contextlib.suppress(Exception):
+            await warming
+
+
+@asynccontextmanager
+async def _memory(client: Client, settings: Settings) -> AsyncIterator[Worker]:
+    from activities.recall import RecallActivity
+
+    engine = async_engine(settings.database_url)
+    recall = RecallActivity(engine, settings)
+    try:
+        yield Worker(
+            client, task_queue=QUEUE_MEMORY, activities=[recall.recall], interceptors=[ErrorInterceptor()],
+            graceful_shutdown_timeout=GRACE,
+        )  # fmt: skip
+    finally:
+        await recall.close()
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def _projections(client: Client, settings: Settings) -> AsyncIterator[Worker]:
+    from activities.project import ProjectActivity
+    from workflows.projection import Projection
+
+    engine = async_engine(settings.database_url)
+    project = ProjectActivity(engine, settings)
+    try:
+        yield Worker(
+            client, task_queue=QUEUE_PROJECTIONS, workflows=[Projection], activities=[project.project],
+            interceptors=[ErrorInterceptor()], graceful_shutdown_timeout=GRACE,
+            sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
+        )  # fmt: skip
+    finally:
+        await project.close()
+        await engine.dispose()
+
+
+_BUILDERS: Final = {
+    QUEUE_COLLABORATIONS: _collaborations,
+    QUEUE_MEMORY: _memory,
+    QUEUE_PROJECTIONS: _projections,
+}
+
+
+async def serve(queues: list[str], settings: Settings, stop: asyncio.Event) -> None:
+    """Serve the queues until `stop` is set, then let running activities finish for a few seconds."""
+    client = await connect(settings.temporal_address, settings.temporal_namespace)
+    async with AsyncExitStack() as stack:
+        for queue in queues:
+            worker = await stack.enter_async_context(_BUILDERS[queue](client, settings))
+            await stack.enter_async_context(worker)
+        if QUEUE_PROJECTIONS in queues:
+            await start_projections(client)
+        _tell_ready()
+        _log.info("serving", extra={"queues": queues})
+        await stop.wait()
+        _log.info("stopping")
+
+
+def _tell_ready() -> None:
+    """A supervisor waits for this file."""
+    if path := os.environ.get("FACILITAIR_READY_FILE"):
+        Path(path).write_text(str(os.getpid()))
