@@ -31,6 +31,8 @@ server.http.advertised_address=127.0.0.1:{http}
 server.https.enabled=false
 server.memory.pagecache.size=128m
 db.shutdown_transaction_end_timeout=1s
+internal.dbms.bolt.netty_server_shutdown_quiet_period=0
+internal.dbms.bolt.netty_server_shutdown_timeout=1
 db.tx_log.rotation.retention_policy=100M size
 dbms.usage_report.enabled=false
 """

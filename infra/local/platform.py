@@ -79,12 +79,13 @@ def plan(data: Path, ports: Mapping[str, int], given: Mapping[str, str]) -> Plan
         ),
         "weaviate": weaviate.service(data, ports, password(data, "weaviate_cluster")),
     }
-    external = _external(given)
+    external = external_services(given)
     own = processes.services(data, environment, start_simulator=not given.get("FACILITAIR_SIMULATOR_URL"))
     return Plan([*(external.get(name, local[name]) for name in local), *own], addresses, environment)
 
 
-def _external(given: Mapping[str, str]) -> dict[str, Service]:
+def external_services(given: Mapping[str, str]) -> dict[str, Service]:
+    """The servers that an environment names, by the variables their own tools use."""
     found: dict[str, Service] = {}
     if address := given.get("TEMPORAL_ADDRESS"):
         found["temporal"] = Service("temporal", None, lambda: tcp_answers(address, 7233), address)
