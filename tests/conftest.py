@@ -15,22 +15,20 @@ from psycopg import sql
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client
 
-from bench.stack import settings_of
+from bench.stack import Stack, settings_of
 from db.engine import async_engine
 from db.migrate import upgrade
 from infra.local import Supervisor, start
 from schema.settings import Settings
 from workflows.client import connect
 
-SERVERS = ("temporal", "postgres", "simulator", "neo4j", "weaviate")
-
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Supervisor]:
-    """All real servers. The slow ones may still be arriving: a test waits for those it needs."""
+    """The whole platform. The slow servers may still be arriving: a test waits for those it needs."""
     data = Path(tempfile.mkdtemp(prefix="facilitair-test-"))
     given = {name: os.environ[name] for name in _EXTERNAL if name in os.environ}
-    supervisor = start(data, SERVERS, given=given)
+    supervisor = start(data, given=given)
     try:
         yield supervisor
     finally:
@@ -107,6 +105,16 @@ def settings(servers: Supervisor, postgres_url: str) -> Settings:
 async def temporal_client(servers: Supervisor) -> Client:
     await asyncio.to_thread(servers.wait_ready, "temporal", timeout_seconds=120)
     return await connect(servers.environment["TEMPORAL_ADDRESS"], "default")
+
+
+@pytest.fixture(scope="session")
+async def platform(servers: Supervisor) -> AsyncIterator[Stack]:
+    """The running platform with its own database, for tests that run collaborations."""
+    await asyncio.to_thread(servers.wait_ready, "temporal", "simulator", "worker", timeout_seconds=180)
+    settings = settings_of(dict(servers.environment))
+    engine = async_engine(settings.database_url)
+    yield Stack(servers, settings, engine, await connect(settings.temporal_address, "default"))
+    await engine.dispose()
 
 
 @pytest.fixture

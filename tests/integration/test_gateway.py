@@ -1,12 +1,13 @@
 """The gateway against the simulator, over the real wire."""
 
 import asyncio
+import json
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from decimal import Decimal
 
 import httpx
@@ -246,3 +247,92 @@ async def test_many_at_once_are_all_counted(gateway: Gateway, control: httpx.Asy
     total = (await control.get("/_simulator/calls")).json()["total"]
     assert (total["calls"], total["finished"]) == (60, 60)
     assert total["output_tokens"] == sum(completion.output_tokens for _, completion in completions)
+
+
+ANTHROPIC_EVENTS = (
+    {
+        "type": "message_start",
+        "message": {
+            "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4-6", "content": [],
+            "stop_reason": None, "stop_sequence": None, "usage": {"input_tokens": 11, "output_tokens": 1},
+        },
+    },
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello "}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "there"}},
+    {"type": "content_block_stop", "index": 0},
+    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}},
+    {"type": "message_stop"},
+)  # fmt: skip
+
+
+@asynccontextmanager
+async def _anthropic(events: Sequence[Mapping[str, object]], status: str = "200 OK") -> AsyncIterator[str]:
+    """A server that gives the same answer to everyone, in Anthropic's wire format."""
+    kind = "text/event-stream" if status.startswith("200") else "application/json"
+    frames = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
+    body = frames if status.startswith("200") else json.dumps(events[0])
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(head.split("content-length:")[1].split("\r\n")[0])
+        await reader.readexactly(length)
+        reply = (
+            f"HTTP/1.1 {status}\r\ncontent-type: {kind}\r\nretry-after: 3\r\nconnection: close\r\n\r\n{body}"
+        )
+        writer.write(reply.encode())
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def _ask_anthropic(
+    monkeypatch: pytest.MonkeyPatch, events: Sequence[Mapping[str, object]], status: str = "200 OK"
+) -> Completion:
+    async with _anthropic(events, status) as url:
+        monkeypatch.setenv("ANTHROPIC_API_BASE", url)
+        gateway = Gateway(_settings("http://127.0.0.1:9", anthropic_api_key="sk-ant-0123456789abcdef"))
+        try:
+            _, completion = await _collect(gateway, _request("anthropic/claude-3.5-sonnet"))
+        finally:
+            await gateway.close()
+    return completion
+
+
+async def test_anthropics_wire_is_translated(monkeypatch: pytest.MonkeyPatch) -> None:
+    completion = await _ask_anthropic(monkeypatch, ANTHROPIC_EVENTS)
+    assert completion.text == "Hello there"
+    assert completion.model == "anthropic/claude-sonnet-4-6"
+    assert completion.provider == "anthropic"
+    assert not completion.simulated
+    assert (completion.input_tokens, completion.output_tokens) == (11, 5)
+    assert completion.finish_reason == "stop"
+    assert completion.cost_usd == Decimal("0.000108")
+
+
+async def test_an_answer_of_anthropic_that_stops_short_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ProviderError) as caught:
+        await _ask_anthropic(monkeypatch, ANTHROPIC_EVENTS[:4])
+    assert caught.value.code == "provider_stream_cut"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "code", "retry_after"),
+    [
+        ("429 Too Many Requests", "rate_limit_error", "provider_rate_limited", 3.0),
+        ("529 Overloaded", "overloaded_error", "provider_unavailable", 3.0),
+        ("401 Unauthorized", "authentication_error", "provider_auth", None),
+    ],
+)
+async def test_a_refusal_of_anthropic_has_its_code(
+    monkeypatch: pytest.MonkeyPatch, status: str, kind: str, code: str, retry_after: float | None
+) -> None:
+    error = {"type": "error", "error": {"type": kind, "message": "no: sk-ant-0123456789abcdef"}}
+    with pytest.raises(ProviderError) as caught:
+        await _ask_anthropic(monkeypatch, [error], status)
+    assert (caught.value.code, caught.value.retry_after_seconds) == (code, retry_after)
+    assert "0123456789" not in caught.value.message
