@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, Literal
@@ -15,6 +15,7 @@ from gateway.destinations import Destination, answered_model, destination_of
 from gateway.failures import as_provider_error, cut_stream
 from gateway.prices import Price, listed_price, price_in_map
 from gateway.structure import wire_messages, wire_response_format
+from gateway.wire import Piece, read_events, read_translated
 from schema.errors import ProviderError
 from schema.settings import Settings
 
@@ -70,10 +71,11 @@ class _Account:
     """What is known of a running answer."""
 
     text: list[str]
+    begun: bool = False
     model: str = ""
     response_id: str = ""
     finish_reason: str = ""
-    usage: Any = None
+    usage: tuple[int, int] | None = None
     simulated: bool = False
     first_token_ms: int | None = None
 
@@ -106,24 +108,28 @@ class Gateway:
         price = self.price(request.model)
         account = _Account(text=[])
         started = time.monotonic()
-        wrapper: Any = None
         source: Any = None
         try:
             async with asyncio.timeout(request.timeout_seconds / 2):
                 wrapper = await litellm.acompletion(**self._arguments(request, destination))
-            # Behind the wrapper is the SDK's own stream. The wrapper copies every chunk, invents a missing
-            # usage and finish, and prices the call once more, for twice the time.
+            # Behind the wrapper is the provider's own response. The wrapper copies every chunk, invents a
+            # missing usage and finish, and prices the call once more, for twice the time.
             source = wrapper.completion_stream if destination.speaks_openai else wrapper
-            async for text in _read(source, account, started, request.timeout_seconds):
-                yield text
+            opened = read_events(source.response) if destination.speaks_openai else read_translated(source)
+            async with (
+                aclosing(opened) as pieces,
+                aclosing(_follow(pieces, account, started, request.timeout_seconds)) as texts,
+            ):
+                async for text in texts:
+                    yield text
         except Exception as error:
             # Without the cause: its text and its request carry keys, and Temporal stores the whole chain.
             raise as_provider_error(
-                error, destination, streaming=bool(account.response_id), secrets=self._secrets()
+                error, destination, streaming=account.begun, secrets=self._secrets()
             ) from None
         finally:
             await _close(source)
-        yield _completion(account, destination, price, wrapper)
+        yield _completion(account, destination, price)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -184,51 +190,45 @@ def warm_up() -> None:
     door.litellm()
 
 
-async def _read(
-    source: AsyncIterator[Any], account: _Account, started: float, timeout_seconds: float
+async def _follow(
+    pieces: AsyncGenerator[Piece, None], account: _Account, started: float, timeout_seconds: float
 ) -> AsyncGenerator[str, None]:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_seconds - (time.monotonic() - started)
     while True:
-        # Around each chunk rather than all of them: a timeout must not fire into the consumer's own work.
+        # Around each piece rather than all of them: a timeout must not fire into the consumer's own work.
         try:
             async with asyncio.timeout_at(min(deadline, loop.time() + timeout_seconds / 2)):
-                chunk = await anext(source)
+                piece = await anext(pieces)
         except StopAsyncIteration:
             return
-        account.response_id = chunk.id or account.response_id
-        account.model = chunk.model or account.model
-        account.usage = getattr(chunk, "usage", None) or account.usage
-        account.simulated |= getattr(chunk, "system_fingerprint", None) == SIMULATOR_FINGERPRINT
-        if not chunk.choices:
-            continue
-        choice = chunk.choices[0]
-        account.finish_reason = choice.finish_reason or account.finish_reason
-        text = choice.delta.content if choice.delta is not None else None
-        if text:
+        account.begun = True
+        account.response_id = piece.response_id or account.response_id
+        account.model = piece.model or account.model
+        account.finish_reason = piece.finish_reason or account.finish_reason
+        account.simulated |= piece.fingerprint == SIMULATOR_FINGERPRINT
+        if piece.input_tokens is not None and piece.output_tokens is not None:
+            account.usage = (piece.input_tokens, piece.output_tokens)
+        if piece.text:
             if account.first_token_ms is None:
                 account.first_token_ms = round((time.monotonic() - started) * 1000)
-            account.text.append(text)
-            yield text
+            account.text.append(piece.text)
+            yield piece.text
 
 
-def _completion(account: _Account, destination: Destination, price: Price, wrapper: Any) -> Completion:
-    finish_reason, usage = account.finish_reason, account.usage
-    if not destination.speaks_openai:
-        # litellm's wrapper invents both where the provider sent none; its own notes tell the truth.
-        finish_reason = finish_reason if wrapper.received_finish_reason else ""
-        usage = usage if any(getattr(chunk, "usage", None) for chunk in wrapper.chunks) else None
-    if not finish_reason:
+def _completion(account: _Account, destination: Destination, price: Price) -> Completion:
+    if not account.finish_reason:
         raise cut_stream(destination, "a finish reason")
-    if usage is None:
+    if account.usage is None:
         raise cut_stream(destination, "its usage")
+    input_tokens, output_tokens = account.usage
     return Completion(
         text="".join(account.text),
         model=answered_model(destination, account.model),
-        input_tokens=usage.prompt_tokens,
-        output_tokens=usage.completion_tokens,
-        cost_usd=price.cost_usd(usage.prompt_tokens, usage.completion_tokens),
-        finish_reason=finish_reason,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cost_usd=price.cost_usd(input_tokens, output_tokens),
+        finish_reason=account.finish_reason,
         simulated=destination.simulated or account.simulated,
         provider=destination.provider,
         response_id=account.response_id,

@@ -28,6 +28,8 @@ def as_provider_error(
     error: BaseException, destination: Destination, *, streaming: bool, secrets: Sequence[str] = ()
 ) -> ProviderError:
     """What a failed call came to. `streaming`: the answer had already begun."""
+    # litellm wraps what breaks a translated stream.
+    error = getattr(error, "original_exception", None) or error
     code = _code(error, streaming)
     retry_after = _retry_after_seconds(error) if code in RETRYABLE else None
     said = scrub(_said(error), (*secrets, destination.api_key))
@@ -43,6 +45,8 @@ def cut_stream(destination: Destination, missing: str) -> ProviderError:
 
 def scrub(text: str, secrets: Sequence[str]) -> str:
     """Text without the given secrets or anything that looks like a key, at a bounded length."""
+    # litellm appends tracebacks to some messages.
+    text = text.partition("\nTraceback")[0]
     for secret in secrets:
         # Placeholders such as "ollama" are no secrets, and words of the message.
         if len(secret) > 12:

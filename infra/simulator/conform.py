@@ -39,7 +39,7 @@ WORDS: Final = ("state", "limit", "order", "record", "boundary", "check", "retry
 
 
 def conforming(schema: Mapping[str, object], draw: random.Random, hint: Hint) -> object:
-    """A value valid under the schema (the parts of JSON Schema that providers accept for structured output)."""
+    """A value valid under the schema, as far as JSON Schema is used for structured answers."""
     return _Walk(schema, draw).value(schema, "", hint, nothing, 0)
 
 
@@ -200,17 +200,14 @@ class _Walk:
         return text
 
     def amount(self, schema: Mapping[str, object], whole: bool, wanted: object) -> int | float:
-        low, high = (
-            _bound(schema, "minimum", "exclusiveMinimum", whole, 1),
-            _bound(schema, "maximum", "exclusiveMaximum", whole, -1),
-        )
-        if low is None:
-            low = min(0.0, high - 10) if high is not None else 0.0
-        if high is None:
-            high = low + (10 if whole else 1)
-        value = self.draw.uniform(low, high)
-        if isinstance(wanted, int | float) and not isinstance(wanted, bool):
-            value = min(max(float(wanted), low), high)
+        lowest = _bound(schema, "minimum", "exclusiveMinimum", whole, 1)
+        highest = _bound(schema, "maximum", "exclusiveMaximum", whole, -1)
+        given = wanted if isinstance(wanted, int | float) and not isinstance(wanted, bool) else None
+        # A suggestion is bound by what the schema says, not by the span that a draw is given.
+        base = 0.0 if given is None else float(given)
+        low = lowest if lowest is not None else base if highest is None else min(base, highest - 10)
+        high = highest if highest is not None else max(base, low + (10 if whole else 1))
+        value = self.draw.uniform(low, high) if given is None else min(max(base, low), high)
         step = schema.get("multipleOf")
         if isinstance(step, int | float) and step > 0:
             value = round(value / step) * step

@@ -253,8 +253,8 @@ ANTHROPIC_EVENTS = (
     {
         "type": "message_start",
         "message": {
-            "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4-6", "content": [],
-            "stop_reason": None, "stop_sequence": None, "usage": {"input_tokens": 11, "output_tokens": 1},
+            "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4-6",
+            "content": [], "stop_reason": None, "usage": {"input_tokens": 11, "output_tokens": 1},
         },
     },
     {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
@@ -303,6 +303,11 @@ async def _ask_anthropic(
     return completion
 
 
+# A class of litellm's own makes pydantic warn while it is built.
+LITELLM_WARNS = pytest.mark.filterwarnings("ignore:Item '.*' on TypedDict class")
+
+
+@LITELLM_WARNS
 async def test_anthropics_wire_is_translated(monkeypatch: pytest.MonkeyPatch) -> None:
     completion = await _ask_anthropic(monkeypatch, ANTHROPIC_EVENTS)
     assert completion.text == "Hello there"
@@ -314,6 +319,7 @@ async def test_anthropics_wire_is_translated(monkeypatch: pytest.MonkeyPatch) ->
     assert completion.cost_usd == Decimal("0.000108")
 
 
+@LITELLM_WARNS
 async def test_an_answer_of_anthropic_that_stops_short_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ProviderError) as caught:
         await _ask_anthropic(monkeypatch, ANTHROPIC_EVENTS[:4])
