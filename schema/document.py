@@ -2,16 +2,20 @@
 
 import json
 import math
+import re
+from collections.abc import Callable
 from typing import Any, Final
 
 import yaml
 
 from schema.errors import InvalidDefinition, Problem
-from schema.expressions import Json
+from schema.expressions import Json, storable
 
 MAX_BYTES: Final = 512 * 1024
 MAX_YAML_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 40
+MAX_VALUES: Final = 50_000
+"""JSON values in one document: what checking costs grows with their number, not with bytes."""
 MAX_DIGITS: Final = 30
 
 
@@ -64,8 +68,9 @@ def _float(text: str) -> float:
 
 
 def _check_tree(value: Json) -> None:
-    """Depth and text, without recursion: the parser's own limit is far above ours."""
+    """Depth, number and text, without recursion: the parser's own limit is far above ours."""
     stack: list[tuple[Json, int]] = [(value, 1)]
+    count = 1
     while stack:
         item, depth = stack.pop()
         if isinstance(item, str):
@@ -73,6 +78,12 @@ def _check_tree(value: Json) -> None:
         elif isinstance(item, (dict, list)):
             if depth > MAX_DEPTH:
                 raise _too_deep()
+            count += len(item)
+            if count > MAX_VALUES:
+                raise _problem(
+                    "document_too_large", f"more than {MAX_VALUES:,} values", f"at most {MAX_VALUES:,}",
+                    "Pass large data as input at the start of a run, not in the definition.",
+                )  # fmt: skip
             if isinstance(item, dict):
                 for key in item:
                     _check_text(key)
@@ -82,11 +93,7 @@ def _check_tree(value: Json) -> None:
 
 
 def _check_text(text: str) -> None:
-    if text.isascii():
-        bad = "\0" in text
-    else:
-        bad = "\0" in text or any("\ud800" <= char <= "\udfff" for char in text)
-    if bad:
+    if not storable(text):
         raise _problem(
             "document_bad_text", "a NUL character or half a surrogate pair in a string", "Unicode text",
             "Remove it: Postgres and UTF-8 cannot hold it.",
@@ -108,31 +115,74 @@ def _too_large(size: int, limit: int) -> _BadDocument:
 
 
 class _StrictLoader(yaml.CSafeLoader):
-    """YAML as JSON: no aliases (they can grow without bound), no duplicate keys, no dates, text keys only."""
+    """YAML as JSON: plain values are null, true, false, decimal numbers or text, and keys are text.
+
+    YAML 1.1's own guesses (`no` is false, 1:30 is ninety, 0777 is octal, dates) and its tags are left out.
+    """
+
+
+_StrictLoader.yaml_implicit_resolvers = {}
+_StrictLoader.yaml_constructors = {None: yaml.CSafeLoader.construct_undefined}
+
+
+def _resolve(kind: str, pattern: str, first: str, construct: Callable[[_StrictLoader, Any], Json]) -> None:
+    tag = f"tag:yaml.org,2002:{kind}"
+    _StrictLoader.add_constructor(tag, construct)
+    if pattern:
+        _StrictLoader.add_implicit_resolver(tag, re.compile(f"^(?:{pattern})$"), list(first))
 
 
 def _yaml_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[str, Json]:
-    pairs = [
-        (str(loader.construct_object(key, deep=True)), loader.construct_object(item, deep=True))
-        for key, item in node.value
-    ]
+    pairs: list[tuple[str, Json]] = []
+    for key, item in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise _problem(
+                "document_not_json", f"a list or a map as a key at line {key.start_mark.line + 1}",
+                "text keys", "Write the key as text.",
+            )  # fmt: skip
+        pairs.append((key.value, loader.construct_object(item, deep=True)))
     return _object(pairs)
 
 
-_StrictLoader.add_constructor("tag:yaml.org,2002:map", _yaml_mapping)
-_StrictLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":value", ":merge"))]
-    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
-}
+def _yaml_float(loader: _StrictLoader, node: yaml.ScalarNode) -> float:
+    if node.value[-1] in "fFnN":
+        raise _bad_number(node.value)
+    return _float(node.value)
+
+
+_resolve("null", r"~|null|Null|NULL|", "~nN", lambda loader, node: None)
+_StrictLoader.yaml_implicit_resolvers.setdefault("", []).append(
+    ("tag:yaml.org,2002:null", re.compile("^$"))
+)  # an empty value has no first character
+_resolve(
+    "bool", "true|True|TRUE|false|False|FALSE", "tTfF", lambda loader, node: node.value.lower() == "true"
+)
+_resolve("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789", lambda loader, node: _integer(node.value))
+_resolve(
+    "float",
+    r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+"
+    r"|\.inf|\.Inf|\.INF)|\.nan|\.NaN|\.NAN",
+    "-+.0123456789",
+    _yaml_float,
+)
+_resolve("str", "", "", lambda loader, node: loader.construct_scalar(node))
+_resolve("seq", "", "", lambda loader, node: loader.construct_sequence(node, deep=True))
+_resolve("map", "", "", _yaml_mapping)
 
 
 def _load_yaml(text: str) -> Json:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
-        if isinstance(event, yaml.AliasEvent):
+        anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
+        if anchor is not None:
             raise _problem(
-                "document_not_json", f"the YAML alias *{event.anchor}", "plain values",
+                "document_not_json", f"the YAML anchor or alias {anchor[:40]!r}", "plain values",
                 "Write the value out: aliases can make a small file unboundedly large.",
+            )  # fmt: skip
+        if tag is not None:
+            raise _problem(
+                "document_not_json", f"the YAML tag {tag[:40]!r}", "plain values",
+                "Remove the tag: a definition holds JSON values only.",
             )  # fmt: skip
         if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
             depth += 1
@@ -140,27 +190,7 @@ def _load_yaml(text: str) -> Json:
                 raise _too_deep()
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             depth -= 1
-    value = yaml.load(text, Loader=_StrictLoader)
-    for number in _numbers(value):
-        if isinstance(number, float) and not math.isfinite(number):
-            raise _bad_number(str(number))
-        if isinstance(number, int) and abs(number) >= 10**MAX_DIGITS:
-            raise _bad_number(f"of {number.bit_length()} bits")
-    return value
-
-
-def _numbers(value: Json) -> list[int | float]:
-    found: list[int | float] = []
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, dict):
-            stack.extend(item.values())
-        elif isinstance(item, list):
-            stack.extend(item)
-        elif isinstance(item, (int, float)) and not isinstance(item, bool):
-            found.append(item)
-    return found
+    return yaml.load(text, Loader=_StrictLoader)
 
 
 def _load(data: bytes, is_yaml: bool) -> Json:
@@ -185,8 +215,8 @@ def _load(data: bytes, is_yaml: bool) -> Json:
         ) from None  # fmt: skip
     except json.JSONDecodeError as error:
         raise _problem(
-            "document_not_json", f"{error.msg} at line {error.lineno}, column {error.colno}", "one JSON document",
-            "Correct the syntax there.",
+            "document_not_json", f"{error.msg} at line {error.lineno}, column {error.colno}",
+            "one JSON document", "Correct the syntax there.",
         ) from None  # fmt: skip
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

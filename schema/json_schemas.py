@@ -3,6 +3,7 @@
 import json
 from functools import lru_cache
 from itertools import islice
+from urllib.parse import unquote
 
 import jsonschema_rs
 
@@ -13,21 +14,102 @@ from schema.templates import escape
 _MAX_ERRORS = 20
 
 
+# A schema is expanded as often as it is referred to, so a short one could hold a worker for ever.
+_MAX_EXPANDED = 20_000
+_MAX_PATTERNS = 200
+_VALUES_NOT_SCHEMAS = frozenset({"const", "enum", "default", "examples"})
+
+
 @lru_cache(maxsize=1024)
 def _validator(schema: str) -> jsonschema_rs.Draft202012Validator:
     # The default regular expressions backtrack: a hostile pattern could hold a worker for ever.
+    options = jsonschema_rs.RegexOptions(size_limit=64 * 1024, dfa_size_limit=1024 * 1024)
     return jsonschema_rs.Draft202012Validator(
-        json.loads(schema), offline=True, validate_formats=True, pattern_options=jsonschema_rs.RegexOptions()
+        json.loads(schema), offline=True, validate_formats=True, pattern_options=options
     )
+
+
+def size(schema: JsonSchema) -> int:
+    """How many JSON values the schema consists of."""
+    number = 0
+    stack: list[Json] = [schema]
+    while stack:
+        item = stack.pop()
+        number += 1
+        if isinstance(item, list):
+            stack.extend(item)
+        elif isinstance(item, dict):
+            stack.extend(item.values())
+    return number
 
 
 def schema_fault(schema: JsonSchema) -> str | None:
     """What is wrong with the schema itself, or None."""
     try:
+        _check_cost(schema)
         _validator(json.dumps(schema))
-    except (jsonschema_rs.ValidationError, ValueError) as error:
+    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
         return str(error).split("\n", 1)[0][:300]
     return None
+
+
+def _check_cost(schema: JsonSchema) -> None:
+    """Raise ValueError for references that lead outside or in a circle, or that multiply without measure."""
+    patterns = 0
+    stack: list[Json] = [schema]
+    references: dict[str, Json] = {}
+    while stack:
+        item = stack.pop()
+        if isinstance(item, list):
+            stack.extend(item)
+        elif isinstance(item, dict):
+            patterns += isinstance(item.get("pattern"), str)
+            inner = item.get("patternProperties")
+            patterns += len(inner) if isinstance(inner, dict) else 0
+            if any(isinstance(item.get(word), str) for word in ("$dynamicRef", "$recursiveRef")):
+                raise ValueError("a dynamic reference; write $ref with a pointer such as #/$defs/name")
+            if isinstance(reference := item.get("$ref"), str):
+                references[reference] = _resolve(schema, reference)
+            stack.extend(part for key, part in item.items() if key not in _VALUES_NOT_SCHEMAS)
+    if patterns > _MAX_PATTERNS:
+        raise ValueError(f"{patterns:,} patterns; at most {_MAX_PATTERNS}")
+    costs: dict[str, int] = {}
+    if (cost := _expanded(schema, references, costs)) > _MAX_EXPANDED and references:
+        raise ValueError(f"references that come to {cost:,} parts when expanded; at most {_MAX_EXPANDED:,}")
+
+
+def _resolve(schema: JsonSchema, reference: str) -> Json:
+    target: Json = schema
+    if reference != "#" and not reference.startswith("#/"):
+        raise ValueError(f"the reference {reference[:80]!r}; only pointers into this schema are followed")
+    for part in reference.split("/")[1:]:
+        key = unquote(part).replace("~1", "/").replace("~0", "~")
+        if isinstance(target, dict) and key in target:
+            target = target[key]
+        elif isinstance(target, list) and key.isdecimal() and int(key) < len(target):
+            target = target[int(key)]
+        else:
+            raise ValueError(f"the reference {reference[:80]!r}, which leads nowhere")
+    return target
+
+
+def _expanded(item: Json, references: dict[str, Json], costs: dict[str, int]) -> int:
+    if isinstance(item, list):
+        return sum(_expanded(part, references, costs) for part in item)
+    if not isinstance(item, dict):
+        return 1
+    total = 1
+    for key, part in item.items():
+        if key == "$ref" and isinstance(part, str):
+            if part not in costs:
+                costs[part] = 0
+                costs[part] = _expanded(references[part], references, costs)
+            if costs[part] == 0:
+                raise ValueError(f"the reference {part[:80]!r}, which leads back to itself")
+            total += costs[part]
+        elif key not in _VALUES_NOT_SCHEMAS:
+            total += _expanded(part, references, costs)
+    return total
 
 
 def violations(schema: JsonSchema, value: Json) -> list[tuple[str, str]]:

@@ -1,7 +1,13 @@
 """The seed's short form (S3-07), a list of {"agent", "stream_to"}, as a full definition."""
 
+from typing import Final
+
 from schema.catalogue import ROLES
 from schema.expressions import Json
+from schema.templates import escape
+
+MAX_ITEMS: Final = 1_000
+MAX_EDGES: Final = 5_000
 
 
 def is_short_form(document: Json) -> bool:
@@ -22,6 +28,8 @@ def expand(document: Json, default_name: str | None = None) -> Json:
         rest = {"name": default_name} | rest
     if not all(_is_item(item) for item in items):
         return {**rest, "steps": items}
+    if len(items) > MAX_ITEMS or sum(len(item.get("stream_to", [])) for item in items) > MAX_EDGES:
+        return {**rest, "steps": items}
     upstream: dict[str, list[str]] = {}
     for item in items:
         upstream.setdefault(item["agent"], [])
@@ -36,11 +44,41 @@ def expand(document: Json, default_name: str | None = None) -> Json:
         }
         for name, sources in upstream.items()
     }  # fmt: skip
-    stream = [
-        {"from": item["agent"], "to": target} for item in items for target in item.get("stream_to", [])
-    ]
+    stream = [{"from": item["agent"], "to": target} for item in items for target in item.get("stream_to", [])]
     task = {"type": "object", "required": ["task"], "properties": {"task": {"type": "string"}}}
-    return {"input": task, **rest, "agents": agents | rest.get("agents", {}), "steps": steps, "stream": stream}
+    return {
+        "input": task,
+        **rest,
+        "agents": _merged(agents, rest.get("agents", {})),
+        "steps": steps,
+        "stream": stream,
+    }
+
+
+def _merged(agents: dict[str, Json], written: Json) -> Json:
+    return agents | written if isinstance(written, dict) else written
+
+
+def as_uploaded(pointer: str, document: Json) -> str:
+    """A pointer into the full form as one into the short form that was uploaded."""
+    items, base = (document, "") if isinstance(document, list) else (document["steps"], "/steps")
+    section, _, rest = pointer.removeprefix("/").partition("/")
+    if not all(_is_item(item) for item in items) or section not in ("steps", "agents", "stream"):
+        return pointer if isinstance(document, dict) else pointer.removeprefix("/steps")
+    edges = [
+        (f"{base}/{index}/stream_to/{at}", target)
+        for index, item in enumerate(items)
+        for at, target in enumerate(item.get("stream_to", []))
+    ]
+    key = rest.partition("/")[0]
+    if section == "stream":
+        return edges[int(key)][0] if key.isdecimal() and int(key) < len(edges) else base
+    if section == "agents" and isinstance(document, dict) and "agents" in document:
+        written = document["agents"]
+        if not isinstance(written, dict) or key in map(escape, written):
+            return pointer
+    named = [f"{base}/{index}/agent" for index, item in enumerate(items) if escape(item["agent"]) == key]
+    return next(iter([*named, *(at for at, target in edges if escape(target) == key)]), base)
 
 
 def _is_item(item: Json) -> bool:

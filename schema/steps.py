@@ -22,7 +22,9 @@ RESERVED_IDS: Final = frozenset(
 )
 
 StepId = Annotated[str, Field(pattern=STEP_ID, description="Lower case, digits and _, as CEL can name it.")]
-Duration = Annotated[str, Field(pattern=DURATION, description="A number with its unit: 500ms, 30s, 5m, 2h, 1d.")]
+Duration = Annotated[
+    str, Field(pattern=DURATION, description="A number with its unit: 500ms, 30s, 5m, 2h, 1d.")
+]
 Template = Any
 JsonSchema = dict[str, Any]
 
@@ -40,20 +42,26 @@ class Retry(Shape):
     initial: Duration = "1s"
     backoff: float = Field(default=2.0, ge=1, le=10)
     max: Duration = "30s"
-    never: list[str] = Field(default_factory=list, max_length=50, description="Error codes that end the step.")
+    never: list[str] = Field(
+        default_factory=list, max_length=50, description="Error codes that end the step."
+    )
 
 
 class Route(Shape):
     """Let the router choose the model."""
 
-    among: list[str] = Field(default_factory=list, max_length=20, description="Empty: the catalogue's models.")
+    among: list[str] = Field(
+        default_factory=list, max_length=20, description="Empty: the catalogue's models."
+    )
 
 
 class Agent(Shape):
     """A named role with a prompt and a model or a routing rule."""
 
     role: Role | None = None
-    model: str | Route | None = Field(default=None, description="A model's id, a routing rule, or the role's own.")
+    model: str | Route | None = Field(
+        default=None, description="A model's id, a routing rule, or the role's own."
+    )
     system: str | None = Field(default=None, max_length=100_000)
     temperature: float | None = Field(default=None, ge=0, le=2)
     max_output_tokens: int | None = Field(default=None, ge=1, le=1_000_000)

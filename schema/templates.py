@@ -1,9 +1,13 @@
 """`${…}` inside JSON values: one that is the whole string keeps its type, a mixed string becomes text."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
 from schema.expressions import ExpressionInvalid, Json, compile_expression, evaluate
+
+_MARK: Final = re.compile(r"""['"{}\\]""")
 
 Part = str | tuple[str]
 """Literal text, or a one-tuple that holds the source of an expression."""
@@ -36,10 +40,9 @@ def split(text: str) -> list[Part]:
 
 
 def _closing_brace(text: str, at: int) -> int:
-    depth, quote = 0, ""
-    begin = at
-    while at < len(text):
-        char = text[at]
+    depth, quote, begin = 0, "", at
+    while mark := _MARK.search(text, at):
+        char, at = mark.group(), mark.end()
         if quote:
             if char == "\\":
                 at += 1
@@ -51,9 +54,8 @@ def _closing_brace(text: str, at: int) -> int:
             depth += 1
         elif char == "}":
             if depth == 0:
-                return at
+                return at - 1
             depth -= 1
-        at += 1
     raise ExpressionInvalid(
         "expression_syntax", f"${{{text[begin : begin + 40]}… without a closing brace", "${ … }",
         "Close it, or write $${ for a literal ${.",
@@ -74,6 +76,29 @@ def expressions(value: Json, pointer: str = "") -> Iterator[tuple[str, str]]:
             stack.extend((f"{where}/{escape(key)}", item[key]) for key in reversed(list(item)))
         elif isinstance(item, list):
             stack.extend((f"{where}/{index}", item[index]) for index in reversed(range(len(item))))
+
+
+def count(value: Json, enough: int) -> tuple[int, int]:
+    """(number of expressions, their characters) in a JSON value, apart from unclosed ones. A text that opens
+    more than `enough` is not read."""
+    number = chars = 0
+    stack: list[Json] = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, str):
+            if (opened := item.count("${")) > enough:
+                number, chars = number + opened, chars + len(item)
+            elif opened:
+                try:
+                    sources = [part[0] for part in split(item) if isinstance(part, tuple)]
+                except ExpressionInvalid:
+                    continue  # refused where it stands, without being compiled
+                number, chars = number + len(sources), chars + sum(map(len, sources))
+        elif isinstance(item, Mapping):
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
+    return number, chars
 
 
 def escape(key: str) -> str:

@@ -2,10 +2,11 @@
 
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from schema import document, json_schemas, short_form
@@ -24,10 +25,11 @@ from schema.steps import (
     JsonSchema,
     Route,
     Step,
+    StepId,
     ToolStep,
     TransformStep,
 )
-from schema.templates import escape, expressions
+from schema.templates import count, escape, expressions
 from schema.tools import TOOLS
 
 M = TypeVar("M", bound=BaseModel)
@@ -36,6 +38,31 @@ MAX_PROBLEMS: Final = 100
 MAX_STEPS: Final = 1_000
 MAX_EXPRESSIONS: Final = 2_000
 MAX_EXPRESSION_CHARS: Final = 64_000
+MAX_AGENTS: Final = 200
+MAX_EDGES: Final = 5_000
+MAX_FIELDS: Final = 64
+"""Far more fields than any object of the language has."""
+MAX_HINTS: Final = 20
+"""Looking for the nearest name is the dearest part of a problem."""
+MAX_REFUSED_CHARS: Final = 8_000
+"""Characters of refused expressions, after which the rest of the document goes unread."""
+MAX_CYCLES: Final = 10
+MAX_SCHEMA_VALUES: Final = 10_000
+"""Values in all JSON Schemas of a definition: each is checked against the schema of schemas."""
+
+_FREE_FORM: Final = frozenset(
+    {
+        "args",
+        "value",
+        "output_schema",
+        "input",
+        "output",
+        "steps",
+        "agents",
+        *FUTURE_FIELDS,
+        *FUTURE_STEP_FIELDS,
+    }
+)
 
 _KINDS: Final[dict[str, type[AgentStep] | type[ToolStep] | type[TransformStep]]] = {
     "agent": AgentStep, "tool": ToolStep, "transform": TransformStep,
@@ -59,22 +86,39 @@ def validate_bytes(data: bytes, *, is_yaml: bool = False, name: str | None = Non
 
 def validate(uploaded: Json, *, name: str | None = None) -> Checked:
     """The definition in a JSON value; `name` serves a bare short-form list, which has none of its own."""
-    if short_form.is_short_form(uploaded):
-        uploaded = short_form.expand(uploaded, name)
-    check = _Check(uploaded)
-    definition = check.run()
+    short = short_form.is_short_form(uploaded)
+    check = _Check(short_form.expand(uploaded, name) if short else uploaded)
+    definition = None
+    with suppress(_EnoughError):
+        definition = check.run()
     if check.problems or definition is None:
-        raise InvalidDefinition(check.problems[:MAX_PROBLEMS])
+        if short:
+            check.problems = [
+                replace(problem, pointer=short_form.as_uploaded(problem.pointer, uploaded))
+                for problem in check.problems
+            ]
+        raise InvalidDefinition(check.problems)
     return Checked(definition, {step: link.inferred for step, link in check.links.items() if link.inferred})
+
+
+class _EnoughError(Exception):
+    """So much is wrong that looking further would help nobody, and would cost the server."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint for a misspelt name: the nearest known one, or all of them."""
     names = list(known)
-    close = difflib.get_close_matches(word[:80], names[:1_000], n=1)
+    close = difflib.get_close_matches(word[:64], names[:200], n=1)
     if close:
         return f"Did you mean {close[0]!r}?"
     return f"Known: {', '.join(names[:12])}{' …' if len(names) > 12 else ''}." if names else "There are none."
+
+
+class _Outline(Definition):
+    """A definition apart from what its agents and steps hold."""
+
+    agents: dict[str, Any] = Field(default_factory=dict)
+    steps: dict[StepId, Any] = Field(min_length=1)
 
 
 @dataclass
@@ -86,9 +130,24 @@ class _Check:
     _agents: dict[str, Agent] = field(default_factory=dict)
     _bad_steps: set[str] = field(default_factory=set)
     """Steps that are there but malformed: naming one is no second problem."""
+    _hints: int = 0
+    _refused_chars: int = 0
+    _schema_values: int = 0
 
     def add(self, code: str, pointer: str, found: str, expected: str, fix: str) -> None:
         self.problems.append(Problem(code, pointer, found, expected, fix))
+        if len(self.problems) >= MAX_PROBLEMS:
+            raise _EnoughError
+
+    def _add_refused(self, pointer: str, source: str, error: ExpressionInvalid) -> None:
+        self.add(error.code, pointer, error.found, error.expected, error.fix)
+        self._refused_chars += len(source)
+        if self._refused_chars > MAX_REFUSED_CHARS:
+            raise _EnoughError
+
+    def _nearest(self, word: str, known: Iterable[str]) -> str:
+        self._hints += 1
+        return nearest(word, known) if self._hints <= MAX_HINTS else "Correct the name."
 
     def run(self) -> Definition | None:
         if not isinstance(self.uploaded, dict):
@@ -111,7 +170,7 @@ class _Check:
         if definition is not None or isinstance(known.get("input"), dict):
             self._check_schema("/input", known.get("input", {"type": "object"}))
         if "output" in known:
-            self._check_template("/output", known["output"], None)
+            self._check_template("/output", known["output"])
         self._check_stream(known.get("stream"))
         return definition
 
@@ -119,31 +178,60 @@ class _Check:
 
     def _too_many(self) -> bool:
         """Counts that bound the work of everything that follows."""
-        steps = self.uploaded.get("steps")
-        if isinstance(steps, dict) and len(steps) > MAX_STEPS:
-            self.add(
-                "too_many", "/steps", f"{len(steps):,} steps", f"at most {MAX_STEPS:,}",
-                "Split the work into several definitions.",
-            )  # fmt: skip
+        sizes = (
+            ("steps", MAX_STEPS, "Split the work into several definitions."),
+            ("agents", MAX_AGENTS, "Let steps share agents."),
+            ("stream", MAX_EDGES, "Stream to fewer steps."),
+        )
+        for key, limit, fix in sizes:
+            items = self.uploaded.get(key)
+            if isinstance(items, (dict, list)) and len(items) > limit:
+                self.add("too_many", f"/{key}", f"{len(items):,} {key}", f"at most {limit:,}", fix)
+        if not self.problems:
+            self._too_wide()
+        if self.problems:
             return True
-        count = chars = 0
-        try:
-            for _, source in expressions(self.uploaded):
-                count, chars = count + 1, chars + len(source)
-        except ExpressionInvalid:
-            pass  # reported where it stands
+        number, chars = count(self.uploaded, MAX_EXPRESSIONS)
+        steps = self.uploaded.get("steps")
         if isinstance(steps, dict):
             whens = [step["when"] for step in steps.values() if isinstance(step, dict) and "when" in step]
-            count += len(whens)
+            number += len(whens)
             chars += sum(len(when) for when in whens if isinstance(when, str))
-        if count > MAX_EXPRESSIONS or chars > MAX_EXPRESSION_CHARS:
+        if number > MAX_EXPRESSIONS or chars > MAX_EXPRESSION_CHARS:
             self.add(
-                "too_many", "", f"{count:,} expressions with {chars:,} characters",
+                "too_many", "", f"{number:,} expressions with {chars:,} characters",
                 f"at most {MAX_EXPRESSIONS:,} with {MAX_EXPRESSION_CHARS:,} together",
                 "Compute shared values once in a transform step.",
             )  # fmt: skip
-            return True
-        return False
+        return bool(self.problems)
+
+    def _too_wide(self) -> None:
+        """An object of the language's own with far too many fields: each would become a problem."""
+        stack: list[tuple[str, Json]] = [("", self.uploaded)]
+        for section in ("agents", "steps"):
+            items = self.uploaded.get(section)
+            if isinstance(items, dict):
+                stack.extend((f"/{section}/{escape(name)}", item) for name, item in items.items())
+        while stack:
+            pointer, item = stack.pop()
+            if isinstance(item, list):
+                stack.extend(
+                    (f"{pointer}/{at}", part)
+                    for at, part in enumerate(item)
+                    if isinstance(part, (dict, list))
+                )
+            elif isinstance(item, dict):
+                if len(item) > MAX_FIELDS:
+                    self.add(
+                        "too_many", pointer, f"an object with {len(item):,} fields", f"at most {MAX_FIELDS}",
+                        "Remove the fields that the language does not have.",
+                    )  # fmt: skip
+                    return
+                stack.extend(
+                    (f"{pointer}/{escape(key)}", part)
+                    for key, part in item.items()
+                    if isinstance(part, (dict, list)) and key not in _FREE_FORM
+                )
 
     def _without_future(self, uploaded: dict[str, Json]) -> dict[str, Json]:
         """The document less what this release does not support, each such thing reported."""
@@ -180,15 +268,8 @@ class _Check:
             for name, step in steps.items():
                 if parsed_step := self._parse_step(name, step):
                     self._steps[name] = parsed_step
-        try:
-            return Definition.model_validate(known)
-        except ValidationError as error:
-            for detail in error.errors(include_url=False, include_context=True):
-                location = detail["loc"]
-                inside = len(location) > 1 and location[0] in ("steps", "agents")
-                if not inside or location[-1] == "[key]":
-                    self._add_shape(detail, known, "")
-            return None
+        self._parse(_Outline, known, "")
+        return None if self.problems else Definition.model_validate(known)
 
     def _parse_step(self, name: str, step: Json) -> Step | None:
         pointer = f"/steps/{escape(name)}"
@@ -211,7 +292,9 @@ class _Check:
         if kind in FUTURE_KINDS:
             self._not_supported(f"{pointer}/kind", f"the step kind {kind!r}")
         else:
-            hint = nearest(kind, (*_KINDS, *FUTURE_KINDS)) if isinstance(kind, str) else "Write its name."
+            hint = (
+                self._nearest(kind, (*_KINDS, *FUTURE_KINDS)) if isinstance(kind, str) else "Write its name."
+            )
             self.add("kind_unknown", f"{pointer}/kind", _show(kind), f"one of {', '.join(_KINDS)}", hint)
         return None
 
@@ -253,7 +336,7 @@ class _Check:
             known = [default.model for default in ROLE_DEFAULTS.values()]
             self.add(
                 "model_unknown", pointer, _show(model),
-                f"provider/model with a provider of {', '.join(PROVIDERS)}", nearest(model, known),
+                f"provider/model with a provider of {', '.join(PROVIDERS)}", self._nearest(model, known),
             )  # fmt: skip
 
     def _check_step(self, name: str, step: Step, all_ids: Collection[str]) -> None:
@@ -261,33 +344,30 @@ class _Check:
         for index, need in enumerate(step.needs):
             if need not in all_ids:
                 self._step_unknown(f"{pointer}/needs/{index}", need, all_ids)
-        if step.when is not None:
-            self._check_expression(f"{pointer}/when", step.when, "BOOL")
+        fine = step.when is None or self._check_expression(f"{pointer}/when", step.when, "BOOL")
         match step:
             case AgentStep():
                 if step.agent not in (self._agents.keys() | _names(self.uploaded.get("agents"))):
                     self.add(
                         "agent_unknown", f"{pointer}/agent", _show(step.agent), "an agent of this definition",
-                        nearest(step.agent, self._agents),
+                        self._nearest(step.agent, self._agents),
                     )  # fmt: skip
-                self._check_template(f"{pointer}/prompt", step.prompt, name)
+                fine = self._check_template(f"{pointer}/prompt", step.prompt) and fine
             case ToolStep():
                 self._check_tool(pointer, step)
-                self._check_template(f"{pointer}/args", step.args, name)
+                fine = self._check_template(f"{pointer}/args", step.args) and fine
             case TransformStep():
-                self._check_template(f"{pointer}/value", step.value, name)
+                fine = self._check_template(f"{pointer}/value", step.value) and fine
         if isinstance(step, (AgentStep, ToolStep)) and step.output_schema is not None:
             self._check_schema(f"{pointer}/output_schema", step.output_schema)
-        try:
-            self.links[name] = dependencies(step)
-        except ExpressionInvalid:
-            self.links[name] = Dependencies(tuple(step.needs), (), ())
+        self.links[name] = dependencies(step) if fine else Dependencies(tuple(step.needs), (), ())
 
     def _check_tool(self, pointer: str, step: ToolStep) -> None:
         if (step.tool is None) == (step.activity is None):
             self.add(
-                "tool_unknown", pointer, "both tool and activity" if step.tool else "neither tool nor activity",
-                "exactly one of them", "Name a built-in tool, or your own activity with its task_queue.",
+                "tool_unknown", pointer,
+                "both tool and activity" if step.tool else "neither tool nor activity", "exactly one of them",
+                "Name a built-in tool, or your own activity with its task_queue.",
             )  # fmt: skip
         if step.activity is not None and step.task_queue is None:
             self.add(
@@ -299,7 +379,7 @@ class _Check:
         if step.tool not in TOOLS:
             self.add(
                 "tool_unknown", f"{pointer}/tool", _show(step.tool), "a built-in tool",
-                nearest(step.tool, TOOLS),
+                self._nearest(step.tool, TOOLS),
             )  # fmt: skip
             return
         schema = TOOLS[step.tool].args
@@ -313,24 +393,30 @@ class _Check:
             if key not in schema["properties"]:
                 self.add(
                     "tool_args_wrong", at, f"the argument {_show(key)}", f"an argument of {step.tool}",
-                    nearest(key, schema["properties"]),
+                    self._nearest(key, schema["properties"]),
                 )  # fmt: skip
-            elif "${" not in str(value) and (wrong := json_schemas.violations(schema["properties"][key], value)):
+            elif "${" not in str(value) and (
+                wrong := json_schemas.violations(schema["properties"][key], value)
+            ):
                 self.add("tool_args_wrong", at, wrong[0][1], "a fitting value", "Correct it.")
 
-    def _check_template(self, pointer: str, value: Json, step: str | None) -> None:
+    def _check_template(self, pointer: str, value: Json) -> bool:
+        """Whether every expression in the value compiles."""
+        fine = True
         try:
             for where, source in expressions(value, pointer):
-                self._check_expression(where, source, None)
+                fine = self._check_expression(where, source, None) and fine
         except ExpressionInvalid as error:
-            self.add(error.code, pointer, error.found, error.expected, error.fix)
+            self._add_refused(pointer, "", error)
+            return False
+        return fine
 
-    def _check_expression(self, pointer: str, source: str, result: str | None) -> None:
+    def _check_expression(self, pointer: str, source: str, result: str | None) -> bool:
         try:
             compiled = compile_expression(source)
         except ExpressionInvalid as error:
-            self.add(error.code, pointer, error.found, error.expected, error.fix)
-            return
+            self._add_refused(pointer, source, error)
+            return False
         if result and compiled.result_type not in (result, "DYN"):
             self.add(
                 "expression_type", pointer, f"an expression of type {compiled.result_type.lower()}",
@@ -338,6 +424,7 @@ class _Check:
             )  # fmt: skip
         for path in dict.fromkeys(reference.path for reference in compiled.references):
             self._check_path(pointer, path)
+        return True
 
     def _check_path(self, pointer: str, path: tuple[str, ...]) -> None:
         match path:
@@ -373,13 +460,26 @@ class _Check:
         if known is not None and name not in known:
             self.add(
                 "reference_unknown", pointer, ".".join(path)[:200], f"a field that {owner} has",
-                nearest(name, sorted(known)),
+                self._nearest(name, sorted(known)),
             )  # fmt: skip
 
     def _step_unknown(self, pointer: str, name: str, known: Iterable[str]) -> None:
-        self.add("step_unknown", pointer, f"step {_show(name)}", "a step of this definition", nearest(name, known))
+        self.add(
+            "step_unknown",
+            pointer,
+            f"step {_show(name)}",
+            "a step of this definition",
+            self._nearest(name, known),
+        )
 
     def _check_schema(self, pointer: str, schema: JsonSchema) -> None:
+        self._schema_values += json_schemas.size(schema)
+        if self._schema_values > MAX_SCHEMA_VALUES:
+            self.add(
+                "too_many", pointer, f"JSON Schemas with {self._schema_values:,} values together",
+                f"at most {MAX_SCHEMA_VALUES:,}", "Describe less, or split the definition.",
+            )  # fmt: skip
+            raise _EnoughError
         if fault := json_schemas.schema_fault(schema):
             self.add("schema_invalid", pointer, fault, "a JSON Schema (2020-12) without remote references",
                      "Correct the schema.")  # fmt: skip
@@ -394,17 +494,23 @@ class _Check:
     def _check_cycles(self) -> None:
         edges = {name: (*link.needs, *link.waits) for name, link in self.links.items()}
         cyclic = edges.keys() - set(topological(edges))
-        while cyclic:
-            cycle = _find_cycle({name: [n for n in edges[name] if n in cyclic] for name in edges if name in cyclic})
+        left = {name: [need for need in edges[name] if need in cyclic] for name in edges if name in cyclic}
+        for _ in range(MAX_CYCLES):
+            cycle = _find_cycle(left)
             if not cycle:
                 return
             shown = " → ".join(cycle[:12]) + (" → …" if len(cycle) > 12 else "")
             self.add(
-                "cycle", f"/steps/{escape(cycle[0])}", f"the cycle {shown}", "steps that depend on earlier ones only",
+                "cycle", f"/steps/{escape(cycle[0])}", f"the cycle {shown}",
+                "steps that depend on earlier ones only",
                 "A DAG has no cycles, and bounded loops are not supported yet: drop one of these "
                 "dependencies, or write the rounds out as separate steps.",
             )  # fmt: skip
-            cyclic = cyclic - set(cycle)
+            left = {
+                name: [need for need in needs if need not in cycle]
+                for name, needs in left.items()
+                if name not in cycle
+            }
 
 
 def _find_cycle(edges: Mapping[str, list[str]]) -> list[str]:
