@@ -89,3 +89,34 @@ async def behind(
         await connection.execute(_BEHIND, {"xid": str(position.xid), "seq": position.seq, "types": types})
     ).one()
     return row.events, float(row.seconds or 0.0)
+
+
+_OF_AGGREGATE = text("""
+    SELECT xid::text::bigint AS xid, seq, id, type, aggregateid, tenant_id, payload, created_at, traceparent
+    FROM outbox
+    WHERE aggregatetype = :aggregate AND aggregateid = :id AND tenant_id = :tenant
+      AND (xid > CAST(:xid AS text)::xid8 OR (xid = CAST(:xid AS text)::xid8 AND seq > :seq))
+      AND xid < pg_snapshot_xmin(pg_current_snapshot())
+    ORDER BY xid, seq
+    LIMIT :limit
+""")
+
+
+async def of_aggregate(
+    connection: AsyncConnection, tenant: str, aggregate: str, id: str, position: Position, limit: int
+) -> list[LoggedEvent]:
+    """The next settled events of one aggregate behind `position`, oldest first."""
+    rows = await connection.execute(
+        _OF_AGGREGATE,
+        {
+            "tenant": tenant, "aggregate": aggregate, "id": id, "xid": str(position.xid),
+            "seq": position.seq, "limit": limit,
+        },
+    )  # fmt: skip
+    return [
+        LoggedEvent(
+            Position(row.xid, row.seq), str(row.id), row.type, row.aggregateid, row.tenant_id, row.payload,
+            row.created_at, row.traceparent,
+        )
+        for row in rows
+    ]  # fmt: skip

@@ -1,0 +1,47 @@
+"""One JSON line per request, and the last catch of a bug."""
+
+import logging
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api import problems
+
+_log = logging.getLogger("facilitair.access")
+_errors = logging.getLogger("facilitair.api")
+
+
+class AccessLog:
+    """The outermost ASGI middleware. Logs no query and no body: they may hold what a person wrote."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        status = 0
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception:
+            _errors.exception("unexpected", extra={"method": scope["method"], "path": scope["path"]})
+            if status == 0:
+                await problems.internal_error(scope)(scope, receive, watched)
+        finally:
+            milliseconds = round((time.perf_counter() - began) * 1000, 1)
+            _log.info(
+                "request",
+                extra={
+                    "method": scope["method"], "path": scope["path"], "status": status,
+                    "milliseconds": milliseconds, "client": (scope.get("client") or ("",))[0],
+                },
+            )  # fmt: skip

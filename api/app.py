@@ -1,0 +1,85 @@
+"""The HTTP door."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api import problems
+from api.access_log import AccessLog
+from api.auth import Guard
+from api.endpoints import collaborations, definitions, graph, health
+from api.projections import Projections
+from api.state import State
+from api.temporal import Temporal
+from db.engine import async_engine
+from schema.errors import FacilitairError
+from schema.expressions import compile_expression
+from schema.settings import Settings
+
+_DESCRIPTION = (
+    "A multi-agent collaboration is a JSON document: upload it, start it, watch it. "
+    "Errors are RFC 9457 problem documents with a stable `code`."
+)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application. It starts and answers /health/live whatever else is away."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine = async_engine(settings.database_url)
+        state = State(settings, engine, Temporal(settings), Projections(settings))
+        app.state.facilitair = state
+        warming = asyncio.create_task(_warm_up(state))
+        yield
+        warming.cancel()
+        state.checking.shutdown(wait=False, cancel_futures=True)
+        await state.projections.close()
+        await engine.dispose()
+
+    app = FastAPI(
+        title="Facilitair", version="1", description=_DESCRIPTION, lifespan=lifespan, redoc_url=None,
+        redirect_slashes=False,
+        # Its own spans for every request and dependency would drown those of the runs.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+    )  # fmt: skip
+    problems.install(app)
+    app.include_router(health.router, include_in_schema=False)
+    for router in (
+        definitions.router, definitions.schema_router, collaborations.router, graph.router, health.router,
+    ):  # fmt: skip
+        app.include_router(router, prefix="/v1")
+    # The last one added is the outermost: what is refused is logged too.
+    app.add_middleware(Guard, api_key=settings.api_key)
+    app.add_middleware(AccessLog)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+async def _warm_up(state: State) -> None:
+    """What the first requests would otherwise wait for."""
+    await asyncio.to_thread(compile_expression, "input.a == 1")
+    with suppress(FacilitairError):  # when it is away, the first who needs it connects
+        await state.temporal.client()
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        components = schema.setdefault("components", {})
+        schemas = components.setdefault("schemas", {})
+        document = problems.ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= document.pop("$defs") | {"ProblemDocument": document}
+        components["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+        schema["security"] = [{"bearer": []}, {"header": []}, {}]
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,81 @@
+"""Who may ask: with a key set, who carries it; without one, this machine's own programs."""
+
+import hashlib
+import ipaddress
+import secrets
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api import problems
+from schema.errors import FacilitairError, Refused
+
+_OPEN_PATHS = ("/health/live", "/health/ready", "/v1/health/live", "/v1/health/ready")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can only be reached from this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def actor(api_key: str) -> str:
+    """The name under which a caller stands in the audit log: never the key itself."""
+    return f"key:{hashlib.sha256(api_key.encode()).hexdigest()[:8]}" if api_key else "local"
+
+
+class Guard:
+    """ASGI middleware that refuses a request before anything of it is read."""
+
+    def __init__(self, app: ASGIApp, api_key: str) -> None:
+        self._app = app
+        self._key = api_key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in _OPEN_PATHS:
+            refusal = self._refusal(Headers(scope=scope))
+            if refusal is not None:
+                await problems.response(refusal, scope["path"])(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _refusal(self, headers: Headers) -> FacilitairError | None:
+        if self._key:
+            given = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
+            # As bytes: compare_digest refuses text that is not ASCII.
+            if secrets.compare_digest(given.encode(), self._key.encode()):
+                return None
+            return Refused(
+                "api_key_wrong",
+                f"found {'a wrong' if given else 'no'} API key; expected the value of FACILITAIR_API_KEY in "
+                "`Authorization: Bearer …` or `X-API-Key: …`.",
+            )
+        return _foreign(headers)
+
+
+def _foreign(headers: Headers) -> FacilitairError | None:
+    """Without a key, a web page that a person visits must not reach the platform through their browser:
+    neither under a name that it points at loopback (DNS rebinding), nor by a form that it submits."""
+    host = _host_of("//" + headers.get("host", ""))
+    origin = headers.get("origin")
+    named = [host] if origin is None else [host, _host_of(origin)]
+    strangers = [name for name in named if name is None or not is_loopback(name)]
+    if not strangers:
+        return None
+    return Refused(
+        "origin_refused",
+        f"found the host or origin {strangers[0]!r}; expected this machine's own name for itself "
+        "(127.0.0.1 or localhost). Set FACILITAIR_API_KEY to be reached under any other.",
+    )
+
+
+def _host_of(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None

@@ -1,0 +1,99 @@
+"""Request bodies: read as a stream, stopped at their limit, checked before they are parsed deep."""
+
+import asyncio
+from typing import Any, Final, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from api.problems import BadRequest
+from api.state import State
+from schema import document
+from schema.errors import InvalidDefinition, Problem, Refused
+from schema.templates import escape
+
+M = TypeVar("M", bound=BaseModel)
+
+_JSON: Final = ("application/json",)
+_YAML: Final = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
+_DRAIN_BYTES: Final = 64 * 1024 * 1024
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read(request: Request, limit: int, code: str) -> bytes:
+    """The body, never holding more than `limit` bytes of it."""
+    declared = int(request.headers.get("content-length", "0") or 0)
+    # A client that asks first sends nothing when refused. Another would see its connection reset instead
+    # of the answer if the rest were not read: it is read and dropped.
+    if declared > limit and "expect" in request.headers:
+        raise _too_large(code, declared, limit)
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= limit:
+            chunks.append(chunk)
+        else:
+            chunks.clear()
+            if max(size, declared) > _DRAIN_BYTES:
+                break
+    if size > limit:
+        raise _too_large(code, max(size, declared), limit)
+    return b"".join(chunks)
+
+
+def _too_large(code: str, size: int, limit: int) -> Refused:
+    return Refused(
+        code,
+        f"found a body of {size:,} bytes; expected at most {limit:,}. Pass large texts by reference.",
+    )
+
+
+async def read_document(request: Request) -> tuple[bytes, bool]:
+    """(an uploaded document, whether it is YAML)."""
+    media_type = _media_type(request)
+    if media_type not in _JSON + _YAML:
+        raise _unsupported(media_type, f"{_JSON[0]} or {_YAML[0]}")
+    return await read(request, document.MAX_BYTES, "document_too_large"), media_type in _YAML
+
+
+async def read_json(request: Request, state: State, model: type[M]) -> M:
+    """A JSON body as a typed request."""
+    media_type = _media_type(request)
+    if media_type not in _JSON:
+        raise _unsupported(media_type, _JSON[0])
+    data = await read(request, document.MAX_BYTES, "body_too_large")
+    return await asyncio.get_running_loop().run_in_executor(state.checking, _parse, data, model)
+
+
+def _parse(data: bytes, model: type[M]) -> M:
+    try:
+        value = document.load(data)
+    except InvalidDefinition as error:
+        raise BadRequest("request_invalid", error.message, error.problems) from None
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        problems = [_problem(item["loc"], item["input"], item["msg"]) for item in error.errors()[:20]]
+        raise BadRequest("request_invalid", problems[0].message, problems) from None
+
+
+def _problem(location: tuple[int | str, ...], found: Any, expected: str) -> Problem:
+    pointer = "".join(f"/{escape(str(part))}" for part in location)
+    return Problem("request_invalid", pointer, repr(found)[:100], expected, "See /openapi.json.")
+
+
+def _unsupported(found: str, expected: str) -> Refused:
+    return Refused(
+        "media_type_unsupported",
+        f"found the content type {found or 'none'!r}; expected {expected}. Send it as `Content-Type`.",
+    )
+
+
+def body_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The OpenAPI description of a body that is read by `read_json`."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {"requestBody": {"required": True, "content": {_JSON[0]: {"schema": schema}}}}

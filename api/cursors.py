@@ -1,0 +1,45 @@
+"""Cursors of paged lists: opaque to callers, a place in a stable order to us."""
+
+import base64
+import binascii
+from datetime import datetime
+from uuid import UUID
+
+from api.problems import BadRequest
+
+
+def encode(*parts: object) -> str:
+    return base64.urlsafe_b64encode("|".join(map(str, parts)).encode()).decode().rstrip("=")
+
+
+def _decode(cursor: str, count: int) -> list[str]:
+    try:
+        parts = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().split("|")
+    except (binascii.Error, ValueError):
+        raise _wrong(cursor) from None
+    if len(parts) != count:
+        raise _wrong(cursor)
+    return parts
+
+
+def moment_and_id(cursor: str) -> tuple[datetime, UUID]:
+    moment, id = _decode(cursor, 2)
+    try:
+        return datetime.fromisoformat(moment), UUID(id)
+    except ValueError:
+        raise _wrong(cursor) from None
+
+
+def two_numbers(cursor: str) -> tuple[int, int]:
+    first, second = _decode(cursor, 2)
+    # At most 18 digits: they must fit the database's 64 bits.
+    if not (first.isdecimal() and second.isdecimal() and max(len(first), len(second)) <= 18):
+        raise _wrong(cursor)
+    return int(first), int(second)
+
+
+def _wrong(cursor: str) -> BadRequest:
+    return BadRequest(
+        "cursor_wrong",
+        f"found the cursor {cursor[:80]!r}; expected the `next` of an earlier page, unchanged.",
+    )

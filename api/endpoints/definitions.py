@@ -1,0 +1,198 @@
+"""Upload, check, list, read and compare definitions."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from api import compare
+from api.bodies import read_document
+from api.models import (
+    DefinitionDiff,
+    DefinitionDocument,
+    DefinitionPage,
+    DefinitionPlan,
+    DefinitionVersion,
+    PlannedStep,
+    StoredDefinition,
+    Valid,
+)
+from api.problems import errors
+from api.state import Actor, Connection, State, StateOf, Tenant
+from db import definitions
+from schema.compile import compiled, dependencies
+from schema.definition import json_schema
+from schema.steps import NAME
+from schema.validate import Checked, validate_bytes
+
+router = APIRouter(prefix="/definitions", tags=["definitions"])
+
+Name = Annotated[str, Path(pattern=NAME, examples=["code-review"])]
+ShortName = Annotated[
+    str | None, Query(alias="name", pattern=NAME, description="The name of a bare short-form list.")
+]
+Number = Annotated[int, Query(ge=1, le=2_000_000_000)]
+Limit = Annotated[int, Query(ge=1, le=200)]
+
+_DOCUMENT = {
+    "requestBody": {
+        "required": True,
+        "description": "A definition in the language facilitair/v1; see /v1/schema.",
+        "content": {
+            "application/json": {"schema": {"oneOf": [{"type": "object"}, {"type": "array"}]}},
+            "application/yaml": {"schema": {"type": "string"}},
+        },
+    }
+}
+
+
+async def _checked(request: Request, state: State, name: str | None) -> Checked:
+    data, is_yaml = await read_document(request)
+    check = partial(validate_bytes, data, is_yaml=is_yaml, name=name)
+    return await asyncio.get_running_loop().run_in_executor(state.checking, check)
+
+
+def _inferred(found: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
+    return {step: list(names) for step, names in found.items()}
+
+
+def _version(found: definitions.Version) -> dict[str, Any]:
+    return {
+        "name": found.name, "version": found.number, "sha256": found.sha256,
+        "created_at": found.created_at, "created_by": found.created_by,
+    }  # fmt: skip
+
+
+def _etag(found: definitions.Version) -> str:
+    return f'"{found.sha256}"'
+
+
+@router.post(
+    "", status_code=201, openapi_extra=_DOCUMENT,
+    responses={200: {"model": StoredDefinition, "description": "Stored before."}, **errors(413, 415)},
+)  # fmt: skip
+async def upload(
+    request: Request, response: Response, state: StateOf, tenant: Tenant, actor: Actor, name: ShortName = None
+) -> StoredDefinition:
+    """Store a definition. The same content is the same version; other content is the next one."""
+    checked = await _checked(request, state, name)
+    async with state.transaction() as connection:
+        version, created = await definitions.save(connection, tenant, checked.definition, actor)
+    if not created:
+        response.status_code = 200
+    response.headers["ETag"] = _etag(version)
+    response.headers["Location"] = f"/v1/definitions/{version.name}?version={version.number}"
+    return StoredDefinition(**_version(version), created=created, inferred=_inferred(checked.inferred))
+
+
+@router.post("/validate", openapi_extra=_DOCUMENT, responses=errors(413, 415))
+async def validate(request: Request, state: StateOf, name: ShortName = None) -> Valid:
+    """Check a definition and store nothing; refused with all its problems at once."""
+    checked = await _checked(request, state, name)
+    definition = checked.definition
+    return Valid(name=definition.name, steps=len(definition.steps), inferred=_inferred(checked.inferred))
+
+
+@router.get("", responses=errors())
+async def list_definitions(
+    connection: Connection,
+    tenant: Tenant,
+    after: Annotated[str, Query(pattern=rf"{NAME}|^$", description="The `next` of the page before.")] = "",
+    limit: Limit = 50,
+) -> DefinitionPage:
+    """The newest version of each name, in the order of names."""
+    found = await definitions.newest_per_name(connection, tenant, after=after, limit=limit + 1)
+    page = found[:limit]
+    more = page[-1].name if len(found) > limit else None
+    return DefinitionPage(items=[DefinitionVersion(**_version(one)) for one in page], next=more)
+
+
+@router.get("/{name}", responses={304: {"description": "It is what `If-None-Match` names."}, **errors(404)})
+async def read(
+    name: Name,
+    request: Request,
+    response: Response,
+    connection: Connection,
+    tenant: Tenant,
+    version: Number | None = None,
+) -> DefinitionDocument:
+    """The newest version, or the given one."""
+    found = await definitions.find(connection, tenant, name, version)
+    response.headers["ETag"] = _etag(found)
+    if request.headers.get("if-none-match") == _etag(found):
+        return Response(status_code=304, headers={"ETag": _etag(found)})  # type: ignore[return-value]
+    return DefinitionDocument(**_version(found), definition=json.loads(found.source))
+
+
+@router.get("/{name}/versions", responses=errors(404))
+async def versions(
+    name: Name,
+    connection: Connection,
+    tenant: Tenant,
+    after: Annotated[int | None, Query(ge=1, le=2_000_000_000)] = None,
+    limit: Limit = 50,
+) -> DefinitionPage:
+    """All versions of one name, newest first."""
+    found = await definitions.versions(connection, tenant, name, below=after, limit=limit + 1)
+    if not found:
+        await definitions.find(connection, tenant, name)
+    page = found[:limit]
+    more = str(page[-1].number) if len(found) > limit else None
+    return DefinitionPage(items=[DefinitionVersion(**_version(one)) for one in page], next=more)
+
+
+@router.get("/{name}/diff", responses=errors(404))
+async def diff(
+    name: Name,
+    connection: Connection,
+    tenant: Tenant,
+    before: Annotated[int, Query(alias="from", ge=1, le=2_000_000_000)],
+    after: Annotated[int | None, Query(alias="to", ge=1, le=2_000_000_000)] = None,
+) -> DefinitionDiff:
+    """What changed between two versions; `to` is the newest when left out."""
+    old = await definitions.find(connection, tenant, name, before)
+    new = await definitions.find(connection, tenant, name, after)
+    sources = json.loads(old.source), json.loads(new.source)
+    return DefinitionDiff(
+        name=name,
+        before=old.number,
+        after=new.number,
+        changes=list(compare.changes(*sources)),
+        text=compare.unified(*sources, f"{name}@{old.number}", f"{name}@{new.number}"),
+    )
+
+
+@router.get("/{name}/plan", responses=errors(404))
+async def plan(
+    name: Name, connection: Connection, tenant: Tenant, version: Number | None = None
+) -> DefinitionPlan:
+    """The steps in an order that respects every dependency, and their picture."""
+    found = await definitions.find(connection, tenant, name, version)
+    definition, steps = compiled(found.sha256, found.source)
+    return DefinitionPlan(
+        name=found.name,
+        version=found.number,
+        steps=[
+            PlannedStep(
+                **{key: value for key, value in asdict(step).items() if key in PlannedStep.model_fields},
+                inferred=list(dependencies(definition.steps[step.id]).inferred),
+                max_attempts=step.retry.max_attempts,
+            )
+            for step in steps.steps
+        ],
+        mermaid=compare.mermaid(steps),
+    )
+
+
+schema_router = APIRouter(tags=["definitions"])
+_SCHEMA = json.dumps(json_schema())
+
+
+@schema_router.get("/schema", responses=errors(), response_model=dict[str, Any])
+async def schema() -> Response:
+    """The JSON Schema of the language: editors complete and check with it while typing."""
+    return Response(_SCHEMA, media_type="application/schema+json")

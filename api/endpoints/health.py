@@ -1,0 +1,91 @@
+"""Is the process up; can it do its work."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Response
+from sqlalchemy import text
+
+from api.models import Check, Live, ProjectionLag, Ready
+from api.problems import errors
+from api.state import State, StateOf
+from schema.errors import FacilitairError
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+_PATIENCE_SECONDS: Final = 3.0
+
+
+@router.get("/live")
+async def live() -> Live:
+    """The process answers. Nothing else is asked."""
+    return Live()
+
+
+@router.get("/ready", responses={503: {"model": Ready, "description": "A required server is away."}})
+async def ready(state: StateOf, response: Response) -> Ready:
+    """Postgres and Temporal answer. The graph and the memory are told of and not waited for."""
+    checks: dict[str, tuple[bool, Callable[[State], Awaitable[str]]]] = {
+        "postgres": (True, _postgres),
+        "temporal": (True, _temporal),
+        "neo4j": (False, _neo4j),
+        "weaviate": (False, _weaviate),
+    }
+    results = await asyncio.gather(*(_check(ask, state, required) for required, ask in checks.values()))
+    found = dict(zip(checks, results, strict=True))
+    all_well = all(check.ok for check in results if check.required)
+    if not all_well:
+        response.status_code = 503
+    return Ready(ready=all_well, checks=found)
+
+
+@router.get("/projections", responses=errors())
+async def projections(state: StateOf) -> dict[str, ProjectionLag]:
+    """How far the graph and the memory are behind. No run ever waits for them."""
+    lags = await state.projections.lags(state.engine)
+    return {name: ProjectionLag(**vars(lag)) for name, lag in lags.items()}
+
+
+async def _check(ask: Callable[[State], Awaitable[str]], state: State, required: bool) -> Check:
+    began = time.perf_counter()
+    try:
+        detail, ok = await asyncio.wait_for(ask(state), _PATIENCE_SECONDS), True
+    except TimeoutError:
+        detail, ok = f"no answer within {_PATIENCE_SECONDS:g} s", False
+    except FacilitairError as error:
+        detail, ok = error.message, False
+    except Exception as error:
+        # By kind only: a driver's message may hold the password of its URL.
+        detail, ok = f"does not answer ({type(error).__name__})", False
+    milliseconds = round((time.perf_counter() - began) * 1000, 1)
+    return Check(ok=ok, required=required, milliseconds=milliseconds, detail=detail)
+
+
+async def _postgres(state: State) -> str:
+    async with state.engine.connect() as connection:
+        await connection.execute(text("SELECT 1"))
+    return ""
+
+
+async def _temporal(state: State) -> str:
+    await state.temporal.check()
+    return ""
+
+
+async def _neo4j(state: State) -> str:
+    await _connect(state.settings.neo4j_uri, 7687)
+    return ""
+
+
+async def _weaviate(state: State) -> str:
+    await _connect(state.settings.weaviate_url, 8080)
+    return ""
+
+
+async def _connect(url: str, default_port: int) -> None:
+    parts = urlsplit(url)
+    _, writer = await asyncio.open_connection(parts.hostname or "127.0.0.1", parts.port or default_port)
+    writer.close()

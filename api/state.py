@@ -1,0 +1,58 @@
+"""What a request needs of the process: its connections, the tenant, the caller."""
+
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from api import auth
+from api.projections import Projections
+from api.temporal import Temporal
+from db.engine import transaction
+from schema.settings import Settings
+
+
+@dataclass
+class State:
+    """Made once per process, in the lifespan of the app."""
+
+    settings: Settings
+    engine: AsyncEngine
+    temporal: Temporal
+    projections: Projections
+    # Checking a hostile upload takes up to 100 ms of pure computation; health must answer meanwhile.
+    checking: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "checking"))
+
+    def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        return transaction(self.engine)
+
+
+def state(request: Request) -> State:
+    found: State = request.app.state.facilitair
+    return found
+
+
+def tenant() -> str:
+    """Whose data a request sees. One tenant until keys name theirs: every query takes it from here."""
+    return "default"
+
+
+def actor(request: Request) -> str:
+    return auth.actor(state(request).settings.api_key)
+
+
+async def connection(request: Request) -> AsyncIterator[AsyncConnection]:
+    """One transaction around the whole request."""
+    async with state(request).transaction() as found:
+        yield found
+
+
+StateOf = Annotated[State, Depends(state)]
+Tenant = Annotated[str, Depends(tenant)]
+Actor = Annotated[str, Depends(actor)]
+# Committed before the answer is sent, so that who reads it finds what it says.
+Connection = Annotated[AsyncConnection, Depends(connection, scope="function")]

@@ -1,0 +1,195 @@
+"""The API's way to Temporal: connected when first needed, and again when it was away."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from schema.errors import FacilitairError, NotFound, Refused, Unavailable
+from schema.messages import MEMO_REQUESTED_BY, MEMO_TENANT, MEMO_TRACEPARENT, QUEUE_COLLABORATIONS
+from schema.settings import Settings
+
+# Importing temporalio takes half a second: it happens on first use, after the API has begun to answer.
+if TYPE_CHECKING:
+    from temporalio.client import Client, WorkflowExecutionDescription
+    from temporalio.service import RPCError
+
+_CONNECT_SECONDS: Final = 3.0
+_CALL: Final = timedelta(seconds=5)
+# The server's default of 10 s would be the time in which a run whose worker died starts again.
+_TASK_TIMEOUT: Final = timedelta(seconds=2)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """A run as Temporal knows it, whether or not it has reached Postgres."""
+
+    id: str
+    run_id: str
+    first_run_id: str
+    """The same along a chain of continued runs: Postgres' key of the collaboration."""
+    type: str
+    status: str
+    """In Temporal's words: RUNNING, COMPLETED, FAILED, CANCELED, TERMINATED, TIMED_OUT."""
+    tenant: str
+    started_at: datetime
+    closed_at: datetime | None
+
+
+class Temporal:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client: Client | None = None
+        self._connecting = asyncio.Lock()
+
+    async def client(self) -> "Client":
+        """Once connected, the client itself follows a server that goes and comes back."""
+        if self._client is None:
+            async with self._connecting:
+                if self._client is None:
+                    self._client = await self._connect()
+        return self._client
+
+    async def _connect(self) -> "Client":
+        await asyncio.to_thread(_import)
+        from temporalio.client import Client
+        from temporalio.service import RetryConfig
+
+        address = self._settings.temporal_address
+        try:
+            return await asyncio.wait_for(
+                Client.connect(
+                    address, namespace=self._settings.temporal_namespace, identity="facilitair-api",
+                    retry_config=RetryConfig(max_elapsed_time_millis=3_000),
+                ),
+                _CONNECT_SECONDS,
+            )  # fmt: skip
+        except (RuntimeError, TimeoutError, OSError) as error:
+            raise _away(address) from error
+
+    async def start(
+        self, definition: str, input: Any, *, id: str, tenant: str, actor: str, traceparent: str | None
+    ) -> str:
+        """Start a collaboration; its first run id. `definition` is a name or name@version."""
+        client = await self.client()
+        from temporalio.exceptions import WorkflowAlreadyStartedError
+        from temporalio.service import RPCError
+
+        memo = {MEMO_TENANT: tenant, MEMO_REQUESTED_BY: actor}
+        if traceparent:
+            memo[MEMO_TRACEPARENT] = traceparent
+        try:
+            handle = await client.start_workflow(
+                definition, input, id=id, task_queue=QUEUE_COLLABORATIONS, memo=memo,
+                task_timeout=_TASK_TIMEOUT, rpc_timeout=_CALL,
+            )  # fmt: skip
+        except WorkflowAlreadyStartedError:
+            raise Refused(
+                "collaboration_exists",
+                f"found a running collaboration with the id {id!r}; expected a new one. Choose another "
+                "id, or none to have one made.",
+            ) from None
+        except RPCError as error:
+            raise self._told(error, id) from error
+        return handle.first_execution_run_id or ""
+
+    async def describe(self, id: str, tenant: str, run_id: str | None = None) -> Execution:
+        """Raises NotFound, also for a run of another tenant."""
+        client = await self.client()
+        from temporalio.service import RPCError
+
+        try:
+            found = await client.get_workflow_handle(id, run_id=run_id).describe(rpc_timeout=_CALL)
+        except RPCError as error:
+            raise self._told(error, id) from error
+        execution = await _execution(found)
+        if execution.tenant != tenant:
+            raise _unknown(id)
+        return execution
+
+    async def failure(self, execution: Execution) -> tuple[str, str]:
+        """(code, message) of a run that failed."""
+        client = await self.client()
+        from temporalio.client import WorkflowFailureError
+        from temporalio.exceptions import ApplicationError
+        from temporalio.service import RPCError
+
+        try:
+            handle = client.get_workflow_handle(execution.id, run_id=execution.run_id)
+            await handle.result(rpc_timeout=_CALL)
+        except WorkflowFailureError as error:
+            cause: BaseException = error.cause
+            while not isinstance(cause, ApplicationError) and cause.__cause__ is not None:
+                cause = cause.__cause__
+            code = cause.type if isinstance(cause, ApplicationError) and cause.type else "run_failed"
+            return code, str(getattr(cause, "message", cause))
+        except RPCError as error:
+            raise self._told(error, execution.id) from error
+        return "run_failed", ""
+
+    async def cancel(self, id: str, first_run_id: str | None = None) -> None:
+        client = await self.client()
+        from temporalio.service import RPCError
+
+        handle = client.get_workflow_handle(id, first_execution_run_id=first_run_id)
+        try:
+            await handle.cancel(rpc_timeout=_CALL)
+        except RPCError as error:
+            raise self._told(error, id) from error
+
+    async def check(self) -> None:
+        """Raises Unavailable unless the server and the namespace answer."""
+        client = await self.client()
+        from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+        from temporalio.service import RPCError
+
+        try:
+            await client.workflow_service.describe_namespace(
+                DescribeNamespaceRequest(namespace=client.namespace), timeout=timedelta(seconds=2)
+            )
+        except RPCError as error:
+            raise self._told(error, client.namespace) from error
+
+    def _told(self, error: "RPCError", id: str) -> FacilitairError:
+        """What Temporal refused, in our words; a fault of ours stays the exception that it is."""
+        from temporalio.service import RPCStatusCode
+
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return _unknown(id)
+        if error.status in (
+            RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED,
+            RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.UNKNOWN,
+        ):  # fmt: skip
+            return _away(self._settings.temporal_address)
+        raise error
+
+
+def _import() -> None:
+    import temporalio.client  # noqa: F401
+
+
+def _away(address: str) -> Unavailable:
+    return Unavailable("temporal_unavailable", f"Temporal does not answer at {address}. Try again shortly.")
+
+
+def _unknown(id: str) -> NotFound:
+    return NotFound(
+        "collaboration_unknown",
+        f"found no collaboration {id!r}; expected the id that starting one returned. "
+        "`facilitair list --runs` shows the recent ones.",
+    )
+
+
+async def _execution(found: "WorkflowExecutionDescription") -> Execution:
+    memo = await found.memo()
+    return Execution(
+        id=found.id,
+        run_id=found.run_id,
+        first_run_id=found.raw_description.workflow_execution_info.first_run_id or found.run_id,
+        type=found.workflow_type,
+        status=found.status.name if found.status else "RUNNING",
+        # A run that a plain SDK client started carries no memo: it belongs to the default tenant.
+        tenant=str(memo.get(MEMO_TENANT, "default")),
+        started_at=found.start_time.astimezone(UTC),
+        closed_at=found.close_time,
+    )
