@@ -96,8 +96,9 @@ async def create(
             started_at=datetime.now(UTC),
         )
         .on_conflict_do_nothing()
+        .returning(collaborations.c.id)
     )  # fmt: skip
-    if added.rowcount:
+    if added.first():
         event = CollaborationStarted(
             request.first_run_id, request.workflow_id, version.name, version.number, task
         )

@@ -61,10 +61,15 @@ def _of_step(request: StepRequest) -> Select[Any]:
     )
 
 
+def _usd(cost: Decimal) -> str:
+    """To the micro-dollar, as the table keeps it."""
+    return f"{cost:.6f}"
+
+
 def _result(row: Any) -> StepResult:
     return StepResult(
         execution=str(row.id), status=row.status, model=row.model_id, input_tokens=row.input_tokens or 0,
-        output_tokens=row.output_tokens or 0, cost_usd=str(row.cost_usd or 0), simulated=row.simulated,
+        output_tokens=row.output_tokens or 0, cost_usd=_usd(row.cost_usd or Decimal(0)), simulated=row.simulated,
     )  # fmt: skip
 
 
@@ -162,7 +167,7 @@ async def complete(
         kind=worker.kind, iteration=request.iteration, attempt=begun.attempt, agent=worker.agent,
         role=worker.role, relationship=relationship(worker.kind, worker.role), model=outcome.model,
         requested_model=worker.requested_model, input_tokens=outcome.input_tokens,
-        output_tokens=outcome.output_tokens, latency_ms=paid["latency_ms"], cost_usd=str(outcome.cost_usd),
+        output_tokens=outcome.output_tokens, latency_ms=paid["latency_ms"], cost_usd=_usd(outcome.cost_usd),
         found_issues=judgement.get("found_issues"), severity=judgement.get("severity"),
         quality=judgement.get("quality_score"), simulated=outcome.simulated,
     )  # fmt: skip
@@ -170,7 +175,7 @@ async def complete(
     return StepResult(
         execution=str(begun.execution), status="completed", model=outcome.model,
         input_tokens=outcome.input_tokens, output_tokens=outcome.output_tokens,
-        cost_usd=str(outcome.cost_usd), simulated=outcome.simulated,
+        cost_usd=_usd(outcome.cost_usd), simulated=outcome.simulated,
     )  # fmt: skip
 
 
@@ -190,7 +195,7 @@ async def fail(
         update(table).where(table.c.id == begun.execution, table.c.status == "running").values(**values)
     )
     if done.rowcount:
-        cost = str(outcome.cost_usd) if outcome else "0"
+        cost = _usd(outcome.cost_usd if outcome else Decimal(0))
         event = AttemptFailed(
             request.collaboration, str(begun.execution), request.step, request.iteration, begun.attempt,
             code, cost,
@@ -210,8 +215,9 @@ async def skip(connection: AsyncConnection, request: StepRequest, worker: Worker
             started_at=now, completed_at=now, latency_ms=0,
         )
         .on_conflict_do_nothing()
+        .returning(table.c.id)
     )  # fmt: skip
-    if added.rowcount:
+    if added.first():
         event = StepSkipped(request.collaboration, request.step, request.iteration)
         await outbox.append(connection, request.tenant, request.collaboration, event, request.traceparent)
 
