@@ -188,8 +188,8 @@ def _summaries() -> Any:
     return (
         select(
             c.id, c.temporal_workflow_id, workflows.c.name, workflows.c.version, c.task, c.status,
-            c.sub_state, c.error_code, c.error_message, cast(c.quality_score, Float), c.started_at, c.completed_at,
-            c.traceparent, totals.c.steps_done, totals.c.cost_usd, totals.c.input_tokens,
+            c.sub_state, c.error_code, c.error_message, cast(c.quality_score, Float), c.started_at,
+            c.completed_at, c.traceparent, totals.c.steps_done, totals.c.cost_usd, totals.c.input_tokens,
             totals.c.output_tokens,
         )
         .join(workflows, workflows.c.id == c.workflow_id)

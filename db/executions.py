@@ -69,7 +69,8 @@ def _usd(cost: Decimal) -> str:
 def _result(row: Any) -> StepResult:
     return StepResult(
         execution=str(row.id), status=row.status, model=row.model_id, input_tokens=row.input_tokens or 0,
-        output_tokens=row.output_tokens or 0, cost_usd=_usd(row.cost_usd or Decimal(0)), simulated=row.simulated,
+        output_tokens=row.output_tokens or 0, cost_usd=_usd(row.cost_usd or Decimal(0)),
+        simulated=row.simulated,
     )  # fmt: skip
 
 
