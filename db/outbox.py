@@ -12,7 +12,7 @@ from schema.events import Event
 from schema.tables import outbox
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Position:
     """A place in the log. Rows at or before it are settled; 0, 0 is the beginning."""
 
@@ -71,6 +71,20 @@ async def read_after(
         )
         for row in rows
     ]  # fmt: skip
+
+
+async def read_up_to(
+    connection: AsyncConnection, end: Position, types: list[str] | None = None
+) -> list[LoggedEvent]:
+    """The log from its beginning to `end`."""
+    events: list[LoggedEvent] = []
+    after = Position()
+    while batch := await read_after(connection, after, 5_000, types):
+        events.extend(event for event in batch if event.position <= end)
+        after = batch[-1].position
+        if after > end:
+            break
+    return events
 
 
 _BEHIND = text("""

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Float, cast, func, select
+from sqlalchemy import Float, cast, func, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from db.outbox import Position
 from schema.messages import StepRequest
 from schema.tables import agent_executions, collaborations, recalls, task_vectors, workflows
 
@@ -70,10 +71,30 @@ async def save(
         )
 
 
+# Vectors are saved in the order of the log, a batch in one transaction: the newest event whose task has
+# one is how far the log is embedded, and it needs no cursor that could be wrong.
+_EMBEDDED_TO = text("""
+    SELECT o.xid::text::bigint AS xid, o.seq
+    FROM outbox o
+    JOIN task_vectors v ON v.collaboration_id = CAST(o.payload ->> 'collaboration_id' AS uuid)
+    WHERE o.type = 'CollaborationFinished'
+    ORDER BY o.xid DESC, o.seq DESC
+    LIMIT 1
+""")
+
+
+async def embedded_to(connection: AsyncConnection) -> Position:
+    """The place in the log up to which completed tasks are embedded."""
+    row = (await connection.execute(_EMBEDDED_TO)).one_or_none()
+    return Position(row.xid, row.seq) if row else Position()
+
+
 async def nearest(
     connection: AsyncConnection, tenant: str, embedding: Sequence[float], limit: int, min_cosine: float
 ) -> list[tuple[float, Memory]]:
     """(cosine similarity, memory), best first."""
+    # The index knows no tenants: without this it would stop after its 40 nearest of all tenants together.
+    await connection.execute(text("SET LOCAL hnsw.iterative_scan = strict_order"))
     distance = task_vectors.c.embedding.cosine_distance(list(embedding))
     rows = await connection.execute(
         select(

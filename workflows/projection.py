@@ -1,4 +1,4 @@
-"""A projection as a durable workflow: a server that is away shows here as a retrying activity, and only here."""
+"""A projection as a durable workflow: while its server is away, Temporal's UI shows it waiting."""
 
 from datetime import timedelta
 from typing import Final
@@ -11,32 +11,31 @@ with workflow.unsafe.imports_passed_through():
 
 PROJECTIONS: Final = ("vectors", "memory", "graph")
 
-_PASS = timedelta(minutes=10)
-_HEARTBEAT = timedelta(seconds=10)
-_RETRY = RetryPolicy(
-    initial_interval=timedelta(milliseconds=500),
-    backoff_coefficient=2,
-    maximum_interval=timedelta(seconds=5),
-    # Years of trying: a server that is away for a week must not end its projection.
-    maximum_attempts=100_000_000,
-)
+
+def workflow_id(name: str) -> str:
+    """One projection of a name runs at a time, because its id is taken."""
+    return f"facilitair.projection.{name}"
 
 
 @workflow.defn(name="facilitair.projection")
 class Projection:
-    """Keeps one projection in step with the outbox, for ever."""
-
     @workflow.run
     async def run(self, name: str) -> None:
+        """Pass after pass, for ever."""
         while not workflow.info().is_continue_as_new_suggested():
             await workflow.execute_activity(
                 "project",
                 name,
-                result_type=ProjectionPass,
                 task_queue=QUEUE_PROJECTIONS,
-                start_to_close_timeout=_PASS,
-                heartbeat_timeout=_HEARTBEAT,
-                retry_policy=_RETRY,
-                summary=f"apply the outbox to {name}",
+                result_type=ProjectionPass,
+                start_to_close_timeout=timedelta(minutes=10),
+                heartbeat_timeout=timedelta(seconds=10),
+                # A server may be away for days; the copy waits for it, and a run never does.
+                retry_policy=RetryPolicy(
+                    initial_interval=timedelta(seconds=0.5),
+                    maximum_interval=timedelta(seconds=5),
+                    maximum_attempts=1_000_000_000,
+                ),
+                summary=f"copy the log to {name}",
             )
         workflow.continue_as_new(name)

@@ -1,0 +1,214 @@
+"""Keep one copy of the log up to date: vectors in Postgres, memory in Weaviate, the graph in Neo4j."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+from temporalio import activity
+
+import graph.projection
+import memory.projection
+from activities.spans import Value, span
+from db import outbox, vectors
+from db.engine import transaction
+from db.outbox import LoggedEvent, Position
+from graph import constraints
+from graph.client import Graph
+from graph.fold import EVENT_TYPES as GRAPH_EVENTS
+from memory import collections
+from memory.client import Memory
+from memory.projection import EVENT_TYPES as MEMORY_EVENTS
+from memory.projection import completed_in
+from router.encoder import ENCODER
+from schema import telemetry
+from schema.errors import NotFound, Unavailable
+from schema.messages import ProjectionPass
+
+PASS_SECONDS: Final = 300.0
+POLL_SECONDS: Final = 0.25
+HEARTBEAT_SECONDS: Final = 1.0
+BATCH_EVENTS: Final = 500
+BATCH_SECONDS: Final = 120.0
+# Whoever rebuilds a projection does not want spans in the traces of last year.
+SPAN_AGE: Final = timedelta(minutes=10)
+
+Encode = Callable[[Sequence[str]], list[list[float]]]
+
+
+class Copy(Protocol):
+    """A copy of the log that knows its own place in it."""
+
+    event_types: Sequence[str]
+
+    async def prepare(self) -> None: ...
+
+    async def position(self) -> Position: ...
+
+    async def apply(self, after: Position, events: Sequence[LoggedEvent]) -> None:
+        """Copy the next events behind `after`. Doing it twice changes nothing."""
+
+
+class GraphCopy:
+    event_types = GRAPH_EVENTS
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+
+    async def prepare(self) -> None:
+        await constraints.ensure(self._graph)
+
+    async def position(self) -> Position:
+        found = await graph.projection.position(self._graph)
+        if found == Position():
+            # Emptied, perhaps with its constraints.
+            await self.prepare()
+        return found
+
+    async def apply(self, after: Position, events: Sequence[LoggedEvent]) -> None:
+        # When another projector was faster, the place read next tells where to go on.
+        await graph.projection.apply(self._graph, after, events)
+
+
+class VectorCopy:
+    """Tasks of completed collaborations, embedded in Postgres."""
+
+    event_types = MEMORY_EVENTS
+
+    def __init__(self, engine: AsyncEngine, encode: Encode) -> None:
+        self._engine = engine
+        self._encode = encode
+        self._at: Position | None = None
+
+    async def prepare(self) -> None:
+        # Read once per pass: what the vectors tell stands still while only failed runs go by.
+        self._at = None
+
+    async def position(self) -> Position:
+        if self._at is None:
+            async with transaction(self._engine) as connection:
+                self._at = await vectors.embedded_to(connection)
+        return self._at
+
+    async def apply(self, after: Position, events: Sequence[LoggedEvent]) -> None:
+        async with transaction(self._engine) as connection:
+            found = await vectors.completed(connection, completed_in(events))
+        missing = [item for item in found if item.embedding is None]
+        rows = await asyncio.to_thread(self._encode, [item.task for item in missing])
+        # All of a batch at once: the newest vector says that everything before it is there.
+        async with transaction(self._engine) as connection:
+            await vectors.save(
+                connection,
+                ENCODER,
+                [(item.collaboration, item.tenant, row) for item, row in zip(missing, rows, strict=True)],
+            )
+        self._at = events[-1].position
+
+
+class MemoryCopy:
+    """Completed collaborations in Weaviate."""
+
+    event_types = MEMORY_EVENTS
+
+    def __init__(self, engine: AsyncEngine, memory: Memory, encode: Encode) -> None:
+        self._engine = engine
+        self._memory = memory
+        self._encode = encode
+
+    async def prepare(self) -> None:
+        await collections.ensure(self._memory)
+
+    async def position(self) -> Position:
+        return await memory.projection.position(self._memory)
+
+    async def apply(self, after: Position, events: Sequence[LoggedEvent]) -> None:
+        async with transaction(self._engine) as connection:
+            batch = await memory.projection.remembered(connection, events, ENCODER, self._encode)
+        await memory.projection.apply(self._memory, batch, events[-1].position)
+
+
+class ProjectActivity:
+    def __init__(self, engine: AsyncEngine, copies: Mapping[str, Copy]) -> None:
+        self._engine = engine
+        self._copies = copies
+
+    @activity.defn(name="project")
+    async def project(self, name: str) -> ProjectionPass:
+        """Copy what is new, and wait for more, for some minutes."""
+        copy = self._copies.get(name)
+        if copy is None:
+            raise NotFound(
+                "projection_unknown",
+                f"found no projection {name!r}; expected one of {', '.join(sorted(self._copies))}.",
+            )
+        applied, waiting = 0, False
+        until = time.monotonic() + PASS_SECONDS
+        async with _heartbeats(lambda: applied):
+            await copy.prepare()
+            while time.monotonic() < until and not activity.is_worker_shutdown():
+                copied = await self._step(name, copy)
+                applied += copied
+                waiting = copied == BATCH_EVENTS
+                if not waiting:
+                    await _rest()
+        return ProjectionPass(applied, waiting)
+
+    async def _step(self, name: str, copy: Copy) -> int:
+        after = await copy.position()
+        async with transaction(self._engine) as connection:
+            events = await outbox.read_after(connection, after, BATCH_EVENTS, list(copy.event_types))
+        if events:
+            try:
+                with _spans(name, events):
+                    async with asyncio.timeout(BATCH_SECONDS):
+                        await copy.apply(after, events)
+            except TimeoutError:
+                raise Unavailable(
+                    "projection_timeout",
+                    f"{name} did not take {len(events)} events in {BATCH_SECONDS:.0f} s.",
+                ) from None
+        return len(events)
+
+
+async def _rest() -> None:
+    """Wait for the next look; shorter when the worker stops."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(activity.wait_for_worker_shutdown(), POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def _spans(name: str, events: Sequence[LoggedEvent]) -> Iterator[None]:
+    """One span per collaboration of a batch, in that collaboration's own trace."""
+    recent = datetime.now(UTC) - SPAN_AGE
+    seen: dict[str, list[LoggedEvent]] = {}
+    for event in events:
+        if event.traceparent and event.created_at > recent:
+            seen.setdefault(event.aggregate_id, []).append(event)
+    with contextlib.ExitStack() as stack:
+        for collaboration, own in seen.items():
+            attributes: dict[str, Value | None] = {
+                telemetry.PROJECTION: name,
+                telemetry.EVENTS: len(own),
+                telemetry.COLLABORATION: collaboration,
+            }
+            stack.enter_context(span(f"project {name}", own[0].traceparent, attributes))
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _heartbeats(applied: Callable[[], int]) -> AsyncIterator[None]:
+    """A batch may take longer than Temporal waits for a sign of life; each is bounded by itself."""
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat(applied())
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()

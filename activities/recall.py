@@ -1,0 +1,109 @@
+"""Find similar past work for a step: in Weaviate, else in Postgres, else none. It never fails a run."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+from temporalio import activity
+
+from activities.context import definition_of
+from activities.spans import span
+from db import collaborations, vectors
+from db.collaborations import Run
+from db.engine import transaction
+from memory import recall as weaviate
+from memory.client import Memory
+from router.encoder import ENCODER
+from schema import telemetry
+from schema.messages import RecallResult, StepRequest
+from schema.steps import AgentStep, Recall
+from schema.templates import as_text
+
+WEAVIATE_SECONDS: Final = 2.0
+MAX_OUTPUT_CHARACTERS: Final = 4_000
+
+Encode = Callable[[Sequence[str]], list[list[float]]]
+Hit = dict[str, Any]
+
+
+class RecallActivity:
+    def __init__(self, engine: AsyncEngine, memory: Memory, encode: Encode) -> None:
+        self._engine = engine
+        self._memory = memory
+        self._encode = encode
+
+    @activity.defn(name="recall")
+    async def recall(self, request: StepRequest) -> RecallResult:
+        """Keep the hints for a step. Asked again, it may find newer ones; the first are what counts."""
+        with span(
+            f"{telemetry.RETRIEVAL} {request.step}",
+            request.traceparent,
+            {
+                telemetry.OPERATION: telemetry.RETRIEVAL,
+                telemetry.STEP: request.step,
+                telemetry.ITERATION: request.iteration,
+            },
+        ) as current:
+            async with transaction(self._engine) as connection:
+                run = await collaborations.run(connection, UUID(request.collaboration))
+                definition, _ = await definition_of(connection, run)
+            step = definition.steps[request.step]
+            wanted = step.recall if isinstance(step, AgentStep) else False
+            source, hits = await self._search(run, wanted if isinstance(wanted, Recall) else Recall())
+            async with transaction(self._engine) as connection:
+                await vectors.record_recall(connection, request, source, hits)
+            current.set_attributes({telemetry.SOURCE: source, telemetry.HITS: len(hits)})
+            return RecallResult(len(hits), source)
+
+    async def _search(self, run: Run, wanted: Recall) -> tuple[str, list[Hit]]:
+        try:
+            [embedding] = await asyncio.to_thread(self._encode, [run.task])
+        except Exception:
+            activity.logger.exception("the encoder failed; the step goes on without hints")
+            return "none", []
+        sources: list[tuple[str, Callable[[Run, list[float], Recall], Awaitable[list[Hit]]]]] = [
+            ("weaviate", self._from_weaviate),
+            ("pgvector", self._from_postgres),
+        ]
+        for source, search in sources:
+            try:
+                found = await search(run, embedding, wanted)
+            except Exception as error:
+                # Whatever it was: a hint is not worth a run.
+                activity.logger.warning("no hints from %s: %s", source, error)
+            else:
+                return source, [hit for hit in found if hit["collaboration"] != str(run.id)][: wanted.limit]
+        return "none", []
+
+    async def _from_weaviate(self, run: Run, embedding: list[float], wanted: Recall) -> list[Hit]:
+        # One more than wanted, for the run itself may be among them.
+        async with asyncio.timeout(WEAVIATE_SECONDS):
+            found = await weaviate.similar(
+                self._memory, run.tenant, embedding, ENCODER, wanted.limit + 1, wanted.threshold
+            )
+        return [
+            _hit(hit.collaboration, hit.cosine, hit.task, hit.final_output, hit.quality_score)
+            for hit in found
+        ]
+
+    async def _from_postgres(self, run: Run, embedding: list[float], wanted: Recall) -> list[Hit]:
+        async with transaction(self._engine) as connection:
+            found = await vectors.nearest(
+                connection, run.tenant, embedding, wanted.limit + 1, wanted.threshold
+            )
+        return [
+            _hit(kept.collaboration, cosine, kept.task, as_text(kept.final_output), kept.quality_score)
+            for cosine, kept in found
+        ]
+
+
+def _hit(collaboration: UUID, cosine: float, task: str, output: str, quality: float | None) -> Hit:
+    return {
+        "collaboration": str(collaboration),
+        "cosine": round(cosine, 6),
+        "task": task[:MAX_OUTPUT_CHARACTERS],
+        "final_output": output[:MAX_OUTPUT_CHARACTERS],
+        "quality_score": quality,
+    }

@@ -1,0 +1,64 @@
+"""Choose the model for a step, and keep the choice with the chance it had."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+from temporalio import activity
+
+from activities.context import definition_of, worker_of
+from activities.spans import span
+from db import collaborations, routing
+from db.engine import transaction
+from db.routing import Decision
+from router import rules
+from schema import telemetry
+from schema.catalogue import ROUTABLE_MODELS
+from schema.definition import Definition
+from schema.messages import RouteResult, StepRequest
+from schema.steps import AgentStep, Route
+
+
+class RouteActivity:
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    @activity.defn(name="route")
+    async def route(self, request: StepRequest) -> RouteResult:
+        """The model for a step: the same one however often it is asked."""
+        with span(
+            f"route {request.step}",
+            request.traceparent,
+            {telemetry.STEP: request.step, telemetry.ITERATION: request.iteration},
+        ) as current:
+            async with transaction(self._engine) as connection:
+                run = await collaborations.run(connection, UUID(request.collaboration))
+                definition, _ = await definition_of(connection, run)
+                role, candidates = _question(definition, request.step)
+                key = f"{request.collaboration}/{request.step}/{request.iteration}"
+                result = await routing.record(connection, request, decide(run.task, role, candidates, key))
+            current.set_attributes(
+                {
+                    telemetry.REQUEST_MODEL: result.model,
+                    telemetry.POLICY: result.policy,
+                    telemetry.PROPENSITY: result.propensity,
+                }
+            )
+            return result
+
+
+def decide(task: str, role: str | None, candidates: Sequence[str], key: str) -> Decision:
+    """The policy's choice; the plain default when the policy fails, because a run must go on (S2-45)."""
+    try:
+        return rules.choose(task, role, candidates, key)
+    except Exception:
+        activity.logger.exception("the routing policy failed; the role's default is used")
+        return rules.fallback_choice(role, candidates, key)
+
+
+def _question(definition: Definition, step_id: str) -> tuple[str | None, Sequence[str]]:
+    step = definition.steps[step_id]
+    assert isinstance(step, AgentStep), "only agent steps are routed"
+    rule = definition.agents[step.agent].model
+    among = rule.among if isinstance(rule, Route) else []
+    return worker_of(definition, step).role, among or ROUTABLE_MODELS

@@ -1,0 +1,69 @@
+"""Neo4j's driver, and its absence as one error. Imported lazily: the driver costs start-up time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from schema.errors import Unavailable
+from schema.settings import Settings
+
+if TYPE_CHECKING:
+    from neo4j import AsyncDriver, AsyncSession
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One driver per process. The database is always named: without it every query asks for the home
+    database first."""
+
+    driver: AsyncDriver
+    database: str
+
+    def session(self, *, read_only: bool = False) -> AsyncSession:
+        from neo4j import READ_ACCESS, WRITE_ACCESS
+
+        mode = READ_ACCESS if read_only else WRITE_ACCESS
+        return self.driver.session(database=self.database, default_access_mode=mode)
+
+    async def close(self) -> None:
+        await self.driver.close()
+
+
+def connect(settings: Settings) -> Graph:
+    """A graph that connects at its first use, so that a Neo4j which is away stops nobody from starting."""
+    from neo4j import AsyncGraphDatabase
+
+    driver = AsyncGraphDatabase.driver(
+        settings.neo4j_uri,
+        auth=(settings.neo4j_user, settings.neo4j_password) if settings.neo4j_password else None,
+        connection_timeout=3,
+        connection_acquisition_timeout=5,
+        # Retrying is Temporal's: the driver gives up at once and the activity is tried again.
+        max_transaction_retry_time=0,
+        # An empty graph would warn of every label and property that it does not have yet.
+        notifications_min_severity="OFF",
+    )
+    return Graph(driver, settings.neo4j_database)
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Turn a Neo4j that does not answer, or not now, into Unavailable."""
+    from neo4j.exceptions import AuthError, DriverError, Neo4jError
+
+    try:
+        yield
+    except (DriverError, OSError) as error:
+        raise Unavailable("graph_unavailable", f"Neo4j does not answer: {error}") from error
+    except AuthError as error:
+        raise Unavailable(
+            "graph_unavailable",
+            f"Neo4j refuses the login: {error.message}. Check NEO4J_USER and NEO4J_PASSWORD.",
+        ) from error
+    except Neo4jError as error:
+        if error.is_retryable():
+            raise Unavailable("graph_unavailable", f"Neo4j cannot answer now: {error.message}") from error
+        raise

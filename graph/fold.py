@@ -1,0 +1,127 @@
+"""What a stretch of the event log means for the graph: pure, and the measure that the graph is held to."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from db.outbox import LoggedEvent
+from schema.catalogue import OTHER_RELATIONSHIP, ROLE_DEFAULTS
+
+EVENT_TYPES: Final = ("DefinitionStored", "CollaborationStarted", "StepFinished", "CollaborationFinished")
+
+# Types cannot be parameters of a MERGE, so they come from this closed set and never from an event.
+RELATIONSHIPS: Final = (
+    *dict.fromkeys([default.relationship for default in ROLE_DEFAULTS.values()]),
+    OTHER_RELATIONSHIP,
+)
+
+Value = str | int | float | bool | datetime
+Properties = dict[str, Value]
+
+
+@dataclass
+class Rows:
+    """Nodes by key, relationships by the execution that left them."""
+
+    definitions: dict[str, Properties] = field(default_factory=dict)
+    tasks: dict[str, Properties] = field(default_factory=dict)
+    agents: dict[str, Properties] = field(default_factory=dict)
+    run_of: dict[str, str] = field(default_factory=dict)
+    """task key → definition key"""
+    edges: dict[str, "Edge"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """What one execution left: an agent's work on a task."""
+
+    type: str
+    agent: str
+    task: str
+    properties: Properties
+
+
+def fold(events: Iterable[LoggedEvent]) -> Rows:
+    """The graph's rows that `events` come to, later facts over earlier ones."""
+    rows = Rows()
+    for event in events:
+        match event.type:
+            case "DefinitionStored":
+                _definition(rows, event, event.payload["name"], event.payload["version"]).update(
+                    sha256=event.payload["sha256"]
+                )
+            case "CollaborationStarted":
+                _started(rows, event)
+            case "StepFinished":
+                _step(rows, event)
+            case "CollaborationFinished":
+                _finished(rows, event)
+            case _:
+                pass
+    return rows
+
+
+def _known(properties: dict[str, Value | None]) -> Properties:
+    """Neo4j has no null property; an absent one is the same."""
+    return {name: value for name, value in properties.items() if value is not None}
+
+
+def _definition(rows: Rows, event: LoggedEvent, name: str, version: int) -> Properties:
+    key = f"{event.tenant}/{name}@{version}"
+    return rows.definitions.setdefault(key, {"tenant_id": event.tenant, "name": name, "version": version})
+
+
+def _task(rows: Rows, event: LoggedEvent) -> Properties:
+    return rows.tasks.setdefault(event.payload["collaboration_id"], {"tenant_id": event.tenant})
+
+
+def _started(rows: Rows, event: LoggedEvent) -> None:
+    facts = event.payload
+    _definition(rows, event, facts["name"], facts["version"])
+    rows.run_of[facts["collaboration_id"]] = f"{event.tenant}/{facts['name']}@{facts['version']}"
+    _task(rows, event).update(
+        description=facts["task"], workflow=facts["name"], version=facts["version"],
+        workflow_id=facts["temporal_workflow_id"], status="running", started_at=_utc(event.created_at),
+    )  # fmt: skip
+
+
+def _finished(rows: Rows, event: LoggedEvent) -> None:
+    facts = event.payload
+    _task(rows, event).update(
+        _known(
+            {
+                "status": facts["status"], "sub_state": facts["sub_state"], "error_code": facts["error_code"],
+                "cost_usd": float(facts["cost_usd"]), "quality": facts["quality"],
+                "latency_ms": facts["latency_ms"], "finished_at": _utc(event.created_at),
+            }
+        )
+    )  # fmt: skip
+
+
+def _step(rows: Rows, event: LoggedEvent) -> None:
+    facts = event.payload
+    if facts["relationship"] is None:
+        return
+    type_ = facts["relationship"] if facts["relationship"] in RELATIONSHIPS else OTHER_RELATIONSHIP
+    _task(rows, event)
+    agent = f"{event.tenant}/{facts['agent']}/{facts['model']}"
+    rows.agents[agent] = {"tenant_id": event.tenant, "name": facts["agent"], "model": facts["model"]}
+    rows.edges[facts["execution_id"]] = Edge(type_, agent, facts["collaboration_id"], _work(facts, event))
+
+
+def _work(facts: dict[str, Any], event: LoggedEvent) -> Properties:
+    return _known(
+        {
+            "step": facts["step"], "iteration": facts["iteration"], "attempt": facts["attempt"],
+            "role": facts["role"], "requested_model": facts["requested_model"],
+            "latency_ms": facts["latency_ms"], "tokens": facts["input_tokens"] + facts["output_tokens"],
+            "cost_usd": float(facts["cost_usd"]), "found_issues": facts["found_issues"],
+            "severity": facts["severity"], "quality": facts["quality"], "simulated": facts["simulated"],
+            "at": _utc(event.created_at), "tenant_id": event.tenant,
+        }
+    )  # fmt: skip
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)

@@ -1,0 +1,105 @@
+"""The outbox as a graph: one write transaction per batch, with the place in the log inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from db.outbox import LoggedEvent, Position
+from graph.client import Graph, answering
+from graph.fold import RELATIONSHIPS, Rows, fold
+
+if TYPE_CHECKING:
+    from neo4j import AsyncTransaction
+
+PROJECTION: Final = "graph"
+
+_POSITION: Final = "MATCH (p:Projection {key: $key}) RETURN p.xid AS xid, p.seq AS seq"
+
+# SET takes the node's lock before RETURN reads: a projector that was thought dead waits here, finds that
+# its place has moved on, and writes nothing.
+_LOCK: Final = """
+MERGE (p:Projection {key: $key})
+ON CREATE SET p.xid = 0, p.seq = 0
+SET p.at = datetime()
+RETURN p.xid AS xid, p.seq AS seq
+"""
+_MOVE: Final = "MATCH (p:Projection {key: $key}) SET p.xid = $xid, p.seq = $seq"
+
+_DEFINITIONS: Final = "UNWIND $rows AS row MERGE (n:Definition {key: row.key}) SET n += row.properties"
+_TASKS: Final = "UNWIND $rows AS row MERGE (n:Task {key: row.key}) SET n += row.properties"
+_AGENTS: Final = "UNWIND $rows AS row MERGE (n:Agent {key: row.key}) SET n += row.properties"
+_RUN_OF: Final = """
+UNWIND $rows AS row
+MATCH (t:Task {key: row.task}), (d:Definition {key: row.definition})
+MERGE (t)-[:RUN_OF]->(d)
+"""
+_EDGES: Final = {
+    relationship: f"""
+UNWIND $rows AS row
+MATCH (a:Agent {{key: row.agent}}), (t:Task {{key: row.task}})
+MERGE (a)-[r:{relationship} {{execution_id: row.execution}}]->(t)
+SET r += row.properties
+"""
+    for relationship in RELATIONSHIPS
+}
+
+
+async def position(graph: Graph) -> Position:
+    """How far the graph is; the beginning for an empty one, which is how it rebuilds itself."""
+    with answering():
+        async with graph.session(read_only=True) as session:
+            record = await (await session.run(_POSITION, key=PROJECTION)).single()
+    return Position(record["xid"], record["seq"]) if record else Position()
+
+
+async def apply(graph: Graph, after: Position, events: Sequence[LoggedEvent]) -> bool:
+    """Write `events`, the next ones behind `after`; False when the graph is no longer at `after`."""
+    with answering():
+        # An explicit transaction: the driver's managed ones retry, and retrying is Temporal's.
+        async with graph.session() as session, await session.begin_transaction() as transaction:
+            written = await _write(transaction, after, fold(events), events[-1].position)
+            if written:
+                await transaction.commit()
+            return written
+
+
+async def _write(transaction: AsyncTransaction, after: Position, rows: Rows, end: Position) -> bool:
+    record = await (await transaction.run(_LOCK, key=PROJECTION)).single(strict=True)
+    if Position(record["xid"], record["seq"]) != after:
+        return False
+    for cypher, parameters in statements(rows):
+        await (await transaction.run(cypher, rows=parameters)).consume()
+    await (await transaction.run(_MOVE, key=PROJECTION, xid=end.xid, seq=end.seq)).consume()
+    return True
+
+
+def statements(rows: Rows) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Nodes first: a relationship is merged between ends that are there already."""
+    found: list[tuple[str, list[dict[str, Any]]]] = [
+        (_DEFINITIONS, _nodes(rows.definitions)),
+        (_TASKS, _nodes(rows.tasks)),
+        (_AGENTS, _nodes(rows.agents)),
+        (_RUN_OF, [{"task": task, "definition": key} for task, key in sorted(rows.run_of.items())]),
+    ]
+    for relationship, cypher in _EDGES.items():
+        found.append(
+            (
+                cypher,
+                [
+                    {
+                        "execution": execution,
+                        "agent": edge.agent,
+                        "task": edge.task,
+                        "properties": edge.properties,
+                    }
+                    for execution, edge in sorted(rows.edges.items())
+                    if edge.type == relationship
+                ],
+            )
+        )
+    return [(cypher, parameters) for cypher, parameters in found if parameters]
+
+
+def _nodes(nodes: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"key": key, "properties": properties} for key, properties in sorted(nodes.items())]

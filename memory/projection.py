@@ -1,0 +1,128 @@
+"""Completed collaborations in Weaviate: written under their own id, so that writing again changes nothing."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db import vectors
+from db.outbox import LoggedEvent, Position
+from memory.client import Memory, answering
+from memory.collections import ensure
+from schema.errors import Unavailable
+from schema.templates import as_text
+
+EVENT_TYPES: Final = ("CollaborationFinished",)
+
+Encode = Callable[[Sequence[str]], list[list[float]]]
+
+_CURSOR: Final = uuid5(NAMESPACE_URL, "facilitair:projection:memory")
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """A collaboration as Weaviate holds it."""
+
+    collaboration: UUID
+    tenant: str
+    name: str
+    task: str
+    final_output: str
+    quality_score: float | None
+    cost_usd: float
+    encoder: str
+    embedding: list[float]
+
+    def properties(self) -> dict[str, Any]:
+        found = {
+            "task": self.task, "final_output": self.final_output, "quality_score": self.quality_score,
+            "cost_usd": self.cost_usd, "name": self.name, "encoder": self.encoder,
+            "collaboration_id": self.collaboration,
+        }  # fmt: skip
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def completed_in(events: Sequence[LoggedEvent]) -> list[UUID]:
+    return [UUID(event.aggregate_id) for event in events if event.payload["status"] == "completed"]
+
+
+async def remembered(
+    connection: AsyncConnection, events: Sequence[LoggedEvent], encoder: str, encode: Encode
+) -> list[Remembered]:
+    """What memory keeps of the runs that `events` complete; `encode` makes the vectors Postgres lacks."""
+    found = await vectors.completed(connection, completed_in(events))
+    missing = [item.task for item in found if item.embedding is None]
+    made = iter(await asyncio.to_thread(encode, missing) if missing else [])
+    # Figures are the log's: a cost that is booked later changes the row but not the event.
+    facts = {UUID(event.aggregate_id): event.payload for event in events}
+    return [
+        Remembered(
+            collaboration=item.collaboration, tenant=item.tenant, name=item.name, task=item.task,
+            final_output=as_text(item.final_output), quality_score=facts[item.collaboration]["quality"],
+            cost_usd=float(facts[item.collaboration]["cost_usd"]), encoder=encoder,
+            embedding=item.embedding if item.embedding is not None else next(made),
+        )
+        for item in found
+    ]  # fmt: skip
+
+
+async def position(memory: Memory) -> Position:
+    """How far Weaviate is; the beginning for an empty one, which is how it rebuilds itself."""
+    client = await memory.client()
+    with answering():
+        if not await client.collections.exists(memory.collaborations):
+            # Never write without it: Weaviate would guess a collection, without tenants.
+            await ensure(memory)
+            return Position()
+        cursor: Any = await client.collections.use(memory.projections).query.fetch_object_by_id(_CURSOR)
+    if cursor is None:
+        return Position()
+    return Position(int(str(cursor.properties["xid"])), int(str(cursor.properties["seq"])))
+
+
+async def apply(memory: Memory, batch: Sequence[Remembered], end: Position) -> None:
+    """Write a batch, and only then that the log is copied up to `end`."""
+    by_tenant: dict[str, list[Remembered]] = {}
+    for item in batch:
+        by_tenant.setdefault(item.tenant, []).append(item)
+    for tenant, items in sorted(by_tenant.items()):
+        await _upsert(memory, tenant, items)
+    await _move(memory, end)
+
+
+async def store_collaboration(memory: Memory, item: Remembered) -> None:
+    """Keep one collaboration (S3-21); under its own id, so a retry changes nothing."""
+    await _upsert(memory, item.tenant, [item])
+
+
+async def _upsert(memory: Memory, tenant: str, items: Sequence[Remembered]) -> None:
+    client = await memory.client()
+    from weaviate.classes.data import DataObject
+
+    objects = [
+        DataObject(properties=item.properties(), uuid=item.collaboration, vector=item.embedding)
+        for item in items
+    ]
+    with answering():
+        collection = client.collections.use(memory.collaborations).with_tenant(tenant)
+        done = await collection.data.insert_many(objects)
+    if done.errors:
+        first = next(iter(done.errors.values())).message
+        raise Unavailable(
+            "memory_unavailable", f"Weaviate refused {len(done.errors)} of {len(items)} objects: {first}"
+        )
+
+
+async def _move(memory: Memory, end: Position) -> None:
+    client = await memory.client()
+    from weaviate.classes.data import DataObject
+
+    # insert_many, because it is Weaviate's upsert.
+    cursor = DataObject(properties={"xid": str(end.xid), "seq": str(end.seq)}, uuid=_CURSOR)
+    with answering():
+        done = await client.collections.use(memory.projections).data.insert_many([cursor])
+    if done.errors:
+        raise Unavailable("memory_unavailable", "Weaviate refused the projection's place in the log.")
