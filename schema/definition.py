@@ -19,28 +19,83 @@ class Defaults(Shape):
 class StreamEdge(Shape):
     """Tokens of one step shown to another while they are made. Advisory: it never creates a dependency."""
 
-    source: StepId = Field(alias="from")
-    target: StepId = Field(alias="to")
+    source: StepId = Field(alias="from", description="The step whose tokens are shown.")
+    target: StepId = Field(alias="to", description="The step that sees them.")
 
 
 class Definition(Shape):
     """A multi-agent collaboration as data."""
 
-    language: Literal["facilitair/v1"] = LANGUAGE
+    editor_schema: str | None = Field(
+        default=None, alias="$schema", max_length=2_000,
+        description="Where an editor finds this JSON Schema. The platform does not read it.",
+    )  # fmt: skip
+    language: Literal["facilitair/v1"] = Field(default=LANGUAGE, description="The version of the language.")
     name: Annotated[str, Field(pattern=NAME, description="Also the Temporal workflow type.")]
-    description: str = Field(default="", max_length=10_000)
-    input: JsonSchema = Field(default_factory=lambda: {"type": "object"})
-    agents: dict[str, Agent] = Field(default_factory=dict, max_length=200)
-    defaults: Defaults = Defaults()
-    steps: dict[StepId, Step] = Field(min_length=1, max_length=1_000)
-    stream: list[StreamEdge] = Field(default_factory=list, max_length=5_000)
-    output: Template = None
+    description: str = Field(default="", max_length=10_000, description="For people; nothing reads it.")
+    input: JsonSchema = Field(
+        default_factory=lambda: {"type": "object"},
+        description="A JSON Schema (2020-12) that the input of every run must fit.",
+    )
+    agents: dict[str, Agent] = Field(
+        default_factory=dict, max_length=200, description="The agents that agent steps name."
+    )
+    defaults: Defaults = Field(
+        default=Defaults(), description="Timeout and retry of steps that give none of their own."
+    )
+    steps: dict[StepId, Step] = Field(
+        min_length=1, max_length=1_000, description="Step id to step. Their order in the file means nothing."
+    )
+    stream: list[StreamEdge] = Field(
+        default_factory=list,
+        max_length=5_000,
+        description="Which step's tokens are shown to which other step.",
+    )
+    output: Template = Field(
+        default=None,
+        description="The collaboration's result: any JSON with ${…} in it. Absent: what the last steps made.",
+    )
 
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of the language, for editors; published as docs/facilitair-v1.schema.json."""
     schema = Definition.model_json_schema(by_alias=True)
+    parts = schema.pop("$defs")
+    parts["Definition"] = schema
+    item = {
+        "type": "object",
+        "properties": {
+            "agent": {"type": "string", "description": "A role, or an agent that `agents` defines."},
+            "stream_to": {
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "The agents that go on with its work.",
+            },
+        },
+        "required": ["agent"],
+        "additionalProperties": False,
+    }  # fmt: skip
+    parts["ShortForm"] = {
+        "type": "array", "items": item, "minItems": 1,
+        "description": "A list of agents and whom each streams to.",
+    }  # fmt: skip
+    rest = {key: part for key, part in schema["properties"].items() if key not in ("steps", "stream")}
+    parts["NamedShortForm"] = {
+        "type": "object",
+        "properties": {**rest, "steps": {"$ref": "#/$defs/ShortForm"}},
+        "required": ["name", "steps"],
+        "additionalProperties": False,
+    }
+    named = {"properties": {"steps": {"type": "array"}}, "required": ["steps"], "type": "object"}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Facilitair definition (facilitair/v1)",
-    } | {key: value for key, value in schema.items() if key != "title"}
+        "if": {"type": "array"},
+        "then": {"$ref": "#/$defs/ShortForm"},
+        "else": {
+            "if": named,
+            "then": {"$ref": "#/$defs/NamedShortForm"},
+            "else": {"$ref": "#/$defs/Definition"},
+        },
+        "$defs": dict(sorted(parts.items())),
+    }

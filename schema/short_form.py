@@ -26,9 +26,9 @@ def expand(document: Json, default_name: str | None = None) -> Json:
     rest = {} if isinstance(document, list) else {k: v for k, v in document.items() if k != "steps"}
     if default_name and "name" not in rest:
         rest = {"name": default_name} | rest
-    if not all(_is_item(item) for item in items):
+    if len(items) > MAX_ITEMS or not all(_is_item(item) for item in items):
         return {**rest, "steps": items}
-    if len(items) > MAX_ITEMS or sum(len(item.get("stream_to", [])) for item in items) > MAX_EDGES:
+    if sum(len(item.get("stream_to", [])) for item in items) > MAX_EDGES:
         return {**rest, "steps": items}
     upstream: dict[str, list[str]] = {}
     for item in items:

@@ -38,12 +38,14 @@ class Shape(BaseModel):
 class Retry(Shape):
     """How often a failed step is tried again. Temporal does the trying."""
 
-    max_attempts: int = Field(default=8, ge=1, le=100)
-    initial: Duration = "1s"
-    backoff: float = Field(default=2.0, ge=1, le=10)
-    max: Duration = "30s"
+    max_attempts: int = Field(default=8, ge=1, le=100, description="Attempts in all, the first one included.")
+    initial: Duration = Field(default="1s", description="The pause after the first failure.")
+    backoff: float = Field(
+        default=2.0, ge=1, le=10, description="Each pause is so many times the one before."
+    )
+    max: Duration = Field(default="30s", description="No pause is longer.")
     never: list[str] = Field(
-        default_factory=list, max_length=50, description="Error codes that end the step."
+        default_factory=list, max_length=50, description="Error codes that end the step at once."
     )
 
 
@@ -51,64 +53,83 @@ class Route(Shape):
     """Let the router choose the model."""
 
     among: list[str] = Field(
-        default_factory=list, max_length=20, description="Empty: the catalogue's models."
-    )
+        default_factory=list, max_length=20,
+        description="Models to choose from, as provider/model. Empty: the catalogue's models.",
+    )  # fmt: skip
 
 
 class Agent(Shape):
     """A named role with a prompt and a model or a routing rule."""
 
-    role: Role | None = None
+    role: Role | None = Field(default=None, description="Gives a default model and system prompt.")
     model: str | Route | None = Field(
-        default=None, description="A model's id, a routing rule, or the role's own."
+        default=None, description="provider/model, a routing rule such as {}, or absent: the role's own."
     )
-    system: str | None = Field(default=None, max_length=100_000)
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    max_output_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+    system: str | None = Field(
+        default=None, max_length=100_000, description="The system prompt. Absent: the role's own."
+    )
+    temperature: float | None = Field(default=None, ge=0, le=2, description="Absent: the provider's default.")
+    max_output_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Where the model must stop. Absent: the provider's limit.",
+    )
 
 
 class Recall(Shape):
     """Show the agent similar past work as a hint."""
 
-    limit: int = Field(default=3, ge=1, le=10)
+    limit: int = Field(default=3, ge=1, le=10, description="At most so many pieces of past work.")
     threshold: float = Field(default=0.7, ge=0, le=1, description="Lowest cosine similarity.")
 
 
 class StepBase(Shape):
-    needs: list[StepId] = Field(default_factory=list, max_length=200)
+    """What every step has."""
+
+    needs: list[StepId] = Field(
+        default_factory=list, max_length=200,
+        description="Steps that must have completed first. References imply theirs by themselves.",
+    )  # fmt: skip
     when: str | None = Field(default=None, description="CEL; the step is skipped when it comes to false.")
-    timeout: Duration | None = None
-    retry: Retry | None = None
-    description: str = Field(default="", max_length=2_000)
+    timeout: Duration | None = Field(default=None, description="For one attempt. Absent: defaults.timeout.")
+    retry: Retry | None = Field(default=None, description="Absent: defaults.retry.")
+    description: str = Field(default="", max_length=2_000, description="For people; nothing reads it.")
 
 
 class AgentStep(StepBase):
     """One agent's work: a call of a model."""
 
     kind: Literal["agent"]
-    agent: str
-    prompt: str = Field(max_length=200_000)
+    agent: str = Field(description="The name of an agent of this definition.")
+    prompt: str = Field(max_length=200_000, description="What the agent is asked; ${…} is replaced.")
     role: Role | None = Field(default=None, description="What the agent does here, when not its usual role.")
-    recall: bool | Recall = False
-    output_schema: JsonSchema | None = None
+    recall: bool | Recall = Field(default=False, description="Show the agent similar past work as a hint.")
+    output_schema: JsonSchema | None = Field(
+        default=None, description="A JSON Schema for the answer: the output is then JSON instead of text."
+    )
 
 
 class ToolStep(StepBase):
     """A call of a built-in tool, or of a user's own activity on the user's own task queue."""
 
     kind: Literal["tool"]
-    tool: str | None = None
-    activity: str | None = Field(default=None, max_length=200)
-    task_queue: str | None = Field(default=None, max_length=200)
-    args: dict[str, Template] = Field(default_factory=dict)
-    output_schema: JsonSchema | None = None
+    tool: str | None = Field(default=None, description="The name of a built-in tool.")
+    activity: str | None = Field(default=None, max_length=200, description="The name of your own activity.")
+    task_queue: str | None = Field(default=None, max_length=200, description="The queue your worker serves.")
+    args: dict[str, Template] = Field(
+        default_factory=dict, description="Arguments: any JSON with ${…} in it."
+    )
+    output_schema: JsonSchema | None = Field(
+        default=None, description="A JSON Schema that the result must fit."
+    )
 
 
 class TransformStep(StepBase):
     """A value computed from what is already there."""
 
     kind: Literal["transform"]
-    value: Template
+    value: Template = Field(description="Any JSON with ${…} in it.")
 
 
 Step = Annotated[AgentStep | ToolStep | TransformStep, Field(discriminator="kind")]
