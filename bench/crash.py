@@ -82,10 +82,12 @@ async def _kill(on: Stack, rng: random.Random, results: "asyncio.Future[Any]") -
     await asyncio.sleep(rng.uniform(1.5, 4.0))
     if results.done():
         return None
+    before = on.supervisor.state.services["worker"].pid
     in_flight = (await on.provider_calls())["total"]["open"]
     killed = datetime.now(UTC)
     await asyncio.to_thread(on.supervisor.kill, "worker")
-    await asyncio.sleep(0.05)
+    while on.supervisor.state.services["worker"].pid in (before, None):
+        await asyncio.sleep(0.01)
     await on.wait_ready("worker")
     ready = datetime.now(UTC)
     first = await _first_step_after(on, ready, results)

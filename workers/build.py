@@ -69,26 +69,45 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[W
 @asynccontextmanager
 async def _memory(client: Client, settings: Settings) -> AsyncIterator[Worker]:
     from activities.recall import RecallActivity
+    from memory.client import Memory
+    from router.encoder import encode
 
+    # torch and the model take some seconds; the first step that recalls should not wait for them.
+    warming = asyncio.create_task(asyncio.to_thread(encode, ["warm up"]))
     engine = async_engine(settings.database_url)
-    recall = RecallActivity(engine, settings)
+    memory = Memory(settings)
+    recall = RecallActivity(engine, memory, encode)
     try:
         yield Worker(
             client, task_queue=QUEUE_MEMORY, activities=[recall.recall], interceptors=[ErrorInterceptor()],
             graceful_shutdown_timeout=GRACE,
         )  # fmt: skip
     finally:
-        await recall.close()
+        await memory.close()
         await engine.dispose()
+        with contextlib.suppress(Exception):
+            await warming
 
 
 @asynccontextmanager
 async def _projections(client: Client, settings: Settings) -> AsyncIterator[Worker]:
-    from activities.project import ProjectActivity
+    from activities.project import GraphCopy, MemoryCopy, ProjectActivity, VectorCopy
+    from graph import client as graph_client
+    from memory.client import Memory
+    from router.encoder import encode
     from workflows.projection import Projection
 
     engine = async_engine(settings.database_url)
-    project = ProjectActivity(engine, settings)
+    memory = Memory(settings)
+    graph = graph_client.connect(settings)
+    project = ProjectActivity(
+        engine,
+        {
+            "vectors": VectorCopy(engine, encode),
+            "memory": MemoryCopy(engine, memory, encode),
+            "graph": GraphCopy(graph),
+        },
+    )
     try:
         yield Worker(
             client, task_queue=QUEUE_PROJECTIONS, workflows=[Projection], activities=[project.project],
@@ -96,7 +115,8 @@ async def _projections(client: Client, settings: Settings) -> AsyncIterator[Work
             sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
         )  # fmt: skip
     finally:
-        await project.close()
+        await memory.close()
+        await graph.close()
         await engine.dispose()
 
 
