@@ -173,11 +173,12 @@ class _Call:
             call_key=f"{request.collaboration}/{request.step}/{request.iteration}",
         )
         seq = 0
-        async for item in self.gateway.stream(asked):
-            if isinstance(item, Completion):
-                return item
-            await self.tokens.append(request.tenant, self.begun.execution, seq, item, readers)
-            seq += 1
+        async with contextlib.aclosing(self.gateway.stream(asked)) as answer:
+            async for item in answer:
+                if isinstance(item, Completion):
+                    return item
+                await self.tokens.append(request.tenant, self.begun.execution, seq, item, readers)
+                seq += 1
         raise AssertionError("the gateway's stream ends with a Completion")
 
     def _parse(self, text: str) -> Any:
