@@ -1,0 +1,66 @@
+"""`facilitair graph | trace`: ask the graph, and see where a run spent its time and money."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from cli.client import connect, segment
+from cli.inputs import parse
+from cli.options import DataOption, JsonOption, UrlOption
+from cli.output import err, out, print_json, told
+from cli.spans import picture, totals
+
+
+@told
+def graph(
+    query: Annotated[
+        str, typer.Argument(metavar="QUERY", help="Cypher, or a stored query such as issues-by-pair.")
+    ],
+    parameters: Annotated[
+        list[str] | None, typer.Option("--param", "-p", help="key=text or key:=JSON. Repeat it.")
+    ] = None,
+    url: UrlOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the collaboration graph in Cypher."""
+    body = {"cypher": query, "parameters": parse(parameters or [], None)}
+    answer: dict[str, Any] = connect(url, data).post("/graph/query", body)
+    if as_json:
+        print_json(answer)
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in answer["columns"]:
+        table.add_column(column)
+    for row in answer["rows"]:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    out().print(table if answer["rows"] else "no rows")
+    if answer["truncated"]:
+        err().print("there are more rows: add a LIMIT and an order")
+
+
+def _cell(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+@told
+def trace(
+    id: Annotated[str, typer.Argument(metavar="ID", help="The id of a run.")],
+    url: UrlOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a run's trace: time, model, tokens and dollars of every span, and their sum."""
+    found: dict[str, Any] = connect(url, data).get(f"/collaborations/{segment(id)}/trace")
+    if as_json:
+        print_json(found | {"total": totals(found["spans"])})
+    elif not found["spans"]:
+        err().print(
+            f"no spans of trace {found['trace_id']} are kept here: they are written a moment after they end, "
+            "or went to OTEL_EXPORTER_OTLP_ENDPOINT."
+        )
+    else:
+        out().print(picture(found["spans"]))

@@ -1,0 +1,113 @@
+"""The API, as the commands use it."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlsplit
+
+from cli.output import InputRefused, NothingRunning
+from schema.errors import FacilitairError, NotFound, Problem, Unavailable
+
+# httpx takes a fifth of a second to import: `--help` does not need it.
+if TYPE_CHECKING:
+    import httpx
+
+_TIMEOUT_SECONDS: Final = 30.0
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+
+class Api:
+    """Requests and answers as JSON; a refusal becomes the error it was in the API."""
+
+    def __init__(
+        self, address: str, *, key: str = "", transport: "httpx.BaseTransport | None" = None
+    ) -> None:
+        import httpx
+
+        self.address = address.rstrip("/")
+        self._client = httpx.Client(
+            base_url=f"{self.address}/v1",
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=_TIMEOUT_SECONDS,
+            transport=transport,
+            # A proxy from the environment cannot reach this machine's loopback.
+            trust_env=urlsplit(self.address).hostname not in _LOOPBACK,
+        )
+
+    def get(self, path: str, **query: Any) -> Any:
+        given = {key: value for key, value in query.items() if value is not None}
+        return self._request("GET", path, params=given)
+
+    def post(self, path: str, value: Any = None, **query: Any) -> Any:
+        return self._request("POST", path, json=value, params=query)
+
+    def upload(self, content: bytes, *, is_yaml: bool, name: str | None) -> Any:
+        media_type = "application/yaml" if is_yaml else "application/json"
+        query = {"name": name} if name else {}
+        return self._request(
+            "POST", "/definitions", content=content, params=query, headers={"Content-Type": media_type}
+        )
+
+    def _request(self, method: str, path: str, **how: Any) -> Any:
+        import httpx
+
+        try:
+            answer = self._client.request(method, path, **how)
+        except httpx.TransportError as error:
+            raise NothingRunning(
+                "api_unreachable",
+                f"found no API at {self.address} ({type(error).__name__}). Start the platform with "
+                "`facilitair up`, or name another address with --url.",
+            ) from error
+        if answer.is_success:
+            return answer.json()
+        raise _error(answer)
+
+
+def _error(answer: "httpx.Response") -> FacilitairError:
+    try:
+        body = answer.json()
+        code, detail = str(body["code"]), str(body["detail"])
+    except (ValueError, KeyError, TypeError):
+        return FacilitairError(
+            "answer_unknown",
+            f"found status {answer.status_code} from {answer.url}; expected an answer of Facilitair's API. "
+            "Check --url.",
+        )
+    if answer.status_code == 404:
+        return NotFound(code, detail)
+    if answer.status_code == 503:
+        return Unavailable(code, detail)
+    if answer.status_code >= 500:
+        return FacilitairError(code, detail)
+    problems = [
+        Problem(one["code"], one["pointer"], one["found"], one["expected"], one["fix"])
+        for one in body.get("problems") or ()
+    ]
+    return InputRefused(code, detail, problems)
+
+
+def segment(text: str) -> str:
+    """A person's text as one segment of a path."""
+    return quote(text, safe="")
+
+
+def connect(url: str | None, data: Path | None) -> Api:
+    """The API that is meant: the one named, else the one of the platform that runs here."""
+    return Api(url or running_address(data), key=os.environ.get("FACILITAIR_API_KEY", ""))
+
+
+def running_address(data: Path | None) -> str:
+    """Where the platform under `data` listens; raises NothingRunning."""
+    from infra.local import read_state
+    from schema.settings import default_data_dir
+
+    directory = data or default_data_dir()
+    state = read_state(directory)
+    if state is None or not state.running:
+        raise NothingRunning(
+            "nothing_running",
+            f"nothing is running under {directory}. Start it with `facilitair up --detach`, or name a "
+            "running API with --url or FACILITAIR_URL.",
+        )
+    return state.addresses["api"]

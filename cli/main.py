@@ -1,0 +1,41 @@
+"""The `facilitair` command. Modules of commands import little at the top: `--help` must come at once."""
+
+import typer
+
+from cli import ask, definitions, demo, platform, runs
+
+app = typer.Typer(
+    name="facilitair",
+    help="Multi-agent collaborations as JSON documents, executed as durable workflows.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 success, 1 failure, 2 refused input, 3 nothing running.",
+)
+
+_PLATFORM = "The platform on this machine"
+_WORK = "Collaborations"
+_LOOK = "What happened"
+
+app.command(rich_help_panel=_PLATFORM)(demo.demo)
+app.command(rich_help_panel=_PLATFORM)(platform.up)
+app.command(rich_help_panel=_PLATFORM)(platform.down)
+app.command(rich_help_panel=_PLATFORM)(platform.status)
+app.command(rich_help_panel=_PLATFORM)(platform.doctor)
+app.command(rich_help_panel=_WORK)(definitions.apply)
+app.command(rich_help_panel=_WORK)(definitions.validate)
+app.command("list", rich_help_panel=_WORK)(definitions.list_)
+app.command(rich_help_panel=_WORK)(runs.run)
+app.command(rich_help_panel=_WORK)(runs.watch)
+app.command(rich_help_panel=_WORK)(runs.cancel)
+app.command(rich_help_panel=_LOOK)(ask.graph)
+app.command(rich_help_panel=_LOOK)(ask.trace)
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

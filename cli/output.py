@@ -1,0 +1,98 @@
+"""How commands speak: results on stdout, everything else on stderr, errors with a code and a cure."""
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, Final, NoReturn, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from schema.errors import FacilitairError, InvalidDefinition, NotFound, Problem, Refused
+
+P = ParamSpec("P")
+
+FAILED: Final = 1
+REFUSED: Final = 2
+UNREACHABLE: Final = 3
+
+
+class NothingRunning(FacilitairError):
+    """There is no platform to talk to."""
+
+
+class InputRefused(Refused):
+    """What a person gave was refused; `problems` says where, with the line in the file when it is known."""
+
+    def __init__(
+        self, code: str, message: str, problems: list[Problem], lines: dict[str, int] | None = None
+    ) -> None:
+        super().__init__(code, message)
+        self.problems = problems
+        self.lines = lines or {}
+
+
+def out() -> Console:
+    # Made when used: NO_COLOR and a test's captured stream are looked up then.
+    return Console(soft_wrap=True, highlight=False)
+
+
+def err() -> Console:
+    return Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=1, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def exit_code(error: FacilitairError) -> int:
+    if isinstance(error, NothingRunning):
+        return UNREACHABLE
+    return REFUSED if isinstance(error, (Refused, NotFound, InvalidDefinition)) else FAILED
+
+
+def fail(error: FacilitairError, *, as_json: bool) -> NoReturn:
+    """Tell the error and end the command."""
+    problems = getattr(error, "problems", [])
+    lines: dict[str, int] = getattr(error, "lines", {})
+    if as_json:
+        told: dict[str, Any] = {"code": error.code, "message": error.message}
+        if problems:
+            told["problems"] = [
+                one.as_json() | ({"line": lines[one.pointer]} if one.pointer in lines else {})
+                for one in problems
+            ]
+        print_json({"error": told})
+    else:
+        console = err()
+        console.print(Text.assemble((error.code, "red bold"), ": ", error.message))
+        for one in problems:
+            _print_problem(console, one, lines.get(one.pointer))
+    raise typer.Exit(exit_code(error))
+
+
+def _print_problem(console: Console, problem: Problem, line: int | None) -> None:
+    place = problem.pointer or "/"
+    where = f"line {line}, {place}" if line else place
+    console.print(Text.assemble("\n", (problem.code, "yellow"), f"  {where}"))
+    console.print(Text(f"  found     {problem.found}"))
+    console.print(Text(f"  expected  {problem.expected}"))
+    console.print(Text(f"  fix       {problem.fix}"))
+
+
+def told(command: Callable[P, None]) -> Callable[P, None]:
+    """A command whose errors are told to a person, or as JSON to a program, with the exit code they have."""
+
+    @functools.wraps(command)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except FacilitairError as error:
+            fail(error, as_json=bool(kwargs.get("as_json")))
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+
+    return wrapper

@@ -1,0 +1,154 @@
+"""A run on the screen: its steps as they go, and the table at the end."""
+
+import json
+from typing import Any, Final
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cli.output import err
+
+_MARKS: Final = {
+    "completed": ("✓", "green"), "running": ("▸", "cyan"), "failed": ("✗", "red"), "skipped": ("-", "dim"),
+    "abandoned": ("!", "yellow"), "pending": ("·", "dim"),
+}  # fmt: skip
+
+
+def steps(run: dict[str, Any], order: list[str]) -> list[dict[str, Any]]:
+    """One entry per step in the plan's order: how it stands, and what all its attempts came to."""
+    attempts: dict[str, list[dict[str, Any]]] = {step: [] for step in order}
+    for attempt in run["steps"]:
+        attempts.setdefault(attempt["step"], []).append(attempt)
+    return [_step(id, of_step) for id, of_step in attempts.items()]
+
+
+def _step(id: str, attempts: list[dict[str, Any]]) -> dict[str, Any]:
+    last = attempts[-1] if attempts else {}
+    return {
+        "id": id,
+        "kind": last.get("kind", ""),
+        "agent": last.get("agent", ""),
+        "model": last.get("model", ""),
+        "requested_model": last.get("requested_model"),
+        "status": last.get("status", "pending"),
+        "attempts": len(attempts),
+        "tokens": sum(one["tokens"] for one in attempts),
+        "cost_usd": round(sum(one["cost_usd"] for one in attempts), 6),
+        "seconds": last.get("seconds", 0.0),
+        "simulated": any(one["simulated"] for one in attempts),
+        "error": last.get("error"),
+    }
+
+
+def result(run: dict[str, Any], of_run: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a program reads of a run that has ended."""
+    return {
+        "collaboration_id": run["id"], "definition": f"{run['name']}@{run['version']}",
+        "status": run["status"], "sub_state": run["sub_state"], "error": run["error"],
+        "output": run.get("output"), "seconds": run["seconds"], "tokens": run["tokens"],
+        "cost_usd": run["cost_usd"], "quality": run["quality"], "trace_id": run["trace_id"],
+        "steps": of_run,
+    }  # fmt: skip
+
+
+def _headline(run: dict[str, Any]) -> Text:
+    colour = {"completed": "green", "failed": "red"}.get(run["status"], "cyan")
+    state = run["sub_state"] or run["status"]
+    return Text.assemble(
+        (run["id"], "bold"), "  ", (state, colour), f"  {run['seconds']:.1f} s  ${run['cost_usd']:.4f}"
+    )
+
+
+def picture(run: dict[str, Any], of_run: list[dict[str, Any]]) -> RenderableType:
+    """The run as it is now."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for one in of_run:
+        mark, colour = _MARKS.get(one["status"], ("?", ""))
+        table.add_row(Text(mark, style=colour), *_cells(one))
+    return Group(_headline(run), table)
+
+
+def _cells(one: dict[str, Any]) -> list[RenderableType]:
+    began = one["status"] != "pending"
+    again = f"attempt {one['attempts']}" if one["attempts"] > 1 else ""
+    return [
+        one["id"], one["agent"], one["model"], str(one["tokens"] or ""),
+        f"{one['seconds']:.1f} s" if began else "", f"${one['cost_usd']:.4f}" if one["tokens"] else "",
+        Text("simulated" if one["simulated"] else "", style="yellow"), Text(again, style="dim"),
+    ]  # fmt: skip
+
+
+def table(run: dict[str, Any], of_run: list[dict[str, Any]]) -> Table:
+    """The steps of an ended run, and their sum."""
+    found = Table(box=None, padding=(0, 2, 0, 0))
+    for title in ("step", "agent", "model", "status", "attempts"):
+        found.add_column(title)
+    for title in ("tokens", "seconds", "$"):
+        found.add_column(title, justify="right")
+    found.add_column("")
+    for one in of_run:
+        found.add_row(
+            one["id"], one["agent"], one["model"], Text(one["status"], style=_MARKS[one["status"]][1]),
+            str(one["attempts"] or ""), str(one["tokens"]), f"{one['seconds']:.2f}",
+            f"{one['cost_usd']:.6f}", Text("simulated" if one["simulated"] else "", style="yellow"),
+        )  # fmt: skip
+    found.add_section()
+    found.add_row(
+        "total", "", "", run["sub_state"] or run["status"], "", str(run["tokens"]), f"{run['seconds']:.2f}",
+        f"{run['cost_usd']:.6f}", "", style="bold",
+    )  # fmt: skip
+    return found
+
+
+def print_output(console: Console, output: Any) -> None:
+    """What a run came to: texts as texts, all else as JSON."""
+    if not isinstance(output, dict):
+        console.print(_text(output), markup=False)
+        return
+    for key, value in output.items():
+        console.rule(Text(key), align="left")
+        console.print(_text(value), markup=False)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def print_end(console: Console, run: dict[str, Any], of_run: list[dict[str, Any]]) -> None:
+    """The answer, the steps, and what of it was simulated."""
+    if run["status"] == "completed":
+        print_output(console, run.get("output"))
+        console.print()
+    console.print(table(run, of_run))
+    if run["error"]:
+        console.print(Text.assemble(("\n" + run["error"]["code"], "red bold"), ": ", run["error"]["message"]))
+    simulated = [one["id"] for one in of_run if one["simulated"]]
+    if simulated:
+        console.print(
+            Text(
+                f"\nsimulated: {', '.join(simulated)}. No model was asked: the answers came from the "
+                "built-in simulator. Set OPENAI_API_KEY, ANTHROPIC_API_KEY or OLLAMA_HOST before "
+                "`facilitair up` for real ones.",
+                style="yellow",
+            )
+        )
+
+
+class Lines:
+    """One line per change on stderr, for output that is no terminal."""
+
+    def __init__(self, *, silent: bool) -> None:
+        self._silent = silent
+        self._shown: dict[str, tuple[str, int]] = {}
+
+    def show(self, run: dict[str, Any], of_run: list[dict[str, Any]]) -> None:
+        if self._silent:
+            return
+        for one in of_run:
+            now = (one["status"], one["attempts"])
+            if one["attempts"] and self._shown.get(one["id"]) != now:
+                self._shown[one["id"]] = now
+                again = f" (attempt {one['attempts']})" if one["attempts"] > 1 else ""
+                who = f" · {one['model'] or one['agent']}" if one["model"] or one["agent"] else ""
+                err().print(f"{one['id']}: {one['status']}{again}{who}", markup=False)

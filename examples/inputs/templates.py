@@ -1,0 +1,133 @@
+"""`${…}` inside JSON values: one that is the whole string keeps its type, a mixed string becomes text."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+from schema.expressions import ExpressionInvalid, Json, compile_expression, evaluate
+
+_MARK: Final = re.compile(r"""['"{}\\]""")
+
+Part = str | tuple[str]
+"""Literal text, or a one-tuple that holds the source of an expression."""
+
+
+def split(text: str) -> list[Part]:
+    """The parts of a template; `$${` stands for a literal `${`. Raises ExpressionInvalid when unclosed."""
+    parts: list[Part] = []
+    literal: list[str] = []
+    at = 0
+    while True:
+        start = text.find("${", at)
+        if start < 0:
+            literal.append(text[at:])
+            break
+        if start > 0 and text[start - 1] == "$":
+            literal.append(text[at : start - 1] + "${")
+            at = start + 2
+            continue
+        literal.append(text[at:start])
+        end = _closing_brace(text, start + 2)
+        if joined := "".join(literal):
+            parts.append(joined)
+        literal = []
+        parts.append((text[start + 2 : end].strip(),))
+        at = end + 1
+    if joined := "".join(literal):
+        parts.append(joined)
+    return parts
+
+
+def _closing_brace(text: str, at: int) -> int:
+    depth, quote, begin = 0, "", at
+    while mark := _MARK.search(text, at):
+        char, at = mark.group(), mark.end()
+        if quote:
+            if char == "\\":
+                at += 1
+            elif char == quote:
+                quote = ""
+        elif char in "'\"":
+            quote = char
+        elif char == "{":
+            depth += 1
+        elif char == "}":
+            if depth == 0:
+                return at - 1
+            depth -= 1
+    raise ExpressionInvalid(
+        "expression_syntax", f"${{{text[begin : begin + 40]}… without a closing brace", "${ … }",
+        "Close it, or write $${ for a literal ${.",
+    )  # fmt: skip
+
+
+def expressions(value: Json, pointer: str = "") -> Iterator[tuple[str, str]]:
+    """(JSON pointer, source) of every expression in a JSON value; raises ExpressionInvalid when unclosed."""
+    stack: list[tuple[str, Json]] = [(pointer, value)]
+    while stack:
+        where, item = stack.pop()
+        if isinstance(item, str):
+            if "${" in item:
+                for part in split(item):
+                    if isinstance(part, tuple):
+                        yield where, part[0]
+        elif isinstance(item, Mapping):
+            stack.extend((f"{where}/{escape(key)}", item[key]) for key in reversed(list(item)))
+        elif isinstance(item, list):
+            stack.extend((f"{where}/{index}", item[index]) for index in reversed(range(len(item))))
+
+
+def count(value: Json, enough: int) -> tuple[int, int]:
+    """(number of expressions, their characters) in a JSON value, apart from unclosed ones. A text that opens
+    more than `enough` is not read."""
+    number = chars = 0
+    stack: list[Json] = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, str):
+            if (opened := item.count("${")) > enough:
+                number, chars = number + opened, chars + len(item)
+            elif opened:
+                try:
+                    sources = [part[0] for part in split(item) if isinstance(part, tuple)]
+                except ExpressionInvalid:
+                    continue  # refused where it stands, without being compiled
+                number, chars = number + len(sources), chars + sum(map(len, sources))
+        elif isinstance(item, Mapping):
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
+    return number, chars
+
+
+def escape(key: str) -> str:
+    """A key as a JSON pointer writes it (RFC 6901)."""
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+def as_text(value: Json) -> str:
+    """A value inside a mixed string: text as it is, anything else as readable JSON."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, indent=2 if isinstance(value, (dict, list)) else None)
+
+
+def render(value: Json, scope: Mapping[str, Json]) -> Json:
+    """The value with every expression replaced by what it comes to; raises StepError."""
+    return _render(value, lambda source: evaluate(compile_expression(source), scope))
+
+
+def _render(value: Json, resolve: Callable[[str], Json]) -> Json:
+    if isinstance(value, str):
+        if "${" not in value:
+            return value
+        parts = split(value)
+        if len(parts) == 1 and isinstance(parts[0], tuple):
+            return resolve(parts[0][0])
+        return "".join(part if isinstance(part, str) else as_text(resolve(part[0])) for part in parts)
+    if isinstance(value, Mapping):
+        return {key: _render(item, resolve) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_render(item, resolve) for item in value]
+    return value
