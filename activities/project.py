@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
@@ -22,7 +22,7 @@ from graph.fold import EVENT_TYPES as GRAPH_EVENTS
 from memory import collections
 from memory.client import Memory
 from memory.projection import EVENT_TYPES as MEMORY_EVENTS
-from memory.projection import completed_in
+from memory.projection import Encode, completed_in
 from router.encoder import ENCODER
 from schema import telemetry
 from schema.errors import NotFound, Unavailable
@@ -36,13 +36,12 @@ BATCH_SECONDS: Final = 120.0
 # Whoever rebuilds a projection does not want spans in the traces of last year.
 SPAN_AGE: Final = timedelta(minutes=10)
 
-Encode = Callable[[Sequence[str]], list[list[float]]]
-
 
 class Copy(Protocol):
     """A copy of the log that knows its own place in it."""
 
-    event_types: Sequence[str]
+    @property
+    def event_types(self) -> Sequence[str]: ...
 
     async def prepare(self) -> None: ...
 
@@ -142,35 +141,36 @@ class ProjectActivity:
         if copy is None:
             raise NotFound(
                 "projection_unknown",
-                f"found no projection {name!r}; expected one of {', '.join(sorted(self._copies))}.",
+                f"found no projection {name!r}; expected one of {', '.join(self._copies)}.",
             )
         applied, waiting = 0, False
         until = time.monotonic() + PASS_SECONDS
-        async with _heartbeats(lambda: applied):
+        async with _heartbeats():
             await copy.prepare()
             while time.monotonic() < until and not activity.is_worker_shutdown():
-                copied = await self._step(name, copy)
+                copied = await copy_batch(self._engine, name, copy)
                 applied += copied
                 waiting = copied == BATCH_EVENTS
                 if not waiting:
                     await _rest()
         return ProjectionPass(applied, waiting)
 
-    async def _step(self, name: str, copy: Copy) -> int:
-        after = await copy.position()
-        async with transaction(self._engine) as connection:
-            events = await outbox.read_after(connection, after, BATCH_EVENTS, list(copy.event_types))
-        if events:
-            try:
-                with _spans(name, events):
-                    async with asyncio.timeout(BATCH_SECONDS):
-                        await copy.apply(after, events)
-            except TimeoutError:
-                raise Unavailable(
-                    "projection_timeout",
-                    f"{name} did not take {len(events)} events in {BATCH_SECONDS:.0f} s.",
-                ) from None
-        return len(events)
+
+async def copy_batch(engine: AsyncEngine, name: str, copy: Copy) -> int:
+    """Copy the next events; how many there were."""
+    after = await copy.position()
+    async with transaction(engine) as connection:
+        events = await outbox.read_after(connection, after, BATCH_EVENTS, list(copy.event_types))
+    if events:
+        try:
+            with _spans(name, events):
+                async with asyncio.timeout(BATCH_SECONDS):
+                    await copy.apply(after, events)
+        except TimeoutError:
+            raise Unavailable(
+                "projection_timeout", f"{name} did not take {len(events)} events in {BATCH_SECONDS:.0f} s."
+            ) from None
+    return len(events)
 
 
 async def _rest() -> None:
@@ -199,12 +199,12 @@ def _spans(name: str, events: Sequence[LoggedEvent]) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _heartbeats(applied: Callable[[], int]) -> AsyncIterator[None]:
+async def _heartbeats() -> AsyncIterator[None]:
     """A batch may take longer than Temporal waits for a sign of life; each is bounded by itself."""
 
     async def beat() -> None:
         while True:
-            activity.heartbeat(applied())
+            activity.heartbeat()
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     task = asyncio.create_task(beat())

@@ -1,7 +1,7 @@
 """Find similar past work for a step: in Weaviate, else in Postgres, else none. It never fails a run."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from db.collaborations import Run
 from db.engine import transaction
 from memory import recall as weaviate
 from memory.client import Memory
+from memory.projection import Encode
 from router.encoder import ENCODER
 from schema import telemetry
 from schema.messages import RecallResult, StepRequest
@@ -24,7 +25,6 @@ from schema.templates import as_text
 WEAVIATE_SECONDS: Final = 2.0
 MAX_OUTPUT_CHARACTERS: Final = 4_000
 
-Encode = Callable[[Sequence[str]], list[list[float]]]
 Hit = dict[str, Any]
 
 

@@ -12,11 +12,6 @@ with workflow.unsafe.imports_passed_through():
 PROJECTIONS: Final = ("vectors", "memory", "graph")
 
 
-def workflow_id(name: str) -> str:
-    """One projection of a name runs at a time, because its id is taken."""
-    return f"facilitair.projection.{name}"
-
-
 @workflow.defn(name="facilitair.projection")
 class Projection:
     @workflow.run
