@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import yaml
@@ -16,6 +16,8 @@ MAX_YAML_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 40
 MAX_VALUES: Final = 50_000
 """JSON values in one document: what checking costs grows with their number, not with bytes."""
+MAX_YAML_EVENTS: Final = 10_000
+"""Parsing YAML costs twenty times what parsing JSON does."""
 MAX_DIGITS: Final = 30
 
 
@@ -69,27 +71,32 @@ def _float(text: str) -> float:
 
 def _check_tree(value: Json) -> None:
     """Depth, number and text, without recursion: the parser's own limit is far above ours."""
-    stack: list[tuple[Json, int]] = [(value, 1)]
-    count = 1
-    while stack:
-        item, depth = stack.pop()
-        if isinstance(item, str):
-            _check_text(item)
-        elif isinstance(item, (dict, list)):
-            if depth > MAX_DEPTH:
-                raise _too_deep()
-            count += len(item)
-            if count > MAX_VALUES:
-                raise _problem(
-                    "document_too_large", f"more than {MAX_VALUES:,} values", f"at most {MAX_VALUES:,}",
-                    "Pass large data as input at the start of a run, not in the definition.",
-                )  # fmt: skip
+    if isinstance(value, str):
+        _check_text(value)
+    level = [value]
+    count = 0
+    for _ in range(MAX_DEPTH):
+        deeper: list[Json] = []
+        for item in level:
             if isinstance(item, dict):
+                parts: Iterable[Json] = item.values()
                 for key in item:
                     _check_text(key)
-                stack.extend((child, depth + 1) for child in item.values())
+            elif isinstance(item, list):
+                parts = item
             else:
-                stack.extend((child, depth + 1) for child in item)
+                continue
+            count += len(item)
+            if count > MAX_VALUES:
+                raise _too_many_values(MAX_VALUES)
+            for part in parts:
+                if isinstance(part, str):
+                    _check_text(part)
+                elif isinstance(part, (dict, list)):
+                    deeper.append(part)
+        level = deeper
+    if level:
+        raise _too_deep()
 
 
 def _check_text(text: str) -> None:
@@ -104,6 +111,13 @@ def _too_deep() -> _BadDocument:
     return _problem(
         "document_too_deep", f"more than {MAX_DEPTH} levels of nesting", f"at most {MAX_DEPTH}",
         "Flatten the document.",
+    )  # fmt: skip
+
+
+def _too_many_values(limit: int) -> _BadDocument:
+    return _problem(
+        "document_too_large", f"more than {limit:,} values", f"at most {limit:,}",
+        "Pass large data as input at the start of a run, not in the definition.",
     )  # fmt: skip
 
 
@@ -172,7 +186,9 @@ _resolve("map", "", "", _yaml_mapping)
 
 def _load_yaml(text: str) -> Json:
     depth = 0
-    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+    for count, event in enumerate(yaml.parse(text, Loader=yaml.CSafeLoader)):
+        if count > MAX_YAML_EVENTS:
+            raise _too_many_values(MAX_YAML_EVENTS)
         anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
         if anchor is not None:
             raise _problem(

@@ -176,7 +176,9 @@ def _compile_error(error: Exception, source: str) -> tuple[str, str, str, str]:
     text = str(error)
     match = _POSITION.search(text)
     message = match.group(3) if match else text.splitlines()[0]
-    message = re.sub(r"\s*\(in container ''\)|\s*\[[A-Z_]+\]$|^[A-Z_]+: ", "", message)[:300]
+    message = re.sub(r"\s*\(in container ''\)|\s*\[[A-Z_]+\]$|^[A-Z_]+: | expecting \{.*\}", "", message)[
+        :300
+    ]
     where = f"line {match.group(1)}, column {match.group(2)}: " if match and match.group(2) != "-1" else ""
     if "undeclared reference" in message:
         return (

@@ -118,7 +118,7 @@ class ToolStep(StepBase):
     activity: str | None = Field(default=None, max_length=200, description="The name of your own activity.")
     task_queue: str | None = Field(default=None, max_length=200, description="The queue your worker serves.")
     args: dict[str, Template] = Field(
-        default_factory=dict, description="Arguments: any JSON with ${…} in it."
+        default_factory=dict, max_length=200, description="Arguments: any JSON with ${…} in it."
     )
     output_schema: JsonSchema | None = Field(
         default=None, description="A JSON Schema that the result must fit."

@@ -16,6 +16,9 @@ from schema.definition import Definition
 from schema.errors import InvalidDefinition, Problem
 from schema.expressions import ExpressionInvalid, Json, compile_expression
 from schema.steps import (
+    DURATION,
+    NAME,
+    STEP_ID,
     FUTURE_FIELDS,
     FUTURE_KINDS,
     FUTURE_STEP_FIELDS,
@@ -161,7 +164,7 @@ class _Check:
         known = self._without_future(self.uploaded)
         definition = self._shapes(known)
         raw_steps = known.get("steps")
-        all_ids = list(raw_steps) if isinstance(raw_steps, dict) else []
+        all_ids = dict.fromkeys(raw_steps) if isinstance(raw_steps, dict) else {}
         self._bad_steps = set(all_ids) - set(self._steps)
         self._check_agents()
         for name, step in self._steps.items():
@@ -303,14 +306,17 @@ class _Check:
             return shape.model_validate(value)
         except ValidationError as error:
             for detail in error.errors(include_url=False, include_context=True):
-                self._add_shape(detail, value, pointer)
+                self._add_shape(detail, value, pointer, shape)
             return None
 
-    def _add_shape(self, detail: ErrorDetails, value: Json, base: str) -> None:
+    def _add_shape(self, detail: ErrorDetails, value: Json, base: str, shape: type[BaseModel]) -> None:
         pointer, culprit = _locate(detail, value, base)
         if any(problem.pointer == pointer for problem in self.problems[-20:]):
             return  # the other branch of a union, or found already
         code, expected, fix = _shape_problem(detail)
+        if code == "field_unknown" and len(detail["loc"]) == 1:
+            names = [item.alias or name for name, item in shape.model_fields.items()]
+            fix = f"Remove it or correct its name. {self._nearest(str(detail['loc'][0]), names)}"
         found = "nothing" if code == "field_missing" else _show(culprit)
         self.add(code, pointer, found, expected, fix)
 
@@ -324,16 +330,16 @@ class _Check:
                     "agent_without_model", pointer, f"agent {name!r} with neither model nor role",
                     "a model, a routing rule or a role", 'Add "model": "openai/gpt-4" or "role": "coder".',
                 )  # fmt: skip
-            models = agent.model.among if isinstance(agent.model, Route) else [agent.model or ""]
-            at = f"{pointer}/model/among/" if isinstance(agent.model, Route) else ""
-            for index, model in enumerate(models):
-                if model:
-                    self._check_model(f"{at}{index}" if at else f"{pointer}/model", model)
+            if isinstance(agent.model, Route):
+                for index, model in enumerate(agent.model.among):
+                    self._check_model(f"{pointer}/model/among/{index}", model)
+            elif agent.model is not None:
+                self._check_model(f"{pointer}/model", agent.model)
 
     def _check_model(self, pointer: str, model: str) -> None:
         provider, _, rest = model.partition("/")
         if provider not in PROVIDERS or not rest or len(model) > 200:
-            known = [default.model for default in ROLE_DEFAULTS.values()]
+            known = dict.fromkeys(default.model for default in ROLE_DEFAULTS.values())
             self.add(
                 "model_unknown", pointer, _show(model),
                 f"provider/model with a provider of {', '.join(PROVIDERS)}", self._nearest(model, known),
@@ -506,10 +512,11 @@ class _Check:
                 "A DAG has no cycles, and bounded loops are not supported yet: drop one of these "
                 "dependencies, or write the rounds out as separate steps.",
             )  # fmt: skip
+            gone = set(cycle)
             left = {
-                name: [need for need in needs if need not in cycle]
+                name: [need for need in needs if need not in gone]
                 for name, needs in left.items()
-                if name not in cycle
+                if name not in gone
             }
 
 
@@ -581,6 +588,13 @@ _TYPE_NAMES: Final = {
 }  # fmt: skip
 
 
+_PATTERNS: Final = {
+    DURATION: "a number with its unit, such as 500ms, 30s, 5m, 2h or 1d",
+    STEP_ID: "lower case letters, digits and _, at most 63, a letter first",
+    NAME: "lower case letters, digits, - and _, at most 63, a letter or digit first",
+}
+
+
 def _shape_problem(detail: ErrorDetails) -> tuple[str, str, str]:
     """(code, expected, fix) for one of pydantic's findings."""
     kind = detail["type"]
@@ -594,5 +608,6 @@ def _shape_problem(detail: ErrorDetails) -> tuple[str, str, str]:
     if kind in ("too_long", "string_too_long"):
         return "too_many", f"at most {rule('max_length')}", "Shorten it."
     if kind == "string_pattern_mismatch":
-        return "value_wrong", f"text that matches {rule('pattern')}", "Correct the value."
+        expected = _PATTERNS.get(rule("pattern"), f"text that matches {rule('pattern')}")
+        return "value_wrong", expected, "Correct the value."
     return "value_wrong", detail["msg"].removeprefix("Input should be ").lower(), "Correct the value."
