@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -27,8 +28,16 @@ GRACE: Final = timedelta(seconds=5)
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Served:
+    """A worker, and what its process should load once it polls: before, loading would delay a takeover."""
+
+    worker: Worker
+    load: Callable[[], object] | None = None
+
+
 @asynccontextmanager
-async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[Worker]:
+async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[Served]:
     from activities.agent import AgentActivity
     from activities.record import Record
     from activities.route import RouteActivity
@@ -37,8 +46,6 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[W
     from activities.tools.http import HttpTool
     from gateway.client import Gateway, warm_up
 
-    # litellm takes 3 s to import. Polling starts meanwhile; the first agent step waits for it.
-    warming = asyncio.create_task(asyncio.to_thread(warm_up))
     engine = async_engine(settings.database_url, pool_size=20)
     gateway = Gateway(settings)
     tokens = TokenLog(engine)
@@ -50,47 +57,45 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[W
         record.finish, agent.agent, ToolActivity(engine, http).tool, RouteActivity(engine).route,
     ]  # fmt: skip
     try:
-        yield Worker(
+        worker = Worker(
             client, task_queue=QUEUE_COLLABORATIONS, workflows=[Collaboration], activities=activities,
             interceptors=[ErrorInterceptor()], max_cached_workflows=2_000, max_concurrent_activities=300,
             max_concurrent_local_activities=200, sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
             max_eager_activity_reservations_per_workflow_task=20, graceful_shutdown_timeout=GRACE,
             workflow_failure_exception_types=FAILURE_TYPES,
         )  # fmt: skip
+        # litellm takes 3 s to import; the first agent step waits for it.
+        yield Served(worker, warm_up)
     finally:
         await tokens.close()
         await gateway.close()
         await http.close()
         await engine.dispose()
-        with contextlib.suppress(Exception):
-            await warming
 
 
 @asynccontextmanager
-async def _memory(client: Client, settings: Settings) -> AsyncIterator[Worker]:
+async def _memory(client: Client, settings: Settings) -> AsyncIterator[Served]:
     from activities.recall import RecallActivity
     from memory.client import Memory
     from router.encoder import encode
 
-    # torch and the model take some seconds; the first step that recalls should not wait for them.
-    warming = asyncio.create_task(asyncio.to_thread(encode, ["warm up"]))
     engine = async_engine(settings.database_url)
     memory = Memory(settings)
     recall = RecallActivity(engine, memory, encode)
     try:
-        yield Worker(
+        worker = Worker(
             client, task_queue=QUEUE_MEMORY, activities=[recall.recall], interceptors=[ErrorInterceptor()],
             graceful_shutdown_timeout=GRACE,
         )  # fmt: skip
+        # torch and the model take some seconds; the first step that recalls should not wait for them.
+        yield Served(worker, lambda: encode(["warm up"]))
     finally:
         await memory.close()
         await engine.dispose()
-        with contextlib.suppress(Exception):
-            await warming
 
 
 @asynccontextmanager
-async def _projections(client: Client, settings: Settings) -> AsyncIterator[Worker]:
+async def _projections(client: Client, settings: Settings) -> AsyncIterator[Served]:
     from activities.project import GraphCopy, MemoryCopy, ProjectActivity, VectorCopy
     from graph import client as graph_client
     from memory.client import Memory
@@ -109,11 +114,12 @@ async def _projections(client: Client, settings: Settings) -> AsyncIterator[Work
         },
     )
     try:
-        yield Worker(
+        worker = Worker(
             client, task_queue=QUEUE_PROJECTIONS, workflows=[Projection], activities=[project.project],
             interceptors=[ErrorInterceptor()], graceful_shutdown_timeout=GRACE,
             sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
         )  # fmt: skip
+        yield Served(worker)
     finally:
         await memory.close()
         await graph.close()
@@ -131,13 +137,18 @@ async def serve(queues: list[str], settings: Settings, stop: asyncio.Event) -> N
     """Serve the queues until `stop` is set, then let running activities finish for a few seconds."""
     client = await connect(settings.temporal_address, settings.temporal_namespace)
     async with AsyncExitStack() as stack:
+        loading: list[Callable[[], object]] = []
         for queue in queues:
-            worker = await stack.enter_async_context(_BUILDERS[queue](client, settings))
-            await stack.enter_async_context(worker)
+            served = await stack.enter_async_context(_BUILDERS[queue](client, settings))
+            await stack.enter_async_context(served.worker)
+            loading += [served.load] if served.load else []
         if QUEUE_PROJECTIONS in queues:
             await start_projections(client)
         _tell_ready()
         _log.info("serving", extra={"queues": queues})
+        for load in loading:
+            with contextlib.suppress(Exception):  # whoever needs it meets the error and tells of it
+                await asyncio.to_thread(load)
         await stop.wait()
         _log.info("stopping")
 
