@@ -226,7 +226,7 @@ def _findings_table(findings: "list[Finding]") -> Table:
         table.add_column(title)
     for one in findings:
         verdict = Text(one.verdict, style=_COLOURS.get(one.verdict, "yellow"))
-        table.add_row(one.check, verdict, Text(one.found), Text(one.cure))
+        table.add_row(one.check, verdict, Text(one.found, overflow="fold"), Text(one.cure))
     return table
 
 

@@ -5,7 +5,6 @@ import os
 import socket
 import tempfile
 from collections.abc import Mapping
-from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -42,20 +41,26 @@ class Ports:
     def choose(self, wanted: Mapping[str, int]) -> dict[str, int]:
         """One free port for each name: the wanted one where possible."""
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return {name: self._claim_first(port) for name, port in wanted.items()}
+        # All wanted ones first: a replacement must not be a port that a later name had all along.
+        chosen = {name: port for name, port in wanted.items() if self._claim(port)}
+        return {name: chosen.get(name) or self._claim_another() for name in wanted}
 
     def release(self) -> None:
         for file in self._held.values():
             file.close()
         self._held.clear()
 
-    def _claim_first(self, wanted: int) -> int:
-        for port in chain([wanted], _ALTERNATIVES):
-            if port not in self._held and self._claim(port):
+    def _claim_another(self) -> int:
+        for port in _ALTERNATIVES:
+            if self._claim(port):
                 return port
-        raise Unavailable("no_port", f"found no free port on 127.0.0.1, neither {wanted} nor 21000 to 28999.")
+        raise Unavailable(
+            "no_port", "found no free port on 127.0.0.1 from 21000 to 28999: end what uses them."
+        )
 
     def _claim(self, port: int) -> bool:
+        if port in self._held:
+            return False
         file = (self._directory / str(port)).open("w")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -40,6 +40,7 @@ class Runner(threading.Thread):
         self._expected_end = False
         self._failed_starts = 0
         self._starts = 0
+        self._log_began = 0
 
     def run(self) -> None:
         if self.service.command is None:
@@ -146,6 +147,7 @@ class Runner(threading.Thread):
             with self._guard:
                 if self._board.stopping.is_set():
                     return None
+                self._log_began = self._log.stat().st_size if self._log.exists() else 0
                 self._process = process.spawn(command, self._log, service.death_signal)
         except (FacilitairError, OSError) as error:
             self._failed_starts += 1
@@ -176,7 +178,9 @@ class Runner(threading.Thread):
             return
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         failed = self._failed_starts >= _FAILED_AFTER
-        log = self.service.private_log or self._log
+        # What it printed itself says most: a program that could not start wrote no log of its own.
+        printed = self._log.stat().st_size > self._log_began
+        log = self._log if printed or self.service.private_log is None else self.service.private_log
         message = (
             f"ended with {how}; {process.last_lines(log, 3)}" if self._failed_starts else f"ended with {how}"
         )

@@ -40,6 +40,17 @@ def test_two_copies_never_choose_the_same_port_before_anything_listens(tmp_path:
     assert len(set(chosen)) == 6
 
 
+def test_only_the_taken_port_moves(tmp_path: Path) -> None:
+    other = Ports(tmp_path)
+    other.choose({"postgres": 21000})
+    ports = Ports(tmp_path)
+    chosen = ports.choose({"postgres": 21000, "temporal": 21001, "api": 21002})
+    ports.release()
+    other.release()
+    assert (chosen["temporal"], chosen["api"]) == (21001, 21002)
+    assert chosen["postgres"] > 21002
+
+
 def test_a_port_with_closing_connections_counts_as_free() -> None:
     with socket.socket() as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
