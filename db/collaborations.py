@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Float, Row, case, cast, desc, func, select, tuple_, update
+from sqlalchemy import Float, Row, case, cast, desc, func, select, true, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -193,7 +193,7 @@ def _summaries() -> Any:
             totals.c.output_tokens,
         )
         .join(workflows, workflows.c.id == c.workflow_id)
-        .join(totals, func.true())
+        .join(totals, true())
     )  # fmt: skip
 
 
