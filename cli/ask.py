@@ -11,7 +11,7 @@ from cli.client import connect, segment
 from cli.inputs import parse
 from cli.options import DataOption, JsonOption, UrlOption
 from cli.output import err, out, print_json, told
-from cli.spans import picture, totals
+from cli.spans import picture, total
 
 
 @told
@@ -54,13 +54,15 @@ def trace(
     as_json: JsonOption = False,
 ) -> None:
     """Show a run's trace: time, model, tokens and dollars of every span, and their sum."""
-    found: dict[str, Any] = connect(url, data).get(f"/collaborations/{segment(id)}/trace")
+    api = connect(url, data)
+    found: dict[str, Any] = api.get(f"/collaborations/{segment(id)}/trace")
+    run: dict[str, Any] = api.get(f"/collaborations/{segment(id)}")
     if as_json:
-        print_json(found | {"total": totals(found["spans"])})
+        print_json(found | {"total": total(run)})
     elif not found["spans"]:
         err().print(
             f"no spans of trace {found['trace_id']} are kept here: they are written a moment after they end, "
             "or went to OTEL_EXPORTER_OTLP_ENDPOINT."
         )
     else:
-        out().print(picture(found["spans"]))
+        out().print(picture(found["spans"], run))

@@ -19,9 +19,7 @@ _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 class Api:
     """Requests and answers as JSON; a refusal becomes the error it was in the API."""
 
-    def __init__(
-        self, address: str, *, key: str = "", transport: "httpx.BaseTransport | None" = None
-    ) -> None:
+    def __init__(self, address: str, *, key: str = "") -> None:
         import httpx
 
         self.address = address.rstrip("/")
@@ -29,7 +27,6 @@ class Api:
             base_url=f"{self.address}/v1",
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=_TIMEOUT_SECONDS,
-            transport=transport,
             # A proxy from the environment cannot reach this machine's loopback.
             trust_env=urlsplit(self.address).hostname not in _LOOPBACK,
         )

@@ -60,7 +60,9 @@ def demo(
     killer = Killer(directory, console) if crash else None
     watched = killer.look if killer else lambda seen: None
     seen = follow(api, accepted["id"], poll_seconds=0.05 if crash else 0.2, on_change=watched)
-    found = result(seen.run, seen.steps()) | {"addresses": dict(started.addresses)}
+    found = result(seen.run, seen.steps()) | {
+        "addresses": {name: _without_password(one) for name, one in started.addresses.items()}
+    }
     if killer:
         found["crash"] = killer.verdict(seen)
     if as_json:
@@ -86,7 +88,7 @@ def _start(directory: Path, console: Console) -> "PlatformState":
         console.print(f"starting the platform under {directory}", markup=False)
         start_detached(directory)
     deadline = time.monotonic() + _START_SECONDS
-    shown: dict[str, str] = {}
+    shown = {one.name: one.status for one in now.services.values()} if now is not None and now.ready else {}
     while time.monotonic() < deadline:
         now = read_state(directory)
         if now is None or not now.running:

@@ -4,15 +4,28 @@ from collections.abc import Iterable
 
 import yaml
 
+from schema.document import MAX_DEPTH
+
 
 def lines(text: str, pointers: Iterable[str]) -> dict[str, int]:
     """pointer → line, for those that can be found. JSON is read as the YAML that it nearly is."""
+    text = text.replace("\t", " ")
     try:
-        root = yaml.compose(text.replace("\t", " "), Loader=yaml.CSafeLoader)
-    except (yaml.YAMLError, RecursionError):
+        # libyaml composes by recursion in C: a deep document would end the process.
+        root = yaml.compose(text, Loader=yaml.CSafeLoader) if _is_shallow(text) else None
+    except yaml.YAMLError:
         return {}
     found = {pointer: _line(root, pointer) for pointer in pointers if pointer}
     return {pointer: line for pointer, line in found.items() if line is not None}
+
+
+def _is_shallow(text: str) -> bool:
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            return False
+    return True
 
 
 def _line(node: yaml.Node | None, pointer: str) -> int | None:

@@ -18,6 +18,8 @@ FAILED: Final = 1
 REFUSED: Final = 2
 UNREACHABLE: Final = 3
 
+_FILE_WIDTH: Final = 200
+
 
 class NothingRunning(FacilitairError):
     """There is no platform to talk to."""
@@ -36,11 +38,18 @@ class InputRefused(Refused):
 
 def out() -> Console:
     # Made when used: NO_COLOR and a test's captured stream are looked up then.
-    return Console(soft_wrap=True, highlight=False)
+    return _console(stderr=False)
 
 
 def err() -> Console:
-    return Console(stderr=True, soft_wrap=True, highlight=False)
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH  # a file or a pipe has no edge: tables keep their words whole
+    return console
 
 
 def print_json(value: Any) -> None:

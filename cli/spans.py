@@ -1,4 +1,7 @@
-"""A trace on the screen (S3-31, S3-32): every span with its time, model, tokens and dollars, and the sum."""
+"""A trace on the screen (S3-31, S3-32): every span with its time, model, tokens and dollars, and the sum.
+
+The sum comes from the run's own books: a worker that is killed takes its last half second of spans along.
+"""
 
 from typing import Any
 
@@ -9,46 +12,39 @@ from rich.tree import Tree
 from schema import telemetry
 
 Span = dict[str, Any]
+Run = dict[str, Any]
 
 
-def totals(spans: list[Span]) -> dict[str, Any]:
-    """What the steps of a trace came to together; spans that only wrap them add nothing."""
-    paid = [span for span in spans if telemetry.STEP in span["attributes"] and _is_step(span, spans)]
+def total(run: Run) -> dict[str, Any]:
     return {
-        "steps": len({span["attributes"][telemetry.STEP] for span in paid}),
-        "seconds": _whole(spans),
-        "input_tokens": sum(int(_of(span, telemetry.INPUT_TOKENS) or 0) for span in paid),
-        "output_tokens": sum(int(_of(span, telemetry.OUTPUT_TOKENS) or 0) for span in paid),
-        "cost_usd": round(sum(float(_of(span, telemetry.COST_USD) or 0) for span in paid), 6),
+        "steps": len({one["step"] for one in run["steps"] if one["status"] == "completed"}),
+        "seconds": run["seconds"], "tokens": run["tokens"], "cost_usd": run["cost_usd"],
+    }  # fmt: skip
+
+
+def lost(spans: list[Span], run: Run) -> list[dict[str, Any]]:
+    """Attempts that left no span."""
+    known = {
+        (_of(span, telemetry.STEP), int(_of(span, telemetry.ATTEMPT) or 1))
+        for span in spans
+        if span["name"].startswith(telemetry.INVOKE_AGENT)
     }
+    return [
+        one
+        for one in run["steps"]
+        if one["kind"] == "agent"
+        and one["status"] != "running"
+        and (one["step"], one["attempt"]) not in known
+    ]
 
 
-def _is_step(span: Span, spans: list[Span]) -> bool:
-    """The outermost span of a step: what a model call inside it cost is said there again."""
-    parents = {one["span_id"]: one for one in spans}
-    parent = parents.get(span["parent_id"] or "")
-    return parent is None or telemetry.STEP not in parent["attributes"]
-
-
-def _of(span: Span, name: str) -> Any:
-    return span["attributes"].get(name)
-
-
-def _whole(spans: list[Span]) -> float:
-    from datetime import datetime
-
-    began = min(datetime.fromisoformat(span["started_at"]) for span in spans) if spans else None
-    ended = max(datetime.fromisoformat(span["ended_at"]) for span in spans) if spans else None
-    return round((ended - began).total_seconds(), 3) if began and ended else 0.0
-
-
-def picture(spans: list[Span]) -> RenderableType:
+def picture(spans: list[Span], run: Run) -> RenderableType:
     known = {span["span_id"] for span in spans}
     children: dict[str, list[Span]] = {}
     for span in spans:
         parent = span["parent_id"] if span["parent_id"] in known else ""
         children.setdefault(parent or "", []).append(span)
-    trees = []
+    trees: list[RenderableType] = []
     for root in children.get("", []):
         tree = Tree(_line(root))
         waiting = [(tree, root)]
@@ -57,31 +53,52 @@ def picture(spans: list[Span]) -> RenderableType:
             below = children.get(span["span_id"], [])
             waiting.extend((branch.add(_line(child)), child) for child in below)
         trees.append(tree)
-    return Group(*trees, _total(totals(spans)))
+    return Group(*trees, *(_lost_line(one) for one in lost(spans, run)), _total_line(total(run)))
+
+
+def _of(span: Span, name: str) -> Any:
+    return span["attributes"].get(name)
 
 
 def _line(span: Span) -> Text:
+    step = _of(span, telemetry.STEP)
     tokens = int(_of(span, telemetry.INPUT_TOKENS) or 0) + int(_of(span, telemetry.OUTPUT_TOKENS) or 0)
-    cost = _of(span, telemetry.COST_USD)
-    parts = [
-        f"{span['seconds']:.2f} s",
-        str(_of(span, telemetry.RESPONSE_MODEL) or _of(span, telemetry.REQUEST_MODEL) or ""),
-        f"{tokens} tokens" if tokens else "",
-        f"${float(cost):.6f}" if cost is not None and float(cost) else "",
-        "issues found" if _of(span, telemetry.SEED_FOUND_ISSUES) else "",
-        f"attempt {_of(span, telemetry.ATTEMPT)}" if int(_of(span, telemetry.ATTEMPT) or 1) > 1 else "",
-    ]
-    text = Text.assemble((span["name"], "bold"), "  ", "  ".join(part for part in parts if part))
+    text = Text.assemble((span["name"], "bold"), f" · {step}" if step and step not in span["name"] else "")
+    text.append(
+        _facts(
+            span["seconds"],
+            _of(span, telemetry.RESPONSE_MODEL) or _of(span, telemetry.REQUEST_MODEL),
+            tokens,
+            float(_of(span, telemetry.COST_USD) or 0),
+            int(_of(span, telemetry.ATTEMPT) or 1),
+        )
+    )
+    if _of(span, telemetry.SEED_FOUND_ISSUES):
+        text.append("  issues found", "yellow")
     if _of(span, telemetry.SIMULATED):
-        text.append("  simulated", "yellow")
+        text.append("  simulated", "dim")
     if span["status"] == "error":
         text.append(f"  failed {_of(span, telemetry.ERROR_TYPE) or ''}".rstrip(), "red")
     return text
 
 
-def _total(sum: dict[str, Any]) -> Text:
-    tokens = sum["input_tokens"] + sum["output_tokens"]
+def _facts(seconds: float, model: str | None, tokens: int, cost_usd: float, attempt: int) -> str:
+    parts = [
+        f"{seconds:.2f} s", model or "", f"{tokens} tokens" if tokens else "",
+        f"${cost_usd:.6f}" if cost_usd else "", f"attempt {attempt}" if attempt > 1 else "",
+    ]  # fmt: skip
+    return "  " + "  ".join(part for part in parts if part)
+
+
+def _lost_line(one: dict[str, Any]) -> Text:
+    facts = _facts(one["seconds"], one["model"], one["tokens"], one["cost_usd"], one["attempt"])
     return Text(
-        f"total: {sum['steps']} steps, {sum['seconds']:.1f} s, {tokens} tokens, ${sum['cost_usd']:.6f}",
-        style="bold",
+        f"{one['agent']} · {one['step']}{facts}  {one['status']}, span lost with its worker", style="dim"
+    )
+
+
+def _total_line(sum: dict[str, Any]) -> Text:
+    cost = f"${sum['cost_usd']:.6f}"
+    return Text(
+        f"total: {sum['steps']} steps, {sum['seconds']:.1f} s, {sum['tokens']} tokens, {cost}", "bold"
     )

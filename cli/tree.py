@@ -82,10 +82,10 @@ def _cells(one: dict[str, Any]) -> list[RenderableType]:
 def table(run: dict[str, Any], of_run: list[dict[str, Any]]) -> Table:
     """The steps of an ended run, and their sum."""
     found = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("step", "agent", "model", "status", "attempts"):
-        found.add_column(title)
-    for title in ("tokens", "seconds", "$"):
-        found.add_column(title, justify="right")
+    for title in ("step", "agent", "model", "status"):
+        found.add_column(title, overflow="fold")
+    for title in ("attempts", "tokens", "seconds", "$"):
+        found.add_column(title, justify="right", no_wrap=True)
     found.add_column("")
     for one in of_run:
         found.add_row(
@@ -107,7 +107,7 @@ def print_output(console: Console, output: Any) -> None:
         console.print(_text(output), markup=False)
         return
     for key, value in output.items():
-        console.rule(Text(key), align="left")
+        console.print(Text(f"── {key} ──", style="bold"))
         console.print(_text(value), markup=False)
 
 

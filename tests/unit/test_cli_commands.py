@@ -1,0 +1,222 @@
+"""Commands against a stub of the API: what they print, and how they exit."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli.main import app
+
+_STARTED = "2026-01-01T00:00:00+00:00"
+_RUN = {
+    "id": "hello-1", "run_id": "u", "name": "hello", "version": 1, "task": "", "status": "completed",
+    "sub_state": "", "error": None, "quality": None, "started_at": _STARTED, "completed_at": _STARTED,
+    "seconds": 1.5, "steps_done": 1, "tokens": 10, "cost_usd": 0.25, "trace_id": "t", "output": "hi",
+    "steps": [
+        {
+            "id": "e1", "step": "write", "attempt": 1, "kind": "agent", "agent": "coder", "model": "m/x",
+            "requested_model": "m/x", "status": "completed", "tokens": 10, "cost_usd": 0.25, "seconds": 1.5,
+            "simulated": True, "error": None,
+        }
+    ],
+}  # fmt: skip
+_PLAN = {"steps": [{"id": "write"}]}
+
+
+@dataclass
+class Stub:
+    """Answers by path; keeps what was asked."""
+
+    url: str = ""
+    answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    asked: list[tuple[str, str, Any]] = field(default_factory=list)
+
+    def run(self, *arguments: str) -> Result:
+        return CliRunner().invoke(app, [*arguments, "--url", self.url])
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    state = Stub()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0].removeprefix("/v1")
+            size = int(self.headers.get("content-length") or 0)
+            body = self.rfile.read(size)
+            state.asked.append((self.command, path, json.loads(body) if body else None))
+            status, value = state.answers.get(path, (404, {"code": "definition_unknown", "detail": "none"}))
+            data = json.dumps(value).encode()
+            self.send_response(status)
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield state
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def _problem(status: int, code: str, **more: Any) -> tuple[int, Any]:
+    return status, {"code": code, "detail": f"about {code}", **more}
+
+
+def _started(stub: Stub, **run: Any) -> None:
+    stub.answers["/collaborations"] = 202, {"id": "hello-1", "status": "running", "links": {}}
+    stub.answers["/collaborations/hello-1"] = 200, _RUN | run
+    stub.answers["/definitions/hello/plan"] = 200, _PLAN
+
+
+def test_run_ends_with_the_answer_and_what_was_simulated(stub: Stub) -> None:
+    _started(stub)
+    result = stub.run("run", "hello", "--input", "task=x", "--id", "hello-1")
+    assert result.exit_code == 0
+    assert stub.asked[0] == (
+        "POST", "/collaborations", {"definition": "hello", "input": {"task": "x"}, "id": "hello-1"},
+    )  # fmt: skip
+    assert result.stdout.startswith("hi\n")
+    assert "simulated: write." in result.stdout
+    assert "write: completed" in result.stderr
+
+
+def test_run_json_is_one_object_alone(stub: Stub) -> None:
+    _started(stub)
+    result = stub.run("run", "hello", "--json")
+    found = json.loads(result.stdout)
+    assert found["collaboration_id"] == "hello-1"
+    assert found["output"] == "hi"
+    assert found["steps"][0]["simulated"] is True
+
+
+def test_run_without_waiting_prints_the_id(stub: Stub) -> None:
+    _started(stub)
+    assert stub.run("run", "hello", "--no-wait").stdout == "hello-1\n"
+
+
+def test_a_failed_run_is_a_failure(stub: Stub) -> None:
+    _started(stub, status="failed", error={"code": "tool_failed", "message": "it broke"})
+    result = stub.run("watch", "hello-1")
+    assert result.exit_code == 1
+    assert "tool_failed: it broke" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("answer", "exit_code"),
+    [
+        (_problem(422, "input_invalid"), 2),
+        (_problem(404, "definition_unknown"), 2),
+        (_problem(409, "collaboration_exists"), 2),
+        (_problem(503, "temporal_unavailable"), 1),
+        (_problem(500, "internal_error"), 1),
+    ],
+)
+def test_exit_codes_tell_refusal_and_failure_apart(
+    stub: Stub, answer: tuple[int, Any], exit_code: int
+) -> None:
+    stub.answers["/collaborations"] = answer
+    result = stub.run("run", "hello")
+    assert result.exit_code == exit_code
+    assert result.stdout == ""
+    assert f"{answer[1]['code']}: about" in result.stderr
+    as_json = stub.run("run", "hello", "--json")
+    assert json.loads(as_json.stdout)["error"]["code"] == answer[1]["code"]
+    assert as_json.stderr == ""
+
+
+def test_nothing_running_is_said_with_the_cure(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["list", "--data", str(tmp_path)], env={"FACILITAIR_URL": ""})
+    assert result.exit_code == 3
+    assert "facilitair up" in result.stderr
+
+
+def test_an_unreachable_address_is_nothing_running() -> None:
+    result = CliRunner().invoke(app, ["list", "--url", "http://127.0.0.1:9"])
+    assert result.exit_code == 3
+    assert "api_unreachable" in result.stderr
+
+
+def test_apply_shows_problems_with_their_lines(stub: Stub, tmp_path: Path) -> None:
+    file = tmp_path / "bad.json"
+    file.write_text('{\n "name": "x",\n "steps": {"a": {"kind": "nope"}}\n}')
+    wrong = {
+        "code": "kind_unknown", "pointer": "/steps/a/kind", "found": "'nope'", "expected": "agent",
+        "fix": "Correct it.", "message": "",
+    }  # fmt: skip
+    stub.answers["/definitions"] = _problem(422, "definition_invalid", problems=[wrong])
+    result = stub.run("apply", str(file))
+    assert result.exit_code == 2
+    assert "kind_unknown  line 3, /steps/a/kind" in result.stderr
+    assert "Correct it." in result.stderr
+
+
+def test_validate_needs_no_server(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.json"
+    good.write_text("name: good\nsteps:\n  a: {kind: transform, value: 1}\n")
+    bad.write_text('{"name": "bad"}')
+    assert CliRunner().invoke(app, ["validate", str(good)]).stdout == "good  valid\n"
+    result = CliRunner().invoke(app, ["validate", str(bad), "--json"])
+    assert result.exit_code == 2
+    assert json.loads(result.stdout)["error"]["problems"][0]["code"] == "field_missing"
+
+
+def test_a_missing_file_is_refused() -> None:
+    result = CliRunner().invoke(app, ["validate", "/no/such/file.json"])
+    assert result.exit_code == 2
+    assert "file_unreadable" in result.stderr
+
+
+def test_graph_prints_rows(stub: Stub) -> None:
+    stub.answers["/graph/query"] = 200, {"columns": ["model", "n"], "rows": [["m", 3]], "truncated": False}
+    result = stub.run("graph", "issues-by-pair")
+    assert stub.asked[0][2] == {"cypher": "issues-by-pair", "parameters": {}}
+    assert result.stdout.split() == ["model", "n", "m", "3"]
+
+
+def test_trace_takes_its_sum_from_the_books(stub: Stub) -> None:
+    span = {
+        "trace_id": "t", "span_id": "s", "parent_id": "gone", "name": "invoke_workflow hello",
+        "kind": "internal", "service": "worker", "started_at": _STARTED, "ended_at": _STARTED, "seconds": 1.5,
+        "status": "ok", "attributes": {},
+    }  # fmt: skip
+    stub.answers["/collaborations/hello-1/trace"] = 200, {"trace_id": "t", "spans": [span]}
+    stub.answers["/collaborations/hello-1"] = 200, _RUN
+    result = stub.run("trace", "hello-1")
+    assert "invoke_workflow hello  1.50 s" in result.stdout
+    assert "coder · write" in result.stdout
+    assert "span lost with its worker" in result.stdout
+    assert "total: 1 steps, 1.5 s, 10 tokens, $0.250000" in result.stdout
+
+
+def test_help_comes_quickly() -> None:
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "cli.main", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "demo" in done.stdout
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    heavy = {"httpx", "pydantic", "sqlalchemy", "temporalio", "fastapi", "torch", "litellm", "yaml"}
+    assert loaded & heavy == set()
+    # Generous: the suite shares its cores. Half a second is what a person gets.
+    assert time.monotonic() - began < 5
