@@ -57,8 +57,8 @@ def settings_of(environment: dict[str, str]) -> Settings:
 
 
 @asynccontextmanager
-async def stack(only: Collection[str] = (*SERVERS, "worker")) -> AsyncIterator[Stack]:
-    """A platform with the named services, ended and removed afterwards."""
+async def stack(only: Collection[str] | None = (*SERVERS, "worker")) -> AsyncIterator[Stack]:
+    """A platform with the named services (None: all), ended and removed afterwards."""
     data = Path(tempfile.mkdtemp(prefix="facilitair-bench-"))
     supervisor = start(data, only, given={})
     try:
