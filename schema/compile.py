@@ -43,7 +43,7 @@ def dependencies(step: Step) -> Dependencies:
         for reference in compile_expression(source).references:
             if reference.path[0] == "steps" and len(reference.path) > 1:
                 (waits if reference.optional else needs)[reference.path[1]] = None
-    inferred = tuple(name for name in (*needs, *waits) if name not in step.needs)
+    inferred = tuple(name for name in dict.fromkeys((*needs, *waits)) if name not in step.needs)
     return Dependencies(tuple(needs), tuple(name for name in waits if name not in needs), inferred)
 
 

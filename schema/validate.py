@@ -17,12 +17,12 @@ from schema.errors import InvalidDefinition, Problem
 from schema.expressions import ExpressionInvalid, Json, compile_expression
 from schema.steps import (
     DURATION,
-    NAME,
-    STEP_ID,
     FUTURE_FIELDS,
     FUTURE_KINDS,
     FUTURE_STEP_FIELDS,
+    NAME,
     RESERVED_IDS,
+    STEP_ID,
     Agent,
     AgentStep,
     JsonSchema,
@@ -43,6 +43,7 @@ MAX_EXPRESSIONS: Final = 2_000
 MAX_EXPRESSION_CHARS: Final = 64_000
 MAX_AGENTS: Final = 200
 MAX_EDGES: Final = 5_000
+MAX_NEEDS: Final = 20_000
 MAX_FIELDS: Final = 64
 """Far more fields than any object of the language has."""
 MAX_HINTS: Final = 20
@@ -50,7 +51,7 @@ MAX_HINTS: Final = 20
 MAX_REFUSED_CHARS: Final = 8_000
 """Characters of refused expressions, after which the rest of the document goes unread."""
 MAX_CYCLES: Final = 10
-MAX_SCHEMA_VALUES: Final = 10_000
+MAX_SCHEMA_VALUES: Final = 6_000
 """Values in all JSON Schemas of a definition: each is checked against the schema of schemas."""
 
 _FREE_FORM: Final = frozenset(
@@ -200,6 +201,13 @@ class _Check:
             whens = [step["when"] for step in steps.values() if isinstance(step, dict) and "when" in step]
             number += len(whens)
             chars += sum(len(when) for when in whens if isinstance(when, str))
+            needs = [step["needs"] for step in steps.values() if isinstance(step, dict) and "needs" in step]
+            total = sum(len(need) for need in needs if isinstance(need, list))
+            if total > MAX_NEEDS:
+                self.add(
+                    "too_many", "/steps", f"{total:,} needs", f"at most {MAX_NEEDS:,}",
+                    "Gather them in a transform step that the others need.",
+                )  # fmt: skip
         if number > MAX_EXPRESSIONS or chars > MAX_EXPRESSION_CHARS:
             self.add(
                 "too_many", "", f"{number:,} expressions with {chars:,} characters",
@@ -305,12 +313,16 @@ class _Check:
         try:
             return shape.model_validate(value)
         except ValidationError as error:
-            for detail in error.errors(include_url=False, include_context=True):
-                self._add_shape(detail, value, pointer, shape)
+            details = error.errors(include_url=False, include_context=True)
+            located = [(detail, *_locate(detail, value, pointer)) for detail in details]
+            inside = {where.rpartition("/")[0] for _, where, _ in located}
+            for detail, where, culprit in located:
+                # A union that fits no branch is reported by each: the branch that came further knows best.
+                if detail["type"] not in _TYPE_NAMES or where not in inside:
+                    self._add_shape(detail, where, culprit, shape)
             return None
 
-    def _add_shape(self, detail: ErrorDetails, value: Json, base: str, shape: type[BaseModel]) -> None:
-        pointer, culprit = _locate(detail, value, base)
+    def _add_shape(self, detail: ErrorDetails, pointer: str, culprit: Json, shape: type[BaseModel]) -> None:
         if any(problem.pointer == pointer for problem in self.problems[-20:]):
             return  # the other branch of a union, or found already
         code, expected, fix = _shape_problem(detail)

@@ -1,0 +1,71 @@
+import pytest
+
+from schema.compile import Dependencies, compile_plan, dependencies, topological
+from schema.messages import Plan, PlanStep, RetryRule
+from schema.steps import TransformStep
+from schema.validate import validate
+
+DEFAULT_RETRY = RetryRule(max_attempts=8, initial_seconds=1.0, backoff=2.0, max_seconds=30.0, never=[])
+
+
+def test_the_plan_of_a_definition() -> None:
+    checked = validate(
+        {
+            "name": "plan",
+            "agents": {"g": {"model": {}}, "h": {"role": "coder"}},
+            "defaults": {"timeout": "30s"},
+            "steps": {
+                "end": {"kind": "transform", "value": "${steps.ask.output} ${steps[?'call'].output}"},
+                "ask": {"kind": "agent", "agent": "g", "prompt": "${input.task}", "recall": True},
+                "again": {"kind": "agent", "agent": "h", "prompt": "x", "needs": ["ask"], "when": "input.x"},
+                "call": {
+                    "kind": "tool", "activity": "send", "task_queue": "billing", "timeout": "1.5m",
+                    "retry": {"max_attempts": 2, "initial": "500ms", "never": ["tool_failed"]},
+                },
+            },
+        }
+    )  # fmt: skip
+    assert checked.inferred == {"end": ("ask", "call")}
+    assert compile_plan(checked.definition) == Plan(
+        [
+            PlanStep("ask", "agent", [], [], 30.0, DEFAULT_RETRY, "ask · g", recalls=True, routes=True),
+            PlanStep(
+                "call", "tool", [], [], 90.0, RetryRule(2, 0.5, 2.0, 30.0, ["tool_failed"]), "call · send",
+                activity="send", task_queue="billing",
+            ),
+            PlanStep("again", "agent", ["ask"], [], 30.0, DEFAULT_RETRY, "again · h", conditional=True),
+            PlanStep("end", "transform", ["ask"], ["call"], 30.0, DEFAULT_RETRY, "end"),
+        ]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "needs", "expected"),
+    [
+        ("x", [], Dependencies((), (), ())),
+        ("${steps.a.output}", [], Dependencies(("a",), (), ("a",))),
+        ("${steps.a.output}", ["a"], Dependencies(("a",), (), ())),
+        ("${steps[?'a'].output}", [], Dependencies((), ("a",), ("a",))),
+        ("${steps[?'a'].output}", ["a"], Dependencies(("a",), (), ())),
+        ("${has(steps.a.output)}", [], Dependencies((), ("a",), ("a",))),
+        ("${steps.a.output}${steps[?'a'].status}", [], Dependencies(("a",), (), ("a",))),
+        ("${steps.b.output}${steps.a.output}", ["c"], Dependencies(("c", "b", "a"), (), ("b", "a"))),
+    ],
+)
+def test_dependencies(value: str, needs: list[str], expected: Dependencies) -> None:
+    assert dependencies(TransformStep(kind="transform", value=value, needs=needs)) == expected
+
+
+@pytest.mark.parametrize(
+    ("edges", "order"),
+    [
+        ({}, []),
+        ({"b": [], "a": []}, ["b", "a"]),
+        ({"c": ["b"], "b": ["a"], "a": []}, ["a", "b", "c"]),
+        ({"a": ["a"], "b": []}, ["b"]),
+        ({"a": ["b"], "b": ["a"], "c": ["a"], "d": []}, ["d"]),
+        ({"a": ["unknown"]}, ["a"]),
+    ],
+)
+def test_topological(edges: dict[str, list[str]], order: list[str]) -> None:
+    assert topological(dict(edges)) == order

@@ -1,0 +1,92 @@
+"""Three lists that must agree: codes in the source, codes in docs/errors.md, files in examples/invalid."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from schema.document import MAX_BYTES
+from schema.errors import InvalidDefinition
+from schema.validate import validate_bytes
+
+ROOT = Path(__file__).resolve().parents[2]
+INVALID = ROOT / "examples" / "invalid"
+SOURCES = ("validate", "expressions", "document", "templates")
+
+# A file that is too large does not belong in the repository.
+WITHOUT_FILE = {"document_too_large": b" " * (MAX_BYTES + 1)}
+
+_CODE = re.compile(r"[a-z]+(_[a-z]+)*")
+_MAKERS = {"add", "_problem", "ExpressionInvalid", "StepError"}
+_FILES = sorted(INVALID.iterdir())
+
+
+def codes_in_source() -> set[str]:
+    """First arguments of whatever makes a problem, and the first items of tuples that become one."""
+    found: set[str] = set()
+    for source in SOURCES:
+        tree = ast.parse((ROOT / "schema" / f"{source}.py").read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and node.args:
+                name = (
+                    node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                )
+                first = node.args[0] if name in _MAKERS else None
+            elif isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
+                first = node.value.elts[0] if len(node.value.elts) > 2 else None
+            else:
+                continue
+            if (
+                isinstance(first, ast.Constant)
+                and isinstance(first.value, str)
+                and _CODE.fullmatch(first.value)
+            ):
+                found.add(first.value)
+    return found - {"expression_failed"}  # a step's error at run, not a problem of a document
+
+
+def codes_in_docs() -> set[str]:
+    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    section = text.split("## Problems of a definition", 1)[1].split("\n## ", 1)[0]
+    return set(re.findall(r'<a id="([a-z_]+)"></a>', section))
+
+
+def test_source_docs_and_examples_agree() -> None:
+    files = {file.stem for file in _FILES}
+    assert codes_in_docs() == codes_in_source()
+    assert files | WITHOUT_FILE.keys() == codes_in_source()
+    assert not files & WITHOUT_FILE.keys()
+
+
+@pytest.mark.parametrize("file", _FILES, ids=lambda file: file.stem)
+def test_example_is_refused_with_its_code_and_nothing_else(file: Path) -> None:
+    with pytest.raises(InvalidDefinition) as caught:
+        validate_bytes(file.read_bytes())
+    assert [problem.code for problem in caught.value.problems] == [file.stem]
+
+
+@pytest.mark.parametrize("code", sorted(WITHOUT_FILE))
+def test_generated_example_is_refused_with_its_code(code: str) -> None:
+    with pytest.raises(InvalidDefinition) as caught:
+        validate_bytes(WITHOUT_FILE[code])
+    assert [problem.code for problem in caught.value.problems] == [code]
+
+
+def test_every_code_of_the_platform_has_a_line() -> None:
+    """Error classes raised with a literal code anywhere in the repository."""
+    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r'<a id="([a-z0-9_]+)"></a>', text))
+    classes = "FacilitairError|NotFound|Refused|BadRequest|Unavailable|StepError|ProviderError"
+    raised = re.compile(rf'(?:\b(?:{classes})\(\s*|\btype=)"([a-z]+_[a-z_]+)"')
+    packages = (
+        "schema", "db", "workflows", "activities", "gateway", "router", "memory", "graph", "api", "cli",
+        "workers", "infra",
+    )  # fmt: skip
+    used = {
+        code
+        for package in packages
+        for file in (ROOT / package).rglob("*.py")
+        for code in raised.findall(file.read_text(encoding="utf-8"))
+    }
+    assert used - documented == set()
