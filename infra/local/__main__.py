@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 from infra.local.platform import start
@@ -32,7 +33,8 @@ def main() -> int:
 
 
 def _print(service: ServiceState) -> None:
-    print(f"{service.name}: {service.status} {service.message}".rstrip(), flush=True)
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    print(f"{now} {service.name}: {service.status} {service.message}".rstrip(), flush=True)
 
 
 if __name__ == "__main__":

@@ -28,10 +28,13 @@ def service(data: Path, port: int, url: str, password: str) -> Service:
     store = data / "postgres"
 
     def command() -> Command:
+        user = process.unprivileged_user()
+        if user:
+            _open_way_to(store)
         _clear_stale_lock(store)
         settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
         argv = [str(_binary("postgres")), "-D", str(store), "-h", "127.0.0.1", "-p", str(port), *settings]
-        return Command(argv, process.server_environment(), store, process.unprivileged_user())
+        return Command(argv, process.server_environment(), store, user)
 
     return Service(
         name="postgres",

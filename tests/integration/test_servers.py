@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import tempfile
 import time
 import urllib.request
 import uuid
@@ -26,6 +27,13 @@ LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "0000000000000000000
 
 pytestmark = pytest.mark.timeout(BUILD_SECONDS + 300)
 Begin = Callable[..., Supervisor]
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Not pytest's own: each new session of pytest closes its parent to other users, Postgres among them."""
+    with tempfile.TemporaryDirectory(prefix="facilitair-test-", ignore_cleanup_errors=True) as directory:
+        yield Path(directory)
 
 
 @pytest.fixture
