@@ -17,9 +17,11 @@ FUTURE_FIELDS: Final = ("budget",)
 
 # Words that CEL keeps for itself: `steps.in` would not parse.
 RESERVED_IDS: Final = frozenset(
-    "as break const continue else false for function if import in let loop namespace null package return "
-    "true var void while".split()
-)
+    (
+        "as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop",
+        "namespace", "null", "package", "return", "true", "var", "void", "while",
+    )
+)  # fmt: skip
 
 StepId = Annotated[str, Field(pattern=STEP_ID, description="Lower case, digits and _, as CEL can name it.")]
 Duration = Annotated[
