@@ -18,8 +18,8 @@ FUTURE_FIELDS: Final = ("budget",)
 # Words that CEL keeps for itself: `steps.in` would not parse.
 RESERVED_IDS: Final = frozenset(
     (
-        "as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop",
-        "namespace", "null", "package", "return", "true", "var", "void", "while",
+        "as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let",
+        "loop", "namespace", "null", "package", "return", "true", "var", "void", "while",
     )
 )  # fmt: skip
 
