@@ -32,7 +32,8 @@ PASS_SECONDS: Final = 300.0
 POLL_SECONDS: Final = 0.25
 HEARTBEAT_SECONDS: Final = 1.0
 BATCH_EVENTS: Final = 500
-BATCH_SECONDS: Final = 120.0
+BATCH_SECONDS: Final = 60.0
+ANSWER_SECONDS: Final = 15.0
 # Whoever rebuilds a projection does not want spans in the traces of last year.
 SPAN_AGE: Final = timedelta(minutes=10)
 
@@ -146,31 +147,40 @@ class ProjectActivity:
         applied, waiting = 0, False
         until = time.monotonic() + PASS_SECONDS
         async with _heartbeats():
-            await copy.prepare()
+            async with _answer_within(ANSWER_SECONDS, name):
+                await copy.prepare()
             while time.monotonic() < until and not activity.is_worker_shutdown():
                 copied = await copy_batch(self._engine, name, copy)
                 applied += copied
                 waiting = copied == BATCH_EVENTS
-                if not waiting:
+                if not copied:
                     await _rest()
         return ProjectionPass(applied, waiting)
 
 
 async def copy_batch(engine: AsyncEngine, name: str, copy: Copy) -> int:
     """Copy the next events; how many there were."""
-    after = await copy.position()
+    async with _answer_within(ANSWER_SECONDS, name):
+        after = await copy.position()
     async with transaction(engine) as connection:
         events = await outbox.read_after(connection, after, BATCH_EVENTS, list(copy.event_types))
     if events:
-        try:
-            with _spans(name, events):
-                async with asyncio.timeout(BATCH_SECONDS):
-                    await copy.apply(after, events)
-        except TimeoutError:
-            raise Unavailable(
-                "projection_timeout", f"{name} did not take {len(events)} events in {BATCH_SECONDS:.0f} s."
-            ) from None
+        with _spans(name, events):
+            async with _answer_within(BATCH_SECONDS, name):
+                await copy.apply(after, events)
     return len(events)
+
+
+@contextlib.asynccontextmanager
+async def _answer_within(seconds: float, name: str) -> AsyncIterator[None]:
+    """A server that hangs is away, too: Temporal should show it and try again."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise Unavailable(
+            "projection_timeout", f"the server of {name} did not answer within {seconds:.0f} s."
+        ) from None
 
 
 async def _rest() -> None:

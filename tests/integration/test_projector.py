@@ -80,6 +80,18 @@ async def test_a_server_that_is_away_is_temporals_to_retry(engine: AsyncEngine) 
         await ActivityEnvironment().run(project, "ledger")
 
 
+async def test_a_server_that_hangs_is_away(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hanging(Ledger):
+        async def position(self) -> Position:
+            await asyncio.Event().wait()
+            return self.at
+
+    monkeypatch.setattr("activities.project.ANSWER_SECONDS", 0.1)
+    with pytest.raises(Unavailable) as error:
+        await ActivityEnvironment().run(ProjectActivity(engine, {"ledger": Hanging()}).project, "ledger")
+    assert error.value.code == "projection_timeout"
+
+
 async def test_an_unknown_projection_is_named(engine: AsyncEngine) -> None:
     with pytest.raises(NotFound, match="ledger"):
         await ActivityEnvironment().run(ProjectActivity(engine, {"ledger": Ledger()}).project, "other")
