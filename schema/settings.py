@@ -1,4 +1,4 @@
-"""All settings, under the names that the servers' own tools use. Entry points build one and pass values down."""
+"""All settings, under the names that the servers' own tools use. Entry points build one and pass it on."""
 
 from pathlib import Path
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RawValue, RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from schema.messages import (
@@ -246,7 +246,10 @@ def _cause(error: BaseException) -> tuple[str, str]:
     cause = error.cause if isinstance(error, ActivityError) and error.cause else error
     if isinstance(cause, ApplicationError):
         return cause.type or "step_failed", cause.message
-    return type(cause).__name__, str(cause)
+    if isinstance(cause, TimeoutError):
+        kind = cause.type.name.lower().replace("_", "-") if cause.type is not None else "unknown"
+        return "timeout", f"found no end in time ({kind}); give the step more time or less to do."
+    return "step_failed", f"{type(cause).__name__}: {cause}"
 
 
 def _failure(pinned: Pinned, error: BaseException) -> Finish:

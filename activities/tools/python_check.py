@@ -25,8 +25,8 @@ async def check(source: str, filename: str = "source.py", select: list[str] | No
         raise StepError("tool_failed", f"found the rules {rules!r}; expected names such as F, B or E501.")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--output-format", "json",
-        "--exit-zero", "--select", ",".join(rules), "--stdin-filename", filename.rsplit("/", 1)[-1] or "source.py",
-        "-",
+        "--exit-zero", "--select", ",".join(rules),
+        "--stdin-filename", filename.rsplit("/", 1)[-1] or "source.py", "-",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
