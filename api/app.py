@@ -20,6 +20,7 @@ from schema.errors import FacilitairError
 from schema.expressions import compile_expression
 from schema.settings import Settings
 
+_WARM_UP_AFTER_SECONDS = 0.2
 _DESCRIPTION = (
     "A multi-agent collaboration is a JSON document: upload it, start it, watch it. "
     "Errors are RFC 9457 problem documents with a stable `code`."
@@ -62,6 +63,8 @@ def create_app(settings: Settings) -> FastAPI:
 
 async def _warm_up(state: State) -> None:
     """What the first requests would otherwise wait for."""
+    # Imports hold the interpreter: begun at once, they would keep the port shut for half a second longer.
+    await asyncio.sleep(_WARM_UP_AFTER_SECONDS)
     await asyncio.to_thread(compile_expression, "input.a == 1")
     with suppress(FacilitairError):  # when it is away, the first who needs it connects
         await state.temporal.client()
