@@ -26,3 +26,7 @@ test *arguments:
 fmt:
     uv run ruff format .
     uv run ruff check --fix .
+
+# The exact versions with their hashes, for images; no index is named in it.
+lock:
+    uv export --no-dev --no-emit-project --no-header --quiet -o requirements.lock
