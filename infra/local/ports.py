@@ -34,8 +34,9 @@ _ALTERNATIVES = range(21000, 29000)
 class Ports:
     """Claims ports: a lock file per port keeps other supervisors off before anything listens."""
 
-    def __init__(self, directory: Path | None = None) -> None:
+    def __init__(self, directory: Path | None = None, alternatives: range = _ALTERNATIVES) -> None:
         self._directory = directory or Path(tempfile.gettempdir()) / f"facilitair-{os.getuid()}" / "ports"
+        self._alternatives = alternatives
         self._held: dict[int, IO[str]] = {}
 
     def choose(self, wanted: Mapping[str, int]) -> dict[str, int]:
@@ -51,11 +52,11 @@ class Ports:
         self._held.clear()
 
     def _claim_another(self) -> int:
-        for port in _ALTERNATIVES:
+        for port in self._alternatives:
             if self._claim(port):
                 return port
         raise Unavailable(
-            "no_port", "found no free port on 127.0.0.1 from 21000 to 28999: end what uses them."
+            "no_port", f"found no free port on 127.0.0.1 in {self._alternatives}: end what uses them."
         )
 
     def _claim(self, port: int) -> bool:
