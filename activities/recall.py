@@ -29,10 +29,17 @@ Hit = dict[str, Any]
 
 
 class RecallActivity:
-    def __init__(self, engine: AsyncEngine, memory: Memory, encode: Encode) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        memory: Memory,
+        encode: Encode,
+        is_loaded: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._engine = engine
         self._memory = memory
         self._encode = encode
+        self._is_loaded = is_loaded
 
     @activity.defn(name="recall")
     async def recall(self, request: StepRequest) -> RecallResult:
@@ -58,6 +65,8 @@ class RecallActivity:
             return RecallResult(len(hits), source)
 
     async def _search(self, run: Run, wanted: Recall) -> tuple[str, list[Hit]]:
+        if not self._is_loaded():
+            return "none", []  # a hint is not worth waiting for torch
         try:
             [embedding] = await asyncio.to_thread(self._encode, [run.task])
         except Exception:
@@ -67,6 +76,7 @@ class RecallActivity:
             ("weaviate", self._from_weaviate),
             ("pgvector", self._from_postgres),
         ]
+        answered = "none"
         for source, search in sources:
             try:
                 found = await search(run, embedding, wanted)
@@ -74,8 +84,12 @@ class RecallActivity:
                 # Whatever it was: a hint is not worth a run.
                 activity.logger.warning("no hints from %s: %s", source, error)
             else:
-                return source, [hit for hit in found if hit["collaboration"] != str(run.id)][: wanted.limit]
-        return "none", []
+                hits = [hit for hit in found if hit["collaboration"] != str(run.id)][: wanted.limit]
+                answered = source
+                if hits:
+                    return source, hits
+                # Weaviate may have only just arrived: Postgres knows what it has still to learn.
+        return answered, []
 
     async def _from_weaviate(self, run: Run, embedding: list[float], wanted: Recall) -> list[Hit]:
         # One more than wanted, for the run itself may be among them.

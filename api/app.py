@@ -32,7 +32,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        engine = async_engine(settings.database_url)
+        engine = async_engine(settings.database_url, pre_ping=True)
         state = State(settings, engine, Temporal(settings), Projections(settings))
         app.state.facilitair = state
         warming = asyncio.create_task(_warm_up(state))

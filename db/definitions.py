@@ -7,6 +7,7 @@ from datetime import datetime
 from uuid import UUID, uuid4
 
 from sqlalchemy import desc, func, insert, select, text
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import audit, outbox
@@ -110,7 +111,7 @@ async def newest_per_name(
     rows = await connection.execute(
         select(*_COLUMNS)
         .where(workflows.c.tenant_id == tenant, workflows.c.name > after)
-        .distinct(workflows.c.name)
+        .ext(distinct_on(workflows.c.name))
         .order_by(workflows.c.name, desc(workflows.c.version))
         .limit(limit)
     )

@@ -17,12 +17,12 @@ def sync_engine(database_url: str) -> Engine:
     return create_engine(_url(database_url), connect_args={"connect_timeout": 5})
 
 
-def async_engine(database_url: str, *, pool_size: int = 10) -> AsyncEngine:
-    """`pre_ping` is off because it costs a round trip per use: a stale connection after a restart of
-    Postgres fails one attempt, and Temporal makes the next."""
+def async_engine(database_url: str, *, pool_size: int = 10, pre_ping: bool = False) -> AsyncEngine:
+    """`pre_ping` costs a round trip per use, so workers do without: after a restart of Postgres a stale
+    connection fails one attempt there, and Temporal makes the next. A person has no such helper."""
     return create_async_engine(
         _url(database_url), pool_size=pool_size, max_overflow=pool_size, pool_timeout=20, pool_recycle=1800,
-        connect_args={"connect_timeout": 5},
+        pool_pre_ping=pre_ping, connect_args={"connect_timeout": 5},
     )  # fmt: skip
 
 

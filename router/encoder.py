@@ -35,6 +35,11 @@ def _model() -> tuple[Any, Any]:
         return AutoTokenizer.from_pretrained(path), AutoModel.from_pretrained(path).eval()
 
 
+def is_loaded() -> bool:
+    """Whether `encode` answers at once."""
+    return _model.cache_info().currsize > 0
+
+
 def encode(texts: Sequence[str]) -> list[list[float]]:
     """One normalised row per text, each batch in one padded forward. Takes seconds: call it from a thread."""
     if not texts:

@@ -77,11 +77,11 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
 async def _memory(client: Client, settings: Settings) -> AsyncIterator[Served]:
     from activities.recall import RecallActivity
     from memory.client import Memory
-    from router.encoder import encode
+    from router.encoder import encode, is_loaded
 
     engine = async_engine(settings.database_url)
     memory = Memory(settings)
-    recall = RecallActivity(engine, memory, encode)
+    recall = RecallActivity(engine, memory, encode, is_loaded)
     try:
         worker = Worker(
             client, task_queue=QUEUE_MEMORY, activities=[recall.recall], interceptors=[ErrorInterceptor()],

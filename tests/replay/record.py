@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from temporalio import activity
-from temporalio.client import WorkflowFailureError
+from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.worker import Worker
 
 from bench.stack import Stack, stack
 
 HISTORIES: Final = Path(__file__).parent / "histories"
 OWN_QUEUE: Final = "recorded-own-queue"
+PROJECTION: Final = "projection"
 
 _CODER: Final = {"coder": {"role": "coder"}}
 _ROUTED: Final = {
@@ -109,6 +110,18 @@ async def _record(on: Stack, name: str) -> None:
         await handle.cancel()
     with contextlib.suppress(WorkflowFailureError):
         await handle.result()
+    await _write(name, handle)
+
+
+async def _record_projection(on: Stack) -> None:
+    """A projection never ends; what it has done so far is its history."""
+    handle = on.client.get_workflow_handle("facilitair.projection.vectors")
+    while len((await handle.fetch_history()).events) < 5:
+        await asyncio.sleep(0.2)
+    await _write(PROJECTION, handle)
+
+
+async def _write(name: str, handle: WorkflowHandle[Any, Any]) -> None:
     history = _anonymous(json.loads((await handle.fetch_history()).to_json()))
     (HISTORIES / f"{name}.json").write_text(json.dumps(history, indent=1) + "\n")
     print(name, len(history["events"]), "events")
@@ -119,8 +132,11 @@ async def main(names: list[str]) -> None:
         stack(("temporal", "postgres", "simulator", "migrate", "worker", "projector")) as on,
         Worker(on.client, task_queue=OWN_QUEUE, activities=[own]),
     ):
-        for name in names or [name for name in FEATURES if not (HISTORIES / f"{name}.json").exists()]:
-            await _record(on, name)
+        wanted = names or [
+            name for name in (*FEATURES, PROJECTION) if not (HISTORIES / f"{name}.json").exists()
+        ]
+        for name in wanted:
+            await (_record_projection(on) if name == PROJECTION else _record(on, name))
 
 
 if __name__ == "__main__":
