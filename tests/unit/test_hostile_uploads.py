@@ -1,6 +1,7 @@
 """Whatever is uploaded is refused with a code. bench/hostile.py measures the same uploads."""
 
-from bench.hostile import refusal, uploads
+from bench.hostile import refusal
+from bench.hostile_uploads import uploads
 
 
 def test_every_hostile_upload_is_refused() -> None:
