@@ -1,32 +1,29 @@
 """CEL expressions: compiled and type-checked at upload, evaluated without clock, chance or I/O.
 
-Everything that knows the CEL library stands here and in `cel_ast`, so that it can be replaced.
+Everything that knows the CEL library stands here, in `cel_environment` and in `cel_ast`, so that it can be
+replaced.
 """
 
 import math
 import re
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
 from cel_expr_python import cel
-from cel_expr_python.ext import ext_math, ext_optional
 
 from schema import cel_ast
 from schema.cel_ast import Reference
+from schema.cel_environment import ROOTS, begin_evaluation, environment
 from schema.errors import StepError
 
-ROOTS: Final = frozenset({"input", "steps", "run"})
 MAX_CHARS: Final = 2_000
 MAX_COPIES: Final = 1_000
 """How often one value may be repeated by `+` and by lists, nested macros multiplying."""
 MAX_WORK_BYTES: Final = 256 * 1024 * 1024
 """What one evaluation may take in the worst case; CEL itself stops at 10,000 iterations."""
-MAX_BUILT_CHARS: Final = 4 * 1024 * 1024
-"""Text that replace(), join() and their like may build in one evaluation."""
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
@@ -60,113 +57,6 @@ class Expression:
 def storable(text: str) -> bool:
     """Whether Postgres and UTF-8 can hold the text."""
     return "\0" not in text and (text.isascii() or _SURROGATE.search(text) is None)
-
-
-def _entries(value: Mapping[str, Json]) -> list[dict[str, Json]]:
-    return [{"key": key, "value": value[key]} for key in sorted(value)]
-
-
-class _Built(threading.local):
-    """How much text the functions of the running evaluation may still build."""
-
-    left = 0
-
-
-_built = _Built()
-
-
-def _spend(chars: int) -> None:
-    _built.left -= chars
-    if _built.left < 0:
-        raise ValueError(f"the text that it builds exceeds {MAX_BUILT_CHARS:,} characters")
-
-
-def _replace(text: str, old: str, new: str, count: int = -1) -> str:
-    found = text.count(old) if count < 0 else min(text.count(old), count)
-    _spend(len(text) + found * len(new))
-    return text.replace(old, new, count)
-
-
-def _join(items: list[str], separator: str = "") -> str:
-    if not all(isinstance(item, str) for item in items):
-        raise ValueError("join() takes a list of texts; convert the others with string()")
-    _spend(sum(map(len, items)) + len(items) * len(separator))
-    return separator.join(items)
-
-
-def _split(text: str, separator: str, count: int = -1) -> list[str]:
-    _spend(len(text))
-    if count in (0, 1):
-        return [text] if count else []
-    parts = text.split(separator, count - 1 if count > 0 else -1) if separator else list(text)
-    if not separator and 0 < count < len(parts):
-        parts[count - 1 :] = ["".join(parts[count - 1 :])]
-    return parts
-
-
-def _substring(text: str, start: int, end: int | None = None) -> str:
-    last = len(text) if end is None else end
-    if not 0 <= start <= last <= len(text):
-        raise ValueError(f"substring({start}, {last}) of a text of {len(text)} characters")
-    return text[start:last]
-
-
-def _text_functions() -> list[Any]:
-    """CEL's strings extension. Its own replace() and join() have no bound: a line of text could come to
-    gigabytes, and nothing can interrupt it."""
-    text, whole, texts = cel.Type.STRING, cel.Type.INT, cel.Type.List(cel.Type.STRING)
-
-    def method(name: str, result: Any, takes: list[Any], code: Callable[..., Any]) -> Any:
-        overload = f"{name}_{len(takes)}"
-        return cel.Overload(overload, result, takes, True, code)
-
-    table: list[tuple[str, Any, list[list[Any]], Callable[..., Any]]] = [
-        ("charAt", text, [[text, whole]], lambda t, at: _substring(t, at, min(at + 1, len(t)))),
-        ("indexOf", whole, [[text, text]], str.find),
-        ("lastIndexOf", whole, [[text, text]], str.rfind),
-        ("lowerAscii", text, [[text]], lambda t: t.translate(_LOWER)),
-        ("upperAscii", text, [[text]], lambda t: t.translate(_UPPER)),
-        ("trim", text, [[text]], str.strip),
-        ("reverse", text, [[text]], lambda t: t[::-1]),
-        ("replace", text, [[text, text, text], [text, text, text, whole]], _replace),
-        ("split", texts, [[text, text], [text, text, whole]], _split),
-        ("join", text, [[texts], [texts, text]], _join),
-        ("substring", text, [[text, whole], [text, whole, whole]], _substring),
-    ]
-    return [
-        cel.FunctionDecl(name, [method(name, result, takes, code) for takes in shapes])
-        for name, result, shapes, code in table
-    ]
-
-
-_LOWER: Final = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
-_UPPER: Final = {code: code - 32 for code in range(ord("a"), ord("z") + 1)}
-
-
-@lru_cache(maxsize=1)
-def _environment() -> Any:
-    kind = cel.Type
-    entry = kind.Map(kind.STRING, kind.DYN)
-    return cel.NewEnv(
-        variables={
-            "input": kind.Map(kind.STRING, kind.DYN),
-            "steps": kind.Map(kind.STRING, kind.DYN),
-            "run": kind.Map(kind.STRING, kind.STRING),
-        },
-        extensions=[ext_math.ExtMath(), ext_optional.ExtOptional()],
-        functions=[
-            cel.FunctionDecl(
-                "entries",
-                [cel.Overload("entries_map", kind.List(entry), [entry], False, _entries)],
-            ),
-            cel.FunctionDecl(
-                "list",
-                # At run the argument's own type decides: a map finds no overload and is an error.
-                [cel.Overload("list_list", kind.List(kind.DYN), [kind.List(kind.DYN)], False, lambda v: v)],
-            ),
-            *_text_functions(),
-        ],
-    )
 
 
 _POSITION = re.compile(r"ERROR: <input>:(-?\d+):(-?\d+): (.*)")
@@ -213,7 +103,7 @@ def compile_expression(source: str) -> Expression:
 def _compile(source: str) -> Expression | tuple[str, str, str, str]:
     """The expression, or what ExpressionInvalid is made of: refusing twice costs no more than once."""
     try:
-        program = _environment().compile(source)
+        program = environment().compile(source)
         serialised = program.serialize()
     except (RuntimeError, ValueError, TypeError) as error:
         return _compile_error(error, source)
@@ -351,7 +241,7 @@ def evaluate(expression: Expression, scope: Mapping[str, Json]) -> Json:
         )
     data = _only_what_is_read(expression, scope)
     _check_work(expression, data)
-    _built.left = MAX_BUILT_CHARS
+    begin_evaluation()
     try:
         result = expression.program.eval(data=data)
         failed, value = result.type() == cel.Type.ERROR, result.plain_value()
