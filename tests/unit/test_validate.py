@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from schema import json_schemas
 from schema.errors import InvalidDefinition, Problem
-from schema.validate import MAX_PROBLEMS, nearest, validate, validate_bytes
+from schema.problems import MAX_PROBLEMS, nearest
+from schema.validate import validate, validate_bytes
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 STEP = {"kind": "transform", "value": 1}
