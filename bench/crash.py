@@ -28,7 +28,10 @@ class Report:
     committed_steps_run_again: int
     calls: int
     calls_repeated: int
-    calls_in_flight_at_kills: int
+    calls_open_at_kills: int
+    """At the provider, a moment before each kill."""
+    attempts_in_flight_at_kills: int
+    """In Postgres, after each kill: begun and not committed. Their calls may have to be repeated."""
     first_step_after_ready_seconds: list[float]
     first_step_after_kill_seconds: list[float]
     seconds: float
@@ -40,7 +43,7 @@ class Report:
         return (
             self.finished == self.outputs_equal == self.collaborations
             and self.committed_steps_run_again == 0
-            and self.calls_repeated <= self.calls_in_flight_at_kills
+            and self.calls_repeated <= self.attempts_in_flight_at_kills
         )
 
 
@@ -79,19 +82,22 @@ async def _run_all(on: Stack, count: int, prefix: str, kills: int, rng: random.R
 
 
 async def _kill(on: Stack, rng: random.Random, results: "asyncio.Future[Any]") -> dict[str, float] | None:
-    await asyncio.sleep(rng.uniform(1.5, 4.0))
+    await asyncio.sleep(rng.uniform(2.0, 8.0))
     if results.done():
         return None
     before = on.supervisor.state.services["worker"].pid
-    in_flight = (await on.provider_calls())["total"]["open"]
+    opened = (await on.provider_calls())["total"]["open"]
     killed = datetime.now(UTC)
     await asyncio.to_thread(on.supervisor.kill, "worker")
+    async with on.engine.connect() as connection:
+        in_flight = (await connection.execute(_IN_FLIGHT)).scalar_one()
     while on.supervisor.state.services["worker"].pid in (before, None):
         await asyncio.sleep(0.01)
     await on.wait_ready("worker")
     ready = datetime.now(UTC)
     first = await _first_step_after(on, ready, results)
     return {
+        "open": opened,
         "in_flight": in_flight,
         "after_ready": (first - ready).total_seconds() if first else 0.0,
         "after_kill": (first - killed).total_seconds() if first else 0.0,
@@ -108,6 +114,8 @@ async def _first_step_after(on: Stack, moment: datetime, results: "asyncio.Futur
         await asyncio.sleep(0.02)
     return None
 
+
+_IN_FLIGHT = text("SELECT count(*) FROM agent_executions WHERE status = 'running'")
 
 _RUN_AGAIN = text("""
     SELECT count(*) FROM agent_executions later JOIN agent_executions done
@@ -143,7 +151,8 @@ async def measure(collaborations: int, steps: int, kills: int, seed: int = 7) ->
         committed_steps_run_again=again,
         calls=calls,
         calls_repeated=calls - collaborations * steps,
-        calls_in_flight_at_kills=int(sum(kill["in_flight"] for kill in crash["kills"])),
+        calls_open_at_kills=int(sum(kill["open"] for kill in crash["kills"])),
+        attempts_in_flight_at_kills=int(sum(kill["in_flight"] for kill in crash["kills"])),
         first_step_after_ready_seconds=[round(kill["after_ready"], 2) for kill in crash["kills"]],
         first_step_after_kill_seconds=[round(kill["after_kill"], 2) for kill in crash["kills"]],
         seconds=round(crash["seconds"], 1),

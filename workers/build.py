@@ -24,6 +24,8 @@ from workflows.collaboration import FAILURE_TYPES, Collaboration
 # A dead worker's runs are taken over when its sticky queue times out: Temporal's own 10 s would show.
 STICKY_TIMEOUT: Final = timedelta(seconds=1)
 GRACE: Final = timedelta(seconds=5)
+# By default a heartbeat is held back for 80 % of its timeout, and a busy second then costs a paid call.
+HEARTBEAT_PACE: Final = timedelta(seconds=1)
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +65,7 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
             max_concurrent_local_activities=200, sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
             max_eager_activity_reservations_per_workflow_task=20, graceful_shutdown_timeout=GRACE,
             workflow_failure_exception_types=FAILURE_TYPES,
+            max_heartbeat_throttle_interval=HEARTBEAT_PACE,
         )  # fmt: skip
         # litellm takes 3 s to import; the first agent step waits for it.
         yield Served(worker, warm_up)
