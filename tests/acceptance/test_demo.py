@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.acceptance.cli import facilitair
+from tests.acceptance.command import facilitair
 
 
 async def test_demo_survives_its_worker_and_says_what_a_script_needs(tmp_path: Path) -> None:

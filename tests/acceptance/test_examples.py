@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.stack import Stack
-from tests.acceptance.cli import ROOT, facilitair
+from tests.acceptance.command import ROOT, facilitair
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.json"))
 INPUTS = ROOT / "examples" / "inputs"

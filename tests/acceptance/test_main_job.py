@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from bench.outage import differences
 from bench.stack import Stack
-from tests.acceptance.cli import ROOT, facilitair
+from tests.acceptance.command import ROOT, facilitair
 
 QUERY_A = (
     "MATCH (reviewer:Agent)-[r:REVIEWED {found_issues: true}]->(t:Task)<-[impl:IMPLEMENTED]-(coder:Agent) "
