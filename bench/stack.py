@@ -64,7 +64,8 @@ async def stack(only: Collection[str] | None = (*SERVERS, "worker")) -> AsyncIte
     try:
         await asyncio.to_thread(supervisor.wait_ready, timeout_seconds=120)
         settings = settings_of(dict(supervisor.environment))
-        engine = async_engine(settings.database_url)
+        # Postgres is among what gets killed.
+        engine = async_engine(settings.database_url, pre_ping=True)
         client = await connect(settings.temporal_address, settings.temporal_namespace)
         try:
             yield Stack(supervisor, settings, engine, client)

@@ -136,12 +136,17 @@ def simulator(servers: Supervisor) -> str:
     return servers.environment["FACILITAIR_SIMULATOR_URL"]
 
 
+# They start platforms of their own, Weaviate included.
+_BUILDING = ("test_servers", "test_outage")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Quick tests first; those that need Weaviate last, since it may still be being built."""
     order = ("unit", "replay", "integration", "acceptance")
 
     def rank(item: pytest.Item) -> tuple[int, int]:
         folder = next((i for i, name in enumerate(order) if f"/{name}/" in str(item.path)), len(order))
-        return int("weaviate" in getattr(item, "fixturenames", ())), folder
+        needs_weaviate = "weaviate" in getattr(item, "fixturenames", ()) or item.path.stem in _BUILDING
+        return int(needs_weaviate), folder
 
     items.sort(key=rank)
