@@ -28,10 +28,8 @@ class Report:
     committed_steps_run_again: int
     calls: int
     calls_repeated: int
-    calls_open_at_kills: int
-    """At the provider, a moment before each kill."""
-    attempts_in_flight_at_kills: int
-    """In Postgres, after each kill: begun and not committed. Their calls may have to be repeated."""
+    calls_in_flight_at_kills: int
+    """Begun at the provider and not committed in Postgres, by the books of both, after each kill."""
     first_step_after_ready_seconds: list[float]
     first_step_after_kill_seconds: list[float]
     seconds: float
@@ -43,7 +41,7 @@ class Report:
         return (
             self.finished == self.outputs_equal == self.collaborations
             and self.committed_steps_run_again == 0
-            and self.calls_repeated <= self.attempts_in_flight_at_kills
+            and self.calls_repeated <= self.calls_in_flight_at_kills
         )
 
 
@@ -86,18 +84,17 @@ async def _kill(on: Stack, rng: random.Random, results: "asyncio.Future[Any]") -
     if results.done():
         return None
     before = on.supervisor.state.services["worker"].pid
-    opened = (await on.provider_calls())["total"]["open"]
     killed = datetime.now(UTC)
     await asyncio.to_thread(on.supervisor.kill, "worker")
     async with on.engine.connect() as connection:
-        in_flight = (await connection.execute(_IN_FLIGHT)).scalar_one()
+        committed = set((await connection.execute(_COMMITTED)).scalars())
+    in_flight = len((await on.provider_calls())["by_key"].keys() - committed)
     while on.supervisor.state.services["worker"].pid in (before, None):
         await asyncio.sleep(0.01)
     await on.wait_ready("worker")
     ready = datetime.now(UTC)
     first = await _first_step_after(on, ready, results)
     return {
-        "open": opened,
         "in_flight": in_flight,
         "after_ready": (first - ready).total_seconds() if first else 0.0,
         "after_kill": (first - killed).total_seconds() if first else 0.0,
@@ -115,7 +112,10 @@ async def _first_step_after(on: Stack, moment: datetime, results: "asyncio.Futur
     return None
 
 
-_IN_FLIGHT = text("SELECT count(*) FROM agent_executions WHERE status = 'running'")
+_COMMITTED = text("""
+    SELECT collaboration_id || '/' || step_id || '/' || iteration FROM agent_executions
+    WHERE status = 'completed'
+""")
 
 _RUN_AGAIN = text("""
     SELECT count(*) FROM agent_executions later JOIN agent_executions done
@@ -151,8 +151,7 @@ async def measure(collaborations: int, steps: int, kills: int, seed: int = 7) ->
         committed_steps_run_again=again,
         calls=calls,
         calls_repeated=calls - collaborations * steps,
-        calls_open_at_kills=int(sum(kill["open"] for kill in crash["kills"])),
-        attempts_in_flight_at_kills=int(sum(kill["in_flight"] for kill in crash["kills"])),
+        calls_in_flight_at_kills=int(sum(kill["in_flight"] for kill in crash["kills"])),
         first_step_after_ready_seconds=[round(kill["after_ready"], 2) for kill in crash["kills"]],
         first_step_after_kill_seconds=[round(kill["after_kill"], 2) for kill in crash["kills"]],
         seconds=round(crash["seconds"], 1),
