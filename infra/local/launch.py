@@ -29,7 +29,8 @@ def become_user(user: str) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    mode, user, *command = arguments
+    mode, user, niceness, *command = arguments
+    os.nice(int(niceness))
     if mode == "detach":
         if os.fork():
             os._exit(0)

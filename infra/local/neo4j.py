@@ -55,7 +55,7 @@ def service(data: Path, *, bolt_port: int, http_port: int, password: str) -> Ser
         argv = [str(find_java()), *_JVM, *opened]
         argv += ["-cp", f"{jars_dir() / 'lib'}/*", "org.neo4j.server.CommunityEntryPoint"]
         argv += [f"--home-dir={home}", f"--config-dir={home / 'conf'}"]
-        return Command(argv, process.server_environment(), home)
+        return Command(argv, process.server_environment(), home, niceness=process.UNHURRIED)
 
     def prepare(progress: Progress) -> None:
         find_java()

@@ -11,12 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from schema.errors import Unavailable
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
 _LOG_LIMIT_BYTES = 20 * 1024 * 1024
 _KEPT_VARIABLES = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+
+UNHURRIED: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class Command:
     directory: Path
     user: str = ""
     """"uid:gid" to change to (root only); empty keeps ours."""
+    niceness: int = 0
+    """How far it gives way to the others: what nobody waits for must not slow down what somebody does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ def spawn(command: Command, log: Path, death_signal: int = signal.SIGKILL) -> su
         str(_LAUNCHER),
         f"{os.getpid()}:{int(death_signal)}",
         command.user,
+        str(command.niceness),
     ]
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -75,7 +81,7 @@ def spawn_detached(command: Command, log: Path) -> None:
     """Start a process that outlives us and is no child of ours."""
     with log.open("ab") as output:
         subprocess.run(
-            [sys.executable, "-I", "-S", str(_LAUNCHER), "detach", command.user, *command.argv],
+            [sys.executable, "-I", "-S", str(_LAUNCHER), "detach", command.user, "0", *command.argv],
             env=dict(command.environment),
             cwd=command.directory,
             stdin=subprocess.DEVNULL,
@@ -92,10 +98,12 @@ def run_tool(
     directory: Path,
     environment: Mapping[str, str] | None = None,
     user: str = "",
+    niceness: int = 0,
     on_line: Callable[[str], None] = lambda line: None,
 ) -> str:
     """Run a program to its end and return its output; a failure carries the last lines of it."""
-    launcher = [sys.executable, "-I", "-S", str(_LAUNCHER), f"{os.getpid()}:{int(signal.SIGTERM)}", user]
+    life = f"{os.getpid()}:{int(signal.SIGTERM)}"
+    launcher = [sys.executable, "-I", "-S", str(_LAUNCHER), life, user, str(niceness)]
     lines: list[str] = []
     with subprocess.Popen(
         [*launcher, *argv],

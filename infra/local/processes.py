@@ -3,8 +3,10 @@
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from infra.local import cache, process
 from infra.local.process import Command
 from infra.local.service import Service, http_answers
 
@@ -36,11 +38,11 @@ def services(data: Path, environment: Mapping[str, str], *, start_simulator: boo
             depends_on=("migrate", "temporal", "simulator"),
         ),
         _worker(data, environment, "worker", "collaborations"),
-        _worker(data, environment, "projector", "memory,projections"),
+        _worker(data, environment, "projector", "memory,projections", niceness=process.UNHURRIED),
     ]
 
 
-def _worker(data: Path, environment: Mapping[str, str], name: str, queues: str) -> Service:
+def _worker(data: Path, environment: Mapping[str, str], name: str, queues: str, niceness: int = 0) -> Service:
     ready_file = data / "run" / f"{name}.ready"
     start = _module(
         data, {**environment, "FACILITAIR_READY_FILE": str(ready_file)}, "workers", "--queues", queues
@@ -49,7 +51,7 @@ def _worker(data: Path, environment: Mapping[str, str], name: str, queues: str) 
     def command() -> Command:
         ready_file.parent.mkdir(exist_ok=True)
         ready_file.unlink(missing_ok=True)  # the one before wrote it; this one has to say so itself
-        return start()
+        return replace(start(), niceness=niceness)
 
     return Service(
         name=name,
@@ -61,12 +63,21 @@ def _worker(data: Path, environment: Mapping[str, str], name: str, queues: str) 
     )
 
 
+def _python_environment() -> dict[str, str]:
+    """Our environment, with compiled modules kept in our cache where they may not be kept beside the sources:
+    compiling litellm at each start would cost ten seconds."""
+    environment = dict(os.environ)
+    if environment.pop("PYTHONDONTWRITEBYTECODE", None):
+        environment["PYTHONPYCACHEPREFIX"] = str(cache.cache_dir() / "pycache")
+    return environment
+
+
 def _module(
     data: Path, environment: Mapping[str, str], module: str, *arguments: str
 ) -> Callable[[], Command]:
     command = Command(
         [sys.executable, "-m", module, *arguments],
-        {**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
+        {**_python_environment(), **environment, "PYTHONUNBUFFERED": "1"},
         data,
     )
     return lambda: command

@@ -44,7 +44,7 @@ def service(data: Path, ports: Mapping[str, int], password: str) -> Service:
         store.mkdir(exist_ok=True)
         environment = process.server_environment(**_environment(store, ports, password))
         argv = [str(binary()), "--scheme", "http", "--host", "127.0.0.1", "--port", str(port)]
-        return Command(argv, environment, store)
+        return Command(argv, environment, store, niceness=process.UNHURRIED)
 
     return Service(
         name="weaviate",
@@ -127,6 +127,7 @@ def _build(directory: Path, progress: Progress) -> Mapping[str, object]:
         progress,
         directory=sources,
         environment=environment,
+        niceness=process.UNHURRIED,
         on_line=count,
     )
     shutil.rmtree(sources)
