@@ -17,6 +17,8 @@ M = TypeVar("M", bound=BaseModel)
 _JSON: Final = ("application/json",)
 _YAML: Final = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
 _DRAIN_BYTES: Final = 64 * 1024 * 1024
+MAX_JSON_BYTES: Final = 1024 * 1024
+"""Of a request that is no definition: a run's input stays well below what Temporal takes."""
 
 
 def _media_type(request: Request) -> str:
@@ -65,13 +67,13 @@ async def read_json(request: Request, state: State, model: type[M]) -> M:
     media_type = _media_type(request)
     if media_type not in _JSON:
         raise _unsupported(media_type, _JSON[0])
-    data = await read(request, document.MAX_BYTES, "body_too_large")
+    data = await read(request, MAX_JSON_BYTES, "body_too_large")
     return await asyncio.get_running_loop().run_in_executor(state.checking, _parse, data, model)
 
 
 def _parse(data: bytes, model: type[M]) -> M:
     try:
-        value = document.load(data)
+        value = document.load(data, max_bytes=MAX_JSON_BYTES)
     except InvalidDefinition as error:
         raise BadRequest("request_invalid", error.message, error.problems) from None
     try:

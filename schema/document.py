@@ -11,7 +11,7 @@ import yaml
 from schema.errors import InvalidDefinition, Problem
 from schema.expressions import Json, storable
 
-MAX_BYTES: Final = 512 * 1024
+MAX_BYTES: Final = 256 * 1024
 MAX_YAML_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 40
 MAX_VALUES: Final = 50_000
@@ -209,8 +209,7 @@ def _load_yaml(text: str) -> Json:
     return yaml.load(text, Loader=_StrictLoader)
 
 
-def _load(data: bytes, is_yaml: bool) -> Json:
-    limit = MAX_YAML_BYTES if is_yaml else MAX_BYTES
+def _load(data: bytes, is_yaml: bool, limit: int) -> Json:
     if len(data) > limit:
         raise _too_large(len(data), limit)
     try:
@@ -245,9 +244,9 @@ def _load(data: bytes, is_yaml: bool) -> Json:
     return value
 
 
-def load(data: bytes, *, is_yaml: bool = False) -> Any:
+def load(data: bytes, *, is_yaml: bool = False, max_bytes: int | None = None) -> Any:
     """The JSON value in `data`; raises InvalidDefinition with one problem."""
     try:
-        return _load(data, is_yaml)
+        return _load(data, is_yaml, max_bytes or (MAX_YAML_BYTES if is_yaml else MAX_BYTES))
     except _BadDocument as error:
         raise InvalidDefinition([error.problem]) from None
