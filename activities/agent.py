@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Any
 
 from opentelemetry.trace import Span
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -13,6 +12,7 @@ from temporalio import activity
 
 from activities.context import StepContext, load, worker_of
 from activities.guard import describe
+from activities.heartbeats import heartbeats
 from activities.record import checked_output, storable
 from activities.spans import span
 from activities.tokens import TokenLog
@@ -26,8 +26,6 @@ from schema.errors import StepError
 from schema.messages import StepRequest, StepResult
 from schema.steps import Agent, AgentStep, Route, seconds
 from schema.templates import as_text, render
-
-HEARTBEAT_SECONDS: Final = 1.0
 
 
 class OutputInvalid(StepError):
@@ -73,7 +71,7 @@ class AgentActivity:
                 telemetry.REQUEST_MODEL: model,
             },
         ) as current:
-            async with _heartbeats():
+            async with heartbeats():
                 return await call.run(model, hints, current)
 
 
@@ -242,19 +240,3 @@ def _describe(current: Span, completion: Completion, begun: Claim, outcome: Outc
     )
     if isinstance(outcome.output, dict) and isinstance(outcome.output.get("found_issues"), bool):
         current.set_attribute(telemetry.SEED_FOUND_ISSUES, outcome.output["found_issues"])
-
-
-@contextlib.asynccontextmanager
-async def _heartbeats() -> AsyncIterator[None]:
-    """Tell Temporal that the worker lives, also while a model thinks; that is how a dead one is noticed."""
-
-    async def beat() -> None:
-        while True:
-            activity.heartbeat()
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-
-    task = asyncio.create_task(beat())
-    try:
-        yield
-    finally:
-        task.cancel()

@@ -12,6 +12,7 @@ from temporalio import activity
 
 import graph.projection
 import memory.projection
+from activities.heartbeats import heartbeats
 from activities.spans import Value, span
 from db import outbox, vectors
 from db.engine import transaction
@@ -30,7 +31,6 @@ from schema.messages import ProjectionPass
 
 PASS_SECONDS: Final = 300.0
 POLL_SECONDS: Final = 0.25
-HEARTBEAT_SECONDS: Final = 1.0
 BATCH_EVENTS: Final = 500
 BATCH_SECONDS: Final = 60.0
 ANSWER_SECONDS: Final = 15.0
@@ -146,7 +146,7 @@ class ProjectActivity:
             )
         applied, waiting = 0, False
         until = time.monotonic() + PASS_SECONDS
-        async with _heartbeats():
+        async with heartbeats():
             async with _answer_within(ANSWER_SECONDS, name):
                 await copy.prepare()
             while time.monotonic() < until and not activity.is_worker_shutdown():
@@ -206,19 +206,3 @@ def _spans(name: str, events: Sequence[LoggedEvent]) -> Iterator[None]:
             }
             stack.enter_context(span(f"project {name}", own[0].traceparent, attributes))
         yield
-
-
-@contextlib.asynccontextmanager
-async def _heartbeats() -> AsyncIterator[None]:
-    """A batch may take longer than Temporal waits for a sign of life; each is bounded by itself."""
-
-    async def beat() -> None:
-        while True:
-            activity.heartbeat()
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-
-    task = asyncio.create_task(beat())
-    try:
-        yield
-    finally:
-        task.cancel()

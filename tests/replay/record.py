@@ -94,9 +94,10 @@ async def own(args: dict[str, int]) -> int:
 
 
 def _anonymous(value: Any) -> Any:
-    """Without the name of the machine it was recorded on."""
+    """Without the name and the paths of the machine it was recorded on."""
     if isinstance(value, dict):
-        return {k: "recorder" if k == "identity" else _anonymous(v) for k, v in value.items()}
+        hidden = {"identity": "recorder", "stackTrace": ""}
+        return {key: hidden.get(key, _anonymous(item)) for key, item in value.items()}
     return [_anonymous(item) for item in value] if isinstance(value, list) else value
 
 
