@@ -29,7 +29,7 @@ class Memory:
 
 
 async def completed(connection: AsyncConnection, ids: Sequence[UUID]) -> list[Memory]:
-    """The completed ones among `ids`, with their vector where it is known."""
+    """The completed ones among `ids` in the order they began, with their vector where it is known."""
     cost = (
         select(func.coalesce(func.sum(agent_executions.c.cost_usd), 0))
         .where(agent_executions.c.collaboration_id == collaborations.c.id)
@@ -44,7 +44,7 @@ async def completed(connection: AsyncConnection, ids: Sequence[UUID]) -> list[Me
         .join(workflows, workflows.c.id == collaborations.c.workflow_id)
         .outerjoin(task_vectors, task_vectors.c.collaboration_id == collaborations.c.id)
         .where(collaborations.c.id.in_(ids), collaborations.c.status == "completed")
-        .order_by(collaborations.c.id)
+        .order_by(collaborations.c.started_at, collaborations.c.id)
     )  # fmt: skip
     return [Memory(*row[:-1], [float(x) for x in row[-1]] if row[-1] is not None else None) for row in rows]
 
