@@ -203,9 +203,9 @@ class Record:
                 definition, _ = await definition_of(connection, run)
                 template = output_template(definition)
                 output = checked_output(render(template, await output_scope(connection, run, template)))
-            before = await collaborations.finish(connection, request, output)
-        if before.status == "running":
-            _end_run_span(before, request)
+            closed = await collaborations.finish(connection, run, request, output)
+        if closed:
+            _end_run_span(run, request)
         text = json.dumps(output, ensure_ascii=False)
         if len(text.encode("utf-8", "replace")) <= INLINE_OUTPUT_BYTES:
             return output

@@ -105,10 +105,9 @@ async def create(
         await outbox.append(connection, request.tenant, request.first_run_id, event, traceparent)
 
 
-async def finish(connection: AsyncConnection, request: Finish, output: Any) -> Run:
-    """Close a run. The first close counts; the run is returned either way."""
-    collaboration = UUID(request.collaboration)
-    found = await run(connection, collaboration)
+async def finish(connection: AsyncConnection, found: Run, request: Finish, output: Any) -> bool:
+    """Close a run; False when it had been closed already. The first close counts."""
+    collaboration = found.id
     now = datetime.now(UTC)
     totals = (
         await connection.execute(
@@ -144,7 +143,7 @@ async def finish(connection: AsyncConnection, request: Finish, output: Any) -> R
             quality, int((now - found.started_at).total_seconds() * 1000),
         )  # fmt: skip
         await outbox.append(connection, request.tenant, request.collaboration, event, found.traceparent)
-    return found
+    return bool(closed.rowcount)
 
 
 @dataclass(frozen=True)

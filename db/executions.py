@@ -54,7 +54,18 @@ class Claim:
 
 
 def _of_step(request: StepRequest) -> Select[Any]:
-    return select(table).where(
+    # Without the output: it may be megabytes, and nobody who asks this reads it.
+    return select(
+        table.c.id,
+        table.c.attempt,
+        table.c.status,
+        table.c.started_at,
+        table.c.model_id,
+        table.c.input_tokens,
+        table.c.output_tokens,
+        table.c.cost_usd,
+        table.c.simulated,
+    ).where(
         table.c.collaboration_id == UUID(request.collaboration),
         table.c.step_id == request.step,
         table.c.iteration == request.iteration,

@@ -5,10 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
-
-from schema.tables import token_stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +39,3 @@ async def append(connection: AsyncConnection, tokens: Sequence[Token]) -> None:
                     token.sent_to,
                 )
             )
-
-
-async def read(connection: AsyncConnection, execution: UUID, after_seq: int = -1) -> list[tuple[int, str]]:
-    rows = await connection.execute(
-        select(token_stream.c.seq, token_stream.c.token)
-        .where(token_stream.c.execution_id == execution, token_stream.c.seq > after_seq)
-        .order_by(token_stream.c.seq)
-    )
-    return [(row.seq, row.token) for row in rows]

@@ -5,6 +5,7 @@ import uuid
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -76,7 +77,8 @@ async def end(
 ) -> None:
     finish = Finish(request.collaboration, request.tenant, TRACEPARENT, status)
     async with transaction(engine) as connection:
-        await collaborations.finish(connection, finish, output)
+        found = await collaborations.run(connection, UUID(finish.collaboration))
+        await collaborations.finish(connection, found, finish, output)
 
 
 async def run(engine: AsyncEngine, task: str, *works: Work, output: Any = "done", **begun: Any) -> str:
