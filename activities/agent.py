@@ -4,34 +4,42 @@ import asyncio
 import contextlib
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 from opentelemetry.trace import Span
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
+from activities import prompts
 from activities.context import StepContext, load, worker_of
 from activities.guard import describe
 from activities.heartbeats import heartbeats
-from activities.record import checked_output, storable
 from activities.spans import span
+from activities.spending import DEFAULT_MAX_OUTPUT_TOKENS, Purse
 from activities.tokens import TokenLog
-from db import executions, vectors
+from activities.values import checked_output, storable
+from db import budgets, cache, executions, vectors
+from db.budgets import Amount
 from db.engine import transaction
 from db.executions import Claim, Outcome, Worker
 from gateway.client import Completion, Gateway, Message, ModelRequest
-from schema import json_schemas, telemetry
-from schema.catalogue import ROLE_DEFAULTS
+from schema import planning, reflection, telemetry
 from schema.errors import StepError
+from schema.expressions import Json
 from schema.messages import StepRequest, StepResult
-from schema.steps import Agent, AgentStep, Route, seconds
-from schema.templates import as_text, render
+from schema.steps import Agent, AgentStep, seconds
 
 
 class OutputInvalid(StepError):
-    """The model's answer breaks the step's output_schema. Another attempt may do better."""
+    """The model's answer is not what the step promises. Final once the step's own further answers are used
+    up: asked from the start the agent would only cost the same again."""
 
-    retryable = True
+    def __init__(self, faults: list[str], answer: str) -> None:
+        shown = "; ".join(faults[:3])
+        super().__init__("output_invalid", f"the model's answer does not fit: {shown}")
+        self.faults = faults
+        self.answer = answer
 
 
 class AgentActivity:
@@ -45,19 +53,26 @@ class AgentActivity:
 
     @activity.defn(name="agent")
     async def agent(self, request: StepRequest) -> StepResult:
-        """Do an agent step, or return the result of the attempt that already finished it."""
+        """Do an agent step, or return the result of the attempt that already finished it.
+
+        Also called from within other activities, and without one.
+        """
+        began = asyncio.get_running_loop().time()
         async with transaction(self._engine) as connection:
             context = await load(connection, request)
             step = context.step
             assert isinstance(step, AgentStep)
             agent = context.definition.agents[step.agent]
-            model = request.model or _model_of(agent)
-            worker = Worker("agent", step.agent, worker_of(context.definition, step).role, model)
+            model = request.model or prompts.default_model(agent)
+            worker = replace(worker_of(context.definition, step), requested_model=model)
             begun = await executions.claim(connection, request, worker)
             if begun.done:
                 return begun.done
+            bounded = await budgets.bounded(connection, context.run.id)
+            if bounded and begun.attempt > 1:
+                await budgets.release_abandoned(connection, request)
             hints = await vectors.recalled(connection, request) if step.recall else []
-        call = _Call(self, request, context, step, agent, worker, begun)
+        work = _Work(self, request, context, step, agent, worker, begun, hints, bounded, began)
         with span(
             f"{telemetry.INVOKE_AGENT} {step.agent}",
             request.traceparent,
@@ -71,34 +86,63 @@ class AgentActivity:
                 telemetry.REQUEST_MODEL: model,
             },
         ) as current:
-            async with heartbeats():
-                return await call.run(model, hints, current)
+            async with heartbeats() if activity.in_activity() else contextlib.nullcontext():
+                return await work.run(current)
 
 
-class _Call:
-    """One attempt at one agent step."""
+class _Work:
+    """One agent step from its claim to its end: an answer, and further ones while it is not what it must be.
+
+    Each answer is an attempt with a row, a cost and tokens of its own.
+    """
 
     def __init__(
         self, activity: AgentActivity, request: StepRequest, context: StepContext, step: AgentStep,
-        agent: Agent, worker: Worker, begun: Claim,
+        agent: Agent, worker: Worker, begun: Claim, hints: list[dict[str, Any]], bounded: bool, began: float,
     ) -> None:  # fmt: skip
         self.engine = activity._engine
         self.gateway = activity._gateway
         self.tokens = activity._tokens
         self.capture_content = activity._capture_content
-        self.request, self.context, self.step = request, context, step
-        self.agent, self.worker, self.begun = agent, worker, begun
+        self.request, self.context, self.step, self.agent = request, context, step, agent
+        self.worker, self.begun, self.hints = worker, begun, hints
+        self.purse = Purse(self.engine, self.gateway, context.run.id) if bounded else None
+        self.began = began
+        self.messages: list[Message] = []
+        self.cache_key: str | None = None
         self.paid: Outcome | None = None
 
-    async def run(self, model: str, hints: list[dict[str, Any]], current: Span) -> StepResult:
+    async def run(self, current: Span) -> StepResult:
+        further = reflection.rules_of(self.step).max
+        while True:
+            try:
+                return await self._attempt(current)
+            except OutputInvalid as wrong:
+                if not further:
+                    raise
+                further -= 1
+                self._reply_to(wrong)
+            if done := await self._claim_next():
+                return done
+
+    async def _attempt(self, current: Span) -> StepResult:
+        self.paid = None
         try:
-            completion = await self._ask(model, self._messages(hints))
+            if not self.messages:
+                self.messages = prompts.messages(self.step, self.agent, self.hints, self.context.scope)
+                if self.step.cache and (kept := await self._take_from_cache()):
+                    return kept
+            completion, used = await self._ask()
             self.paid = _outcome(None, completion)
-            output = checked_output(storable(self._parse(completion.text)))
-            outcome = _outcome(output, completion)
+            output = await self._output(completion)
+            outcome = replace(self.paid, output=output)
             await self.tokens.flush()
             async with transaction(self.engine) as connection:
                 result = await executions.complete(connection, self.request, self.worker, self.begun, outcome)
+                await self._settle(connection)
+                # A cheaper model's answer is not what an equal step asks for.
+                if result and self.cache_key and used == self.worker.requested_model:
+                    await cache.store(connection, self.request.tenant, self.cache_key, self.begun.execution)
         except asyncio.CancelledError:
             await self._close("cancelled", "the step was cancelled while it ran")
             raise
@@ -107,38 +151,131 @@ class _Call:
             raise
         _describe(current, completion, self.begun, outcome)
         if result is None:
-            raise StepError("attempt_abandoned", "a later attempt had already taken this step over")
+            raise _given_up()
         return result
+
+    async def _claim_next(self) -> StepResult | None:
+        """Begin the attempt for a further answer, or come to what another one has finished meanwhile."""
+        async with transaction(self.engine) as connection:
+            begun = await executions.claim(connection, self.request, self.worker)
+            if begun.done:
+                return begun.done
+            if begun.attempt != self.begun.attempt + 1:
+                # Temporal had given this activity up and begun another, whose attempt must go on.
+                raise _given_up()
+        self.begun = begun
+        return None
+
+    def _reply_to(self, wrong: OutputInvalid) -> None:
+        """Go on with the conversation: the answer, and what is wrong with it."""
+        json_wanted = self.step.output_schema is not None or self.step.emits is not None
+        reply = reflection.feedback(wrong.faults, json_wanted=json_wanted)
+        # Some providers refuse an empty message.
+        answer = storable(wrong.answer) if wrong.answer.strip() else "(no answer)"
+        self.messages = [*self.messages, Message("assistant", answer), Message("user", reply)]
 
     async def _close(self, code: str, message: str) -> None:
         self.tokens.drop(self.begun.execution)
         async with transaction(self.engine) as connection:
             await executions.fail(connection, self.request, self.begun, code, message, self.paid)
+            await self._settle(connection)
 
-    def _messages(self, hints: list[dict[str, Any]]) -> list[Message]:
-        system = self.agent.system or (ROLE_DEFAULTS[self.agent.role].system if self.agent.role else "")
-        if hints:
-            system = f"{system}\n\n{_hint_text(hints)}"
-        prompt = as_text(render(self.step.prompt, self.context.scope))
-        messages = [Message("system", system)] if system.strip() else []
-        return [*messages, Message("user", prompt)]
+    async def _settle(self, connection: AsyncConnection) -> None:
+        """Give back what the attempt had reserved and book what it cost, with the row that says so."""
+        if self.purse is None:
+            return
+        spent = budgets.NOTHING
+        if self.paid:
+            spent = Amount(self.paid.cost_usd, self.paid.input_tokens + self.paid.output_tokens)
+        await budgets.settle(connection, self.context.run.id, self.begun.execution, spent)
 
-    async def _ask(self, model: str, messages: list[Message]) -> Completion:
-        destination = self.gateway.destination(model)
+    async def _output(self, completion: Completion) -> Json:
+        """The output that an answer holds; raises OutputInvalid with everything that is wrong with it."""
+        try:
+            output = storable(reflection.read(self.step, completion.text))
+            found = await self._faults(output)
+        except reflection.NotReadable as error:
+            found = [str(error)]
+        if found:
+            if completion.finish_reason == "length":
+                tokens = completion.output_tokens
+                found.insert(0, f"it broke off at the limit of {tokens:,} tokens; answer more briefly.")
+            raise OutputInvalid(found, completion.text)
+        return checked_output(output)
+
+    async def _faults(self, output: Json) -> list[str]:
+        if self.step.emits:
+            # Checking a long definition takes a second, and the loop has other steps' tokens to write.
+            return await asyncio.to_thread(reflection.faults, self.step, output, self.context.scope)
+        return reflection.faults(self.step, output, self.context.scope)
+
+    async def _take_from_cache(self) -> StepResult | None:
+        """Finish with what an equal execution came to, if there is one and it is still what is expected."""
+        assert self.step.cache is not None
+        self.cache_key = cache.key_of(self._all_that_decides())
+        age = seconds(self.step.cache.ttl)
+        async with transaction(self.engine) as connection:
+            kept = await cache.find(connection, self.request.tenant, self.cache_key, age)
+            if kept is None or await self._faults(kept.output):
+                return None
+            result = await executions.complete(connection, self.request, self.worker, self.begun, kept)
+        if result is None:
+            raise _given_up()
+        return result
+
+    def _all_that_decides(self) -> dict[str, Json]:
+        asked = self._request()
+        destination = self.gateway.destination(asked.model)
+        return {
+            "kind": "agent",
+            "model": asked.model,
+            # An answer that was made up by the simulator is never taken for a provider's, nor the reverse.
+            "answers": [destination.provider, destination.model, destination.simulated],
+            "messages": [[message.role, message.content] for message in asked.messages],
+            "temperature": asked.temperature,
+            "max_output_tokens": asked.max_output_tokens,
+            "output_schema": self.step.output_schema,
+            "emits": self.step.emits,
+            "expect": [one.that for one in reflection.rules_of(self.step).expect],
+        }
+
+    def _request(self) -> ModelRequest:
+        assert self.worker.requested_model is not None
+        request = self.request
+        return ModelRequest(
+            model=self.worker.requested_model,
+            messages=self.messages,
+            response_schema=self.step.output_schema or (planning.ANSWER if self.step.emits else None),
+            max_output_tokens=self.agent.max_output_tokens
+            or (DEFAULT_MAX_OUTPUT_TOKENS if self.purse else None),
+            temperature=self.agent.temperature,
+            timeout_seconds=self._seconds_left(),
+            call_key=f"{request.collaboration}/{request.path}/{request.iteration}",
+        )
+
+    async def _ask(self) -> tuple[Completion, str]:
+        """The answer, and the model that was asked for it in the end."""
+        asked = self._request()
+        if self.purse:
+            # The other half of the time is for the call itself.
+            asked = await self.purse.reserve(self.begun.execution, asked, self.began + self._limit() / 2)
+            asked = replace(asked, timeout_seconds=self._seconds_left())
+        destination = self.gateway.destination(asked.model)
         with span(
-            f"{telemetry.CHAT} {model}",
+            f"{telemetry.CHAT} {asked.model}",
             None,
             {
                 telemetry.OPERATION: telemetry.CHAT,
                 telemetry.PROVIDER: destination.provider,
-                telemetry.REQUEST_MODEL: model,
+                telemetry.REQUEST_MODEL: asked.model,
+                telemetry.ATTEMPT: self.begun.attempt,
             },
             kind="client",
         ) as current:
             if self.capture_content:
-                shown = [{"role": message.role, "content": message.content} for message in messages]
+                shown = [{"role": message.role, "content": message.content} for message in asked.messages]
                 current.set_attribute(telemetry.INPUT_MESSAGES, json.dumps(shown))
-            completion = await self._stream(model, messages)
+            completion = await self._stream(asked)
             current.set_attributes(
                 {
                     telemetry.RESPONSE_MODEL: completion.model,
@@ -154,22 +291,11 @@ class _Call:
                 current.set_attribute(telemetry.TIME_TO_FIRST_CHUNK, completion.first_token_ms / 1000)
             if self.capture_content:
                 current.set_attribute(telemetry.OUTPUT_MESSAGES, completion.text)
-            return completion
+            return completion, asked.model
 
-    async def _stream(self, model: str, messages: list[Message]) -> Completion:
+    async def _stream(self, asked: ModelRequest) -> Completion:
         request = self.request
         readers = [edge.target for edge in self.context.definition.stream if edge.source == request.step]
-        limit = seconds(self.step.timeout or self.context.definition.defaults.timeout)
-        asked = ModelRequest(
-            model=model,
-            messages=messages,
-            response_schema=self.step.output_schema,
-            max_output_tokens=self.agent.max_output_tokens,
-            temperature=self.agent.temperature,
-            # A little less than Temporal allows, so that it is we who name the reason.
-            timeout_seconds=max(limit * 0.95, limit - 1),
-            call_key=f"{request.collaboration}/{request.step}/{request.iteration}",
-        )
         seq = 0
         async with contextlib.aclosing(self.gateway.stream(asked)) as answer:
             async for item in answer:
@@ -179,42 +305,19 @@ class _Call:
                 seq += 1
         raise AssertionError("the gateway's stream ends with a Completion")
 
-    def _parse(self, text: str) -> Any:
-        schema = self.step.output_schema
-        if schema is None:
-            return text
-        try:
-            value = json.loads(text)
-        except ValueError as error:
-            raise OutputInvalid(
-                "output_invalid", f"the model's answer is not JSON ({error}); it begins {text[:80]!r}."
-            ) from None
-        if wrong := json_schemas.violations(schema, value):
-            raise OutputInvalid(
-                "output_invalid", f"the model's answer does not fit: {wrong[0][0] or '/'}: {wrong[0][1]}."
-            )
-        return value
+    def _limit(self) -> float:
+        """Seconds that Temporal allows the activity, further answers included."""
+        return seconds(self.step.timeout or self.context.definition.defaults.timeout)
+
+    def _seconds_left(self) -> float:
+        limit = self._limit()
+        # A little less than Temporal allows, so that it is we who name the reason.
+        ours = max(limit * 0.95, limit - 1)
+        return max(ours - (asyncio.get_running_loop().time() - self.began), 0.0)
 
 
-def _model_of(agent: Agent) -> str:
-    if isinstance(agent.model, str):
-        return agent.model
-    if agent.role:
-        return ROLE_DEFAULTS[agent.role].model
-    assert isinstance(agent.model, Route) and agent.model.among
-    return agent.model.among[0]
-
-
-def _hint_text(hints: list[dict[str, Any]]) -> str:
-    shown = "\n\n".join(
-        f"### Past task (similarity {hint['cosine']:.2f})\n{hint['task']}\n\n### What it came to\n"
-        f"{as_text(hint['final_output'])}"
-        for hint in hints
-    )
-    return (
-        "Similar work was done before. Use it as an example of form and pitfalls; "
-        "it is not the answer to this task.\n\n" + shown
-    )
+def _given_up() -> StepError:
+    return StepError("attempt_abandoned", "a later attempt had already taken this step over")
 
 
 def _outcome(output: Any, completion: Completion) -> Outcome:

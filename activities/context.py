@@ -1,35 +1,64 @@
-"""What a step may read: its definition, the run's input and the outputs it refers to."""
+"""What a step may read: its definition, the run's input, the outputs it refers to, where it is repeated."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import collaborations, executions
 from db.collaborations import Run
-from schema.compile import compiled, step_expressions
+from schema.compile import Compiled, compiled, later_expressions, step_expressions, steps_read
 from schema.definition import Definition
-from schema.expressions import compile_expression
-from schema.messages import Plan, StepRequest
-from schema.steps import AgentStep, Step, ToolStep
+from schema.expressions import Json, compile_expression
+from schema.messages import StepRequest
+from schema.steps import AgentStep, CollaborationStep, HumanStep, LoopStep, MapStep, Step, ToolStep
 from schema.templates import expressions
 
-# Parsed definitions by their hash; `compiled` keeps the parsing itself.
+# A run's facts and a definition's text never change, and every step asks for them.
+_MAX_KEPT: Final = 4_096
 _sources: dict[str, str] = {}
+_runs: dict[str, Run] = {}
+
+Scope = Mapping[str, Any]
+
+_REPEATED: Final = re.compile(r"([a-z][a-z0-9_]*)\[(\d+)\]")
 
 
 @dataclass(frozen=True)
 class StepContext:
     run: Run
-    definition: Definition
+    compiled: Compiled
     step: Step
     scope: dict[str, Any]
-    """What expressions see: input, steps, run."""
+    """What expressions see: input, steps, run, and where they are, item, index and iter."""
+
+    @property
+    def definition(self) -> Definition:
+        return self.compiled.definition
 
 
-async def definition_of(connection: AsyncConnection, run: Run) -> tuple[Definition, Plan]:
+async def run_of(connection: AsyncConnection, collaboration: str) -> Run:
+    run = _runs.get(collaboration)
+    return run or keep(await collaborations.find_run(connection, UUID(collaboration)))
+
+
+def keep(run: Run) -> Run:
+    """Remember a run's facts in this process."""
+    if len(_runs) >= _MAX_KEPT:
+        _runs.pop(next(iter(_runs)))
+    _runs[str(run.id)] = run
+    return run
+
+
+def source_of(sha256: str) -> str | None:
+    """A definition's text, when this process has read it before."""
+    return _sources.get(sha256)
+
+
+async def definition_of(connection: AsyncConnection, run: Run) -> Compiled:
     source = _sources.get(run.sha256)
     if source is None:
         source = await collaborations.source_of(connection, run.version_id)
@@ -39,39 +68,105 @@ async def definition_of(connection: AsyncConnection, run: Run) -> tuple[Definiti
     return compiled(run.sha256, source)
 
 
-def _steps_read(sources: Iterable[str]) -> list[str]:
-    names: dict[str, None] = {}
-    for source in sources:
-        for reference in compile_expression(source).references:
-            if reference.path[0] == "steps" and len(reference.path) > 1:
-                names[reference.path[1]] = None
-    return list(names)
-
-
-async def _scope(connection: AsyncConnection, run: Run, steps: list[str]) -> dict[str, Any]:
+def paths_of(found: Compiled, names: Iterable[str], frame: str) -> dict[str, str]:
+    """step → its path, as seen from a frame: each name is that of the nearest repetition around."""
+    inside = {match.group(1): frame[: match.end()] for match in _REPEATED.finditer(frame)}
     return {
-        "input": run.input,
-        "steps": await executions.outputs(connection, run.id, steps),
-        "run": {
-            "id": run.temporal_workflow_id, "name": run.name, "version": str(run.version),
-            "tenant": run.tenant,
-        },
+        name: f"{inside[owner]}.{name}" if (owner := found.owners.get(name, "")) in inside else name
+        for name in names
+    }
+
+
+def run_facts(run: Run) -> dict[str, str]:
+    return {
+        "id": run.temporal_workflow_id, "name": run.name, "version": str(run.version), "tenant": run.tenant,
     }  # fmt: skip
 
 
-async def load(connection: AsyncConnection, request: StepRequest) -> StepContext:
-    """Everything the step's own expressions refer to, and nothing more."""
-    run = await collaborations.run(connection, UUID(request.collaboration))
-    definition, _ = await definition_of(connection, run)
-    step = definition.steps[request.step]
-    names = _steps_read(source for _, source in step_expressions(step))
-    return StepContext(run, definition, step, await _scope(connection, run, names))
+async def load(connection: AsyncConnection, request: StepRequest, *, later: bool = False) -> StepContext:
+    """Everything the step's own expressions refer to, and nothing more; `later`: also those that are
+    evaluated when its work is done."""
+    run = await run_of(connection, request.collaboration)
+    found = await definition_of(connection, run)
+    step = found.steps[request.step]
+    sources = [source for _, source in step_expressions(step)]
+    if later or isinstance(step, AgentStep):
+        sources += [source for _, source in later_expressions(step)]
+    return StepContext(run, found, step, await scope(connection, run, found, sources, request.frame))
 
 
-async def output_scope(connection: AsyncConnection, run: Run, template: Any) -> dict[str, Any]:
-    """The scope for a definition's output."""
-    names = _steps_read(source for _, source in expressions(template))
-    return await _scope(connection, run, names)
+async def scope(
+    connection: AsyncConnection, run: Run, found: Compiled, sources: list[str], frame: str = ""
+) -> dict[str, Any]:
+    """What the expressions refer to, as they see it from the frame."""
+    names = steps_read(sources)
+    paths = paths_of(found, names, frame)
+    known = await executions.known(connection, run.id, list(paths.values()))
+    steps = {name: known[path].facts() for name, path in paths.items() if path in known}
+    for name, path in paths.items():
+        if name in steps and isinstance(found.steps.get(name), (MapStep, LoopStep)):
+            if _reads(sources, "steps", name, "items"):
+                steps[name]["items"] = await item_facts(connection, run, path)
+            if _reads(sources, "steps", name, "iterations"):
+                ended = await executions.items(connection, run.id, path)
+                steps[name]["iterations"] = ended[-1].index + 1 if ended else 0
+    return {
+        "input": run.input, "steps": steps, "run": run_facts(run),
+        **await _repetition(connection, run, found, sources, frame),
+    }  # fmt: skip
+
+
+async def item_facts(connection: AsyncConnection, run: Run, path: str) -> list[dict[str, Any]]:
+    return [
+        item_fact(row.status, row.output, row.error_code, row.error_message)
+        for row in await executions.items(connection, run.id, path)
+    ]
+
+
+def item_fact(status: str, output: Json, code: str | None, message: str | None) -> dict[str, Any]:
+    """What `steps.<map>.items[i]` holds."""
+    if status == "completed":
+        return {"status": status, "output": output}
+    return {"status": status, "error": {"code": code or "", "message": message or ""}}
+
+
+async def _repetition(
+    connection: AsyncConnection, run: Run, found: Compiled, sources: list[str], frame: str
+) -> dict[str, Any]:
+    """`item` and `index` of the innermost map around the frame, `iter` of the innermost loop."""
+    bound: dict[str, Any] = {}
+    for match in reversed(list(_REPEATED.finditer(frame))):
+        name, index = match.group(1), int(match.group(2))
+        path = frame[: match.end(1)]
+        if isinstance(found.steps[name], MapStep) and "index" not in bound:
+            bound["index"] = index
+            if _reads(sources, "item"):
+                bound["item"] = await executions.input_item(connection, run.id, path, index)
+        elif isinstance(found.steps[name], LoopStep) and "iter" not in bound:
+            bound["iter"] = await iteration(connection, run, path, index) if _reads(sources, "iter") else {}
+    return bound
+
+
+async def iteration(connection: AsyncConnection, run: Run, path: str, index: int) -> dict[str, Any]:
+    """What `iter` holds in the body of a loop."""
+    before = f"{path}[{index - 1}]" if index else path
+    carry, output = await executions.input_and_output(connection, run.id, before)
+    return {"index": index, "carry": carry, "previous": output if index else None}
+
+
+def _reads(sources: Iterable[str], *path: str) -> bool:
+    return any(
+        reference.path[: len(path)] == path or path[: len(reference.path)] == reference.path
+        for source in sources
+        for reference in compile_expression(source).references
+    )
+
+
+async def output_scope(
+    connection: AsyncConnection, run: Run, found: Compiled, template: Any, frame: str = ""
+) -> dict[str, Any]:
+    """The scope for what a whole definition, or a body, comes to."""
+    return await scope(connection, run, found, [source for _, source in expressions(template)], frame)
 
 
 def worker_of(definition: Definition, step: Step) -> executions.Worker:
@@ -82,5 +177,9 @@ def worker_of(definition: Definition, step: Step) -> executions.Worker:
             return executions.Worker("agent", step.agent, step.role or agent.role)
         case ToolStep():
             return executions.Worker("tool", step.tool or step.activity or "")
+        case CollaborationStep():
+            return executions.Worker(step.kind, step.ref or "planned")
+        case HumanStep():
+            return executions.Worker(step.kind, ", ".join(step.assignees)[:200] or "people")
         case _:
-            return executions.Worker("transform", "transform")
+            return executions.Worker(step.kind, step.kind)

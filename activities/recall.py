@@ -8,9 +8,9 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
-from activities.context import definition_of
+from activities.context import definition_of, run_of
 from activities.spans import span
-from db import collaborations, vectors
+from db import vectors
 from db.collaborations import Run
 from db.engine import transaction
 from memory import recall as weaviate
@@ -54,9 +54,9 @@ class RecallActivity:
             },
         ) as current:
             async with transaction(self._engine) as connection:
-                run = await collaborations.run(connection, UUID(request.collaboration))
-                definition, _ = await definition_of(connection, run)
-            step = definition.steps[request.step]
+                run = await run_of(connection, request.collaboration)
+                found = await definition_of(connection, run)
+            step = found.steps[request.step]
             wanted = step.recall if isinstance(step, AgentStep) else False
             source, hits = await self._search(run, wanted if isinstance(wanted, Recall) else Recall())
             async with transaction(self._engine) as connection:

@@ -1,63 +1,69 @@
-"""The short steps around the work: pin, decide, transform, skip, finish. They run as local activities."""
+"""What stands around the steps: pin a run, begin and end what a user's activity does, repeat, catch, finish.
+Local activities."""
 
 import hashlib
 import json
 import re
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from opentelemetry import trace
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
-from activities.context import definition_of, load, output_scope, worker_of
-from db import collaborations, definitions, executions
+from activities import frames
+from activities.context import (
+    Scope,
+    definition_of,
+    iteration,
+    keep,
+    load,
+    output_scope,
+    run_of,
+    scope,
+    source_of,
+    worker_of,
+)
+from activities.segment import SegmentActivity
+from activities.values import checked_output, output_fault, storable
+from db import budgets, collaborations, definitions, executions, forks
 from db.collaborations import Run
 from db.engine import transaction
-from db.executions import Outcome
+from db.executions import Outcome, Worker
+from db.journal import Journal
 from db.telemetry import chosen_ids, context_of
 from schema import json_schemas, telemetry
-from schema.compile import compiled, dependencies
-from schema.definition import Definition
+from schema.compile import Compiled, body_output, compiled, later_expressions, output_template
 from schema.errors import Refused, StepError
-from schema.expressions import Json, compile_expression, evaluate
-from schema.messages import Finish, Pinned, PinRequest, StepRequest, StepResult, ToolCall, ToolReturn
-from schema.steps import ToolStep, TransformStep
-from schema.templates import as_text, render
+from schema.expressions import Json
+from schema.messages import (
+    ENGINE,
+    Caught,
+    Ended,
+    Finish,
+    ItemEnd,
+    ItemEnded,
+    Opened,
+    Pinned,
+    PinRequest,
+    Plan,
+    SegmentRequest,
+    StepRequest,
+    StepResult,
+    ToolCall,
+    ToolReturn,
+)
+from schema.steps import AgentStep, CollaborationStep, LoopStep, MapStep, Step, ToolStep, WaitStep, seconds
+from schema.templates import as_text, expressions, render
+from workflows.plan import COMPLETED, OPEN, Progress
 
 INLINE_OUTPUT_BYTES: Final = 128 * 1024
 """Largest output that a workflow returns itself; for a larger one it returns a reference."""
-MAX_OUTPUT_BYTES: Final = 16 * 1024 * 1024
 MAX_ARGS_BYTES: Final = 256 * 1024
 
-_TYPE: Final = re.compile(r"^([^@]+)(?:@(\d{1,9}))?$")
 _TRACEPARENT: Final = re.compile(r"^00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}$")
-
-
-def checked_output(output: Json) -> Json:
-    """The output, if Postgres and readers can hold it; raises StepError("output_too_large")."""
-    size = len(json.dumps(output, ensure_ascii=False).encode("utf-8", "replace"))
-    if size > MAX_OUTPUT_BYTES:
-        raise StepError(
-            "output_too_large",
-            f"found an output of {size:,} bytes; expected at most {MAX_OUTPUT_BYTES:,}. "
-            "Let the step return a reference to where the data is.",
-        )
-    return output
-
-
-def storable(value: Json) -> Json:
-    """The value without what Postgres cannot hold: NUL and half surrogate pairs in text."""
-    if isinstance(value, str):
-        if value.isascii() and "\0" not in value:
-            return value
-        return value.replace("\0", "").encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {storable(key): storable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [storable(item) for item in value]
-    return value
 
 
 def task_of(input: Json) -> str:
@@ -81,104 +87,105 @@ def run_context(first_run_id: str, given: str | None) -> tuple[str, str | None]:
 
 
 class Record:
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, journal: Journal, segments: SegmentActivity) -> None:
         self._engine = engine
+        self._journal = journal
+        self._segments = segments
 
     @activity.defn(name="pin")
     async def pin(self, request: PinRequest) -> Pinned:
-        """Bind a run to a version and check its input. Done again, it returns the same version."""
+        """Bind a run to a version, check its input, and run what can be run at once. Done again, it returns
+        the same version and what has ended."""
+        if begun := await self._begin(request):
+            return await self._start(*begun)
         async with transaction(self._engine) as connection:
-            version = await collaborations.pinned_version(connection, UUID(request.first_run_id))
-            if version is None:
-                match = _TYPE.match(request.name)
-                name, number = (match.group(1), match.group(2)) if match else (request.name, None)
-                version = await definitions.find(
-                    connection, request.tenant, name, int(number) if number else None
-                )
-            definition, plan = compiled(version.sha256, version.source)
-            given = json_schemas.with_defaults(definition.input, request.input)
-            if wrong := json_schemas.violations(definition.input, given):
-                shown = "; ".join(f"{pointer or '/'}: {message}" for pointer, message in wrong[:5])
-                raise Refused(
-                    "input_invalid",
-                    f"the input does not fit {version.name}@{version.number}: {shown}. "
-                    f"Expected: {json.dumps(definition.input)[:1_000]}",
-                )
-            traceparent, parent = run_context(request.first_run_id, request.traceparent)
-            await collaborations.create(
-                connection, replace(request, input=storable(given)), version,
-                task=storable(task_of(given)), traceparent=traceparent, parent_span_id=parent,
-            )  # fmt: skip
-        return Pinned(
-            collaboration=request.first_run_id, tenant=request.tenant, version=str(version.id),
-            version_number=version.number, traceparent=traceparent, plan=plan,
-        )  # fmt: skip
+            run, found = await self._bind(connection, request)
+            return _pinned(run, found, await _ended(connection, run, found))
 
-    @activity.defn(name="decide")
-    async def decide(self, request: StepRequest) -> bool:
-        """Whether the step's condition holds; when it does not, the step is recorded as skipped."""
-        async with transaction(self._engine) as connection:
-            context = await load(connection, request)
-            assert context.step.when is not None
-            holds = evaluate(compile_expression(context.step.when), context.scope)
-            if not isinstance(holds, bool):
-                raise StepError(
-                    "expression_failed",
-                    f"the condition {context.step.when!r} came to {as_text(holds)[:100]}; "
-                    "expected true or false. Compare it with something.",
-                )
-            if not holds:
-                await executions.skip(connection, request, worker_of(context.definition, context.step))
-            return holds
+    async def _begin(self, request: PinRequest) -> tuple[Run, Compiled] | None:
+        """A new run, in two round trips that it shares with others; None where it takes more."""
+        if request.goes_on or request.fork:
+            return None
+        name, selector = definitions.split_type(request.name)
+        meant = await self._journal.version(request.tenant, name, selector)
+        source = source_of(meant.sha256) if meant else None
+        if meant is None or source is None:
+            return None
+        found = compiled(meant.sha256, source)
+        if found.definition.budget or _input_fault(found, request.input):
+            return None
+        run = _new_run(request, meant.id, name, meant.number, meant.sha256, found)
+        if not await self._journal.start(run, request.requested_by, request.parent):
+            return None
+        return keep(run), found
 
-    @activity.defn(name="skip")
-    async def skip(self, request: StepRequest) -> None:
-        """Record a step that cannot run because one it needs was skipped."""
-        async with transaction(self._engine) as connection:
-            run = await collaborations.run(connection, UUID(request.collaboration))
-            definition, _ = await definition_of(connection, run)
-            await executions.skip(connection, request, worker_of(definition, definition.steps[request.step]))
+    async def _bind(self, connection: AsyncConnection, request: PinRequest) -> tuple[Run, Compiled]:
+        """A run and its definition, whether it is new or not."""
+        known = await collaborations.known(connection, UUID(request.first_run_id))
+        if known is not None:
+            return keep(known), await definition_of(connection, known)
+        name, selector = definitions.split_type(request.name)
+        version = await definitions.find(connection, request.tenant, name, selector)
+        found = compiled(version.sha256, version.source)
+        if fault := _input_fault(found, request.input):
+            raise Refused(
+                "input_invalid",
+                f"the input does not fit {version.name}@{version.number}: {fault}. "
+                f"Expected: {json.dumps(found.definition.input)[:1_000]}",
+            )
+        run = _new_run(request, version.id, version.name, version.number, version.sha256, found)
+        source = request.fork["collaboration"] if request.fork else None
+        run = await collaborations.create(connection, run, request.requested_by, request.parent, source)
+        if found.definition.budget:
+            await budgets.open(connection, run.id, run.tenant, found.definition.budget)
+        if request.fork:
+            await forks.keep(connection, run, found, request.fork)
+        await definition_of(connection, run)  # the next run of the version finds it at hand
+        return keep(run), found
 
-    @activity.defn(name="transform")
-    async def transform(self, request: StepRequest) -> StepResult:
-        """Compute a value from what is already there."""
-        async with transaction(self._engine) as connection:
-            context = await load(connection, request)
-            assert isinstance(context.step, TransformStep)
-            worker = worker_of(context.definition, context.step)
-            begun = await executions.claim(connection, request, worker)
-            if begun.done:
-                return begun.done
-            output = checked_output(render(context.step.value, context.scope))
-            result = await executions.complete(connection, request, worker, begun, Outcome(output))
-            assert result is not None  # one transaction: nobody else can have given it up
-            return result
+    async def _start(self, run: Run, found: Compiled) -> Pinned:
+        """Run the quick steps at the beginning, and close the run when there are no others: then the whole of
+        it costs Temporal one workflow task."""
+        pinned = _pinned(run, found, [])
+        quick = [segment for segment in Progress(found.plan).take_units()[0] if not segment.slow]
+        if not quick:
+            return pinned
+        request = SegmentRequest(
+            pinned.collaboration, pinned.tenant, pinned.traceparent, "", quick[0].members, quick[0].gates, []
+        )
+        try:
+            ended, here = await self._segments.begin(request, run, found)
+            if len(ended) < len(found.plan.steps) or any(one.status == OPEN for one in ended):
+                return replace(pinned, ended=ended)
+            finish = Finish(pinned.collaboration, pinned.tenant, pinned.traceparent, COMPLETED)
+            output = await self._close(run, finish, _output(found, here))
+            return replace(pinned, plan=Plan([]), over=True, output=output)
+        except StepError as error:
+            return replace(pinned, error_code=error.code, error_message=error.message)
 
     @activity.defn(name="begin_call")
     async def begin_call(self, request: StepRequest) -> ToolCall:
         """Begin a step that a user's own activity will do, and give it its arguments."""
         async with transaction(self._engine) as connection:
-            context = await load(connection, request)
-            assert isinstance(context.step, ToolStep)
-            begun = await executions.claim(connection, request, worker_of(context.definition, context.step))
+            context = await load(connection, request, later=bool(request.purpose))
+            worker, template = _call_of(context.step, request)
+            begun = await executions.claim(connection, request, worker)
             if begun.done:
                 return ToolCall(str(begun.execution), done=begun.done)
-            args = render(context.step.args, context.scope)
-            if (size := len(json.dumps(args))) > MAX_ARGS_BYTES:
-                raise StepError(
-                    "tool_args_too_large",
-                    f"found arguments of {size:,} bytes; expected at most {MAX_ARGS_BYTES:,}, since they go "
-                    "through Temporal's history. Pass a reference instead.",
-                )
-            return ToolCall(str(begun.execution), args=args)
+            try:
+                return ToolCall(str(begun.execution), args=_arguments(template, context.scope))
+            except StepError as error:
+                await executions.fail(connection, request, begun, error.code, storable(error.message))
+                fault = error
+        # After the commit: what an error leaves behind would be rolled back.
+        raise fault
 
     @activity.defn(name="end_call")
     async def end_call(self, request: ToolReturn) -> StepResult | None:
         """Record what a user's own activity returned, or that it failed."""
         async with transaction(self._engine) as connection:
             context = await load(connection, request.request)
-            assert isinstance(context.step, ToolStep)
-            worker = worker_of(context.definition, context.step)
+            worker, _ = _call_of(context.step, request.request)
             begun = await executions.begun(connection, request.request, UUID(request.execution))
             if begun.done:
                 return begun.done
@@ -188,23 +195,131 @@ class Record:
                 )
                 return None
             output = checked_output(storable(request.output))
-            if fault := output_fault(context.step, output):
-                await executions.fail(connection, request.request, begun, "output_invalid", fault)
-                raise StepError("output_invalid", fault)
-            return await executions.complete(connection, request.request, worker, begun, Outcome(output))
+            fault = output_fault(context.step, output) if isinstance(context.step, ToolStep) else None
+            if fault is None:
+                return await executions.complete(connection, request.request, worker, begun, Outcome(output))
+            await executions.fail(connection, request.request, begun, "output_invalid", fault)
+        raise StepError("output_invalid", fault)
+
+    @activity.defn(name="open")
+    async def open(self, request: StepRequest) -> Opened:
+        """Begin a map or loop, or find out how far it has come."""
+        async with transaction(self._engine) as connection:
+            context = await load(connection, request)
+            begun = await executions.resume(connection, request, worker_of(context.definition, context.step))
+            if begun.done:
+                return Opened(ended=Ended(request.step, begun.done.status))
+            if begun.goes_on:
+                items, _ = await executions.input_and_output(connection, context.run.id, request.path)
+                count = len(items) if isinstance(context.step, MapStep) else 0
+                rows = await executions.items(connection, context.run.id, request.path)
+                return frames.resumed(context.step, count, rows)
+            value = frames.opening(context.step, context.scope)
+            await executions.set_input(connection, begun.execution, value)
+        return Opened(count=len(value)) if isinstance(context.step, MapStep) else Opened()
+
+    @activity.defn(name="end_item")
+    async def end_item(self, end: ItemEnd) -> ItemEnded:
+        """Record what one repetition came to."""
+        request = end.request
+        async with transaction(self._engine) as connection:
+            run = await run_of(connection, request.collaboration)
+            found = await definition_of(connection, run)
+            step = found.steps[request.step]
+            assert isinstance(step, (MapStep, LoopStep))
+            if end.error_code:
+                await executions.add_item(
+                    connection, request, end.index, error_code=end.error_code,
+                    error_message=storable(end.error_message or ""),
+                )  # fmt: skip
+                return ItemEnded()
+            frame = f"{request.path}[{end.index}]"
+            sources = [source for _, source in later_expressions(step)]
+            sources += [source for _, source in expressions(body_output(step.body))]
+            here = await scope(connection, run, found, sources, frame)
+            if isinstance(step, LoopStep):
+                here["iter"] = await iteration(connection, run, request.path, end.index)
+            turn = frames.turn(step, here, end.index)
+            await executions.add_item(
+                connection, request, end.index, output=turn.output, carry=turn.carry, mark=turn.mark
+            )
+        if turn.error:
+            raise turn.error
+        return ItemEnded(turn.last)
+
+    @activity.defn(name="close")
+    async def close(self, request: StepRequest) -> Ended:
+        """Record what a map or loop came to."""
+        async with transaction(self._engine) as connection:
+            run = await run_of(connection, request.collaboration)
+            found = await definition_of(connection, run)
+            step = found.steps[request.step]
+            worker = worker_of(found.definition, step)
+            begun = await executions.resume(connection, request, worker)
+            if begun.done is None:
+                rows = await executions.items(connection, run.id, request.path)
+                output: Json = [row.output for row in rows]
+                if isinstance(step, LoopStep):
+                    output = rows[-1].output if rows else None
+                await executions.complete(connection, request, worker, begun, Outcome(checked_output(output)))
+        return Ended(request.step, COMPLETED)
+
+    @activity.defn(name="caught")
+    async def caught(self, caught: Caught) -> Ended:
+        """Record that a failed step is caught."""
+        request = caught.request
+        async with transaction(self._engine) as connection:
+            context = await load(connection, request)
+            rule = context.step.catch[caught.rule]
+            value = None if rule.then else checked_output(render(rule.value, context.scope))
+            await executions.catch(
+                connection, request, worker_of(context.definition, context.step), then=rule.then or "",
+                output=value, code=caught.error_code, message=storable(caught.error_message),
+            )  # fmt: skip
+        return Ended(request.step, "caught", f"!{rule.then}") if rule.then else Ended(request.step, COMPLETED)
+
+    @activity.defn(name="begin_wait")
+    async def begin_wait(self, request: StepRequest) -> float:
+        """Begin to wait; comes to the seconds that are left."""
+        async with transaction(self._engine) as connection:
+            context = await load(connection, request)
+            step = context.step
+            assert isinstance(step, WaitStep)
+            begun = await executions.resume(connection, request, worker_of(context.definition, step))
+            if begun.done:
+                return 0.0
+            if step.duration is not None:
+                due = begun.started_at + timedelta(seconds=seconds(step.duration))
+            else:
+                due = _moment(render(step.until, context.scope))
+        return max(0.0, (due - datetime.now(UTC)).total_seconds())
+
+    @activity.defn(name="end_wait")
+    async def end_wait(self, request: StepRequest) -> None:
+        """Record that the wait is over."""
+        async with transaction(self._engine) as connection:
+            run = await run_of(connection, request.collaboration)
+            found = await definition_of(connection, run)
+            worker = worker_of(found.definition, found.steps[request.step])
+            begun = await executions.resume(connection, request, worker)
+            if begun.done is None:
+                outcome = Outcome({"until": datetime.now(UTC).isoformat()})
+                await executions.complete(connection, request, worker, begun, outcome)
 
     @activity.defn(name="finish")
     async def finish(self, request: Finish) -> Any:
         """Close a run: render its output, tell the outbox, end its span. Returns the output."""
+        output: Json = None
         async with transaction(self._engine) as connection:
-            run = await collaborations.run(connection, UUID(request.collaboration))
-            output: Json = None
-            if request.status == "completed":
-                definition, _ = await definition_of(connection, run)
-                template = output_template(definition)
-                output = checked_output(render(template, await output_scope(connection, run, template)))
-            closed = await collaborations.finish(connection, run, request, output)
-        if closed:
+            run = await run_of(connection, request.collaboration)
+            if request.status == COMPLETED:
+                found = await definition_of(connection, run)
+                template = output_template(found.definition.steps, found.definition.output)
+                output = _output(found, await output_scope(connection, run, found, template))
+        return await self._close(run, request, output)
+
+    async def _close(self, run: Run, request: Finish, output: Json) -> Any:
+        if await self._journal.finish(request, output):
             _end_run_span(run, request)
         text = json.dumps(output, ensure_ascii=False)
         if len(text.encode("utf-8", "replace")) <= INLINE_OUTPUT_BYTES:
@@ -215,24 +330,83 @@ class Record:
         }  # fmt: skip
 
 
-def output_fault(step: ToolStep, output: Json) -> str | None:
-    """Why a tool's output breaks its promise, or None."""
-    if step.output_schema is None:
+def _input_fault(found: Compiled, given: Json) -> str:
+    """What is wrong with a run's input, or nothing."""
+    wrong = json_schemas.violations(
+        found.definition.input, json_schemas.with_defaults(found.definition.input, given)
+    )
+    return "; ".join(f"{pointer or '/'}: {message}" for pointer, message in wrong[:5])
+
+
+def _new_run(request: PinRequest, version: UUID, name: str, number: int, sha256: str, found: Compiled) -> Run:
+    given = storable(json_schemas.with_defaults(found.definition.input, request.input))
+    traceparent, parent = run_context(request.first_run_id, request.traceparent)
+    return Run(
+        id=UUID(request.first_run_id), temporal_workflow_id=request.workflow_id, tenant=request.tenant,
+        input=given, task=task_of(given), traceparent=traceparent, parent_span_id=parent,
+        started_at=datetime.now(UTC), version_id=version, name=name, version=number, sha256=sha256,
+        engine=ENGINE,
+    )  # fmt: skip
+
+
+def _pinned(run: Run, found: Compiled, ended: list[Ended]) -> Pinned:
+    budget = found.definition.budget
+    return Pinned(
+        collaboration=str(run.id), tenant=run.tenant, version=str(run.version_id),
+        version_number=run.version, traceparent=run.traceparent, plan=found.plan, engine=run.engine,
+        ended=ended, seconds_left=_seconds_left(run, found),
+        ask_for_budget=budget is not None and budget.on_exceed == "ask",
+        compensates=any(step.compensates for step in found.plan_steps.values()),
+    )  # fmt: skip
+
+
+def _output(found: Compiled, here: Scope) -> Json:
+    return checked_output(render(output_template(found.definition.steps, found.definition.output), here))
+
+
+async def _ended(connection: AsyncConnection, run: Run, found: Compiled) -> list[Ended]:
+    """How the top-level steps ended that have."""
+    rows = await executions.ended(connection, run.id, [step.id for step in found.plan.steps])
+    return [Ended(path, status, branch or "") for path, status, branch in rows]
+
+
+def _seconds_left(run: Run, found: Compiled) -> float | None:
+    budget = found.definition.budget
+    if budget is None or budget.time is None:
         return None
-    wrong = json_schemas.violations(step.output_schema, output)
-    return f"the output does not fit its schema: {wrong[0][0] or '/'}: {wrong[0][1]}" if wrong else None
+    return max(0.0, seconds(budget.time) - (datetime.now(UTC) - run.started_at).total_seconds())
 
 
-def output_template(definition: Definition) -> Json:
-    """What a run comes to: as written, else the output of the steps that no other step uses."""
-    if definition.output is not None:
-        return definition.output
-    links = [dependencies(step) for step in definition.steps.values()]
-    used = {name for link in links for name in (*link.needs, *link.waits)}
-    last = [name for name in definition.steps if name not in used]
-    if len(last) == 1:
-        return f"${{steps[?'{last[0]}'].?output.orValue(null)}}"
-    return {name: f"${{steps[?'{name}'].?output.orValue(null)}}" for name in last}
+def _call_of(step: Step, request: StepRequest) -> tuple[Worker, Json]:
+    """(who does it, the arguments' template) of a step that a user's own activity does, or of its undoing."""
+    if request.purpose == "undo":
+        assert isinstance(step, (AgentStep, ToolStep, CollaborationStep)) and step.compensate
+        return Worker("tool", step.compensate.activity or ""), step.compensate.args
+    assert isinstance(step, ToolStep)
+    return Worker("tool", step.activity or ""), step.args
+
+
+def _arguments(template: Json, scope: Scope) -> Json:
+    """What goes to a user's own activity; raises StepError."""
+    args = render(template, scope)
+    if (size := len(json.dumps(args))) > MAX_ARGS_BYTES:
+        raise StepError(
+            "tool_args_too_large",
+            f"found arguments of {size:,} bytes; expected at most {MAX_ARGS_BYTES:,}, since they go "
+            "through Temporal's history. Pass a reference instead.",
+        )
+    return args
+
+
+def _moment(value: Json) -> datetime:
+    """A point in time as a definition writes it; raises StepError."""
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        raise StepError(
+            "wait_time_invalid", f"found {as_text(value)[:100]!r}; expected a time like 2026-01-31T09:00:00Z."
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _end_run_span(run: Run, request: Finish) -> None:

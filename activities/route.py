@@ -1,20 +1,19 @@
 """Choose the model for a step, and keep the choice with the chance it had."""
 
 from collections.abc import Sequence
-from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
-from activities.context import definition_of, worker_of
+from activities.context import definition_of, run_of, worker_of
 from activities.spans import span
-from db import collaborations, routing
+from db import routing
 from db.engine import transaction
 from db.routing import Decision
 from router import rules
 from schema import telemetry
 from schema.catalogue import ROUTABLE_MODELS
-from schema.definition import Definition
+from schema.compile import Compiled
 from schema.messages import RouteResult, StepRequest
 from schema.steps import AgentStep, Route
 
@@ -32,10 +31,10 @@ class RouteActivity:
             {telemetry.STEP: request.step, telemetry.ITERATION: request.iteration},
         ) as current:
             async with transaction(self._engine) as connection:
-                run = await collaborations.run(connection, UUID(request.collaboration))
-                definition, _ = await definition_of(connection, run)
-                role, candidates = _question(definition, request.step)
-                key = f"{request.collaboration}/{request.step}/{request.iteration}"
+                run = await run_of(connection, request.collaboration)
+                found = await definition_of(connection, run)
+                role, candidates = _question(found, request.step)
+                key = f"{request.collaboration}/{request.path}"
                 result = await routing.record(connection, request, decide(run.task, role, candidates, key))
             current.set_attributes(
                 {
@@ -56,9 +55,9 @@ def decide(task: str, role: str | None, candidates: Sequence[str], key: str) -> 
         return rules.fallback_choice(role, candidates, key)
 
 
-def _question(definition: Definition, step_id: str) -> tuple[str | None, Sequence[str]]:
-    step = definition.steps[step_id]
+def _question(found: Compiled, step_id: str) -> tuple[str | None, Sequence[str]]:
+    step = found.steps[step_id]
     assert isinstance(step, AgentStep), "only agent steps are routed"
-    rule = definition.agents[step.agent].model
+    rule = found.definition.agents[step.agent].model
     among = rule.among if isinstance(rule, Route) else []
-    return worker_of(definition, step).role, among or ROUTABLE_MODELS
+    return worker_of(found.definition, step).role, among or ROUTABLE_MODELS

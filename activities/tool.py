@@ -7,17 +7,19 @@ from temporalio import activity
 
 from activities.context import load, worker_of
 from activities.guard import describe
-from activities.record import checked_output, output_fault, storable
 from activities.spans import span
 from activities.tools import python_check, text
 from activities.tools.http import HttpTool
-from db import executions
+from activities.tools.pause import pause
+from activities.values import checked_output, output_fault, storable
+from db import cache, executions
 from db.engine import transaction
 from db.executions import Outcome
 from schema import json_schemas, telemetry
 from schema.errors import StepError
+from schema.expressions import Json
 from schema.messages import StepRequest, StepResult
-from schema.steps import ToolStep
+from schema.steps import ToolStep, seconds
 from schema.templates import render
 from schema.tools import TOOLS
 
@@ -50,20 +52,35 @@ class ToolActivity:
         ):
             try:
                 args = render(step.args, context.scope)
-                output = checked_output(storable(await self._run(step.tool, args)))
-                if fault := output_fault(step, output):
-                    raise StepError("output_invalid", fault)
+                outcome = await self._kept(request, step, args)
+                if outcome is None:
+                    output = checked_output(storable(await self.run(step.tool, args)))
+                    if fault := output_fault(step, output):
+                        raise StepError("output_invalid", fault)
+                    outcome = Outcome(output)
             except Exception as error:
                 async with transaction(self._engine) as connection:
                     await executions.fail(connection, request, begun, *describe(error))
                 raise
             async with transaction(self._engine) as connection:
-                result = await executions.complete(connection, request, worker, begun, Outcome(output))
+                result = await executions.complete(connection, request, worker, begun, outcome)
+                if result and step.cache and outcome.reused_from is None:
+                    await cache.store(connection, request.tenant, _cache_key(step, args), begun.execution)
         if result is None:
             raise StepError("attempt_abandoned", "a later attempt had already taken this step over")
         return result
 
-    async def _run(self, name: str, args: dict[str, Any]) -> Any:
+    async def _kept(self, request: StepRequest, step: ToolStep, args: dict[str, Any]) -> Outcome | None:
+        """What an equal call came to, where the step may take that and it still fits."""
+        if step.cache is None:
+            return None
+        async with transaction(self._engine) as connection:
+            key, age = _cache_key(step, args), seconds(step.cache.ttl)
+            kept = await cache.find(connection, request.tenant, key, age)
+        return kept if kept and not output_fault(step, kept.output) else None
+
+    async def run(self, name: str, args: dict[str, Any]) -> Json:
+        """What a built-in tool comes to; nothing is recorded. Raises StepError or Unavailable."""
         if wrong := json_schemas.violations(TOOLS[name].args, args):
             raise StepError("tool_args_wrong", f"{name}: {wrong[0][0] or '/'}: {wrong[0][1]}.")
         match name:
@@ -77,4 +94,10 @@ class ToolActivity:
                 return text.code_blocks(**args)
             case "json.parse":
                 return text.parse_json(**args)
+            case "pause":
+                return await pause(**args)
         raise StepError("tool_unknown", f"found the tool {name!r}; expected one of {', '.join(TOOLS)}.")
+
+
+def _cache_key(step: ToolStep, args: dict[str, Any]) -> str:
+    return cache.key_of({"kind": "tool", "tool": step.tool, "args": args})

@@ -6,6 +6,7 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
+from api.auth import without_secret
 
 _log = logging.getLogger("facilitair.access")
 _errors = logging.getLogger("facilitair.api")
@@ -33,7 +34,9 @@ class AccessLog:
         try:
             await self._app(scope, receive, watched)
         except Exception:
-            _errors.exception("unexpected", extra={"method": scope["method"], "path": scope["path"]})
+            _errors.exception(
+                "unexpected", extra={"method": scope["method"], "path": without_secret(scope["path"])}
+            )
             if status == 0:
                 await problems.internal_error(scope)(scope, receive, watched)
         finally:
@@ -41,7 +44,7 @@ class AccessLog:
             _log.info(
                 "request",
                 extra={
-                    "method": scope["method"], "path": scope["path"], "status": status,
+                    "method": scope["method"], "path": without_secret(scope["path"]), "status": status,
                     "milliseconds": milliseconds, "client": (scope.get("client") or ("",))[0],
                 },
             )  # fmt: skip

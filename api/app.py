@@ -11,7 +11,18 @@ from fastapi.openapi.utils import get_openapi
 from api import problems
 from api.access_log import AccessLog
 from api.auth import Guard
-from api.endpoints import collaborations, definitions, graph, health
+from api.endpoints import (
+    collaborations,
+    definitions,
+    forks,
+    graph,
+    health,
+    hooks,
+    rehearsal,
+    schedules,
+    tasks,
+    versions,
+)
 from api.projections import Projections
 from api.state import State
 from api.temporal import Temporal
@@ -50,8 +61,11 @@ def create_app(settings: Settings) -> FastAPI:
     )  # fmt: skip
     problems.install(app)
     app.include_router(health.router, include_in_schema=False)
+    app.include_router(hooks.call_router)
     for router in (
-        definitions.router, definitions.schema_router, collaborations.router, graph.router, health.router,
+        definitions.router, definitions.schema_router, rehearsal.router, versions.router,
+        collaborations.router, forks.router, schedules.router, hooks.router, graph.router, tasks.router,
+        health.router,
     ):  # fmt: skip
         app.include_router(router, prefix="/v1")
     # The last one added is the outermost: what is refused is logged too.

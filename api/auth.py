@@ -12,6 +12,18 @@ from api import problems
 from schema.errors import FacilitairError, Refused
 
 _OPEN_PATHS = ("/health/live", "/health/ready", "/v1/health/live", "/v1/health/ready")
+# Their addresses are secrets themselves: no web page can guess one, and who was given one has no key.
+_SECRET_PATHS = "/hooks/"
+
+
+def is_open(path: str) -> bool:
+    """Whether whoever knows the address may ask."""
+    return path in _OPEN_PATHS or path.startswith(_SECRET_PATHS)
+
+
+def without_secret(path: str) -> str:
+    """A path as logs may hold it."""
+    return f"{_SECRET_PATHS}…" if path.startswith(_SECRET_PATHS) else path
 
 
 def is_loopback(host: str) -> bool:
@@ -37,7 +49,7 @@ class Guard:
         self._key = api_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in _OPEN_PATHS:
+        if scope["type"] == "http" and not is_open(scope["path"]):
             refusal = self._refusal(Headers(scope=scope))
             if refusal is not None:
                 await problems.response(refusal, scope["path"])(scope, receive, send)

@@ -71,11 +71,24 @@ async def read_json(request: Request, state: State, model: type[M]) -> M:
     return await asyncio.get_running_loop().run_in_executor(state.checking, _parse, data, model)
 
 
-def _parse(data: bytes, model: type[M]) -> M:
+async def read_value(request: Request, state: State) -> Any:
+    """A JSON body whatever its shape; nothing at all counts as an empty object."""
+    media_type = _media_type(request)
+    if media_type not in ("", *_JSON):
+        raise _unsupported(media_type, _JSON[0])
+    data = await read(request, MAX_JSON_BYTES, "body_too_large")
+    return await asyncio.get_running_loop().run_in_executor(state.checking, _load, data) if data else {}
+
+
+def _load(data: bytes) -> Any:
     try:
-        value = document.load(data, max_bytes=MAX_JSON_BYTES)
+        return document.load(data, max_bytes=MAX_JSON_BYTES)
     except InvalidDefinition as error:
         raise BadRequest("request_invalid", error.message, error.problems) from None
+
+
+def _parse(data: bytes, model: type[M]) -> M:
+    value = _load(data)
     try:
         return model.model_validate(value)
     except ValidationError as error:

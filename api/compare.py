@@ -1,45 +1,41 @@
-"""The difference of two JSON documents, and the picture of a plan."""
+"""The difference of two definitions, and the picture of a plan."""
 
-import difflib
-import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Mapping
 
-from api.models import Change
+from api.models import BreakingChange, Change, DefinitionDiff, PartChange
+from schema import diff
+from schema.expressions import Json
 from schema.messages import Plan
-from schema.templates import escape
+
+Side = tuple[int, Json, Mapping[str, int]]
+"""A version's number, its document and its pins."""
 
 
-def changes(before: Any, after: Any, path: str = "") -> Iterator[Change]:
-    """What would turn one document into the other; lists are compared place by place.
-
-    Recursion is safe: documents have at most `document.MAX_DEPTH` levels.
-    """
-    if isinstance(before, dict) and isinstance(after, dict):
-        for key in [*before, *(key for key in after if key not in before)]:
-            place = f"{path}/{escape(key)}"
-            if key not in after:
-                yield Change(op="remove", path=place, before=before[key])
-            elif key not in before:
-                yield Change(op="add", path=place, after=after[key])
-            else:
-                yield from changes(before[key], after[key], place)
-    elif isinstance(before, list) and isinstance(after, list):
-        for index in range(max(len(before), len(after))):
-            place = f"{path}/{index}"
-            if index >= len(after):
-                yield Change(op="remove", path=place, before=before[index])
-            elif index >= len(before):
-                yield Change(op="add", path=place, after=after[index])
-            else:
-                yield from changes(before[index], after[index], place)
-    elif type(before) is not type(after) or before != after:
-        yield Change(op="replace", path=path, before=before, after=after)
+def definitions(name: str, before: Side, after: Side) -> DefinitionDiff:
+    """The difference of two versions."""
+    (old_number, old, old_pins), (new_number, new, new_pins) = before, after
+    found = diff.difference(old, new)
+    return DefinitionDiff(
+        name=name,
+        before=old_number,
+        after=new_number,
+        steps=[_part(one) for one in found.steps],
+        agents=[_part(one) for one in found.agents],
+        input=_changes(found.input),
+        rest=_changes(found.rest),
+        pins=_changes(diff.changes(dict(old_pins), dict(new_pins))),
+        breaking=[BreakingChange(**vars(one)) for one in found.breaking],
+        changes=_changes(diff.changes(old, new)),
+        text=diff.unified(old, new, f"{name}@{old_number}", f"{name}@{new_number}"),
+    )
 
 
-def unified(before: Any, after: Any, before_name: str, after_name: str) -> str:
-    old, new = (json.dumps(value, indent=2, ensure_ascii=False).splitlines() for value in (before, after))
-    return "\n".join(difflib.unified_diff(old, new, before_name, after_name, lineterm=""))
+def _changes(found: Iterable[diff.FieldChange]) -> list[Change]:
+    return [Change(**vars(one)) for one in found]
+
+
+def _part(found: diff.PartChange) -> PartChange:
+    return PartChange(id=found.id, change=found.change, kind=found.kind, fields=_changes(found.fields))
 
 
 def mermaid(plan: Plan) -> str:

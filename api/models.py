@@ -1,11 +1,15 @@
 """What the API answers with. Times are RFC 3339, durations seconds, money dollars."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from api.fork_models import Lineage
 from schema.definition import LANGUAGE
+from schema.steps import DURATION, REF
+
+Overlap = Literal["skip", "buffer_one", "allow_all", "cancel_other"]
 
 
 class DefinitionVersion(BaseModel):
@@ -16,10 +20,15 @@ class DefinitionVersion(BaseModel):
     sha256: str
     created_at: datetime
     created_by: str | None
+    pins: dict[str, int] = Field(
+        description="ref of a sub-collaboration → the version it was bound to at upload."
+    )
+    deprecated: str | None = Field(description="Why nobody should start it any more.")
 
 
 class StoredDefinition(DefinitionVersion):
     created: bool = Field(description="False when this content was stored before: nothing has changed.")
+    warnings: list[str] = Field(description="What the bare name means now, where that may surprise.")
     inferred: dict[str, list[str]] = Field(
         description="step → dependencies that were not written but follow from its references."
     )
@@ -45,20 +54,78 @@ class Valid(BaseModel):
 class Change(BaseModel):
     """One difference, as JSON Patch would name it."""
 
-    model_config = ConfigDict(populate_by_name=True)
-
-    op: str = Field(description="add, remove or replace")
+    op: str = Field(description="add, remove, replace or move")
     path: str = Field(description="RFC 6901 JSON pointer")
     before: Any = Field(default=None, serialization_alias="from")
     after: Any = Field(default=None, serialization_alias="to")
+
+
+class PartChange(BaseModel):
+    """A step or an agent that is new, gone or different."""
+
+    id: str
+    change: str = Field(description="added, removed or changed")
+    kind: str
+    fields: list[Change] = Field(description="Of a changed one.")
+
+
+class BreakingChange(BaseModel):
+    path: str = Field(description="RFC 6901 JSON pointer into the newer document.")
+    reason: str
 
 
 class DefinitionDiff(BaseModel):
     name: str
     before: int = Field(serialization_alias="from")
     after: int = Field(serialization_alias="to")
-    changes: list[Change]
+    steps: list[PartChange] = Field(description="Steps of maps and loops included.")
+    agents: list[PartChange]
+    input: list[Change] = Field(description="Of the input's schema.")
+    rest: list[Change] = Field(description="Of everything else: output, defaults, budget, …")
+    pins: list[Change] = Field(description="Of the versions that sub-collaborations are bound to.")
+    breaking: list[BreakingChange] = Field(
+        description="Inputs that fitted before may not fit any more, because of these."
+    )
+    changes: list[Change] = Field(description="The whole difference in the order of the documents.")
     text: str = Field(description="The unified difference of the two documents.")
+
+
+class AliasRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    version: int = Field(ge=1, le=999_999_999)
+
+
+class Alias(BaseModel):
+    name: str
+    alias: str = Field(description="`current` is what the bare name means.")
+    version: int
+    warnings: list[str] = Field(default_factory=list)
+
+
+class AliasList(BaseModel):
+    items: list[Alias]
+    meant: int | None = Field(description="What the bare name means; null when it means nothing.")
+
+
+class RollbackRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    version: int | None = Field(
+        default=None, ge=1, le=999_999_999, description="Absent: the one before what the name means now."
+    )
+
+
+class RolledBack(BaseModel):
+    name: str
+    before: int = Field(serialization_alias="from", description="What the bare name meant.")
+    after: int = Field(serialization_alias="to", description="What it means from now on.")
+
+
+class DeprecateRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(min_length=1, max_length=2_000, description="Shown to whoever starts it.")
 
 
 class PlannedStep(BaseModel):
@@ -88,10 +155,7 @@ class StartRequest(BaseModel):
         },
     )
 
-    definition: str = Field(
-        pattern=r"^[a-z0-9][a-z0-9_-]{0,62}(@[1-9][0-9]{0,8})?$",
-        description="`name`, or `name@2` for a certain version.",
-    )
+    definition: str = Field(pattern=REF, description="`name`, `name@2` or `name@alias`.")
     input: Any = Field(default_factory=dict, description="Must fit the definition's `input` schema.")
     id: str | None = Field(
         default=None,
@@ -104,6 +168,7 @@ class Accepted(BaseModel):
     id: str
     status: str = "running"
     links: dict[str, str]
+    warnings: list[str] = Field(default_factory=list, description="For example that it is deprecated.")
 
 
 class ErrorFact(BaseModel):
@@ -164,6 +229,7 @@ class CollaborationPage(BaseModel):
 
 class CollaborationDetail(CollaborationSummary):
     steps: list[Attempt]
+    lineage: Lineage | None = Field(default=None, description="With ?include=lineage.")
     input: Any = Field(default=None, description="With ?include=input.")
     output: Any = Field(default=None, description="With ?include=output.")
 
@@ -252,3 +318,101 @@ class ProjectionLag(BaseModel):
 
 class Live(BaseModel):
     live: bool = True
+
+
+class ScheduleRequest(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"name": "daily-report@stable", "cron": "0 9 * * 1-5", "timezone": "Europe/Berlin"},
+                {"name": "check-inbox", "every": "30m", "input": {"box": "support"}},
+            ]
+        },
+    )
+
+    name: str = Field(pattern=REF, description="What to start: `name`, `name@2` or `name@alias`.")
+    cron: str | None = Field(
+        default=None, max_length=200,
+        description="minute hour day-of-month month day-of-week; exactly one of `cron` and `every`.",
+    )  # fmt: skip
+    every: str | None = Field(
+        default=None, pattern=DURATION, description="Counted from the epoch: 1h means on the hour."
+    )
+    timezone: str = Field(default="UTC", max_length=100, description="Of `cron`, as Europe/Berlin.")
+    input: Any = Field(default_factory=dict, description="Must fit the definition's `input` schema.")
+    overlap: Overlap = Field(default="skip", description="What to do while the run before is still going on.")
+    catch_up: str = Field(
+        default="1h", pattern=DURATION, description="How late a start that was missed is still made up for."
+    )
+    paused: bool = False
+
+    @model_validator(mode="after")
+    def _one_rhythm(self) -> Self:
+        if (self.cron is None) == (self.every is None):
+            raise ValueError("exactly one of cron and every")
+        return self
+
+
+class ScheduledRun(BaseModel):
+    id: str = Field(description="Of the collaboration.")
+    at: datetime = Field(description="When it was started.")
+
+
+class ScheduleFact(BaseModel):
+    id: str
+    name: str
+    cron: str | None
+    every: str | None
+    timezone: str
+    overlap: Overlap
+    catch_up: str
+    paused: bool
+    created_by: str | None
+    next: list[datetime] = Field(description="Its next starts; empty while it is paused.")
+    recent: list[ScheduledRun] = Field(description="Its last starts, newest first.")
+
+
+class ScheduleDetail(ScheduleFact):
+    input: Any
+    starts: int = Field(description="How often it has started a run.")
+    skipped: int = Field(description="Starts left out because the run before was still going on.")
+    missed: int = Field(description="Starts that nobody made up for in time.")
+    warnings: list[str] = Field(default_factory=list)
+
+
+class SchedulePage(BaseModel):
+    items: list[ScheduleFact]
+    next: str | None = Field(description="Pass it as `after` for the next page; null on the last one.")
+
+
+class WebhookRequest(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"name": "triage", "input": {"task": "${input.issue.title}"}}],
+        },
+    )
+
+    name: str = Field(pattern=REF, description="What to start: `name`, `name@2` or `name@alias`.")
+    input: Any = Field(
+        default="${input}", description="Its input: any JSON with ${…} over the request's body as `input`."
+    )
+
+
+class WebhookFact(BaseModel):
+    id: str
+    name: str
+    input: Any
+    created_at: datetime
+    created_by: str | None
+    last_called_at: datetime | None
+
+
+class StoredWebhook(WebhookFact):
+    url: str = Field(description="Whoever knows it may start runs. It is shown this once.")
+
+
+class WebhookPage(BaseModel):
+    items: list[WebhookFact]
+    next: str | None = Field(description="Pass it as `after` for the next page; null on the last one.")

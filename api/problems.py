@@ -29,6 +29,11 @@ _STATUS_BY_CODE: Final = {
     "media_type_unsupported": 415,
     "collaboration_exists": 409,
     "collaboration_ended": 409,
+    "collaboration_not_failed": 409,
+    "fork_outputs_too_large": 413,
+    "human_not_waiting": 409,
+    "human_already_decided": 409,
+    "human_decision_refused": 409,
     "api_key_wrong": 401,
     "origin_refused": 403,
 }

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import db.lineage
+from api.fork_models import Lineage, Relative
 from api.models import Attempt, CollaborationDetail, CollaborationSummary, ErrorFact
 from api.temporal import Execution, Temporal
 from db.collaborations import Summary
@@ -37,6 +39,21 @@ def summary(found: Summary) -> CollaborationSummary:
 
 def trace_id(found: Summary) -> str:
     return found.traceparent.split("-")[1]
+
+
+def lineage(found: db.lineage.Lineage) -> Lineage:
+    return Lineage(
+        forked_from=_relative(found.forked_from) if found.forked_from else None, forked_at=found.forked_at,
+        forks=[_relative(one) for one in found.forks],
+        parent=_relative(found.parent) if found.parent else None,
+        children=[_relative(one) for one in found.children],
+    )  # fmt: skip
+
+
+def _relative(one: db.lineage.Relative) -> Relative:
+    return Relative(
+        id=one.id, run_id=str(one.uuid), name=one.name, version=one.version, status=one.status, path=one.path
+    )
 
 
 def attempt(row: Any) -> Attempt:

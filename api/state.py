@@ -1,5 +1,6 @@
 """What a request needs of the process: its connections, the tenant, the caller."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
@@ -26,6 +27,9 @@ class State:
     projections: Projections
     # Checking a hostile upload takes up to 100 ms of pure computation; health must answer meanwhile.
     checking: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "checking"))
+
+    # Dry runs have processes of their own: two, however many are asked for.
+    rehearsing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         return transaction(self.engine)

@@ -1,12 +1,19 @@
 """The API's way to Temporal: connected when first needed, and again when it was away."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from schema.errors import FacilitairError, NotFound, Refused, Unavailable
-from schema.messages import MEMO_REQUESTED_BY, MEMO_TENANT, MEMO_TRACEPARENT, QUEUE_COLLABORATIONS
+from schema.messages import (
+    MEMO_FORK,
+    MEMO_REQUESTED_BY,
+    MEMO_TENANT,
+    MEMO_TRACEPARENT,
+    QUEUE_COLLABORATIONS,
+    Fork,
+)
 from schema.settings import Settings
 
 # Importing temporalio takes half a second: it happens on first use, after the API has begun to answer.
@@ -15,9 +22,10 @@ if TYPE_CHECKING:
     from temporalio.service import RPCError
 
 _CONNECT_SECONDS: Final = 3.0
-_CALL: Final = timedelta(seconds=5)
+CALL: Final = timedelta(seconds=5)
+"""How long one call of Temporal may take."""
 # The server's default of 10 s would be the time in which a run whose worker died starts again.
-_TASK_TIMEOUT: Final = timedelta(seconds=2)
+TASK_TIMEOUT: Final = timedelta(seconds=2)
 
 
 @dataclass(frozen=True)
@@ -68,20 +76,30 @@ class Temporal:
             raise _away(address) from error
 
     async def start(
-        self, definition: str, input: Any, *, id: str, tenant: str, actor: str, traceparent: str | None
+        self,
+        definition: str,
+        input: Any,
+        *,
+        id: str,
+        tenant: str,
+        actor: str,
+        traceparent: str | None,
+        once: bool = False,
+        fork: Fork | None = None,
     ) -> str:
-        """Start a collaboration; its first run id. `definition` is a name or name@version."""
+        """Start a collaboration; its first run id. `definition` is name, name@version or name@alias. With
+        `once` the id is refused also when its collaboration has ended."""
         client = await self.client()
+        from temporalio.common import WorkflowIDReusePolicy
         from temporalio.exceptions import WorkflowAlreadyStartedError
         from temporalio.service import RPCError
 
-        memo = {MEMO_TENANT: tenant, MEMO_REQUESTED_BY: actor}
-        if traceparent:
-            memo[MEMO_TRACEPARENT] = traceparent
+        reuse = WorkflowIDReusePolicy.REJECT_DUPLICATE if once else WorkflowIDReusePolicy.ALLOW_DUPLICATE
         try:
             handle = await client.start_workflow(
-                definition, input, id=id, task_queue=QUEUE_COLLABORATIONS, memo=memo,
-                task_timeout=_TASK_TIMEOUT, rpc_timeout=_CALL,
+                definition, input, id=id, task_queue=QUEUE_COLLABORATIONS,
+                memo=memo_of(tenant, actor, traceparent, fork), id_reuse_policy=reuse,
+                task_timeout=TASK_TIMEOUT, rpc_timeout=CALL,
             )  # fmt: skip
         except WorkflowAlreadyStartedError:
             raise Refused(
@@ -90,7 +108,7 @@ class Temporal:
                 "id, or none to have one made.",
             ) from None
         except RPCError as error:
-            raise self._told(error, id) from error
+            raise self.told(error, id) from error
         return handle.first_execution_run_id or ""
 
     async def describe(self, id: str, tenant: str, run_id: str | None = None) -> Execution:
@@ -99,9 +117,9 @@ class Temporal:
         from temporalio.service import RPCError
 
         try:
-            found = await client.get_workflow_handle(id, run_id=run_id).describe(rpc_timeout=_CALL)
+            found = await client.get_workflow_handle(id, run_id=run_id).describe(rpc_timeout=CALL)
         except RPCError as error:
-            raise self._told(error, id) from error
+            raise self.told(error, id) from error
         execution = await _execution(found)
         if execution.tenant != tenant:
             raise _unknown(id)
@@ -116,7 +134,7 @@ class Temporal:
 
         try:
             handle = client.get_workflow_handle(execution.id, run_id=execution.run_id)
-            await handle.result(rpc_timeout=_CALL)
+            await handle.result(rpc_timeout=CALL)
         except WorkflowFailureError as error:
             cause: BaseException = error.cause
             while not isinstance(cause, ApplicationError) and cause.__cause__ is not None:
@@ -124,7 +142,7 @@ class Temporal:
             code = cause.type if isinstance(cause, ApplicationError) and cause.type else "run_failed"
             return code, str(getattr(cause, "message", cause))
         except RPCError as error:
-            raise self._told(error, execution.id) from error
+            raise self.told(error, execution.id) from error
         return "run_failed", ""
 
     async def cancel(self, id: str, first_run_id: str | None = None) -> None:
@@ -133,9 +151,9 @@ class Temporal:
 
         handle = client.get_workflow_handle(id, first_execution_run_id=first_run_id)
         try:
-            await handle.cancel(rpc_timeout=_CALL)
+            await handle.cancel(rpc_timeout=CALL)
         except RPCError as error:
-            raise self._told(error, id) from error
+            raise self.told(error, id) from error
 
     async def check(self) -> None:
         """Raises Unavailable unless the server and the namespace answer."""
@@ -148,9 +166,9 @@ class Temporal:
                 DescribeNamespaceRequest(namespace=client.namespace), timeout=timedelta(seconds=2)
             )
         except RPCError as error:
-            raise self._told(error, client.namespace) from error
+            raise self.told(error, client.namespace) from error
 
-    def _told(self, error: "RPCError", id: str) -> FacilitairError:
+    def told(self, error: "RPCError", id: str) -> FacilitairError:
         """What Temporal refused, in our words; a fault of ours stays the exception that it is."""
         from temporalio.service import RPCStatusCode
 
@@ -162,6 +180,16 @@ class Temporal:
         ):  # fmt: skip
             return _away(self._settings.temporal_address)
         raise error
+
+
+def memo_of(
+    tenant: str, actor: str, traceparent: str | None = None, fork: Fork | None = None
+) -> dict[str, Any]:
+    """What a collaboration is told of its start, beside its input."""
+    told: dict[str, Any] = {MEMO_TENANT: tenant, MEMO_REQUESTED_BY: actor}
+    if traceparent:
+        told[MEMO_TRACEPARENT] = traceparent
+    return told | {MEMO_FORK: asdict(fork)} if fork else told
 
 
 def _import() -> None:

@@ -16,11 +16,12 @@ from typing import Final
 
 import httpx
 
-from bench.hostile_uploads import Upload, uploads
+from bench.hostile_uploads import Upload, large, uploads
 from schema.errors import InvalidDefinition
 from schema.validate import validate_bytes
 
 LIMIT_MS: Final = 100.0
+LARGE_STEPS: Final = 200
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,18 @@ class Report:
     max_ms: float
     over_limit: list[Measured]
     accepted: list[str]
+    large_valid_ms: float | None
+    """A valid definition of 200 steps, never seen before; None with --url."""
+    large_faulty_ms: float | None
+    """The same full of faults, all told at once."""
     rss_before_mib: float
     rss_growth_mib: float
     machine: str
 
     @property
     def holds(self) -> bool:
-        return self.refused == self.uploads and not self.over_limit
+        large = max(self.large_valid_ms or 0, self.large_faulty_ms or 0)
+        return self.refused == self.uploads and not self.over_limit and large <= LIMIT_MS
 
 
 def refusal(upload: Upload) -> str:
@@ -57,6 +63,16 @@ def refusal(upload: Upload) -> str:
     except InvalidDefinition as error:
         return error.problems[0].code
     return ""
+
+
+def _large_ms(*, faulty: bool) -> float:
+    data = json.dumps(large(LARGE_STEPS, faulty=faulty)).encode()
+    began = time.process_time()
+    code = refusal(Upload("large", data))
+    spent = (time.process_time() - began) * 1e3
+    if bool(code) != faulty:
+        raise RuntimeError(f"the large definition was {'refused' if code else 'accepted'}: {code}")
+    return round(spent, 1)
 
 
 def _refusal_over_http(client: httpx.Client, upload: Upload) -> str:
@@ -100,6 +116,7 @@ def measure(url: str | None, api_key: str, pid: int, rounds: int) -> Report:
             first.setdefault(upload.name, spent)
         if number == 0:
             before = _rss_mib(pid)
+    large_valid, large_faulty = (None, None) if url else (_large_ms(faulty=False), _large_ms(faulty=True))
     times = sorted(first.values())
     slow = [
         Measured(name, codes[name][1], codes[name][0], round(spent, 1))
@@ -115,6 +132,8 @@ def measure(url: str | None, api_key: str, pid: int, rounds: int) -> Report:
         max_ms=round(times[-1], 1),
         over_limit=slow,
         accepted=[name for name, (code, _) in codes.items() if not code],
+        large_valid_ms=large_valid,
+        large_faulty_ms=large_faulty,
         rss_before_mib=round(before, 1),
         rss_growth_mib=round(_rss_mib(pid) - before, 1),
         machine=f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
@@ -142,6 +161,10 @@ def main() -> int:
         print(f"{report.refused} of {report.uploads} refused by {report.through} ({report.machine})")
         print(f"p50 {report.p50_ms} ms, p99 {report.p99_ms} ms, max {report.max_ms} ms")
         print(f"memory {report.rss_before_mib} MiB after the first round, then {report.rss_growth_mib:+} MiB")
+        if report.large_valid_ms is not None:
+            print(
+                f"{LARGE_STEPS} steps: {report.large_valid_ms} ms valid, {report.large_faulty_ms} ms faulty"
+            )
         for item in report.over_limit:
             print(f"over {LIMIT_MS:g} ms: {item.name}: {item.milliseconds} ms ({item.code})")
         for name in report.accepted:

@@ -26,9 +26,30 @@ def uploads() -> Iterator[Upload]:
         _many_expressions,
         _schemas,
         _names,
+        _bodies,
+        _kinds,
     ):
         for name, content in group():
             yield _upload(f"{group.__name__.strip('_')}: {name}", content, is_yaml=group is _yaml)
+
+
+def large(number: int, *, faulty: bool) -> dict[str, Any]:
+    """A definition of so many steps of most kinds that is valid, or has faults all over. Each has expressions
+    of its own, as nothing of a new upload is cached."""
+    wrong = "no_such_root." if faulty else ""
+    steps: dict[str, Any] = {"s0": _transform("${input.start}")}
+    for at in range(1, number):
+        before = f"steps.s{at - 1}"
+        body = {f"b{at}": _transform(f"${{item}} of {at} ${{{wrong}steps.s0.output}}")}
+        kinds: tuple[dict[str, Any], ...] = (
+            {"kind": "agent", "agent": "g", "prompt": f"Go on with ${{{before}.output}} and ${{input.x{at}}}"},
+            {"kind": "tool", "tool": "text.diff", "args": {"before": f"${{string({before}.status)}}", "after": "b"}},
+            {"kind": "switch", "cases": [{"when": f"{wrong}input.n{at} > {at}", "then": "a"}], "else": "b"},
+            {"kind": "map", "needs": [f"s{at - 1}:a"], "over": f"input.l{at}", "max_items": 9, "body": {"steps": body}},
+            _transform({"text": f"{at}: ${{{before}.output}}"}, when=f"{wrong}size(input.y{at}) > {at}"),
+        )  # fmt: skip
+        steps[f"s{at}"] = kinds[(at - 1) % len(kinds)]
+    return _definition(steps=steps, agents={"g": {"role": "coder"}})
 
 
 def _upload(name: str, content: Any, *, is_yaml: bool) -> Upload:
@@ -211,7 +232,7 @@ def _wide() -> Iterator[Case]:
     yield "1,000 strange kinds", _definition(steps={f"a{i}": {"kind": f"k{i}"} for i in range(1_000)})
     yield "1,000 steps without a kind", _definition(steps={f"a{i}": {} for i in range(1_000)})
     yield (
-        "1,000 steps of the future",
+        "1,000 empty maps",
         _definition(steps={f"a{i}": {"kind": "map", "join": 1} for i in range(1_000)}),
     )
     yield (
@@ -387,3 +408,173 @@ def _names() -> Iterator[Case]:
         yield f"model {model[:16]}", _definition(agents={"g": {"model": model}})
     for tool in ("os.system", "../http", "HTTP", "http ", "subprocess", "__import__"):
         yield f"tool {tool}", _definition(steps={"a": {"kind": "tool", "tool": tool}})
+
+
+def _map(body: Any, **fields: Any) -> dict[str, Any]:
+    return {"kind": "map", "over": "input.x", "max_items": 1, "body": {"steps": body}} | fields
+
+
+def _bodies() -> Iterator[Case]:
+    """Bodies inside bodies, too many of them, and what reaches into them or out of them."""
+
+    def nested(depth: int, kind: str = "map") -> Any:
+        step: Any = _STEP
+        for level in range(depth):
+            step = _map({f"s{level}": step}) | {"kind": kind}
+        return _definition(steps={"top": step})
+
+    for depth in (5, 9, 12):
+        yield f"{depth} maps in each other", nested(depth)
+        yield f"{depth} loops in each other", nested(depth, "loop")
+        yield f"{depth} strangers in each other", nested(depth, "mapp")
+    wide = {f"m{i}": _map({f"a{i}_{j}": _STEP for j in range(40)}) for i in range(40)}
+    yield "1,600 steps in 40 bodies", _definition(steps=wide)
+    yield "a body of 300", _definition(steps={"m": _map({f"a{i}": _STEP for i in range(300)})})
+    yield "a body of 9,000", _definition(steps={"m": _map({f"a{i}": 1 for i in range(9_000)})})
+    yield "450 bodies with the same ids", _definition(steps={f"m{i}": _map({"a": _STEP}) for i in range(450)})
+    yield "450 empty bodies", _definition(steps={f"m{i}": _map({}) for i in range(450)})
+    bodies: tuple[Any, ...] = (
+        None, 1, "x", [], [1], {"steps": []}, {"steps": 1}, {"steps": {"a": None}}, {"stepps": {}},
+    )  # fmt: skip
+    for body in bodies:
+        yield f"the body {json.dumps(body)}", _definition(steps={"m": _map({}) | {"body": body}})
+    yield (
+        "499 steps that read into a body",
+        _definition(
+            steps={"m": _map({"a": _STEP})} | {f"z{i}": _transform("${steps.a.output}") for i in range(499)}
+        ),
+    )
+    yield (
+        "499 steps of bodies that read each other",
+        _definition(
+            steps={
+                f"m{i}": _map({f"a{i}": _transform(f"${{steps.a{(i + 1) % 499}.output}}")})
+                for i in range(499)
+            }
+        ),
+    )
+    yield (
+        "499 bodies in a circle",
+        _definition(
+            steps={
+                f"m{i}": _map({f"a{i}": _transform(f"${{steps.m{(i + 1) % 499}.output}}")})
+                for i in range(499)
+            }
+        ),
+    )
+    deep: Any = {
+        f"a{i}": _transform(f"${{steps.a{(i + 1) % 190}.output}} ${{steps.nowhere}}") for i in range(190)
+    }
+    for level in range(4):
+        deep = {f"m{level}": _map(deep)}
+    yield "a circle four bodies deep", _definition(steps=deep)
+    endless: Any = _STEP
+    for level in range(4):
+        endless = _map({f"b{level}": endless}, max_items=10_000)
+    yield "10,000 to the fourth", _definition(steps={"m": endless})
+    yield (
+        "a loop of 100,000 times 3",
+        _definition(
+            steps={"l": {"kind": "loop", "max_iterations": 100_000,
+                         "body": {"steps": dict.fromkeys("abc", _STEP)}}}
+        ),
+    )  # fmt: skip
+
+
+def _kinds() -> Iterator[Case]:
+    """Far too much of what each kind has."""
+    many = [f"x{i}" for i in range(20_000)]
+
+    def one(**fields: Any) -> Any:
+        return _definition(steps={"a": fields})
+
+    def ask(**fields: Any) -> Any:
+        return one(kind="human", title="x", **fields)
+
+    def every(step: Callable[[int], Any], count: int = 500) -> Any:
+        return _definition(steps={f"a{i}": step(i) for i in range(count)})
+
+    yield "20,000 assignees", ask(assignees=many)
+    yield "100 strange assignees", ask(assignees=many[:100])
+    yield "10,000 actions", ask(actions=[{"id": "x"}] * 10_000)
+    yield (
+        "20 actions that require 50 fields each",
+        ask(actions=[{"id": f"a{i}", "requires": many[:50]} for i in range(20)]),
+    )
+    yield "20,000 things to show", ask(show=dict.fromkeys(many, 1))
+    yield "a form of 20,000", ask(form={"type": "object", "properties": {key: {} for key in many}})
+    yield "a form that is none", ask(form={"type": "object", "properties": 1})
+    yield (
+        "200 strange forms",
+        every(lambda i: {"kind": "human", "title": "x", "form": {"type": f"t{i}"}}, 200),
+    )
+    yield "20,000 cases", one(kind="switch", cases=[{"when": "true", "then": "a"}] * 10_000, **{"else": "b"})
+    yield (
+        "50 strange cases each",
+        every(lambda i: {"kind": "switch", "cases": [{"when": f"x{i}", "then": "a"}] * 4, "else": "b"}, 480),
+    )
+    yield (
+        "10,000 rules of errors",
+        one(kind="transform", value=1, catch=[{"errors": ["*"], "value": 1}] * 10_000),
+    )
+    yield (
+        "10,000 strange errors",
+        every(
+            lambda i: _transform(
+                1, catch=[{"errors": [f"provider_{i}_{j}" for j in range(40)], "then": "zz"}]
+            ),
+            400,
+        ),
+    )
+    yield (
+        "25,000 nearly known errors",
+        every(
+            lambda i: _transform(1, catch=[{"errors": [f"timeou{j}" for j in range(50)], "value": 1}]), 500
+        ),
+    )
+    yield (
+        "everyone hands over to the next",
+        every(lambda i: _transform(1, catch=[{"errors": ["*"], "then": f"a{(i + 1) % 500}"}])),
+    )
+    yield (
+        "everyone hands over to one",
+        every(lambda i: _transform(1, catch=[{"errors": ["*"], "then": "a0"}])),
+    )
+    yield "2,000 strange branches", every(lambda i: _transform(1, needs=[f"a{i - 1}:x{j}" for j in range(4)]))
+    yield "a quorum of a million", one(kind="transform", value=1, join={"quorum": 1_000_000})
+    yield "500 quorums of nothing", every(lambda i: _transform(1, join={"quorum": 3}))
+    yield "20 expectations each", every(
+        lambda i: {"kind": "agent", "agent": "g", "prompt": "x",
+                   "reflect": {"expect": [{"that": f"x{j}", "message": "m"} for j in range(4)]}}, 490,
+    )  # fmt: skip
+    yield (
+        "5,000 expectations",
+        one(kind="agent", agent="g", prompt="x", reflect={"expect": [{"that": "1", "message": "m"}] * 5_000}),
+    )
+    yield "500 compensations", every(
+        lambda i: {"kind": "tool", "tool": "pause", "args": {"seconds": 0},
+                   "compensate": {"tool": "pause", "args": {"seconds": f"${{steps.a{(i + 7) % 500}.output}}"}}}
+    )  # fmt: skip
+    yield "500 strange refs", every(lambda i: {"kind": "collaboration", "ref": f"../{i}"})
+    yield "a ref of 400,000 letters", one(kind="collaboration", ref="x" * 400_000)
+    yield "a definition inside", one(kind="collaboration", definition=json.loads("[" * 30 + "]" * 30))
+    yield "500 waits for nothing", every(lambda i: {"kind": "wait"})
+    yield "a wait of 400,000 digits", one(kind="wait", **{"for": "9" * 200_000 + "s"})
+    yield (
+        "20,000 people to ask for money",
+        _definition(budget={"usd": 1, "on_exceed": "ask", "assignees": many}),
+    )
+    budgets: tuple[Any, ...] = (
+        {},
+        [],
+        1,
+        {"usd": -1},
+        {"usd": "1"},
+        {"tokens": 0},
+        {"time": "1y"},
+        {"usd": 1, "on_exceed": "go on"},
+    )
+    for budget in budgets:
+        yield f"the budget {json.dumps(budget)}", _definition(budget=budget)
+    for key in ("over", "until", "cases", "body", "form", "show", "for", "cache", "emits", "escalate_to"):
+        yield f"{key} of a transform", one(kind="transform", value=1, **{key: {}})

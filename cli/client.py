@@ -38,6 +38,12 @@ class Api:
     def post(self, path: str, value: Any = None, **query: Any) -> Any:
         return self._request("POST", path, json=value, params=query)
 
+    def put(self, path: str, value: Any) -> Any:
+        return self._request("PUT", path, json=value)
+
+    def delete(self, path: str) -> Any:
+        return self._request("DELETE", path)
+
     def upload(self, content: bytes, *, is_yaml: bool, name: str | None) -> Any:
         media_type = "application/yaml" if is_yaml else "application/json"
         query = {"name": name} if name else {}
@@ -57,7 +63,7 @@ class Api:
                 "`facilitair up`, or name another address with --url.",
             ) from error
         if answer.is_success:
-            return answer.json()
+            return answer.json() if answer.content else None
         raise _error(answer)
 
 

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import PurePath
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -11,7 +11,10 @@ from rich.text import Text
 from cli.client import connect
 from cli.inputs import read_bytes
 from cli.options import DataOption, JsonOption, UrlOption
-from cli.output import InputRefused, err, out, print_json, told
+from cli.output import InputRefused, err, out, print_json, print_warnings, told
+
+if TYPE_CHECKING:
+    from schema.validate import Checked
 
 FileArgument = Annotated[
     str, typer.Argument(metavar="FILE", help="A definition as JSON or YAML; - reads JSON.")
@@ -56,20 +59,26 @@ def apply(
     state = "new" if stored["created"] else "unchanged"
     out().print(Text.assemble((f"{stored['name']}@{stored['version']}", "bold"), f"  {state}"))
     _print_inferred(stored["inferred"])
+    print_warnings(stored)
 
 
-@told
-def validate(file: FileArgument, as_json: JsonOption = False) -> None:
-    """Check a definition on this machine; no platform needs to run."""
+def read_definition(file: str) -> "Checked":
+    """A definition that was checked on this machine; raises InputRefused with every problem and its line."""
     from schema.errors import InvalidDefinition
     from schema.validate import validate_bytes
 
     content = read_bytes(file)
     try:
-        checked = validate_bytes(content, is_yaml=_is_yaml(file), name=_name(file))
+        return validate_bytes(content, is_yaml=_is_yaml(file), name=_name(file))
     except InvalidDefinition as error:
         refusal = InputRefused(error.code, _count(error.problems), error.problems)
         raise _with_lines(refusal, content) from None
+
+
+@told
+def validate(file: FileArgument, as_json: JsonOption = False) -> None:
+    """Check a definition on this machine; no platform needs to run."""
+    checked = read_definition(file)
     inferred = {step: list(names) for step, names in checked.inferred.items()}
     if as_json:
         steps = len(checked.definition.steps)

@@ -2,7 +2,7 @@
 
 import typer
 
-from cli import ask, definitions, demo, platform, runs
+from cli import ask, definitions, demo, platform, rehearsal, runs, schedules, tasks, versions, webhooks
 
 app = typer.Typer(
     name="facilitair",
@@ -25,10 +25,21 @@ app.command(rich_help_panel=_PLATFORM)(platform.status)
 app.command(rich_help_panel=_PLATFORM)(platform.doctor)
 app.command(rich_help_panel=_WORK)(definitions.apply)
 app.command(rich_help_panel=_WORK)(definitions.validate)
+app.command(rich_help_panel=_WORK)(rehearsal.plan)
+app.command("dry-run", rich_help_panel=_WORK)(rehearsal.dry_run)
 app.command("list", rich_help_panel=_WORK)(definitions.list_)
+app.command(rich_help_panel=_WORK)(versions.versions)
+app.command(rich_help_panel=_WORK)(versions.diff)
+app.command(rich_help_panel=_WORK)(versions.alias)
+app.command(rich_help_panel=_WORK)(versions.rollback)
+app.command(rich_help_panel=_WORK)(versions.deprecate)
+app.add_typer(schedules.app, name="schedule", rich_help_panel=_WORK)
+app.add_typer(webhooks.app, name="webhook", rich_help_panel=_WORK)
 app.command(rich_help_panel=_WORK)(runs.run)
 app.command(rich_help_panel=_WORK)(runs.watch)
 app.command(rich_help_panel=_WORK)(runs.cancel)
+app.add_typer(tasks.app, name="tasks", rich_help_panel=_WORK)
+app.command(rich_help_panel=_WORK)(tasks.decide)
 app.command(rich_help_panel=_LOOK)(ask.graph)
 app.command(rich_help_panel=_LOOK)(ask.trace)
 

@@ -17,4 +17,11 @@ DataOption = Annotated[
         "--data", envvar="FACILITAIR_DATA", file_okay=False, help="Directory of the running platform."
     ),
 ]
+InputOption = Annotated[
+    list[str] | None,
+    typer.Option("--input", "-i", help="key=text, key=@file (its text) or key:=JSON. Repeat it."),
+]
+InputJsonOption = Annotated[
+    str | None, typer.Option("--input-json", metavar="FILE", help="The input as JSON; - reads stdin.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]

@@ -57,6 +57,12 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
+def print_warnings(answer: dict[str, Any]) -> None:
+    """What an answer of the API warns of."""
+    for warning in answer.get("warnings") or ():
+        err().print(Text(f"! {warning}", style="yellow"))
+
+
 def exit_code(error: FacilitairError) -> int:
     if isinstance(error, NothingRunning):
         return UNREACHABLE

@@ -8,8 +8,8 @@ from rich.text import Text
 from cli.client import Api, connect, segment
 from cli.follow import follow
 from cli.inputs import parse
-from cli.options import DataOption, JsonOption, UrlOption
-from cli.output import FAILED, err, out, print_json, told
+from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, UrlOption
+from cli.output import FAILED, err, out, print_json, print_warnings, told
 from cli.tree import print_end, result
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The id that `run` printed.")]
@@ -17,14 +17,9 @@ IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The id that `run`
 
 @told
 def run(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A definition: name, or name@version.")],
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option("--input", "-i", help="key=text, key=@file (its text) or key:=JSON. Repeat it."),
-    ] = None,
-    input_json: Annotated[
-        str | None, typer.Option("--input-json", metavar="FILE", help="The input as JSON; - reads stdin.")
-    ] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="name, name@version or name@alias.")],
+    inputs: InputOption = None,
+    input_json: InputJsonOption = None,
     id: Annotated[str | None, typer.Option("--id", help="The run's own id.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until it has ended.")] = True,
     url: UrlOption = None,
@@ -36,6 +31,8 @@ def run(
     api = connect(url, data)
     body = {"definition": name, "input": value} | ({"id": id} if id else {})
     accepted = api.post("/collaborations", body)
+    if not as_json:
+        print_warnings(accepted)
     if wait:
         _to_its_end(api, accepted["id"], as_json=as_json)
     elif as_json:

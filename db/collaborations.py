@@ -2,20 +2,18 @@
 
 import contextlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Float, Row, case, cast, desc, func, select, true, tuple_, update
+from sqlalchemy import Float, Row, case, cast, desc, func, select, true, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import outbox
-from db.definitions import Version
 from schema.errors import NotFound
-from schema.events import CollaborationFinished, CollaborationStarted
-from schema.messages import Finish, PinRequest
+from schema.events import CollaborationStarted
 from schema.tables import agent_executions, collaborations, workflows
 
 
@@ -28,7 +26,6 @@ class Run:
     tenant: str
     input: Any
     task: str
-    status: str
     traceparent: str
     parent_span_id: str | None
     started_at: datetime
@@ -36,24 +33,31 @@ class Run:
     name: str
     version: int
     sha256: str
+    engine: int
 
 
 _RUN = (
     select(
         collaborations.c.id, collaborations.c.temporal_workflow_id, collaborations.c.tenant_id,
-        collaborations.c.input, collaborations.c.task, collaborations.c.status, collaborations.c.traceparent,
+        collaborations.c.input, collaborations.c.task, collaborations.c.traceparent,
         collaborations.c.parent_span_id, collaborations.c.started_at, workflows.c.id, workflows.c.name,
-        workflows.c.version, workflows.c.sha256,
+        workflows.c.version, workflows.c.sha256, collaborations.c.engine,
     )
     .join(workflows, workflows.c.id == collaborations.c.workflow_id)
 )  # fmt: skip
 
 
-async def run(connection: AsyncConnection, collaboration: UUID) -> Run:
+async def known(connection: AsyncConnection, collaboration: UUID) -> Run | None:
     row = (await connection.execute(_RUN.where(collaborations.c.id == collaboration))).one_or_none()
-    if row is None:
+    return Run(*tuple(row)) if row else None
+
+
+async def find_run(connection: AsyncConnection, collaboration: UUID) -> Run:
+    """Raises NotFound."""
+    found = await known(connection, collaboration)
+    if found is None:
         raise NotFound("collaboration_unknown", f"found no collaboration {collaboration}.")
-    return Run(*tuple(row))
+    return found
 
 
 async def source_of(connection: AsyncConnection, version: UUID) -> str:
@@ -62,88 +66,35 @@ async def source_of(connection: AsyncConnection, version: UUID) -> str:
     return str(row.scalar_one())
 
 
-async def pinned_version(connection: AsyncConnection, collaboration: UUID) -> Version | None:
-    """The version that a run was bound to, when it already was."""
-    row = (
-        await connection.execute(
-            select(
-                workflows.c.id, workflows.c.name, workflows.c.version, workflows.c.sha256, workflows.c.source,
-                workflows.c.created_at, workflows.c.created_by,
-            )
-            .join(collaborations, collaborations.c.workflow_id == workflows.c.id)
-            .where(collaborations.c.id == collaboration)
-        )
-    ).one_or_none()  # fmt: skip
-    return Version(*row) if row else None
-
-
 async def create(
     connection: AsyncConnection,
-    request: PinRequest,
-    version: Version,
-    *,
-    task: str,
-    traceparent: str,
-    parent_span_id: str | None,
-) -> None:
-    """Bind a run to a version. Doing it again changes nothing."""
+    run: Run,
+    requested_by: str | None,
+    parent: dict[str, str] | None,
+    forked_from: str | None = None,
+) -> Run:
+    """Bind a run to its version. Doing it again changes nothing."""
+    within = parent or {}
     added = await connection.execute(
         upsert(collaborations)
         .values(
-            id=UUID(request.first_run_id), tenant_id=request.tenant, workflow_id=version.id,
-            temporal_workflow_id=request.workflow_id, task=task, input=request.input, status="running",
-            requested_by=request.requested_by, traceparent=traceparent, parent_span_id=parent_span_id,
-            started_at=datetime.now(UTC),
+            id=run.id, tenant_id=run.tenant, workflow_id=run.version_id,
+            temporal_workflow_id=run.temporal_workflow_id, task=run.task, input=run.input,
+            status="running", requested_by=requested_by, traceparent=run.traceparent,
+            parent_span_id=run.parent_span_id, engine=run.engine,
+            parent_id=within.get("collaboration"), parent_path=within.get("path"),
+            started_at=run.started_at,
         )
         .on_conflict_do_nothing()
         .returning(collaborations.c.id)
     )  # fmt: skip
-    if added.first():
-        event = CollaborationStarted(
-            request.first_run_id, request.workflow_id, version.name, version.number, task
-        )
-        await outbox.append(connection, request.tenant, request.first_run_id, event, traceparent)
-
-
-async def finish(connection: AsyncConnection, found: Run, request: Finish, output: Any) -> bool:
-    """Close a run; False when it had been closed already. The first close counts."""
-    collaboration = found.id
-    now = datetime.now(UTC)
-    totals = (
-        await connection.execute(
-            select(func.coalesce(func.sum(agent_executions.c.cost_usd), 0)).where(
-                agent_executions.c.collaboration_id == collaboration
-            )
-        )
-    ).scalar_one()
-    # The last judgement counts: a review after the repair outweighs the one before it.
-    quality = (
-        await connection.execute(
-            select(agent_executions.c.quality_score)
-            .where(
-                agent_executions.c.collaboration_id == collaboration,
-                agent_executions.c.quality_score.is_not(None),
-            )
-            .order_by(desc(agent_executions.c.completed_at))
-            .limit(1)
-        )
-    ).scalar()
-    closed = await connection.execute(
-        update(collaborations)
-        .where(collaborations.c.id == collaboration, collaborations.c.status == "running")
-        .values(
-            status=request.status, sub_state=request.sub_state, error_code=request.error_code,
-            error_message=(request.error_message or "")[:4_000] or None, final_output=output,
-            quality_score=quality, completed_at=now,
-        )
-    )  # fmt: skip
-    if closed.rowcount:
-        event = CollaborationFinished(
-            request.collaboration, request.status, request.sub_state, request.error_code, str(totals),
-            quality, int((now - found.started_at).total_seconds() * 1000),
-        )  # fmt: skip
-        await outbox.append(connection, request.tenant, request.collaboration, event, found.traceparent)
-    return bool(closed.rowcount)
+    if not added.first():
+        return await find_run(connection, run.id)
+    event = CollaborationStarted(
+        str(run.id), run.temporal_workflow_id, run.name, run.version, run.task, forked_from
+    )
+    await outbox.append(connection, run.tenant, str(run.id), event, run.traceparent)
+    return run
 
 
 @dataclass(frozen=True)

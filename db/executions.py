@@ -1,22 +1,23 @@
 """Executions: one row per attempt at a step, at most one of them finished."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Select, insert, select, update
+from sqlalchemy import Select, desc, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import outbox
 from schema.catalogue import OTHER_RELATIONSHIP, ROLE_DEFAULTS
-from schema.events import AttemptFailed, StepFinished, StepSkipped
+from schema.events import AttemptFailed, StepCaught, StepFinished, StepSkipped
 from schema.messages import StepRequest, StepResult
 from schema.tables import agent_executions as table
 
-FINISHED = ("completed", "skipped")
+FINISHED = ("completed", "skipped", "caught")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class Outcome:
     cost_usd: Decimal = Decimal(0)
     first_token_ms: int | None = None
     simulated: bool = False
+    branch: str | None = None
+    reused_from: UUID | None = None
+    """The execution whose output this is, where nothing was called."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class Claim:
     attempt: int
     started_at: datetime
     done: StepResult | None = None
+    goes_on: bool = False
+    """Whether it had been begun before."""
 
 
 def _of_step(request: StepRequest) -> Select[Any]:
@@ -67,8 +73,7 @@ def _of_step(request: StepRequest) -> Select[Any]:
         table.c.simulated,
     ).where(
         table.c.collaboration_id == UUID(request.collaboration),
-        table.c.step_id == request.step,
-        table.c.iteration == request.iteration,
+        table.c.path == request.path,
     )
 
 
@@ -107,12 +112,21 @@ async def claim(connection: AsyncConnection, request: StepRequest, worker: Worke
     await connection.execute(
         insert(table).values(
             id=execution, tenant_id=request.tenant, collaboration_id=UUID(request.collaboration),
-            step_id=request.step, iteration=request.iteration, attempt=attempt, kind=worker.kind,
-            agent_name=worker.agent, role=worker.role, model_id=worker.requested_model or "",
+            path=request.path, step_id=request.step, iteration=request.iteration, attempt=attempt,
+            kind=worker.kind, agent_name=worker.agent, role=worker.role,
+            model_id=worker.requested_model or "",
             requested_model=worker.requested_model, status="running", started_at=now,
         )
     )  # fmt: skip
     return Claim(execution, attempt, now)
+
+
+async def resume(connection: AsyncConnection, request: StepRequest, worker: Worker) -> Claim:
+    """Like `claim` for what goes on where it was instead of starting anew: maps, loops, waits, people."""
+    rows = (await connection.execute(_of_step(request).order_by(table.c.attempt))).all()
+    if rows and rows[-1].status == "running":
+        return Claim(rows[-1].id, rows[-1].attempt, rows[-1].started_at, goes_on=True)
+    return await claim(connection, request, worker)
 
 
 async def begun(connection: AsyncConnection, request: StepRequest, execution: UUID) -> Claim:
@@ -145,6 +159,7 @@ def _paid(outcome: Outcome, started_at: datetime, now: datetime) -> dict[str, An
         "output_tokens": outcome.output_tokens, "cost_usd": outcome.cost_usd,
         "latency_ms": int((now - started_at).total_seconds() * 1000),
         "first_token_ms": outcome.first_token_ms, "simulated": outcome.simulated, "completed_at": now,
+        "branch": outcome.branch, "reused_from": outcome.reused_from,
     }  # fmt: skip
 
 
@@ -222,8 +237,8 @@ async def skip(connection: AsyncConnection, request: StepRequest, worker: Worker
         upsert(table)
         .values(
             id=uuid4(), tenant_id=request.tenant, collaboration_id=UUID(request.collaboration),
-            step_id=request.step, iteration=request.iteration, attempt=1, kind=worker.kind,
-            agent_name=worker.agent, role=worker.role, model_id="", status="skipped",
+            path=request.path, step_id=request.step, iteration=request.iteration, attempt=1,
+            kind=worker.kind, agent_name=worker.agent, role=worker.role, model_id="", status="skipped",
             started_at=now, completed_at=now, latency_ms=0,
         )
         .on_conflict_do_nothing()
@@ -234,22 +249,188 @@ async def skip(connection: AsyncConnection, request: StepRequest, worker: Worker
         await outbox.append(connection, request.tenant, request.collaboration, event, request.traceparent)
 
 
-async def outputs(
-    connection: AsyncConnection, collaboration: UUID, steps: list[str]
-) -> dict[str, dict[str, Any]]:
-    """step → {output, status, model} of its latest iteration, for the completed ones among `steps`."""
-    if not steps:
+@dataclass(frozen=True)
+class Known:
+    """A finished execution as expressions and the interpreter see it."""
+
+    status: str
+    output: Any
+    model: str
+    branch: str | None
+    error_code: str | None
+    error_message: str | None
+
+    def facts(self) -> dict[str, Any]:
+        """What `steps.<id>` holds."""
+        found: dict[str, Any] = {"status": self.status, "model": self.model}
+        if self.status == "completed":
+            found["output"] = self.output
+        if self.branch and not self.branch.startswith("!"):
+            found["branch"] = self.branch
+        if self.error_code:
+            found["error"] = {"code": self.error_code, "message": self.error_message or ""}
+        return found
+
+
+_KNOWN = (
+    table.c.status,
+    table.c.output,
+    table.c.model_id,
+    table.c.branch,
+    table.c.error_code,
+    table.c.error_message,
+)
+
+
+async def known(connection: AsyncConnection, collaboration: UUID, paths: Collection[str]) -> dict[str, Known]:
+    """path → how it ended, for those of `paths` that have."""
+    if not paths:
         return {}
     rows = await connection.execute(
-        select(table.c.step_id, table.c.output, table.c.status, table.c.model_id)
+        select(table.c.path, *_KNOWN).where(
+            table.c.collaboration_id == collaboration,
+            table.c.path.in_(paths),
+            table.c.status.in_(FINISHED),
+        )
+    )
+    return {row[0]: Known(*tuple(row)[1:]) for row in rows}
+
+
+async def ended(connection: AsyncConnection, collaboration: UUID, paths: Collection[str]) -> list[Any]:
+    """(path, status, branch) of those of `paths` that have ended, without their outputs."""
+    rows = await connection.execute(
+        select(table.c.path, table.c.status, table.c.branch).where(
+            table.c.collaboration_id == collaboration,
+            table.c.path.in_(paths),
+            table.c.status.in_(FINISHED),
+        )
+    )
+    return list(rows)
+
+
+async def states(
+    connection: AsyncConnection, collaboration: UUID, paths: Collection[str]
+) -> tuple[dict[str, Known], dict[str, int]]:
+    """(path → how it ended, path → attempts so far), for those of `paths` that have begun."""
+    rows = await connection.execute(
+        select(table.c.path, table.c.attempt, *_KNOWN)
+        .where(table.c.collaboration_id == collaboration, table.c.path.in_(paths))
+        .order_by(table.c.attempt)
+    )
+    finished: dict[str, Known] = {}
+    attempts: dict[str, int] = {}
+    for path, attempt, *facts in rows:
+        attempts[path] = attempt
+        if facts[0] in FINISHED:
+            finished[path] = Known(*facts)
+    return finished, attempts
+
+
+async def input_item(connection: AsyncConnection, collaboration: UUID, path: str, index: int) -> Any:
+    """The item of a map that is repeated for the index."""
+    return (
+        await connection.execute(
+            select(table.c.input[index])
+            .where(table.c.collaboration_id == collaboration, table.c.path == path)
+            .order_by(desc(table.c.attempt))
+            .limit(1)
+        )
+    ).scalar()
+
+
+async def input_and_output(connection: AsyncConnection, collaboration: UUID, path: str) -> tuple[Any, Any]:
+    """Of a map its list, of a loop or an iteration the next carry; and what it came to."""
+    row = (
+        await connection.execute(
+            select(table.c.input, table.c.output)
+            .where(table.c.collaboration_id == collaboration, table.c.path == path)
+            .order_by(desc(table.c.attempt))
+            .limit(1)
+        )
+    ).first()
+    return (row.input, row.output) if row else (None, None)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One ended item of a map, or iteration of a loop."""
+
+    index: int
+    status: str
+    output: Any
+    branch: str | None
+    error_code: str | None
+    error_message: str | None
+
+
+async def items(connection: AsyncConnection, collaboration: UUID, path: str) -> list[Item]:
+    """The items that ended, in order."""
+    rows = await connection.execute(
+        select(
+            table.c.iteration, table.c.status, table.c.output, table.c.branch, table.c.error_code,
+            table.c.error_message,
+        )
         .where(
             table.c.collaboration_id == collaboration,
-            table.c.step_id.in_(steps),
-            table.c.status == "completed",
+            table.c.path.startswith(f"{path}[", autoescape=True),
+            table.c.step_id == path.rpartition(".")[2],
+            table.c.kind == "item",
         )
         .order_by(table.c.iteration)
-    )
-    return {row.step_id: {"output": row.output, "status": row.status, "model": row.model_id} for row in rows}
+    )  # fmt: skip
+    return [Item(*row) for row in rows]
+
+
+async def set_input(connection: AsyncConnection, execution: UUID, value: Any) -> None:
+    """Keep the list of a map, or the first carry of a loop, with its running execution."""
+    await connection.execute(update(table).where(table.c.id == execution).values(input=value))
+
+
+async def add_item(
+    connection: AsyncConnection, request: StepRequest, index: int, *, output: Any = None, carry: Any = None,
+    mark: str | None = None, error_code: str | None = None, error_message: str | None = None,
+) -> None:  # fmt: skip
+    """Record the end of one item or iteration of the map or loop that `request` names."""
+    now = datetime.now(UTC)
+    await connection.execute(
+        upsert(table)
+        .values(
+            id=uuid4(), tenant_id=request.tenant, collaboration_id=UUID(request.collaboration),
+            path=f"{request.path}[{index}]", step_id=request.step, iteration=index, attempt=1, kind="item",
+            agent_name="item", model_id="", status="failed" if error_code else "completed", output=output,
+            input=carry, branch=mark, error_code=error_code,
+            error_message=(error_message or "")[:2_000] or None, started_at=now, completed_at=now, latency_ms=0,
+        )
+        .on_conflict_do_nothing()
+    )  # fmt: skip
+
+
+async def catch(
+    connection: AsyncConnection, request: StepRequest, worker: Worker, *, then: str, output: Any,
+    code: str, message: str,
+) -> None:  # fmt: skip
+    """Note that a failed step is caught: `then` takes over, or `output` stands for its own."""
+    now = datetime.now(UTC)
+    rows = (await connection.execute(_of_step(request).order_by(desc(table.c.attempt)))).all()
+    if any(row.status in FINISHED for row in rows):
+        return
+    values: dict[str, Any] = {
+        "status": "caught" if then else "completed", "branch": f"!{then}" if then else None,
+        "output": output, "error_code": code, "error_message": message[:2_000], "completed_at": now,
+    }  # fmt: skip
+    if rows:
+        await connection.execute(update(table).where(table.c.id == rows[0].id).values(**values))
+    else:
+        await connection.execute(
+            insert(table).values(
+                id=uuid4(), tenant_id=request.tenant, collaboration_id=UUID(request.collaboration),
+                path=request.path, step_id=request.step, iteration=request.iteration, attempt=1,
+                kind=worker.kind, agent_name=worker.agent, role=worker.role, model_id="", started_at=now,
+                latency_ms=0, **values,
+            )
+        )  # fmt: skip
+    event = StepCaught(request.collaboration, request.step, request.iteration, request.path, code, then)
+    await outbox.append(connection, request.tenant, request.collaboration, event, request.traceparent)
 
 
 async def of_collaboration(connection: AsyncConnection, collaboration: UUID) -> list[Any]:

@@ -27,14 +27,13 @@ async def record(connection: AsyncConnection, request: StepRequest, decision: De
     """Keep the first decision for a step; asked again, the step gets the same model."""
     key = (
         table.c.collaboration_id == UUID(request.collaboration),
-        table.c.step_id == request.step,
-        table.c.iteration == request.iteration,
+        table.c.path == request.path,
     )
     await connection.execute(
         upsert(table)
         .values(
             id=uuid4(), tenant_id=request.tenant, collaboration_id=UUID(request.collaboration),
-            step_id=request.step, iteration=request.iteration, policy=decision.policy,
+            path=request.path, step_id=request.step, iteration=request.iteration, policy=decision.policy,
             features=decision.features, candidates=decision.candidates, chosen_model=decision.model,
             propensity=decision.propensity, fallback=decision.fallback,
         )

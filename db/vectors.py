@@ -120,8 +120,8 @@ async def record_recall(
     await connection.execute(
         upsert(recalls)
         .values(
-            collaboration_id=UUID(request.collaboration), step_id=request.step, iteration=request.iteration,
-            tenant_id=request.tenant, source=source, hits=hits,
+            collaboration_id=UUID(request.collaboration), path=request.path, step_id=request.step,
+            iteration=request.iteration, tenant_id=request.tenant, source=source, hits=hits,
         )
         .on_conflict_do_nothing()
     )  # fmt: skip
@@ -132,8 +132,7 @@ async def recalled(connection: AsyncConnection, request: StepRequest) -> list[di
     row = await connection.execute(
         select(recalls.c.hits).where(
             recalls.c.collaboration_id == UUID(request.collaboration),
-            recalls.c.step_id == request.step,
-            recalls.c.iteration == request.iteration,
+            recalls.c.path == request.path,
         )
     )
     return list(row.scalar() or [])

@@ -12,6 +12,7 @@ import httpx
 
 from gateway import door
 from gateway.destinations import Destination, answered_model, destination_of
+from gateway.estimate import WorstCase, most_input_tokens
 from gateway.failures import as_provider_error, cut_stream
 from gateway.prices import Price, listed_price, price_in_map
 from gateway.structure import wire_messages, wire_response_format
@@ -46,7 +47,7 @@ class ModelRequest:
     """For the whole answer. Connecting may take a twelfth of it, at most 10 s; silence (before the first
     token, or between two) a half."""
     call_key: str = ""
-    """"<collaboration>/<step>/<iteration>", told to the simulator only: it counts calls by it."""
+    """"<collaboration>/<path>/<iteration>", told to the simulator only: it counts calls by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,14 @@ class Gateway:
             message = f"found no price for {destination.model}; add it to gateway/prices.py before calling it"
             raise ProviderError("price_missing", message, retryable=False)
         return price
+
+    def worst_case(self, request: ModelRequest) -> WorstCase:
+        """What the call can cost at most; its max_output_tokens must be set. Raises price_missing."""
+        assert request.max_output_tokens is not None
+        destination = self.destination(request.model)
+        into = most_input_tokens(request.messages, request.response_schema, destination)
+        out = request.max_output_tokens
+        return WorstCase(self.price(request.model).cost_usd(into, out), into + out)
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[str | Completion, None]:
         """Text as it comes, then exactly one Completion. Leaving early? Close it (contextlib.aclosing)."""

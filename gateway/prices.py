@@ -53,6 +53,12 @@ def listed_price(model: str) -> Price | None:
     return PRICES.get(model)
 
 
+def per_token(model: str) -> tuple[Decimal, Decimal] | None:
+    """Dollars per input token and per output token, by our own table."""
+    price = listed_price(model)
+    return None if price is None else (price.input_usd / PER_TOKENS, price.output_usd / PER_TOKENS)
+
+
 def price_in_map(costs: Mapping[str, Mapping[str, object]], model: str) -> Price | None:
     """The price of a platform id in litellm's map, which names some models without their provider."""
     for name in (model, f"openrouter/{model}", model.partition("/")[2]):

@@ -7,7 +7,9 @@ from typing import Protocol
 from gateway.destinations import Structure
 
 
-class _Message(Protocol):
+class TextMessage(Protocol):
+    """A message of a prompt, as far as it is text."""
+
     @property
     def role(self) -> str: ...
     @property
@@ -15,7 +17,7 @@ class _Message(Protocol):
 
 
 def wire_messages(
-    messages: Sequence[_Message], schema: Mapping[str, object] | None, structure: Structure
+    messages: Sequence[TextMessage], schema: Mapping[str, object] | None, structure: Structure
 ) -> list[dict[str, str]]:
     """The messages as providers take them, with the schema spelled out where the wire has no place for it."""
     wire = [{"role": message.role, "content": message.content} for message in messages]

@@ -29,6 +29,8 @@ class Rows:
     agents: dict[str, Properties] = field(default_factory=dict)
     run_of: dict[str, str] = field(default_factory=dict)
     """task key → definition key"""
+    forked_from: dict[str, str] = field(default_factory=dict)
+    """task key → key of the task that it goes on from"""
     edges: dict[str, "Edge"] = field(default_factory=dict)
 
 
@@ -80,6 +82,9 @@ def _started(rows: Rows, event: LoggedEvent) -> None:
     facts = event.payload
     _definition(rows, event, facts["name"], facts["version"])
     rows.run_of[facts["collaboration_id"]] = f"{event.tenant}/{facts['name']}@{facts['version']}"
+    if source := facts.get("forked_from"):
+        rows.forked_from[facts["collaboration_id"]] = source
+        rows.tasks.setdefault(source, {"tenant_id": event.tenant})
     _task(rows, event).update(
         description=facts["task"], workflow=facts["name"], version=facts["version"],
         workflow_id=facts["temporal_workflow_id"], status="running", started_at=_utc(event.created_at),

@@ -34,6 +34,11 @@ UNWIND $rows AS row
 MATCH (t:Task {key: row.task}), (d:Definition {key: row.definition})
 MERGE (t)-[:RUN_OF]->(d)
 """
+_FORKED_FROM: Final = """
+UNWIND $rows AS row
+MATCH (t:Task {key: row.task}), (s:Task {key: row.source})
+MERGE (t)-[:FORKED_FROM]->(s)
+"""
 _EDGES: Final = {
     relationship: f"""
 UNWIND $rows AS row
@@ -81,6 +86,7 @@ def statements(rows: Rows) -> list[tuple[str, list[dict[str, Any]]]]:
         (_TASKS, _nodes(rows.tasks)),
         (_AGENTS, _nodes(rows.agents)),
         (_RUN_OF, [{"task": task, "definition": key} for task, key in sorted(rows.run_of.items())]),
+        (_FORKED_FROM, [{"task": task, "source": key} for task, key in sorted(rows.forked_from.items())]),
     ]
     for relationship, cypher in _EDGES.items():
         found.append(

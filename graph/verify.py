@@ -17,6 +17,7 @@ _NODES: Final = {
     "agents": "MATCH (n:Agent) RETURN n.key AS key, properties(n) AS properties",
 }
 _RUN_OF: Final = "MATCH (t:Task)-[:RUN_OF]->(d:Definition) RETURN t.key AS task, d.key AS definition"
+_FORKED_FROM: Final = "MATCH (t:Task)-[:FORKED_FROM]->(s:Task) RETURN t.key AS task, s.key AS source"
 _EDGES: Final = """
 MATCH (a:Agent)-[r]->(t:Task)
 RETURN r.execution_id AS execution, type(r) AS type, a.key AS agent, t.key AS task,
@@ -36,6 +37,8 @@ async def actual(graph: Graph) -> Rows:
                     nodes[_free(nodes, record["key"])] = _plain(record["properties"], "key")
             async for record in await session.run(_RUN_OF):
                 rows.run_of[_free(rows.run_of, record["task"])] = record["definition"]
+            async for record in await session.run(_FORKED_FROM):
+                rows.forked_from[_free(rows.forked_from, record["task"])] = record["source"]
             async for record in await session.run(_EDGES):
                 rows.edges[_free(rows.edges, record["execution"])] = Edge(
                     record["type"],
@@ -62,7 +65,7 @@ def differences(expected: Rows, found: Rows) -> list[str]:
     """One line per node or relationship that is missing, extra or different; none when they are equal."""
     return [
         f"{name} {key}: expected {want.get(key)}, found {have.get(key)}"
-        for name in ("definitions", "tasks", "agents", "run_of", "edges")
+        for name in ("definitions", "tasks", "agents", "run_of", "forked_from", "edges")
         for want, have in [(getattr(expected, name), getattr(found, name))]
         for key in sorted(want.keys() | have.keys(), key=str)
         if want.get(key) != have.get(key)

@@ -103,8 +103,9 @@ def _int(message: Message, field: int) -> int:
 
 
 class _Walk:
-    def __init__(self, roots: frozenset[str], types: dict[int, Message]) -> None:
+    def __init__(self, roots: frozenset[str], values: frozenset[str], types: dict[int, Message]) -> None:
         self.roots = roots
+        self.values = values
         self.types = types
         self.found: dict[Reference, None] = {}
         self.dynamic: dict[str, None] = {}
@@ -185,7 +186,7 @@ class _Walk:
         if _TYPE_LIST in kind or (call and _text(call, 2) in _ORDERED_CALLS):
             return
         chain = self.path(around, bound)
-        if chain and chain[2] and len(chain[0]) > 1:
+        if chain and chain[2] and (len(chain[0]) > 1 or chain[0][0] in self.values):
             self.found[Reference(chain[0], chain[1], iterated=True)] = None
         else:
             self.unordered += 1
@@ -226,8 +227,9 @@ class _Walk:
         return max([around, *(self.copies(part, inner, mine, True) for part in parts)])
 
 
-def read(serialised: bytes, roots: frozenset[str]) -> Facts:
-    """What the expression refers to; `serialised` is an Any that holds a CheckedExpr."""
+def read(serialised: bytes, roots: frozenset[str], values: frozenset[str]) -> Facts:
+    """What the expression refers to; `serialised` is an Any that holds a CheckedExpr. `values` are the roots
+    that need not be maps."""
     any_message = _fields(serialised)
     checked = _sub(any_message, 2) or {}
     types: dict[int, Message] = {}
@@ -235,7 +237,7 @@ def read(serialised: bytes, roots: frozenset[str]) -> Facts:
         if isinstance(raw, bytes):
             entry = _fields(raw)
             types[_int(entry, 1)] = _sub(entry, 2) or {}
-    walk = _Walk(roots, types)
+    walk = _Walk(roots, values, types)
     expr = _sub(checked, _CHECKED_EXPR) or {}
     walk.visit(expr, frozenset())
     chain = walk.path(expr, frozenset())

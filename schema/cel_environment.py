@@ -8,7 +8,9 @@ from typing import Any, Final
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_math, ext_optional
 
-ROOTS: Final = frozenset({"input", "steps", "run"})
+ROOTS: Final = frozenset({"input", "steps", "run", "item", "index", "iter", "output"})
+VALUE_ROOTS: Final = frozenset({"item", "output"})
+"""Roots that may be any value; the others are maps, and `index` is a number."""
 MAX_BUILT_CHARS: Final = 4 * 1024 * 1024
 """Text that replace(), join() and their like may build in one evaluation."""
 
@@ -23,6 +25,10 @@ def environment() -> Any:
             "input": kind.Map(kind.STRING, kind.DYN),
             "steps": kind.Map(kind.STRING, kind.DYN),
             "run": kind.Map(kind.STRING, kind.STRING),
+            "item": kind.DYN,
+            "index": kind.INT,
+            "iter": kind.Map(kind.STRING, kind.DYN),
+            "output": kind.DYN,
         },
         extensions=[ext_math.ExtMath(), ext_optional.ExtOptional()],
         functions=[

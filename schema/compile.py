@@ -1,14 +1,35 @@
 """From a valid definition to the plan that a run executes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 from schema.definition import Definition
 from schema.expressions import compile_expression
-from schema.messages import Plan, PlanStep, RetryRule
-from schema.steps import AgentStep, Retry, Route, Step, ToolStep, TransformStep, seconds
+from schema.messages import CatchRule, Plan, PlanStep, RetryRule
+from schema.steps import (
+    AgentStep,
+    Body,
+    CollaborationStep,
+    HumanStep,
+    LoopStep,
+    MapStep,
+    Quorum,
+    Retry,
+    Route,
+    Step,
+    SwitchStep,
+    ToolStep,
+    TransformStep,
+    WaitStep,
+    seconds,
+)
 from schema.templates import expressions
+from schema.tools import TOOLS
+
+HUMAN_TIMEOUT_SECONDS = 7 * 86_400.0
+"""How long people may take where the definition does not say."""
+CHILD_TIMEOUT_SECONDS = 30 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,33 +39,116 @@ class Dependencies:
     needs: tuple[str, ...]
     waits: tuple[str, ...]
     inferred: tuple[str, ...]
+    branches: tuple[str, ...] = ()
 
 
 def step_expressions(step: Step) -> list[tuple[str, str]]:
-    """(JSON pointer within the step, source) of every expression that runs before the step does."""
+    """(JSON pointer within the step, source) of every expression of the step itself: those of a body are its
+    steps' own."""
     found: list[tuple[str, str]] = []
     if step.when is not None:
         found.append(("/when", step.when))
     match step:
         case AgentStep():
             found.extend(expressions(step.prompt, "/prompt"))
+            expected = step.reflect.expect if step.reflect else []
+            found.extend((f"/reflect/expect/{at}/that", one.that) for at, one in enumerate(expected))
         case ToolStep():
             found.extend(expressions(step.args, "/args"))
         case TransformStep():
             found.extend(expressions(step.value, "/value"))
+        case SwitchStep():
+            found.extend((f"/cases/{at}/when", case.when) for at, case in enumerate(step.cases))
+        case MapStep():
+            found.append(("/over", step.over))
+        case LoopStep():
+            found.extend(expressions(step.init, "/init"))
+        case HumanStep():
+            found.extend(expressions(step.title, "/title"))
+            found.extend(expressions(step.show, "/show"))
+        case CollaborationStep():
+            found.extend(expressions(step.definition, "/definition"))
+            found.extend(expressions(step.input, "/input"))
+        case WaitStep():
+            found.extend(expressions(step.until, "/until"))
+    for at, rule in enumerate(step.catch):
+        found.extend(expressions(rule.value, f"/catch/{at}/value"))
+    return found
+
+
+def later_expressions(step: Step) -> list[tuple[str, str]]:
+    """(JSON pointer, source) of what is evaluated once a step has done its work: it may name the step itself
+    or its body's steps."""
+    found: list[tuple[str, str]] = []
+    if isinstance(step, (MapStep, LoopStep)):
+        found.extend(expressions(step.body.output, "/body/output"))
+    if isinstance(step, LoopStep):
+        found.extend(expressions(step.carry, "/carry"))
+        if step.until is not None:
+            found.append(("/until", step.until))
+    if isinstance(step, (AgentStep, ToolStep, CollaborationStep)) and step.compensate:
+        found.extend(expressions(step.compensate.args, "/compensate/args"))
+    return found
+
+
+def walk(steps: Mapping[str, Step], pointer: str = "/steps") -> Iterator[tuple[str, str, Step, str]]:
+    """(JSON pointer, id, step, id of the map or loop around it or "") of every step, bodies included."""
+    stack = [(f"{pointer}/{name}", name, step, "") for name, step in reversed(list(steps.items()))]
+    while stack:
+        where, name, step, owner = stack.pop()
+        yield where, name, step, owner
+        if isinstance(step, (MapStep, LoopStep)):
+            inner = reversed(list(step.body.steps.items()))
+            stack.extend((f"{where}/body/steps/{id}", id, one, name) for id, one in inner)
+
+
+def steps_read(sources: Iterable[str]) -> dict[str, bool]:
+    """step → whether every reference to it is optional (`steps[?'x']`), over some expressions."""
+    found: dict[str, bool] = {}
+    for source in sources:
+        for reference in compile_expression(source).references:
+            if reference.path[0] == "steps" and len(reference.path) > 1:
+                name = reference.path[1]
+                found[name] = found.get(name, True) and reference.optional
     return found
 
 
 def dependencies(step: Step) -> Dependencies:
-    """Explicit needs and those that references imply; `steps[?'x']` waits for x without needing it."""
-    needs = dict.fromkeys(step.needs)
+    """Explicit needs and those that references imply; `steps[?'x']` waits for x without needing it.
+
+    A map or loop depends on whatever its body's steps refer to outside of it.
+    """
+    needs = dict.fromkeys(need for need in step.needs if ":" not in need)
+    branches = tuple(dict.fromkeys(need for need in step.needs if ":" in need))
+    switches = {branch.partition(":")[0] for branch in branches}
     waits: dict[str, None] = {}
-    for _, source in step_expressions(step):
-        for reference in compile_expression(source).references:
-            if reference.path[0] == "steps" and len(reference.path) > 1:
-                (waits if reference.optional else needs)[reference.path[1]] = None
-    inferred = tuple(name for name in dict.fromkeys((*needs, *waits)) if name not in step.needs)
-    return Dependencies(tuple(needs), tuple(name for name in waits if name not in needs), inferred)
+    known = {*needs, *switches}
+    for read, optional in steps_read(_sources(step)).items():
+        if step.join == "all":
+            (waits if optional else needs)[read] = None
+        elif read not in known:
+            # Where some of the needs are enough, what is read besides is no further one to choose from.
+            waits[read] = None
+    if isinstance(step, (MapStep, LoopStep)):
+        inside = {id for _, id, _, _ in walk(step.body.steps)}
+        for _, _, inner, _ in walk(step.body.steps):
+            for need in inner.needs:
+                needs[need.partition(":")[0]] = None
+        needs = {need: None for need in needs if need not in inside}
+        waits = {need: None for need in waits if need not in inside}
+    waited = tuple(one for one in waits if one not in needs and one not in switches)
+    needed = tuple(one for one in needs if one not in switches)
+    inferred = tuple(one for one in (*needed, *waited) if one not in step.needs)
+    return Dependencies(needed, waited, inferred, branches)
+
+
+def _sources(step: Step) -> Iterator[str]:
+    yield from (source for _, source in step_expressions(step))
+    if isinstance(step, (MapStep, LoopStep)):
+        for _, _, inner, _ in walk(step.body.steps):
+            yield from (source for _, source in step_expressions(inner))
+            yield from (source for _, source in later_expressions(inner))
+        yield from (source for _, source in later_expressions(step))
 
 
 def topological(edges: Mapping[str, Iterable[str]]) -> list[str]:
@@ -66,37 +170,174 @@ def topological(edges: Mapping[str, Iterable[str]]) -> list[str]:
     return order
 
 
+def handlers(steps: Mapping[str, Step]) -> dict[str, list[str]]:
+    """step → the steps that it takes over for when they fail."""
+    found: dict[str, list[str]] = {}
+    for name, step in steps.items():
+        for rule in step.catch:
+            if rule.then and name not in found.setdefault(rule.then, []):
+                found[rule.then].append(name)
+    return found
+
+
+def edges(
+    steps: Mapping[str, Step], links: Mapping[str, Dependencies] | None = None
+) -> dict[str, tuple[str, ...]]:
+    """step → every step that must have ended before it; `links` where they are known already."""
+    takes_over = handlers(steps)
+    found: dict[str, tuple[str, ...]] = {}
+    for name, step in steps.items():
+        link = links[name] if links else dependencies(step)
+        switches = (branch.partition(":")[0] for branch in link.branches)
+        found[name] = tuple(dict.fromkeys((*link.needs, *switches, *link.waits, *takes_over.get(name, ()))))
+    return found
+
+
 def compile_plan(definition: Definition) -> Plan:
     """The plan of a valid definition: dependencies made explicit, defaults filled in."""
-    links = {name: dependencies(step) for name, step in definition.steps.items()}
-    order = topological({name: (*link.needs, *link.waits) for name, link in links.items()})
-    return Plan([_plan_step(definition, name, links[name]) for name in order])
+    return _plan(definition, definition.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A stored definition, parsed, with its plan and all its steps at hand."""
+
+    definition: Definition
+    plan: Plan
+    steps: dict[str, Step]
+    """Every step by id, those of bodies included."""
+    plan_steps: dict[str, PlanStep]
+    plans: dict[str, Plan]
+    """Map or loop → the plan of its body; "" → the whole."""
+    owners: dict[str, str]
+    """Step → the map or loop around it, or ""."""
+
+    def plan_names(self, owner: str) -> list[str]:
+        """The steps of a map's or loop's body, or of the whole."""
+        return [step.id for step in self.plans[owner].steps]
 
 
 @lru_cache(maxsize=512)
-def compiled(sha256: str, source: str) -> tuple[Definition, Plan]:
+def compiled(sha256: str, source: str) -> Compiled:
     """A stored definition, parsed once per process; `sha256` is its key."""
     definition = Definition.model_validate_json(source)
-    return definition, compile_plan(definition)
+    plan = compile_plan(definition)
+    plan_steps: dict[str, PlanStep] = {}
+    plans = {"": plan}
+    stack = [plan]
+    while stack:
+        for step in stack.pop().steps:
+            plan_steps[step.id] = step
+            if step.body:
+                plans[step.id] = step.body
+                stack.append(step.body)
+    found = list(walk(definition.steps))
+    return Compiled(
+        definition,
+        plan,
+        {name: step for _, name, step, _ in found},
+        plan_steps,
+        plans,
+        {name: owner for _, name, _, owner in found},
+    )
 
 
-def _plan_step(definition: Definition, name: str, links: Dependencies) -> PlanStep:
-    step = definition.steps[name]
+def _plan(definition: Definition, steps: Mapping[str, Step]) -> Plan:
+    takes_over = handlers(steps)
+    order = topological(edges(steps))
+    return Plan(
+        [_plan_step(definition, name, steps[name], steps.keys(), takes_over.get(name, [])) for name in order]
+    )
+
+
+def _plan_step(
+    definition: Definition, name: str, step: Step, frame: Collection[str], takes_over: list[str]
+) -> PlanStep:
+    # What a body needs from outside has ended before its map or loop began; and a handler that reads the
+    # error of a step must not need that the step completed.
+    links = dependencies(step)
+    needs = [need for need in links.needs if need in frame and need not in takes_over]
+    waits = [wait for wait in links.waits if wait in frame]
     agent = definition.agents[step.agent] if isinstance(step, AgentStep) else None
+    branches = [*links.branches, *(f"{failing}:!{name}" for failing in takes_over)]
+    body = _plan(definition, step.body.steps) if isinstance(step, (MapStep, LoopStep)) else None
+    share = isinstance(step, MapStep) and step.tolerate.failed_percent is not None
     return PlanStep(
         id=name,
         kind=step.kind,
-        needs=list(links.needs),
-        waits=list(links.waits),
-        timeout_seconds=seconds(step.timeout or definition.defaults.timeout),
-        retry=_retry_rule(step.retry or definition.defaults.retry),
+        needs=needs,
+        waits=waits,
+        timeout_seconds=_timeout(definition, step),
+        retry=retry_rule(step.retry or definition.defaults.retry),
         summary=_summary(name, step),
         conditional=step.when is not None,
         recalls=isinstance(step, AgentStep) and bool(step.recall),
         routes=agent is not None and isinstance(agent.model, Route),
         activity=step.activity if isinstance(step, ToolStep) else None,
         task_queue=step.task_queue if isinstance(step, ToolStep) else None,
+        branches=branches,
+        quorum=_quorum(step),
+        chain=_chain(definition, step, body),
+        catches=[CatchRule(rule.errors, rule.then or "") for rule in step.catch],
+        priority=step.priority or definition.defaults.priority,
+        body=body,
+        concurrency=step.concurrency if isinstance(step, MapStep) else 0,
+        max_failed=_max_failed(step) if isinstance(step, MapStep) else 0.0,
+        failed_share=share,
+        max_iterations=step.max_iterations if isinstance(step, LoopStep) else 0,
+        compensates=isinstance(step, (AgentStep, ToolStep, CollaborationStep)) and bool(step.compensate),
     )
+
+
+def _quorum(step: Step) -> int:
+    if isinstance(step.join, Quorum):
+        return step.join.quorum
+    return 1 if step.join == "any" else 0
+
+
+def _max_failed(step: MapStep) -> float:
+    if step.tolerate.failed_percent is not None:
+        return step.tolerate.failed_percent / 100
+    return float(step.tolerate.failed or 0)
+
+
+def _timeout(definition: Definition, step: Step) -> float:
+    if step.timeout is not None:
+        return seconds(step.timeout)
+    match step:
+        case MapStep() | LoopStep():
+            return 0.0  # their body's steps have their own
+        case HumanStep():
+            return HUMAN_TIMEOUT_SECONDS
+        case CollaborationStep():
+            return CHILD_TIMEOUT_SECONDS
+        case WaitStep() if step.duration is not None:
+            return seconds(step.duration)
+    return seconds(definition.defaults.timeout)
+
+
+def _chain(definition: Definition, step: Step, body: Plan | None) -> str:
+    """Whether a step may share an activity with its neighbours: a pure function of the definition.
+
+    `quick` steps take milliseconds and may run as a local activity; `slow` ones were asked for.
+    """
+    wish = definition.defaults.chain if step.chain is None else ("all" if step.chain else "off")
+    match step:
+        case TransformStep() | SwitchStep():
+            return "quick"  # never an activity of its own
+        case ToolStep() if step.tool is not None:
+            if wish == "off":
+                return ""
+            return "quick" if TOOLS[step.tool].quick else ("slow" if wish == "all" else "")
+        case AgentStep():
+            routes = isinstance(definition.agents[step.agent].model, Route)
+            return "slow" if wish == "all" and not routes and not step.recall else ""
+        case MapStep() | LoopStep():
+            assert body is not None
+            inner = {one.chain for one in body.steps}
+            # A long stretch needs heartbeats, however quick each of its steps.
+            return "" if "" in inner or wish == "off" else "slow"
+    return ""
 
 
 def _summary(name: str, step: Step) -> str:
@@ -105,11 +346,15 @@ def _summary(name: str, step: Step) -> str:
             return f"{name} · {step.agent}"
         case ToolStep():
             return f"{name} · {step.tool or step.activity}"
+        case CollaborationStep():
+            return f"{name} · {step.ref or 'planned'}"
+        case MapStep() | LoopStep() | HumanStep() | WaitStep() | SwitchStep():
+            return f"{name} · {step.kind}"
         case TransformStep():
             return name
 
 
-def _retry_rule(retry: Retry) -> RetryRule:
+def retry_rule(retry: Retry) -> RetryRule:
     return RetryRule(
         max_attempts=retry.max_attempts,
         initial_seconds=seconds(retry.initial),
@@ -117,3 +362,29 @@ def _retry_rule(retry: Retry) -> RetryRule:
         max_seconds=seconds(retry.max),
         never=retry.never,
     )
+
+
+def last_steps(steps: Mapping[str, Step]) -> list[str]:
+    """The steps that no other step of the frame uses: their output is the frame's where none is written.
+
+    One whose handler alone uses it is among them, as the handler has no output where nothing fails.
+    """
+    takes_over = handlers(steps)
+    used = {
+        need for name, needs in edges(steps).items() for need in needs if need not in takes_over.get(name, ())
+    }
+    return [name for name in steps if name not in used]
+
+
+def output_template(steps: Mapping[str, Step], written: object) -> object:
+    """What a frame comes to: as written, else what its last steps made."""
+    if written is not None:
+        return written
+    last = last_steps(steps)
+    if len(last) == 1:
+        return f"${{steps[?'{last[0]}'].?output.orValue(null)}}"
+    return {name: f"${{steps[?'{name}'].?output.orValue(null)}}" for name in last}
+
+
+def body_output(body: Body) -> object:
+    return output_template(body.steps, body.output)

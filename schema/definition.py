@@ -14,6 +14,28 @@ class Defaults(Shape):
 
     timeout: Duration = "2m"
     retry: Retry = Retry()
+    priority: int = Field(default=3, ge=1, le=5, description="1 goes before 5 where workers are short.")
+    chain: Literal["quick", "all", "off"] = Field(
+        default="quick",
+        description="Which neighbouring steps share one activity that records each in Postgres: those "
+        "without a model or a network call, all, or none.",
+    )
+
+
+class Budget(Shape):
+    """What one run may cost at most, its sub-collaborations included. Checked before every call."""
+
+    usd: float | None = Field(default=None, gt=0, le=1_000_000, description="US dollars.")
+    tokens: int | None = Field(default=None, ge=1, description="Input and output tokens together.")
+    time: Duration | None = Field(default=None, description="From the run's start to its end.")
+    on_exceed: Literal["stop", "degrade", "ask"] = Field(
+        default="stop",
+        description="stop with budget_exceeded, go on with `degrade_to`, or ask a person for more.",
+    )
+    degrade_to: str | None = Field(default=None, description="A cheaper model, as provider/model.")
+    assignees: list[str] = Field(
+        default_factory=list, max_length=100, description="Who is asked: user:<name> or group:<name>."
+    )
 
 
 class StreamEdge(Shape):
@@ -43,6 +65,7 @@ class Definition(Shape):
     defaults: Defaults = Field(
         default=Defaults(), description="Timeout and retry of steps that give none of their own."
     )
+    budget: Budget | None = Field(default=None, description="Absent: no bound of its own.")
     steps: dict[StepId, Step] = Field(
         min_length=1, max_length=1_000, description="Step id to step. Their order in the file means nothing."
     )

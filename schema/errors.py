@@ -1,6 +1,7 @@
 """Every error of the platform: one base, a stable code, what was found, what was expected, what to do."""
 
 from dataclasses import asdict, dataclass
+from typing import Final
 
 
 class FacilitairError(Exception):
@@ -79,3 +80,15 @@ class ProviderError(FacilitairError):
         super().__init__(code, message)
         self.retryable = retryable
         self.retry_after_seconds = retry_after_seconds
+
+
+STEP_CODES: Final = (
+    "expression_failed", "output_invalid", "output_too_large", "tool_args_too_large", "tool_args_wrong",
+    "tool_failed", "tool_not_allowed", "tool_unknown", "tool_unreachable", "attempt_abandoned", "step_failed",
+    "run_failed", "cancelled", "timeout", "io_error", "database_unavailable", "internal_error",
+    "map_not_a_list", "map_too_wide", "loop_exhausted", "human_timeout", "budget_exceeded",
+    "input_invalid", "definition_invalid", "provider_rate_limited", "provider_unavailable",
+    "provider_timeout", "provider_stream_cut", "provider_auth", "provider_bad_request",
+    "provider_content_policy", "provider_context_too_long", "price_missing", "model_unknown",
+)  # fmt: skip
+"""What a step of ours can fail with, and so what `catch` can name; activities of users have their own."""

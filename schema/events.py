@@ -25,12 +25,35 @@ class DefinitionStored(Event):
 
 
 @dataclass(frozen=True)
+class AliasMoved(Event):
+    aggregate: ClassVar[str] = "definition"
+
+    name: str
+    alias: str
+    version: int | None
+    """None: the alias was removed."""
+
+
+@dataclass(frozen=True)
+class VersionDeprecated(Event):
+    aggregate: ClassVar[str] = "definition"
+
+    version_id: str
+    name: str
+    version: int
+    reason: str | None
+    """None: it may be started again."""
+
+
+@dataclass(frozen=True)
 class CollaborationStarted(Event):
     collaboration_id: str
     temporal_workflow_id: str
     name: str
     version: int
     task: str
+    forked_from: str | None = None
+    """The collaboration that it goes on from."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +88,19 @@ class StepSkipped(Event):
 
 
 @dataclass(frozen=True)
+class StepCaught(Event):
+    """A step failed for good, and its definition says what happens instead."""
+
+    collaboration_id: str
+    step: str
+    iteration: int
+    path: str
+    error_code: str
+    then: str
+    """The step that takes over; empty where a value stands in."""
+
+
+@dataclass(frozen=True)
 class AttemptFailed(Event):
     collaboration_id: str
     execution_id: str
@@ -73,6 +109,49 @@ class AttemptFailed(Event):
     attempt: int
     error_code: str
     cost_usd: str
+
+
+@dataclass(frozen=True)
+class HumanAsked(Event):
+    collaboration_id: str
+    task_id: str
+    step: str
+    path: str
+    title: str
+    assignees: list[str]
+
+
+@dataclass(frozen=True)
+class HumanDecided(Event):
+    """Somebody decided, or their time had passed (`timeout`)."""
+
+    collaboration_id: str
+    task_id: str
+    step: str
+    path: str
+    actor: str
+    action: str
+    closed: bool
+    """Nobody else needs to decide any more."""
+
+
+@dataclass(frozen=True)
+class HumanReminded(Event):
+    collaboration_id: str
+    task_id: str
+    step: str
+    path: str
+    assignees: list[str]
+
+
+@dataclass(frozen=True)
+class HumanEscalated(Event):
+    collaboration_id: str
+    task_id: str
+    step: str
+    path: str
+    assignees: list[str]
+    """Who is asked from now on."""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from cel_expr_python import cel
 
 from schema import cel_ast
 from schema.cel_ast import Reference
-from schema.cel_environment import ROOTS, begin_evaluation, environment
+from schema.cel_environment import ROOTS, VALUE_ROOTS, begin_evaluation, environment
 from schema.errors import StepError
+from schema.steps import RESERVED_IDS
 
 MAX_CHARS: Final = 2_000
 MAX_COPIES: Final = 1_000
@@ -25,6 +26,8 @@ MAX_COPIES: Final = 1_000
 MAX_WORK_BYTES: Final = 256 * 1024 * 1024
 """What one evaluation may take in the worst case; CEL itself stops at 10,000 iterations."""
 
+_PATH: Final = re.compile(r"(input|steps|item|iter|output)(\.[a-zA-Z_][a-zA-Z0-9_]*){1,12}", re.ASCII)
+"""What most expressions are: a plain path, whose value no type can contradict before the run."""
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 Json = Any
@@ -49,6 +52,7 @@ class Expression:
     copies: int
     loop_reads: frozenset[tuple[str, ...]] | None
     program: Any
+    """What CEL made of it; None for a plain path, which needs no CEL."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return compile_expression, (self.source,)
@@ -72,7 +76,8 @@ def _compile_error(error: Exception, source: str) -> tuple[str, str, str, str]:
     where = f"line {match.group(1)}, column {match.group(2)}: " if match and match.group(2) != "-1" else ""
     if "undeclared reference" in message:
         return (
-            "expression_type", f"{where}{message}", "names that begin with input, steps or run",
+            "expression_type", f"{where}{message}",
+            "names that begin with input, steps or run (in bodies also item, index, iter)",
             "Check the spelling; a step's result is steps.<id>.output.",
         )  # fmt: skip
     if "Syntax error" in message or "recursion" in message:
@@ -102,12 +107,14 @@ def compile_expression(source: str) -> Expression:
 @lru_cache(maxsize=4096)
 def _compile(source: str) -> Expression | tuple[str, str, str, str]:
     """The expression, or what ExpressionInvalid is made of: refusing twice costs no more than once."""
+    if _PATH.fullmatch(source) and RESERVED_IDS.isdisjoint(path := source.split(".")):
+        return Expression(source, (Reference(tuple(path), False),), True, "DYN", 1, frozenset(), None)
     try:
         program = environment().compile(source)
         serialised = program.serialize()
     except (RuntimeError, ValueError, TypeError) as error:
         return _compile_error(error, source)
-    facts = cel_ast.read(serialised, ROOTS)
+    facts = cel_ast.read(serialised, ROOTS, VALUE_ROOTS)
     if facts.dynamic_roots:
         return (
             "expression_dynamic_step", "steps without a constant step id", "steps.<id>, named in the text",

@@ -13,6 +13,13 @@ QUEUE_PROJECTIONS = "projections"
 MEMO_TENANT = "facilitair_tenant"
 MEMO_TRACEPARENT = "facilitair_traceparent"
 MEMO_REQUESTED_BY = "facilitair_requested_by"
+MEMO_PARENT = "facilitair_parent"
+"""{"collaboration": uuid, "path": step path}: the run that this one is a step of."""
+MEMO_FORK = "facilitair_fork"
+"""What `Fork` holds, as JSON: the run that this one goes on from."""
+
+ENGINE = 2
+"""The interpreter's semantics that new runs are pinned to; a run keeps its own to its end."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,14 @@ class RetryRule:
     backoff: float
     max_seconds: float
     never: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class CatchRule:
+    errors: list[str]
+    """Error codes; "*" is every error."""
+    then: str = ""
+    """The step that takes over; empty where a value stands in for the output."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +58,41 @@ class PlanStep:
     activity: str | None = None
     """A user's own activity and the task queue it is served on."""
     task_queue: str | None = None
+    branches: list[str] = field(default_factory=list)
+    """`switch:branch`, or `step:!` + own id where this step takes over for one that failed: needed like
+    `needs`, and met only when the step came to this branch."""
+    quorum: int = 0
+    """So many of needs and branches are enough, and the step starts as soon as they are; 0: all."""
+    chain: str = ""
+    """`quick` or `slow`: may share an activity with its neighbours; slow ones need one that heartbeats."""
+    catches: list[CatchRule] = field(default_factory=list)
+    priority: int = 3
+    body: "Plan | None" = None
+    concurrency: int = 0
+    """Of a map."""
+    max_failed: float = 0.0
+    """Of a map: how many items may fail, as a number, or as a share when `failed_share`."""
+    failed_share: bool = False
+    max_iterations: int = 0
+    """Of a loop."""
+    compensates: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
     steps: list[PlanStep]
     """In an order that respects every dependency."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a step ended."""
+
+    step: str
+    status: str
+    """completed, skipped, caught, or open: the condition of a step that is not run here holds."""
+    branch: str = ""
+    """Of a switch the branch taken; of a caught step `!` and the id of the step that takes over."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +105,12 @@ class PinRequest:
     tenant: str
     traceparent: str | None
     requested_by: str | None
+    parent: dict[str, Any] | None = None
+    """What MEMO_PARENT held."""
+    fork: dict[str, Any] | None = None
+    """What MEMO_FORK held."""
+    goes_on: bool = False
+    """Whether the run was continued as new, and so is bound already."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +123,32 @@ class Pinned:
     version_number: int
     traceparent: str
     plan: Plan
+    engine: int = 1
+    ended: list[Ended] = field(default_factory=list)
+    """Top-level steps that had ended already: of a run that was continued as new, or forked."""
+    seconds_left: float | None = None
+    """Of the budget's time."""
+    ask_for_budget: bool = False
+    compensates: bool = False
+    """Whether any step says how to undo it."""
+    over: bool = False
+    """Whether the run ended within the pin: all its steps were quick."""
+    output: Any = None
+    error_code: str | None = None
+    """Why a step that was run within the pin failed for good."""
+    error_message: str | None = None
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Go on from another run: its finished steps are kept, apart from some and all that depend on them."""
+
+    collaboration: str
+    """The UUID of the run to go on from."""
+    from_steps: list[str]
+    """Top-level steps that run again."""
+    outputs: dict[str, Any] = field(default_factory=dict)
+    """step → output that stands for what it had come to."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +160,19 @@ class StepRequest:
     step: str
     traceparent: str
     iteration: int = 0
+    """The innermost index of `frame`."""
     model: str | None = None
     """The model that the router chose, when it was asked."""
+    frame: str = ""
+    """Where the step is repeated: `per_file[17]` or `per_file[17].improve[2]`; empty at the top."""
+    purpose: str = ""
+    """`undo` for its compensation, `budget` where people are asked for more money for it."""
+
+    @property
+    def path(self) -> str:
+        """The step within its collaboration: `review`, `per_file[17].review`, `ship~undo`."""
+        path = f"{self.frame}.{self.step}" if self.frame else self.step
+        return f"{path}~{self.purpose}" if self.purpose else path
 
 
 @dataclass(frozen=True)
@@ -100,6 +187,71 @@ class StepResult:
     cost_usd: str = "0"
     output_bytes: int = 0
     simulated: bool = False
+
+
+@dataclass(frozen=True)
+class SegmentRequest:
+    """Neighbouring steps of one frame for one activity. Each is recorded before the next starts."""
+
+    collaboration: str
+    tenant: str
+    traceparent: str
+    frame: str
+    members: list[str]
+    """Steps to run."""
+    gates: list[str]
+    """Steps whose condition to evaluate, and which to record as skipped where they cannot run."""
+    ended: list[Ended]
+    """How the steps ended that these depend on."""
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    ended: list[Ended]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A map or loop that has begun, or had."""
+
+    count: int = 0
+    """Of a map: how many items."""
+    done: list[int] = field(default_factory=list)
+    """Of a map: items that ended earlier, as pairs first, last+1, first, last+1 …"""
+    failed: int = 0
+    """Of a map: how many of those failed."""
+    next: int = 0
+    """Of a loop: the iteration to go on with."""
+    ended: Ended | None = None
+    """The whole, when it had ended already."""
+
+
+@dataclass(frozen=True)
+class ItemEnd:
+    """The end of one item or iteration: completed, or failed with a code."""
+
+    request: StepRequest
+    """Of the map or loop itself."""
+    index: int
+    error_code: str | None = None
+    error_message: str | None = None
+
+
+@dataclass(frozen=True)
+class ItemEnded:
+    last: bool = False
+    """Of a loop: `until` holds, or the bound is reached."""
+
+
+@dataclass(frozen=True)
+class Caught:
+    """A step failed for good and its definition says what happens instead."""
+
+    request: StepRequest
+    rule: int
+    """Which entry of `catch`."""
+    error_code: str
+    error_message: str
 
 
 @dataclass(frozen=True)
@@ -151,3 +303,86 @@ class ProjectionPass:
 
     applied: int
     more: bool
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a person decided: the argument of the Update `decide`."""
+
+    path: str
+    """The step that asks, `approve` or `per_file[3].approve`; `<path>~budget` where more money is asked."""
+    action: str
+    actor: str
+    """user:<name>; the API fills it in from who is signed in."""
+    groups: list[str] = field(default_factory=list)
+    form: dict[str, Any] = field(default_factory=dict)
+    edited: Any = None
+    """What replaces the shown value, when the action edits one."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question to people: open, or decided already."""
+
+    actions: list[dict[str, Any]] = field(default_factory=list)
+    """[{"id", "requires": [...], "edits": name or None}]"""
+    form: dict[str, Any] | None = None
+    """A JSON Schema."""
+    assignees: list[str] = field(default_factory=list)
+    decided_by: list[str] = field(default_factory=list)
+    """Actors who have decided, where several must."""
+    remind_in: float | None = None
+    """Seconds until people should be reminded; None: never, or done."""
+    due_in: float | None = None
+    """Seconds until on_timeout holds."""
+    ended: Ended | None = None
+
+
+@dataclass(frozen=True)
+class DecisionMade:
+    request: StepRequest
+    """Of the step that asked."""
+    decision: Decision
+
+
+@dataclass(frozen=True)
+class ChildRun:
+    """A sub-collaboration to start, or its end when it had ended."""
+
+    workflow: str = ""
+    """name@3"""
+    workflow_id: str = ""
+    input: Any = None
+    ended: Ended | None = None
+    fork: Fork | None = None
+    """Of a forked run: what its sub-collaboration had done in the run that it goes on from."""
+
+
+@dataclass(frozen=True)
+class ChildEnd:
+    request: StepRequest
+    first_run_id: str
+    """The sub-collaboration's UUID."""
+
+
+@dataclass(frozen=True)
+class ChildFailed:
+    """A sub-collaboration failed, was cancelled, or could not be begun."""
+
+    request: StepRequest
+    error_code: str
+    error_message: str
+
+
+@dataclass(frozen=True)
+class Undo:
+    """A completed step to compensate, as the activity `compensate` takes it."""
+
+    request: StepRequest
+    summary: str
+    timeout_seconds: float
+    retry: RetryRule
+    activity: str | None = None
+    """A user's own activity and the task queue it is served on, where it is not a built-in tool."""
+    task_queue: str | None = None
+    priority: int = 3

@@ -1,52 +1,39 @@
-"""From JSON to typed parts: what this release does not support, and what pydantic finds, as our problems."""
+"""From JSON to typed parts; what pydantic finds, as our problems."""
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from schema.definition import Definition
+from schema.definition import Budget, Definition
 from schema.expressions import Json
 from schema.problems import Problems, kind_of, show
 from schema.steps import (
     DURATION,
-    FUTURE_FIELDS,
-    FUTURE_KINDS,
-    FUTURE_STEP_FIELDS,
     NAME,
+    NEED,
+    REF,
     RESERVED_IDS,
     STEP_ID,
     Agent,
     AgentStep,
+    Body,
+    CollaborationStep,
+    HumanStep,
+    LoopStep,
+    MapStep,
     Step,
     StepId,
+    SwitchStep,
     ToolStep,
     TransformStep,
+    WaitStep,
 )
 from schema.templates import escape
 
 M = TypeVar("M", bound=BaseModel)
-
-_KINDS: Final[dict[str, type[AgentStep] | type[ToolStep] | type[TransformStep]]] = {
-    "agent": AgentStep, "tool": ToolStep, "transform": TransformStep,
-}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """A document as far as it could be read."""
-
-    document: dict[str, Json]
-    """Without what this release does not support."""
-    agents: dict[str, Agent]
-    steps: dict[str, Step]
-    agent_names: Collection[str]
-    step_ids: Collection[str]
-    """Also those of malformed steps: naming one is no second problem."""
-    definition: Definition | None
-    """The whole, when nothing in it is malformed."""
 
 
 class _Outline(Definition):
@@ -56,58 +43,113 @@ class _Outline(Definition):
     steps: dict[StepId, Any] = Field(min_length=1)
 
 
-def read(uploaded: dict[str, Json], problems: Problems) -> Parts:
+class _BodyOutline(Body):
+    steps: dict[StepId, Any] = Field(min_length=1, max_length=200)
+
+
+class _MapOutline(MapStep):
+    body: _BodyOutline
+
+
+class _LoopOutline(LoopStep):
+    body: _BodyOutline
+
+
+_KINDS: Final[dict[str, type[Step]]] = {
+    "agent": AgentStep, "tool": ToolStep, "transform": TransformStep, "switch": SwitchStep,
+    "map": _MapOutline, "loop": _LoopOutline, "human": HumanStep, "collaboration": CollaborationStep,
+    "wait": WaitStep,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A step and where it stands."""
+
+    pointer: str
+    frame: tuple[str, ...]
+    """The maps and loops around it, outermost first."""
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A document as far as it could be read."""
+
+    document: dict[str, Json]
+    agents: dict[str, Agent]
+    agent_names: Collection[str]
+    """Also those of malformed agents: naming one is no second problem."""
+    budget: Budget | None
+    steps: dict[str, Placed] = field(default_factory=dict)
+    """Every well-formed step, those of bodies included; a body holds only its well-formed ones."""
+    frames: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """step → the maps and loops around it; also of malformed ones."""
+    kinds: dict[str, str] = field(default_factory=dict)
+    """step → its kind, as far as it names one."""
+
+    def frame_steps(self) -> dict[tuple[str, ...], dict[str, Step]]:
+        """The well-formed steps of each frame."""
+        found: dict[tuple[str, ...], dict[str, Step]] = {}
+        for name, placed in self.steps.items():
+            found.setdefault(placed.frame, {})[name] = placed.step
+        return found
+
+
+def read(document: dict[str, Json], problems: Problems) -> Parts:
     """Every item is parsed by itself, so that one malformed step does not hide the others."""
-    document = _without_future(uploaded, problems)
-    raw_agents, raw_steps = _items(document, "agents"), _items(document, "steps")
+    raw_agents = _items(document, "agents")
     agents = {
         name: agent
         for name, raw in raw_agents.items()
         if (agent := _parse(Agent, raw, f"/agents/{escape(name)}", problems))
     }
-    steps = {name: step for name, raw in raw_steps.items() if (step := _parse_step(name, raw, problems))}
-    _parse(_Outline, document, "", problems)
-    definition = None if problems.all else Definition.model_validate(document)
-    return Parts(document, agents, steps, raw_agents.keys(), raw_steps.keys(), definition)
+    raw_budget = document.get("budget")
+    budget = None if raw_budget is None else _parse(Budget, raw_budget, "/budget", problems)
+    parts = Parts(document, agents, raw_agents.keys(), budget)
+    _read_steps(_items(document, "steps"), "/steps", (), parts, problems)
+    _parse(_Outline, {key: value for key, value in document.items() if key != "budget"}, "", problems)
+    return parts
 
 
-def _items(document: dict[str, Json], section: str) -> dict[str, Json]:
-    items = document.get(section)
+def _items(value: Json, section: str) -> dict[str, Json]:
+    items = value.get(section) if isinstance(value, dict) else None
     return items if isinstance(items, dict) else {}
 
 
-def _without_future(uploaded: dict[str, Json], problems: Problems) -> dict[str, Json]:
-    """The document less what this release does not support, each such thing reported."""
-    document = _without(FUTURE_FIELDS, uploaded, "", problems)
-    steps = document.get("steps")
-    if isinstance(steps, dict):
-        document["steps"] = {
-            name: _without(FUTURE_STEP_FIELDS, step, f"/steps/{escape(name)}", problems)
-            if isinstance(step, dict)
-            else step
-            for name, step in steps.items()
-        }
-    return document
+def _read_steps(
+    raw_steps: Mapping[str, Json], base: str, frame: tuple[str, ...], parts: Parts, problems: Problems
+) -> dict[str, Step]:
+    """The well-formed steps of one frame; they and those of their bodies are added to the parts."""
+    found: dict[str, Step] = {}
+    for name, raw in raw_steps.items():
+        pointer = f"{base}/{escape(name)}"
+        known = name in parts.frames
+        if known:
+            problems.add(
+                "id_duplicate", pointer, f"a second step {show(name)}", "each id once, bodies included",
+                "Choose another name: expressions and records tell steps apart by their ids.",
+            )  # fmt: skip
+        else:
+            parts.frames[name] = frame
+        step = _parse_step(name, raw, pointer, problems)
+        if step is not None and not known:
+            parts.steps[name] = Placed(pointer, frame, step)  # before the steps of its body
+        kind = raw.get("kind") if isinstance(raw, dict) else None
+        if isinstance(kind, str) and not known:
+            parts.kinds[name] = kind
+        if kind in ("map", "loop"):
+            body = _items(raw.get("body"), "steps")
+            inner = _read_steps(body, f"{pointer}/body/steps", (*frame, name), parts, problems)
+            if isinstance(step, (MapStep, LoopStep)):
+                step = step.model_copy(update={"body": step.body.model_copy(update={"steps": inner})})
+        if step is not None and not known:
+            parts.steps[name] = Placed(pointer, frame, step)
+            found[name] = step
+    return found
 
 
-def _without(
-    fields: Collection[str], item: dict[str, Json], pointer: str, problems: Problems
-) -> dict[str, Json]:
-    for key in fields:
-        if key in item:
-            _not_supported(f"{pointer}/{key}", f"the field {key!r}", problems)
-    return {key: value for key, value in item.items() if key not in fields}
-
-
-def _not_supported(pointer: str, what: str, problems: Problems) -> None:
-    problems.add(
-        "not_supported", pointer, what, "what this release of facilitair/v1 runs",
-        "It belongs to the language but cannot be run yet; leave it out.",
-    )  # fmt: skip
-
-
-def _parse_step(name: str, step: Json, problems: Problems) -> Step | None:
-    pointer = f"/steps/{escape(name)}"
+def _parse_step(name: str, step: Json, pointer: str, problems: Problems) -> Step | None:
     if name in RESERVED_IDS:
         problems.add(
             "value_wrong", pointer, f"the step id {name!r}", "an id that CEL does not keep for itself",
@@ -123,12 +165,8 @@ def _parse_step(name: str, step: Json, problems: Problems) -> Step | None:
     kind = step["kind"]
     if isinstance(kind, str) and kind in _KINDS:
         return _parse(_KINDS[kind], step, pointer, problems)
-    if kind in FUTURE_KINDS:
-        _not_supported(f"{pointer}/kind", f"the step kind {kind!r}", problems)
-    else:
-        known = (*_KINDS, *FUTURE_KINDS)
-        fix = problems.hint(kind, known) if isinstance(kind, str) else "Write its name."
-        problems.add("kind_unknown", f"{pointer}/kind", show(kind), expected, fix)
+    fix = problems.hint(kind, _KINDS) if isinstance(kind, str) else "Write its name."
+    problems.add("kind_unknown", f"{pointer}/kind", show(kind), expected, fix)
     return None
 
 
@@ -168,10 +206,22 @@ def _add(
         return  # the other branch of a union, or found already
     code, expected, fix = _translate(detail)
     if code == "field_unknown" and len(detail["loc"]) == 1:
-        names = [item.alias or name for name, item in shape.model_fields.items()]
-        fix = f"{fix} {problems.hint(str(detail['loc'][0]), names)}"
+        fix = f"{fix} {_elsewhere(str(detail['loc'][0]), shape, problems)}"
     found = "nothing" if code == "field_missing" else show(culprit)
     problems.add(code, pointer, found, expected, fix)
+
+
+def _field_names(shape: type[BaseModel]) -> list[str]:
+    return [item.alias or name for name, item in shape.model_fields.items()]
+
+
+def _elsewhere(name: str, shape: type[BaseModel], problems: Problems) -> str:
+    """Where an unknown field may have been meant to be: in a step of another kind, or spelt otherwise."""
+    if shape in _KINDS.values():
+        kinds = [kind for kind, other in _KINDS.items() if name in _field_names(other)]
+        if kinds:
+            return f"Steps of kind {', '.join(kinds)} have it."
+    return problems.hint(name, _field_names(shape))
 
 
 _TYPE_NAMES: Final = {
@@ -183,6 +233,8 @@ _PATTERNS: Final = {
     DURATION: "a number with its unit, such as 500ms, 30s, 5m, 2h or 1d",
     STEP_ID: "lower case letters, digits and _, at most 63, a letter first",
     NAME: "lower case letters, digits, - and _, at most 63, a letter or digit first",
+    NEED: "a step id, or switch:branch",
+    REF: "name, name@3 or name@alias of a stored definition",
 }
 
 

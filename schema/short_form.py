@@ -1,13 +1,26 @@
 """The seed's short form (S3-07), a list of {"agent", "stream_to"}, as a full definition."""
 
+import re
 from typing import Final
 
 from schema.catalogue import ROLES
 from schema.expressions import Json
+from schema.steps import RESERVED_IDS, STEP_ID
 from schema.templates import escape
 
 MAX_ITEMS: Final = 1_000
 MAX_EDGES: Final = 5_000
+MAX_ROUNDS: Final = 3
+"""Of two agents that stream to each other."""
+
+_REVIEW: Final[dict[str, Json]] = {
+    "type": "object",
+    "required": ["found_issues", "issues"],
+    "properties": {
+        "found_issues": {"type": "boolean"},
+        "issues": {"type": "array", "items": {"type": "string"}},
+    },
+}
 
 
 def is_short_form(document: Json) -> bool:
@@ -20,6 +33,7 @@ def is_short_form(document: Json) -> bool:
 def expand(document: Json, default_name: str | None = None) -> Json:
     """The full form: one agent step per agent, an edge and a dependency per `stream_to`.
 
+    Two agents that stream to each other become a bounded loop; any longer circle stays one, and is refused.
     Items of a wrong shape are passed on as they are, so that the validator reports them where they stand.
     """
     items = document if isinstance(document, list) else document["steps"]
@@ -30,21 +44,25 @@ def expand(document: Json, default_name: str | None = None) -> Json:
         return {**rest, "steps": items}
     if sum(len(item.get("stream_to", [])) for item in items) > MAX_EDGES:
         return {**rest, "steps": items}
-    upstream: dict[str, list[str]] = {}
-    for item in items:
-        upstream.setdefault(item["agent"], [])
-    for item in items:
-        for target in item.get("stream_to", []):
-            upstream.setdefault(target, []).append(item["agent"])
+    edges = [(item["agent"], target) for item in items for target in item.get("stream_to", [])]
+    upstream: dict[str, list[str]] = {item["agent"]: [] for item in items}
+    for source, target in edges:
+        upstream.setdefault(target, []).append(source)
     agents = {name: {"role": name} if name in ROLES else {} for name in upstream}
-    steps = {
-        name: {
-            "kind": "agent", "agent": name, "needs": list(dict.fromkeys(sources)),
-            "prompt": _prompt(sources),
-        }
-        for name, sources in upstream.items()
-    }  # fmt: skip
-    stream = [{"from": item["agent"], "to": target} for item in items for target in item.get("stream_to", [])]
+    loops = _loops(upstream)
+    inside = {name: loop for loop, pair in loops.items() for name in pair}
+    steps: dict[str, Json] = {}
+    for name, sources in upstream.items():
+        loop = inside.get(name)
+        if loop is None:
+            steps[name] = _agent_step(name, sources, inside)
+        elif loop not in steps:
+            steps[loop] = _loop_step(loops[loop], upstream, inside)
+    stream = []
+    for source, target in edges:
+        together = source in inside and inside[source] == inside.get(target)
+        ends = (source, target) if together else (inside.get(source, source), inside.get(target, target))
+        stream.append({"from": ends[0], "to": ends[1]})
     task = {"type": "object", "required": ["task"], "properties": {"task": {"type": "string"}}}
     return {
         "input": task,
@@ -52,6 +70,63 @@ def expand(document: Json, default_name: str | None = None) -> Json:
         "agents": _merged(agents, rest.get("agents", {})),
         "steps": steps,
         "stream": stream,
+    }
+
+
+def _loops(upstream: dict[str, list[str]]) -> dict[str, tuple[str, str]]:
+    """Loop step → the two agents that stream to each other, who is listed first before the other.
+
+    Only pairs apart from each other, whose names can be those of steps: there the meaning is plain.
+    """
+    partners = {name: {one for one in sources if one != name} for name, sources in upstream.items()}
+    for name, sources in list(partners.items()):
+        partners[name] = {one for one in sources if name in upstream[one]}
+    found: dict[str, tuple[str, str]] = {}
+    for first, others in partners.items():
+        second = next(iter(others), first)
+        loop = f"{first}_and_{second}"
+        alone = len(others) == 1 and len(partners[second]) == 1
+        fits = all(re.fullmatch(STEP_ID, name) and name not in RESERVED_IDS for name in (first, second, loop))
+        if alone and fits and loop not in upstream and f"{second}_and_{first}" not in found:
+            found[loop] = (first, second)
+    return found
+
+
+def _agent_step(name: str, sources: list[str], inside: dict[str, str]) -> Json:
+    return {
+        "kind": "agent", "agent": name,
+        "needs": list(dict.fromkeys(inside.get(source, source) for source in sources)),
+        "prompt": _prompt(sources, inside),
+    }  # fmt: skip
+
+
+def _loop_step(pair: tuple[str, str], upstream: dict[str, list[str]], inside: dict[str, str]) -> Json:
+    """The first works, the second says what is wrong with it, until nothing is or after so many rounds."""
+    first, second = pair
+    outside = [source for name in pair for source in upstream[name] if source not in pair]
+    return {
+        "kind": "loop",
+        "needs": list(dict.fromkeys(inside.get(source, source) for source in outside)),
+        "max_iterations": MAX_ROUNDS,
+        "until": f"!iter.output.{second}.found_issues",
+        "body": {
+            "steps": {
+                first: {
+                    "kind": "agent",
+                    "agent": first,
+                    "prompt": _prompt([one for one in upstream[first] if one != second], inside)
+                    + "\n\n## The round before\n${iter.previous == null ? 'none' : iter.previous}",
+                },
+                second: {
+                    "kind": "agent",
+                    "agent": second,
+                    "prompt": _prompt([one for one in upstream[second] if one != first], inside)
+                    + f"\n\n## {first}\n${{steps.{first}.output}}",
+                    "output_schema": _REVIEW,
+                },
+            },
+            "output": {name: f"${{steps.{name}.output}}" for name in pair},
+        },
     }
 
 
@@ -71,6 +146,10 @@ def as_uploaded(pointer: str, document: Json) -> str:
         for at, target in enumerate(item.get("stream_to", []))
     ]
     key = rest.partition("/")[0]
+    if section == "steps" and key not in (escape(item["agent"]) for item in items):
+        # A loop of two agents: the one inside, or the first of them.
+        inner = rest.partition("/body/steps/")[2].partition("/")[0]
+        key = inner or key.partition("_and_")[0]
     if section == "stream":
         return edges[int(key)][0] if key.isdecimal() and int(key) < len(edges) else base
     if section == "agents" and isinstance(document, dict) and "agents" in document:
@@ -91,6 +170,10 @@ def _is_item(item: Json) -> bool:
     )
 
 
-def _prompt(sources: list[str]) -> str:
-    work = "".join(f"\n\n## {name}\n${{steps.{name}.output}}" for name in dict.fromkeys(sources))
-    return "${input.task}" + work
+def _prompt(sources: list[str], inside: dict[str, str]) -> str:
+    """The task and what others made of it; of two in a loop what they came to in the end."""
+    work = "${input.task}"
+    for name in dict.fromkeys(sources):
+        path = f"steps.{inside[name]}.output.{name}" if name in inside else f"steps.{name}.output"
+        work += f"\n\n## {name}\n${{{path}}}"
+    return work

@@ -7,13 +7,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from schema.catalogue import Role
 
 STEP_ID: Final = r"^[a-z][a-z0-9_]{0,62}$"
+STEP_PATH: Final = r"^[a-z][a-z0-9_]{0,62}(\[\d{1,6}\]|\.[a-z][a-z0-9_]{0,62}|~[a-z]{1,10}){0,20}$"
+"""A step within its run: `review`, or `per_file[17].review` where it is repeated."""
+NEED: Final = r"^[a-z][a-z0-9_]{0,62}(:[a-z][a-z0-9_]{0,62})?$"
+REF: Final = r"^[a-z0-9][a-z0-9_-]{0,62}(@([1-9]\d{0,8}|[a-z][a-z0-9_-]{0,31}))?$"
+ALIAS: Final = r"^[a-z][a-z0-9_-]{0,31}$"
+SELECTOR: Final = r"^([1-9][0-9]{0,8}|[a-z][a-z0-9_-]{0,31})$"
 NAME: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 DURATION: Final = r"^\d{1,9}(\.\d{1,3})?(ms|s|m|h|d)$"
-
-# Kinds and fields of facilitair/v1 that this release refuses as "not supported" rather than "not valid".
-FUTURE_KINDS: Final = ("switch", "map", "loop", "human", "collaboration", "wait")
-FUTURE_STEP_FIELDS: Final = ("join", "catch", "compensate", "cache", "priority")
-FUTURE_FIELDS: Final = ("budget",)
 
 # Words that CEL keeps for itself: `steps.in` would not parse.
 RESERVED_IDS: Final = frozenset(
@@ -26,6 +27,10 @@ RESERVED_IDS: Final = frozenset(
 StepId = Annotated[str, Field(pattern=STEP_ID, description="Lower case, digits and _, as CEL can name it.")]
 Duration = Annotated[
     str, Field(pattern=DURATION, description="A number with its unit: 500ms, 30s, 5m, 2h, 1d.")
+]
+Label = Annotated[str, Field(pattern=STEP_ID, description="The name of a branch.")]
+Need = Annotated[
+    str, Field(pattern=NEED, description="A step id, or switch:branch for one branch of a switch.")
 ]
 Template = Any
 JsonSchema = dict[str, Any]
@@ -86,16 +91,86 @@ class Recall(Shape):
     threshold: float = Field(default=0.7, ge=0, le=1, description="Lowest cosine similarity.")
 
 
+class Quorum(Shape):
+    """How many of the steps that a step needs must have completed before it starts."""
+
+    quorum: int = Field(ge=1, le=200, description="So many of `needs` are enough.")
+
+
+class Catch(Shape):
+    """What happens instead of failing the run, for some errors."""
+
+    errors: list[str] = Field(
+        min_length=1,
+        max_length=50,
+        description='Error codes, or "*" for every error; the first match counts.',
+    )
+    then: StepId | None = Field(
+        default=None, description="A step that runs only when this caught; the failed step counts as skipped."
+    )
+    value: Template = Field(
+        default=None, description="The step's output instead; the step then counts as completed."
+    )
+
+
+class Compensate(Shape):
+    """How to undo a completed step when the run fails or is cancelled later; last done, first undone."""
+
+    tool: str | None = Field(default=None, description="The name of a built-in tool.")
+    activity: str | None = Field(default=None, max_length=200, description="The name of your own activity.")
+    task_queue: str | None = Field(default=None, max_length=200, description="The queue your worker serves.")
+    args: dict[str, Template] = Field(
+        default_factory=dict, max_length=200, description="Arguments; the step's own output may be used."
+    )
+
+
+class Cache(Shape):
+    """Take the output of an earlier, exactly equal execution of this tenant instead of paying again."""
+
+    ttl: Duration = Field(default="24h", description="How old that execution may be.")
+
+
+class Expectation(Shape):
+    """Something that must be true of an answer."""
+
+    that: str = Field(description="CEL over `output`, and all that the prompt may use; true when fine.")
+    message: str = Field(max_length=2_000, description="What the agent is told when it is not.")
+
+
+class Reflect(Shape):
+    """Show the agent what is wrong with its answer and let it answer again, within the step."""
+
+    max: int = Field(default=2, ge=0, le=10, description="At most so many further answers.")
+    expect: list[Expectation] = Field(
+        default_factory=list, max_length=20, description="Checked in addition to output_schema."
+    )
+
+
 class StepBase(Shape):
     """What every step has."""
 
-    needs: list[StepId] = Field(
+    needs: list[Need] = Field(
         default_factory=list, max_length=200,
         description="Steps that must have completed first. References imply theirs by themselves.",
     )  # fmt: skip
+    join: Literal["all", "any"] | Quorum = Field(
+        default="all",
+        description="How many of `needs` must have completed. With any or a quorum the step starts as soon "
+        "as that many have.",
+    )
     when: str | None = Field(default=None, description="CEL; the step is skipped when it comes to false.")
     timeout: Duration | None = Field(default=None, description="For one attempt. Absent: defaults.timeout.")
     retry: Retry | None = Field(default=None, description="Absent: defaults.retry.")
+    catch: list[Catch] = Field(
+        default_factory=list, max_length=20, description="What to do when the step has failed for good."
+    )
+    priority: int | None = Field(
+        default=None, ge=1, le=5, description="1 goes before 5 where workers are short. Absent: defaults."
+    )
+    chain: bool | None = Field(
+        default=None,
+        description="Whether the step may run in one activity with its neighbours. Absent: defaults.chain.",
+    )
     description: str = Field(default="", max_length=2_000, description="For people; nothing reads it.")
 
 
@@ -110,6 +185,15 @@ class AgentStep(StepBase):
     output_schema: JsonSchema | None = Field(
         default=None, description="A JSON Schema for the answer: the output is then JSON instead of text."
     )
+    emits: Literal["definition"] | None = Field(
+        default=None,
+        description="The answer is a definition, checked like an upload, for a collaboration step to run.",
+    )
+    reflect: Reflect | None = Field(
+        default=None, description="Absent: two further answers where the output must fit something."
+    )
+    cache: Cache | None = Field(default=None, description="Absent: every execution asks the model.")
+    compensate: Compensate | None = Field(default=None, description="How to undo the step.")
 
 
 class ToolStep(StepBase):
@@ -125,6 +209,8 @@ class ToolStep(StepBase):
     output_schema: JsonSchema | None = Field(
         default=None, description="A JSON Schema that the result must fit."
     )
+    cache: Cache | None = Field(default=None, description="Absent: every execution calls the tool.")
+    compensate: Compensate | None = Field(default=None, description="How to undo the step.")
 
 
 class TransformStep(StepBase):
@@ -134,7 +220,154 @@ class TransformStep(StepBase):
     value: Template = Field(description="Any JSON with ${…} in it.")
 
 
-Step = Annotated[AgentStep | ToolStep | TransformStep, Field(discriminator="kind")]
+class Case(Shape):
+    """One branch of a switch."""
+
+    when: str = Field(description="CEL; the first case that comes to true is taken.")
+    then: Label
+
+
+class SwitchStep(StepBase):
+    """Take one of several branches. Steps join a branch by `needs: ["<switch>:<branch>"]`."""
+
+    kind: Literal["switch"]
+    cases: list[Case] = Field(min_length=1, max_length=50, description="Tried in this order.")
+    otherwise: Label = Field(alias="else", description="The branch taken when no case holds.")
+
+
+class Body(Shape):
+    """The steps that a map or a loop repeats. Their ids are unique in the whole definition; they may refer to
+    each other and to all that the map or loop itself may refer to."""
+
+    steps: dict[StepId, "Step"] = Field(min_length=1, max_length=200, description="Step id to step.")
+    output: Template = Field(
+        default=None,
+        description="What one repetition comes to. Absent: what its last steps made.",
+    )
+
+
+class Tolerate(Shape):
+    """How many repetitions of a map may fail. Their result is null."""
+
+    failed: int | None = Field(default=None, ge=0, le=10_000, description="At most so many.")
+    failed_percent: float | None = Field(default=None, ge=0, le=100, description="At most this share.")
+
+
+class MapStep(StepBase):
+    """Do the same for every item of a list, several at a time. Results keep the order of the items."""
+
+    kind: Literal["map"]
+    over: str = Field(description="CEL that comes to a list. The body sees `item` and `index`.")
+    max_items: int = Field(ge=1, le=10_000, description="A longer list fails the step with map_too_wide.")
+    concurrency: int = Field(default=20, ge=1, le=500, description="How many items at a time.")
+    tolerate: Tolerate = Field(default=Tolerate(), description="Absent: the first failure fails the step.")
+    body: Body
+
+
+class LoopStep(StepBase):
+    """Repeat until something holds, at most so often."""
+
+    kind: Literal["loop"]
+    max_iterations: int = Field(ge=1, le=100_000, description="The bound.")
+    until: str | None = Field(
+        default=None,
+        description="CEL after each iteration, over iter.output, iter.index, iter.carry and the body's "
+        "steps. Absent: always max_iterations.",
+    )
+    init: Template = Field(default=None, description="iter.carry of the first iteration.")
+    carry: Template = Field(
+        default=None, description="iter.carry of the next iteration. Absent: it stays as it is."
+    )
+    on_exhausted: Literal["continue", "fail"] = Field(
+        default="continue", description="What to do when `until` never held: go on, or loop_exhausted."
+    )
+    body: Body
+
+
+class Action(Shape):
+    """What a person may decide."""
+
+    id: Label
+    title: str = Field(default="", max_length=200, description="For people. Absent: the id.")
+    requires: list[str] = Field(
+        default_factory=list, max_length=50, description="Fields of the form that must be filled in."
+    )
+    edits: str | None = Field(
+        default=None, description="The entry of `show` that the person may replace with this action."
+    )
+
+
+class HumanStep(StepBase):
+    """Ask people, and wait for what they decide. Its `timeout` is for the whole wait."""
+
+    kind: Literal["human"]
+    title: str = Field(max_length=2_000, description="What is asked; ${…} is replaced.")
+    show: dict[str, Template] = Field(
+        default_factory=dict, max_length=50, description="What they see: any JSON with ${…} in it."
+    )
+    form: JsonSchema | None = Field(default=None, description="A JSON Schema for what they fill in.")
+    actions: list[Action] = Field(
+        default_factory=lambda: [Action(id="approve"), Action(id="reject")],
+        min_length=1, max_length=20, description="What they can decide. Absent: approve and reject.",
+    )  # fmt: skip
+    assignees: list[str] = Field(
+        default_factory=list, max_length=100,
+        description="user:<name> or group:<name>. Absent: whoever may write.",
+    )  # fmt: skip
+    approvals: int = Field(
+        default=1, ge=1, le=100,
+        description="How many people must decide the same action; an action that can no longer reach it ends "
+        "the wait at once.",
+    )  # fmt: skip
+    remind_after: Duration | None = Field(default=None, description="When to remind them, once and again.")
+    on_timeout: Literal["fail", "escalate"] | Label = Field(
+        default="fail", description="fail with human_timeout, escalate, or the id of an action."
+    )
+    escalate_to: list[str] = Field(
+        default_factory=list, max_length=100, description="Who is asked next; the timeout then starts anew."
+    )
+
+
+class CollaborationStep(StepBase):
+    """Run another collaboration. Its version is bound when this definition is uploaded."""
+
+    kind: Literal["collaboration"]
+    ref: Annotated[str, Field(pattern=REF)] | None = Field(
+        default=None, description="name, name@3 or name@alias of a stored definition."
+    )
+    definition: Template = Field(
+        default=None,
+        description="Instead of ref: ${…} that comes to a definition, checked like an upload when it is run.",
+    )
+    input: Template = Field(default_factory=dict, description="Its input: any JSON with ${…} in it.")
+    compensate: Compensate | None = Field(default=None, description="How to undo the step.")
+
+
+class WaitStep(StepBase):
+    """Wait for a while or until a point in time. Exactly one of `for` and `until`."""
+
+    kind: Literal["wait"]
+    duration: Duration | None = Field(default=None, alias="for", description="How long.")
+    until: str | None = Field(
+        default=None, description="A template that comes to a time such as 2026-01-31T09:00:00Z."
+    )
+
+
+Step = Annotated[
+    AgentStep
+    | ToolStep
+    | TransformStep
+    | SwitchStep
+    | MapStep
+    | LoopStep
+    | HumanStep
+    | CollaborationStep
+    | WaitStep,
+    Field(discriminator="kind"),
+]
+Body.model_rebuild()
+MapStep.model_rebuild()
+LoopStep.model_rebuild()
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 

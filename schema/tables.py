@@ -64,11 +64,42 @@ workflows = Table(
     Column("definition", JSONB, nullable=False),
     # JSONB forgets the order in which a person wrote the keys; this is the document as they will read it.
     Column("source", Text, nullable=False),
+    Column(
+        "pins", JSONB, nullable=False, server_default="{}", comment="ref of a sub-collaboration → version"
+    ),
+    Column("planned_by", UUID, comment="The collaboration whose agent wrote this definition."),
+    Column("deprecated", Text, comment="Why nobody should start it any more."),
     Column("created_by", Text),
     _time("created_at", default=True),
     UniqueConstraint("tenant_id", "name", "version"),
     UniqueConstraint("tenant_id", "name", "sha256"),
     comment="Definitions as immutable versions.",
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("tenant_id", Text, primary_key=True, server_default="default"),
+    Column("name", Text, primary_key=True),
+    Column("alias", Text, primary_key=True, comment="`current` is what the bare name means."),
+    Column("version", Integer, nullable=False),
+    Column("set_by", Text),
+    _time("set_at", default=True),
+    comment="Names for versions that a person may move.",
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", UUID, primary_key=True),
+    _tenant(),
+    Column("name", Text, nullable=False, comment="What to start: name, name@3 or name@alias."),
+    Column("token_sha256", Text, nullable=False, unique=True),
+    Column("input", JSON, nullable=False, comment="Template over the request's body as `input`."),
+    Column("created_by", Text),
+    _time("created_at", default=True),
+    _time("last_called_at"),
+    comment="Addresses that start a collaboration when they are called.",
 )
 
 collaborations = Table(
@@ -87,6 +118,11 @@ collaborations = Table(
     Column("final_output", JSON),
     Column("quality_score", Float),
     Column("requested_by", Text),
+    Column("engine", Integer, nullable=False, server_default="1", comment="Semantics of the interpreter."),
+    Column("parent_id", UUID, comment="The collaboration that this one is a step of."),
+    Column("parent_path", Text),
+    Column("forked_from", UUID, comment="The collaboration that this one went on from."),
+    Column("forked_at", ARRAY(Text), comment="The steps that it ran again."),
     Column("traceparent", Text, nullable=False, comment="W3C context of the run's own span."),
     Column("parent_span_id", Text, comment="The span of the request that started the run."),
     _time("started_at", default=True),
@@ -95,6 +131,8 @@ collaborations = Table(
     Index("ix_collaborations_recent", "tenant_id", text("started_at DESC"), text("id DESC")),
     Index("ix_collaborations_temporal", "temporal_workflow_id", text("started_at DESC")),
     Index("ix_collaborations_workflow", "workflow_id", text("started_at DESC")),
+    Index("ix_collaborations_parent", "parent_id"),
+    Index("ix_collaborations_forked_from", "forked_from"),
     comment="One row per run of a version.",
 )
 
@@ -104,9 +142,10 @@ agent_executions = Table(
     Column("id", UUID, primary_key=True),
     _tenant(),
     Column("collaboration_id", UUID, ForeignKey("collaborations.id", ondelete="CASCADE"), nullable=False),
+    Column("path", Text, nullable=False, comment="review, or per_file[17].improve[2].review"),
     Column("step_id", Text, nullable=False),
     Column("kind", Text, nullable=False),
-    Column("iteration", Integer, nullable=False, server_default="0"),
+    Column("iteration", Integer, nullable=False, server_default="0", comment="Innermost index of the path."),
     Column("attempt", Integer, nullable=False),
     Column("agent_name", Text, nullable=False, comment="The agent, or the tool of a tool step."),
     Column("role", Text),
@@ -122,21 +161,24 @@ agent_executions = Table(
     Column("first_token_ms", Integer),
     Column("cost_usd", Numeric(10, 6)),
     Column("simulated", Boolean, nullable=False, server_default=text("false")),
+    Column("input", JSON, comment="Of a map its list; of a loop, and of each iteration, the next carry."),
     Column("output", JSON),
+    Column("branch", Text, comment="Of a switch the branch taken; `!step` where that one took over."),
+    Column("reused_from", UUID, comment="The execution whose output this is: a cache's or another run's."),
     Column("quality_score", Float),
     Column("found_issues", Boolean),
     Column("severity", Text),
     _time("started_at", default=True),
     _time("completed_at"),
-    UniqueConstraint("collaboration_id", "step_id", "iteration", "attempt"),
+    UniqueConstraint("collaboration_id", "path", "attempt"),
     CheckConstraint(
-        "status IN ('running', 'completed', 'failed', 'abandoned', 'skipped')", name="status"
+        "status IN ('running', 'completed', 'failed', 'abandoned', 'skipped', 'caught')", name="status"
     ),
     # The promise that a finished step never runs again, held by the database itself.
     Index(
         "uq_agent_executions_finished",
-        "collaboration_id", "step_id", "iteration",
-        unique=True, postgresql_where=text("status IN ('completed', 'skipped')"),
+        "collaboration_id", "path",
+        unique=True, postgresql_where=text("status IN ('completed', 'skipped', 'caught')"),
     ),
     Index("ix_agent_executions_model", "tenant_id", "model_id", "started_at"),
     Index("ix_agent_executions_agent", "tenant_id", "agent_name", "started_at"),
@@ -164,6 +206,7 @@ routing_decisions = Table(
     Column("id", UUID, primary_key=True),
     _tenant(),
     Column("collaboration_id", UUID, ForeignKey("collaborations.id", ondelete="CASCADE"), nullable=False),
+    Column("path", Text, nullable=False),
     Column("step_id", Text, nullable=False),
     Column("iteration", Integer, nullable=False, server_default="0"),
     Column("policy", Text, nullable=False),
@@ -173,7 +216,7 @@ routing_decisions = Table(
     Column("propensity", Float, nullable=False),
     Column("fallback", Boolean, nullable=False),
     _time("created_at", default=True),
-    UniqueConstraint("collaboration_id", "step_id", "iteration"),
+    UniqueConstraint("collaboration_id", "path"),
     CheckConstraint("propensity > 0 AND propensity <= 1", name="propensity"),
     Index("ix_routing_decisions_recent", "tenant_id", "created_at"),
     comment="Every choice of a model with the chance it had: what honest learning later needs.",
@@ -183,8 +226,9 @@ recalls = Table(
     "recalls",
     metadata,
     Column("collaboration_id", UUID, ForeignKey("collaborations.id", ondelete="CASCADE"), primary_key=True),
-    Column("step_id", Text, primary_key=True),
-    Column("iteration", Integer, primary_key=True, server_default="0"),
+    Column("path", Text, primary_key=True),
+    Column("step_id", Text, nullable=False),
+    Column("iteration", Integer, nullable=False, server_default="0"),
     _tenant(),
     Column("source", Text, nullable=False, comment="weaviate, pgvector or none"),
     Column("hits", JSONB, nullable=False),
@@ -223,6 +267,87 @@ outbox = Table(
     Index("ix_outbox_log", "xid", "seq"),
     Index("ix_outbox_aggregate", "aggregatetype", "aggregateid", "seq"),
     comment="The event log, written in the same transaction as the change it tells of.",
+)
+
+human_tasks = Table(
+    "human_tasks",
+    metadata,
+    Column("id", UUID, primary_key=True),
+    _tenant(),
+    Column("collaboration_id", UUID, ForeignKey("collaborations.id", ondelete="CASCADE"), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("show", JSON, nullable=False),
+    Column("form", JSON),
+    Column("actions", JSONB, nullable=False),
+    Column("assignees", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("approvals", Integer, nullable=False, server_default="1"),
+    Column("status", Text, nullable=False),
+    Column("escalated", Boolean, nullable=False, server_default=text("false")),
+    _time("opened_at", default=True),
+    _time("due_at"),
+    _time("reminded_at"),
+    _time("closed_at"),
+    Column(
+        "last_call", Text, comment="The activity that last reminded or escalated: again, it does nothing."
+    ),
+    UniqueConstraint("collaboration_id", "path"),
+    CheckConstraint("status IN ('open', 'decided', 'expired', 'cancelled')", name="status"),
+    Index("ix_human_tasks_open", "tenant_id", "opened_at", postgresql_where=text("status = 'open'")),
+    comment="What people are or were asked.",
+)
+
+human_decisions = Table(
+    "human_decisions",
+    metadata,
+    Column("id", UUID, primary_key=True),
+    _tenant(),
+    Column("task_id", UUID, ForeignKey("human_tasks.id", ondelete="CASCADE"), nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("form", JSON, nullable=False, comment="What they filled in."),
+    Column("original", JSON, comment="What they were shown, where they replaced it."),
+    Column("edited", JSON),
+    _time("at", default=True),
+    UniqueConstraint("task_id", "actor"),
+    comment="Who decided what; rows are only ever added.",
+)
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("collaboration_id", UUID, ForeignKey("collaborations.id", ondelete="CASCADE"), primary_key=True),
+    _tenant(),
+    Column("limit_usd", Numeric(12, 6)),
+    Column("limit_tokens", BigInteger),
+    Column("spent_usd", Numeric(12, 6), nullable=False, server_default="0"),
+    Column("spent_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("reserved_usd", Numeric(12, 6), nullable=False, server_default="0"),
+    Column("reserved_tokens", BigInteger, nullable=False, server_default="0"),
+    comment="What a run may spend and has; one row lock serialises its reservations.",
+)
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("execution_id", UUID, primary_key=True),
+    Column(
+        "collaboration_id", UUID, ForeignKey("budgets.collaboration_id", ondelete="CASCADE"), primary_key=True
+    ),
+    Column("usd", Numeric(12, 6), nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    _time("at", default=True),
+    comment="Worst cases of calls that are under way.",
+)
+
+step_cache = Table(
+    "step_cache",
+    metadata,
+    Column("tenant_id", Text, primary_key=True, server_default="default"),
+    Column("key", Text, primary_key=True, comment="sha256 of all that decides the output."),
+    Column("execution_id", UUID, ForeignKey("agent_executions.id", ondelete="CASCADE"), nullable=False),
+    _time("stored_at", default=True),
+    comment="Outputs that steps with `cache` may take again.",
 )
 
 audit_log = Table(

@@ -10,6 +10,8 @@ from schema.steps import JsonSchema
 class Tool:
     description: str
     args: JsonSchema
+    quick: bool = False
+    """Takes milliseconds and calls nobody: may share an activity with its neighbours."""
 
 
 def _args(required: list[str], **properties: JsonSchema) -> JsonSchema:
@@ -40,13 +42,21 @@ TOOLS: Final[dict[str, Tool]] = {
     "text.diff": Tool(
         "The unified difference of two texts. Comes to {diff, added, removed}.",
         _args(["before", "after"], before=_TEXT, after=_TEXT),
+        quick=True,
     ),
     "text.code_blocks": Tool(
         "The fenced code blocks of a Markdown text. Comes to {blocks: [{language, code}], code}.",
         _args(["text"], text=_TEXT),
+        quick=True,
     ),
     "json.parse": Tool(
         "The JSON value inside a text, fenced or bare. Comes to {value}.",
         _args(["text"], text=_TEXT),
+        quick=True,
+    ),
+    "pause": Tool(
+        "Let some time pass, at most a second; longer waits are steps of kind wait. Comes to {seconds}.",
+        _args(["seconds"], seconds={"type": "number", "minimum": 0, "maximum": 1}),
+        quick=True,
     ),
 }

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from schema import document, limits, meaning, shape, short_form
+from schema import document, estimate, limits, meaning, shape, short_form
 from schema.definition import Definition
 from schema.errors import InvalidDefinition
 from schema.expressions import Json
@@ -12,10 +12,11 @@ from schema.problems import EnoughProblems, Problems, kind_of
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A definition that will run, and the dependencies that were inferred for its steps."""
+    """A definition that will run."""
 
     definition: Definition
     inferred: dict[str, tuple[str, ...]]
+    """step → what it was found to depend on beside its `needs`; also of steps in bodies."""
 
 
 def validate_bytes(data: bytes, *, is_yaml: bool = False, name: str | None = None) -> Checked:
@@ -50,6 +51,10 @@ def _check(full: Json, problems: Problems) -> Checked | None:
         return None
     parts = shape.read(full, problems)
     links = meaning.check(parts, problems)
-    if problems.all or parts.definition is None:
+    if problems.all:
         return None
-    return Checked(parts.definition, {step: link.inferred for step, link in links.items() if link.inferred})
+    definition = Definition.model_validate(full)
+    estimate.check_size(definition, problems)
+    if problems.all:
+        return None
+    return Checked(definition, {step: link.inferred for step, link in links.items() if link.inferred})

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.guard import ErrorInterceptor
 from db.engine import async_engine
+from db.journal import Journal
 from schema.messages import QUEUE_COLLABORATIONS, QUEUE_MEMORY, QUEUE_PROJECTIONS
 from schema.settings import Settings
 from workflows.client import connect, start_projections
@@ -41,22 +42,34 @@ class Served:
 @asynccontextmanager
 async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[Served]:
     from activities.agent import AgentActivity
+    from activities.children import Children
+    from activities.engine1 import Engine1
+    from activities.human import Human
     from activities.record import Record
     from activities.route import RouteActivity
+    from activities.segment import SegmentActivity
     from activities.tokens import TokenLog
     from activities.tool import ToolActivity
     from activities.tools.http import HttpTool
+    from activities.undo import UndoActivity
     from gateway.client import Gateway, warm_up
 
     engine = async_engine(settings.database_url, pool_size=20)
     gateway = Gateway(settings)
     tokens = TokenLog(engine)
+    journal = Journal(settings.database_url)
     http = HttpTool(settings.http_tool_allow)
-    record = Record(engine)
     agent = AgentActivity(engine, gateway, tokens, capture_content=settings.capture_message_content)
+    tool = ToolActivity(engine, http)
+    segment = SegmentActivity(engine, journal, tool.run, agent.agent)
+    record, human, engine1 = Record(engine, journal, segment), Human(engine), Engine1(engine)
+    children, undo = Children(engine), UndoActivity(engine, tool.run)
     activities: list[Callable[..., Any]] = [
-        record.pin, record.decide, record.skip, record.transform, record.begin_call, record.end_call,
-        record.finish, agent.agent, ToolActivity(engine, http).tool, RouteActivity(engine).route,
+        record.pin, record.begin_call, record.end_call, record.open, record.end_item, record.close,
+        record.caught, record.begin_wait, record.end_wait, record.finish, segment.segment, segment.chain,
+        human.ask, human.record_decision, human.remind, human.expire, human.withdraw, human.ask_budget,
+        children.begin_child, children.end_child, children.fail_child, undo.compensations, undo.compensate,
+        engine1.decide, engine1.skip, engine1.transform, agent.agent, tool.tool, RouteActivity(engine).route,
     ]  # fmt: skip
     try:
         worker = Worker(
@@ -66,11 +79,15 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
             max_eager_activity_reservations_per_workflow_task=20, graceful_shutdown_timeout=GRACE,
             workflow_failure_exception_types=FAILURE_TYPES,
             max_heartbeat_throttle_interval=HEARTBEAT_PACE,
+            # Our one workflow is our own code, and the replay tests run it in the sandbox: here it would
+            # only import the interpreter anew for every run.
+            workflow_runner=UnsandboxedWorkflowRunner(),
         )  # fmt: skip
         # litellm takes 3 s to import; the first agent step waits for it.
         yield Served(worker, warm_up)
     finally:
         await tokens.close()
+        await journal.close()
         await gateway.close()
         await http.close()
         await engine.dispose()

@@ -1,13 +1,10 @@
 """Start, list, read and cancel collaborations."""
 
-import base64
-import secrets
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from opentelemetry import trace
 
-from api import cursors, runs
+from api import cursors, runs, starts
 from api.bodies import body_of, read_json
 from api.models import (
     Accepted,
@@ -20,21 +17,16 @@ from api.models import (
     StepOutput,
     Trace,
 )
-from api.problems import BadRequest, errors
-from api.state import Actor, Connection, State, StateOf, Tenant
-from db import collaborations, definitions, executions, outbox, spans
-from db.telemetry import context_of, current_traceparent
-from schema import json_schemas
-from schema.compile import compiled
-from schema.errors import NotFound, Problem, Refused
-from schema.steps import NAME, STEP_ID
+from api.problems import errors
+from api.state import Actor, Connection, StateOf, Tenant
+from db import collaborations, executions, lineage, outbox, spans
+from schema.errors import NotFound, Refused
+from schema.steps import NAME, STEP_PATH
 
 router = APIRouter(prefix="/collaborations", tags=["collaborations"])
 
 Id = Annotated[str, Path(pattern=r"^[^\x00-\x1f]{1,1000}$", examples=["code-review-k3p7q2xa"])]
 Status = Literal["running", "completed", "failed"]
-
-_tracer = trace.get_tracer("facilitair.api")
 
 
 @router.post("", status_code=202, openapi_extra=body_of(StartRequest), responses=errors(404, 409, 413, 415))
@@ -43,46 +35,13 @@ async def start(
 ) -> Accepted:
     """Start a collaboration. What cannot run is refused here, before anything has begun."""
     wanted = await read_json(request, state, StartRequest)
-    await _check(state, tenant, wanted)
-    name = wanted.definition.partition("@")[0]
-    id = wanted.id or f"{name}-{base64.b32encode(secrets.token_bytes(5)).decode().lower()}"
-    with _tracer.start_as_current_span(
-        "POST /v1/collaborations",
-        context_of(request.headers.get("traceparent")),
-        trace.SpanKind.SERVER,
-        {"http.request.method": "POST", "http.route": "/v1/collaborations"},
-    ):
-        await state.temporal.start(
-            wanted.definition, wanted.input, id=id, tenant=tenant, actor=actor,
-            traceparent=current_traceparent(),
-        )  # fmt: skip
-    links = _links(id)
-    response.headers["Location"] = links["self"]
-    return Accepted(id=id, links=links)
-
-
-async def _check(state: State, tenant: str, wanted: StartRequest) -> None:
-    """Raises unless the definition exists and the input fits it."""
-    name, _, number = wanted.definition.partition("@")
-    async with state.transaction() as connection:
-        version = await definitions.find(connection, tenant, name, int(number) if number else None)
-    definition, _ = compiled(version.sha256, version.source)
-    wrong = json_schemas.violations(definition.input, wanted.input)
-    if wrong:
-        fix = f"See the `input` of `GET /v1/definitions/{name}`."
-        problems = [
-            Problem("input_invalid", f"/input{pointer}", message, "input that fits the schema", fix)
-            for pointer, message in wrong
-        ]
-        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise BadRequest(
-            "input_invalid", f"the input of {name!r} at {wrong[0][0] or '/'}: {wrong[0][1]}{more}", problems
-        )
-
-
-def _links(id: str) -> dict[str, str]:
-    own = f"/v1/collaborations/{id}"
-    return {"self": own, **{part: f"{own}/{part}" for part in ("cancel", "trace", "events")}}
+    warnings = await starts.check(state, tenant, wanted.definition, wanted.input)
+    answer = await starts.start(
+        request, state, wanted.definition, wanted.input, route="/v1/collaborations",
+        id=wanted.id or starts.new_id(wanted.definition), tenant=tenant, actor=actor,
+    )  # fmt: skip
+    response.headers["Location"] = answer.links["self"]
+    return answer.model_copy(update={"warnings": warnings})
 
 
 @router.get("", responses=errors())
@@ -110,7 +69,11 @@ async def read(
     state: StateOf,
     tenant: Tenant,
     include: Annotated[
-        str, Query(pattern=r"^((input|output)(,(input|output))?)?$", description="input,output")
+        str,
+        Query(
+            pattern=r"^((input|output|lineage)(,(input|output|lineage)){0,2})?$",
+            description="input,output,lineage",
+        ),
     ] = "",
 ) -> CollaborationDetail:
     """One run with every attempt at its steps."""
@@ -119,9 +82,11 @@ async def read(
             found = await collaborations.find(connection, tenant, id)
             attempts = await executions.of_collaboration(connection, found.uuid)
             contents: dict[str, Any] = {}
-            if include:
+            if "lineage" in include:
+                contents["lineage"] = runs.lineage(await lineage.of(connection, tenant, found.uuid))
+            if "input" in include or "output" in include:
                 values = await collaborations.input_and_output(connection, found.uuid)
-                contents = dict(zip(("input", "output"), values, strict=True))
+                contents |= dict(zip(("input", "output"), values, strict=True))
     except NotFound:
         return await runs.not_in_postgres(state.temporal, tenant, id)
     detail = CollaborationDetail(
@@ -134,18 +99,21 @@ async def read(
 
 @router.get("/{id}/steps/{step}", responses=errors(404))
 async def step_output(
-    id: Id, step: Annotated[str, Path(pattern=STEP_ID)], connection: Connection, tenant: Tenant
+    id: Id,
+    step: Annotated[str, Path(pattern=STEP_PATH, examples=["review", "per_file[17].review"])],
+    connection: Connection,
+    tenant: Tenant,
 ) -> StepOutput:
     """What a completed step came to."""
     found = await collaborations.find(connection, tenant, id)
-    done = (await executions.outputs(connection, found.uuid, [step])).get(step)
-    if done is None:
+    done = (await executions.known(connection, found.uuid, [step])).get(step)
+    if done is None or done.status != "completed":
         raise NotFound(
             "step_output_unknown",
             f"found no output of step {step!r} in {id!r}; expected a step that has completed. "
             f"`GET /v1/collaborations/{id}` lists them.",
         )
-    return StepOutput(step=step, **done)
+    return StepOutput(step=step, output=done.output, status=done.status, model=done.model)
 
 
 @router.post("/{id}/cancel", status_code=202, responses=errors(404, 409))
@@ -158,7 +126,7 @@ async def cancel(id: Id, state: StateOf, tenant: Tenant) -> Accepted:
             f"found {id!r} {now.sub_state or now.status}; expected one that is still running.",
         )
     await state.temporal.cancel(now.id, now.run_id)
-    return Accepted(id=now.id, status="cancelling", links=_links(now.id))
+    return starts.accepted(now.id, "cancelling")
 
 
 @router.get("/{id}/trace", responses=errors(404))

@@ -9,10 +9,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from api import compare
+from api import compare, starts
 from api.bodies import read_document
 from api.models import (
-    DefinitionDiff,
     DefinitionDocument,
     DefinitionPage,
     DefinitionPlan,
@@ -26,7 +25,7 @@ from api.state import Actor, Connection, State, StateOf, Tenant
 from db import definitions
 from schema.compile import compiled, dependencies
 from schema.definition import json_schema
-from schema.steps import NAME
+from schema.steps import NAME, SELECTOR
 from schema.validate import Checked, validate_bytes
 
 router = APIRouter(prefix="/definitions", tags=["definitions"])
@@ -35,7 +34,7 @@ Name = Annotated[str, Path(pattern=NAME, examples=["code-review"])]
 ShortName = Annotated[
     str | None, Query(alias="name", pattern=NAME, description="The name of a bare short-form list.")
 ]
-Number = Annotated[int, Query(ge=1, le=2_000_000_000)]
+Selector = Annotated[str, Query(pattern=SELECTOR, description="A version's number, or an alias.")]
 Limit = Annotated[int, Query(ge=1, le=200)]
 
 _DOCUMENT = {
@@ -60,10 +59,15 @@ def _inferred(found: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
     return {step: list(names) for step, names in found.items()}
 
 
-def _version(found: definitions.Version) -> dict[str, Any]:
+def selector_of(given: str | None) -> int | str | None:
+    return int(given) if given and given.isdecimal() else given
+
+
+def version_facts(found: definitions.Version) -> dict[str, Any]:
     return {
         "name": found.name, "version": found.number, "sha256": found.sha256,
-        "created_at": found.created_at, "created_by": found.created_by,
+        "created_at": found.created_at, "created_by": found.created_by, "pins": found.pins,
+        "deprecated": found.deprecated,
     }  # fmt: skip
 
 
@@ -78,22 +82,49 @@ def _etag(found: definitions.Version) -> str:
 async def upload(
     request: Request, response: Response, state: StateOf, tenant: Tenant, actor: Actor, name: ShortName = None
 ) -> StoredDefinition:
-    """Store a definition. The same content is the same version; other content is the next one."""
+    """Store a definition. The same content is the same version; other content is the next one, which its bare
+    name means from then on. Sub-collaborations are bound to the versions that their refs mean now."""
     checked = await _checked(request, state, name)
     async with state.transaction() as connection:
+        aliases = await definitions.aliases_of(connection, tenant, checked.definition.name)
         version, created = await definitions.save(connection, tenant, checked.definition, actor)
+        warnings = starts.warnings(version)
+        if created and definitions.CURRENT in aliases:
+            warnings.append(_moved(version, aliases[definitions.CURRENT]))
+        elif not created and not version.deprecated:
+            warnings += _not_meant(version, await definitions.find(connection, tenant, version.name))
     if not created:
         response.status_code = 200
     response.headers["ETag"] = _etag(version)
     response.headers["Location"] = f"/v1/definitions/{version.name}?version={version.number}"
-    return StoredDefinition(**_version(version), created=created, inferred=_inferred(checked.inferred))
+    return StoredDefinition(
+        **version_facts(version), created=created, inferred=_inferred(checked.inferred), warnings=warnings
+    )
+
+
+def _moved(version: definitions.Version, before: int) -> str:
+    name = version.name
+    return f"{name!r} meant {name}@{before} since a roll back; from now on it means {name}@{version.number}"
+
+
+def _not_meant(version: definitions.Version, meant: definitions.Version) -> list[str]:
+    name = version.name
+    if meant.number == version.number:
+        return []
+    return [
+        f"this is {name}@{version.number}, stored before; {name!r} still means {name}@{meant.number}. "
+        f"`facilitair rollback {name} {version.number}` makes it mean this one"
+    ]
 
 
 @router.post("/validate", openapi_extra=_DOCUMENT, responses=errors(413, 415))
-async def validate(request: Request, state: StateOf, name: ShortName = None) -> Valid:
+async def validate(request: Request, state: StateOf, tenant: Tenant, name: ShortName = None) -> Valid:
     """Check a definition and store nothing; refused with all its problems at once."""
     checked = await _checked(request, state, name)
     definition = checked.definition
+    if definitions.refers(definition):
+        async with state.transaction() as connection:
+            await definitions.bind(connection, tenant, definition)
     return Valid(name=definition.name, steps=len(definition.steps), inferred=_inferred(checked.inferred))
 
 
@@ -108,7 +139,7 @@ async def list_definitions(
     found = await definitions.newest_per_name(connection, tenant, after=after, limit=limit + 1)
     page = found[:limit]
     more = page[-1].name if len(found) > limit else None
-    return DefinitionPage(items=[DefinitionVersion(**_version(one)) for one in page], next=more)
+    return DefinitionPage(items=[DefinitionVersion(**version_facts(one)) for one in page], next=more)
 
 
 @router.get("/{name}", responses={304: {"description": "It is what `If-None-Match` names."}, **errors(404)})
@@ -118,73 +149,35 @@ async def read(
     response: Response,
     connection: Connection,
     tenant: Tenant,
-    version: Number | None = None,
+    version: Selector | None = None,
 ) -> DefinitionDocument:
-    """The newest version, or the given one."""
-    found = await definitions.find(connection, tenant, name, version)
+    """The version that the name means, or the given one."""
+    found = await definitions.find(connection, tenant, name, selector_of(version))
     response.headers["ETag"] = _etag(found)
     if request.headers.get("if-none-match") == _etag(found):
         return Response(status_code=304, headers={"ETag": _etag(found)})  # type: ignore[return-value]
-    return DefinitionDocument(**_version(found), definition=json.loads(found.source))
-
-
-@router.get("/{name}/versions", responses=errors(404))
-async def versions(
-    name: Name,
-    connection: Connection,
-    tenant: Tenant,
-    after: Annotated[int | None, Query(ge=1, le=2_000_000_000)] = None,
-    limit: Limit = 50,
-) -> DefinitionPage:
-    """All versions of one name, newest first."""
-    found = await definitions.versions(connection, tenant, name, below=after, limit=limit + 1)
-    if not found:
-        await definitions.find(connection, tenant, name)
-    page = found[:limit]
-    more = str(page[-1].number) if len(found) > limit else None
-    return DefinitionPage(items=[DefinitionVersion(**_version(one)) for one in page], next=more)
-
-
-@router.get("/{name}/diff", responses=errors(404))
-async def diff(
-    name: Name,
-    connection: Connection,
-    tenant: Tenant,
-    before: Annotated[int, Query(alias="from", ge=1, le=2_000_000_000)],
-    after: Annotated[int | None, Query(alias="to", ge=1, le=2_000_000_000)] = None,
-) -> DefinitionDiff:
-    """What changed between two versions; `to` is the newest when left out."""
-    old = await definitions.find(connection, tenant, name, before)
-    new = await definitions.find(connection, tenant, name, after)
-    sources = json.loads(old.source), json.loads(new.source)
-    return DefinitionDiff(
-        name=name,
-        before=old.number,
-        after=new.number,
-        changes=list(compare.changes(*sources)),
-        text=compare.unified(*sources, f"{name}@{old.number}", f"{name}@{new.number}"),
-    )
+    return DefinitionDocument(**version_facts(found), definition=json.loads(found.source))
 
 
 @router.get("/{name}/plan", responses=errors(404))
 async def plan(
-    name: Name, connection: Connection, tenant: Tenant, version: Number | None = None
+    name: Name, connection: Connection, tenant: Tenant, version: Selector | None = None
 ) -> DefinitionPlan:
     """The steps in an order that respects every dependency, and their picture."""
-    found = await definitions.find(connection, tenant, name, version)
-    definition, steps = compiled(found.sha256, found.source)
+    found = await definitions.find(connection, tenant, name, selector_of(version))
+    whole = compiled(found.sha256, found.source)
     return DefinitionPlan(
         name=found.name,
         version=found.number,
         steps=[
             PlannedStep(
                 **{key: value for key, value in asdict(step).items() if key in PlannedStep.model_fields},
-                inferred=list(dependencies(definition.steps[step.id]).inferred),
+                inferred=list(dependencies(whole.steps[step.id]).inferred),
                 max_attempts=step.retry.max_attempts,
             )
-            for step in steps.steps
+            for step in whole.plan.steps
         ],
-        mermaid=compare.mermaid(steps),
+        mermaid=compare.mermaid(whole.plan),
     )
 
 

@@ -12,6 +12,8 @@ from infra.simulator.prompt import Prompt, Role, read_prompt
 from infra.simulator.review import review_of
 
 TOKEN: Final = re.compile(r"\s*\w{1,8}|\s*[^\w\s]{1,3}|\s+")
+# The schema that a planner is given carries this title.
+PLAN_TITLE: Final = "Facilitair definition"
 # A refiner hands back all of a short text and only the surroundings of its changes in a long one.
 LONGEST_REWRITE_LINES: Final = 80
 WRITABLE_FLAWS: Final = tuple(flaw for flaw in FLAWS if flaw.sample)
@@ -25,6 +27,8 @@ def answer_text(
     schema = _json_schema(response_format)
     if schema is None:
         return role_text(prompt)
+    if schema.get("title") == PLAN_TITLE:
+        return json.dumps(_plan(prompt), ensure_ascii=False, indent=2)
     value = conforming(schema, prompt.draw("json"), hints_for(prompt, role_text))
     return json.dumps(value, ensure_ascii=False, indent=2)
 
@@ -56,6 +60,27 @@ def _json_schema(response_format: object) -> Mapping[str, object] | None:
             return {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
         case _:
             return None
+
+
+def _plan(prompt: Prompt) -> dict[str, object]:
+    """A definition: two parts of the work side by side, and a review of both."""
+    first, second, _ = _three(prompt)
+    topic = prompt.topic.replace("$", "")
+    review = "Review both parts:\n${steps.first_part.output}\n${steps.second_part.output}"
+    return {
+        "name": "plan",
+        "description": f"A plan for: {topic}"[:200],
+        "agents": {"worker": {"role": "coder"}, "critic": {"role": "reviewer"}},
+        "steps": {
+            "first_part": {"kind": "agent", "agent": "worker", "prompt": f"{topic}: the {first}."},
+            "second_part": {"kind": "agent", "agent": "worker", "prompt": f"{topic}: the {second}."},
+            "review": {"kind": "agent", "agent": "critic", "prompt": review},
+        },
+        "output": {
+            "parts": ["${steps.first_part.output}", "${steps.second_part.output}"],
+            "review": "${steps.review.output}",
+        },
+    }
 
 
 def _architect(prompt: Prompt) -> str:

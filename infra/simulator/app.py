@@ -158,6 +158,8 @@ def _reply(simulator: Simulator, body: Mapping[str, object], call: Call, fault: 
     text = answer_text(simulator.seed, call.model, messages, body.get("response_format"))
     if fault is not None and fault.kind == "bad_json":
         text = text[: max(1, len(text) // 2)]
+    if fault is not None and fault.kind == "answer":
+        text = fault.text
     tokens = split_tokens(text)
     most = body.get("max_completion_tokens") or body.get("max_tokens")
     cut = isinstance(most, int) and len(tokens) > most

@@ -11,6 +11,7 @@ Kind = Literal[
     "drop_mid_stream",  # the connection breaks after `after_tokens`
     "end_early",  # the stream ends in good order, but without finish_reason and usage
     "bad_json",  # the answer is cut in the middle and says it is complete
+    "answer",  # the answer is the given `text`
     "slow",  # the first token comes `delay_seconds` later
     "refuse",  # an error with the given `status` and `error_code`
 ]
@@ -31,6 +32,7 @@ class Fault:
     delay_seconds: float = 2.0
     status: int = 400
     error_code: str = "invalid_request_error"
+    text: str = ""
 
     def matches(self, model: str, text: str) -> bool:
         return (
@@ -96,6 +98,7 @@ def parse_rule(document: object) -> Fault:
         delay_seconds=_number(document, "delay_seconds", 2.0),
         status=int(_number(document, "status", 400)),
         error_code=_words(document, "error_code") or "invalid_request_error",
+        text=_words(document, "text") or "",
     )
 
 

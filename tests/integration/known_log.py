@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -12,9 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.project import Copy, copy_batch
 from db import collaborations, definitions, executions
+from db.collaborations import Run
 from db.engine import transaction
 from db.executions import Outcome, Worker
-from schema.messages import Finish, PinRequest, StepRequest
+from db.journal import Journal
+from schema.messages import ENGINE, Finish, StepRequest
 from schema.validate import validate
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -52,15 +55,19 @@ async def begin(
     async with transaction(engine) as connection:
         definition = validate(definition_of(name, recall)).definition
         version, _ = await definitions.save(connection, tenant, definition, "test")
-        pin = PinRequest(f"wf-{run}", run, name, {"task": task}, tenant, None, None)
-        await collaborations.create(
-            connection, pin, version, task=task, traceparent=TRACEPARENT, parent_span_id=None
-        )
+        new = Run(
+            UUID(run), f"wf-{run}", tenant, {"task": task}, task, TRACEPARENT, None, datetime.now(UTC),
+            version.id, name, version.number, version.sha256, ENGINE,
+        )  # fmt: skip
+        await collaborations.create(connection, new, None, None)
     return StepRequest(run, tenant, "code", TRACEPARENT)
 
 
 async def work(engine: AsyncEngine, request: StepRequest, done: Work) -> None:
-    key = StepRequest(request.collaboration, request.tenant, done.step, TRACEPARENT, done.iteration)
+    key = StepRequest(
+        request.collaboration, request.tenant, done.step, TRACEPARENT, done.iteration,
+        frame=f"again[{done.iteration}]" if done.iteration else "",
+    )  # fmt: skip
     worker = Worker(done.kind, done.role or "helper", done.role, done.model)
     judged = {"found_issues": done.found_issues, "severity": "high" if done.found_issues else None}
     output: dict[str, Any] = {name: value for name, value in judged.items() if value is not None}
@@ -76,9 +83,9 @@ async def end(
     engine: AsyncEngine, request: StepRequest, output: Any = "done", status: str = "completed"
 ) -> None:
     finish = Finish(request.collaboration, request.tenant, TRACEPARENT, status)
-    async with transaction(engine) as connection:
-        found = await collaborations.run(connection, UUID(finish.collaboration))
-        await collaborations.finish(connection, found, finish, output)
+    journal = Journal(engine.url.render_as_string(hide_password=False))
+    await journal.finish(finish, output)
+    await journal.close()
 
 
 async def run(engine: AsyncEngine, task: str, *works: Work, output: Any = "done", **begun: Any) -> str:

@@ -10,12 +10,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.testing import ActivityEnvironment
 
-from activities.record import Record
 from db import definitions, executions, outbox
 from db.engine import transaction
 from db.executions import Outcome, Worker
-from schema.messages import Finish, PinRequest, StepRequest
+from schema.messages import Ended, Finish, PinRequest, SegmentRequest, StepRequest
 from schema.validate import validate
+from tests.integration.recording import recording
 
 CODER = Worker("agent", "coder", "coder", "openai/gpt-4")
 ANSWER = Outcome(
@@ -40,7 +40,8 @@ async def pinned(engine: AsyncEngine, run: str | None = None, input: Any = None)
     async with transaction(engine) as connection:
         await definitions.save(connection, "default", validate(DEFINITION).definition, "test")
     request = PinRequest("wf", run or str(uuid.uuid4()), "two", input or {"task": "t"}, "default", None, None)
-    found = await ActivityEnvironment().run(Record(engine).pin, request)
+    async with recording(engine) as record:
+        found = await ActivityEnvironment().run(record.pin, request)
     assert [step.id for step in found.plan.steps] == ["code", "double"]
     return StepRequest(found.collaboration, "default", "code", found.traceparent)
 
@@ -84,8 +85,9 @@ async def test_the_database_itself_refuses_a_second_finish(engine: AsyncEngine) 
         await executions.complete(connection, request, CODER, begun, ANSWER)
     copy = text("""
         INSERT INTO agent_executions
-          (id, collaboration_id, step_id, kind, attempt, agent_name, model_id, status)
-        SELECT gen_random_uuid(), collaboration_id, step_id, kind, attempt + 1, agent_name, model_id, status
+          (id, collaboration_id, path, step_id, kind, attempt, agent_name, model_id, status)
+        SELECT gen_random_uuid(), collaboration_id, path, step_id, kind, attempt + 1, agent_name,
+          model_id, status
         FROM agent_executions
     """)
     with pytest.raises(IntegrityError, match="uq_agent_executions_finished"):
@@ -93,18 +95,22 @@ async def test_the_database_itself_refuses_a_second_finish(engine: AsyncEngine) 
             await connection.execute(copy)
 
 
-async def test_pin_transform_and_finish_may_run_twice(engine: AsyncEngine) -> None:
+async def test_pin_segment_and_finish_may_run_twice(engine: AsyncEngine) -> None:
     run = str(uuid.uuid4())
     request = await pinned(engine, run)
     assert await pinned(engine, run) == request
     async with transaction(engine) as connection:
         begun = await executions.claim(connection, request, CODER)
         await executions.complete(connection, request, CODER, begun, ANSWER)
-    record, environment = Record(engine), ActivityEnvironment()
-    double = StepRequest(run, "default", "double", request.traceparent)
-    assert await environment.run(record.transform, double) == await environment.run(record.transform, double)
+    environment = ActivityEnvironment()
+    known = [Ended("code", "completed")]
+    double = SegmentRequest(run, "default", request.traceparent, "", ["double"], [], known)
     close = Finish(run, "default", request.traceparent, "completed")
-    assert await environment.run(record.finish, close) == await environment.run(record.finish, close) == 1.9
+    async with recording(engine) as record:
+        for _ in range(2):
+            result = await environment.run(record._segments.segment, double)
+            assert result.ended == [Ended("double", "completed")]
+            assert await environment.run(record.finish, close) == 1.9
     async with transaction(engine) as connection:
         events = await outbox.read_after(connection, outbox.Position(), 100)
     assert [event.type for event in events] == [

@@ -2,10 +2,6 @@
 
 import asyncio
 import json
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from decimal import Decimal
@@ -16,7 +12,7 @@ import pytest
 from gateway.client import Completion, Gateway, Message, ModelRequest
 from gateway.prices import PRICES
 from schema.errors import ProviderError
-from schema.settings import Settings
+from tests.integration.providers import only_simulated, running_simulator
 
 TASK = (
     Message("system", "You are a programmer. Write complete, tested, readable code and nothing beside it."),
@@ -26,42 +22,15 @@ TASK = (
 
 @pytest.fixture(scope="module")
 def simulator_url() -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "infra.simulator", "--port", str(port), "--speed", "inf"]
-    process = subprocess.Popen(command)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait_until_healthy(url)
+    with running_simulator() as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _wait_until_healthy(url: str) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            httpx.get(f"{url}/health").raise_for_status()
-            return
-        except httpx.TransportError:
-            if time.monotonic() > deadline:
-                raise
 
 
 @pytest.fixture
 async def gateway(simulator_url: str) -> AsyncIterator[Gateway]:
-    opened = Gateway(_settings(simulator_url))
+    opened = Gateway(only_simulated(simulator_url))
     yield opened
     await opened.close()
-
-
-def _settings(simulator_url: str, **more: str) -> Settings:
-    keys = ("openai_api_key", "anthropic_api_key", "openrouter_api_key", "deepseek_api_key", "ollama_host")
-    values = dict.fromkeys(keys, "") | {"simulator_url": simulator_url} | more
-    return Settings.model_validate(values)
 
 
 @pytest.fixture
@@ -214,7 +183,7 @@ async def test_leaving_early_ends_the_call_and_is_billed(
 
 
 async def test_nobody_at_the_address_is_unavailable() -> None:
-    gateway = Gateway(_settings("http://127.0.0.1:9"))
+    gateway = Gateway(only_simulated("http://127.0.0.1:9"))
     with pytest.raises(ProviderError) as caught:
         await _collect(gateway, _request())
     await gateway.close()
@@ -222,7 +191,7 @@ async def test_nobody_at_the_address_is_unavailable() -> None:
 
 
 async def test_ollama_is_called_at_its_host_and_costs_nothing(simulator_url: str) -> None:
-    gateway = Gateway(_settings(simulator_url, ollama_host=simulator_url))
+    gateway = Gateway(only_simulated(simulator_url, ollama_host=simulator_url))
     _, completion = await _collect(gateway, _request("ollama/llama3.2"))
     await gateway.close()
     assert completion.provider == "ollama"
@@ -295,7 +264,7 @@ async def _ask_anthropic(
 ) -> Completion:
     async with _anthropic(events, status) as url:
         monkeypatch.setenv("ANTHROPIC_API_BASE", url)
-        gateway = Gateway(_settings("http://127.0.0.1:9", anthropic_api_key="sk-ant-0123456789abcdef"))
+        gateway = Gateway(only_simulated("http://127.0.0.1:9", anthropic_api_key="sk-ant-0123456789abcdef"))
         try:
             _, completion = await _collect(gateway, _request("anthropic/claude-3.5-sonnet"))
         finally:

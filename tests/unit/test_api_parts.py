@@ -71,19 +71,6 @@ def test_a_wrong_cursor_is_refused(cursor: str) -> None:
         cursors.two_numbers(cursor)
 
 
-def test_differences_are_found_where_they_are() -> None:
-    before = {"a": 1, "b": {"c/d": [1, 2]}, "gone": None, "same": True}
-    after = {"a": True, "b": {"c/d": [1, 3, 4]}, "same": True, "new": "x"}
-    found = [(one.op, one.path, one.before, one.after) for one in compare.changes(before, after)]
-    assert found == [
-        ("replace", "/a", 1, True),
-        ("replace", "/b/c~1d/1", 2, 3),
-        ("add", "/b/c~1d/2", None, 4),
-        ("remove", "/gone", None, None),
-        ("add", "/new", None, "x"),
-    ]
-
-
 def test_a_plan_is_drawn_with_safe_names() -> None:
     definition = validate(
         {

@@ -40,6 +40,9 @@ class Stub:
     answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
 
+    def last(self) -> tuple[str, str, Any]:
+        return self.asked[-1]
+
     def run(self, *arguments: str) -> Result:
         return CliRunner().invoke(app, [*arguments, "--url", self.url])
 
@@ -55,13 +58,13 @@ def stub() -> Iterator[Stub]:
             body = self.rfile.read(size)
             state.asked.append((self.command, path, json.loads(body) if body else None))
             status, value = state.answers.get(path, (404, {"code": "definition_unknown", "detail": "none"}))
-            data = json.dumps(value).encode()
+            data = b"" if status == 204 else json.dumps(value).encode()
             self.send_response(status)
             self.send_header("content-length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
 
-        do_POST = do_GET  # noqa: N815
+        do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             pass
@@ -204,6 +207,136 @@ def test_trace_takes_its_sum_from_the_books(stub: Stub) -> None:
     assert "coder · write" in result.stdout
     assert "span lost with its worker" in result.stdout
     assert "total: 1 steps, 1.5 s, 10 tokens, $0.250000" in result.stdout
+
+
+_VERSION = {
+    "name": "x", "version": 2, "sha256": "ab" * 32, "created_at": _STARTED, "created_by": "me", "pins": {},
+    "deprecated": None,
+}  # fmt: skip
+
+
+def test_versions_say_what_is_meant(stub: Stub) -> None:
+    old = _VERSION | {"version": 1, "deprecated": "It is slow."}
+    stub.answers["/definitions/x/versions"] = 200, {"items": [_VERSION, old], "next": None}
+    aliases = [{"name": "x", "alias": "stable", "version": 2}, {"name": "x", "alias": "old", "version": 1}]
+    stub.answers["/definitions/x/aliases"] = 200, {"items": aliases, "meant": 2}
+    lines = stub.run("versions", "x").stdout.splitlines()
+    assert lines[1].split()[0] == "2" and lines[1].rstrip().endswith("x, @stable")
+    assert lines[2].split()[0] == "1" and lines[2].rstrip().endswith("@old deprecated: It is slow.")
+    found = json.loads(stub.run("versions", "x", "--json").stdout)
+    assert (found["meant"], found["aliases"], len(found["versions"])) == (2, aliases, 2)
+
+
+def test_a_difference_is_told_by_step_and_field(stub: Stub) -> None:
+    change = {"op": "replace", "path": "/steps/a/value", "from": 1, "to": {"v": 2}}
+    stub.answers["/definitions/x/diff"] = 200, {
+        "from": 1, "to": 2, "agents": [{"id": "m", "change": "removed", "kind": "agent", "fields": []}],
+        "steps": [{"id": "a", "change": "changed", "kind": "transform", "fields": [change]}],
+        "input": [{"op": "add", "path": "/input/required", "from": None, "to": ["t"]}], "rest": [],
+        "pins": [], "breaking": [{"path": "/input/required", "reason": "the field 't' must be given"}],
+    }  # fmt: skip
+    assert stub.run("diff", "x", "1", "2").stdout.splitlines() == [
+        "x@1 → x@2",
+        "~ step a (transform)",
+        '    ~ /steps/a/value  1 → {"v": 2}',
+        "- agent m",
+        '+ /input/required  ["t"]',
+        "! breaking: the field 't' must be given (/input/required)",
+    ]
+
+
+def test_a_file_is_compared_with_the_newest_version(stub: Stub, tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    file.write_text('{"name": "x", "steps": {"a": {"kind": "transform", "value": 2}}}')
+    stored = {"name": "x", "steps": {"a": {"kind": "transform", "value": 1}}}
+    stub.answers["/definitions/x/versions"] = 200, {"items": [_VERSION], "next": "2"}
+    stub.answers["/definitions/x"] = 200, _VERSION | {"definition": stored}
+    assert stub.run("diff", str(file)).stdout.splitlines() == [
+        "x@2 → x.json",
+        "~ step a (transform)",
+        "    ~ /steps/a/value  1 → 2",
+    ]
+    found = json.loads(stub.run("diff", str(file), "--json").stdout)
+    assert (found["from"], found["to"]) == (2, None)
+    assert found["changes"] == [{"op": "replace", "path": "/steps/a/value", "from": 1, "to": 2}]
+    stub.answers["/definitions/x"] = 200, _VERSION | {"definition": json.loads(file.read_text())}
+    assert stub.run("diff", str(file)).stdout.splitlines() == ["x@2 → x.json", "no difference"]
+    file.write_text('{"name": "x"}')
+    result = stub.run("diff", str(file))
+    assert result.exit_code == 2
+    assert "field_missing" in result.stderr
+
+
+def test_versions_are_named_and_taken_back(stub: Stub) -> None:
+    stub.answers["/definitions/x/aliases/stable"] = 200, {"warnings": ["x@2 is deprecated: Old."]}
+    result = stub.run("alias", "x@stable", "2")
+    assert (result.stdout, result.stderr) == ("x@stable is x@2\n", "! x@2 is deprecated: Old.\n")
+    assert stub.last() == ("PUT", "/definitions/x/aliases/stable", {"version": 2})
+    stub.answers["/definitions/x/aliases/stable"] = 204, None
+    assert stub.run("alias", "x@stable", "--remove").stdout == "x@stable removed\n"
+    assert stub.last()[0] == "DELETE"
+    assert stub.run("alias", "x@stable").exit_code == 2
+    assert stub.run("alias", "x", "2").exit_code == 2
+
+    stub.answers["/definitions/x/rollback"] = 200, {"name": "x", "from": 3, "to": 2}
+    assert stub.run("rollback", "x").stdout == "x@2  instead of x@3\n"
+    assert stub.last()[2] == {"version": None}
+    stub.run("rollback", "x", "1")
+    assert stub.last()[2] == {"version": 1}
+
+    stub.answers["/definitions/x/versions/2/deprecate"] = 200, _VERSION
+    assert stub.run("deprecate", "x", "2", "--reason", "Old.").stdout == "x@2 is deprecated\n"
+    assert stub.last()[2] == {"reason": "Old."}
+    assert stub.run("deprecate", "x", "2", "--undo").stdout == "x@2 can be used again\n"
+    assert stub.last()[0] == "DELETE"
+    assert stub.run("deprecate", "x", "2").exit_code == 2
+
+
+def test_a_run_of_what_is_deprecated_is_told_so(stub: Stub) -> None:
+    accepted = {"id": "x-1", "status": "running", "links": {}, "warnings": ["x@1 is deprecated: Old."]}
+    stub.answers["/collaborations"] = 202, accepted
+    result = stub.run("run", "x@1", "--no-wait")
+    assert result.stdout == "x-1\n"
+    assert result.stderr.startswith("! x@1 is deprecated: Old.\n")
+
+
+def test_schedules_are_made_and_listed(stub: Stub) -> None:
+    made = {
+        "id": "x-1", "name": "x@stable", "cron": "0 9 * * 1-5", "every": None, "timezone": "Europe/Berlin",
+        "paused": False, "next": ["2026-01-05T08:00:00Z"], "recent": [{"id": "x-1-then", "at": _STARTED}],
+        "warnings": [],
+    }  # fmt: skip
+    stub.answers["/schedules"] = 201, made
+    result = stub.run("schedule", "add", "x@stable", "--cron", "0 9 * * 1-5", "-i", "task=t", "--paused")
+    assert result.stdout == "x-1  x@stable, 0 9 * * 1-5 (Europe/Berlin); next: 2026-01-05T08:00:00\n"
+    assert stub.last()[2] == {
+        "name": "x@stable", "cron": "0 9 * * 1-5", "every": None, "timezone": "UTC", "input": {"task": "t"},
+        "overlap": "skip", "catch_up": "1h", "paused": True,
+    }  # fmt: skip
+    stub.answers["/schedules"] = 200, {"items": [made | {"paused": True}], "next": None}
+    assert "paused  x-1-then" in stub.run("schedule", "list").stdout
+    for action in ("pause", "resume", "run"):
+        stub.answers[f"/schedules/x-1/{action}"] = 200, made
+        assert stub.run("schedule", action, "x-1").exit_code == 0
+        assert stub.last()[:2] == ("POST", f"/schedules/x-1/{action}")
+    stub.answers["/schedules/x-1"] = 204, None
+    assert stub.run("schedule", "remove", "x-1").stdout == "x-1 removed\n"
+
+
+def test_a_webhooks_address_is_all_that_stdout_holds(stub: Stub) -> None:
+    url = "http://127.0.0.1:8700/hooks/" + "t" * 200
+    made = {"id": "w", "name": "x", "input": "${input}", "created_at": _STARTED, "created_by": None}
+    stub.answers["/webhooks"] = 201, made | {"url": url}
+    result = stub.run("webhook", "add", "x", "-i", "task=${input.title}")
+    assert result.stdout == url + "\n"
+    assert "not shown again" in result.stderr
+    assert stub.last()[2] == {"name": "x", "input": {"task": "${input.title}"}}
+    stub.run("webhook", "add", "x")
+    assert stub.last()[2] == {"name": "x"}
+    stub.answers["/webhooks"] = 200, {"items": [made | {"last_called_at": None}], "next": None}
+    assert stub.run("webhook", "list").stdout.splitlines()[1].split() == ["w", "x", _STARTED[:19], "never"]
+    stub.answers["/webhooks/w"] = 204, None
+    assert stub.run("webhook", "remove", "w").stdout == "w removed\n"
 
 
 def test_help_comes_quickly() -> None:

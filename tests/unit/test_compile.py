@@ -1,8 +1,8 @@
 import pytest
 
-from schema.compile import Dependencies, compile_plan, dependencies, topological
+from schema.compile import Dependencies, compile_plan, dependencies, last_steps, topological
 from schema.messages import Plan, PlanStep, RetryRule
-from schema.steps import TransformStep
+from schema.steps import Catch, Step, TransformStep
 from schema.validate import validate
 
 DEFAULT_RETRY = RetryRule(max_attempts=8, initial_seconds=1.0, backoff=2.0, max_seconds=30.0, never=[])
@@ -34,7 +34,7 @@ def test_the_plan_of_a_definition() -> None:
                 activity="send", task_queue="billing",
             ),
             PlanStep("again", "agent", ["ask"], [], 30.0, DEFAULT_RETRY, "again · h", conditional=True),
-            PlanStep("end", "transform", ["ask"], ["call"], 30.0, DEFAULT_RETRY, "end"),
+            PlanStep("end", "transform", ["ask"], ["call"], 30.0, DEFAULT_RETRY, "end", chain="quick"),
         ]
     )  # fmt: skip
 
@@ -54,6 +54,21 @@ def test_the_plan_of_a_definition() -> None:
 )
 def test_dependencies(value: str, needs: list[str], expected: Dependencies) -> None:
     assert dependencies(TransformStep(kind="transform", value=value, needs=needs)) == expected
+
+
+def test_where_some_needs_are_enough_what_is_read_besides_only_has_to_have_ended() -> None:
+    step = TransformStep(
+        kind="transform", value="${steps[?'a']} ${steps[?'c']}", needs=["a", "s:yes", "s:yes"], join="any"
+    )
+    assert dependencies(step) == Dependencies(("a",), ("c",), ("c",), ("s:yes",))
+
+
+def test_a_step_that_only_its_handler_uses_is_among_the_last() -> None:
+    steps: dict[str, Step] = {
+        "try": TransformStep(kind="transform", value=1, catch=[Catch(errors=["*"], then="instead")]),
+        "instead": TransformStep(kind="transform", value="${steps.try.error.code}"),
+    }
+    assert last_steps(steps) == ["try", "instead"]
 
 
 @pytest.mark.parametrize(

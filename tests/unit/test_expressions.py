@@ -17,6 +17,10 @@ SCOPE: dict[str, Any] = {
         "code": {"output": "text", "status": "completed"},
     },
     "run": {"id": "r1", "name": "hello", "version": "1", "tenant": "t"},
+    "item": {"id": 7, "tags": ["x", "y"]},
+    "index": 2,
+    "iter": {"index": 1, "carry": {"q": 0.5}, "previous": None},
+    "output": ["p", "q"],
 }
 
 
@@ -66,6 +70,14 @@ SCOPE: dict[str, Any] = {
         ("'abc'.reverse()", "cba"),
         ("'aaa'.matches('^a+$')", True),
         ("has(steps.code.output) ? steps.code.output : 'none'", "text"),
+        ("item", {"id": 7, "tags": ["x", "y"]}),
+        ("item.tags.map(t, t + string(index))", ["x2", "y2"]),
+        ("index + 1", 3),
+        ("iter.carry.q >= 0.5 && iter.index == 1", True),
+        ("iter.previous == null ? 'none' : iter.previous", "none"),
+        ("output.map(o, o + '!')", ["p!", "q!"]),
+        ("output.all(o, size(o) == 1)", True),
+        ("[1].map(item, item)", [1]),
     ],
 )
 def test_evaluation(source: str, value: Any) -> None:
@@ -91,6 +103,7 @@ def test_evaluation(source: str, value: Any) -> None:
         ("input.map.map(k, k)", "came to a map"),
         ("steps.code.output.x", "found nothing at steps.code.output.x"),
         ("steps.code.output.x + 1", "SELECT"),
+        ("item.map(k, k)", "came to a map"),
     ],
 )
 def test_failures_at_run_say_what_happened(source: str, says: str) -> None:
@@ -112,6 +125,8 @@ def test_failures_at_run_say_what_happened(source: str, says: str) -> None:
         ("steps", "expression_dynamic_step", "steps without a constant step id"),
         ("steps[input.x].output", "expression_dynamic_step", "steps without a constant step id"),
         ("input.map(k, k)", "expression_map_iteration", "a macro over something that may be a map"),
+        ("iter.map(k, k)", "expression_map_iteration", "a macro over something that may be a map"),
+        ("input.in", "expression_syntax", "line 1, column 7: Syntax error"),
         ("{'a': 1}.map(k, k)", "expression_map_iteration", "a macro over something that may be a map"),
         ("(" * 40 + "1" + ")" * 40, "expression_syntax", "Expression recursion limit exceeded. limit: 32"),
     ],
@@ -129,6 +144,9 @@ def test_refusals(source: str, code: str, found: str) -> None:
     [
         ("1", (), False),
         ("input.a.b", (Reference(("input", "a", "b"), False),), True),
+        ("input['a'].b", (Reference(("input", "a", "b"), False),), True),
+        ("item", (Reference(("item",), False),), True),
+        ("output.map(o, o)", (Reference(("output",), False, True), Reference(("output",), False)), False),
         ("steps[?'a'].output", (Reference(("steps", "a", "output"), True),), False),
         ("has(steps.a.output)", (Reference(("steps", "a", "output"), True),), False),
         ("steps.a.output[0].x", (Reference(("steps", "a", "output"), False),), False),

@@ -5,8 +5,9 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from gateway.client import Message
+from gateway.client import Gateway, Message, ModelRequest
 from gateway.destinations import SUCCESSORS, Destination, answered_model, destination_of
+from gateway.estimate import WorstCase, most_input_tokens
 from gateway.failures import as_provider_error, scrub
 from gateway.prices import PRICES, Price, listed_price, price_in_map
 from gateway.structure import wire_messages, wire_response_format
@@ -206,3 +207,21 @@ def test_a_schema_goes_by_the_wire_or_in_words() -> None:
         "type": "json_schema",
         "json_schema": {"name": "answer", "schema": schema, "strict": False},
     }
+
+
+def test_a_token_is_at_least_a_byte_of_all_that_goes_over_the_wire() -> None:
+    destination = destination_of(_settings(openai_api_key=SECRET), "openai/gpt-4o")
+    messages = [Message("system", "Grüße"), Message("user", "ab")]
+    bare = most_input_tokens(messages, None, destination)
+    assert bare == 64 + (8 + 7) + (8 + 2)
+    schema = {"type": "object"}
+    assert most_input_tokens(messages, schema, destination) >= bare + len('{"type": "object"}')
+    translated = destination_of(_settings(anthropic_api_key=SECRET), "anthropic/claude-sonnet-4-6")
+    # What Anthropic adds around a tool is more than what it takes to say it.
+    assert most_input_tokens(messages, schema, translated) > bare + 500
+
+
+def test_the_worst_case_counts_input_and_output_at_their_prices() -> None:
+    gateway = Gateway(_settings())
+    asked = ModelRequest("openai/gpt-4", [Message("user", "x" * 928)], max_output_tokens=500)
+    assert gateway.worst_case(asked) == WorstCase(Decimal("0.06"), 1_500)

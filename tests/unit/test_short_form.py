@@ -4,6 +4,7 @@ import pytest
 
 from schema.errors import InvalidDefinition
 from schema.short_form import expand, is_short_form
+from schema.steps import AgentStep, LoopStep
 from schema.validate import validate
 
 SEED = [
@@ -49,6 +50,38 @@ def test_a_bare_list_takes_its_name_from_outside_and_a_named_one_keeps_its_own()
     assert definition.agents["coder"].model == "openai/gpt-4"
 
 
+def test_two_who_stream_to_each_other_become_a_bounded_loop() -> None:
+    """The seed's own example, with its circle and its undeclared tester."""
+    document = [
+        {"agent": "architect", "stream_to": ["coder", "tester"]},
+        {"agent": "coder", "stream_to": ["reviewer"]},
+        {"agent": "reviewer", "stream_to": ["coder", "documenter"]},
+    ]
+    checked = validate(document, name="seed")
+    loop = checked.definition.steps["coder_and_reviewer"]
+    assert isinstance(loop, LoopStep)
+    assert (loop.max_iterations, loop.until, loop.needs) == (
+        3,
+        "!iter.output.reviewer.found_issues",
+        ["architect"],
+    )
+    coder, reviewer = loop.body.steps["coder"], loop.body.steps["reviewer"]
+    assert isinstance(coder, AgentStep) and isinstance(reviewer, AgentStep)
+    assert coder.prompt == (
+        "${input.task}\n\n## architect\n${steps.architect.output}"
+        "\n\n## The round before\n${iter.previous == null ? 'none' : iter.previous}"
+    )
+    assert reviewer.prompt == "${input.task}\n\n## coder\n${steps.coder.output}"
+    documenter = checked.definition.steps["documenter"]
+    assert isinstance(documenter, AgentStep)
+    assert documenter.prompt == "${input.task}\n\n## reviewer\n${steps.coder_and_reviewer.output.reviewer}"
+    assert list(checked.definition.steps) == ["architect", "coder_and_reviewer", "tester", "documenter"]
+    assert [(edge.source, edge.target) for edge in checked.definition.stream] == [
+        ("architect", "coder_and_reviewer"), ("architect", "tester"), ("coder", "reviewer"),
+        ("reviewer", "coder"), ("coder_and_reviewer", "documenter"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("document", "short"),
     [([], True), ({"steps": []}, True), ({"steps": {}}, False), ({}, False), ("x", False), (None, False)],
@@ -60,8 +93,29 @@ def test_what_counts_as_short(document: Any, short: bool) -> None:
 @pytest.mark.parametrize(
     ("document", "problems"),
     [
+        ([{"agent": "coder", "stream_to": ["coder"]}], [("cycle", "/0/agent")]),
         (
-            [{"agent": "coder", "stream_to": ["reviewer"]}, {"agent": "reviewer", "stream_to": ["coder"]}],
+            [
+                {"agent": "coder", "stream_to": ["tester"]},
+                {"agent": "tester", "stream_to": ["reviewer"]},
+                {"agent": "reviewer", "stream_to": ["coder"]},
+            ],
+            [("cycle", "/0/agent")],
+        ),
+        (  # whom would the reviewer wait for?
+            [
+                {"agent": "coder", "stream_to": ["reviewer"]},
+                {"agent": "tester", "stream_to": ["reviewer"]},
+                {"agent": "reviewer", "stream_to": ["coder", "tester"]},
+            ],
+            [("cycle", "/0/agent")],
+        ),
+        (
+            [
+                {"agent": "tester", "stream_to": ["coder"]},
+                {"agent": "coder", "stream_to": ["reviewer"]},
+                {"agent": "reviewer", "stream_to": ["coder", "tester"]},
+            ],
             [("cycle", "/0/agent")],
         ),
         ([{"agent": "poet"}], [("agent_without_model", "/0/agent")]),

@@ -24,6 +24,10 @@ def test_a_rule_waits_for_its_model_and_words() -> None:
     assert plan.take("a", "") is None
 
 
+def test_an_answer_can_be_dictated() -> None:
+    assert parse_rule({"kind": "answer", "text": "[1"}).text == "[1"
+
+
 @pytest.mark.parametrize(
     "document",
     [
@@ -31,6 +35,7 @@ def test_a_rule_waits_for_its_model_and_words() -> None:
         {"kind": "explode"},
         {"kind": "slow", "times": -1},
         {"kind": "slow", "times": "2"},
+        {"kind": "answer", "text": 3},
         {"kind": "slow", "match": ["a"]},
         {"kind": "slow", "match": {"model": 3}},
     ],

@@ -60,12 +60,13 @@ def test_all_problems_at_once_in_a_stable_order() -> None:
         "output": {"x": "${steps.seven}"},
     }
     assert places(document) == [
-        ("not_supported", "/budget"),
-        ("not_supported", "/steps/five/cache"),
         ("type_wrong", "/agents/c"),
-        ("not_supported", "/steps/three/kind"),
+        ("field_missing", "/steps/three/over"),
+        ("field_missing", "/steps/three/max_items"),
+        ("field_missing", "/steps/three/body"),
         ("field_missing", "/steps/four/kind"),
         ("value_wrong", "/steps/five/timeout"),
+        ("field_unknown", "/steps/five/cache"),
         ("value_wrong", "/name"),
         ("agent_without_model", "/agents/a"),
         ("model_unknown", "/agents/b/model"),
@@ -75,6 +76,7 @@ def test_all_problems_at_once_in_a_stable_order() -> None:
         ("tool_unknown", "/steps/two/tool"),
         ("expression_type", "/steps/six/when"),
         ("reference_unknown", "/steps/six/value"),
+        ("fields_conflict", "/budget"),
         ("step_unknown", "/output/x"),
         ("step_unknown", "/stream/0/to"),
     ]
@@ -210,10 +212,13 @@ def test_schema_faults(schema: dict[str, Any], says: str | None) -> None:
 _KEYS = st.sampled_from(
     ["name", "steps", "agents", "kind", "value", "needs", "when", "agent", "prompt", "model", "retry",
      "input", "output", "stream", "from", "to", "a", "in", "~/", "tool", "args", "timeout", "among",
-     "stream_to"]
+     "stream_to", "body", "over", "max_items", "until", "max_iterations", "cases", "else", "then", "catch",
+     "errors", "join", "quorum", "form", "show", "actions", "assignees", "compensate", "reflect", "budget",
+     "carry", "ref", "definition", "for", "b"]
 )  # fmt: skip
 _LEAVES = st.sampled_from(
-    [None, True, 0, -1, 1.5, "", "a", "x", "agent", "tool", "transform", "map", "${steps.a.output}", "${",
+    [None, True, 0, -1, 1.5, "", "a", "x", "agent", "tool", "transform", "map", "loop", "switch", "human",
+     "wait", "collaboration", "any", "a:x", "*", "item", "iter.output", "${steps.a.output}", "${",
      "${input.x.map(k, k)}", "openai/gpt-4", "1s", "#/$defs/a", "http", "object"]
 )  # fmt: skip
 _DOCUMENTS = st.recursive(
@@ -242,7 +247,7 @@ def _resolves(document: Any, pointer: str) -> bool:
     )
     | _DOCUMENTS
 )
-@settings(max_examples=120, deadline=2_000)
+@settings(max_examples=200, deadline=2_000)
 def test_any_json_is_accepted_or_refused_with_pointers_that_resolve(document: Any) -> None:
     try:
         validate_bytes(json.dumps(document).encode())

@@ -1,0 +1,388 @@
+"""Questions to people: ask, record decisions, remind, escalate, expire. They run as local activities."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from temporalio import activity
+
+from activities.context import definition_of, load, run_of, worker_of
+from activities.values import checked_output, storable
+from db import audit, budgets, executions, outbox, people
+from db.budgets import Amount
+from db.collaborations import Run
+from db.engine import transaction
+from db.executions import Outcome
+from db.people import CANCELLED, DECIDED, EXPIRED, OPEN, Made, Task
+from schema.compile import HUMAN_TIMEOUT_SECONDS, Compiled
+from schema.definition import Budget
+from schema.errors import StepError
+from schema.events import Event, HumanAsked, HumanDecided, HumanEscalated, HumanReminded
+from schema.messages import Asked, DecisionMade, Ended, StepRequest
+from schema.people import not_waiting, refused, verdict
+from schema.steps import HumanStep, seconds
+from schema.templates import as_text, render
+
+TIMEOUT_ACTOR: Final = "timeout"
+"""Who decided where nobody did in time."""
+MAX_TITLE: Final = 10_000
+
+APPROVE: Final = "approve"
+REJECT: Final = "reject"
+BUDGET_ACTIONS: Final[list[dict[str, Any]]] = [
+    {"id": APPROVE, "title": "Allow more", "requires": [], "edits": None},
+    {"id": REJECT, "title": "Stop here", "requires": [], "edits": None},
+]
+BUDGET_FORM: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "usd": {
+            "type": "number", "minimum": 0, "maximum": 100_000, "description": "So many dollars more.",
+        },
+        "tokens": {
+            "type": "integer", "minimum": 0, "maximum": 10**12, "description": "So many tokens more.",
+        },
+    },
+    "additionalProperties": False,
+}  # fmt: skip
+"""Empty: as much again as the definition allows."""
+
+
+class Human:
+    """For a budget's question `request.purpose` is `budget`; it has no execution of its own."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    @activity.defn(name="ask")
+    async def ask(self, request: StepRequest) -> Asked:
+        """Ask what the step asks, or return the question that was asked before.
+
+        Raises StepError("human_timeout") where its time had passed.
+        """
+        async with transaction(self._engine) as connection:
+            task = await _at_path(connection, request)
+            if task is None:
+                context = await load(connection, request)
+                step = context.step
+                assert isinstance(step, HumanStep)
+                begun = await executions.claim(connection, request, worker_of(context.definition, step))
+                if begun.done:
+                    return Asked(ended=Ended(request.step, begun.done.status))
+                show = storable(checked_output(render(step.show, context.scope)))
+                await executions.set_input(connection, begun.execution, show)
+                task = await _add(
+                    connection, request, begun.started_at,
+                    title=as_text(render(step.title, context.scope)), show=show, form=step.form,
+                    actions=[action.model_dump() for action in step.actions], assignees=step.assignees,
+                    approvals=step.approvals, timeout_seconds=_timeout(step),
+                )  # fmt: skip
+            return await self._as_it_is(connection, request, task)
+
+    @activity.defn(name="ask_budget")
+    async def ask_budget(self, request: StepRequest) -> Asked:
+        """Ask whether a run may spend more than its budget. It may be asked again when that is spent too."""
+        async with transaction(self._engine) as connection:
+            task = await _at_path(connection, request)
+            if task and task.status == DECIDED and await _outcome(connection, task) == APPROVE:
+                await people.set_aside(connection, task)
+                task = None
+            if task is None:
+                run = await run_of(connection, request.collaboration)
+                now = datetime.now(UTC)
+                step = replace(request, purpose="").path
+                task = await _add(
+                    connection, request, now,
+                    title=f"{run.name} has used up its budget at step {step}. May it spend more?",
+                    show={"step": step, **await people.budget(connection, run.id)}, form=BUDGET_FORM,
+                    actions=BUDGET_ACTIONS,
+                    assignees=(await _budget(connection, run)).assignees, approvals=1,
+                    timeout_seconds=HUMAN_TIMEOUT_SECONDS,
+                )  # fmt: skip
+            return await self._as_it_is(connection, request, task)
+
+    @activity.defn(name="record_decision")
+    async def record_decision(self, made: DecisionMade) -> Asked:
+        """Take a person's decision; raises Refused. The same decision once more changes nothing."""
+        request, decision = made.request, made.decision
+        async with transaction(self._engine) as connection:
+            task = await _at_path(connection, request)
+            if task is None:
+                raise not_waiting(request.path)
+            form, edited = storable(decision.form), storable(decision.edited)
+            for one in await people.decisions(connection, task.id):
+                same = (decision.actor, decision.action, form, edited)
+                if (one.actor, one.action, one.form, one.edited) == same:
+                    return await self._as_it_is(connection, request, task)
+            if task.status != OPEN:
+                raise not_waiting(request.path)
+            asked = await self._as_it_is(connection, request, task)
+            if fault := refused(asked, decision):
+                raise fault
+            edits = _action(task, decision.action)["edits"] if edited is not None else None
+            original = task.show.get(edits) if edits else None
+            now = datetime.now(UTC)
+            await people.decide(
+                connection, task, Made(decision.actor, decision.action, form, original, edited, now)
+            )
+            run = await run_of(connection, request.collaboration)
+            await audit.append(
+                connection, request.tenant, decision.actor, "human.decide",
+                f"{run.temporal_workflow_id}/{request.path}", task=str(task.id), decision=decision.action,
+                edited=edited is not None,
+            )  # fmt: skip
+            return await self._after(connection, request, task, decision.actor, decision.action)
+
+    @activity.defn(name="remind")
+    async def remind(self, request: StepRequest) -> Asked:
+        """Note that people were reminded; says when to do so next."""
+        async with transaction(self._engine) as connection:
+            task = await _existing(connection, request)
+            if task.status == OPEN and task.last_call != _call():
+                step = await _human_step(connection, request)
+                assert step.remind_after is not None
+                # By the question's own times: a workflow whose clock skips reminds before Postgres' clock
+                # would have it.
+                at = (task.reminded_at or task.opened_at) + timedelta(seconds=seconds(step.remind_after))
+                await people.remind(connection, task, max(at, datetime.now(UTC)), _call())
+                await _tell(
+                    connection, request,
+                    HumanReminded(
+                        request.collaboration, str(task.id), request.step, request.path, task.assignees
+                    ),
+                )  # fmt: skip
+                task = await _existing(connection, request)
+            return await self._as_it_is(connection, request, task)
+
+    @activity.defn(name="expire")
+    async def expire(self, request: StepRequest) -> Asked:
+        """The time has passed: escalate, take the action for that case, or raise StepError("human_timeout").
+
+        Whether it has is for the workflow to say, by its own clock.
+        """
+        async with transaction(self._engine) as connection:
+            task = await _existing(connection, request)
+            if task.status == OPEN and task.last_call != _call():
+                task = await self._expired(connection, request, task)
+            if task.status != EXPIRED or request.purpose:
+                return await self._as_it_is(connection, request, task)
+        # After the commit: what an error leaves behind would be rolled back.
+        raise _timed_out(task)
+
+    @activity.defn(name="withdraw")
+    async def withdraw(self, request: StepRequest) -> None:
+        """Ask no longer: the run was cancelled, or something else ended the step."""
+        async with transaction(self._engine) as connection:
+            task = await _at_path(connection, request)
+            if task is None or task.status != OPEN:
+                return
+            await people.close(connection, task, CANCELLED, datetime.now(UTC))
+            if not request.purpose:
+                begun = await people.attempt(connection, request)
+                await executions.fail(
+                    connection, request, begun, "cancelled", "the question was withdrawn undecided"
+                )
+
+    async def _expired(self, connection: AsyncConnection, request: StepRequest, task: Task) -> Task:
+        """What the definition says for a question whose time has passed; returns it as it is then."""
+        now = datetime.now(UTC)
+        step = None if request.purpose else await _human_step(connection, request)
+        if step and step.on_timeout == "escalate" and not task.escalated:
+            assert task.due_at is not None
+            at = max(now, task.due_at)  # see `remind`
+            due_at = at + timedelta(seconds=_timeout(step))
+            await people.escalate(connection, task, step.escalate_to, at, due_at, _call())
+            await _tell(
+                connection, request,
+                HumanEscalated(
+                    request.collaboration, str(task.id), request.step, request.path, step.escalate_to
+                ),
+            )  # fmt: skip
+        elif step and step.on_timeout not in ("escalate", "fail"):
+            made = Made(TIMEOUT_ACTOR, step.on_timeout, {}, None, None, now)
+            await people.decide(connection, task, made)
+            await self._close(connection, request, task, TIMEOUT_ACTOR, step.on_timeout, step.on_timeout)
+        else:
+            await people.close(connection, task, EXPIRED, now)
+            if step:
+                begun = await people.attempt(connection, request)
+                fault = _timed_out(task)
+                await executions.fail(connection, request, begun, fault.code, fault.message)
+        return await _existing(connection, request)
+
+    async def _after(
+        self, connection: AsyncConnection, request: StepRequest, task: Task, actor: str, action: str
+    ) -> Asked:
+        """Close the question if the decision settles it."""
+        made = await people.decisions(connection, task.id)
+        found = verdict(
+            [(one.actor, one.action) for one in made], [one["id"] for one in task.actions], task.approvals,
+            task.assignees,
+        )  # fmt: skip
+        if found:
+            await self._close(connection, request, task, actor, action, found.action)
+        else:
+            await _tell(connection, request, _decided(request, task, actor, action, closed=False))
+        return await self._as_it_is(connection, request, await _existing(connection, request))
+
+    async def _close(
+        self,
+        connection: AsyncConnection,
+        request: StepRequest,
+        task: Task,
+        actor: str,
+        action: str,
+        outcome: str | None,
+    ) -> None:
+        """The question is settled: the step has its output, or the run its money."""
+        await people.close(connection, task, DECIDED, datetime.now(UTC))
+        await _tell(connection, request, _decided(request, task, actor, action, closed=True))
+        made = await people.decisions(connection, task.id)
+        if request.purpose:
+            if outcome == APPROVE:
+                await _allow_more(connection, request, made[-1].form)
+            return
+        run = await run_of(connection, request.collaboration)
+        found = await definition_of(connection, run)
+        worker = worker_of(found.definition, found.steps[request.step])
+        begun = await people.attempt(connection, request)
+        output = checked_output(_output(task, made, outcome))
+        await executions.complete(connection, request, worker, begun, Outcome(output))
+
+    async def _as_it_is(self, connection: AsyncConnection, request: StepRequest, task: Task) -> Asked:
+        if task.status == EXPIRED and not request.purpose:
+            raise _timed_out(task)
+        if task.status == CANCELLED:
+            raise not_waiting(task.path)
+        ended = None
+        if task.status != OPEN:
+            approved = not request.purpose or await _outcome(connection, task) == APPROVE
+            ended = Ended(request.step, "completed" if approved else "rejected")
+        # Both times are later than Postgres' clock where the workflow's clock skips.
+        now = max(datetime.now(UTC), task.reminded_at or task.opened_at)
+        assert task.due_at is not None
+        return Asked(
+            actions=[{key: action[key] for key in ("id", "requires", "edits")} for action in task.actions],
+            form=task.form,
+            assignees=task.assignees,
+            decided_by=task.decided_by,
+            remind_in=await _remind_in(connection, request, task, now) if task.status == OPEN else None,
+            due_in=max((task.due_at - now).total_seconds(), 0.0) if task.status == OPEN else None,
+            ended=ended,
+        )
+
+
+def _output(task: Task, made: list[Made], outcome: str | None) -> dict[str, Any]:
+    """What a human step comes to."""
+    winners = [one for one in made if one.action == outcome]
+    edits = _action(task, outcome)["edits"] if outcome else None
+    edited = [one.edited for one in winners if one.edited is not None]
+    return {
+        "decision": outcome,
+        "by": [one.actor for one in winners],
+        "form": {name: value for one in winners for name, value in one.form.items()},
+        "value": (edited[-1] if edited else task.show.get(edits)) if edits else None,
+        "decisions": [
+            {"actor": one.actor, "action": one.action, "form": one.form, "at": one.at.isoformat()}
+            for one in made
+        ],
+    }
+
+
+def _action(task: Task, id: str) -> dict[str, Any]:
+    return next(action for action in task.actions if action["id"] == id)
+
+
+def _decided(request: StepRequest, task: Task, actor: str, action: str, *, closed: bool) -> HumanDecided:
+    return HumanDecided(
+        request.collaboration, str(task.id), request.step, request.path, actor, action, closed
+    )
+
+
+def _timed_out(task: Task) -> StepError:
+    asked = ", ".join(task.assignees) or "anybody"
+    return StepError("human_timeout", f"{asked} did not decide {task.title[:200]!r} in time.")
+
+
+def _timeout(step: HumanStep) -> float:
+    return seconds(step.timeout) if step.timeout else HUMAN_TIMEOUT_SECONDS
+
+
+def _call() -> str:
+    """The same for every try of one activity, and never again."""
+    info = activity.info()
+    return f"{info.workflow_run_id}/{info.activity_id}"
+
+
+async def _tell(connection: AsyncConnection, request: StepRequest, event: Event) -> None:
+    await outbox.append(connection, request.tenant, request.collaboration, event, request.traceparent)
+
+
+async def _at_path(connection: AsyncConnection, request: StepRequest) -> Task | None:
+    return await people.at_path(connection, UUID(request.collaboration), request.path)
+
+
+async def _existing(connection: AsyncConnection, request: StepRequest) -> Task:
+    task = await _at_path(connection, request)
+    assert task is not None
+    return task
+
+
+async def _add(
+    connection: AsyncConnection, request: StepRequest, now: datetime, *, title: str, timeout_seconds: float,
+    **asked: Any,
+) -> Task:  # fmt: skip
+    title = storable(title)[:MAX_TITLE]
+    due_at = now + timedelta(seconds=timeout_seconds)
+    await people.add(connection, request, title=title, opened_at=now, due_at=due_at, **asked)
+    task = await _existing(connection, request)
+    event = HumanAsked(
+        request.collaboration, str(task.id), request.step, request.path, task.title, task.assignees
+    )
+    await _tell(connection, request, event)
+    return task
+
+
+async def _compiled(connection: AsyncConnection, request: StepRequest) -> Compiled:
+    return await definition_of(connection, await run_of(connection, request.collaboration))
+
+
+async def _human_step(connection: AsyncConnection, request: StepRequest) -> HumanStep:
+    step = (await _compiled(connection, request)).steps[request.step]
+    assert isinstance(step, HumanStep)
+    return step
+
+
+async def _budget(connection: AsyncConnection, run: Run) -> Budget:
+    budget = (await definition_of(connection, run)).definition.budget
+    assert budget is not None
+    return budget
+
+
+async def _remind_in(
+    connection: AsyncConnection, request: StepRequest, task: Task, now: datetime
+) -> float | None:
+    """Seconds until the next reminder; None where there is none before the time has passed."""
+    step = None if request.purpose else await _human_step(connection, request)
+    if step is None or step.remind_after is None:
+        return None
+    at = (task.reminded_at or task.opened_at) + timedelta(seconds=seconds(step.remind_after))
+    return max((at - now).total_seconds(), 0.0) if task.due_at and at < task.due_at else None
+
+
+async def _outcome(connection: AsyncConnection, task: Task) -> str | None:
+    """Of a budget's question: what the one person decided who had to."""
+    made = await people.decisions(connection, task.id)
+    return made[-1].action if made else None
+
+
+async def _allow_more(connection: AsyncConnection, request: StepRequest, form: dict[str, Any]) -> None:
+    run = await run_of(connection, request.collaboration)
+    budget = await _budget(connection, run)
+    usd, tokens = form.get("usd"), form.get("tokens")
+    if usd is None and tokens is None:
+        usd, tokens = budget.usd, budget.tokens
+    await budgets.grant(connection, run.id, Amount(Decimal(str(usd or 0)), int(tokens or 0)))

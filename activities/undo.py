@@ -1,0 +1,102 @@
+"""Compensation: undo what a run that failed or was cancelled had done, the last done first."""
+
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+from temporalio import activity
+
+from activities.context import definition_of, load, run_of
+from activities.guard import describe
+from activities.segment import Tool
+from activities.spans import span
+from activities.values import checked_output, storable
+from db import compensations, executions
+from db.compensations import UNDO, Done
+from db.engine import transaction
+from db.executions import Outcome, Worker
+from schema import telemetry
+from schema.compile import Compiled, retry_rule
+from schema.errors import StepError
+from schema.messages import StepRequest, StepResult, Undo
+from schema.steps import AgentStep, CollaborationStep, Compensate, Step, ToolStep, seconds
+from schema.templates import render
+
+MAX_AT_ONCE: Final = 200
+"""What is to be undone goes through Temporal's history, and a map may have 10,000 items."""
+
+
+class UndoActivity:
+    def __init__(self, engine: AsyncEngine, tool: Tool) -> None:
+        self._engine = engine
+        self._tool = tool
+
+    @activity.defn(name="compensations")
+    async def compensations(self, behind: StepRequest) -> list[Undo]:
+        """The next steps to undo, behind the one that `behind` undoes; with no step in it, the first ones.
+
+        A local activity.
+        """
+        async with transaction(self._engine) as connection:
+            run = await run_of(connection, behind.collaboration)
+            found = await definition_of(connection, run)
+            steps = [step.id for step in found.plan_steps.values() if step.compensates]
+            after = behind.path.removesuffix(f"~{UNDO}") if behind.step else ""
+            done = await compensations.to_undo(
+                connection, UUID(behind.collaboration), steps, after=after, limit=MAX_AT_ONCE
+            )
+        return [_undo(behind, found, one) for one in done]
+
+    @activity.defn(name="compensate")
+    async def compensate(self, request: StepRequest) -> StepResult:
+        """Undo one step with a built-in tool, or return the result of the attempt that already did."""
+        async with transaction(self._engine) as connection:
+            context = await load(connection, request, later=True)
+            how = _how(context.step)
+            assert how.tool is not None
+            worker = Worker("tool", how.tool)
+            begun = await executions.claim(connection, request, worker)
+            if begun.done:
+                return begun.done
+        with span(
+            f"{telemetry.EXECUTE_TOOL} {how.tool}",
+            request.traceparent,
+            {
+                telemetry.OPERATION: telemetry.EXECUTE_TOOL,
+                telemetry.TOOL_NAME: how.tool,
+                telemetry.STEP: request.path,
+                telemetry.ATTEMPT: begun.attempt,
+            },
+        ):
+            try:
+                output = checked_output(storable(await self._tool(how.tool, render(how.args, context.scope))))
+            except Exception as error:
+                async with transaction(self._engine) as connection:
+                    await executions.fail(connection, request, begun, *describe(error))
+                raise
+            async with transaction(self._engine) as connection:
+                result = await executions.complete(connection, request, worker, begun, Outcome(output))
+        if result is None:
+            raise StepError("attempt_abandoned", "a later attempt had already taken this step over")
+        return result
+
+
+def _how(step: Step) -> Compensate:
+    assert isinstance(step, (AgentStep, ToolStep, CollaborationStep)) and step.compensate
+    return step.compensate
+
+
+def _undo(base: StepRequest, found: Compiled, done: Done) -> Undo:
+    how, defaults = _how(found.steps[done.step]), found.definition.defaults
+    return Undo(
+        request=StepRequest(
+            base.collaboration, base.tenant, done.step, base.traceparent, done.iteration,
+            frame=done.path.removesuffix(done.step).removesuffix("."), purpose=UNDO,
+        ),
+        summary=f"undo {done.path} · {how.tool or how.activity}",
+        timeout_seconds=seconds(defaults.timeout),
+        retry=retry_rule(defaults.retry),
+        activity=how.activity,
+        task_queue=how.task_queue,
+        priority=defaults.priority,
+    )  # fmt: skip

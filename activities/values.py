@@ -1,0 +1,44 @@
+"""Values on their way into Postgres: what it can hold, and how much of it."""
+
+import json
+from typing import Final
+
+from schema import json_schemas
+from schema.errors import StepError
+from schema.expressions import Json
+from schema.steps import ToolStep
+
+MAX_OUTPUT_BYTES: Final = 16 * 1024 * 1024
+
+
+def checked_output(output: Json) -> Json:
+    """The output, if Postgres and readers can hold it; raises StepError("output_too_large")."""
+    size = len(json.dumps(output, ensure_ascii=False).encode("utf-8", "replace"))
+    if size > MAX_OUTPUT_BYTES:
+        raise StepError(
+            "output_too_large",
+            f"found an output of {size:,} bytes; expected at most {MAX_OUTPUT_BYTES:,}. "
+            "Let the step return a reference to where the data is.",
+        )
+    return output
+
+
+def storable(value: Json) -> Json:
+    """The value without what Postgres cannot hold: NUL and half surrogate pairs in text."""
+    if isinstance(value, str):
+        if value.isascii() and "\0" not in value:
+            return value
+        return value.replace("\0", "").encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {storable(key): storable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [storable(item) for item in value]
+    return value
+
+
+def output_fault(step: ToolStep, output: Json) -> str | None:
+    """Why a tool's output breaks its promise, or None."""
+    if step.output_schema is None:
+        return None
+    wrong = json_schemas.violations(step.output_schema, output)
+    return f"the output does not fit its schema: {wrong[0][0] or '/'}: {wrong[0][1]}" if wrong else None

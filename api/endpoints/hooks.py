@@ -1,0 +1,159 @@
+"""Start collaborations by calling an address: what other programs do when something has happened."""
+
+import asyncio
+import hashlib
+import json
+import secrets
+from functools import partial
+from typing import Annotated, Any, Final
+from uuid import UUID, uuid4
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+
+from api import starts
+from api.bodies import MAX_JSON_BYTES, body_of, read_json, read_value
+from api.models import Accepted, StoredWebhook, WebhookFact, WebhookPage, WebhookRequest
+from api.problems import BadRequest, errors
+from api.state import Actor, Connection, State, StateOf, Tenant
+from db import collaborations, definitions, webhooks
+from schema.errors import NotFound, Problem, Refused, StepError
+from schema.expressions import ExpressionInvalid, Json, compile_expression
+from schema.templates import count, expressions, render
+
+router = APIRouter(prefix="/webhooks", tags=["webhooks"])
+call_router = APIRouter(tags=["webhooks"])
+
+_MAX_EXPRESSIONS: Final = 50
+"""Each may repeat the whole body."""
+
+
+@router.post("", status_code=201, openapi_extra=body_of(WebhookRequest), responses=errors(404, 413, 415))
+async def create(request: Request, state: StateOf, tenant: Tenant, actor: Actor) -> StoredWebhook:
+    """Make an address that starts a collaboration. It is secret, and shown this once."""
+    wanted = await read_json(request, state, WebhookRequest)
+    await asyncio.get_running_loop().run_in_executor(state.checking, _check_template, wanted.input)
+    token = secrets.token_urlsafe(32)
+    async with state.transaction() as connection:
+        await definitions.find(connection, tenant, *definitions.split_type(wanted.name))
+        made = await webhooks.create(connection, tenant, uuid4(), wanted.name, wanted.input, token, actor)
+    return StoredWebhook(**_fact(made), url=f"{request.base_url}hooks/{token}")
+
+
+@router.get("", responses=errors())
+async def list_webhooks(
+    connection: Connection,
+    tenant: Tenant,
+    after: Annotated[UUID | None, Query(description="The `next` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> WebhookPage:
+    """The webhooks, without their addresses."""
+    found = await webhooks.page(connection, tenant, after=after, limit=limit + 1)
+    page = found[:limit]
+    more = str(page[-1].id) if len(found) > limit else None
+    return WebhookPage(items=[WebhookFact(**_fact(one)) for one in page], next=more)
+
+
+@router.delete("/{id}", status_code=204, responses=errors(404))
+async def remove(id: UUID, connection: Connection, tenant: Tenant, actor: Actor) -> None:
+    """Let the address start nothing any more."""
+    await webhooks.remove(connection, tenant, id, actor)
+
+
+@call_router.post("/hooks/{token}", status_code=202, responses=errors(404, 413, 415))
+async def call(
+    token: Annotated[str, Path(max_length=200)],
+    request: Request,
+    response: Response,
+    state: StateOf,
+    idempotency_key: Annotated[str | None, Header(description="Says which deliveries are the same.")] = None,
+    x_github_delivery: Annotated[str | None, Header(description="As Idempotency-Key.")] = None,
+) -> Accepted:
+    """Start the collaboration with the input that the webhook makes of the JSON body. A delivery whose key
+    came before starts nothing; `status` then is `repeated`. Knowing the address is all it takes."""
+    async with state.transaction() as connection:
+        hook = await webhooks.called(connection, token)
+    key = idempotency_key or x_github_delivery
+    id = _id_of(hook, key) if key else starts.new_id(hook.name)
+    response.headers["Location"] = f"/v1/collaborations/{id}"
+    body = await read_value(request, state)
+    if key and await _has_begun(state, hook.tenant, id):
+        return starts.accepted(id, "repeated")
+    make = partial(_input, hook.input, body)
+    input = await asyncio.get_running_loop().run_in_executor(state.checking, make)
+    warnings = await starts.check(state, hook.tenant, hook.name, input)
+    try:
+        answer = await starts.start(
+            request, state, hook.name, input, route="/hooks/{token}", id=id, tenant=hook.tenant,
+            actor=f"webhook:{hook.id}", once=key is not None,
+        )  # fmt: skip
+    except Refused as error:
+        if key and error.code == "collaboration_exists":
+            return starts.accepted(id, "repeated")
+        raise
+    return answer.model_copy(update={"warnings": warnings})
+
+
+def _id_of(hook: webhooks.Webhook, key: str) -> str:
+    """The same for every delivery with one key, and nobody else's."""
+    digest = hashlib.sha256(f"{hook.id}/{key}".encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{definitions.split_type(hook.name)[0]}-{digest[:20]}"
+
+
+async def _has_begun(state: State, tenant: str, id: str) -> bool:
+    """Temporal forgets what has ended, after a while; Postgres does not."""
+    try:
+        async with state.transaction() as connection:
+            await collaborations.find(connection, tenant, id)
+    except NotFound:
+        return False
+    return True
+
+
+def _input(template: Json, body: Json) -> Json:
+    try:
+        input = render(template, {"input": body, "steps": {}, "run": {}})
+    except StepError as error:
+        raise BadRequest(
+            "input_invalid", f"the webhook's input cannot be made of this body: {error.message}"
+        ) from None
+    if len(json.dumps(input, ensure_ascii=False).encode("utf-8", "replace")) > MAX_JSON_BYTES:
+        raise Refused(
+            "body_too_large",
+            f"found a body from which the webhook makes an input of more than {MAX_JSON_BYTES:,} bytes; "
+            "expected a smaller one. Let the webhook take less of it.",
+        )
+    return input
+
+
+def _check_template(template: Json) -> None:
+    """Raises BadRequest for a template that would fail whatever the body."""
+    number, _ = count(template, _MAX_EXPRESSIONS)
+    if number > _MAX_EXPRESSIONS:
+        raise BadRequest(
+            "request_invalid",
+            f"found {number:,} expressions in the webhook's input; expected at most {_MAX_EXPRESSIONS}. "
+            "Pass the body on and let the collaboration take it apart.",
+        )
+    problems: list[Problem] = []
+    where = "/input"
+    try:
+        for where, source in expressions(template, "/input"):
+            others = {one.path[0] for one in compile_expression(source).references} - {"input"}
+            if others:
+                problems.append(
+                    Problem(
+                        "reference_unknown", where, f"{source!r}, which reads {', '.join(sorted(others))}",
+                        "`input`, which is the request's body", "Begin the name with input.",
+                    )
+                )  # fmt: skip
+    except ExpressionInvalid as error:
+        problems.append(Problem(error.code, where, error.found, error.expected, error.fix))
+    if problems:
+        raise BadRequest("request_invalid", f"{problems[0].pointer}: {problems[0].message}", problems)
+
+
+def _fact(found: webhooks.Webhook) -> dict[str, Any]:
+    return {
+        "id": str(found.id), "name": found.name, "input": found.input, "created_at": found.created_at,
+        "created_by": found.created_by, "last_called_at": found.last_called_at,
+    }  # fmt: skip

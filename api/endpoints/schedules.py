@@ -1,0 +1,91 @@
+"""Start collaborations by the clock."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from api import starts
+from api.bodies import body_of, read_json
+from api.models import ScheduleDetail, SchedulePage, ScheduleRequest
+from api.problems import errors
+from api.schedules import Schedules, check
+from api.state import Actor, State, StateOf, Tenant
+from db import audit
+
+router = APIRouter(prefix="/schedules", tags=["schedules"])
+
+Id = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,99}$", examples=["daily-report-k3p7q2xa"])]
+
+
+@router.post(
+    "", status_code=201, openapi_extra=body_of(ScheduleRequest), responses=errors(404, 413, 415)
+)  # fmt: skip
+async def create(
+    request: Request, response: Response, state: StateOf, tenant: Tenant, actor: Actor
+) -> ScheduleDetail:
+    """Start a collaboration again and again. The name is looked up anew for each run."""
+    wanted = await read_json(request, state, ScheduleRequest)
+    check(wanted)
+    warnings = await starts.check(state, tenant, wanted.name, wanted.input)
+    id = starts.new_id(wanted.name)
+    schedules = Schedules(state.temporal, tenant)
+    await schedules.create(id, wanted, actor)
+    await _audit(state, tenant, actor, "schedule.create", id)
+    response.headers["Location"] = f"/v1/schedules/{id}"
+    return (await schedules.read(id)).model_copy(update={"warnings": warnings})
+
+
+@router.get("", responses=errors())
+async def list_schedules(
+    state: StateOf,
+    tenant: Tenant,
+    after: Annotated[str, Query(max_length=200, description="The `next` of the page before.")] = "",
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> SchedulePage:
+    """The schedules, in the order of ids. A change may show a second later."""
+    return await Schedules(state.temporal, tenant).page(after, limit)
+
+
+@router.get("/{id}", responses=errors(404))
+async def read(id: Id, state: StateOf, tenant: Tenant) -> ScheduleDetail:
+    """One schedule: when it starts next, and what it has started."""
+    return await Schedules(state.temporal, tenant).read(id)
+
+
+@router.post("/{id}/pause", responses=errors(404))
+async def pause(id: Id, state: StateOf, tenant: Tenant, actor: Actor) -> ScheduleDetail:
+    """Start nothing until it is resumed."""
+    schedules = Schedules(state.temporal, tenant)
+    await schedules.pause(id, actor)
+    await _audit(state, tenant, actor, "schedule.pause", id)
+    return await schedules.read(id)
+
+
+@router.post("/{id}/resume", responses=errors(404))
+async def resume(id: Id, state: StateOf, tenant: Tenant, actor: Actor) -> ScheduleDetail:
+    """Go on. What was missed while it was paused is not made up for."""
+    schedules = Schedules(state.temporal, tenant)
+    await schedules.resume(id, actor)
+    await _audit(state, tenant, actor, "schedule.resume", id)
+    return await schedules.read(id)
+
+
+@router.post("/{id}/run", status_code=202, responses=errors(404))
+async def run(id: Id, state: StateOf, tenant: Tenant, actor: Actor) -> ScheduleDetail:
+    """Start a run now as well; `overlap` holds for it too. It shows among `recent` a moment later."""
+    schedules = Schedules(state.temporal, tenant)
+    await schedules.run(id)
+    await _audit(state, tenant, actor, "schedule.run", id)
+    return await schedules.read(id)
+
+
+@router.delete("/{id}", status_code=204, responses=errors(404))
+async def remove(id: Id, state: StateOf, tenant: Tenant, actor: Actor) -> None:
+    """Start nothing any more. Runs that are under way go on."""
+    await Schedules(state.temporal, tenant).remove(id)
+    await _audit(state, tenant, actor, "schedule.remove", id)
+
+
+async def _audit(state: State, tenant: str, actor: str, action: str, id: str) -> None:
+    async with state.transaction() as connection:
+        await audit.append(connection, tenant, actor, action, id)

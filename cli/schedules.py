@@ -1,0 +1,129 @@
+"""`facilitair schedule add | list | pause | resume | run | remove`: collaborations by the clock."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from cli.client import connect, segment
+from cli.inputs import parse
+from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, UrlOption
+from cli.output import err, out, print_json, print_warnings, told
+
+app = typer.Typer(help="Start collaborations by the clock.", no_args_is_help=True)
+
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The id that `schedule add` printed.")]
+
+
+@app.command()
+@told
+def add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="name, name@version or name@alias.")],
+    cron: Annotated[
+        str | None, typer.Option("--cron", help='minute hour day month weekday, such as "0 9 * * 1-5".')
+    ] = None,
+    every: Annotated[str | None, typer.Option("--every", help="Such as 30m, 6h or 1d.")] = None,
+    timezone: Annotated[str, typer.Option("--timezone", help="Of --cron, such as Europe/Berlin.")] = "UTC",
+    inputs: InputOption = None,
+    input_json: InputJsonOption = None,
+    overlap: Annotated[
+        str,
+        typer.Option(
+            "--overlap",
+            help="While the run before still goes on: skip, buffer_one, allow_all or cancel_other.",
+        ),
+    ] = "skip",
+    catch_up: Annotated[
+        str, typer.Option("--catch-up", help="How late a missed start is still made up for.")
+    ] = "1h",
+    paused: Annotated[bool, typer.Option("--paused", help="Start nothing before `schedule resume`.")] = False,
+    url: UrlOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a collaboration again and again."""
+    body = {
+        "name": name, "cron": cron, "every": every, "timezone": timezone,
+        "input": parse(inputs or [], input_json), "overlap": overlap, "catch_up": catch_up, "paused": paused,
+    }  # fmt: skip
+    _print(connect(url, data).post("/schedules", body), as_json=as_json)
+
+
+@app.command("list")
+@told
+def list_(
+    limit: Annotated[int, typer.Option("--limit", min=1, max=200)] = 50,
+    url: UrlOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the schedules."""
+    page = connect(url, data).get("/schedules", limit=limit)
+    if as_json:
+        print_json(page)
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for title in ("id", "starts", "when", "next", "last run"):
+        table.add_column(title)
+    for one in page["items"]:
+        last = one["recent"][0]["id"] if one["recent"] else ""
+        table.add_row(one["id"], one["name"], _when(one), _next(one), last)
+    out().print(table if page["items"] else "none yet")
+    if page["next"]:
+        err().print(f"more than {limit}: raise --limit")
+
+
+@app.command()
+@told
+def pause(
+    id: IdArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
+) -> None:
+    """Start nothing until it is resumed."""
+    _print(connect(url, data).post(f"/schedules/{segment(id)}/pause"), as_json=as_json)
+
+
+@app.command()
+@told
+def resume(
+    id: IdArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
+) -> None:
+    """Go on after a pause; what was missed is not made up for."""
+    _print(connect(url, data).post(f"/schedules/{segment(id)}/resume"), as_json=as_json)
+
+
+@app.command()
+@told
+def run(id: IdArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Start a run now as well."""
+    _print(connect(url, data).post(f"/schedules/{segment(id)}/run"), as_json=as_json)
+
+
+@app.command()
+@told
+def remove(
+    id: IdArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
+) -> None:
+    """Start nothing any more; runs under way go on."""
+    connect(url, data).delete(f"/schedules/{segment(id)}")
+    if as_json:
+        print_json({"id": id, "removed": True})
+    else:
+        out().print(f"{id} removed", markup=False)
+
+
+def _print(one: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(one)
+        return
+    out().print(f"{one['id']}  {one['name']}, {_when(one)}; next: {_next(one)}", markup=False)
+    print_warnings(one)
+
+
+def _when(one: dict[str, Any]) -> str:
+    return f"every {one['every']}" if one["every"] else f"{one['cron']} ({one['timezone']})"
+
+
+def _next(one: dict[str, Any]) -> str:
+    if one["paused"]:
+        return "paused"
+    return str(one["next"][0])[:19] if one["next"] else "never"

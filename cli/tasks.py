@@ -1,0 +1,186 @@
+"""`facilitair tasks | tasks show | decide`: what people are asked, and what they decide."""
+
+import getpass
+import json
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from cli.client import Api, connect, segment
+from cli.inputs import parse, read_text
+from cli.options import DataOption, JsonOption, UrlOption
+from cli.output import err, out, print_json, told
+from schema.errors import Refused
+
+app = typer.Typer()
+
+IdArgument = Annotated[
+    str, typer.Argument(metavar="ID", help="A question's id, or a run's that asks one question.")
+]
+
+
+@app.callback(invoke_without_command=True)
+@told
+def list_(
+    context: typer.Context,
+    assignee: Annotated[
+        list[str] | None,
+        typer.Option("--assignee", help="user:<name> or group:<name>: what they may decide. Repeat it."),
+    ] = None,
+    run: Annotated[str | None, typer.Option("--run", help="Questions of this run only.")] = None,
+    status: Annotated[str, typer.Option("--status", help="open, decided, expired or cancelled.")] = "open",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=200)] = 50,
+    url: UrlOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List what people are asked, oldest first."""
+    if context.invoked_subcommand:
+        return
+    page = connect(url, data).get("/tasks", assignee=assignee, collaboration=run, status=status, limit=limit)
+    if as_json:
+        print_json(page)
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for title in ("id", "run", "step", "asks", "whom", "can be", "until"):
+        table.add_column(title)
+    for one in page["items"]:
+        table.add_row(*map(Text, _row(one)))
+    out().print(table if page["items"] else "none")
+    if page["next"]:
+        err().print(f"more than {limit}: raise --limit")
+
+
+def _row(one: dict[str, Any]) -> list[str]:
+    return [
+        one["id"], one["collaboration"], one["path"], one["title"], ", ".join(one["assignees"]) or "anybody",
+        ", ".join(action["id"] for action in one["actions"]), (one["due_at"] or "")[:19],
+    ]  # fmt: skip
+
+
+@app.command()
+@told
+def show(id: IdArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Show a question, what its people see, and what they have decided."""
+    task = _find(connect(url, data), id)
+    if as_json:
+        print_json(task)
+    else:
+        _print(task)
+
+
+@told
+def decide(
+    id: IdArgument,
+    action: Annotated[str, typer.Argument(metavar="ACTION", help="One that `tasks show` lists.")],
+    fields: Annotated[
+        list[str] | None,
+        typer.Option("--field", "-f", help="Of the form: key=text, key=@file or key:=JSON. Repeat it."),
+    ] = None,
+    form: Annotated[str | None, typer.Option("--form", metavar="JSON", help="The whole form.")] = None,
+    edit: Annotated[
+        str | None,
+        typer.Option("--edit", help="What replaces the shown value: @file, text, or JSON where JSON was."),
+    ] = None,
+    actor: Annotated[
+        str | None, typer.Option("--as", envvar="FACILITAIR_USER", help="Who decides. Default: your login.")
+    ] = None,
+    groups: Annotated[
+        list[str] | None, typer.Option("--group", help="A group that they belong to. Repeat it.")
+    ] = None,
+    url: UrlOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Decide what people are asked."""
+    api = connect(url, data)
+    task = _find(api, id)
+    body: dict[str, Any] = {
+        "action": action, "form": _form(form) | parse(fields or [], None), "groups": groups or [],
+    }  # fmt: skip
+    if name := actor or _login():
+        body["actor"] = f"user:{name.removeprefix('user:')}"
+    if edit is not None:
+        body["edited"] = _edited(task, action, edit)
+    answer = api.post(f"/tasks/{segment(task['id'])}/decisions", body)
+    if as_json:
+        print_json(answer)
+        return
+    waiting = answer["status"] == "open"
+    state = f"waiting for others ({len(answer['decided_by'])} so far)" if waiting else answer["status"]
+    out().print(Text(f"{answer['title']}  {action}  {state}"))
+
+
+def _find(api: Api, id: str) -> dict[str, Any]:
+    """A question by its id, or by that of the run that asks it."""
+    try:
+        UUID(id)
+    except ValueError:
+        found = api.get("/tasks", collaboration=id)["items"]
+        if len(found) != 1:
+            listed = ", ".join(f"{one['id']} ({one['path']})" for one in found) or "none"
+            raise Refused(
+                "human_task_unknown",
+                f"found {len(found)} open questions of the run {id!r}; expected one. Open: {listed}.",
+            ) from None
+        id = found[0]["id"]
+    task: dict[str, Any] = api.get(f"/tasks/{segment(id)}")
+    return task
+
+
+def _login() -> str | None:
+    """None where the machine does not know who this is, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return None
+
+
+def _form(text: str | None) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise Refused("human_form_invalid", f"found --form {text!r}; expected a JSON object.")
+    return value
+
+
+def _edited(task: dict[str, Any], action: str, text: str) -> Any:
+    """Text where text was shown; where it was anything else, JSON."""
+    text = read_text(text[1:]) if text.startswith("@") else text
+    edits = next((one["edits"] for one in task["actions"] if one["id"] == action), None)
+    if edits is None or isinstance(task["show"].get(edits), str):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise Refused(
+            "human_form_invalid", f"found no JSON in --edit; expected some, since {edits!r} is not text."
+        ) from None
+
+
+def _print(task: dict[str, Any]) -> None:
+    console = out()
+    console.print(Text.assemble((task["title"], "bold"), f"\n{task['collaboration']} · {task['path']}"))
+    for name, value in task["show"].items():
+        shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
+        console.print(Text.assemble(f"\n{name}\n", (shown, "cyan")))
+    console.print(Text(f"\n{task['status']}; asked: {', '.join(task['assignees']) or 'anybody'}"))
+    if task["approvals"] > 1:
+        console.print(Text(f"{task['approvals']} must decide the same"))
+    for one in task["actions"]:
+        console.print(Text.assemble("  ", (one["id"], "bold"), f"  {_hint(one)}"))
+    if task["form"]:
+        console.print(Text(f"form: {json.dumps(task['form'], ensure_ascii=False)}"))
+    for one in task["decisions"]:
+        console.print(Text(f"{one['at'][:19]}  {one['actor']}  {one['action']}  {json.dumps(one['form'])}"))
+
+
+def _hint(action: dict[str, Any]) -> str:
+    requires = f"requires {', '.join(action['requires'])}" if action["requires"] else ""
+    edits = f"may replace {action['edits']}" if action["edits"] else ""
+    return "; ".join(part for part in (action["title"], requires, edits) if part)

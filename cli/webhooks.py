@@ -1,0 +1,77 @@
+"""`facilitair webhook add | list | remove`: collaborations that other programs start by an address."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from cli.client import connect, segment
+from cli.inputs import parse
+from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, UrlOption
+from cli.output import err, out, print_json, told
+
+app = typer.Typer(help="Start collaborations by calling an address.", no_args_is_help=True)
+
+
+@app.command()
+@told
+def add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="name, name@version or name@alias.")],
+    inputs: InputOption = None,
+    input_json: InputJsonOption = None,
+    url: UrlOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a secret address that starts a collaboration. In the input, ${input.…} is the JSON that is sent
+    there; without --input the run gets all of it."""
+    body = {"name": name}
+    if inputs or input_json:
+        body["input"] = parse(inputs or [], input_json)
+    made = connect(url, data).post("/webhooks", body)
+    if as_json:
+        print_json(made)
+        return
+    out().print(made["url"], markup=False, soft_wrap=True)
+    err().print(f"webhook {made['id']}: whoever knows this address may start {name}", markup=False)
+    err().print("keep it: it is not shown again", markup=False)
+
+
+@app.command("list")
+@told
+def list_(
+    limit: Annotated[int, typer.Option("--limit", min=1, max=200)] = 50,
+    url: UrlOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the webhooks, without their addresses."""
+    page = connect(url, data).get("/webhooks", limit=limit)
+    if as_json:
+        print_json(page)
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for title in ("id", "starts", "made", "by", "last called"):
+        table.add_column(title)
+    for one in page["items"]:
+        called = (one["last_called_at"] or "never")[:19]
+        table.add_row(one["id"], one["name"], one["created_at"][:19], one["created_by"] or "", called)
+    out().print(table if page["items"] else "none yet")
+    if page["next"]:
+        err().print(f"more than {limit}: raise --limit")
+
+
+@app.command()
+@told
+def remove(
+    id: Annotated[str, typer.Argument(metavar="ID", help="As `webhook list` shows it.")],
+    url: UrlOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let an address start nothing any more."""
+    connect(url, data).delete(f"/webhooks/{segment(id)}")
+    if as_json:
+        print_json({"id": id, "removed": True})
+    else:
+        out().print(f"{id} removed", markup=False)

@@ -1,0 +1,93 @@
+"""One statement for many callers: whoever asks while a statement is under way shares the next one.
+
+The only place that talks to psycopg directly: for rows by the thousand a second, SQLAlchemy would cost more
+than all the rest.
+"""
+
+import asyncio
+import contextlib
+import json
+from typing import Any, Final
+
+import psycopg
+from sqlalchemy import make_url
+
+MAX_BATCH: Final = 500
+
+Row = tuple[Any, ...]
+
+
+class Batches:
+    """A statement over `json_to_recordset(%s::json)`, on a connection of its own.
+
+    Each caller gives one record, and gets the row that begins with its `key`, or None. The statement is one
+    transaction: what a caller gave is durable when its answer is there.
+    """
+
+    def __init__(self, database_url: str, statement: str) -> None:
+        url = make_url(database_url).set(drivername="postgresql")
+        self._url = url.render_as_string(hide_password=False)
+        self._statement = statement
+        self._waiting: list[tuple[list[dict[str, Any]], asyncio.Future[dict[str, Row]]]] = []
+        self._some = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+
+    async def ask(self, key: str, record: dict[str, Any]) -> Row | None:
+        """The row for one record; raises what Postgres said, and then nothing is known of the record."""
+        return (await self.send([{**record, "key": key}])).get(key)
+
+    def send(self, records: list[dict[str, Any]]) -> asyncio.Future[dict[str, Row]]:
+        """Several records at once, behind all that was sent before. The answer holds the rows of the whole
+        statement by their keys."""
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+        answer: asyncio.Future[dict[str, Row]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((records, answer))
+        self._some.set()
+        return answer
+
+    async def close(self) -> None:
+        if self._worker is not None:
+            self._worker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._worker
+        await self._disconnect()
+
+    async def _work(self) -> None:
+        while True:
+            await self._some.wait()
+            batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+            if not self._waiting:
+                self._some.clear()
+            try:
+                rows = await self._run([record for records, _ in batch for record in records])
+            except Exception as error:
+                # Whoever waits decides what to do; a broken connection is not used again.
+                await self._disconnect()
+                for _, answer in batch:
+                    if not answer.done():
+                        answer.set_exception(error)
+            except BaseException:
+                for _, answer in batch:
+                    answer.cancel()
+                raise
+            else:
+                for _, answer in batch:
+                    if not answer.done():  # else its caller was cancelled meanwhile
+                        answer.set_result(rows)
+
+    async def _run(self, records: list[dict[str, Any]]) -> dict[str, Row]:
+        if self._connection is None:
+            self._connection = await psycopg.AsyncConnection.connect(
+                self._url, autocommit=True, connect_timeout=5
+            )
+        given = json.dumps(records, ensure_ascii=False)
+        found = await self._connection.execute(self._statement, (given,), prepare=True)
+        return {row[0]: row for row in await found.fetchall()}
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(psycopg.Error):
+                await connection.close()

@@ -1,0 +1,55 @@
+"""The exact cache: outputs that a tenant's steps may take again instead of paying for them again."""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db.executions import Outcome
+from schema.tables import agent_executions as executions
+from schema.tables import step_cache
+
+
+def key_of(parts: dict[str, Any]) -> str:
+    """The key of an output: the sha256 of everything that decides it, as canonical JSON."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+async def find(connection: AsyncConnection, tenant: str, key: str, max_age_seconds: float) -> Outcome | None:
+    """What an equal execution of the tenant came to, at no cost; None when there is none that recent."""
+    row = (
+        await connection.execute(
+            select(
+                executions.c.id, executions.c.output, executions.c.model_id, executions.c.provider,
+                executions.c.simulated, executions.c.completed_at,
+            )
+            .join(step_cache, step_cache.c.execution_id == executions.c.id)
+            .where(
+                step_cache.c.tenant_id == tenant,
+                step_cache.c.key == key,
+                executions.c.tenant_id == tenant,
+                executions.c.status == "completed",
+            )
+        )
+    ).first()  # fmt: skip
+    if row is None or (datetime.now(UTC) - row.completed_at).total_seconds() > max_age_seconds:
+        return None
+    return Outcome(row.output, row.model_id, row.provider, simulated=row.simulated, reused_from=row.id)
+
+
+async def store(connection: AsyncConnection, tenant: str, key: str, execution: UUID) -> None:
+    """Let the output of a completed execution be taken again; the latest one counts."""
+    await connection.execute(
+        upsert(step_cache)
+        .values(tenant_id=tenant, key=key, execution_id=execution, stored_at=datetime.now(UTC))
+        .on_conflict_do_update(
+            index_elements=["tenant_id", "key"],
+            set_={"execution_id": execution, "stored_at": datetime.now(UTC)},
+        )
+    )

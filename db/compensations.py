@@ -1,0 +1,58 @@
+"""What a run that did not complete has done and can undo."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import func, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from schema.tables import agent_executions
+
+UNDO = "undo"
+"""`StepRequest.purpose` of a compensation: the execution that undoes `ship` has the path `ship~undo`."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A completed execution of a step that can be undone."""
+
+    path: str
+    step: str
+    iteration: int
+
+
+async def to_undo(
+    connection: AsyncConnection, collaboration: UUID, steps: Collection[str], *, after: str = "", limit: int
+) -> list[Done]:
+    """What the run did itself in those steps and has not undone, the last done first, behind path `after`.
+
+    What it took from a cache, another run or a person it has not done; nor what failed and was caught.
+    """
+    done, undone, last = (agent_executions.alias(name) for name in ("done", "undone", "last"))
+    query = (
+        select(done.c.path, done.c.step_id, done.c.iteration)
+        .where(
+            done.c.collaboration_id == collaboration,
+            done.c.step_id.in_(steps),
+            done.c.status == "completed",
+            done.c.error_code.is_(None),
+            done.c.reused_from.is_(None),
+            func.strpos(done.c.path, "~") == 0,
+            ~select(undone.c.id)
+            .where(
+                undone.c.collaboration_id == collaboration,
+                undone.c.path == done.c.path + f"~{UNDO}",
+                undone.c.status == "completed",
+            )
+            .exists(),
+        )
+        .order_by(done.c.completed_at.desc(), done.c.path.desc())
+        .limit(limit)
+    )
+    if after:
+        place = select(last.c.completed_at, last.c.path).where(
+            last.c.collaboration_id == collaboration, last.c.path == after, last.c.status == "completed"
+        )
+        query = query.where(tuple_(done.c.completed_at, done.c.path) < place.scalar_subquery())
+    return [Done(*row) for row in await connection.execute(query)]

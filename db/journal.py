@@ -1,0 +1,244 @@
+"""Group commit: the beginning of runs, what steps that share an activity came to, and the end of runs.
+
+Durable when the call returns. Whatever was handed in meanwhile, by all runs of the process, goes to Postgres
+in one statement; see `batches`.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from db.batches import Batches
+from db.collaborations import Run
+from schema.events import AttemptFailed, CollaborationStarted, Event, StepFinished, StepSkipped
+from schema.expressions import Json
+from schema.messages import Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One finished, skipped or failed execution of a step that called no model, or the end of an item."""
+
+    collaboration: str
+    tenant: str
+    traceparent: str
+    path: str
+    step: str
+    kind: str
+    iteration: int
+    attempt: int
+    agent: str
+    status: str
+    started_at: datetime
+    ended_at: datetime
+    output: Json = None
+    input: Json = None
+    branch: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    begun: bool = False
+    """Whether the execution has a row already, which is still running: that of a map or loop."""
+
+    def row(self) -> dict[str, Any]:
+        latency = int((self.ended_at - self.started_at).total_seconds() * 1000)
+        id = str(uuid4())
+        event = self._event(id, latency)
+        return {
+            "key": id, "tenant": self.tenant, "run": self.collaboration, "path": self.path,
+            "step": self.step, "kind": self.kind, "iteration": self.iteration, "attempt": self.attempt,
+            "agent": self.agent, "status": self.status, "started": self.started_at.isoformat(),
+            "ended": self.ended_at.isoformat(), "latency": latency, "output": self.output,
+            "input": self.input, "branch": self.branch, "code": self.error_code,
+            "message": self.error_message, "begun": self.begun, "event_id": str(uuid4()),
+            "event": type(event).__name__ if event else None, "payload": event.payload() if event else None,
+            "trace": self.traceparent,
+        }  # fmt: skip
+
+    def _event(self, id: str, latency: int) -> Event | None:
+        if self.kind == "item":
+            return None
+        match self.status:
+            case "skipped":
+                return StepSkipped(self.collaboration, self.step, self.iteration)
+            case "failed":
+                return AttemptFailed(
+                    self.collaboration, id, self.step, self.iteration, self.attempt, self.error_code or "",
+                    "0.000000",
+                )  # fmt: skip
+            case "completed":
+                return StepFinished(
+                    collaboration_id=self.collaboration, execution_id=id, step=self.step, kind=self.kind,
+                    iteration=self.iteration, attempt=self.attempt, agent=self.agent, role=None,
+                    relationship=None, model="", requested_model=None, input_tokens=0, output_tokens=0,
+                    latency_ms=latency, cost_usd="0.000000", found_issues=None, severity=None, quality=None,
+                    simulated=False,
+                )  # fmt: skip
+        return None
+
+
+@dataclass(frozen=True)
+class Meant:
+    """The version that a name means now."""
+
+    id: UUID
+    number: int
+    sha256: str
+
+
+_LOOK_UP: Final = """
+SELECT asked.key, meant.id, meant.version, meant.sha256
+FROM json_to_recordset(%s::json) AS asked(key text, tenant text, name text, number int, alias text)
+JOIN LATERAL (
+    SELECT id, version, sha256 FROM workflows
+    WHERE tenant_id = asked.tenant AND name = asked.name AND version = COALESCE(
+        asked.number,
+        (SELECT version FROM aliases
+         WHERE tenant_id = asked.tenant AND name = asked.name AND alias = asked.alias),
+        CASE WHEN asked.alias = 'current' THEN (
+            SELECT max(version) FROM workflows
+            WHERE tenant_id = asked.tenant AND name = asked.name AND deprecated IS NULL
+              AND planned_by IS NULL) END)
+) AS meant ON true
+"""
+
+_START: Final = """
+WITH given AS (
+    SELECT * FROM json_to_recordset(%s::json) AS run(
+        key text, tenant text, version uuid, workflow_id text, task text, input json, requested_by text,
+        engine int, parent uuid, parent_path text, trace text, parent_span text, started timestamptz,
+        event_id uuid, event text, payload jsonb)
+), added AS (
+    INSERT INTO collaborations (id, tenant_id, workflow_id, temporal_workflow_id, task, input, status,
+        requested_by, engine, parent_id, parent_path, traceparent, parent_span_id, started_at)
+    SELECT key::uuid, tenant, version, workflow_id, task, input, 'running', requested_by, engine, parent,
+        parent_path, trace, parent_span, started
+    FROM given
+    ON CONFLICT DO NOTHING
+    RETURNING id
+), told AS (
+    INSERT INTO outbox (id, tenant_id, aggregatetype, aggregateid, type, payload, traceparent)
+    SELECT event_id, tenant, 'collaboration', key, event, payload, trace FROM given
+    WHERE key::uuid IN (SELECT id FROM added)
+)
+SELECT id::text FROM added
+"""
+
+# One statement is one transaction and one round trip. What another worker had recorded first is left alone,
+# and tells the outbox nothing a second time.
+_RECORD: Final = """
+WITH given AS (
+    SELECT * FROM json_to_recordset(%s::json) AS entry(
+        key uuid, tenant text, run uuid, path text, step text, kind text, iteration int, attempt int,
+        agent text, status text, started timestamptz, ended timestamptz, latency int, output json,
+        input json, branch text, code text, message text, begun bool, event_id uuid, event text,
+        payload jsonb, trace text)
+), added AS (
+    INSERT INTO agent_executions (id, tenant_id, collaboration_id, path, step_id, kind, iteration, attempt,
+        agent_name, model_id, status, started_at, completed_at, latency_ms, output, input, branch,
+        error_code, error_message)
+    SELECT key, tenant, run, path, step, kind, iteration, attempt, agent, '', status, started,
+        CASE WHEN status = 'running' THEN NULL ELSE ended END, latency, output, input, branch, code, message
+    FROM given WHERE NOT begun
+    ON CONFLICT DO NOTHING
+    RETURNING id
+), closed AS (
+    UPDATE agent_executions AS row
+    SET status = given.status, completed_at = given.ended, latency_ms = given.latency,
+        output = given.output, branch = given.branch, error_code = given.code, error_message = given.message
+    FROM given
+    WHERE given.begun AND row.collaboration_id = given.run AND row.path = given.path
+      AND row.status = 'running'
+    RETURNING given.key AS id
+)
+INSERT INTO outbox (id, tenant_id, aggregatetype, aggregateid, type, payload, traceparent)
+SELECT event_id, tenant, 'collaboration', run, event, payload, trace FROM given
+WHERE event IS NOT NULL AND key IN (SELECT id FROM added UNION ALL SELECT id FROM closed)
+RETURNING id::text
+"""
+
+
+# The last judgement counts: a review after the repair outweighs the one before it.
+_FINISH: Final = """
+WITH given AS (
+    SELECT * FROM json_to_recordset(%s::json) AS run(
+        key text, tenant text, status text, sub_state text, code text, message text, output json,
+        ended timestamptz, event_id uuid, trace text)
+), closed AS (
+    UPDATE collaborations AS run
+    SET status = given.status, sub_state = given.sub_state, error_code = given.code,
+        error_message = given.message, final_output = given.output, completed_at = given.ended,
+        quality_score = (
+            SELECT quality_score FROM agent_executions
+            WHERE collaboration_id = given.key::uuid AND quality_score IS NOT NULL
+            ORDER BY completed_at DESC LIMIT 1)
+    FROM given
+    WHERE run.id = given.key::uuid AND run.status = 'running'
+    RETURNING run.id, run.quality_score, given.event_id, given.tenant, given.status, given.sub_state,
+        given.code, given.trace, given.ended - run.started_at AS lasted
+), told AS (
+    INSERT INTO outbox (id, tenant_id, aggregatetype, aggregateid, type, payload, traceparent)
+    SELECT event_id, tenant, 'collaboration', id, 'CollaborationFinished', jsonb_build_object(
+        'collaboration_id', id, 'status', status, 'sub_state', sub_state, 'error_code', code,
+        'cost_usd', (
+            SELECT COALESCE(sum(cost_usd), 0)::text FROM agent_executions
+            WHERE collaboration_id = closed.id),
+        'quality', quality_score, 'latency_ms', (extract(epoch FROM lasted) * 1000)::int), trace
+    FROM closed
+)
+SELECT id::text FROM closed
+"""
+
+
+class Journal:
+    """The hot path of runs into Postgres."""
+
+    def __init__(self, database_url: str) -> None:
+        self._look_up, self._start, self._record, self._finish = self._all = [
+            Batches(database_url, statement) for statement in (_LOOK_UP, _START, _RECORD, _FINISH)
+        ]
+
+    async def version(self, tenant: str, name: str, selector: int | str | None) -> Meant | None:
+        """What `db.definitions.find` finds, without its text and its reasons."""
+        number = selector if isinstance(selector, int) else None
+        alias = None if isinstance(selector, int) else selector or "current"
+        asked = {"tenant": tenant, "name": name, "number": number, "alias": alias}
+        row = await self._look_up.ask(f"{tenant}/{name}@{selector}", asked)
+        return Meant(*row[1:]) if row else None
+
+    async def start(self, run: Run, requested_by: str | None, parent: dict[str, str] | None = None) -> bool:
+        """Bind a run to its version; False when it had been bound before."""
+        id = str(run.id)
+        event = CollaborationStarted(id, run.temporal_workflow_id, run.name, run.version, run.task)
+        record = {
+            "tenant": run.tenant, "version": str(run.version_id), "workflow_id": run.temporal_workflow_id,
+            "task": run.task, "input": run.input, "requested_by": requested_by, "engine": run.engine,
+            "parent": (parent or {}).get("collaboration"), "parent_path": (parent or {}).get("path"),
+            "trace": run.traceparent, "parent_span": run.parent_span_id,
+            "started": run.started_at.isoformat(), "event_id": str(uuid4()), "event": type(event).__name__,
+            "payload": event.payload(),
+        }  # fmt: skip
+        return await self._start.ask(id, record) is not None
+
+    async def record(self, *entries: Entry) -> None:
+        """Keep what executions came to; one that another worker had finished first is left as it is."""
+        await self.post(*entries)
+
+    def post(self, *entries: Entry) -> asyncio.Future[Any]:
+        """Like `record`, to be awaited some time; what is recorded later cannot overtake it."""
+        return self._record.send([entry.row() for entry in entries])
+
+    async def finish(self, request: Finish, output: Json) -> bool:
+        """Close a run; False when it had been closed already. The first close counts."""
+        record = {
+            "tenant": request.tenant, "status": request.status, "sub_state": request.sub_state,
+            "code": request.error_code, "message": (request.error_message or "")[:4_000] or None,
+            "output": output, "ended": datetime.now(UTC).isoformat(), "event_id": str(uuid4()),
+            "trace": request.traceparent,
+        }  # fmt: skip
+        return await self._finish.ask(request.collaboration, record) is not None
+
+    async def close(self) -> None:
+        for batches in self._all:
+            await batches.close()

@@ -1,0 +1,177 @@
+"""How large one run of a definition can become, known before it runs: what is unbounded is not uploaded."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final, assert_never
+
+from schema.catalogue import ROLE_DEFAULTS, ROUTABLE_MODELS
+from schema.compile import walk
+from schema.definition import Definition
+from schema.problems import Problems
+from schema.steps import (
+    Agent,
+    AgentStep,
+    CollaborationStep,
+    HumanStep,
+    LoopStep,
+    MapStep,
+    Route,
+    Step,
+    SwitchStep,
+    ToolStep,
+    TransformStep,
+    WaitStep,
+)
+from schema.templates import expressions
+from schema.tools import TOOLS
+
+MAX_EXECUTIONS: Final = 200_000
+"""Steps that one run may execute, repetitions counted."""
+EVENTS_PER_HISTORY: Final = 10_000
+"""After so many events a run continues as new."""
+
+_ACTIVITY: Final = 6
+_QUICK: Final = 1
+_HUMAN: Final = 10
+_CHILD: Final = 6
+_WAIT: Final = 3
+_REPETITION: Final = 2
+"""Events of one item or iteration apart from its steps, and of a map or loop apart from its repetitions."""
+
+_CHARS_PER_TOKEN: Final = 3
+_OUTPUT_TOKENS: Final = 4_096
+"""Of an answer for which no max_output_tokens is set; and of each value that a prompt reads."""
+
+Prices = Callable[[str], tuple[Decimal, Decimal] | None]
+"""model → dollars per input token and per output token, or None when unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What one run can come to at most, retries apart."""
+
+    executions: int
+    events: int
+    continued: int
+    """How often it continues as new, because of them."""
+    model_calls: int
+    children: int
+    """Sub-collaborations, whose own steps are not counted in."""
+    usd: Decimal | None
+    """Without sub-collaborations; None when no prices are given, or one is missing. A guess where prompts
+    read values whose size only the run will show."""
+
+
+@dataclass(slots=True)
+class _Sum:
+    executions: int = 0
+    events: int = 0
+    model_calls: int = 0
+    children: int = 0
+    usd: Decimal | None = Decimal(0)
+
+    def add(self, other: "_Sum", times: int = 1) -> None:
+        self.executions += other.executions * times
+        self.events += other.events * times
+        self.model_calls += other.model_calls * times
+        self.children += other.children * times
+        self.usd = None if self.usd is None or other.usd is None else self.usd + other.usd * times
+
+
+def estimate(definition: Definition, prices: Prices | None = None) -> Estimate:
+    """The most that one run of a valid definition can come to."""
+    total = _total(definition, definition.steps.values(), prices)
+    usd = total.usd if prices else None
+    budget = definition.budget
+    if usd is not None and budget and budget.usd is not None and budget.on_exceed == "stop":
+        usd = min(usd, Decimal(str(budget.usd)))
+    return Estimate(
+        total.executions,
+        total.events,
+        total.events // EVENTS_PER_HISTORY,
+        total.model_calls,
+        total.children,
+        usd,
+    )
+
+
+def check_size(definition: Definition, problems: Problems) -> None:
+    """Refuse what could run for ever in all but name."""
+    whole = _total(definition, definition.steps.values(), None).executions
+    if whole <= MAX_EXECUTIONS:
+        return
+    sizes = {
+        pointer: _step(definition, step, None).executions
+        for pointer, _, step, owner in walk(definition.steps)
+        if not owner
+    }
+    culprit = max(sizes, key=sizes.__getitem__)
+    problems.add(
+        "too_large_run", culprit, f"up to {whole:,} executions of steps in one run",
+        f"at most {MAX_EXECUTIONS:,}, repetitions counted",
+        "Lower max_items or max_iterations, or let the body run a collaboration of its own.",
+    )  # fmt: skip
+
+
+def _total(definition: Definition, steps: Iterable[Step], prices: Prices | None) -> _Sum:
+    total = _Sum()
+    for step in steps:
+        total.add(_step(definition, step, prices))
+    return total
+
+
+def _step(definition: Definition, step: Step, prices: Prices | None) -> _Sum:
+    match step:
+        case AgentStep():
+            calls = 1 + _further_answers(step)
+            usd = _cost_of_call(definition.agents[step.agent], step, prices)
+            return _Sum(1, _ACTIVITY, calls, 0, None if usd is None else usd * calls)
+        case ToolStep():
+            quick = step.tool is not None and TOOLS[step.tool].quick
+            return _Sum(1, _QUICK if quick else _ACTIVITY)
+        case TransformStep() | SwitchStep():
+            return _Sum(1, _QUICK)
+        case MapStep() | LoopStep():
+            times = step.max_items if isinstance(step, MapStep) else step.max_iterations
+            inner = _total(definition, step.body.steps.values(), prices)
+            whole = _Sum(1, _REPETITION + _REPETITION * times)
+            whole.add(inner, times)
+            return whole
+        case HumanStep():
+            return _Sum(1, _HUMAN)
+        case CollaborationStep():
+            return _Sum(1, _CHILD, 0, 1)
+        case WaitStep():
+            return _Sum(1, _WAIT)
+        case _:
+            assert_never(step)
+
+
+def _further_answers(step: AgentStep) -> int:
+    """How often an answer that does not fit may be asked for again."""
+    if step.reflect is not None:
+        return step.reflect.max
+    return 2 if step.output_schema is not None or step.emits is not None else 0
+
+
+def _cost_of_call(agent: Agent, step: AgentStep, prices: Prices | None) -> Decimal | None:
+    """Dollars of one call of the dearest model that may answer."""
+    if prices is None:
+        return None
+    default = ROLE_DEFAULTS[agent.role] if agent.role else None
+    if isinstance(agent.model, Route):
+        models = agent.model.among or list(ROUTABLE_MODELS)
+    else:
+        models = [agent.model or (default.model if default else "")]
+    system = agent.system if agent.system is not None else (default.system if default else "")
+    read = sum(1 for _ in expressions(step.prompt))
+    tokens_in = (len(system) + len(step.prompt)) // _CHARS_PER_TOKEN + read * _OUTPUT_TOKENS
+    tokens_out = agent.max_output_tokens or _OUTPUT_TOKENS
+    costs: list[Decimal] = []
+    for model in models:
+        price = prices(model)
+        if price is None:
+            return None
+        costs.append(price[0] * tokens_in + price[1] * tokens_out)
+    return max(costs)

@@ -1,0 +1,99 @@
+"""Whether an answer is what its step promises, and what the agent is told when it is not."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from schema import document, json_schemas
+from schema.errors import InvalidDefinition, StepError
+from schema.expressions import Json, compile_expression, evaluate
+from schema.steps import AgentStep, Expectation, Reflect
+from schema.templates import as_text
+from schema.validate import validate
+
+MAX_FAULTS: Final = 20
+"""More would only make the next question dearer: the first ones usually explain the rest."""
+
+_FENCED: Final = re.compile(r"\A\s*```[\w-]*[ \t]*\n(.*)\n[ \t]*```\s*\Z", re.DOTALL)
+
+
+class NotReadable(ValueError):
+    """The answer is not the JSON that the step needs."""
+
+
+def rules_of(step: AgentStep) -> Reflect:
+    """How often the agent may answer again, and what is expected beyond the schema."""
+    if step.reflect is not None:
+        return step.reflect
+    return Reflect() if step.output_schema is not None or step.emits else Reflect(max=0)
+
+
+def read(step: AgentStep, answer: str) -> Json:
+    """The output that an answer holds: text, or JSON (bare or in one code fence) where the step promises it.
+
+    Raises NotReadable.
+    """
+    if step.output_schema is None and step.emits is None:
+        return answer
+    fenced = _FENCED.match(answer)
+    text = fenced[1] if fenced else answer
+    try:
+        if step.emits:
+            return document.load(text.encode("utf-8", "replace"))
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    except InvalidDefinition as error:
+        problem = error.problems[0]
+        raise NotReadable(f"{problem.pointer or '/'}: {problem.message}") from None
+    except (ValueError, RecursionError) as error:
+        raise NotReadable(f"it is not JSON ({error}); it begins {answer[:80]!r}.") from None
+
+
+def faults(step: AgentStep, output: Json, scope: Mapping[str, Json]) -> list[str]:
+    """Everything that is wrong with an output; empty when it is fine. `scope` is what the prompt may use."""
+    found: list[str] = []
+    if step.output_schema is not None:
+        wrong = json_schemas.violations(step.output_schema, output)
+        found += [f"{pointer or '/'}: {message}" for pointer, message in wrong]
+    if step.emits:
+        try:
+            validate(output)
+        except InvalidDefinition as error:
+            found += [f"{one.pointer or '/'}: {one.message}" for one in error.problems]
+    if not found:
+        # Expectations read fields that only a fitting output is sure to have.
+        seen = {**scope, "output": output}
+        found = [fault for one in rules_of(step).expect if (fault := _unmet(one, seen))]
+    return found
+
+
+def feedback(found: list[str], *, json_wanted: bool) -> str:
+    """The message that asks the agent to answer again."""
+    shown = "\n".join(f"- {fault}" for fault in found[:MAX_FAULTS])
+    more = f"\n- and {len(found) - MAX_FAULTS} more" if len(found) > MAX_FAULTS else ""
+    form = "the whole corrected JSON and nothing else" if json_wanted else "the whole corrected text"
+    return f"Your answer cannot be used as it is:\n{shown}{more}\n\nAnswer again, with {form}."
+
+
+def _unmet(expectation: Expectation, scope: Mapping[str, Json]) -> str | None:
+    try:
+        held = evaluate(compile_expression(expectation.that), scope)
+    except StepError as error:
+        return f"{expectation.message} ({error.message})"
+    if held is True:
+        return None
+    return (
+        expectation.message if held is False else f"{expectation.message} (it came to {as_text(held)[:100]})"
+    )
+
+
+def _refuse(constant: str) -> Json:
+    raise ValueError(f"JSON has no {constant}")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:40]} is too large")
+    return value

@@ -1,0 +1,31 @@
+"""The activities around the steps, on a test's own database."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from activities.record import Record
+from activities.segment import SegmentActivity
+from activities.tools import text
+from db.journal import Journal
+from schema.messages import StepRequest, StepResult
+
+
+async def _tool(name: str, args: dict[str, Any]) -> Any:
+    assert name == "json.parse", "the tests of recording need no other tool"
+    return text.parse_json(**args)
+
+
+async def _agent(request: StepRequest) -> StepResult:
+    raise AssertionError("the tests of recording chain no agents")
+
+
+@asynccontextmanager
+async def recording(engine: AsyncEngine) -> AsyncIterator[Record]:
+    journal = Journal(engine.url.render_as_string(hide_password=False))
+    try:
+        yield Record(engine, journal, SegmentActivity(engine, journal, _tool, _agent))
+    finally:
+        await journal.close()

@@ -1,0 +1,123 @@
+"""Answers that are read, judged and sent back: pure, no model asked."""
+
+from typing import Any
+
+import pytest
+
+from schema import reflection
+from schema.planning import ANSWER, EXAMPLE, guide
+from schema.reflection import NotReadable
+from schema.steps import AgentStep, Reflect
+from schema.tools import TOOLS
+from schema.validate import validate
+
+TOTAL = {"type": "object", "required": ["total"], "properties": {"total": {"type": "integer"}}}
+
+
+def step(**fields: Any) -> AgentStep:
+    return AgentStep.model_validate({"kind": "agent", "agent": "a", "prompt": "p", **fields})
+
+
+def test_text_is_taken_as_it_is() -> None:
+    assert reflection.read(step(), "```json\n1\n```") == "```json\n1\n```"
+
+
+@pytest.mark.parametrize("fields", [{"output_schema": TOTAL}, {"emits": "definition"}])
+@pytest.mark.parametrize(
+    "answer",
+    ['{"total": 1}', ' \n{"total": 1}\n', '```json\n{"total": 1}\n```', '\n```\n{"total":1}\n```\n\n'],
+)
+def test_json_is_read_bare_or_in_one_fence(fields: dict[str, Any], answer: str) -> None:
+    assert reflection.read(step(**fields), answer) == {"total": 1}
+
+
+@pytest.mark.parametrize("fields", [{"output_schema": TOTAL}, {"emits": "definition"}])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "", "Here it is: {}", "total: 1", '{"total": NaN}', '{"total": 1e999}', "[" * 100_000,
+        "```json\n{}\n```\n```json\n{}\n```",
+    ],
+)  # fmt: skip
+def test_what_is_no_json_cannot_be_read(fields: dict[str, Any], answer: str) -> None:
+    with pytest.raises(NotReadable):
+        reflection.read(step(**fields), answer)
+
+
+def test_a_plan_with_a_key_twice_cannot_be_read() -> None:
+    with pytest.raises(NotReadable, match="twice"):
+        reflection.read(step(emits="definition"), '{"name": "a", "name": "b"}')
+
+
+@pytest.mark.parametrize(
+    ("fields", "further"),
+    [
+        ({}, 0),
+        ({"output_schema": TOTAL}, 2),
+        ({"emits": "definition"}, 2),
+        ({"reflect": {}}, 2),
+        ({"output_schema": TOTAL, "reflect": {"max": 0}}, 0),
+        ({"reflect": {"max": 5}}, 5),
+    ],
+)
+def test_further_answers_are_asked_for_where_the_output_must_fit_something(
+    fields: dict[str, Any], further: int
+) -> None:
+    assert reflection.rules_of(step(**fields)) == Reflect(max=further)
+
+
+def test_all_that_breaks_the_schema_is_told() -> None:
+    schema = {"required": ["a"], "properties": {"b": {"type": "string"}, "c": {"minimum": 3}}}
+    assert reflection.faults(step(output_schema=schema), {"b": 1, "c": 2}, {}) == [
+        '/: "a" is a required property',
+        '/b: 1 is not of type "string"',
+        "/c: 2 is less than the minimum of 3",
+    ]
+
+
+def test_expectations_are_only_asked_of_an_output_that_fits() -> None:
+    asked = step(
+        output_schema=TOTAL,
+        reflect={
+            "expect": [
+                {"that": "output.total > input.least", "message": "More."},
+                {"that": "output.total % 2 == 0", "message": "Even."},
+            ]
+        },
+    )
+    scope = {"input": {"least": 5}}
+    assert reflection.faults(asked, {"total": "6"}, scope) == ['/total: "6" is not of type "integer"']
+    assert reflection.faults(asked, {"total": 3}, scope) == ["More.", "Even."]
+    assert reflection.faults(asked, {"total": 7}, scope) == ["Even."]
+    assert reflection.faults(asked, {"total": 8}, scope) == []
+
+
+def test_an_expectation_that_cannot_be_evaluated_is_not_met() -> None:
+    def faults(that: str) -> list[str]:
+        asked = step(reflect={"expect": [{"that": that, "message": "Give a total."}]})
+        return reflection.faults(asked, {"a": "x"}, {})
+
+    [missing] = faults("output.total > 1")
+    assert missing.startswith("Give a total. (")
+    assert faults("output.a") == ["Give a total. (it came to x)"]
+
+
+def test_every_problem_of_a_plan_is_told() -> None:
+    plan = {"name": "p", "steps": {"a": {"kind": "transform", "value": "${steps.b.output}"}, "B": {}}}
+    found = reflection.faults(step(emits="definition"), plan, {})
+    assert len(found) >= 2
+    assert all(fault.startswith("/steps/") for fault in found)
+    assert reflection.faults(step(emits="definition"), EXAMPLE, {}) == []
+
+
+def test_feedback_names_the_faults_and_has_an_end() -> None:
+    text = reflection.feedback([f"fault {number}" for number in range(25)], json_wanted=True)
+    assert text.startswith("Your answer cannot be used as it is:\n- fault 0\n- fault 1\n")
+    assert "- fault 19\n- and 5 more\n\n" in text
+    assert text.endswith("with the whole corrected JSON and nothing else.")
+
+
+def test_the_guide_shows_a_plan_that_is_valid_and_every_tool() -> None:
+    validate(EXAMPLE)
+    assert all(f"  {name} {{" in guide() for name in TOOLS)
+    assert set(EXAMPLE) <= set(ANSWER["properties"])

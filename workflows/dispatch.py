@@ -1,0 +1,455 @@
+"""How each kind of step becomes Temporal's activities, timers, children and waiting."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from temporalio import workflow
+from temporalio.common import Priority, RetryPolicy
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    ChildWorkflowError,
+    FailureError,
+    WorkflowAlreadyStartedError,
+    is_cancelled_exception,
+)
+from temporalio.exceptions import TimeoutError as TemporalTimeoutError
+
+with workflow.unsafe.imports_passed_through():
+    from schema.errors import StepError
+    from schema.messages import (
+        MEMO_FORK,
+        MEMO_PARENT,
+        MEMO_REQUESTED_BY,
+        MEMO_TENANT,
+        MEMO_TRACEPARENT,
+        QUEUE_MEMORY,
+        Asked,
+        Caught,
+        ChildEnd,
+        ChildFailed,
+        ChildRun,
+        Ended,
+        ItemEnd,
+        ItemEnded,
+        Opened,
+        Pinned,
+        PlanStep,
+        RecallResult,
+        RouteResult,
+        SegmentRequest,
+        SegmentResult,
+        StepRequest,
+        StepResult,
+        ToolCall,
+        ToolReturn,
+        Undo,
+    )
+    from workflows.interpreter import Later, Work, one
+    from workflows.plan import COMPLETED, Progress, Segment, table
+
+# Temporal refuses more than 2,000 pending activities and the run then hangs: stay far below.
+MAX_RUNNING: Final = 500
+HEARTBEAT_TIMEOUT: Final = timedelta(seconds=5)
+
+# What stands around the steps is quick and only ever waits for Postgres, as long as that takes.
+_OWN_WORK: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=200),
+    backoff_coefficient=2,
+    maximum_interval=timedelta(seconds=10),
+    maximum_attempts=10_000,
+)
+_OWN_WORK_TIMEOUT: Final = timedelta(seconds=30)
+SEGMENT_TIMEOUT: Final = timedelta(minutes=10)
+_CHAIN_TIMEOUT: Final = timedelta(days=1)
+# As the API starts runs: how long one whose worker died waits for another.
+_CHILD_TASK_TIMEOUT: Final = timedelta(seconds=2)
+_RECALL_PATIENCE: Final = timedelta(seconds=8)
+_RECALL_START_PATIENCE: Final = timedelta(seconds=2)
+
+
+@dataclass
+class Question:
+    """What people are being asked. Times are the workflow's own: Postgres' clock does not skip in tests."""
+
+    request: StepRequest
+    asked: Asked
+    remind_at: datetime | None = None
+    due_at: datetime | None = None
+    _noted: Asked | None = None
+
+    def note(self, now: datetime) -> None:
+        """Set the times that a new answer of the activities brings."""
+        if self._noted is self.asked:
+            return
+        self._noted = self.asked
+        if self.remind_at is None and self.asked.remind_in is not None:
+            self.remind_at = now + timedelta(seconds=self.asked.remind_in)
+        if self.due_at is None and self.asked.due_in is not None:
+            self.due_at = now + timedelta(seconds=self.asked.due_in)
+
+    def next(self) -> tuple[datetime | None, str]:
+        """When something has to happen, and what: `remind` or `expire`."""
+        if self.remind_at and (self.due_at is None or self.remind_at < self.due_at):
+            return self.remind_at, "remind"
+        return self.due_at, "expire"
+
+    def passed(self, what: str) -> None:
+        if what == "remind":
+            self.remind_at = None
+        else:
+            self.remind_at = self.due_at = None
+
+
+async def local(
+    name: str, request: Any, result: Any, summary: str, limit: timedelta = _OWN_WORK_TIMEOUT
+) -> Any:
+    """A local activity; raises StepError."""
+    try:
+        return await workflow.execute_local_activity(
+            name, request, result_type=result, start_to_close_timeout=limit, retry_policy=_OWN_WORK,
+            summary=summary,
+        )  # fmt: skip
+    except (ActivityError, ApplicationError) as error:
+        # The failure of a local activity comes as it is, of an ordinary one within an ActivityError.
+        raise _step_error(error) from error
+
+
+class Dispatch:
+    """The port through which a plan is walked in a workflow."""
+
+    def __init__(self, pinned: Pinned) -> None:
+        self.pinned = pinned
+        self.questions: dict[str, Question] = {}
+        self._slots = asyncio.Semaphore(MAX_RUNNING)
+        self._drains = False
+
+    async def undo(self) -> None:
+        """Compensate what is done, the last first. One that fails is recorded, and the others still run."""
+        pinned = self.pinned
+        behind = StepRequest(pinned.collaboration, pinned.tenant, "", pinned.traceparent)
+        todo: list[Undo]
+        while todo := await local("compensations", behind, list[Undo], "find what to undo"):
+            for undo in todo:
+                try:
+                    if undo.activity:
+                        await self._call(undo.request, undo.activity, undo)
+                    else:
+                        await self._activity("compensate", undo.request, undo)
+                except StepError as error:
+                    workflow.logger.warning("a compensation failed: %s", error.message)
+            behind = todo[-1].request
+
+    # -- the port that `walk` asks for ---------------------------------------------------------------------
+
+    def draining(self) -> bool:
+        self._drains = self._drains or workflow.info().is_continue_as_new_suggested()
+        return self._drains
+
+    def begin(self, progress: Progress, frame: str) -> list[Work]:
+        segments, singles = progress.take_units()
+        works = [self._segment(progress, segment, frame) for segment in segments]
+        works += [one(self, step, frame) for step in singles]
+        if works and not frame:
+            names = (name for segment in segments for name in segment.members)
+            workflow.set_current_details(
+                table(progress.plan, progress, (*names, *(step.id for step in singles)))
+            )
+        return works
+
+    async def _segment(self, progress: Progress, segment: Segment, frame: str) -> Sequence[Ended]:
+        pinned = self.pinned
+        request = SegmentRequest(
+            pinned.collaboration, pinned.tenant, pinned.traceparent, frame, segment.members, segment.gates,
+            progress.known_to(segment),
+        )  # fmt: skip
+        summary = ", ".join((*segment.members, *(f"{gate}?" for gate in segment.gates)))[:200]
+        if not segment.slow:
+            quick: SegmentResult = await local(
+                "segment", request, SegmentResult, summary, limit=SEGMENT_TIMEOUT
+            )
+            return quick.ended
+        async with self._slots:
+            try:
+                done: SegmentResult = await workflow.execute_activity(
+                    "chain", request, result_type=SegmentResult, start_to_close_timeout=_CHAIN_TIMEOUT,
+                    heartbeat_timeout=HEARTBEAT_TIMEOUT, retry_policy=_OWN_WORK, summary=summary,
+                    priority=Priority(fairness_key=pinned.tenant[:64]),
+                )  # fmt: skip
+            except ActivityError as error:
+                raise _step_error(error) from error
+        return done.ended
+
+    async def do(self, step: PlanStep, frame: str) -> Ended:
+        request = self._request(step, frame)
+        match step.kind:
+            case "agent":
+                await self._agent(request, step)
+            case "tool" if step.activity:
+                await self._call(request, step.activity, step)
+            case "tool":
+                await self._activity("tool", request, step)
+            case "human":
+                return await self._ask("ask", request, step)
+            case "collaboration":
+                return await self._child(request, step)
+            case "wait":
+                await self._wait(request, step)
+            case _:
+                raise StepError(
+                    "kind_unknown",
+                    f"this worker cannot run steps of kind {step.kind!r}; start a newer one.",
+                )
+        return Ended(step.id, COMPLETED)
+
+    async def open(self, step: PlanStep, frame: str) -> Opened:
+        return await self._own("open", self._request(step, frame), Opened, step)  # type: ignore[no-any-return]
+
+    async def enter(self, step: PlanStep, frame: str, index: int) -> None:
+        """Activities find out by themselves what is repeated."""
+
+    async def end_item(self, step: PlanStep, frame: str, index: int, error: StepError | None) -> ItemEnded:
+        end = ItemEnd(
+            self._request(step, frame), index, error.code if error else None, error.message if error else None
+        )
+        return await self._own("end_item", end, ItemEnded, step)  # type: ignore[no-any-return]
+
+    async def close(self, step: PlanStep, frame: str) -> Ended:
+        return await self._own("close", self._request(step, frame), Ended, step)  # type: ignore[no-any-return]
+
+    async def caught(self, step: PlanStep, frame: str, rule: int, error: StepError) -> Ended:
+        caught = Caught(self._request(step, frame), rule, error.code, error.message)
+        return await self._own("caught", caught, Ended, step)  # type: ignore[no-any-return]
+
+    # -- the kinds of steps --------------------------------------------------------------------------------
+
+    async def _agent(self, request: StepRequest, step: PlanStep) -> None:
+        if step.recalls:
+            await self._recall(request, step)
+        if step.routes:
+            async with self._slots:
+                choice = await workflow.execute_activity(
+                    "route", request, result_type=RouteResult, activity_id=f"{request.path}:route",
+                    start_to_close_timeout=_OWN_WORK_TIMEOUT, retry_policy=_OWN_WORK,
+                    summary=f"{step.summary} · choose a model",
+                )  # fmt: skip
+            request = replace(request, model=choice.model)
+        while True:
+            try:
+                await self._activity("agent", request, step)
+                return
+            except StepError as error:
+                if error.code != "budget_exceeded" or not self.pinned.ask_for_budget:
+                    raise
+                more = await self._ask("ask_budget", replace(request, purpose="budget"), step)
+                if more.status != COMPLETED:
+                    raise
+
+    async def _recall(self, request: StepRequest, step: PlanStep) -> None:
+        """Hints are a kindness: whatever happens to memory, the step goes on without them."""
+        try:
+            await workflow.execute_activity(
+                "recall", request, result_type=RecallResult, task_queue=QUEUE_MEMORY,
+                activity_id=f"{request.path}:recall", schedule_to_close_timeout=_RECALL_PATIENCE,
+                schedule_to_start_timeout=_RECALL_START_PATIENCE,
+                retry_policy=RetryPolicy(maximum_attempts=2),
+                summary=f"{step.summary} · recall similar work",
+            )  # fmt: skip
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            workflow.logger.warning("recall did not answer; the step goes on without hints")
+
+    async def _call(self, request: StepRequest, name: str, step: PlanStep | Undo) -> None:
+        """A user's own activity on the user's own task queue, between two recordings of ours."""
+        begun: ToolCall = await local("begin_call", request, ToolCall, f"{step.summary} · begin")
+        if begun.done:
+            return
+        timeout = timedelta(seconds=step.timeout_seconds)
+        try:
+            async with self._slots:
+                output = await workflow.execute_activity(
+                    name, begun.args, task_queue=step.task_queue, activity_id=request.path,
+                    start_to_close_timeout=timeout, retry_policy=_retry(step),
+                    # A queue that nobody serves must fail the step, not keep it waiting for ever.
+                    schedule_to_start_timeout=timeout, summary=step.summary, priority=self._priority(step),
+                )  # fmt: skip
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            failed = StepError(*cause(error))
+            back = ToolReturn(request, begun.execution, error_code=failed.code, error_message=failed.message)
+            await local("end_call", back, StepResult, f"{step.summary} · end")
+            raise failed from error
+        back = ToolReturn(request, begun.execution, output)
+        await local("end_call", back, StepResult, f"{step.summary} · end")
+
+    async def _ask(self, activity: str, request: StepRequest, step: PlanStep) -> Ended:
+        """Ask people and wait; reminds, escalates and expires as the definition says."""
+        asked: Asked = await self._own(activity, request, Asked, step)
+        question = self.questions[request.path] = Question(request, asked)
+        try:
+            while question.asked.ended is None:
+                question.note(workflow.now())
+                if (due := await self._undecided(question, step)) is not None:
+                    question.asked = await self._own(due, request, Asked, step)
+            return question.asked.ended
+        except asyncio.CancelledError:
+            await self._own("withdraw", request, None, step)
+            raise
+        finally:
+            del self.questions[request.path]
+
+    async def _undecided(self, question: Question, step: PlanStep) -> str | None:
+        """Wait for a decision; comes to `remind` or `expire` when it is time for that first."""
+        asked = question.asked
+        moment, why = question.next()
+        try:
+            await workflow.wait_condition(
+                lambda: question.asked is not asked or self.draining(),
+                timeout=max(moment - workflow.now(), timedelta()) if moment else None,
+                timeout_summary=f"{step.summary} · {why}",
+            )
+        except TimeoutError:
+            question.passed(why)
+            return why
+        if question.asked is asked:
+            raise Later
+        return None
+
+    async def _child(self, request: StepRequest, step: PlanStep) -> Ended:
+        try:
+            return await self._run_child(request, step)
+        except StepError as error:
+            failed = ChildFailed(request, error.code, error.message)
+            await self._own("fail_child", failed, None, step)
+            raise
+        except (asyncio.CancelledError, FailureError) as error:
+            if is_cancelled_exception(error):
+                cancelled = ChildFailed(request, "cancelled", "the step was cancelled while it ran")
+                await self._own("fail_child", cancelled, None, step)
+            raise
+
+    async def _run_child(self, request: StepRequest, step: PlanStep) -> Ended:
+        child: ChildRun = await self._own("begin_child", request, ChildRun, step)
+        if child.ended:
+            return child.ended
+        memo: dict[str, Any] = {
+            MEMO_TENANT: request.tenant,
+            MEMO_TRACEPARENT: request.traceparent,
+            MEMO_REQUESTED_BY: f"collaboration:{workflow.info().workflow_id}",
+            MEMO_PARENT: {"collaboration": request.collaboration, "path": request.path},
+        }
+        if child.fork:
+            memo[MEMO_FORK] = asdict(child.fork)
+        limit = asyncio.timeout(step.timeout_seconds)
+        try:
+            async with limit, self._slots:
+                handle = await workflow.start_child_workflow(
+                    child.workflow, child.input, id=child.workflow_id, memo=memo,
+                    cancellation_type=workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
+                    parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
+                    task_timeout=_CHILD_TASK_TIMEOUT, static_summary=step.summary,
+                    priority=self._priority(step),
+                )  # fmt: skip
+                await handle
+        except TimeoutError:
+            raise _too_slow(step) from None
+        except WorkflowAlreadyStartedError as error:
+            raise StepError(
+                "child_id_taken", f"another run already has the id {child.workflow_id!r}; wait for its end."
+            ) from error
+        except ChildWorkflowError as error:
+            if limit.expired():  # the child was cancelled for it, and that is what the wait came to
+                raise _too_slow(step) from error
+            if not is_cancelled_exception(error):
+                raise StepError(*cause(error)) from error
+            if _is_cancelled():
+                raise
+            raise StepError("cancelled", f"somebody cancelled {child.workflow_id!r}.") from error
+        end = ChildEnd(request, handle.first_execution_run_id or "")
+        return await self._own("end_child", end, Ended, step)  # type: ignore[no-any-return]
+
+    async def _wait(self, request: StepRequest, step: PlanStep) -> None:
+        left: float = await self._own("begin_wait", request, float, step)
+        if left > 0:
+            try:
+                await workflow.wait_condition(
+                    self.draining, timeout=timedelta(seconds=left), timeout_summary=step.summary
+                )
+                raise Later
+            except TimeoutError:
+                pass
+        await self._own("end_wait", request, None, step)
+
+    # -- activities ----------------------------------------------------------------------------------------
+
+    def _request(self, step: PlanStep, frame: str) -> StepRequest:
+        index = int(frame.rpartition("[")[2].rstrip("]")) if frame else 0
+        run = self.pinned
+        return StepRequest(run.collaboration, run.tenant, step.id, run.traceparent, index, frame=frame)
+
+    async def _activity(self, name: str, request: StepRequest, step: PlanStep | Undo) -> None:
+        """An ordinary activity of ours; raises StepError."""
+        async with self._slots:
+            try:
+                await workflow.execute_activity(
+                    name, request, result_type=StepResult, activity_id=request.path,
+                    start_to_close_timeout=timedelta(seconds=step.timeout_seconds),
+                    heartbeat_timeout=HEARTBEAT_TIMEOUT if name == "agent" else None,
+                    retry_policy=_retry(step), summary=step.summary, priority=self._priority(step),
+                )  # fmt: skip
+            except ActivityError as error:
+                raise _step_error(error) from error
+
+    async def _own(self, name: str, request: Any, result: Any, step: PlanStep) -> Any:
+        return await local(name, request, result, f"{step.summary} · {name}")
+
+    def _priority(self, step: PlanStep | Undo) -> Priority:
+        """Tenants take turns however each run was started."""
+        return Priority(priority_key=step.priority, fairness_key=self.pinned.tenant[:64])
+
+
+def _too_slow(step: PlanStep) -> StepError:
+    return StepError("timeout", f"{step.id!r} took longer than {step.timeout_seconds:g} s.")
+
+
+def _is_cancelled() -> bool:
+    """Whether what runs now is to stop, and not only something that it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _retry(step: PlanStep | Undo) -> RetryPolicy:
+    rule = step.retry
+    return RetryPolicy(
+        initial_interval=timedelta(seconds=rule.initial_seconds),
+        backoff_coefficient=rule.backoff,
+        maximum_interval=timedelta(seconds=max(rule.max_seconds, rule.initial_seconds)),
+        maximum_attempts=rule.max_attempts,
+        non_retryable_error_types=rule.never,
+    )
+
+
+def cause(error: BaseException) -> tuple[str, str]:
+    """(code, message) behind a failure, as readers should see it."""
+    found = error.cause if isinstance(error, (ActivityError, ChildWorkflowError)) and error.cause else error
+    match found:
+        case StepError():
+            return found.code, found.message
+        case ApplicationError():
+            return found.type or "step_failed", found.message
+        case TemporalTimeoutError():
+            kind = found.type.name.lower().replace("_", "-") if found.type is not None else "unknown"
+            return "timeout", f"found no end in time ({kind}); give the step more time or less to do."
+    return "step_failed", f"{type(found).__name__}: {found}"
+
+
+def _step_error(error: ActivityError | ApplicationError) -> BaseException:
+    """A failed activity as the interpreter knows it; a cancelled one stays as it is."""
+    if is_cancelled_exception(error):
+        return error
+    return StepError(*cause(error))
