@@ -45,6 +45,13 @@ async def run_of(connection: AsyncConnection, collaboration: str) -> Run:
     return run or keep(await collaborations.find_run(connection, UUID(collaboration)))
 
 
+def known_facts(collaboration: str) -> tuple[Run, Compiled] | None:
+    """A run and its definition, when this process has met both before."""
+    run = _runs.get(collaboration)
+    source = _sources.get(run.sha256) if run else None
+    return (run, compiled(run.sha256, source)) if run and source else None
+
+
 def keep(run: Run) -> Run:
     """Remember a run's facts in this process."""
     if len(_runs) >= _MAX_KEPT:

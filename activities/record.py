@@ -27,7 +27,7 @@ from activities.context import (
     worker_of,
 )
 from activities.segment import SegmentActivity
-from activities.values import checked_output, output_fault, storable
+from activities.values import checked_output, moment_of, output_fault, storable
 from db import budgets, collaborations, definitions, executions, forks
 from db.collaborations import Run
 from db.engine import transaction
@@ -96,8 +96,9 @@ class Record:
     async def pin(self, request: PinRequest) -> Pinned:
         """Bind a run to a version, check its input, and run what can be run at once. Done again, it returns
         the same version and what has ended."""
-        if begun := await self._begin(request):
-            return await self._start(*begun)
+        with self._journal.crowd.joined():
+            if begun := await self._begin(request):
+                return await self._start(*begun)
         async with transaction(self._engine) as connection:
             run, found = await self._bind(connection, request)
             return _pinned(run, found, await _ended(connection, run, found))
@@ -291,7 +292,7 @@ class Record:
             if step.duration is not None:
                 due = begun.started_at + timedelta(seconds=seconds(step.duration))
             else:
-                due = _moment(render(step.until, context.scope))
+                due = moment_of(render(step.until, context.scope))
         return max(0.0, (due - datetime.now(UTC)).total_seconds())
 
     @activity.defn(name="end_wait")
@@ -396,17 +397,6 @@ def _arguments(template: Json, scope: Scope) -> Json:
             "through Temporal's history. Pass a reference instead.",
         )
     return args
-
-
-def _moment(value: Json) -> datetime:
-    """A point in time as a definition writes it; raises StepError."""
-    try:
-        moment = datetime.fromisoformat(str(value))
-    except ValueError:
-        raise StepError(
-            "wait_time_invalid", f"found {as_text(value)[:100]!r}; expected a time like 2026-01-31T09:00:00Z."
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _end_run_span(run: Run, request: Finish) -> None:

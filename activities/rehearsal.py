@@ -48,9 +48,6 @@ MAX_SHOWN: Final = 2_048
 MAX_TRACE_CHARS: Final = 4 * 1024 * 1024
 """Of all values in the trace; later ones are left out."""
 
-REFUSED: Final = 3
-"""Exit code of the process."""
-
 _RUN: Final = {"id": "dry-run", "version": "0", "tenant": "default"}
 
 
@@ -133,7 +130,8 @@ class _Stage(InProcess):
         self, found: Compiled, input: Json, answers: Mocks, max_steps: int, max_seconds: float
     ) -> None:
         facts = {**_RUN, "name": found.definition.name}
-        super().__init__(found, "", {"input": input, "steps": {}, "run": facts})
+        super().__init__(found)
+        self.scopes[""] = {"input": input, "steps": {}, "run": facts}
         self._stand_ins = StandIns(answers)
         self._max_steps, self._max_seconds = max_steps, max_seconds
         self._ends_at = time.monotonic() + max_seconds
@@ -317,21 +315,19 @@ def _facts(error: FacilitairError | Enough) -> dict[str, str]:
     return {"code": error.code, "message": error.message}
 
 
-def main() -> int:
-    """Read {definition, input, mocks} from stdin, write the rehearsal, or with exit code 3 why it is refused.
-
-    For a process that can be ended whatever it does. The definition is valid, and the mocks fit it.
-    """
-    asked = json.load(sys.stdin)
-    definition = Definition.model_validate(asked["definition"])
-    try:
-        found = rehearse(definition, asked["input"], mocks.read(asked["mocks"])[0])
-    except Refused as error:
-        json.dump(_facts(error), sys.stdout)
-        return REFUSED
-    json.dump(found.as_json(), sys.stdout)
-    return 0
+def serve() -> None:
+    """For a process that can be ended whatever it does: answer lines of JSON, {definition, input, mocks}, by
+    `found` and the rehearsal or `refused` and why, until stdin ends. Definitions are valid; mocks fit."""
+    print("ready", flush=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        definition = Definition.model_validate(asked["definition"])
+        try:
+            found = rehearse(definition, asked["input"], mocks.read(asked["mocks"])[0])
+            print("found", json.dumps(found.as_json()), flush=True)
+        except Refused as error:
+            print("refused", json.dumps(_facts(error)), flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    serve()

@@ -5,32 +5,34 @@ the segment with an error that Temporal tries again after the step's own pause: 
 """
 
 import asyncio
-from collections import ChainMap, deque
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import frames
-from activities.context import definition_of, item_fact, run_facts, run_of, scope, worker_of
+from activities.context import definition_of, item_fact, known_facts, run_facts, run_of, scope, worker_of
+from activities.frames import Turn
 from activities.guard import describe, translate
 from activities.heartbeats import heartbeats
 from activities.values import checked_output, output_fault, storable
+from activities.walking import InProcess
 from db import executions
 from db.collaborations import Run
 from db.engine import transaction
 from db.executions import Known
 from db.journal import Entry, Journal
-from schema.compile import Compiled, later_expressions, step_expressions
+from schema.compile import Compiled, later_expressions, step_expressions, steps_read
 from schema.errors import StepError
 from schema.expressions import Json
 from schema.messages import (
     Ended,
-    ItemEnded,
     Opened,
     PlanStep,
     SegmentRequest,
@@ -40,11 +42,19 @@ from schema.messages import (
 )
 from schema.steps import AgentStep, LoopStep, MapStep, Step, SwitchStep, ToolStep, TransformStep
 from schema.templates import render
-from workflows.interpreter import Later, Work, inner, one, rescued, walk
-from workflows.plan import COMPLETED, OPEN, SKIPPED, Progress
+from schema.tools import TOOLS
+from workflows.interpreter import Later, inner, walk
+from workflows.plan import COMPLETED, SKIPPED, Progress
 
 Agent = Callable[[StepRequest], Awaitable[StepResult]]
 Tool = Callable[[str, dict[str, Any]], Awaitable[Json]]
+
+
+class Tools(Protocol):
+    """The built-in tools, `activities.tool`."""
+
+    async def run(self, name: str, args: dict[str, Any]) -> Json: ...
+    async def tool(self, request: StepRequest) -> StepResult: ...
 
 
 class Retry(Later):
@@ -56,16 +66,33 @@ class Retry(Later):
 
 
 class SegmentActivity:
-    def __init__(self, engine: AsyncEngine, journal: Journal, tool: Tool, agent: Agent) -> None:
+    def __init__(self, engine: AsyncEngine, journal: Journal, tools: Tools, agent: Agent) -> None:
         self._engine = engine
         self._journal = journal
-        self._tool = tool
+        self._tools = tools
         self._agent = agent
 
     @activity.defn(name="segment")
     async def segment(self, request: SegmentRequest) -> SegmentResult:
         """Run quick steps; a local activity."""
         return SegmentResult(await self.run(request))
+
+    @activity.defn(name="tool")
+    async def tool(self, request: StepRequest) -> StepResult:
+        """Do one tool step, or find what an earlier attempt came to. One that is quick needs no row while it
+        runs, and is recorded together with those of other runs."""
+        _, found = await self._facts(request.collaboration)
+        step = found.steps[request.step]
+        assert isinstance(step, ToolStep) and step.tool is not None
+        if step.cache or not TOOLS[step.tool].quick:
+            return await self._tools.tool(request)
+        chain, here = await self._load(request, request.frame, [request.step])
+        chain.scopes[request.frame] = here
+        known = chain.known.get(request.path)
+        if known is None:
+            with _retried_by_temporal():
+                await chain.do(found.plan_steps[request.step], request.frame)
+        return StepResult(execution=request.path, status=known.status if known else COMPLETED)
 
     @activity.defn(name="chain")
     async def chain(self, request: SegmentRequest) -> SegmentResult:
@@ -78,11 +105,13 @@ class SegmentActivity:
     ) -> tuple[list[Ended], dict[str, Any]]:
         """(how each member and gate ended, what expressions see then) for a run that has done nothing yet."""
         here: dict[str, Any] = {"input": run.input, "steps": {}, "run": run_facts(run)}
-        return await self._walk(request, _Chain(self, _base(request), run, found, {}, {}), here), here
+        base = StepRequest(request.collaboration, request.tenant, "", request.traceparent)
+        return await self._walk(request, _Chain(self, base, run, found, {}, {}), here), here
 
     async def run(self, request: SegmentRequest) -> list[Ended]:
         """How each member and gate ended."""
-        chain, here = await self._load(request)
+        base = StepRequest(request.collaboration, request.tenant, "", request.traceparent)
+        chain, here = await self._load(base, request.frame, [*request.members, *request.gates])
         return await self._walk(request, chain, here)
 
     async def _walk(self, request: SegmentRequest, chain: "_Chain", here: dict[str, Any]) -> list[Ended]:
@@ -91,88 +120,86 @@ class SegmentActivity:
         owner = request.frame.rpartition(".")[2].partition("[")[0]
         names = [*request.members, *request.gates]
         progress = Progress(chain.found.plans[owner], request.ended, only=set(names))
-        try:
+        with _retried_by_temporal(), self._journal.crowd.joined():
             await walk(chain, progress, request.frame)
-        except Retry as error:
-            raise ApplicationError(
-                error.message, type=error.code, next_retry_delay=timedelta(seconds=error.after_seconds)
-            ) from error
         return [progress.ended.get(name) or chain.opened[name] for name in names]
 
-    async def _load(self, request: SegmentRequest) -> tuple["_Chain", dict[str, Any]]:
+    async def _facts(self, collaboration: str) -> tuple[Run, Compiled]:
+        if facts := known_facts(collaboration):
+            return facts
         async with transaction(self._engine) as connection:
-            run = await run_of(connection, request.collaboration)
-            found = await definition_of(connection, run)
-            names = [*request.members, *request.gates]
-            sources = [source for name in names for source in _all_sources(found.steps[name])]
-            # What the segment makes itself is known only where an earlier attempt at it made it.
-            here = await scope(connection, run, found, sources, request.frame)
-            paths = [inner(request.frame, name) for name in names]
-            known, attempts = await executions.states(connection, run.id, paths)
-        return _Chain(self, _base(request), run, found, known, attempts), here
+            run = await run_of(connection, collaboration)
+            return run, await definition_of(connection, run)
+
+    async def _load(
+        self, base: StepRequest, frame: str, names: Sequence[str]
+    ) -> tuple["_Chain", dict[str, Any]]:
+        """The port for some steps of a frame, and what their expressions see.
+
+        What the steps come to themselves is known only where an earlier attempt had come so far.
+        """
+        run, found = await self._facts(base.collaboration)
+        sources = [source for name in names for source in _all_sources(found.steps[name])]
+        paths = [inner(frame, name) for name in names]
+        read = [
+            name for name in steps_read(sources) if not isinstance(found.steps.get(name), (MapStep, LoopStep))
+        ]
+        if frame or len(read) < len(steps_read(sources)):
+            async with transaction(self._engine) as connection:
+                here = await scope(connection, run, found, sources, frame)
+                known, attempts = await executions.states(connection, run.id, paths)
+        else:
+            known, attempts = await self._journal.states(run.id, {*paths, *read})
+            steps = {name: known[name].facts() for name in read if name in known}
+            here = {"input": run.input, "steps": steps, "run": run_facts(run)}
+        return _Chain(self, base, run, found, known, attempts), here
 
 
-def _base(request: SegmentRequest) -> StepRequest:
-    return StepRequest(request.collaboration, request.tenant, "", request.traceparent)
+@contextlib.contextmanager
+def _retried_by_temporal() -> Iterator[None]:
+    try:
+        yield
+    except Retry as error:
+        raise ApplicationError(
+            error.message, type=error.code, next_retry_delay=timedelta(seconds=error.after_seconds)
+        ) from error
 
 
-@dataclass
-class _Chain:
+class _Chain(InProcess):
     """The port through which a plan is walked inside one activity."""
 
-    activity: SegmentActivity
-    base: StepRequest
-    run: Run
-    found: Compiled
-    known: dict[str, Known]
-    """path → what an earlier attempt at the segment recorded."""
-    attempts: dict[str, int]
-    gates: frozenset[str] = frozenset()
-    scopes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """frame → what its expressions see."""
-    opened: dict[str, Ended] = field(default_factory=dict)
-    lists: dict[str, list[Json]] = field(default_factory=dict)
-    results: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
-    """path of a map or loop → index → what `items[i]` holds."""
-    carries: dict[str, Json] = field(default_factory=dict)
-    posted: dict[str, deque[asyncio.Future[Any]]] = field(default_factory=dict)
-    resumed: set[str] = field(default_factory=set)
-    """Maps and loops that an earlier attempt had begun."""
-    started: dict[str, datetime] = field(default_factory=dict)
+    def __init__(
+        self, activity: SegmentActivity, base: StepRequest, run: Run, found: Compiled,
+        known: dict[str, Known], attempts: dict[str, int],
+    ) -> None:  # fmt: skip
+        super().__init__(found)
+        self.activity, self.base, self.run = activity, base, run
+        self.known = known
+        """path → what an earlier attempt at the segment recorded."""
+        self.attempts = attempts
+        self.gates: frozenset[str] = frozenset()
+        self.opened: dict[str, Ended] = {}
+        self.posted: dict[str, deque[asyncio.Future[Any]]] = {}
+        self.resumed: set[str] = set()
+        """Maps and loops that an earlier attempt had begun."""
+        self.started: dict[str, datetime] = {}
 
     # -- walking -------------------------------------------------------------------------------------------
-
-    def draining(self) -> bool:
-        return False
-
-    def begin(self, progress: Progress, frame: str) -> list[Work]:
-        return [self._begin(step, may_run, frame) for step, may_run in progress.take()]
 
     async def _begin(self, step: PlanStep, may_run: bool, frame: str) -> Sequence[Ended]:
         if done := self.known.get(inner(frame, step.id)):
             self._see(frame, step.id, done.facts())
             return [Ended(step.id, done.status, done.branch or "")]
-        if not may_run:
-            return [await self._skip(step, frame)]
-        ended = await rescued(self, step, frame, self._decide(step, frame))
-        if ended.status == OPEN:
-            if step.id not in self.gates:
-                return await one(self, step, frame)
-            self.opened[step.id] = ended
-            return []
-        return [ended]
+        return await super()._begin(step, may_run, frame)
 
-    async def _decide(self, step: PlanStep, frame: str) -> Ended:
-        """Whether the step's condition holds."""
-        when = self.found.steps[step.id].when
-        if when is None or frames.holds(when, self.scopes[frame]):
-            return Ended(step.id, OPEN)
-        return await self._skip(step, frame)
+    async def _go_on(self, step: PlanStep, frame: str, opened: Ended) -> Sequence[Ended]:
+        if step.id not in self.gates:
+            return await super()._go_on(step, frame, opened)
+        self.opened[step.id] = opened
+        return []
 
-    async def _skip(self, step: PlanStep, frame: str) -> Ended:
-        await self._record(step.id, frame, SKIPPED, _now())
-        self._see(frame, step.id, {"status": SKIPPED, "model": ""})
-        return Ended(step.id, SKIPPED)
+    async def note_skipped(self, step: PlanStep, frame: str) -> None:
+        await self.activity._journal.record(self._entry(step.id, frame, SKIPPED, _now()))
 
     async def do(self, step: PlanStep, frame: str) -> Ended:
         definition = self.found.steps[step.id]
@@ -199,7 +226,7 @@ class _Chain:
         assert definition.tool is not None
         args = render(definition.args, self.scopes[frame])
         async with asyncio.timeout(step.timeout_seconds):
-            output = checked_output(storable(await self.activity._tool(definition.tool, args)))
+            output = checked_output(storable(await self.activity._tools.run(definition.tool, args)))
         if fault := output_fault(definition, output):
             raise StepError("output_invalid", fault)
         return output
@@ -211,7 +238,9 @@ class _Chain:
             async with asyncio.timeout(step.timeout_seconds):
                 await self.activity._agent(request)
         except Exception as error:
-            self.attempts[request.path] = self.attempts.get(request.path, 0) + 1
+            async with transaction(self.activity._engine) as connection:
+                _, attempts = await executions.states(connection, self.run.id, [request.path])
+            self.attempts[request.path] = attempts.get(request.path, 1)
             raise self._verdict(step, request.path, error) from error
         async with transaction(self.activity._engine) as connection:
             known = await executions.known(connection, self.run.id, [request.path])
@@ -245,41 +274,32 @@ class _Chain:
     # -- maps and loops ------------------------------------------------------------------------------------
 
     async def open(self, step: PlanStep, frame: str) -> Opened:
-        definition, path = self.found.steps[step.id], inner(frame, step.id)
+        path = inner(frame, step.id)
         self.started[path] = _now()
-        self.results[path] = {}
-        if path in self.attempts:
-            return await self._reopen(definition, path)
-        value = frames.opening(definition, self.scopes[frame])
-        entry = replace(self._entry(step.id, frame, "running", self.started[path]), input=value)
-        self._post(path, entry)
-        return self._over(definition, path, value)
+        return await (self._reopen(step, frame) if path in self.attempts else super().open(step, frame))
 
-    async def _reopen(self, definition: Step, path: str) -> Opened:
+    async def note_opened(self, step: PlanStep, frame: str, value: Json) -> None:
+        path = inner(frame, step.id)
+        self._post(path, replace(self._entry(step.id, frame, "running", self.started[path]), input=value))
+
+    async def _reopen(self, step: PlanStep, frame: str) -> Opened:
         """Go on behind the items that an earlier attempt at the segment recorded."""
+        definition, path = self.found.steps[step.id], inner(frame, step.id)
         self.resumed.add(path)
         async with transaction(self.activity._engine) as connection:
             value, _ = await executions.input_and_output(connection, self.run.id, path)
             rows = await executions.items(connection, self.run.id, path)
+        opened = self.over(step, frame, value)
         for row in rows:
             fact = item_fact(row.status, row.output, row.error_code, row.error_message)
             self.results[path][row.index] = fact
-        opened = self._over(definition, path, value)
         if rows and isinstance(definition, LoopStep):
             async with transaction(self.activity._engine) as connection:
                 last = f"{path}[{rows[-1].index}]"
                 self.carries[path], _ = await executions.input_and_output(connection, self.run.id, last)
         return frames.resumed(definition, opened.count, rows)
 
-    def _over(self, definition: Step, path: str, value: Json) -> Opened:
-        if isinstance(definition, MapStep):
-            self.lists[path] = value
-            return Opened(count=len(value))
-        self.carries[path] = value
-        return Opened()
-
     async def enter(self, step: PlanStep, frame: str, index: int) -> None:
-        """Make the scope of a repetition: what is around it, and what repeats."""
         path = inner(frame, step.id)
         if path in self.resumed:
             names = [f"{path}[{index}].{name}" for name in self.found.plan_names(step.id)]
@@ -287,72 +307,37 @@ class _Chain:
                 known, attempts = await executions.states(connection, self.run.id, names)
             self.known |= known
             self.attempts |= attempts
-        outer = self.scopes[frame]
-        here: dict[str, Any] = {**outer, "steps": ChainMap({}, outer["steps"])}
-        if step.kind == "map":
-            here |= {"item": self.lists[path][index], "index": index}
-        else:
-            before = self.results[path].get(index - 1)
-            here["iter"] = {
-                "index": index, "carry": self.carries[path],
-                "previous": before.get("output") if before else None,
-            }  # fmt: skip
-        self.scopes[f"{path}[{index}]"] = here
+        await super().enter(step, frame, index)
 
-    async def end_item(self, step: PlanStep, frame: str, index: int, error: StepError | None) -> ItemEnded:
-        definition, path = self.found.steps[step.id], inner(frame, step.id)
-        here = self.scopes.pop(f"{path}[{index}]")
+    async def note_item(
+        self, step: PlanStep, frame: str, index: int, turn: Turn | None, error: StepError | None
+    ) -> None:
+        path = inner(frame, step.id)
         entry = replace(
             self._entry(step.id, frame, COMPLETED, _now()), path=f"{path}[{index}]", kind="item",
             agent="item", iteration=index,
         )  # fmt: skip
         if error:
             message = storable(error.message)[:2_000]
-            failed = replace(entry, status="failed", error_code=error.code, error_message=message)
-            self._post(path, failed)
-            self.results[path][index] = item_fact("failed", None, error.code, error.message)
-            return ItemEnded()
-        turn = frames.turn(definition, here, index)
-        await self.activity._journal.record(
-            replace(entry, output=turn.output, input=turn.carry, branch=turn.mark)
-        )
-        if isinstance(definition, LoopStep):
-            self.carries[path] = turn.carry
-            self.results[path].pop(index - 1, None)
-        self.results[path][index] = item_fact(COMPLETED, turn.output, None, None)
-        if turn.error:
-            raise turn.error
-        return ItemEnded(turn.last)
+            self._post(path, replace(entry, status="failed", error_code=error.code, error_message=message))
+        elif turn:
+            await self.activity._journal.record(
+                replace(entry, output=turn.output, input=turn.carry, branch=turn.mark)
+            )
 
-    async def close(self, step: PlanStep, frame: str) -> Ended:
+    async def note_closed(self, step: PlanStep, frame: str, output: Json) -> None:
         path = inner(frame, step.id)
         await asyncio.gather(*self.posted.pop(path, ()))
-        results, began = self.results.pop(path), self.started.pop(path)
-        items = [results[index] for index in sorted(results)]
-        output: Json = [item.get("output") for item in items]
-        if step.kind == "loop":
-            output = items[-1].get("output") if items else None
-        self.lists.pop(path, None)
-        self.carries.pop(path, None)
-        ended = await self._complete(step.id, frame, began, checked_output(output), begun=True)
-        extra = {"items": items} if step.kind == "map" else {"iterations": max(results, default=-1) + 1}
-        self.scopes[frame]["steps"][step.id] |= extra
-        return ended
+        entry = self._entry(step.id, frame, COMPLETED, self.started.pop(path))
+        await self.activity._journal.record(replace(entry, output=output, begun=True))
 
-    async def caught(self, step: PlanStep, frame: str, rule: int, error: StepError) -> Ended:
-        definition = self.found.steps[step.id]
-        then = definition.catch[rule].then or ""
-        value = None if then else checked_output(render(definition.catch[rule].value, self.scopes[frame]))
-        request = self._request(step.id, frame)
+    async def note_caught(self, step: PlanStep, frame: str, then: str, value: Json, error: StepError) -> None:
+        worker = worker_of(self.found.definition, self.found.steps[step.id])
         async with transaction(self.activity._engine) as connection:
             await executions.catch(
-                connection, request, worker_of(self.found.definition, definition), then=then, output=value,
-                code=error.code, message=storable(error.message),
+                connection, self._request(step.id, frame), worker, then=then, output=value, code=error.code,
+                message=storable(error.message),
             )  # fmt: skip
-        ended = Ended(step.id, "caught", f"!{then}") if then else Ended(step.id, COMPLETED)
-        known = Known(ended.status, value, "", ended.branch or None, error.code, error.message)
-        self._see(frame, step.id, known.facts())
-        return ended
 
     def _post(self, path: str, entry: Entry) -> None:
         """Record an item or iteration without waiting: were it lost, a worker that takes over would find its
@@ -365,17 +350,12 @@ class _Chain:
     # -- recording -----------------------------------------------------------------------------------------
 
     async def _complete(
-        self, name: str, frame: str, began: datetime, output: Json, branch: str = "", *, begun: bool = False
+        self, name: str, frame: str, began: datetime, output: Json, branch: str = ""
     ) -> Ended:
-        entry = replace(
-            self._entry(name, frame, COMPLETED, began), output=output, branch=branch or None, begun=begun
-        )
+        entry = replace(self._entry(name, frame, COMPLETED, began), output=output, branch=branch or None)
         await self.activity._journal.record(entry)
         self._see(frame, name, Known(COMPLETED, output, "", branch or None, None, None).facts())
         return Ended(name, COMPLETED, branch)
-
-    async def _record(self, name: str, frame: str, status: str, began: datetime) -> None:
-        await self.activity._journal.record(self._entry(name, frame, status, began))
 
     def _entry(self, name: str, frame: str, status: str, began: datetime) -> Entry:
         path = inner(frame, name)

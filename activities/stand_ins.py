@@ -1,13 +1,14 @@
 """What steps come to in a dry run: the answers that were given, or made-up ones that fit."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from activities.tools import text
-from activities.values import output_fault, storable
-from schema import json_schemas, planning, reflection
+from activities.values import moment_of, output_fault, storable
+from schema import document, json_schemas, planning, reflection
 from schema.errors import InvalidDefinition, StepError
 from schema.expressions import Json
 from schema.mocks import SOMEBODY, Answer, Mocks
@@ -125,10 +126,7 @@ class StandIns:
         """Raises StepError."""
         come.input = render(step.input, scope)
         if step.definition is not None:
-            try:
-                validate(render(step.definition, scope))
-            except InvalidDefinition as error:
-                raise StepError(error.code, error.message) from None
+            _check_plan(render(step.definition, scope), come.input)
         answer = self._answer(name, come)
         come.output = storable(answer.output) if answer else None
 
@@ -171,6 +169,18 @@ def _made_up(name: str, schema: JsonSchema) -> Json:
     return output
 
 
+def _check_plan(value: Json, given: Json) -> None:
+    """Raises StepError, as a real run would of a definition that a step wrote."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    try:
+        plan = document.load(text.encode("utf-8", "replace"))
+        found = validate({**plan, "name": "plan"} if isinstance(plan, dict) else plan, name="plan").definition
+    except InvalidDefinition as error:
+        raise StepError("plan_invalid", error.message) from None
+    if wrong := json_schemas.violations(found.input, json_schemas.with_defaults(found.input, given)):
+        raise StepError("input_invalid", f"the input of the plan at {wrong[0][0] or '/'}: {wrong[0][1]}")
+
+
 def _decided(
     step: HumanStep, show: dict[str, Json], form: dict[str, Any], edited: Json, answer: Answer
 ) -> dict[str, Json]:
@@ -192,10 +202,4 @@ def _decided(
 def _until(step: WaitStep, given: Json) -> datetime:
     if step.duration is not None:
         return datetime.now(UTC) + timedelta(seconds=seconds(step.duration))
-    try:
-        moment = datetime.fromisoformat(str(given))
-    except ValueError:
-        raise StepError(
-            "wait_time_invalid", f"found {as_text(given)[:100]!r}; expected a time like 2026-01-31T09:00:00Z."
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment_of(given)

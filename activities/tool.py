@@ -3,7 +3,6 @@
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
-from temporalio import activity
 
 from activities.context import load, worker_of
 from activities.guard import describe
@@ -29,7 +28,6 @@ class ToolActivity:
         self._engine = engine
         self._http = http
 
-    @activity.defn(name="tool")
     async def tool(self, request: StepRequest) -> StepResult:
         """Do a tool step, or return the result of the attempt that already finished it."""
         async with transaction(self._engine) as connection:

@@ -1,18 +1,22 @@
 """Values on their way into Postgres: what it can hold, and how much of it."""
 
 import json
+from datetime import UTC, datetime
 from typing import Final
 
 from schema import json_schemas
 from schema.errors import StepError
 from schema.expressions import Json
 from schema.steps import ToolStep
+from schema.templates import as_text
 
 MAX_OUTPUT_BYTES: Final = 16 * 1024 * 1024
 
 
 def checked_output(output: Json) -> Json:
     """The output, if Postgres and readers can hold it; raises StepError("output_too_large")."""
+    if output is None or isinstance(output, (bool, int, float)):
+        return output
     size = len(json.dumps(output, ensure_ascii=False).encode("utf-8", "replace"))
     if size > MAX_OUTPUT_BYTES:
         raise StepError(
@@ -42,3 +46,14 @@ def output_fault(step: ToolStep, output: Json) -> str | None:
         return None
     wrong = json_schemas.violations(step.output_schema, output)
     return f"the output does not fit its schema: {wrong[0][0] or '/'}: {wrong[0][1]}" if wrong else None
+
+
+def moment_of(value: Json) -> datetime:
+    """A point in time as a definition writes it; raises StepError."""
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        raise StepError(
+            "wait_time_invalid", f"found {as_text(value)[:100]!r}; expected a time like 2026-01-31T09:00:00Z."
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -25,9 +25,9 @@ from workflows.plan import CAUGHT, COMPLETED, OPEN, SKIPPED, Progress
 class InProcess(ABC):
     """A port for `workflows.interpreter.walk`, apart from what steps do."""
 
-    def __init__(self, found: Compiled, frame: str, scope: dict[str, Any]) -> None:
+    def __init__(self, found: Compiled) -> None:
         self.found = found
-        self.scopes = {frame: scope}
+        self.scopes: dict[str, dict[str, Any]] = {}
         """frame → what its expressions see."""
         self.lists: dict[str, list[Json]] = {}
         """path of a map → its items."""

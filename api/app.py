@@ -50,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         warming.cancel()
         state.checking.shutdown(wait=False, cancel_futures=True)
+        await state.rehearsing.close()
         await state.projections.close()
         await engine.dispose()
 

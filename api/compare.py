@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from api.models import BreakingChange, Change, DefinitionDiff, PartChange
 from schema import diff
 from schema.expressions import Json
-from schema.messages import Plan
 
 Side = tuple[int, Json, Mapping[str, int]]
 """A version's number, its document and its pins."""
@@ -36,20 +35,3 @@ def _changes(found: Iterable[diff.FieldChange]) -> list[Change]:
 
 def _part(found: diff.PartChange) -> PartChange:
     return PartChange(id=found.id, change=found.change, kind=found.kind, fields=_changes(found.fields))
-
-
-def mermaid(plan: Plan) -> str:
-    """A flowchart; dotted edges only wait, for either end."""
-    lines = ["flowchart TD"]
-    for step in plan.steps:
-        shape = ("{{", "}}") if step.conditional else ("[", "]")
-        # Prefixed: Mermaid keeps words such as `end` for itself.
-        lines.append(f'  s_{step.id}{shape[0]}"{_label(step.summary)}"{shape[1]}')
-    for step in plan.steps:
-        lines += [f"  s_{need} --> s_{step.id}" for need in step.needs]
-        lines += [f"  s_{wait} -.-> s_{step.id}" for wait in step.waits]
-    return "\n".join(lines)
-
-
-def _label(text: str) -> str:
-    return "".join(f"#{ord(char)};" if char in '"#<>&\n`' else char for char in text)

@@ -180,6 +180,7 @@ class Attempt(BaseModel):
     """One attempt at a step. Each was paid."""
 
     id: str = Field(description="The execution.")
+    path: str = Field(description="The step, and where it is repeated: `per_file[17].write`.")
     step: str
     iteration: int
     attempt: int
@@ -198,6 +199,7 @@ class Attempt(BaseModel):
     first_token_seconds: float | None
     quality: float | None
     simulated: bool
+    reused_from: str | None = Field(description="The execution whose result this is: of a cache or a fork.")
     error: ErrorFact | None
     started_at: datetime
     completed_at: datetime | None

@@ -33,7 +33,6 @@ _STATUS_BY_CODE: Final = {
     "fork_outputs_too_large": 413,
     "human_not_waiting": 409,
     "human_already_decided": 409,
-    "human_decision_refused": 409,
     "api_key_wrong": 401,
     "origin_refused": 403,
 }

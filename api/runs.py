@@ -58,14 +58,15 @@ def _relative(one: db.lineage.Relative) -> Relative:
 
 def attempt(row: Any) -> Attempt:
     return Attempt(
-        id=str(row.id), step=row.step_id, iteration=row.iteration, attempt=row.attempt, kind=row.kind,
-        agent=row.agent_name, role=row.role, model=row.model_id, requested_model=row.requested_model,
-        provider=row.provider, status=row.status,
+        id=str(row.id), path=row.path, step=row.step_id, iteration=row.iteration, attempt=row.attempt,
+        kind=row.kind, agent=row.agent_name, role=row.role, model=row.model_id,
+        requested_model=row.requested_model, provider=row.provider, status=row.status,
         tokens=(row.input_tokens or 0) + (row.output_tokens or 0),
         input_tokens=row.input_tokens or 0, output_tokens=row.output_tokens or 0,
         cost_usd=float(row.cost_usd or 0), seconds=_seconds(row.started_at, row.completed_at),
         first_token_seconds=None if row.first_token_ms is None else row.first_token_ms / 1000,
         quality=row.quality_score, simulated=row.simulated,
+        reused_from=str(row.reused_from) if row.reused_from else None,
         error=_error(row.error_code, row.error_message), started_at=row.started_at,
         completed_at=row.completed_at,
     )  # fmt: skip

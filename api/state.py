@@ -1,6 +1,5 @@
 """What a request needs of the process: its connections, the tenant, the caller."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
@@ -12,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api import auth
 from api.projections import Projections
+from api.rehearsing import Rehearsing
 from api.temporal import Temporal
 from db.engine import transaction
 from schema.settings import Settings
@@ -28,8 +28,7 @@ class State:
     # Checking a hostile upload takes up to 100 ms of pure computation; health must answer meanwhile.
     checking: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "checking"))
 
-    # Dry runs have processes of their own: two, however many are asked for.
-    rehearsing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    rehearsing: Rehearsing = field(default_factory=Rehearsing)
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         return transaction(self.engine)

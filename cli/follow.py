@@ -50,7 +50,7 @@ def follow(
     with shown or nullcontext():
         while True:
             if not seen.order and seen.run["version"] is not None:
-                seen.order = _order(api, seen.run)
+                seen.order = order_of(api, seen.run)
             lines.show(seen.run, seen.steps())
             if shown is not None:
                 shown.update(tree.picture(seen.run, seen.steps()), refresh=True)
@@ -77,7 +77,8 @@ def _read(api: Api, id: str, **query: Any) -> dict[str, Any]:
             time.sleep(_POLL_SECONDS)
 
 
-def _order(api: Api, run: dict[str, Any]) -> list[str]:
+def order_of(api: Api, run: dict[str, Any]) -> list[str]:
+    """The steps of a run in the order of its plan."""
     try:
         plan = api.get(f"/definitions/{segment(run['name'])}/plan", version=run["version"])
     except (NotFound, Unavailable):

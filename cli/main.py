@@ -2,7 +2,7 @@
 
 import typer
 
-from cli import ask, definitions, demo, platform, rehearsal, runs, schedules, tasks, versions, webhooks
+from cli import ask, definitions, demo, forks, platform, rehearsal, runs, schedules, tasks, versions, webhooks
 
 app = typer.Typer(
     name="facilitair",
@@ -38,8 +38,11 @@ app.add_typer(webhooks.app, name="webhook", rich_help_panel=_WORK)
 app.command(rich_help_panel=_WORK)(runs.run)
 app.command(rich_help_panel=_WORK)(runs.watch)
 app.command(rich_help_panel=_WORK)(runs.cancel)
+app.command(rich_help_panel=_WORK)(forks.fork)
+app.command(rich_help_panel=_WORK)(forks.rerun)
 app.add_typer(tasks.app, name="tasks", rich_help_panel=_WORK)
 app.command(rich_help_panel=_WORK)(tasks.decide)
+app.command(rich_help_panel=_LOOK)(forks.show)
 app.command(rich_help_panel=_LOOK)(ask.graph)
 app.command(rich_help_panel=_LOOK)(ask.trace)
 

@@ -34,7 +34,7 @@ def run(
     if not as_json:
         print_warnings(accepted)
     if wait:
-        _to_its_end(api, accepted["id"], as_json=as_json)
+        to_its_end(api, accepted["id"], as_json=as_json)
     elif as_json:
         print_json(accepted)
     else:
@@ -47,7 +47,7 @@ def watch(
     id: IdArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
 ) -> None:
     """Show how a run goes, until it has ended."""
-    _to_its_end(connect(url, data), id, as_json=as_json)
+    to_its_end(connect(url, data), id, as_json=as_json)
 
 
 @told
@@ -62,7 +62,8 @@ def cancel(
         out().print(f"cancelling {answer['id']}", markup=False)
 
 
-def _to_its_end(api: Api, id: str, *, as_json: bool) -> None:
+def to_its_end(api: Api, id: str, *, as_json: bool) -> None:
+    """Show a run until it has ended; exits with 1 when it failed."""
     try:
         seen = follow(api, id)
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from cli.output import err
 
 _MARKS: Final = {
     "completed": ("✓", "green"), "running": ("▸", "cyan"), "failed": ("✗", "red"), "skipped": ("-", "dim"),
-    "abandoned": ("!", "yellow"), "pending": ("·", "dim"),
+    "abandoned": ("!", "yellow"), "caught": ("↷", "yellow"), "pending": ("·", "dim"),
 }  # fmt: skip
 
 

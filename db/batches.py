@@ -7,12 +7,34 @@ than all the rest.
 import asyncio
 import contextlib
 import json
+from collections.abc import Iterator
 from typing import Any, Final
 
 import psycopg
 from sqlalchemy import make_url
 
 MAX_BATCH: Final = 500
+LINGER_SECONDS: Final = 0.008
+"""How long a statement waits for company where there is some: it costs about the same for one record as for
+ten, and what a busy machine does not spend on statements it spends on steps."""
+COMPANY: Final = 4
+"""With fewer who ask at a time, nobody waits."""
+
+
+class Crowd:
+    """How many are at work now, and so will ask again and again."""
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    @contextlib.contextmanager
+    def joined(self) -> Iterator[None]:
+        self.size += 1
+        try:
+            yield
+        finally:
+            self.size -= 1
+
 
 Row = tuple[Any, ...]
 
@@ -24,12 +46,13 @@ class Batches:
     transaction: what a caller gave is durable when its answer is there.
     """
 
-    def __init__(self, database_url: str, statement: str) -> None:
+    def __init__(self, database_url: str, statement: str, crowd: Crowd) -> None:
         url = make_url(database_url).set(drivername="postgresql")
         self._url = url.render_as_string(hide_password=False)
         self._statement = statement
         self._waiting: list[tuple[list[dict[str, Any]], asyncio.Future[dict[str, Row]]]] = []
         self._some = asyncio.Event()
+        self._crowd = crowd
         self._worker: asyncio.Task[None] | None = None
         self._connection: psycopg.AsyncConnection[Any] | None = None
 
@@ -57,6 +80,8 @@ class Batches:
     async def _work(self) -> None:
         while True:
             await self._some.wait()
+            if len(self._waiting) < self._crowd.size >= COMPANY:
+                await asyncio.sleep(LINGER_SECONDS)
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
             if not self._waiting:
                 self._some.clear()

@@ -399,7 +399,8 @@ async def add_item(
             path=f"{request.path}[{index}]", step_id=request.step, iteration=index, attempt=1, kind="item",
             agent_name="item", model_id="", status="failed" if error_code else "completed", output=output,
             input=carry, branch=mark, error_code=error_code,
-            error_message=(error_message or "")[:2_000] or None, started_at=now, completed_at=now, latency_ms=0,
+            error_message=(error_message or "")[:2_000] or None, started_at=now, completed_at=now,
+            latency_ms=0,
         )
         .on_conflict_do_nothing()
     )  # fmt: skip

@@ -5,16 +5,30 @@ in one statement; see `batches`.
 """
 
 import asyncio
+import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from db.batches import Batches
+from db.batches import Batches, Crowd
 from db.collaborations import Run
+from db.executions import FINISHED, Known
 from schema.events import AttemptFailed, CollaborationStarted, Event, StepFinished, StepSkipped
 from schema.expressions import Json
 from schema.messages import Finish
+
+_RANDOM: Final = bytearray()
+
+
+def _id() -> str:
+    """A random UUID. The system is asked for many at a time: at thousands a second, each question shows."""
+    if not _RANDOM:
+        _RANDOM.extend(os.urandom(16 * 256))
+    bits = bytes(_RANDOM[-16:])
+    del _RANDOM[-16:]
+    return str(UUID(bytes=bits, version=4))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +57,7 @@ class Entry:
 
     def row(self) -> dict[str, Any]:
         latency = int((self.ended_at - self.started_at).total_seconds() * 1000)
-        id = str(uuid4())
+        id = _id()
         event = self._event(id, latency)
         return {
             "key": id, "tenant": self.tenant, "run": self.collaboration, "path": self.path,
@@ -51,7 +65,7 @@ class Entry:
             "agent": self.agent, "status": self.status, "started": self.started_at.isoformat(),
             "ended": self.ended_at.isoformat(), "latency": latency, "output": self.output,
             "input": self.input, "branch": self.branch, "code": self.error_code,
-            "message": self.error_message, "begun": self.begun, "event_id": str(uuid4()),
+            "message": self.error_message, "begun": self.begun, "event_id": _id(),
             "event": type(event).__name__ if event else None, "payload": event.payload() if event else None,
             "trace": self.traceparent,
         }  # fmt: skip
@@ -159,6 +173,15 @@ RETURNING id::text
 """
 
 
+_STATES: Final = """
+SELECT asked.key, attempt, status, output, model_id, branch, error_code, error_message
+FROM json_to_recordset(%s::json) AS asked(key text, run uuid, path text)
+JOIN LATERAL (
+    SELECT * FROM agent_executions WHERE collaboration_id = asked.run AND path = asked.path
+    ORDER BY attempt DESC LIMIT 1
+) AS last ON true
+"""
+
 # The last judgement counts: a review after the repair outweighs the one before it.
 _FINISH: Final = """
 WITH given AS (
@@ -195,9 +218,10 @@ class Journal:
     """The hot path of runs into Postgres."""
 
     def __init__(self, database_url: str) -> None:
-        self._look_up, self._start, self._record, self._finish = self._all = [
-            Batches(database_url, statement) for statement in (_LOOK_UP, _START, _RECORD, _FINISH)
-        ]
+        statements = (_LOOK_UP, _START, _STATES, _RECORD, _FINISH)
+        self.crowd = Crowd()
+        self._all = [Batches(database_url, statement, self.crowd) for statement in statements]
+        self._look_up, self._start, self._states, self._record, self._finish = self._all
 
     async def version(self, tenant: str, name: str, selector: int | str | None) -> Meant | None:
         """What `db.definitions.find` finds, without its text and its reasons."""
@@ -216,10 +240,22 @@ class Journal:
             "task": run.task, "input": run.input, "requested_by": requested_by, "engine": run.engine,
             "parent": (parent or {}).get("collaboration"), "parent_path": (parent or {}).get("path"),
             "trace": run.traceparent, "parent_span": run.parent_span_id,
-            "started": run.started_at.isoformat(), "event_id": str(uuid4()), "event": type(event).__name__,
+            "started": run.started_at.isoformat(), "event_id": _id(), "event": type(event).__name__,
             "payload": event.payload(),
         }  # fmt: skip
         return await self._start.ask(id, record) is not None
+
+    async def states(self, run: UUID, paths: Collection[str]) -> tuple[dict[str, Known], dict[str, int]]:
+        """What `db.executions.states` finds."""
+        if not paths:
+            return {}, {}
+        keys = {f"{run}/{path}": path for path in paths}
+        rows = await self._states.send(
+            [{"key": key, "run": str(run), "path": path} for key, path in keys.items()]
+        )
+        mine = [(path, rows[key]) for key, path in keys.items() if key in rows]
+        known = {path: Known(*row[2:]) for path, row in mine if row[2] in FINISHED}
+        return known, {path: row[1] for path, row in mine}
 
     async def record(self, *entries: Entry) -> None:
         """Keep what executions came to; one that another worker had finished first is left as it is."""
@@ -234,7 +270,7 @@ class Journal:
         record = {
             "tenant": request.tenant, "status": request.status, "sub_state": request.sub_state,
             "code": request.error_code, "message": (request.error_message or "")[:4_000] or None,
-            "output": output, "ended": datetime.now(UTC).isoformat(), "event_id": str(uuid4()),
+            "output": output, "ended": datetime.now(UTC).isoformat(), "event_id": _id(),
             "trace": request.traceparent,
         }  # fmt: skip
         return await self._finish.ask(request.collaboration, record) is not None

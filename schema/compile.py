@@ -326,7 +326,7 @@ def _chain(definition: Definition, step: Step, body: Plan | None) -> str:
         case TransformStep() | SwitchStep():
             return "quick"  # never an activity of its own
         case ToolStep() if step.tool is not None:
-            if wish == "off":
+            if wish == "off" or step.cache:
                 return ""
             return "quick" if TOOLS[step.tool].quick else ("slow" if wish == "all" else "")
         case AgentStep():

@@ -1,5 +1,6 @@
 """A plan as a picture: nodes and edges for programs, Mermaid for people."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, assert_never
@@ -24,6 +25,7 @@ from schema.steps import (
 EdgeKind = Literal["need", "wait", "branch", "catch", "stream"]
 
 MAX_LABEL: Final = 60
+_FORMULA: Final = re.compile(r"\$(?=\$)")
 _SAFE: Final = frozenset(" _.,:;/()+=?!@%-…·→")
 
 _CHAINS: Final = {
@@ -195,8 +197,10 @@ def _id(step: str) -> str:
 
 def _label(text: str) -> str:
     """Text that says the same in a quoted label: all that could mean something there is a character code."""
-    short = " ".join(text[: 4 * MAX_LABEL].split())
+    short = "".join(char for char in " ".join(text[: 4 * MAX_LABEL].split()) if char.isprintable())
     short = short if len(short) <= MAX_LABEL else f"{short[: MAX_LABEL - 1]}…"
+    # Mermaid draws $$…$$ as mathematics, marks its own codes by a ligature, and refuses an empty label.
+    short = _FORMULA.sub("$\u200b", short).replace("\ufb02", "fl") or "·"
     return "".join(char if char.isalnum() or char in _SAFE else f"#{ord(char)};" for char in short)
 
 

@@ -1,6 +1,6 @@
 """What the outbox holds: small facts in the past tense, enough for every projection to apply."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 
@@ -11,7 +11,7 @@ class Event:
     aggregate: ClassVar[str] = "collaboration"
 
     def payload(self) -> dict[str, Any]:
-        return asdict(self)
+        return dict(vars(self))  # flat, and written for every step: asdict() would copy deeply
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def branches_of(step: SwitchStep) -> set[str]:
 
 
 def _check(found: Compiled, fork: Fork) -> None:
-    known = [step.id for step in found.plan.steps]
+    known = list(found.definition.steps)
     for name in (*fork.from_steps, *fork.outputs):
         if name not in known:
             raise _unknown(found, name, known)

@@ -147,13 +147,14 @@ class GraphRules:
             )  # fmt: skip
 
     def _check_code(self, pointer: str, code: str) -> None:
-        """A code that is nearly one of ours is a slip; any other may be a type of the user's own."""
-        if code == "*" or code in STEP_CODES or len(code) > 60:
+        """A code that is nearly one of ours is a slip; any other may be a type of the user's own, as all are
+        that are written like the name of a class."""
+        if code == "*" or code in STEP_CODES or len(code) > 60 or code != code.lower():
             return
         if code not in self._strange_codes and len(self._strange_codes) >= MAX_STRANGE_CODES:
             return
         self._strange_codes.add(code)
-        if near := difflib.get_close_matches(code.lower(), STEP_CODES, n=1, cutoff=0.85):
+        if near := difflib.get_close_matches(code, STEP_CODES, n=1, cutoff=0.85):
             self.problems.add(
                 "error_unknown", pointer, show(code), "an error code, or a type of your own activity",
                 f"Did you mean {near[0]!r}?",

@@ -69,7 +69,7 @@ def _check_cost(schema: JsonSchema) -> None:
             if any(isinstance(item.get(word), str) for word in ("$dynamicRef", "$recursiveRef")):
                 raise ValueError("a dynamic reference; write $ref with a pointer such as #/$defs/name")
             if isinstance(reference := item.get("$ref"), str):
-                references[reference] = _resolve(schema, reference)
+                references[reference] = resolve(schema, reference)
             stack.extend(part for key, part in item.items() if key not in _VALUES_NOT_SCHEMAS)
     if patterns > _MAX_PATTERNS:
         raise ValueError(f"{patterns:,} patterns; at most {_MAX_PATTERNS}")
@@ -78,7 +78,7 @@ def _check_cost(schema: JsonSchema) -> None:
         raise ValueError(f"references that come to {cost:,} parts when expanded; at most {_MAX_EXPANDED:,}")
 
 
-def _resolve(schema: JsonSchema, reference: str) -> Json:
+def resolve(schema: JsonSchema, reference: str) -> Json:
     target: Json = schema
     if reference != "#" and not reference.startswith("#/"):
         raise ValueError(f"the reference {reference[:80]!r}; only pointers into this schema are followed")

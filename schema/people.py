@@ -13,7 +13,6 @@ MAX_ANSWER_BYTES: Final = 256 * 1024
 """Of what one person fills in and edits: it goes through Temporal's history."""
 MAX_ACTOR: Final = 250
 
-
 # What Postgres cannot hold, or a line of the audit log should not.
 _NO_NAME: Final = re.compile(r"[\x00-\x1f\ud800-\udfff]")
 
@@ -48,12 +47,6 @@ def refused(asked: Asked, decision: Decision) -> Refused | None:
     if fault := _answer_fault(asked, decision, action["requires"], action["edits"]):
         return Refused("human_form_invalid", fault)
     return None
-
-
-def refusal(asked: Asked, decision: Decision) -> str | None:
-    """Why the decision cannot be taken and what to do, or None."""
-    found = refused(asked, decision)
-    return found.message if found else None
 
 
 def not_waiting(path: str) -> Refused:

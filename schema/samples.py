@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from schema.expressions import Json
-from schema.json_schemas import _resolve, violations
+from schema.json_schemas import resolve, violations
 from schema.steps import JsonSchema
 
 _FORMATS: Final = {
@@ -47,7 +47,7 @@ class _Sampler:
         whole = {key: part for key, part in schema.items() if key not in ("$ref", "allOf", "anyOf", "oneOf")}
         parts: list[Any] = []
         if isinstance(schema.get("$ref"), str):
-            parts.append(_resolve(self._root, schema["$ref"]))
+            parts.append(resolve(self._root, schema["$ref"]))
         parts += schema.get("allOf", [])
         parts += [schema[word][0] for word in ("anyOf", "oneOf") if schema.get(word)]
         for part in parts:

@@ -318,11 +318,11 @@ budgets = Table(
     metadata,
     Column("collaboration_id", UUID, ForeignKey("collaborations.id", ondelete="CASCADE"), primary_key=True),
     _tenant(),
-    Column("limit_usd", Numeric(12, 6)),
+    Column("limit_usd", Numeric(18, 6)),
     Column("limit_tokens", BigInteger),
-    Column("spent_usd", Numeric(12, 6), nullable=False, server_default="0"),
+    Column("spent_usd", Numeric(18, 6), nullable=False, server_default="0"),
     Column("spent_tokens", BigInteger, nullable=False, server_default="0"),
-    Column("reserved_usd", Numeric(12, 6), nullable=False, server_default="0"),
+    Column("reserved_usd", Numeric(18, 6), nullable=False, server_default="0"),
     Column("reserved_tokens", BigInteger, nullable=False, server_default="0"),
     comment="What a run may spend and has; one row lock serialises its reservations.",
 )
@@ -334,7 +334,7 @@ reservations = Table(
     Column(
         "collaboration_id", UUID, ForeignKey("budgets.collaboration_id", ondelete="CASCADE"), primary_key=True
     ),
-    Column("usd", Numeric(12, 6), nullable=False),
+    Column("usd", Numeric(18, 6), nullable=False),
     Column("tokens", BigInteger, nullable=False),
     _time("at", default=True),
     comment="Worst cases of calls that are under way.",

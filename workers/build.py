@@ -24,6 +24,9 @@ from workflows.collaboration import FAILURE_TYPES, Collaboration
 
 # A dead worker's runs are taken over when its sticky queue times out: Temporal's own 10 s would show.
 STICKY_TIMEOUT: Final = timedelta(seconds=1)
+# A workflow task is held while its quick steps run. More of them at a time would only wait for each other,
+# and their time with the server would run out.
+WORKFLOW_TASKS: Final = 60
 GRACE: Final = timedelta(seconds=5)
 # By default a heartbeat is held back for 80 % of its timeout, and a busy second then costs a paid call.
 HEARTBEAT_PACE: Final = timedelta(seconds=1)
@@ -61,7 +64,7 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
     http = HttpTool(settings.http_tool_allow)
     agent = AgentActivity(engine, gateway, tokens, capture_content=settings.capture_message_content)
     tool = ToolActivity(engine, http)
-    segment = SegmentActivity(engine, journal, tool.run, agent.agent)
+    segment = SegmentActivity(engine, journal, tool, agent.agent)
     record, human, engine1 = Record(engine, journal, segment), Human(engine), Engine1(engine)
     children, undo = Children(engine), UndoActivity(engine, tool.run)
     activities: list[Callable[..., Any]] = [
@@ -69,13 +72,15 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
         record.caught, record.begin_wait, record.end_wait, record.finish, segment.segment, segment.chain,
         human.ask, human.record_decision, human.remind, human.expire, human.withdraw, human.ask_budget,
         children.begin_child, children.end_child, children.fail_child, undo.compensations, undo.compensate,
-        engine1.decide, engine1.skip, engine1.transform, agent.agent, tool.tool, RouteActivity(engine).route,
+        engine1.decide, engine1.skip, engine1.transform, agent.agent, segment.tool,
+        RouteActivity(engine).route,
     ]  # fmt: skip
     try:
         worker = Worker(
             client, task_queue=QUEUE_COLLABORATIONS, workflows=[Collaboration], activities=activities,
             interceptors=[ErrorInterceptor()], max_cached_workflows=2_000, max_concurrent_activities=300,
-            max_concurrent_local_activities=200, sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
+            max_concurrent_local_activities=200, max_concurrent_workflow_tasks=WORKFLOW_TASKS,
+            sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
             max_eager_activity_reservations_per_workflow_task=20, graceful_shutdown_timeout=GRACE,
             workflow_failure_exception_types=FAILURE_TYPES,
             max_heartbeat_throttle_interval=HEARTBEAT_PACE,

@@ -25,7 +25,7 @@ with workflow.unsafe.imports_passed_through():
         Pinned,
         PinRequest,
     )
-    from schema.people import refusal
+    from schema.people import refused
     from workflows import engine1
     from workflows.dispatch import SEGMENT_TIMEOUT, Dispatch, Question, cause, local
     from workflows.interpreter import Later, walk
@@ -102,8 +102,8 @@ class Collaboration:
     def _check_decision(self, decision: Decision) -> None:
         question = self._question(decision)
         # A question that is not known yet may be about to be asked: `decide` waits for it.
-        if question is not None and (fault := refusal(question.asked, decision)):
-            raise ApplicationError(fault, type="human_decision_refused", non_retryable=True)
+        if question is not None and (fault := refused(question.asked, decision)):
+            raise ApplicationError(fault.message, type=fault.code, non_retryable=True)
 
     def _question(self, decision: Decision) -> Question | None:
         return self._dispatch.questions.get(decision.path) if self._dispatch else None

@@ -74,7 +74,7 @@ async def walk(port: Port, progress: Progress, frame: str) -> None:
                         progress.end(one)
                 except Later as error:
                     later = error
-    except BaseException:
+    except (Exception, asyncio.CancelledError):
         await stop(list(running))
         raise
     if later is not None:
@@ -92,7 +92,8 @@ async def stop(tasks: Sequence[asyncio.Task[Any]]) -> None:
 
 async def one(port: Port, step: PlanStep, frame: str) -> Sequence[Ended]:
     """Run one step to its end, whatever its kind; an error that the step catches is one way to end."""
-    return [await rescued(port, step, frame, _run(port, step, frame))]
+    work = port.do(step, frame) if step.body is None else _repeat(port, step, frame)
+    return [await rescued(port, step, frame, work)]
 
 
 async def rescued(port: Port, step: PlanStep, frame: str, work: Coroutine[Any, Any, Ended]) -> Ended:
@@ -104,18 +105,6 @@ async def rescued(port: Port, step: PlanStep, frame: str, work: Coroutine[Any, A
             if error.code in rule.errors or "*" in rule.errors:
                 return await port.caught(step, frame, at, error)
         raise
-
-
-async def _run(port: Port, step: PlanStep, frame: str) -> Ended:
-    if step.body is None:
-        return await port.do(step, frame)
-    if not step.timeout_seconds:
-        return await _repeat(port, step, frame)
-    try:
-        async with asyncio.timeout(step.timeout_seconds):
-            return await _repeat(port, step, frame)
-    except TimeoutError:
-        raise StepError("timeout", f"{step.id!r} took longer than its {step.timeout_seconds:g} s.") from None
 
 
 async def _repeat(port: Port, step: PlanStep, frame: str) -> Ended:
@@ -196,6 +185,6 @@ async def together(works: Sequence[Coroutine[Any, Any, None]]) -> None:
     tasks = [asyncio.create_task(work) for work in works]
     try:
         await asyncio.gather(*tasks)
-    except BaseException:
+    except (Exception, asyncio.CancelledError):
         await stop(tasks)
         raise

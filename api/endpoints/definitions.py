@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from api import compare, starts
+from api import starts
 from api.bodies import read_document
 from api.models import (
     DefinitionDocument,
@@ -23,6 +23,7 @@ from api.models import (
 from api.problems import errors
 from api.state import Actor, Connection, State, StateOf, Tenant
 from db import definitions
+from schema import diagram
 from schema.compile import compiled, dependencies
 from schema.definition import json_schema
 from schema.steps import NAME, SELECTOR
@@ -177,7 +178,7 @@ async def plan(
             )
             for step in whole.plan.steps
         ],
-        mermaid=compare.mermaid(whole.plan),
+        mermaid=diagram.mermaid(whole.definition, whole.plan),
     )
 
 

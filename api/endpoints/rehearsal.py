@@ -2,15 +2,12 @@
 
 import asyncio
 import json
-import sys
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-import activities
-from activities.rehearsal import MAX_SECONDS, REFUSED, Rehearsal
+from activities.rehearsal import Rehearsal
 from api.bodies import body_of, read_json
 from api.problems import BadRequest, errors
 from api.state import State, StateOf, Tenant
@@ -19,13 +16,11 @@ from gateway.prices import per_token
 from schema import diagram, mocks
 from schema.compile import compile_plan, compiled
 from schema.definition import Definition
-from schema.errors import FacilitairError, Problem, Refused
+from schema.errors import Problem, Refused
 from schema.steps import REF
 from schema.validate import validate_bytes
 
 router = APIRouter(prefix="/definitions", tags=["definitions"])
-
-_START_SECONDS: Final = 12.0
 
 
 class PlanRequest(BaseModel):
@@ -96,9 +91,12 @@ async def dry_run(request: Request, state: StateOf, tenant: Tenant) -> Response:
         placed = [_below("/mocks", one) for one in problems]
         raise BadRequest("mocks_invalid", f"{placed[0].pointer}: {placed[0].message}", placed)
     source = definition.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    return await _rehearsed(
-        state, json.dumps({"definition": source, "input": asked.input, "mocks": asked.mocks})
-    )
+    line = json.dumps({"definition": source, "input": asked.input, "mocks": asked.mocks})
+    word, _, answer = (await state.rehearsing.rehearse(line.encode())).partition(b" ")
+    if word == b"refused":
+        raise Refused(**json.loads(answer))
+    # As it stands: reading megabytes only to write them again would hold others up.
+    return Response(answer, media_type="application/json")
 
 
 def _below(pointer: str, problem: Problem) -> Problem:
@@ -118,31 +116,3 @@ async def _definition(state: State, tenant: str, asked: PlanRequest) -> Definiti
     data = json.dumps(asked.definition).encode()
     checked = await loop.run_in_executor(state.checking, lambda: validate_bytes(data, name="dry-run"))
     return checked.definition
-
-
-async def _rehearsed(state: State, asked: str) -> Response:
-    """Rehearse in a process of its own: nothing else could end an expression or a tool that takes long."""
-    async with state.rehearsing:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "activities.rehearsal",
-            cwd=Path(next(iter(activities.__path__))).parent,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        try:
-            async with asyncio.timeout(_START_SECONDS + MAX_SECONDS):
-                output, errors = await process.communicate(asked.encode())
-        except TimeoutError:
-            raise Refused(
-                "rehearsal_too_long", f"found no end within {MAX_SECONDS:g} s; let the dry run do less."
-            ) from None
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-    if process.returncode == REFUSED:
-        raise Refused(**json.loads(output))
-    if process.returncode:
-        raise FacilitairError(
-            "internal_error", f"the dry run failed: {errors.decode(errors='replace')[-500:]}"
-        )
-    return Response(output, media_type="application/json")

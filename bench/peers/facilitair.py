@@ -1,7 +1,6 @@
 """Our platform, as a worker process of it runs: the same clients, activities and settings."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
@@ -19,12 +18,15 @@ from db.engine import async_engine, transaction
 from gateway.client import warm_up
 from schema.messages import QUEUE_COLLABORATIONS
 from schema.settings import Settings
+from schema.tools import TOOLS, Tool
 from schema.validate import validate
 from workers.build import serve
 from workflows.client import connect
 
 _Json = dict[str, Any]
 _MICROSECOND: Final = 1e-6
+_CONTEXT: Final = "bench.context"
+_OUTPUT: Final = "x" * OUTPUT_BYTES
 
 
 class Facilitair:
@@ -69,11 +71,12 @@ def watch(notes: Notes) -> None:
     async def watched(self: ToolActivity, name: str, args: _Json) -> Any:
         run, number = activity.info().workflow_id or "", _number(args)
         notes.begin(run, number)
-        output = await call(self, name, args)
+        output = _OUTPUT if name == _CONTEXT else await call(self, name, args)
         notes.end(run, number)
         return output
 
     ToolActivity.run = watched  # type: ignore[method-assign]
+    TOOLS[_CONTEXT] = Tool("Takes all that came before.", {"type": "object"}, quick=True)
 
 
 def _seconds(workload: Workload, number: int) -> float:
@@ -93,8 +96,6 @@ def _input(workload: Workload) -> _Json:
     match workload.shape:
         case "map":
             return {"items": list(range(workload.size))}
-        case "context":
-            return {"text": json.dumps("x" * OUTPUT_BYTES)}
         case _:
             return {}
 
@@ -140,9 +141,10 @@ def _pause(workload: Workload, number: int, needs: Sequence[int]) -> _Json:
 
 
 def _write(number: int) -> _Json:
-    """A step that comes to OUTPUT_BYTES, and whose argument is made in sight of all outputs before it."""
-    seen = ", ".join(["input.text", *(f"steps.s{n}.output.value" for n in range(number))])
-    return {"kind": "tool", "tool": "json.parse", "args": {"text": f"${{[{seen}][0]}}"}}
+    """A step that is given all outputs before it, as the steps of the other peers are."""
+    return {
+        "kind": "tool", "tool": _CONTEXT, "args": {"seen": [f"${{steps.s{n}.output}}" for n in range(number)]}
+    }  # fmt: skip
 
 
 async def _upload(settings: Settings, wanted: Sequence[_Json]) -> None:

@@ -40,7 +40,8 @@ def service(data: Path, *, port: int, ui_port: int, http_port: int, metrics_port
             argv += ["--dynamic-config-value", f"{name}={value}"]
         for name, kind in SEARCH_ATTRIBUTES.items():
             argv += ["--search-attribute", f"{name}={kind}"]
-        return Command(argv, process.server_environment(), store)
+        # Its heap is small, and by default Go would collect it many times a second.
+        return Command(argv, {**process.server_environment(), "GOGC": "400"}, store)
 
     # Search attributes are registered last, after the namespace.
     registered = f"http://127.0.0.1:{http_port}/cluster/namespaces/default/search-attributes"

@@ -49,11 +49,11 @@ def upgrade() -> None:
         "budgets",
         sa.Column("collaboration_id", sa.UUID(), nullable=False),
         sa.Column("tenant_id", sa.Text(), server_default="default", nullable=False),
-        sa.Column("limit_usd", sa.Numeric(precision=12, scale=6), nullable=True),
+        sa.Column("limit_usd", sa.Numeric(precision=18, scale=6), nullable=True),
         sa.Column("limit_tokens", sa.BigInteger(), nullable=True),
-        sa.Column("spent_usd", sa.Numeric(precision=12, scale=6), server_default="0", nullable=False),
+        sa.Column("spent_usd", sa.Numeric(precision=18, scale=6), server_default="0", nullable=False),
         sa.Column("spent_tokens", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("reserved_usd", sa.Numeric(precision=12, scale=6), server_default="0", nullable=False),
+        sa.Column("reserved_usd", sa.Numeric(precision=18, scale=6), server_default="0", nullable=False),
         sa.Column("reserved_tokens", sa.BigInteger(), server_default="0", nullable=False),
         sa.ForeignKeyConstraint(
             ["collaboration_id"],
@@ -137,7 +137,7 @@ def upgrade() -> None:
         "reservations",
         sa.Column("execution_id", sa.UUID(), nullable=False),
         sa.Column("collaboration_id", sa.UUID(), nullable=False),
-        sa.Column("usd", sa.Numeric(precision=12, scale=6), nullable=False),
+        sa.Column("usd", sa.Numeric(precision=18, scale=6), nullable=False),
         sa.Column("tokens", sa.BigInteger(), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=True),
         sa.ForeignKeyConstraint(

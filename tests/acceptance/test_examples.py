@@ -4,7 +4,9 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, Final
 
+import httpx
 import pytest
 
 from bench.stack import Stack
@@ -12,6 +14,14 @@ from tests.acceptance.command import ROOT, facilitair
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.json"))
 INPUTS = ROOT / "examples" / "inputs"
+# Sub-collaborations are bound when a definition is uploaded, so those come first.
+BEFORE: Final = {"release": ("haiku", "lint-report")}
+DECISIONS: Final[dict[str, dict[str, Any]]] = {
+    "approve-change": {"action": "edit", "actor": "user:ada", "edited": "better"}
+}
+OUTPUTS: Final[dict[str, Any]] = {
+    "approve-change": {"decision": "edit", "by": ["user:ada"], "text": "better"}
+}
 
 
 @pytest.fixture
@@ -32,15 +42,32 @@ async def billing(platform: Stack) -> AsyncIterator[None]:
 async def test_example_runs(platform: Stack, billing: None, path: Path) -> None:
     data = platform.supervisor.data
     await asyncio.to_thread(platform.supervisor.wait_ready, "api", timeout_seconds=120)
-    applied = await facilitair(data, "apply", str(path), "--json")
-    assert applied.code == 0, applied.stderr
+    for name in (*BEFORE.get(path.stem, ()), path.stem):
+        applied = await facilitair(data, "apply", str(path.with_stem(name)), "--json")
+        assert applied.code == 0, applied.stderr
     given = (
         ["--input", f"file=@{ROOT / 'schema' / 'templates.py'}"]
         if path.stem == "code-review"
         else ["--input-json", str(INPUTS / path.name)]
     )
-    ran = await facilitair(data, "run", path.stem, *given, "--json")
+    id = f"{path.stem}-example"
+    running = asyncio.create_task(facilitair(data, "run", path.stem, *given, "--id", id, "--json"))
+    if path.stem in DECISIONS:
+        await decide(platform, id, DECISIONS[path.stem])
+    ran = await running
     assert ran.code == 0, ran.stderr
     assert ran.json["status"] == "completed"
     assert ran.json["output"]
+    if path.stem in OUTPUTS:
+        assert ran.json["output"] == OUTPUTS[path.stem]
     assert all(step["simulated"] for step in ran.json["steps"] if step["kind"] == "agent" and step["model"])
+
+
+async def decide(platform: Stack, run: str, decision: dict[str, Any]) -> None:
+    """Decide the question that a run asks, as soon as it does."""
+    async with httpx.AsyncClient(base_url=f"{platform.supervisor.addresses['api']}/v1") as http:
+        async with asyncio.timeout(60):
+            while not (open := (await http.get("/tasks", params={"collaboration": run})).json()["items"]):
+                await asyncio.sleep(0.1)
+        decided = await http.post(f"/tasks/{open[0]['id']}/decisions", json=decision)
+    assert decided.status_code == 200, decided.text

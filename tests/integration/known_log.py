@@ -48,8 +48,9 @@ def definition_of(name: str, recall: bool = False) -> dict[str, Any]:
 
 
 async def begin(
-    engine: AsyncEngine, task: str, *, name: str = "pair", tenant: str = "default", recall: bool = False
-) -> StepRequest:
+    engine: AsyncEngine, task: str, *, name: str = "pair", tenant: str = "default", recall: bool = False,
+    forked_from: str | None = None,
+) -> StepRequest:  # fmt: skip
     """A run that has begun; the key of its step `code`."""
     run = str(uuid.uuid4())
     async with transaction(engine) as connection:
@@ -59,7 +60,7 @@ async def begin(
             UUID(run), f"wf-{run}", tenant, {"task": task}, task, TRACEPARENT, None, datetime.now(UTC),
             version.id, name, version.number, version.sha256, ENGINE,
         )  # fmt: skip
-        await collaborations.create(connection, new, None, None)
+        await collaborations.create(connection, new, None, None, forked_from)
     return StepRequest(run, tenant, "code", TRACEPARENT)
 
 

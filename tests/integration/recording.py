@@ -13,9 +13,13 @@ from db.journal import Journal
 from schema.messages import StepRequest, StepResult
 
 
-async def _tool(name: str, args: dict[str, Any]) -> Any:
-    assert name == "json.parse", "the tests of recording need no other tool"
-    return text.parse_json(**args)
+class _Tools:
+    async def run(self, name: str, args: dict[str, Any]) -> Any:
+        assert name == "json.parse", "the tests of recording need no other tool"
+        return text.parse_json(**args)
+
+    async def tool(self, request: StepRequest) -> StepResult:
+        raise AssertionError("the tests of recording call no slow tools")
 
 
 async def _agent(request: StepRequest) -> StepResult:
@@ -26,6 +30,6 @@ async def _agent(request: StepRequest) -> StepResult:
 async def recording(engine: AsyncEngine) -> AsyncIterator[Record]:
     journal = Journal(engine.url.render_as_string(hide_password=False))
     try:
-        yield Record(engine, journal, SegmentActivity(engine, journal, _tool, _agent))
+        yield Record(engine, journal, SegmentActivity(engine, journal, _Tools(), _agent))
     finally:
         await journal.close()

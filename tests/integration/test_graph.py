@@ -88,6 +88,19 @@ async def test_the_graph_is_the_fold_of_the_log(engine: AsyncEngine, graph: Grap
     assert await count(graph, "(:Task)-[:RUN_OF]->(:Definition)") == 4
 
 
+async def test_a_fork_goes_on_from_its_source(engine: AsyncEngine, graph: Graph) -> None:
+    source = await run(engine, "one", CODE_A)
+    fork = await run(engine, "one", review("model/r", False), forked_from=source)
+    copy = GraphCopy(graph)
+    await catch_up(engine, copy)
+    edges = await ask(graph, "MATCH (t:Task)-[:FORKED_FROM]->(s:Task) RETURN t.key, s.key")
+    assert edges.rows == [[fork, source]]
+    assert await verify.check(engine, graph) == []
+    async with graph.session() as session:
+        await (await session.run("MATCH (:Task)-[r:FORKED_FROM]->() DELETE r")).consume()
+    assert await verify.check(engine, graph) == [f"forked_from {fork}: expected {source}, found None"]
+
+
 async def test_both_questions_of_the_seed(engine: AsyncEngine, graph: Graph) -> None:
     await write_known_log(engine)
     await catch_up(engine, GraphCopy(graph))

@@ -535,7 +535,7 @@ async def test_who_is_asked_next_decides(platform: Stack, http: httpx.AsyncClien
         await asyncio.sleep(0.05)
     # A moment passes until the run itself knows; till then it refuses.
     while (answer := await post(http, task, action="approve", actor="user:boss")).status_code != 200:
-        assert answer.json()["code"] == "human_decision_refused"
+        assert answer.json()["code"] == "human_not_assigned"
     assert (await handle.result())["by"] == ["user:boss"]
 
 

@@ -9,83 +9,30 @@ import contextlib
 import json
 import sys
 import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
+from sqlalchemy import text
 from temporalio import activity
-from temporalio.client import WorkflowFailureError, WorkflowHandle
+from temporalio.client import WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from bench.stack import Stack, stack
+from infra.local import temporal
+from schema.messages import MEMO_FORK, QUEUE_COLLABORATIONS, Decision, Fork
+from tests.replay.features import CHILDREN, FEATURES, INPUT, OWN_QUEUE
+from workers.build import serve
 
 HISTORIES: Final = Path(__file__).parent / "histories"
-OWN_QUEUE: Final = "recorded-own-queue"
 PROJECTION: Final = "projection"
+# Temporal suggests to continue as new at 4,096 events, and such a history would take megabytes.
+_EARLY: Final = ("--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=60")
 
-_CODER: Final = {"coder": {"role": "coder"}}
-_ROUTED: Final = {
-    "coder": {"role": "coder", "model": {"among": ["deepseek/deepseek-chat", "qwen/qwen-2.5-coder"]}}
-}
-
-FEATURES: Final[dict[str, dict[str, Any]]] = {
-    "transform_chain": {
-        "steps": {
-            "a": {"kind": "transform", "value": "${input.n + 1}"},
-            "b": {"kind": "transform", "value": "${steps.a.output + 1}"},
-        },
-    },
-    "condition_and_skip": {
-        "steps": {
-            "a": {"kind": "transform", "value": "${input.n}"},
-            "b": {"kind": "transform", "when": "steps.a.output > 10", "value": 1},
-            "c": {"kind": "transform", "value": "${steps.b.output}"},
-            "d": {"kind": "transform", "value": "${steps[?'c'].?output.orValue('none')}"},
-        },
-    },
-    "agent": {
-        "agents": _CODER,
-        "steps": {"code": {"kind": "agent", "agent": "coder", "prompt": "${input.task}"}},
-    },
-    "agent_routed_and_recalling": {
-        "agents": _ROUTED,
-        "steps": {"code": {"kind": "agent", "agent": "coder", "prompt": "${input.task}", "recall": True}},
-    },
-    "fan_out": {
-        "agents": _CODER,
-        "steps": {
-            **{
-                f"s{i}": {"kind": "agent", "agent": "coder", "prompt": f"part {i}: ${{input.task}}"}
-                for i in range(6)
-            },
-            "join": {"kind": "transform", "value": [f"${{steps.s{i}.output}}" for i in range(6)]},
-        },
-    },
-    "tool": {
-        "steps": {
-            "check": {"kind": "tool", "tool": "python.check", "args": {"source": "import os\n"}},
-            "list": {"kind": "transform", "value": "${steps.check.output.findings}"},
-        },
-    },
-    "own_activity": {
-        "steps": {
-            "own": {
-                "kind": "tool", "activity": "recorded_own", "task_queue": OWN_QUEUE,
-                "args": {"n": "${input.n}"},
-            }
-        },
-    },
-    "failed_step": {
-        "agents": _CODER,
-        "steps": {
-            "bad": {"kind": "tool", "tool": "json.parse", "args": {"text": "${input.task}"}},
-            "slow": {"kind": "agent", "agent": "coder", "prompt": "${input.task}"},
-        },
-    },
-    "cancelled": {
-        "agents": _CODER,
-        "steps": {"slow": {"kind": "agent", "agent": "coder", "prompt": "${input.task}"}},
-    },
-}  # fmt: skip
+Handle = WorkflowHandle[Any, Any]
 
 
 @activity.defn(name="recorded_own")
@@ -93,25 +40,122 @@ async def own(args: dict[str, int]) -> int:
     return args["n"] * 2
 
 
-def _anonymous(value: Any) -> Any:
-    """Without the name and the paths of the machine it was recorded on."""
-    if isinstance(value, dict):
-        hidden = {"identity": "recorder", "stackTrace": ""}
-        return {key: hidden.get(key, _anonymous(item)) for key, item in value.items()}
-    return [_anonymous(item) for item in value] if isinstance(value, list) else value
+# -- what happens to a run while it goes on ----------------------------------------------------------------
+
+
+async def _cancel(on: Stack, handle: Handle) -> None:
+    await asyncio.sleep(1)
+    await handle.cancel()
+
+
+async def _cancel_when_asked(on: Stack, handle: Handle) -> None:
+    await _question(on, handle)
+    await handle.cancel()
+
+
+async def _two_approve(on: Stack, handle: Handle) -> None:
+    await _question(on, handle)
+    with contextlib.suppress(WorkflowUpdateFailedError):  # refused before it is in the history
+        await handle.execute_update("decide", Decision("approve", "shrug", "user:ada"))
+    for actor in ("user:ada", "user:bob"):
+        await handle.execute_update("decide", Decision("approve", "approve", actor))
+
+
+async def _allow_more(on: Stack, handle: Handle) -> None:
+    await _question(on, handle)
+    await handle.execute_update("decide", Decision("code~budget", "approve", "user:ada", form={"usd": 1.0}))
+
+
+async def _question(on: Stack, handle: Handle) -> None:
+    """Wait until the run asks people."""
+    asked = text(
+        "SELECT 1 FROM human_tasks t JOIN collaborations c ON c.id = t.collaboration_id "
+        "WHERE c.temporal_workflow_id = :id AND t.status = 'open'"
+    )
+    async with asyncio.timeout(60), on.engine.connect() as connection:
+        while not (await connection.execute(asked, {"id": handle.id})).first():
+            await connection.rollback()
+            await asyncio.sleep(0.1)
+
+
+_MEANWHILE: Final[dict[str, Callable[[Stack, Handle], Awaitable[None]]]] = {
+    "cancelled": _cancel,
+    "human_decision": _two_approve,
+    "cancel_with_compensation": _cancel_when_asked,
+    "budget_question": _allow_more,
+}
+
+
+# -- recording ---------------------------------------------------------------------------------------------
 
 
 async def _record(on: Stack, name: str) -> None:
-    definition = {"name": name, **FEATURES[name]}
-    await on.store(definition)
-    id = f"{name}-{uuid.uuid4().hex[:8]}"
-    handle = await on.start(name, {"n": 3, "task": "write a prime checker"}, id)
-    if name == "cancelled":
-        await asyncio.sleep(1)
-        await handle.cancel()
+    for definition in (*CHILDREN, {"name": name, **FEATURES[name]}):
+        await on.store(definition)
+    match name:
+        case "whole_run_in_the_pin":
+            await _run(on, name)  # a worker that has seen the version can run it so
+            await _write(name, await _run(on, name))
+        case "fork":
+            await _write(name, await _forked(on, name, await _run(on, name)))
+        case "continue_as_new":
+            async with _early(on) as there:
+                await _record_chain(there, name)
+        case _:
+            await _write(name, await _run(on, name))
+
+
+async def _run(on: Stack, name: str) -> Handle:
+    handle = await on.start(name, INPUT, f"{name}-{uuid.uuid4().hex[:8]}")
+    if meanwhile := _MEANWHILE.get(name):
+        await meanwhile(on, handle)
     with contextlib.suppress(WorkflowFailureError):
         await handle.result()
-    await _write(name, handle)
+    return handle
+
+
+async def _forked(on: Stack, name: str, source: Handle) -> Handle:
+    assert source.first_execution_run_id is not None
+    fork = Fork(source.first_execution_run_id, ["second"])
+    handle: Handle = await on.client.start_workflow(
+        name, INPUT, id=f"{source.id}-fork", task_queue=QUEUE_COLLABORATIONS, memo={MEMO_FORK: asdict(fork)}
+    )
+    await handle.result()
+    return handle
+
+
+@asynccontextmanager
+async def _early(on: Stack) -> AsyncIterator[Stack]:
+    """The same with a Temporal that soon suggests to continue as new, and a worker for it."""
+    async with await WorkflowEnvironment.start_local(
+        dev_server_existing_path=str(temporal.binary()), dev_server_extra_args=_EARLY
+    ) as environment:
+        client, stop = environment.client, asyncio.Event()
+        address = client.service_client.config.target_host
+        settings = on.settings.model_copy(update={"temporal_address": address})
+        serving = asyncio.create_task(serve([QUEUE_COLLABORATIONS], settings, stop))
+        try:
+            yield replace(on, client=client)
+        finally:
+            stop.set()
+            await serving
+
+
+async def _record_chain(on: Stack, name: str) -> None:
+    """The first and the last run of a collaboration that is continued as new."""
+    handle = await on.start(name, INPUT, name)
+    await _question(on, handle)
+    first = on.client.get_workflow_handle(name, run_id=handle.first_execution_run_id)
+    last = on.client.get_workflow_handle(name)
+    loop = text("SELECT 1 FROM agent_executions WHERE path = 'many' AND status = 'completed'")
+    async with asyncio.timeout(120), on.engine.connect() as connection:
+        while not (await connection.execute(loop)).first():
+            await connection.rollback()
+            await asyncio.sleep(0.1)
+    await last.execute_update("decide", Decision("asking", "approve", "user:ada"))
+    await handle.result()
+    await _write(name, first)
+    await _write(f"{name}_last", last)
 
 
 async def _record_projection(on: Stack) -> None:
@@ -122,10 +166,20 @@ async def _record_projection(on: Stack) -> None:
     await _write(PROJECTION, handle)
 
 
-async def _write(name: str, handle: WorkflowHandle[Any, Any]) -> None:
+async def _write(name: str, handle: Handle) -> None:
     history = _anonymous(json.loads((await handle.fetch_history()).to_json()))
-    (HISTORIES / f"{name}.json").write_text(json.dumps(history, indent=1) + "\n")
-    print(name, len(history["events"]), "events")
+    # Never over an older one: that stands for runs that are still open.
+    with (HISTORIES / f"{name}.json").open("x") as file:
+        file.write(json.dumps(history, indent=1) + "\n")
+    print(name, len(history["events"]), "events", flush=True)
+
+
+def _anonymous(value: Any) -> Any:
+    """Without the name and the paths of the machine it was recorded on."""
+    if isinstance(value, dict):
+        hidden = {"identity": "recorder", "stackTrace": ""}
+        return {key: hidden.get(key, _anonymous(item)) for key, item in value.items()}
+    return [_anonymous(item) for item in value] if isinstance(value, list) else value
 
 
 async def main(names: list[str]) -> None:

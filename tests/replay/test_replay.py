@@ -1,5 +1,6 @@
 """Today's workflow code replays yesterday's histories: open runs survive a new release."""
 
+import base64
 import json
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pytest
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
-from tests.replay.record import FEATURES, HISTORIES, PROJECTION
+from tests.replay.features import FEATURES
+from tests.replay.record import HISTORIES, PROJECTION
 from workflows.collaboration import FAILURE_TYPES, Collaboration
 from workflows.projection import Projection
 
@@ -25,9 +27,21 @@ def test_every_feature_has_a_history() -> None:
 
 def test_the_names_in_histories_are_the_names_for_ever() -> None:
     """Literals, not constants: renaming an activity would leave open runs without it."""
-    scheduled: set[str] = set()
+    ordinary: set[str] = set()
+    local: set[str] = set()
     for path in HISTORIES.glob("*.json"):
         for event in json.loads(path.read_text())["events"]:
             if details := event.get("activityTaskScheduledEventAttributes"):
-                scheduled.add(details["activityType"]["name"])
-    assert scheduled - {"recorded_own"} == {"agent", "tool", "route", "recall", "project"}
+                ordinary.add(details["activityType"]["name"])
+            elif details := event.get("markerRecordedEventAttributes"):
+                [call] = details["details"]["data"]["payloads"]
+                local.add(json.loads(base64.b64decode(call["data"]))["activity_type"])
+    assert ordinary - {"recorded_own"} == {
+        "agent", "tool", "route", "recall", "project", "chain", "compensate",
+    }  # fmt: skip
+    assert local == {
+        "pin", "begin_call", "end_call", "finish", "decide", "skip", "transform",
+        "segment", "open", "end_item", "close", "caught", "begin_wait", "end_wait",
+        "ask", "record_decision", "remind", "expire", "withdraw", "ask_budget",
+        "begin_child", "end_child", "fail_child", "compensations",
+    }  # fmt: skip

@@ -353,3 +353,55 @@ def test_help_comes_quickly() -> None:
     assert loaded & heavy == set()
     # Generous: the suite shares its cores. Half a second is what a person gets.
     assert time.monotonic() - began < 5
+
+
+def test_a_fork_names_what_runs_again_and_what_is_another(stub: Stub, tmp_path: Path) -> None:
+    made = {
+        "id": "hello-2", "status": "running", "links": {}, "warnings": [], "definition": "hello@3",
+        "kept": ["plan"], "resumed": [], "again": ["code", "test"],
+    }  # fmt: skip
+    stub.answers["/collaborations/hello-1"] = 200, _RUN | {"input": {"task": "old", "n": 1}}
+    stub.answers["/collaborations/hello-1/fork"] = 202, made
+    (tmp_path / "plan.json").write_text('["a"]')
+    result = stub.run(
+        "fork", "hello-1", "--from", "code", "--from", "test", "--input", "task=new", "--definition", "3",
+        "--set", f"plan=@{tmp_path / 'plan.json'}", "--set", 'title="t"', "--id", "hello-2", "--no-wait",
+    )  # fmt: skip
+    assert (result.stdout, result.stderr) == ("hello-2\n", "kept: plan\nagain: code, test\n")
+    assert stub.last() == (
+        "POST",
+        "/collaborations/hello-1/fork",
+        {
+            "from": ["code", "test"], "outputs": {"plan": ["a"], "title": "t"},
+            "input": {"task": "new", "n": 1}, "definition": 3, "id": "hello-2",
+        },
+    )  # fmt: skip
+    asked = len(stub.asked)
+    for wrong in ("plan", "plan=text", "=1"):
+        assert stub.run("fork", "hello-1", "--from", "code", "--set", wrong).exit_code == 2
+    assert len(stub.asked) == asked
+
+    stub.answers["/collaborations/hello-1/rerun"] = 202, made
+    assert stub.run("rerun", "hello-1", "--no-wait").stdout == "hello-2\n"
+    assert stub.last() == ("POST", "/collaborations/hello-1/rerun", {})
+
+
+def test_a_run_is_shown_with_its_relatives(stub: Stub) -> None:
+    def relative(id: str, path: str | None = None) -> dict[str, Any]:
+        return {"id": id, "run_id": "u", "name": "x", "version": 2, "status": "completed", "path": path}
+
+    lineage = {
+        "forked_from": relative("hello-0"), "forked_at": ["write"], "parent": relative("around"),
+        "children": [relative("hello-1~sub", "sub")], "forks": [relative("hello-2")],
+    }  # fmt: skip
+    stub.answers["/collaborations/hello-1"] = 200, _RUN | {"lineage": lineage}
+    stub.answers["/definitions/hello/plan"] = 200, _PLAN
+    shown = stub.run("show", "hello-1").stdout
+    assert shown.startswith("hi\n")
+    assert shown.splitlines()[-4:] == [
+        "forked from  hello-0  x@2  completed  ran again: write",
+        "part of  around  x@2  completed",
+        "child  hello-1~sub  x@2  completed  sub",
+        "fork  hello-2  x@2  completed",
+    ]
+    assert json.loads(stub.run("show", "hello-1", "--json").stdout)["lineage"] == lineage

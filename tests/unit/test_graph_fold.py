@@ -68,6 +68,25 @@ def test_a_run_becomes_a_task_of_a_definition_with_an_edge_per_execution() -> No
     assert rows.edges == {"e1": Edge("REVIEWED", "default/critic/m", "c1", work)}
 
 
+def test_a_fork_goes_on_from_a_task_that_may_be_in_an_earlier_batch() -> None:
+    forked = CollaborationStarted("c2", "wf-2", "pair", 2, "sort a list", "c1")
+    rows = fold(logged(STARTED, forked))
+    assert rows.forked_from == {"c2": "c1"}
+    assert rows.tasks["c1"]["status"] == "running"
+    # As old events tell it: they know no forks.
+    old = logged(STARTED)
+    del old[0].payload["forked_from"]
+    assert fold(old).forked_from == {}
+    later = fold(logged(forked))
+    assert later.tasks["c1"] == {"tenant_id": "default"}
+    assert [rows for cypher, rows in statements(later) if "FORKED_FROM" in cypher] == [
+        [{"task": "c2", "source": "c1"}]
+    ]
+    without = fold(logged(forked))
+    without.forked_from.clear()
+    assert differences(later, without) == ["forked_from c2: expected c1, found None"]
+
+
 def test_folding_an_event_twice_changes_nothing() -> None:
     events = logged(STARTED, step(), FINISHED)
     assert fold(events + events) == fold(events)

@@ -66,7 +66,7 @@ def human(**fields: Any) -> dict[str, Any]:
         steps(s=SWITCH, a=value(1, needs=["s:yes"]), b=value(1, needs=["s:no"]), c=value(1, needs=["s"]),
               d=value("${steps[?'a'].?output.orValue(1)} ${steps[?'s'].?branch.orValue('')}", needs=["a", "b", "s:yes"], join="any")),
         steps(a=STEP, b=STEP, c=value(1, needs=["a", "b"], join={"quorum": 2})),
-        steps(a={**PAUSE, "catch": [{"errors": ["timeout", "my_error"], "then": "h"}, {"errors": ["*"], "value": None}]},
+        steps(a={**PAUSE, "catch": [{"errors": ["timeout", "Timeout", "my_error"], "then": "h"}, {"errors": ["*"], "value": None}]},
               h=value("${steps.a.error.code}: ${steps.a.error.message} ${steps.a.status}")),
         steps(a={**PAUSE, "catch": [{"errors": ["*"], "then": "h"}]}, b={**PAUSE, "catch": [{"errors": ["*"], "then": "h"}]},
               h=value("${steps[?'a'].?error.?code.orValue('')}")),
