@@ -32,7 +32,7 @@ from db import budgets, collaborations, definitions, executions, forks
 from db.collaborations import Run
 from db.engine import transaction
 from db.executions import Outcome, Worker
-from db.journal import Journal
+from db.journal import Journal, Meant
 from db.telemetry import chosen_ids, context_of
 from schema import json_schemas, telemetry
 from schema.compile import Compiled, body_output, compiled, later_expressions, output_template
@@ -104,11 +104,11 @@ class Record:
             return _pinned(run, found, await _ended(connection, run, found))
 
     async def _begin(self, request: PinRequest) -> tuple[Run, Compiled] | None:
-        """A new run, in two round trips that it shares with others; None where it takes more."""
+        """A new run, in one statement that it shares with others; None where it takes more."""
         if request.goes_on or request.fork:
             return None
         name, selector = definitions.split_type(request.name)
-        meant = await self._journal.version(request.tenant, name, selector)
+        meant = self._journal.meant(request.tenant, name, selector)
         source = source_of(meant.sha256) if meant else None
         if meant is None or source is None:
             return None
@@ -116,7 +116,7 @@ class Record:
         if found.definition.budget or _input_fault(found, request.input):
             return None
         run = _new_run(request, meant.id, name, meant.number, meant.sha256, found)
-        if not await self._journal.start(run, request.requested_by, request.parent):
+        if not await self._journal.start(run, selector, request.requested_by, request.parent):
             return None
         return keep(run), found
 
@@ -141,7 +141,10 @@ class Record:
             await budgets.open(connection, run.id, run.tenant, found.definition.budget)
         if request.fork:
             await forks.keep(connection, run, found, request.fork)
-        await definition_of(connection, run)  # the next run of the version finds it at hand
+        # The next run of the name finds all that at hand.
+        await definition_of(connection, run)
+        meant = Meant(version.id, version.number, version.sha256)
+        self._journal.remember(request.tenant, name, selector, meant)
         return keep(run), found
 
     async def _start(self, run: Run, found: Compiled) -> Pinned:

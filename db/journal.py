@@ -19,6 +19,7 @@ from schema.events import AttemptFailed, CollaborationStarted, Event, StepFinish
 from schema.expressions import Json
 from schema.messages import Finish
 
+MAX_NAMES: Final = 4_096
 _RANDOM: Final = bytearray()
 
 
@@ -101,34 +102,29 @@ class Meant:
     sha256: str
 
 
-_LOOK_UP: Final = """
-SELECT asked.key, meant.id, meant.version, meant.sha256
-FROM json_to_recordset(%s::json) AS asked(key text, tenant text, name text, number int, alias text)
-JOIN LATERAL (
-    SELECT id, version, sha256 FROM workflows
-    WHERE tenant_id = asked.tenant AND name = asked.name AND version = COALESCE(
-        asked.number,
-        (SELECT version FROM aliases
-         WHERE tenant_id = asked.tenant AND name = asked.name AND alias = asked.alias),
-        CASE WHEN asked.alias = 'current' THEN (
-            SELECT max(version) FROM workflows
-            WHERE tenant_id = asked.tenant AND name = asked.name AND deprecated IS NULL
-              AND planned_by IS NULL) END)
-) AS meant ON true
-"""
-
+# The version that a process remembers for a name is written down only while the name still means it.
 _START: Final = """
 WITH given AS (
     SELECT * FROM json_to_recordset(%s::json) AS run(
-        key text, tenant text, version uuid, workflow_id text, task text, input json, requested_by text,
-        engine int, parent uuid, parent_path text, trace text, parent_span text, started timestamptz,
-        event_id uuid, event text, payload jsonb)
+        key text, tenant text, name text, number int, alias text, version uuid, workflow_id text, task text,
+        input json, requested_by text, engine int, parent uuid, parent_path text, trace text,
+        parent_span text, started timestamptz, event_id uuid, event text, payload jsonb)
+), meant AS (
+    SELECT given.* FROM given JOIN workflows ON id = given.version
+    WHERE workflows.version = COALESCE(
+        given.number,
+        (SELECT version FROM aliases
+         WHERE tenant_id = given.tenant AND name = given.name AND alias = given.alias),
+        CASE WHEN given.alias = 'current' THEN (
+            SELECT max(version) FROM workflows
+            WHERE tenant_id = given.tenant AND name = given.name AND deprecated IS NULL
+              AND planned_by IS NULL) END)
 ), added AS (
     INSERT INTO collaborations (id, tenant_id, workflow_id, temporal_workflow_id, task, input, status,
         requested_by, engine, parent_id, parent_path, traceparent, parent_span_id, started_at)
     SELECT key::uuid, tenant, version, workflow_id, task, input, 'running', requested_by, engine, parent,
         parent_path, trace, parent_span, started
-    FROM given
+    FROM meant
     ON CONFLICT DO NOTHING
     RETURNING id
 ), told AS (
@@ -218,25 +214,36 @@ class Journal:
     """The hot path of runs into Postgres."""
 
     def __init__(self, database_url: str) -> None:
-        statements = (_LOOK_UP, _START, _STATES, _RECORD, _FINISH)
+        self._meant: dict[tuple[str, str, int | str | None], Meant] = {}
+        statements = (_START, _STATES, _RECORD, _FINISH)
         self.crowd = Crowd()
         self._all = [Batches(database_url, statement, self.crowd) for statement in statements]
-        self._look_up, self._start, self._states, self._record, self._finish = self._all
+        self._start, self._states, self._record, self._finish = self._all
 
-    async def version(self, tenant: str, name: str, selector: int | str | None) -> Meant | None:
-        """What `db.definitions.find` finds, without its text and its reasons."""
-        number = selector if isinstance(selector, int) else None
-        alias = None if isinstance(selector, int) else selector or "current"
-        asked = {"tenant": tenant, "name": name, "number": number, "alias": alias}
-        row = await self._look_up.ask(f"{tenant}/{name}@{selector}", asked)
-        return Meant(*row[1:]) if row else None
+    def meant(self, tenant: str, name: str, selector: int | str | None) -> Meant | None:
+        """What a name meant when this process last looked."""
+        return self._meant.get((tenant, name, selector))
 
-    async def start(self, run: Run, requested_by: str | None, parent: dict[str, str] | None = None) -> bool:
-        """Bind a run to its version; False when it had been bound before."""
+    def remember(self, tenant: str, name: str, selector: int | str | None, meant: Meant) -> None:
+        if len(self._meant) >= MAX_NAMES:
+            self._meant.clear()
+        self._meant[tenant, name, selector] = meant
+
+    async def start(
+        self,
+        run: Run,
+        selector: int | str | None,
+        requested_by: str | None,
+        parent: dict[str, str] | None = None,
+    ) -> bool:
+        """Bind a run to its version; False when it had been bound before, or when `selector` means another
+        version by now."""
         id = str(run.id)
         event = CollaborationStarted(id, run.temporal_workflow_id, run.name, run.version, run.task)
         record = {
-            "tenant": run.tenant, "version": str(run.version_id), "workflow_id": run.temporal_workflow_id,
+            "tenant": run.tenant, "name": run.name, "number": selector if isinstance(selector, int) else None,
+            "alias": None if isinstance(selector, int) else selector or "current",
+            "version": str(run.version_id), "workflow_id": run.temporal_workflow_id,
             "task": run.task, "input": run.input, "requested_by": requested_by, "engine": run.engine,
             "parent": (parent or {}).get("collaboration"), "parent_path": (parent or {}).get("path"),
             "trace": run.traceparent, "parent_span": run.parent_span_id,

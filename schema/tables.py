@@ -180,8 +180,15 @@ agent_executions = Table(
         "collaboration_id", "path",
         unique=True, postgresql_where=text("status IN ('completed', 'skipped', 'caught')"),
     ),
-    Index("ix_agent_executions_model", "tenant_id", "model_id", "started_at"),
-    Index("ix_agent_executions_agent", "tenant_id", "agent_name", "started_at"),
+    # Of agents only: every quick step would pay for them too.
+    Index(
+        "ix_agent_executions_model", "tenant_id", "model_id", "started_at",
+        postgresql_where=text("kind = 'agent'"),
+    ),
+    Index(
+        "ix_agent_executions_agent", "tenant_id", "agent_name", "started_at",
+        postgresql_where=text("kind = 'agent'"),
+    ),
     comment="One row per attempt at a step: each attempt was paid.",
 )  # fmt: skip
 

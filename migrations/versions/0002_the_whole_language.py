@@ -298,11 +298,24 @@ def upgrade() -> None:
         "workflows",
         sa.Column("deprecated", sa.Text(), nullable=True, comment="Why nobody should start it any more."),
     )
+    for index, column in (("model", "model_id"), ("agent", "agent_name")):
+        op.drop_index(f"ix_agent_executions_{index}", table_name="agent_executions")
+        op.create_index(
+            f"ix_agent_executions_{index}",
+            "agent_executions",
+            ["tenant_id", column, "started_at"],
+            postgresql_where=sa.text("kind = 'agent'"),
+        )
 
 
 def downgrade() -> None:
     """Only while no run has repeated a step or caught an error: the older tables have no place for those."""
     op.execute("SET LOCAL lock_timeout = '5s'")
+    for index, column in (("model", "model_id"), ("agent", "agent_name")):
+        op.drop_index(f"ix_agent_executions_{index}", table_name="agent_executions")
+        op.create_index(
+            f"ix_agent_executions_{index}", "agent_executions", ["tenant_id", column, "started_at"]
+        )
     op.drop_column("workflows", "deprecated")
     op.drop_column("workflows", "planned_by")
     op.drop_column("workflows", "pins")

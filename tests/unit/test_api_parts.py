@@ -6,10 +6,8 @@ from uuid import uuid4
 import pytest
 from starlette.datastructures import Headers
 
-from api import auth, compare, cursors
+from api import auth, cursors
 from api.problems import BadRequest
-from schema.compile import compile_plan
-from schema.validate import validate
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "[::1]", "127.9.9.9"])
@@ -69,22 +67,3 @@ def test_a_wrong_cursor_is_refused(cursor: str) -> None:
         cursors.moment_and_id(cursor)
     with pytest.raises(BadRequest, match="cursor"):
         cursors.two_numbers(cursor)
-
-
-def test_a_plan_is_drawn_with_safe_names() -> None:
-    definition = validate(
-        {
-            "name": "drawn",
-            "agents": {'say "hi"': {"role": "coder"}},
-            "steps": {
-                "end": {"kind": "agent", "agent": 'say "hi"', "prompt": "x"},
-                "last": {"kind": "transform", "when": "true", "value": "${steps.end.output}"},
-            },
-        }
-    ).definition
-    assert compare.mermaid(compile_plan(definition)).splitlines() == [
-        "flowchart TD",
-        '  s_end["end · say #34;hi#34;"]',
-        '  s_last{{"last"}}',
-        "  s_end --> s_last",
-    ]
