@@ -321,9 +321,7 @@ class _Chain(InProcess):
             message = storable(error.message)[:2_000]
             self._post(path, replace(entry, status="failed", error_code=error.code, error_message=message))
         elif turn:
-            await self.activity._journal.record(
-                replace(entry, output=turn.output, input=turn.carry, branch=turn.mark)
-            )
+            self._post(path, replace(entry, output=turn.output, input=turn.carry, branch=turn.mark))
 
     async def note_closed(self, step: PlanStep, frame: str, output: Json) -> None:
         path = inner(frame, step.id)
@@ -333,6 +331,8 @@ class _Chain(InProcess):
 
     async def note_caught(self, step: PlanStep, frame: str, then: str, value: Json, error: StepError) -> None:
         worker = worker_of(self.found.definition, self.found.steps[step.id])
+        # Its beginning may still be on its way, and is what is to be marked.
+        await asyncio.gather(*self.posted.pop(inner(frame, step.id), ()))
         async with transaction(self.activity._engine) as connection:
             await executions.catch(
                 connection, self._request(step.id, frame), worker, then=then, output=value, code=error.code,

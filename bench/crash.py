@@ -1,7 +1,8 @@
-"""kill -9 of the worker in the middle of many runs: `python -m bench.crash [--json]`.
+"""kill -9 of the worker in the middle of many runs: `python -m bench.crash [--chained] [--json]`.
 
 100 collaborations of 8 agent steps run twice with the same inputs: once in peace, once while the worker is
-killed five times. Judged by Postgres and by the provider's own books.
+killed five times. Judged by Postgres and by the provider's own books. `--chained`: the steps of a run share
+one activity.
 """
 
 import argparse
@@ -45,7 +46,7 @@ class Report:
         )
 
 
-def definition(steps: int) -> dict[str, Any]:
+def definition(steps: int, *, chained: bool = False) -> dict[str, Any]:
     """A chain of agents, each reading the answer of the one before."""
     models = ("deepseek/deepseek-chat", "openai/gpt-4o-mini", "qwen/qwen-2.5-coder")
     chain = {
@@ -58,6 +59,7 @@ def definition(steps: int) -> dict[str, Any]:
     }
     return {
         "name": "crash-chain",
+        **({"defaults": {"chain": "all"}} if chained else {}),
         "agents": {f"a{i}": {"role": "coder", "model": model} for i, model in enumerate(models)},
         "steps": chain,
         "output": f"${{steps.s{steps - 1}.output}}",
@@ -124,10 +126,12 @@ _RUN_AGAIN = text("""
 """)
 
 
-async def measure(collaborations: int, steps: int, kills: int, seed: int = 7) -> Report:
+async def measure(
+    collaborations: int, steps: int, kills: int, seed: int = 7, *, chained: bool = False
+) -> Report:
     rng = random.Random(seed)
     async with stack() as on:
-        await on.store(definition(steps))
+        await on.store(definition(steps, chained=chained))
         peace = await _run_all(on, collaborations, "peace", 0, rng)
         before = (await on.provider_calls())["total"]["calls"]
         crash = await _run_all(on, collaborations, "crash", kills, rng)
@@ -165,9 +169,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--chained", action="store_true")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    report = asyncio.run(measure(given.collaborations, given.steps, given.kills, given.seed))
+    report = asyncio.run(
+        measure(given.collaborations, given.steps, given.kills, given.seed, chained=given.chained)
+    )
     if given.json:
         print(json.dumps(asdict(report) | {"holds": report.holds}))
         return

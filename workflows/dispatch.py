@@ -62,6 +62,8 @@ _OWN_WORK: Final = RetryPolicy(
     maximum_interval=timedelta(seconds=10),
     maximum_attempts=10_000,
 )
+# A run closes, and compensates, only when nothing of it works any more.
+_LETS_GO: Final = workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
 _OWN_WORK_TIMEOUT: Final = timedelta(seconds=30)
 SEGMENT_TIMEOUT: Final = timedelta(minutes=10)
 _CHAIN_TIMEOUT: Final = timedelta(days=1)
@@ -177,6 +179,7 @@ class Dispatch:
                 done: SegmentResult = await workflow.execute_activity(
                     "chain", request, result_type=SegmentResult, start_to_close_timeout=_CHAIN_TIMEOUT,
                     heartbeat_timeout=HEARTBEAT_TIMEOUT, retry_policy=_OWN_WORK, summary=summary,
+                    cancellation_type=_LETS_GO,
                     priority=Priority(fairness_key=pinned.tenant[:64]),
                 )  # fmt: skip
             except ActivityError as error:
@@ -401,6 +404,7 @@ class Dispatch:
                     start_to_close_timeout=timedelta(seconds=step.timeout_seconds),
                     heartbeat_timeout=HEARTBEAT_TIMEOUT if name == "agent" else None,
                     retry_policy=_retry(step), summary=step.summary, priority=self._priority(step),
+                    cancellation_type=_LETS_GO,
                 )  # fmt: skip
             except ActivityError as error:
                 raise _step_error(error) from error
