@@ -27,6 +27,7 @@ _Json = dict[str, Any]
 _MICROSECOND: Final = 1e-6
 _CONTEXT: Final = "bench.context"
 _OUTPUT: Final = "x" * OUTPUT_BYTES
+_TAKES: Final[_Json] = {"type": "object", "properties": {"seen": {}}, "required": []}
 
 
 class Facilitair:
@@ -76,7 +77,7 @@ def watch(notes: Notes) -> None:
         return output
 
     ToolActivity.run = watched  # type: ignore[method-assign]
-    TOOLS[_CONTEXT] = Tool("Takes all that came before.", {"type": "object"}, quick=True)
+    TOOLS[_CONTEXT] = Tool("Takes all that came before.", _TAKES, quick=True)
 
 
 def _seconds(workload: Workload, number: int) -> float:
