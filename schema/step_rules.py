@@ -364,8 +364,11 @@ _NEVER_TRIED_AGAIN: Final = {
     "loop": "The steps of its body are tried again by themselves: give retry to them.",
     "human": "People are reminded and asked again by remind_after and on_timeout: remove retry.",
     "wait": "There is nothing in it that could fail for a while: remove retry.",
+    "collaboration": "Its own steps are tried again by themselves: give retry to them.",
 }
 _WITHOUT_TIMEOUT: Final = {
+    "transform": "It takes milliseconds: remove timeout.",
+    "switch": "It takes milliseconds: remove timeout.",
     "map": "The steps of its body have their own: give timeout to them.",
     "loop": "The steps of its body have their own: give timeout to them.",
     "wait": "It ends by itself: remove timeout.",
