@@ -13,7 +13,7 @@ from temporalio import activity
 
 from activities import prompts
 from activities.context import StepContext, load, worker_of
-from activities.guard import describe
+from activities.guard import describe, given_up
 from activities.heartbeats import heartbeats
 from activities.spans import span
 from activities.spending import DEFAULT_MAX_OUTPUT_TOKENS, Purse
@@ -151,7 +151,7 @@ class _Work:
             raise
         _describe(current, completion, self.begun, outcome)
         if result is None:
-            raise _given_up()
+            raise given_up()
         return result
 
     async def _claim_next(self) -> StepResult | None:
@@ -162,7 +162,7 @@ class _Work:
                 return begun.done
             if begun.attempt != self.begun.attempt + 1:
                 # Temporal had given this activity up and begun another, whose attempt must go on.
-                raise _given_up()
+                raise given_up()
         self.begun = begun
         return None
 
@@ -220,7 +220,7 @@ class _Work:
                 return None
             result = await executions.complete(connection, self.request, self.worker, self.begun, kept)
         if result is None:
-            raise _given_up()
+            raise given_up()
         return result
 
     def _all_that_decides(self) -> dict[str, Json]:
@@ -314,10 +314,6 @@ class _Work:
         # A little less than Temporal allows, so that it is we who name the reason.
         ours = max(limit * 0.95, limit - 1)
         return max(ours - (asyncio.get_running_loop().time() - self.began), 0.0)
-
-
-def _given_up() -> StepError:
-    return StepError("attempt_abandoned", "a later attempt had already taken this step over")
 
 
 def _outcome(output: Any, completion: Completion) -> Outcome:

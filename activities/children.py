@@ -149,8 +149,7 @@ def _checked_input(request: StepRequest, version: Version, given: Json) -> Json:
     """The input with its defaults, as the sub-collaboration will keep it."""
     schema = compiled(version.sha256, version.source).definition.input
     full = storable(json_schemas.with_defaults(schema, given))
-    if wrong := json_schemas.violations(schema, full):
-        shown = "; ".join(f"{pointer or '/'}: {message}" for pointer, message in wrong[:5])
+    if shown := json_schemas.faults(schema, full):
         raise StepError(
             "input_invalid",
             f"step {request.path!r} gives what does not fit {version.name}@{version.number}: {shown}",

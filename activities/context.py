@@ -15,7 +15,6 @@ from schema.definition import Definition
 from schema.expressions import Json, compile_expression
 from schema.messages import StepRequest
 from schema.steps import AgentStep, CollaborationStep, HumanStep, LoopStep, MapStep, Step, ToolStep
-from schema.templates import expressions
 
 # A run's facts and a definition's text never change, and every step asks for them.
 _MAX_KEPT: Final = 4_096
@@ -75,6 +74,12 @@ async def definition_of(connection: AsyncConnection, run: Run) -> Compiled:
     return compiled(run.sha256, source)
 
 
+async def facts_of(connection: AsyncConnection, collaboration: str) -> tuple[Run, Compiled]:
+    """A run and its definition."""
+    run = await run_of(connection, collaboration)
+    return run, await definition_of(connection, run)
+
+
 def paths_of(found: Compiled, names: Iterable[str], frame: str) -> dict[str, str]:
     """step → its path, as seen from a frame: each name is that of the nearest repetition around."""
     inside = {match.group(1): frame[: match.end()] for match in _REPEATED.finditer(frame)}
@@ -93,8 +98,7 @@ def run_facts(run: Run) -> dict[str, str]:
 async def load(connection: AsyncConnection, request: StepRequest, *, later: bool = False) -> StepContext:
     """Everything the step's own expressions refer to, and nothing more; `later`: also those that are
     evaluated when its work is done."""
-    run = await run_of(connection, request.collaboration)
-    found = await definition_of(connection, run)
+    run, found = await facts_of(connection, request.collaboration)
     step = found.steps[request.step]
     sources = [source for _, source in step_expressions(step)]
     if later or isinstance(step, AgentStep):
@@ -167,13 +171,6 @@ def _reads(sources: Iterable[str], *path: str) -> bool:
         for source in sources
         for reference in compile_expression(source).references
     )
-
-
-async def output_scope(
-    connection: AsyncConnection, run: Run, found: Compiled, template: Any, frame: str = ""
-) -> dict[str, Any]:
-    """The scope for what a whole definition, or a body, comes to."""
-    return await scope(connection, run, found, [source for _, source in expressions(template)], frame)
 
 
 def worker_of(definition: Definition, step: Step) -> executions.Worker:

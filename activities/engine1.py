@@ -4,7 +4,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
 from activities import frames
-from activities.context import definition_of, load, run_of, worker_of
+from activities.context import facts_of, load, worker_of
 from activities.values import checked_output
 from db import executions
 from db.engine import transaction
@@ -33,8 +33,7 @@ class Engine1:
     async def skip(self, request: StepRequest) -> None:
         """Record a step that cannot run because one it needs was skipped."""
         async with transaction(self._engine) as connection:
-            run = await run_of(connection, request.collaboration)
-            found = await definition_of(connection, run)
+            _, found = await facts_of(connection, request.collaboration)
             await executions.skip(connection, request, worker_of(found.definition, found.steps[request.step]))
 
     @activity.defn(name="transform")

@@ -3,20 +3,16 @@ does. Pure: the callers record."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from activities.context import Scope
 from activities.values import checked_output
-from db.executions import Item
-from schema.compile import body_output
+from db.executions import EXHAUSTED, LAST, Item
 from schema.errors import StepError
 from schema.expressions import Json, compile_expression, evaluate
 from schema.messages import Opened
 from schema.steps import LoopStep, MapStep, Step, SwitchStep
 from schema.templates import as_text, render
-
-LAST: Final = "last"
-EXHAUSTED: Final = "exhausted"
 
 
 def holds(source: str, scope: Scope) -> bool:
@@ -73,10 +69,10 @@ class Turn:
         return EXHAUSTED if self.error else LAST if self.last else None
 
 
-def turn(step: Step, scope: dict[str, Any], index: int) -> Turn:
-    """What one repetition came to; `scope` sees the body's steps."""
+def turn(step: Step, template: object, scope: dict[str, Any], index: int) -> Turn:
+    """What one repetition came to: `template` rendered; `scope` sees the body's steps."""
     assert isinstance(step, (MapStep, LoopStep))
-    output = checked_output(render(body_output(step.body), scope))
+    output = checked_output(render(template, scope))
     if isinstance(step, MapStep):
         return Turn(output)
     now = {**scope, "iter": {**scope["iter"], "output": output}}

@@ -11,7 +11,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, CancelledError, TemporalError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
-from schema.errors import FacilitairError, ProviderError
+from schema.errors import FacilitairError, ProviderError, StepError
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +50,11 @@ def translate(error: BaseException) -> BaseException:
             return ApplicationError(
                 f"{type(error).__name__}: {error}"[:1_000], type="internal_error", non_retryable=True
             )
+
+
+def given_up() -> StepError:
+    """What ends an attempt that was taken for dead, and then came to its end."""
+    return StepError("attempt_abandoned", "a later attempt had already taken this step over")
 
 
 def describe(error: Exception) -> tuple[str, str]:

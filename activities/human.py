@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
-from activities.context import definition_of, load, run_of, worker_of
+from activities.context import definition_of, facts_of, load, run_of, worker_of
 from activities.values import checked_output, storable
 from db import audit, budgets, executions, outbox, people
 from db.budgets import Amount
@@ -245,8 +245,7 @@ class Human:
             if outcome == APPROVE:
                 await _allow_more(connection, request, made[-1].form)
             return
-        run = await run_of(connection, request.collaboration)
-        found = await definition_of(connection, run)
+        _, found = await facts_of(connection, request.collaboration)
         worker = worker_of(found.definition, found.steps[request.step])
         begun = await people.attempt(connection, request)
         output = checked_output(_output(task, made, outcome))

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
-from activities.context import definition_of, run_of
+from activities.context import facts_of
 from activities.spans import span
 from db import vectors
 from db.collaborations import Run
@@ -54,8 +54,7 @@ class RecallActivity:
             },
         ) as current:
             async with transaction(self._engine) as connection:
-                run = await run_of(connection, request.collaboration)
-                found = await definition_of(connection, run)
+                run, found = await facts_of(connection, request.collaboration)
             step = found.steps[request.step]
             wanted = step.recall if isinstance(step, AgentStep) else False
             source, hits = await self._search(run, wanted if isinstance(wanted, Recall) else Recall())

@@ -17,25 +17,27 @@ from activities import frames
 from activities.context import (
     Scope,
     definition_of,
+    facts_of,
     iteration,
     keep,
     load,
-    output_scope,
     run_of,
     scope,
     source_of,
     worker_of,
 )
 from activities.segment import SegmentActivity
+from activities.undo import how_to_undo
 from activities.values import checked_output, moment_of, output_fault, storable
 from db import budgets, collaborations, definitions, executions, forks
 from db.collaborations import Run
+from db.compensations import UNDO
 from db.engine import transaction
 from db.executions import Outcome, Worker
 from db.journal import Journal, Meant
 from db.telemetry import chosen_ids, context_of
 from schema import json_schemas, telemetry
-from schema.compile import Compiled, body_output, compiled, later_expressions, output_template
+from schema.compile import Compiled, compiled, later_expressions
 from schema.errors import Refused, StepError
 from schema.expressions import Json
 from schema.messages import (
@@ -55,7 +57,7 @@ from schema.messages import (
     ToolCall,
     ToolReturn,
 )
-from schema.steps import AgentStep, CollaborationStep, LoopStep, MapStep, Step, ToolStep, WaitStep, seconds
+from schema.steps import LoopStep, MapStep, Step, ToolStep, WaitStep, seconds
 from schema.templates import as_text, expressions, render
 from workflows.plan import COMPLETED, OPEN, Progress
 
@@ -113,9 +115,10 @@ class Record:
         if meant is None or source is None:
             return None
         found = compiled(meant.sha256, source)
-        if found.definition.budget or _input_fault(found, request.input):
+        given, fault = _given(found, request.input)
+        if found.definition.budget or fault:
             return None
-        run = _new_run(request, meant.id, name, meant.number, meant.sha256, found)
+        run = _new_run(request, meant.id, name, meant.number, meant.sha256, given)
         if not await self._journal.start(run, selector, request.requested_by, request.parent):
             return None
         return keep(run), found
@@ -128,13 +131,14 @@ class Record:
         name, selector = definitions.split_type(request.name)
         version = await definitions.find(connection, request.tenant, name, selector)
         found = compiled(version.sha256, version.source)
-        if fault := _input_fault(found, request.input):
+        given, fault = _given(found, request.input)
+        if fault:
             raise Refused(
                 "input_invalid",
                 f"the input does not fit {version.name}@{version.number}: {fault}. "
                 f"Expected: {json.dumps(found.definition.input)[:1_000]}",
             )
-        run = _new_run(request, version.id, version.name, version.number, version.sha256, found)
+        run = _new_run(request, version.id, version.name, version.number, version.sha256, given)
         source = request.fork["collaboration"] if request.fork else None
         run = await collaborations.create(connection, run, request.requested_by, request.parent, source)
         if found.definition.budget:
@@ -227,8 +231,7 @@ class Record:
         """Record what one repetition came to."""
         request = end.request
         async with transaction(self._engine) as connection:
-            run = await run_of(connection, request.collaboration)
-            found = await definition_of(connection, run)
+            run, found = await facts_of(connection, request.collaboration)
             step = found.steps[request.step]
             assert isinstance(step, (MapStep, LoopStep))
             if end.error_code:
@@ -239,11 +242,11 @@ class Record:
                 return ItemEnded()
             frame = f"{request.path}[{end.index}]"
             sources = [source for _, source in later_expressions(step)]
-            sources += [source for _, source in expressions(body_output(step.body))]
+            sources += [source for _, source in expressions(found.outputs[request.step])]
             here = await scope(connection, run, found, sources, frame)
             if isinstance(step, LoopStep):
                 here["iter"] = await iteration(connection, run, request.path, end.index)
-            turn = frames.turn(step, here, end.index)
+            turn = frames.turn(step, found.outputs[request.step], here, end.index)
             await executions.add_item(
                 connection, request, end.index, output=turn.output, carry=turn.carry, mark=turn.mark
             )
@@ -255,8 +258,7 @@ class Record:
     async def close(self, request: StepRequest) -> Ended:
         """Record what a map or loop came to."""
         async with transaction(self._engine) as connection:
-            run = await run_of(connection, request.collaboration)
-            found = await definition_of(connection, run)
+            run, found = await facts_of(connection, request.collaboration)
             step = found.steps[request.step]
             worker = worker_of(found.definition, step)
             begun = await executions.resume(connection, request, worker)
@@ -302,8 +304,7 @@ class Record:
     async def end_wait(self, request: StepRequest) -> None:
         """Record that the wait is over."""
         async with transaction(self._engine) as connection:
-            run = await run_of(connection, request.collaboration)
-            found = await definition_of(connection, run)
+            _, found = await facts_of(connection, request.collaboration)
             worker = worker_of(found.definition, found.steps[request.step])
             begun = await executions.resume(connection, request, worker)
             if begun.done is None:
@@ -318,8 +319,8 @@ class Record:
             run = await run_of(connection, request.collaboration)
             if request.status == COMPLETED:
                 found = await definition_of(connection, run)
-                template = output_template(found.definition.steps, found.definition.output)
-                output = _output(found, await output_scope(connection, run, found, template))
+                sources = [source for _, source in expressions(found.outputs[""])]
+                output = _output(found, await scope(connection, run, found, sources))
         return await self._close(run, request, output)
 
     async def _close(self, run: Run, request: Finish, output: Json) -> Any:
@@ -334,16 +335,13 @@ class Record:
         }  # fmt: skip
 
 
-def _input_fault(found: Compiled, given: Json) -> str:
-    """What is wrong with a run's input, or nothing."""
-    wrong = json_schemas.violations(
-        found.definition.input, json_schemas.with_defaults(found.definition.input, given)
-    )
-    return "; ".join(f"{pointer or '/'}: {message}" for pointer, message in wrong[:5])
+def _given(found: Compiled, input: Json) -> tuple[Json, str]:
+    """(the input with its defaults, as Postgres can hold it; what is wrong with it, or nothing)"""
+    given = json_schemas.with_defaults(found.definition.input, input)
+    return storable(given), json_schemas.faults(found.definition.input, given)
 
 
-def _new_run(request: PinRequest, version: UUID, name: str, number: int, sha256: str, found: Compiled) -> Run:
-    given = storable(json_schemas.with_defaults(found.definition.input, request.input))
+def _new_run(request: PinRequest, version: UUID, name: str, number: int, sha256: str, given: Json) -> Run:
     traceparent, parent = run_context(request.first_run_id, request.traceparent)
     return Run(
         id=UUID(request.first_run_id), temporal_workflow_id=request.workflow_id, tenant=request.tenant,
@@ -365,7 +363,7 @@ def _pinned(run: Run, found: Compiled, ended: list[Ended]) -> Pinned:
 
 
 def _output(found: Compiled, here: Scope) -> Json:
-    return checked_output(render(output_template(found.definition.steps, found.definition.output), here))
+    return checked_output(render(found.outputs[""], here))
 
 
 async def _ended(connection: AsyncConnection, run: Run, found: Compiled) -> list[Ended]:
@@ -383,9 +381,9 @@ def _seconds_left(run: Run, found: Compiled) -> float | None:
 
 def _call_of(step: Step, request: StepRequest) -> tuple[Worker, Json]:
     """(who does it, the arguments' template) of a step that a user's own activity does, or of its undoing."""
-    if request.purpose == "undo":
-        assert isinstance(step, (AgentStep, ToolStep, CollaborationStep)) and step.compensate
-        return Worker("tool", step.compensate.activity or ""), step.compensate.args
+    if request.purpose == UNDO:
+        how = how_to_undo(step)
+        return Worker("tool", how.activity or ""), how.args
     assert isinstance(step, ToolStep)
     return Worker("tool", step.activity or ""), step.args
 

@@ -20,7 +20,7 @@ from activities.stand_ins import Come, Enough, Misfit, StandIns
 from activities.values import checked_output, storable
 from activities.walking import InProcess
 from schema import json_schemas, mocks, reflection
-from schema.compile import Compiled, compiled, output_template
+from schema.compile import Compiled, compiled
 from schema.definition import Definition
 from schema.errors import FacilitairError, Problem, Refused, StepError
 from schema.expressions import Json
@@ -116,8 +116,7 @@ def rehearse(
     if problems := mocks.check(definition, answers):
         raise MocksInvalid(problems)
     given = json_schemas.with_defaults(definition.input, input)
-    if wrong := json_schemas.violations(definition.input, given):
-        shown = "; ".join(f"{pointer or '/'}: {message}" for pointer, message in wrong[:5])
+    if shown := json_schemas.faults(definition.input, given):
         raise Refused("input_invalid", f"the input does not fit {definition.name!r}: {shown}.")
     found = compiled("", definition.model_dump_json(by_alias=True, exclude_unset=True))
     return asyncio.run(_Stage(found, storable(given), answers, max_steps, max_seconds).play())
@@ -141,14 +140,12 @@ class _Stage(InProcess):
         """path → its last entry."""
 
     async def play(self) -> Rehearsal:
-        definition = self.found.definition
         output: Json = None
         error: dict[str, str] | None = None
         status = COMPLETED
         try:
             await walk(self, Progress(_one_at_a_time(self.found.plan)), "")
-            template = output_template(definition.steps, definition.output)
-            output = checked_output(render(template, self.scopes[""]))
+            output = checked_output(render(self.found.outputs[""], self.scopes[""]))
         except StepError as fault:
             status, error = "failed", _facts(fault)
         except Enough as reason:

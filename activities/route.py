@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
-from activities.context import definition_of, run_of, worker_of
+from activities.context import facts_of, worker_of
 from activities.spans import span
 from db import routing
 from db.engine import transaction
@@ -31,8 +31,7 @@ class RouteActivity:
             {telemetry.STEP: request.step, telemetry.ITERATION: request.iteration},
         ) as current:
             async with transaction(self._engine) as connection:
-                run = await run_of(connection, request.collaboration)
-                found = await definition_of(connection, run)
+                run, found = await facts_of(connection, request.collaboration)
                 role, candidates = _question(found, request.step)
                 key = f"{request.collaboration}/{request.path}"
                 result = await routing.record(connection, request, decide(run.task, role, candidates, key))

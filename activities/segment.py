@@ -17,7 +17,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import frames
-from activities.context import definition_of, item_fact, known_facts, run_facts, run_of, scope, worker_of
+from activities.context import facts_of, item_fact, known_facts, run_facts, scope, worker_of
 from activities.frames import Turn
 from activities.guard import describe, translate
 from activities.heartbeats import heartbeats
@@ -43,7 +43,7 @@ from schema.messages import (
 from schema.steps import AgentStep, LoopStep, MapStep, Step, SwitchStep, ToolStep, TransformStep
 from schema.templates import render
 from schema.tools import TOOLS
-from workflows.interpreter import Later, inner, walk
+from workflows.interpreter import Later, inner, repeated, walk
 from workflows.plan import COMPLETED, SKIPPED, Progress
 
 Agent = Callable[[StepRequest], Awaitable[StepResult]]
@@ -60,9 +60,9 @@ class Tools(Protocol):
 class Retry(Later):
     """A step failed and may be tried again."""
 
-    def __init__(self, step: str, code: str, message: str, after_seconds: float) -> None:
+    def __init__(self, code: str, message: str, after_seconds: float) -> None:
         super().__init__(message)
-        self.step, self.code, self.message, self.after_seconds = step, code, message, after_seconds
+        self.code, self.message, self.after_seconds = code, message, after_seconds
 
 
 class SegmentActivity:
@@ -117,7 +117,7 @@ class SegmentActivity:
     async def _walk(self, request: SegmentRequest, chain: "_Chain", here: dict[str, Any]) -> list[Ended]:
         chain.gates = frozenset(request.gates)
         chain.scopes[request.frame] = here
-        owner = request.frame.rpartition(".")[2].partition("[")[0]
+        owner, _ = repeated(request.frame)
         names = [*request.members, *request.gates]
         progress = Progress(chain.found.plans[owner], request.ended, only=set(names))
         with _retried_by_temporal(), self._journal.crowd.joined():
@@ -128,8 +128,7 @@ class SegmentActivity:
         if facts := known_facts(collaboration):
             return facts
         async with transaction(self._engine) as connection:
-            run = await run_of(connection, collaboration)
-            return run, await definition_of(connection, run)
+            return await facts_of(connection, collaboration)
 
     async def _load(
         self, base: StepRequest, frame: str, names: Sequence[str]
@@ -141,10 +140,9 @@ class SegmentActivity:
         run, found = await self._facts(base.collaboration)
         sources = [source for name in names for source in _all_sources(found.steps[name])]
         paths = [inner(frame, name) for name in names]
-        read = [
-            name for name in steps_read(sources) if not isinstance(found.steps.get(name), (MapStep, LoopStep))
-        ]
-        if frame or len(read) < len(steps_read(sources)):
+        read = list(steps_read(sources))
+        # A body reads what is around it, and of a map or loop there is more to know than its own row.
+        if frame or any(name in found.plans for name in read):
             async with transaction(self._engine) as connection:
                 here = await scope(connection, run, found, sources, frame)
                 known, attempts = await executions.states(connection, run.id, paths)
@@ -188,7 +186,7 @@ class _Chain(InProcess):
 
     async def _begin(self, step: PlanStep, may_run: bool, frame: str) -> Sequence[Ended]:
         if done := self.known.get(inner(frame, step.id)):
-            self._see(frame, step.id, done.facts())
+            self.scopes[frame]["steps"][step.id] = done.facts()
             return [Ended(step.id, done.status, done.branch or "")]
         return await super()._begin(step, may_run, frame)
 
@@ -241,10 +239,10 @@ class _Chain(InProcess):
             async with transaction(self.activity._engine) as connection:
                 _, attempts = await executions.states(connection, self.run.id, [request.path])
             self.attempts[request.path] = attempts.get(request.path, 1)
-            raise self._verdict(step, request.path, error) from error
+            raise self._verdict(step, request.path, error, *_described(error)) from error
         async with transaction(self.activity._engine) as connection:
             known = await executions.known(connection, self.run.id, [request.path])
-        self._see(frame, step.id, known[request.path].facts())
+        self.scopes[frame]["steps"][step.id] = known[request.path].facts()
         return Ended(step.id, COMPLETED)
 
     async def _failed(self, step: PlanStep, frame: str, began: datetime, error: Exception) -> Exception:
@@ -260,16 +258,15 @@ class _Chain(InProcess):
                 attempt=self.attempts[path], error_code=code, error_message=storable(message)[:2_000],
             )
         )  # fmt: skip
-        return self._verdict(step, path, error)
+        return self._verdict(step, path, error, code, message)
 
-    def _verdict(self, step: PlanStep, path: str, error: Exception) -> Exception:
-        code, message = _described(error)
+    def _verdict(self, step: PlanStep, path: str, error: Exception, code: str, message: str) -> Exception:
         rule, attempt = step.retry, self.attempts[path]
         retryable = isinstance(error, TimeoutError) or not getattr(translate(error), "non_retryable", True)
         if not retryable or code in rule.never or attempt >= rule.max_attempts:
             return StepError(code, message)
         pause = rule.initial_seconds * rule.backoff ** (attempt - 1)
-        return Retry(step.id, code, message, min(pause, max(rule.max_seconds, rule.initial_seconds)))
+        return Retry(code, message, min(pause, max(rule.max_seconds, rule.initial_seconds)))
 
     # -- maps and loops ------------------------------------------------------------------------------------
 
@@ -354,7 +351,7 @@ class _Chain(InProcess):
     ) -> Ended:
         entry = replace(self._entry(name, frame, COMPLETED, began), output=output, branch=branch or None)
         await self.activity._journal.record(entry)
-        self._see(frame, name, Known(COMPLETED, output, "", branch or None, None, None).facts())
+        self.see(frame, name, COMPLETED, output=output, **({"branch": branch} if branch else {}))
         return Ended(name, COMPLETED, branch)
 
     def _entry(self, name: str, frame: str, status: str, began: datetime) -> Entry:
@@ -362,18 +359,11 @@ class _Chain(InProcess):
         worker = worker_of(self.found.definition, self.found.steps[name])
         return Entry(
             self.base.collaboration, self.base.tenant, self.base.traceparent, path, name, worker.kind,
-            _index(frame), self.attempts.get(path, 0) + 1, worker.agent, status, began, _now(),
+            repeated(frame)[1], self.attempts.get(path, 0) + 1, worker.agent, status, began, _now(),
         )  # fmt: skip
 
     def _request(self, name: str, frame: str) -> StepRequest:
-        return replace(self.base, step=name, frame=frame, iteration=_index(frame))
-
-    def _see(self, frame: str, name: str, facts: dict[str, Any]) -> None:
-        self.scopes[frame]["steps"][name] = facts
-
-
-def _index(frame: str) -> int:
-    return int(frame.rpartition("[")[2].rstrip("]")) if frame else 0
+        return replace(self.base, step=name, frame=frame, iteration=repeated(frame)[1])
 
 
 def _now() -> datetime:

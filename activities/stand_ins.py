@@ -96,8 +96,8 @@ class StandIns:
     def tool(self, name: str, step: ToolStep, scope: Mapping[str, Json], come: Come) -> None:
         """Raises StepError."""
         come.input = args = render(step.args, scope)
-        if step.tool and (wrong := json_schemas.violations(TOOLS[step.tool].args, args)):
-            raise StepError("tool_args_wrong", f"{step.tool}: {wrong[0][0] or '/'}: {wrong[0][1]}.")
+        if step.tool and (wrong := json_schemas.faults(TOOLS[step.tool].args, args, most=1)):
+            raise StepError("tool_args_wrong", f"{step.tool}: {wrong}.")
         quick = _QUICK.get(step.tool or "")
         if quick and name not in self.answers:
             come.output = storable(quick(**args))
@@ -160,10 +160,10 @@ class StandIns:
 
 def _made_up(name: str, schema: JsonSchema) -> Json:
     output = sample(schema)
-    if wrong := json_schemas.violations(schema, output):
+    if fault := json_schemas.faults(schema, output, most=1):
         raise Enough(
             "mock_missing",
-            f"found no plain value that fits what {name!r} promises ({wrong[0][0] or '/'}: {wrong[0][1]}); "
+            f"found no plain value that fits what {name!r} promises ({fault}); "
             f"give answers for {name!r} in the mocks.",
         )
     return output
@@ -177,8 +177,9 @@ def _check_plan(value: Json, given: Json) -> None:
         found = validate({**plan, "name": "plan"} if isinstance(plan, dict) else plan, name="plan").definition
     except InvalidDefinition as error:
         raise StepError("plan_invalid", error.message) from None
-    if wrong := json_schemas.violations(found.input, json_schemas.with_defaults(found.input, given)):
-        raise StepError("input_invalid", f"the input of the plan at {wrong[0][0] or '/'}: {wrong[0][1]}")
+    full = json_schemas.with_defaults(found.input, given)
+    if fault := json_schemas.faults(found.input, full, most=1):
+        raise StepError("input_invalid", f"the input of the plan at {fault}")
 
 
 def _decided(

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.context import load, worker_of
-from activities.guard import describe
+from activities.guard import describe, given_up
 from activities.spans import span
 from activities.tools import python_check, text
 from activities.tools.http import HttpTool
@@ -65,7 +65,7 @@ class ToolActivity:
                 if result and step.cache and outcome.reused_from is None:
                     await cache.store(connection, request.tenant, _cache_key(step, args), begun.execution)
         if result is None:
-            raise StepError("attempt_abandoned", "a later attempt had already taken this step over")
+            raise given_up()
         return result
 
     async def _kept(self, request: StepRequest, step: ToolStep, args: dict[str, Any]) -> Outcome | None:
@@ -79,8 +79,8 @@ class ToolActivity:
 
     async def run(self, name: str, args: dict[str, Any]) -> Json:
         """What a built-in tool comes to; nothing is recorded. Raises StepError or Unavailable."""
-        if wrong := json_schemas.violations(TOOLS[name].args, args):
-            raise StepError("tool_args_wrong", f"{name}: {wrong[0][0] or '/'}: {wrong[0][1]}.")
+        if fault := json_schemas.faults(TOOLS[name].args, args, most=1):
+            raise StepError("tool_args_wrong", f"{name}: {fault}.")
         match name:
             case "http":
                 return await self._http.call(**args)

@@ -6,8 +6,8 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
-from activities.context import definition_of, load, run_of
-from activities.guard import describe
+from activities.context import facts_of, load
+from activities.guard import describe, given_up
 from activities.segment import Tool
 from activities.spans import span
 from activities.values import checked_output, storable
@@ -17,7 +17,6 @@ from db.engine import transaction
 from db.executions import Outcome, Worker
 from schema import telemetry
 from schema.compile import Compiled, retry_rule
-from schema.errors import StepError
 from schema.messages import StepRequest, StepResult, Undo
 from schema.steps import AgentStep, CollaborationStep, Compensate, Step, ToolStep, seconds
 from schema.templates import render
@@ -38,8 +37,7 @@ class UndoActivity:
         A local activity.
         """
         async with transaction(self._engine) as connection:
-            run = await run_of(connection, behind.collaboration)
-            found = await definition_of(connection, run)
+            _, found = await facts_of(connection, behind.collaboration)
             steps = [step.id for step in found.plan_steps.values() if step.compensates]
             after = behind.path.removesuffix(f"~{UNDO}") if behind.step else ""
             done = await compensations.to_undo(
@@ -52,7 +50,7 @@ class UndoActivity:
         """Undo one step with a built-in tool, or return the result of the attempt that already did."""
         async with transaction(self._engine) as connection:
             context = await load(connection, request, later=True)
-            how = _how(context.step)
+            how = how_to_undo(context.step)
             assert how.tool is not None
             worker = Worker("tool", how.tool)
             begun = await executions.claim(connection, request, worker)
@@ -77,17 +75,18 @@ class UndoActivity:
             async with transaction(self._engine) as connection:
                 result = await executions.complete(connection, request, worker, begun, Outcome(output))
         if result is None:
-            raise StepError("attempt_abandoned", "a later attempt had already taken this step over")
+            raise given_up()
         return result
 
 
-def _how(step: Step) -> Compensate:
+def how_to_undo(step: Step) -> Compensate:
+    """Of a step that can be undone."""
     assert isinstance(step, (AgentStep, ToolStep, CollaborationStep)) and step.compensate
     return step.compensate
 
 
 def _undo(base: StepRequest, found: Compiled, done: Done) -> Undo:
-    how, defaults = _how(found.steps[done.step]), found.definition.defaults
+    how, defaults = how_to_undo(found.steps[done.step]), found.definition.defaults
     return Undo(
         request=StepRequest(
             base.collaboration, base.tenant, done.step, base.traceparent, done.iteration,

@@ -44,8 +44,8 @@ def output_fault(step: ToolStep, output: Json) -> str | None:
     """Why a tool's output breaks its promise, or None."""
     if step.output_schema is None:
         return None
-    wrong = json_schemas.violations(step.output_schema, output)
-    return f"the output does not fit its schema: {wrong[0][0] or '/'}: {wrong[0][1]}" if wrong else None
+    fault = json_schemas.faults(step.output_schema, output, most=1)
+    return f"the output does not fit its schema: {fault}" if fault else None
 
 
 def moment_of(value: Json) -> datetime:

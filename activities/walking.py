@@ -125,7 +125,7 @@ class InProcess(ABC):
             await self.note_item(step, frame, index, None, error)
             self.results[path][index] = item_fact("failed", None, error.code, error.message)
             return ItemEnded()
-        turn = frames.turn(definition, here, index)
+        turn = frames.turn(definition, self.found.outputs[step.id], here, index)
         await self.note_item(step, frame, index, turn, None)
         if isinstance(definition, LoopStep):
             self.carries[path] = turn.carry

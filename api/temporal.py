@@ -12,6 +12,7 @@ from schema.messages import (
     MEMO_TENANT,
     MEMO_TRACEPARENT,
     QUEUE_COLLABORATIONS,
+    TASK_TIMEOUT_SECONDS,
     Fork,
 )
 from schema.settings import Settings
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS: Final = 3.0
 CALL: Final = timedelta(seconds=5)
 """How long one call of Temporal may take."""
-# The server's default of 10 s would be the time in which a run whose worker died starts again.
-TASK_TIMEOUT: Final = timedelta(seconds=2)
+TASK_TIMEOUT: Final = timedelta(seconds=TASK_TIMEOUT_SECONDS)
 
 
 @dataclass(frozen=True)

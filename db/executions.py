@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from sqlalchemy import Select, desc, insert, select, update
@@ -17,7 +17,11 @@ from schema.events import AttemptFailed, StepCaught, StepFinished, StepSkipped
 from schema.messages import StepRequest, StepResult
 from schema.tables import agent_executions as table
 
-FINISHED = ("completed", "skipped", "caught")
+FINISHED: Final = ("completed", "skipped", "caught")
+LAST: Final = "last"
+"""`branch` of the last iteration of a loop: whoever goes on must not begin another."""
+EXHAUSTED: Final = "exhausted"
+"""`branch` of one that was the last, and a failure, as `until` never held."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.collaborations import Run
+from db.executions import EXHAUSTED, FINISHED
 from schema.compile import Compiled, compiled
 from schema.errors import NotFound
 from schema.forking import Before, Division, divide
@@ -17,10 +18,8 @@ from schema.messages import Fork
 from schema.steps import SwitchStep
 from schema.tables import agent_executions, collaborations, workflows
 
-FINISHED: Final = ("completed", "skipped", "caught")
 GIVEN: Final = "given"
 """`agent_name` of a step whose output a person wrote."""
-EXHAUSTED: Final = "exhausted"
 
 
 @dataclass(frozen=True)

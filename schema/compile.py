@@ -9,7 +9,6 @@ from schema.expressions import compile_expression
 from schema.messages import CatchRule, Plan, PlanStep, RetryRule
 from schema.steps import (
     AgentStep,
-    Body,
     CollaborationStep,
     HumanStep,
     LoopStep,
@@ -211,6 +210,8 @@ class Compiled:
     """Map or loop → the plan of its body; "" → the whole."""
     owners: dict[str, str]
     """Step → the map or loop around it, or ""."""
+    outputs: dict[str, object]
+    """Map or loop → the template of what one repetition comes to; "" → of what the whole does."""
 
     def plan_names(self, owner: str) -> list[str]:
         """The steps of a map's or loop's body, or of the whole."""
@@ -232,6 +233,10 @@ def compiled(sha256: str, source: str) -> Compiled:
                 plans[step.id] = step.body
                 stack.append(step.body)
     found = list(walk(definition.steps))
+    outputs = {"": output_template(definition.steps, definition.output)}
+    for _, name, one, _ in found:
+        if isinstance(one, (MapStep, LoopStep)):
+            outputs[name] = output_template(one.body.steps, one.body.output)
     return Compiled(
         definition,
         plan,
@@ -239,6 +244,7 @@ def compiled(sha256: str, source: str) -> Compiled:
         plan_steps,
         plans,
         {name: owner for _, name, _, owner in found},
+        outputs,
     )
 
 
@@ -384,7 +390,3 @@ def output_template(steps: Mapping[str, Step], written: object) -> object:
     if len(last) == 1:
         return f"${{steps[?'{last[0]}'].?output.orValue(null)}}"
     return {name: f"${{steps[?'{name}'].?output.orValue(null)}}" for name in last}
-
-
-def body_output(body: Body) -> object:
-    return output_template(body.steps, body.output)

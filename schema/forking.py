@@ -136,6 +136,6 @@ def _fault(step: Step, output: Json) -> str | None:
         case MapStep() if not isinstance(output, list):
             return "is no list; expected one, as of every map"
         case AgentStep() | ToolStep() if step.output_schema is not None:
-            wrong = json_schemas.violations(step.output_schema, output)
-            return f"does not fit its output_schema: {wrong[0][0] or '/'}: {wrong[0][1]}" if wrong else None
+            fault = json_schemas.faults(step.output_schema, output, most=1)
+            return f"does not fit its output_schema: {fault}" if fault else None
     return None

@@ -121,6 +121,11 @@ def violations(schema: JsonSchema, value: Json) -> list[tuple[str, str]]:
     ]
 
 
+def faults(schema: JsonSchema, value: Json, most: int = 5) -> str:
+    """What is wrong with a value, in words; empty when nothing is."""
+    return "; ".join(f"{pointer or '/'}: {message}" for pointer, message in violations(schema, value)[:most])
+
+
 def with_defaults(schema: JsonSchema, value: Json) -> Json:
     """An object with the defaults of its schema's own properties filled in."""
     if not isinstance(value, dict):

@@ -10,6 +10,9 @@ QUEUE_COLLABORATIONS = "collaborations"
 QUEUE_MEMORY = "memory"
 QUEUE_PROJECTIONS = "projections"
 
+TASK_TIMEOUT_SECONDS = 2.0
+"""Of a run's workflow tasks. Temporal's own 10 s would be how long a run whose worker died waits."""
+
 MEMO_TENANT = "facilitair_tenant"
 MEMO_TRACEPARENT = "facilitair_traceparent"
 MEMO_REQUESTED_BY = "facilitair_requested_by"

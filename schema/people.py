@@ -74,10 +74,9 @@ def _answer_fault(asked: Asked, decision: Decision, requires: Sequence[str], edi
     if asked.form is None:
         return None
     # Workflow code imports this module, and must not load CEL and pydantic with it.
-    from schema.json_schemas import violations
+    from schema.json_schemas import faults
 
-    wrong = violations(asked.form, decision.form)
-    return "; ".join(f"{pointer or '/'}: {message}" for pointer, message in wrong[:5]) or None
+    return faults(asked.form, decision.form) or None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ with workflow.unsafe.imports_passed_through():
         MEMO_TENANT,
         MEMO_TRACEPARENT,
         QUEUE_MEMORY,
+        TASK_TIMEOUT_SECONDS,
         Asked,
         Caught,
         ChildEnd,
@@ -48,7 +49,7 @@ with workflow.unsafe.imports_passed_through():
         ToolReturn,
         Undo,
     )
-    from workflows.interpreter import Later, Work, one
+    from workflows.interpreter import Later, Work, one, repeated
     from workflows.plan import COMPLETED, Progress, Segment, table
 
 # Temporal refuses more than 2,000 pending activities and the run then hangs: stay far below.
@@ -67,8 +68,6 @@ _LETS_GO: Final = workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
 _OWN_WORK_TIMEOUT: Final = timedelta(seconds=30)
 SEGMENT_TIMEOUT: Final = timedelta(minutes=10)
 _CHAIN_TIMEOUT: Final = timedelta(days=1)
-# As the API starts runs: how long one whose worker died waits for another.
-_CHILD_TASK_TIMEOUT: Final = timedelta(seconds=2)
 _RECALL_PATIENCE: Final = timedelta(seconds=8)
 _RECALL_START_PATIENCE: Final = timedelta(seconds=2)
 
@@ -355,7 +354,7 @@ class Dispatch:
                     child.workflow, child.input, id=child.workflow_id, memo=memo,
                     cancellation_type=workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
                     parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
-                    task_timeout=_CHILD_TASK_TIMEOUT, static_summary=step.summary,
+                    task_timeout=timedelta(seconds=TASK_TIMEOUT_SECONDS), static_summary=step.summary,
                     priority=self._priority(step),
                 )  # fmt: skip
                 await handle
@@ -391,7 +390,7 @@ class Dispatch:
     # -- activities ----------------------------------------------------------------------------------------
 
     def _request(self, step: PlanStep, frame: str) -> StepRequest:
-        index = int(frame.rpartition("[")[2].rstrip("]")) if frame else 0
+        _, index = repeated(frame)
         run = self.pinned
         return StepRequest(run.collaboration, run.tenant, step.id, run.traceparent, index, frame=frame)
 

@@ -70,8 +70,8 @@ async def walk(port: Port, progress: Progress, frame: str) -> None:
                 task = finished.popleft()
                 del running[task]
                 try:
-                    for one in task.result():
-                        progress.end(one)
+                    for ended in task.result():
+                        progress.end(ended)
                 except Later as error:
                     later = error
     except (Exception, asyncio.CancelledError):
@@ -169,6 +169,12 @@ async def item(port: Port, step: PlanStep, frame: str, index: int) -> None:
 def inner(frame: str, step: str) -> str:
     """The path of a step of a frame."""
     return f"{frame}.{step}" if frame else step
+
+
+def repeated(frame: str) -> tuple[str, int]:
+    """(the map or loop whose body a frame runs, which repetition it is); of the whole run ("", 0)."""
+    owner, _, index = frame.rpartition(".")[2].partition("[")
+    return owner, int(index.rstrip("]") or 0)
 
 
 def _left(opened: Opened) -> Iterator[int]:
