@@ -178,9 +178,9 @@ class Gateway:
     def _client(self, destination: Destination) -> Any:
         place = (destination.base_url, destination.api_key)
         if place not in self._clients:
-            limits = httpx.Limits(max_connections=2000, max_keepalive_connections=200)
-            http_client = httpx.AsyncClient(limits=limits, timeout=None, follow_redirects=False)
-            self._clients[place] = door.openai_client(destination.base_url, destination.api_key, http_client)
+            self._clients[place] = door.openai_client(
+                destination.base_url, destination.api_key, door.http_client()
+            )
         return self._clients[place]
 
     def _secrets(self) -> tuple[str, ...]:

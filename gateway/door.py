@@ -1,9 +1,11 @@
-"""The only place that imports litellm: late, because it takes seconds and 165 MB."""
+"""The only place that imports litellm, and what it calls through: late, for it takes seconds and 165 MB."""
 
 import importlib
 import os
 import threading
-from typing import Any
+from typing import Any, Final
+
+MAX_CONNECTIONS: Final = 2_000
 
 _lock = threading.Lock()
 _loaded: Any = None
@@ -37,3 +39,14 @@ def openai_client(base_url: str | None, api_key: str, http_client: Any) -> Any:
     """A client of the SDK that litellm calls OpenAI-shaped providers with."""
     sdk = importlib.import_module("openai")
     return sdk.AsyncOpenAI(base_url=base_url, api_key=api_key, http_client=http_client, max_retries=0)
+
+
+def http_client() -> Any:
+    """An HTTP client whose bytes aiohttp reads: with hundreds of streams, httpx's own reading fills a
+    processor. Call it where a loop runs."""
+    aiohttp, httpx = importlib.import_module("aiohttp"), importlib.import_module("httpx")
+    bridge = importlib.import_module("httpx_aiohttp")
+    connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=httpx.create_ssl_context())
+    session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=True)
+    transport = bridge.AiohttpTransport(client=session)
+    return httpx.AsyncClient(transport=transport, timeout=None, follow_redirects=False)

@@ -55,6 +55,9 @@ def scrub(text: str, secrets: Sequence[str]) -> str:
 
 
 def _code(error: BaseException, streaming: bool) -> str:
+    # The bridge to aiohttp takes a connection that broke for one that was never made in time.
+    if any(_is_broken_connection(link) for link in _chain(error)):
+        return "provider_stream_cut" if streaming else "provider_unavailable"
     if isinstance(error, TimeoutError | asyncio.TimeoutError | httpx.TimeoutException):
         return "provider_timeout"
     # litellm's exceptions and the SDK's share class names, and litellm derives from the SDK's: names decide,
@@ -74,6 +77,11 @@ def _code(error: BaseException, streaming: bool) -> str:
     if by_status is not None and not (streaming and by_status == "provider_unavailable"):
         return by_status
     return "provider_stream_cut" if streaming else "provider_unavailable"
+
+
+def _is_broken_connection(error: BaseException) -> bool:
+    names = (kind.__name__ for kind in type(error).__mro__)
+    return "ClientConnectionError" in names and not isinstance(error, TimeoutError)
 
 
 def _code_of_status(error: BaseException, status: int) -> str | None:

@@ -32,14 +32,17 @@ async def read_events(response: Any) -> AsyncGenerator[Piece, None]:
 
     The SDK would build a dozen objects for each event; with hundreds of streams that fills a processor.
     """
-    async for line in response.aiter_lines():
-        # Comments keep connections alive; every provider sends one line of data per event.
-        if not line.startswith("data:"):
-            continue
-        data = line[5:].strip()
-        if data == "[DONE]":
-            return
-        yield _piece(json.loads(data))
+    rest = b""
+    async for part in response.aiter_bytes():
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            # Comments keep connections alive; every provider sends one line of data per event.
+            if not line.startswith(b"data:"):
+                continue
+            data = line[5:].strip()
+            if data == b"[DONE]":
+                return
+            yield _piece(json.loads(data))
 
 
 async def read_translated(wrapper: Any) -> AsyncGenerator[Piece, None]:
