@@ -158,7 +158,7 @@ def _reply(simulator: Simulator, body: Mapping[str, object], call: Call, fault: 
     text = answer_text(simulator.seed, call.model, messages, body.get("response_format"))
     if fault is not None and fault.kind == "bad_json":
         text = text[: max(1, len(text) // 2)]
-    if fault is not None and fault.kind == "answer":
+    if fault is not None and (fault.kind == "answer" or (fault.kind == "pace" and fault.text)):
         text = fault.text
     tokens = split_tokens(text)
     most = body.get("max_completion_tokens") or body.get("max_tokens")
@@ -196,14 +196,18 @@ async def _whole(simulator: Simulator, reply: Reply) -> Response:
 async def _stream(simulator: Simulator, reply: Reply) -> AsyncIterator[str]:
     """The answer as server-sent events; what left before an end of any kind is billed."""
     sent = 0
+    paced = reply.fault is not None and reply.fault.kind == "pace"
+    size = 1 if paced else TOKENS_PER_CHUNK
     try:
         yield _event(reply, {"role": "assistant", "content": "", "refusal": None})
         async for start, upto in _paced(simulator.speed, reply):
             # Counted before it leaves: once handed over it may reach the caller, and then it was billed.
             sent = upto
+            if paced:
+                reply.call.sent_at += [time.time()] * (upto - start)
             yield "".join(
-                _event(reply, {"content": "".join(reply.tokens[i : min(i + TOKENS_PER_CHUNK, upto)])})
-                for i in range(start, upto, TOKENS_PER_CHUNK)
+                _event(reply, {"content": "".join(reply.tokens[i : min(i + size, upto)])})
+                for i in range(start, upto, size)
             )
         if reply.fault is not None and reply.fault.kind == "end_early":
             simulator.ledger.end(reply.call, "broken", reply.input_tokens, sent)
@@ -230,8 +234,12 @@ async def _paced(speed: float, reply: Reply) -> AsyncIterator[tuple[int, int]]:
     start = time.monotonic() + (0.0 if instant else traits.first_token_ms / 1000 / speed)
     per_second = traits.tokens_per_second * (1.0 if instant else speed)
     stop_at = _breaking_point(fault, count)
+    tick = TICK_SECONDS if speed <= 1 else TICK_SECONDS / speed
     if fault is not None and fault.kind == "slow":
         start += fault.delay_seconds
+    if fault is not None and fault.kind == "pace":
+        instant, tick, per_second = False, 0.0, fault.tokens_per_second
+        start = time.monotonic() + fault.delay_seconds
     sent = 0
     while True:
         now = time.monotonic()
@@ -247,7 +255,7 @@ async def _paced(speed: float, reply: Reply) -> AsyncIterator[tuple[int, int]]:
             await _break(fault)
         if sent >= count:
             return
-        await asyncio.sleep(max(TICK_SECONDS if speed <= 1 else TICK_SECONDS / speed, 1 / per_second))
+        await asyncio.sleep(max(tick, start + sent / per_second - time.monotonic() + 1e-4))
 
 
 def _breaking_point(fault: Fault | None, count: int) -> int | None:

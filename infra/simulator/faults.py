@@ -1,4 +1,4 @@
-"""Scripted faults: what should go wrong, for which calls, how many times."""
+"""Scripted faults: what should go wrong, or otherwise than usual, for which calls, how many times."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ Kind = Literal[
     "answer",  # the answer is the given `text`
     "slow",  # the first token comes `delay_seconds` later
     "refuse",  # an error with the given `status` and `error_code`
+    "pace",  # `tokens_per_second` one by one, the first after `delay_seconds`; `text` where given
 ]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 MOST_RULES: Final = 1000
@@ -33,6 +34,7 @@ class Fault:
     status: int = 400
     error_code: str = "invalid_request_error"
     text: str = ""
+    tokens_per_second: float = 50.0
 
     def matches(self, model: str, text: str) -> bool:
         return (
@@ -99,6 +101,7 @@ def parse_rule(document: object) -> Fault:
         status=int(_number(document, "status", 400)),
         error_code=_words(document, "error_code") or "invalid_request_error",
         text=_words(document, "text") or "",
+        tokens_per_second=max(_number(document, "tokens_per_second", 50.0), 0.1),
     )
 
 

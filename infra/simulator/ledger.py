@@ -1,5 +1,6 @@
 """What was really called and billed: the judge of every claim that nothing was paid twice."""
 
+import time
 from collections import deque
 from dataclasses import asdict, dataclass, field
 from typing import Final, Literal
@@ -38,6 +39,9 @@ class Call:
     fault: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
+    began_at: float = field(default_factory=time.time)
+    sent_at: list[float] = field(default_factory=list)
+    """Unix seconds of each chunk, of calls that a script paces."""
 
 
 @dataclass(slots=True)
