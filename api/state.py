@@ -6,10 +6,12 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from starlette.requests import HTTPConnection
 
 from api import auth
+from api.live import Hub
 from api.projections import Projections
 from api.rehearsing import Rehearsing
 from api.temporal import Temporal
@@ -25,6 +27,7 @@ class State:
     engine: AsyncEngine
     temporal: Temporal
     projections: Projections
+    hub: Hub
     # Checking a hostile upload takes up to 100 ms of pure computation; health must answer meanwhile.
     checking: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "checking"))
 
@@ -34,7 +37,7 @@ class State:
         return transaction(self.engine)
 
 
-def state(request: Request) -> State:
+def state(request: HTTPConnection) -> State:
     found: State = request.app.state.facilitair
     return found
 
@@ -44,11 +47,11 @@ def tenant() -> str:
     return "default"
 
 
-def actor(request: Request) -> str:
+def actor(request: HTTPConnection) -> str:
     return auth.actor(state(request).settings.api_key)
 
 
-async def connection(request: Request) -> AsyncIterator[AsyncConnection]:
+async def connection(request: HTTPConnection) -> AsyncIterator[AsyncConnection]:
     """One transaction around the whole request."""
     async with state(request).transaction() as found:
         yield found

@@ -1,7 +1,6 @@
 """One statement for many callers: whoever asks while a statement is under way shares the next one.
 
-The only place that talks to psycopg directly: for rows by the thousand a second, SQLAlchemy would cost more
-than all the rest.
+It talks to psycopg directly: for rows by the thousand a second, SQLAlchemy would cost more than all the rest.
 """
 
 import asyncio

@@ -11,7 +11,7 @@ from sqlalchemy import Select, desc, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import outbox
+from db import outbox, wakeups
 from schema.catalogue import OTHER_RELATIONSHIP, ROLE_DEFAULTS
 from schema.events import AttemptFailed, StepCaught, StepFinished, StepSkipped
 from schema.messages import StepRequest, StepResult
@@ -122,6 +122,7 @@ async def claim(connection: AsyncConnection, request: StepRequest, worker: Worke
             requested_model=worker.requested_model, status="running", started_at=now,
         )
     )  # fmt: skip
+    wakeups.note(connection, request.collaboration)
     return Claim(execution, attempt, now)
 
 
@@ -200,7 +201,7 @@ async def complete(
         requested_model=worker.requested_model, input_tokens=outcome.input_tokens,
         output_tokens=outcome.output_tokens, latency_ms=paid["latency_ms"], cost_usd=_usd(outcome.cost_usd),
         found_issues=judgement.get("found_issues"), severity=judgement.get("severity"),
-        quality=judgement.get("quality_score"), simulated=outcome.simulated,
+        quality=judgement.get("quality_score"), simulated=outcome.simulated, path=request.path,
     )  # fmt: skip
     await outbox.append(connection, request.tenant, request.collaboration, event, request.traceparent)
     return StepResult(
@@ -229,7 +230,7 @@ async def fail(
         cost = _usd(outcome.cost_usd if outcome else Decimal(0))
         event = AttemptFailed(
             request.collaboration, str(begun.execution), request.step, request.iteration, begun.attempt,
-            code, cost,
+            code, cost, request.path,
         )  # fmt: skip
         await outbox.append(connection, request.tenant, request.collaboration, event, request.traceparent)
 
@@ -249,7 +250,7 @@ async def skip(connection: AsyncConnection, request: StepRequest, worker: Worker
         .returning(table.c.id)
     )  # fmt: skip
     if added.first():
-        event = StepSkipped(request.collaboration, request.step, request.iteration)
+        event = StepSkipped(request.collaboration, request.step, request.iteration, request.path)
         await outbox.append(connection, request.tenant, request.collaboration, event, request.traceparent)
 
 

@@ -15,6 +15,7 @@ from uuid import UUID
 from db.batches import Batches, Crowd
 from db.collaborations import Run
 from db.executions import FINISHED, Known
+from db.wakeups import Bell
 from schema.events import AttemptFailed, CollaborationStarted, Event, StepFinished, StepSkipped
 from schema.expressions import Json
 from schema.messages import Finish
@@ -76,11 +77,11 @@ class Entry:
             return None
         match self.status:
             case "skipped":
-                return StepSkipped(self.collaboration, self.step, self.iteration)
+                return StepSkipped(self.collaboration, self.step, self.iteration, self.path)
             case "failed":
                 return AttemptFailed(
                     self.collaboration, id, self.step, self.iteration, self.attempt, self.error_code or "",
-                    "0.000000",
+                    "0.000000", self.path,
                 )  # fmt: skip
             case "completed":
                 return StepFinished(
@@ -88,7 +89,7 @@ class Entry:
                     iteration=self.iteration, attempt=self.attempt, agent=self.agent, role=None,
                     relationship=None, model="", requested_model=None, input_tokens=0, output_tokens=0,
                     latency_ms=latency, cost_usd="0.000000", found_issues=None, severity=None, quality=None,
-                    simulated=False,
+                    simulated=False, path=self.path,
                 )  # fmt: skip
         return None
 
@@ -213,7 +214,8 @@ SELECT id::text FROM closed
 class Journal:
     """The hot path of runs into Postgres."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, bell: Bell) -> None:
+        self._bell = bell
         self._meant: dict[tuple[str, str, int | str | None], Meant] = {}
         statements = (_START, _STATES, _RECORD, _FINISH)
         self.crowd = Crowd()
@@ -250,7 +252,9 @@ class Journal:
             "started": run.started_at.isoformat(), "event_id": _id(), "event": type(event).__name__,
             "payload": event.payload(),
         }  # fmt: skip
-        return await self._start.ask(id, record) is not None
+        begun = await self._start.ask(id, record) is not None
+        self._bell.changed([id])
+        return begun
 
     async def states(self, run: UUID, paths: Collection[str]) -> tuple[dict[str, Known], dict[str, int]]:
         """What `db.executions.states` finds."""
@@ -267,6 +271,7 @@ class Journal:
     async def record(self, *entries: Entry) -> None:
         """Keep what executions came to; one that another worker had finished first is left as it is."""
         await self.post(*entries)
+        self._bell.changed({entry.collaboration for entry in entries})
 
     def post(self, *entries: Entry) -> asyncio.Future[Any]:
         """Like `record`, to be awaited some time; what is recorded later cannot overtake it."""
@@ -280,7 +285,9 @@ class Journal:
             "output": output, "ended": datetime.now(UTC).isoformat(), "event_id": _id(),
             "trace": request.traceparent,
         }  # fmt: skip
-        return await self._finish.ask(request.collaboration, record) is not None
+        closed = await self._finish.ask(request.collaboration, record) is not None
+        self._bell.changed([request.collaboration])
+        return closed
 
     async def close(self) -> None:
         for batches in self._all:

@@ -8,6 +8,7 @@ from uuid import uuid4
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from db import wakeups
 from schema.events import Event
 from schema.tables import outbox
 
@@ -41,6 +42,8 @@ async def append(
             type=type(event).__name__, payload=event.payload(), traceparent=traceparent,
         )
     )  # fmt: skip
+    if event.aggregate == "collaboration":
+        wakeups.note(connection, aggregate_id)
 
 
 # Transactions commit out of order, so a plain "seq > cursor" would skip rows that appear late. Everything

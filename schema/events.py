@@ -78,6 +78,7 @@ class StepFinished(Event):
     severity: str | None
     quality: float | None
     simulated: bool
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class StepSkipped(Event):
     collaboration_id: str
     step: str
     iteration: int
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class AttemptFailed(Event):
     attempt: int
     error_code: str
     cost_usd: str
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,17 @@ class HumanEscalated(Event):
     path: str
     assignees: list[str]
     """Who is asked from now on."""
+
+
+@dataclass(frozen=True)
+class RunSteered(Event):
+    """Somebody laid a hand on a run that lives."""
+
+    collaboration_id: str
+    action: str
+    """pause, resume, inject_feedback or adjust."""
+    actor: str
+    detail: dict[str, Any]
 
 
 @dataclass(frozen=True)

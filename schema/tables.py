@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Numeric,
     Table,
@@ -161,7 +162,10 @@ agent_executions = Table(
     Column("first_token_ms", Integer),
     Column("cost_usd", Numeric(10, 6)),
     Column("simulated", Boolean, nullable=False, server_default=text("false")),
-    Column("input", JSON, comment="Of a map its list; of a loop, and of each iteration, the next carry."),
+    Column(
+        "input", JSON,
+        comment="Of a map its list; of a loop and its iterations the next carry; of a turn what it was told.",
+    ),
     Column("output", JSON),
     Column("branch", Text, comment="Of a switch the branch taken; `!step` where that one took over."),
     Column("reused_from", UUID, comment="The execution whose output this is: a cache's or another run's."),
@@ -180,6 +184,8 @@ agent_executions = Table(
         "collaboration_id", "path",
         unique=True, postgresql_where=text("status IN ('completed', 'skipped', 'caught')"),
     ),
+    # What is under way: all that a reader of a live run looks for.
+    Index("ix_agent_executions_running", "collaboration_id", postgresql_where=text("status = 'running'")),
     # Of agents only: every quick step would pay for them too.
     Index(
         "ix_agent_executions_model", "tenant_id", "model_id", "started_at",
@@ -205,6 +211,44 @@ token_stream = Table(
     Column("sent_to", ARRAY(Text)),
     UniqueConstraint("execution_id", "seq"),
     comment="Every token as it was made; an execution is one attempt, so a retry starts anew.",
+)
+
+token_archives = Table(
+    "token_archives",
+    metadata,
+    Column("execution_id", UUID, ForeignKey("agent_executions.id", ondelete="CASCADE"), primary_key=True),
+    _tenant(),
+    Column("tokens", LargeBinary, nullable=False, comment="zlib of JSON: [[seconds since first, token], …]"),
+    Column("count", Integer, nullable=False),
+    Column("first_at", DateTime(timezone=True), nullable=False),
+    Column("archived_at", DateTime(timezone=True), nullable=False),
+    Index("ix_token_archives_archived", "archived_at"),
+    comment="Tokens of old executions, a tenth of their size: moved here from token_stream.",
+)
+
+run_controls = Table(
+    "run_controls",
+    metadata,
+    Column("collaboration_id", UUID, ForeignKey("collaborations.id", ondelete="CASCADE"), primary_key=True),
+    _tenant(),
+    Column("paused", Boolean, nullable=False, server_default=text("false")),
+    Column("changes", JSONB, nullable=False, server_default="{}", comment="agent → how it is asked instead"),
+    comment="What people changed about a run while it lives; most runs have no row.",
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", UUID, primary_key=True),
+    _tenant(),
+    Column("collaboration_id", UUID, ForeignKey("collaborations.id", ondelete="CASCADE"), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("step", Text, comment="Only its prompts hold it; null: of any step."),
+    Column("agent", Text, comment="Only its prompts hold it; null: of any agent."),
+    Column("actor", Text, nullable=False),
+    Column("at", DateTime(timezone=True), server_default=text("clock_timestamp()"), nullable=False),
+    Index("ix_feedback_collaboration", "collaboration_id", "at"),
+    comment="What people told a run while it lives; every later prompt holds it.",
 )
 
 routing_decisions = Table(
@@ -272,7 +316,7 @@ outbox = Table(
     _time("created_at", default=True),
     Column("traceparent", Text),
     Index("ix_outbox_log", "xid", "seq"),
-    Index("ix_outbox_aggregate", "aggregatetype", "aggregateid", "seq"),
+    Index("ix_outbox_aggregate", "aggregateid", "xid", "seq"),
     comment="The event log, written in the same transaction as the change it tells of.",
 )
 

@@ -16,9 +16,9 @@ from db import collaborations, definitions, executions
 from db.collaborations import Run
 from db.engine import transaction
 from db.executions import Outcome, Worker
-from db.journal import Journal
 from schema.messages import ENGINE, Finish, StepRequest
 from schema.validate import validate
+from tests.integration.recording import journal
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -84,9 +84,8 @@ async def end(
     engine: AsyncEngine, request: StepRequest, output: Any = "done", status: str = "completed"
 ) -> None:
     finish = Finish(request.collaboration, request.tenant, TRACEPARENT, status)
-    journal = Journal(engine.url.render_as_string(hide_password=False))
-    await journal.finish(finish, output)
-    await journal.close()
+    async with journal(engine) as writing:
+        await writing.finish(finish, output)
 
 
 async def run(engine: AsyncEngine, task: str, *works: Work, output: Any = "done", **begun: Any) -> str:

@@ -10,6 +10,7 @@ from activities.record import Record
 from activities.segment import SegmentActivity
 from activities.tools import text
 from db.journal import Journal
+from db.wakeups import Bell
 from schema.messages import StepRequest, StepResult
 
 
@@ -28,8 +29,17 @@ async def _agent(request: StepRequest) -> StepResult:
 
 @asynccontextmanager
 async def recording(engine: AsyncEngine) -> AsyncIterator[Record]:
-    journal = Journal(engine.url.render_as_string(hide_password=False))
+    async with journal(engine) as writing:
+        yield Record(engine, writing, SegmentActivity(engine, writing, _Tools(), _agent))
+
+
+@asynccontextmanager
+async def journal(engine: AsyncEngine) -> AsyncIterator[Journal]:
+    url = engine.url.render_as_string(hide_password=False)
+    bell = Bell(url)
+    writing = Journal(url, bell)
     try:
-        yield Record(engine, journal, SegmentActivity(engine, journal, _Tools(), _agent))
+        yield writing
     finally:
-        await journal.close()
+        await writing.close()
+        await bell.close()

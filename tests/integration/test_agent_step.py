@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -22,36 +21,11 @@ from gateway.client import Gateway
 from schema.errors import FacilitairError, StepError
 from schema.messages import StepRequest
 from schema.validate import validate
-from tests.integration.providers import only_simulated, running_simulator
+from tests.integration.providers import only_simulated
 from tests.integration.runs import attempts, begin, rows
 
 TOTAL = {"type": "object", "required": ["total"], "properties": {"total": {"type": "integer"}}}
 REFUSED = "Your answer cannot be used"
-
-
-@pytest.fixture(scope="module")
-def simulator_url() -> Iterator[str]:
-    with running_simulator() as url:
-        yield url
-
-
-@pytest.fixture
-async def control(simulator_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    """The simulator of this module, forgetful of earlier tests."""
-    async with httpx.AsyncClient(base_url=simulator_url) as client:
-        await client.delete("/_simulator/faults")
-        await client.delete("/_simulator/calls")
-        yield client
-
-
-@pytest.fixture
-async def agents(
-    engine: AsyncEngine, simulator_url: str, control: httpx.AsyncClient
-) -> AsyncIterator[AgentActivity]:
-    gateway, tokens = Gateway(only_simulated(simulator_url)), TokenLog(engine)
-    yield AgentActivity(engine, gateway, tokens)
-    await tokens.close()
-    await gateway.close()
 
 
 def asking(**step: Any) -> dict[str, Any]:
@@ -178,14 +152,14 @@ async def test_a_simulated_answer_is_never_taken_for_a_providers(
     agents: AgentActivity,
     control: httpx.AsyncClient,
     simulator_url: str,
+    tokens: TokenLog,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     definition = asking(cache={"ttl": "1h"})
     await agents.agent(await begin(engine, definition))
     monkeypatch.setenv("OPENAI_BASE_URL", f"{simulator_url}/v1")
-    gateway, tokens = Gateway(only_simulated(simulator_url, openai_api_key="sk-test")), TokenLog(engine)
+    gateway = Gateway(only_simulated(simulator_url, openai_api_key="sk-test"))
     await AgentActivity(engine, gateway, tokens).agent(await begin(engine, definition))
-    await tokens.close()
     await gateway.close()
     assert await calls(control) == 2
     query = "SELECT provider, reused_from FROM agent_executions ORDER BY started_at"

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,6 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.agent import AgentActivity
-from activities.tokens import TokenLog
 from db import budgets, executions
 from db.budgets import Amount, BudgetBusy, BudgetExceeded
 from db.engine import async_engine, transaction
@@ -22,36 +21,11 @@ from gateway.client import Gateway, Message
 from gateway.estimate import most_input_tokens
 from schema.errors import FacilitairError
 from schema.messages import StepRequest
-from tests.integration.providers import only_simulated, running_simulator
+from tests.integration.providers import only_simulated
 from tests.integration.runs import attempts, begin, rows
 
 TRANSFORM = {"steps": {"ask": {"kind": "transform", "value": 1}}}
 STRONG, CHEAP = "openai/gpt-4", "openai/gpt-4o-mini"
-
-
-@pytest.fixture(scope="module")
-def simulator_url() -> Iterator[str]:
-    with running_simulator() as url:
-        yield url
-
-
-@pytest.fixture
-async def control(simulator_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    """The simulator of this module, forgetful of earlier tests."""
-    async with httpx.AsyncClient(base_url=simulator_url) as client:
-        await client.delete("/_simulator/faults")
-        await client.delete("/_simulator/calls")
-        yield client
-
-
-@pytest.fixture
-async def agents(
-    engine: AsyncEngine, simulator_url: str, control: httpx.AsyncClient
-) -> AsyncIterator[AgentActivity]:
-    gateway, tokens = Gateway(only_simulated(simulator_url)), TokenLog(engine)
-    yield AgentActivity(engine, gateway, tokens)
-    await tokens.close()
-    await gateway.close()
 
 
 @pytest.fixture

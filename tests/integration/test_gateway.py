@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from decimal import Decimal
 
@@ -12,7 +12,7 @@ import pytest
 from gateway.client import Completion, Gateway, Message, ModelRequest
 from gateway.prices import PRICES
 from schema.errors import ProviderError
-from tests.integration.providers import only_simulated, running_simulator
+from tests.integration.providers import only_simulated
 
 TASK = (
     Message("system", "You are a programmer. Write complete, tested, readable code and nothing beside it."),
@@ -20,26 +20,11 @@ TASK = (
 )
 
 
-@pytest.fixture(scope="module")
-def simulator_url() -> Iterator[str]:
-    with running_simulator() as url:
-        yield url
-
-
 @pytest.fixture
 async def gateway(simulator_url: str) -> AsyncIterator[Gateway]:
     opened = Gateway(only_simulated(simulator_url))
     yield opened
     await opened.close()
-
-
-@pytest.fixture
-async def control(simulator_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=simulator_url) as client:
-        await client.delete("/_simulator/faults")
-        await client.delete("/_simulator/calls")
-        yield client
-        await client.delete("/_simulator/faults")
 
 
 def _request(model: str = "openai/gpt-4", **more: object) -> ModelRequest:

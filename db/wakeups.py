@@ -1,0 +1,115 @@
+"""Who waits for news of a run is woken through Postgres' LISTEN and NOTIFY.
+
+A wake-up is only a hint: it is sent after the commit and may be lost with its sender, so who waits also looks
+by itself now and then.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Final
+
+import psycopg
+from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+CHANNEL: Final = "facilitair_live"
+PACE_SECONDS: Final = 0.005
+"""At most this often, for all runs of the process together."""
+_RUNS_PER_PAYLOAD: Final = 200
+"""Postgres refuses payloads of 8,000 bytes."""
+_PATIENCE_SECONDS: Final = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+def note(connection: AsyncConnection, run: str) -> None:
+    """Whoever waits for news of the run is woken when this connection's transaction has committed."""
+    connection.info.setdefault("changed_runs", set()).add(str(run))
+
+
+def take_noted(connection: AsyncConnection) -> set[str]:
+    """What a transaction noted."""
+    found: set[str] = connection.info.pop("changed_runs", set())
+    return found
+
+
+class Bell:
+    """Wakes who waits, for a whole process on one connection. Ringing never waits and never fails."""
+
+    def __init__(self, database_url: str) -> None:
+        self._url = plain(database_url)
+        self._changed: set[str] = set()
+        self._spoken: set[str] = set()
+        self._some = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def changed(self, runs: Iterable[str]) -> None:
+        """Something happened in these runs."""
+        self._changed.update(runs)
+        self._ring()
+
+    def spoke(self, runs: Iterable[str]) -> None:
+        """There are new tokens of these runs."""
+        self._spoken.update(runs)
+        self._ring()
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def _ring(self) -> None:
+        if not self._changed and not self._spoken:
+            return
+        self._some.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work())
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                async with await connect(self._url) as connection:
+                    # A wake-up that a crash of the server takes along has nobody left to wake.
+                    await connection.execute("SET synchronous_commit = off")
+                    while True:
+                        await self._some.wait()
+                        self._some.clear()
+                        await self._send(connection)
+                        await asyncio.sleep(PACE_SECONDS)
+            except psycopg.Error:
+                _log.warning("nobody is woken while Postgres does not answer")
+                await asyncio.sleep(_PATIENCE_SECONDS)
+
+    async def _send(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        changed, self._changed = self._changed, set()
+        spoken, self._spoken = self._spoken - changed, set()
+        for mark, runs in (("c", sorted(changed)), ("s", sorted(spoken))):
+            for at in range(0, len(runs), _RUNS_PER_PAYLOAD):
+                payload = mark + ",".join(run.replace("-", "") for run in runs[at : at + _RUNS_PER_PAYLOAD])
+                await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, payload), prepare=True)
+
+
+async def listen(database_url: str) -> AsyncIterator[tuple[bool, list[str]]]:
+    """(whether more than tokens came, runs as 32 hex digits) as it happens; (True, []) when anything may
+    have been missed: at the beginning, and after Postgres was away."""
+    url = plain(database_url)
+    while True:
+        try:
+            async with await connect(url) as connection:
+                await connection.execute(f"LISTEN {CHANNEL}")
+                yield True, []
+                async for notice in connection.notifies():
+                    yield notice.payload[:1] == "c", notice.payload[1:].split(",")
+        except psycopg.Error:
+            await asyncio.sleep(_PATIENCE_SECONDS)
+
+
+def plain(database_url: str) -> str:
+    return make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+async def connect(url: str) -> psycopg.AsyncConnection[Any]:
+    return await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=5)

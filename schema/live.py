@@ -1,0 +1,173 @@
+"""What a watcher of a run is told, in the order it happened, and the place in it that a watcher has come to.
+
+A place is a string that any API process can go on from: `<xid>.<seq>` of the last settled event, `+` the
+unsettled ones already told, `~` the executions under way with how many of their tokens were told.
+"""
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from schema.errors import Refused
+
+AGENT: Final = "agent"
+_PLACE: Final = re.compile(
+    r"([0-9a-f]{1,16})\.([0-9a-f]{1,16})((?:\+[0-9a-f]{1,16})*)((?:~[0-9a-f]{12}:[0-9a-f]{1,8})*)"
+)
+MAX_PLACE_CHARS: Final = 32_000
+
+
+@dataclass(frozen=True, slots=True)
+class RunBegan:
+    id: str
+    """What a person calls the run: Temporal's workflow id."""
+    run_id: str
+    name: str
+    version: int
+    task: str
+    kept: dict[str, str] = field(default_factory=dict)
+    """Of a forked run: path → status of the steps that it took over."""
+    forked_from: str = ""
+    """The run, by its UUID, that it goes on from."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepBegan:
+    """An attempt at a step is under way."""
+
+    execution: str
+    path: str
+    step: str
+    kind: str
+    attempt: int
+    agent: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokensCame:
+    """More of what an agent says. `first` counts the tokens before these, `count` these."""
+
+    execution: str
+    path: str
+    text: str
+    first: int
+    count: int
+    agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepEnded:
+    """An attempt ended: completed, failed, skipped, caught, or superseded by the next one, in which case
+    readers forget what it said."""
+
+    execution: str
+    """Empty of a step that was skipped or caught: no attempt of its own ended."""
+    path: str
+    step: str
+    kind: str
+    attempt: int
+    agent: str
+    status: str
+    model: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
+    latency_ms: int = 0
+    error_code: str | None = None
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PeopleAsked:
+    task_id: str
+    path: str
+    title: str
+    assignees: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class PeopleDecided:
+    task_id: str
+    path: str
+    actor: str
+    action: str
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Steered:
+    """Somebody paused, resumed, told or adjusted the run."""
+
+    action: str
+    actor: str
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    status: str
+    """completed or failed."""
+    sub_state: str
+    """cancelled, where somebody stopped it."""
+    error_code: str | None
+    cost_usd: float
+    quality: float | None
+    latency_ms: int
+
+
+LiveEvent = RunBegan | StepBegan | TokensCame | StepEnded | PeopleAsked | PeopleDecided | Steered | RunEnded
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """One event, and the place of a watcher who has been told of it."""
+
+    place: str
+    at: datetime
+    event: LiveEvent
+    frames: dict[str, bytes] = field(default_factory=dict, compare=False, repr=False)
+    """Dialect → the event on the wire, made once for all who watch."""
+
+
+@dataclass(slots=True)
+class Place:
+    """How far a watcher has come."""
+
+    xid: int = 0
+    seq: int = 0
+    """(xid, seq) of the last settled event that was told; all before it were."""
+    beyond: set[int] = field(default_factory=set)
+    """seq of events that were told before they were settled."""
+    open: dict[str, int] = field(default_factory=dict)
+    """Execution under way, by its key → how many of its tokens were told."""
+
+    def __str__(self) -> str:
+        beyond = "".join(f"+{seq:x}" for seq in sorted(self.beyond))
+        return f"{self.xid:x}.{self.seq:x}{beyond}" + "".join(f"~{k}:{n:x}" for k, n in self.open.items())
+
+    def copy(self) -> "Place":
+        return Place(self.xid, self.seq, set(self.beyond), dict(self.open))
+
+
+def key_of(execution: UUID | str) -> str:
+    """An execution within its run, shorter than its id."""
+    return str(execution).replace("-", "")[:12]
+
+
+def parse_place(text: str) -> Place:
+    """The place that a client sent back; raises Refused."""
+    found = _PLACE.fullmatch(text) if len(text) <= MAX_PLACE_CHARS else None
+    if found is None:
+        raise Refused(
+            "stream_place_invalid",
+            f"found {text[:60]!r}; expected the `id` of an event of this run's stream, as it was sent.",
+        )
+    opened = (one.split(":") for one in found.group(4).split("~")[1:])
+    return Place(
+        int(found.group(1), 16), int(found.group(2), 16),
+        {int(seq, 16) for seq in found.group(3).split("+")[1:]},
+        {key: int(count, 16) for key, count in opened},
+    )  # fmt: skip

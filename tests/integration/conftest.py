@@ -1,0 +1,48 @@
+"""One agent step at a time, against a simulator of the module's own."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from activities.agent import AgentActivity
+from activities.tokens import TokenLog
+from db.wakeups import Bell
+from gateway.client import Gateway
+from tests.integration.providers import only_simulated, running_simulator
+
+
+@pytest.fixture(scope="module")
+def simulator_url() -> Iterator[str]:
+    with running_simulator() as url:
+        yield url
+
+
+@pytest.fixture
+async def control(simulator_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """The simulator of this module, forgetful of earlier tests."""
+    async with httpx.AsyncClient(base_url=simulator_url) as client:
+        await client.delete("/_simulator/faults")
+        await client.delete("/_simulator/calls")
+        yield client
+        await client.delete("/_simulator/faults")
+
+
+@pytest.fixture
+async def tokens(engine: AsyncEngine) -> AsyncIterator[TokenLog]:
+    url = engine.url.render_as_string(hide_password=False)
+    bell = Bell(url)
+    log = TokenLog(url, bell)
+    yield log
+    await log.close()
+    await bell.close()
+
+
+@pytest.fixture
+async def agents(
+    engine: AsyncEngine, simulator_url: str, control: httpx.AsyncClient, tokens: TokenLog
+) -> AsyncIterator[AgentActivity]:
+    gateway = Gateway(only_simulated(simulator_url))
+    yield AgentActivity(engine, gateway, tokens)
+    await gateway.close()
