@@ -1,7 +1,7 @@
 """What an agent is asked, before anybody answers."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from gateway.client import Message
 from schema import planning
@@ -10,19 +10,35 @@ from schema.expressions import Json
 from schema.steps import Agent, AgentStep, Route
 from schema.templates import as_text, render
 
+_PEOPLE_SAID: Final = "While this runs, people said the following. Heed it; the later counts more:"
+
 
 def messages(
     step: AgentStep, agent: Agent, hints: list[dict[str, Any]], scope: Mapping[str, Json]
 ) -> list[Message]:
     """The first messages of a step: who the agent is, and the prompt; raises StepError when it fails."""
-    system = [agent.system or (ROLE_DEFAULTS[agent.role].system if agent.role else "")]
+    return [*system(step, agent, hints), Message("user", as_text(render(step.prompt, scope)))]
+
+
+def system(step: AgentStep, agent: Agent, hints: list[dict[str, Any]]) -> list[Message]:
+    """Who the agent is, where there is anything to say of it."""
+    parts = [agent.system or (ROLE_DEFAULTS[agent.role].system if agent.role else "")]
     if step.emits:
-        system.append(planning.guide())
+        parts.append(planning.guide())
     if hints:
-        system.append(_hint_text(hints))
-    prompt = Message("user", as_text(render(step.prompt, scope)))
-    text = "\n\n".join(part for part in system if part.strip())
-    return [Message("system", text), prompt] if text else [prompt]
+        parts.append(_hint_text(hints))
+    text = "\n\n".join(part for part in parts if part.strip())
+    return [Message("system", text)] if text else []
+
+
+def with_feedback(messages: list[Message], feedback: list[str]) -> list[Message]:
+    """A conversation whose last message, a user's, ends with what people said of the run since the one
+    before. No message of its own: some providers refuse two of a user in a row."""
+    if not feedback:
+        return messages
+    *before, last = messages
+    said = "\n\n".join(f"{number}. {text.strip()}" for number, text in enumerate(feedback, 1))
+    return [*before, Message(last.role, f"{last.content}\n\n---\n{_PEOPLE_SAID}\n\n{said}")]
 
 
 def default_model(agent: Agent) -> str:

@@ -29,7 +29,7 @@ from activities.context import (
 from activities.segment import SegmentActivity
 from activities.undo import how_to_undo
 from activities.values import checked_output, moment_of, output_fault, storable
-from db import budgets, collaborations, definitions, executions, forks
+from db import budgets, collaborations, control, definitions, executions, forks
 from db.collaborations import Run
 from db.compensations import UNDO
 from db.engine import transaction
@@ -103,7 +103,11 @@ class Record:
                 return await self._start(*begun)
         async with transaction(self._engine) as connection:
             run, found = await self._bind(connection, request)
-            return _pinned(run, found, await _ended(connection, run, found))
+            pinned = _pinned(run, found, await _ended(connection, run, found))
+            if not request.goes_on:
+                return pinned
+            steered = await control.state(connection, run.id)
+            return replace(pinned, paused=steered.own, paused_above=steered.above)
 
     async def _begin(self, request: PinRequest) -> tuple[Run, Compiled] | None:
         """A new run, in one statement that it shares with others; None where it takes more."""

@@ -21,6 +21,7 @@ from activities.context import facts_of, item_fact, known_facts, run_facts, scop
 from activities.frames import Turn
 from activities.guard import describe, translate
 from activities.heartbeats import heartbeats
+from activities.steering import until_resumed
 from activities.values import checked_output, output_fault, storable
 from activities.walking import InProcess
 from db import executions
@@ -32,6 +33,7 @@ from schema.compile import Compiled, later_expressions, step_expressions, steps_
 from schema.errors import StepError
 from schema.expressions import Json
 from schema.messages import (
+    PAUSED,
     Ended,
     Opened,
     PlanStep,
@@ -233,8 +235,8 @@ class _Chain(InProcess):
         """An agent's step keeps its own books: tokens, attempts, costs."""
         request = self._request(step.id, frame)
         try:
-            async with asyncio.timeout(step.timeout_seconds):
-                await self.activity._agent(request)
+            while await self._is_paused(step, request):
+                await until_resumed(self.activity._engine, self.run.id)
         except Exception as error:
             async with transaction(self.activity._engine) as connection:
                 _, attempts = await executions.states(connection, self.run.id, [request.path])
@@ -244,6 +246,11 @@ class _Chain(InProcess):
             known = await executions.known(connection, self.run.id, [request.path])
         self.scopes[frame]["steps"][step.id] = known[request.path].facts()
         return Ended(step.id, COMPLETED)
+
+    async def _is_paused(self, step: PlanStep, request: StepRequest) -> bool:
+        """Do an agent's step; whether it was not begun, since the run is paused."""
+        async with asyncio.timeout(step.timeout_seconds):
+            return (await self.activity._agent(request)).status == PAUSED
 
     async def _failed(self, step: PlanStep, frame: str, began: datetime, error: Exception) -> Exception:
         """Record a failed attempt; comes to what is to be raised for it."""

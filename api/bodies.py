@@ -62,12 +62,14 @@ async def read_document(request: Request) -> tuple[bytes, bool]:
     return await read(request, document.MAX_BYTES, "document_too_large"), media_type in _YAML
 
 
-async def read_json(request: Request, state: State, model: type[M]) -> M:
-    """A JSON body as a typed request."""
+async def read_json(request: Request, state: State, model: type[M], *, optional: bool = False) -> M:
+    """A JSON body as a typed request; where it is `optional`, none at all is an empty one."""
     media_type = _media_type(request)
-    if media_type not in _JSON:
+    if media_type not in _JSON and not (optional and not media_type):
         raise _unsupported(media_type, _JSON[0])
     data = await read(request, MAX_JSON_BYTES, "body_too_large")
+    if optional and not data:
+        return model()
     return await asyncio.get_running_loop().run_in_executor(state.checking, _parse, data, model)
 
 

@@ -31,6 +31,7 @@ _STATUS_BY_CODE: Final = {
     "collaboration_ended": 409,
     "collaboration_not_failed": 409,
     "fork_outputs_too_large": 413,
+    "steer_unsupported": 409,
     "human_not_waiting": 409,
     "human_already_decided": 409,
     "api_key_wrong": 401,

@@ -14,6 +14,7 @@ from schema.messages import (
     QUEUE_COLLABORATIONS,
     TASK_TIMEOUT_SECONDS,
     Fork,
+    Steer,
 )
 from schema.settings import Settings
 
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS: Final = 3.0
 CALL: Final = timedelta(seconds=5)
 """How long one call of Temporal may take."""
+_PATIENCE_SECONDS: Final = 15.0
+"""A run that is just being taken over by another worker needs some."""
+_STEER_REFUSED: Final = (
+    "steer_invalid", "steer_unsupported", "agent_unknown", "step_unknown", "model_unknown",
+    "collaboration_ended",
+)  # fmt: skip
+_ENDED_MEANWHILE: Final = "AcceptedUpdateCompletedWorkflow"
+"""Temporal's own type for an Update that a workflow accepted and did not come to."""
 TASK_TIMEOUT: Final = timedelta(seconds=TASK_TIMEOUT_SECONDS)
 
 
@@ -155,6 +164,36 @@ class Temporal:
         except RPCError as error:
             raise self.told(error, id) from error
 
+    async def steer(self, id: str, first_run_id: str, action: str, steer: Steer) -> str:
+        """Let a run take an Update: pause, resume, inject_feedback or adjust; `paused` or `running`, as it is
+        then. Raises Refused where it does not."""
+        client = await self.client()
+        from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
+        from temporalio.exceptions import ApplicationError
+        from temporalio.service import RPCError, RPCStatusCode
+
+        handle = client.get_workflow_handle(id, first_execution_run_id=first_run_id)
+        try:
+            return await asyncio.wait_for(
+                handle.execute_update(action, steer, result_type=str, rpc_timeout=CALL), _PATIENCE_SECONDS
+            )
+        except WorkflowUpdateFailedError as error:
+            cause = error.cause
+            code = cause.type if isinstance(cause, ApplicationError) and cause.type else "internal_error"
+            if code == _ENDED_MEANWHILE:
+                raise _ended(id) from error
+            message = cause.message if isinstance(cause, ApplicationError) else str(cause)
+            kind = Refused if code in _STEER_REFUSED else FacilitairError
+            raise kind(code, message) from error
+        except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
+            raise Unavailable(
+                "worker_unavailable",
+                "no worker took it in time; it may still be taken. Look at the run before you try once more.",
+            ) from error
+        except RPCError as error:
+            # What is closed takes no Update, and the caller has just found the run.
+            raise (_ended(id) if error.status is RPCStatusCode.NOT_FOUND else self.told(error, id)) from error
+
     async def check(self) -> None:
         """Raises Unavailable unless the server and the namespace answer."""
         client = await self.client()
@@ -206,6 +245,10 @@ def _unknown(id: str) -> NotFound:
         f"found no collaboration {id!r}; expected the id that starting one returned. "
         "`facilitair list --runs` shows the recent ones.",
     )
+
+
+def _ended(id: str) -> Refused:
+    return Refused("collaboration_ended", f"found {id!r} ended; expected one that is still running.")
 
 
 async def _execution(found: "WorkflowExecutionDescription") -> Execution:

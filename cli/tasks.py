@@ -101,7 +101,7 @@ def decide(
     body: dict[str, Any] = {
         "action": action, "form": _form(form) | parse(fields or [], None), "groups": groups or [],
     }  # fmt: skip
-    if name := actor or _login():
+    if name := actor or login():
         body["actor"] = f"user:{name.removeprefix('user:')}"
     if edit is not None:
         body["edited"] = _edited(task, action, edit)
@@ -131,7 +131,7 @@ def _find(api: Api, id: str) -> dict[str, Any]:
     return task
 
 
-def _login() -> str | None:
+def login() -> str | None:
     """None where the machine does not know who this is, as in some containers."""
     try:
         return getpass.getuser()

@@ -79,6 +79,8 @@ class PlanStep:
     max_iterations: int = 0
     """Of a loop."""
     compensates: bool = False
+    streams: list[str] = field(default_factory=list)
+    """Steps that must only have begun: this one reads what they say while they say it."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,10 @@ class Pinned:
     error_code: str | None = None
     """Why a step that was run within the pin failed for good."""
     error_message: str | None = None
+    paused: bool = False
+    """Of a run that was continued as new: whether somebody had paused it."""
+    paused_above: bool = False
+    """Likewise: whether somebody had paused a run that it is a step of."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +190,7 @@ class StepResult:
 
     execution: str
     status: str
+    """completed, skipped or caught; PAUSED where nothing was begun."""
     model: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
@@ -301,6 +308,16 @@ class Finish:
 
 
 @dataclass(frozen=True)
+class ArchivePass:
+    """What one archiving of tokens did."""
+
+    executions: int
+    tokens: int
+    forgotten: int
+    """Archives deleted, as they had been kept long enough."""
+
+
+@dataclass(frozen=True)
 class ProjectionPass:
     """What one activity of a projection did: how many events it applied and whether more are waiting."""
 
@@ -346,6 +363,41 @@ class DecisionMade:
     request: StepRequest
     """Of the step that asked."""
     decision: Decision
+
+
+PAUSED = "paused"
+"""`StepResult.status` of a step that must not begin now, since its run is paused."""
+
+
+@dataclass(frozen=True)
+class Steer:
+    """A hand on a run that lives: the argument of the Updates `pause`, `resume`, `inject_feedback` and
+    `adjust`. Each reads what concerns it."""
+
+    actor: str = ""
+    """user:<name>; the API fills it in from who is signed in."""
+    text: str = ""
+    """inject_feedback: what later prompts hold."""
+    step: str = ""
+    """inject_feedback: a step id, where only its prompts shall hold it."""
+    agent: str = ""
+    """inject_feedback: likewise of an agent; adjust: the agent to ask otherwise (empty: every agent)."""
+    changes: dict[str, Any] = field(default_factory=dict)
+    """adjust: any of model, temperature, max_output_tokens, system; null takes a change back."""
+
+
+@dataclass(frozen=True)
+class Steered:
+    """What an Update asks the activity `steer` to keep."""
+
+    collaboration: str
+    tenant: str
+    traceparent: str
+    action: str
+    """pause, resume, inject_feedback or adjust."""
+    steer: Steer
+    id: str = ""
+    """Of the Update: done again under the same one, nothing changes."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from schema.errors import StepError
+    from schema.errors import FacilitairError, StepError
     from schema.messages import (
         MEMO_FORK,
         MEMO_PARENT,
@@ -24,14 +24,20 @@ with workflow.unsafe.imports_passed_through():
         Finish,
         Pinned,
         PinRequest,
+        Steer,
+        Steered,
     )
     from schema.people import refused
+    from schema.steering import fault_of
     from workflows import engine1
     from workflows.dispatch import SEGMENT_TIMEOUT, Dispatch, Question, cause, local
     from workflows.interpreter import Later, walk
     from workflows.plan import COMPLETED, Progress
 
 _NEW_QUESTION_PATIENCE: Final = timedelta(seconds=10)
+_NOTHING_MORE: Final = Steer()
+# A run may end while it is being steered: that is told to who steers, and no fault of ours.
+_ABANDON: Final = workflow.HandlerUnfinishedPolicy.ABANDON
 
 # A bug in this code fails the run instead of blocking it; non-determinism still blocks, since a corrected
 # worker can replay it.
@@ -47,15 +53,28 @@ class Collaboration:
     @workflow.init
     def __init__(self, args: Sequence[RawValue]) -> None:
         self._dispatch: Dispatch | None = None
+        self._unsteerable: StepError | None = None
+        self._steering = asyncio.Lock()
+        self._paused_above: bool | None = None
+        """What a run around this one told of its pause, if it told anything."""
 
     @workflow.run
     async def run(self, args: Sequence[RawValue]) -> Any:
         pinned = await _pin(args)
         if pinned.engine == 1:
+            self._unsteerable = StepError(
+                "steer_unsupported",
+                "this run was begun by an older release, whose runs cannot be steered; it can be cancelled.",
+            )
             return await engine1.run(pinned)
         if pinned.over:
+            self._unsteerable = StepError("collaboration_ended", "it has ended already.")
+            await workflow.wait_condition(workflow.all_handlers_finished)
             return pinned.output
-        dispatch = self._dispatch = Dispatch(pinned)
+        dispatch = Dispatch(pinned)
+        if self._paused_above is not None:
+            dispatch.pause.above = self._paused_above
+        self._dispatch = dispatch
         try:
             await _walk(dispatch)
             await workflow.wait_condition(workflow.all_handlers_finished)
@@ -74,7 +93,7 @@ class Collaboration:
             await _close(dispatch, "", code, message)
             raise ApplicationError(message, type=code, non_retryable=True) from error
 
-    @workflow.update
+    @workflow.update(description="What a person decided of a question that the run asks.")
     async def decide(self, decision: Decision) -> str:
         """What a person decided. Comes to `decided`, or to `waiting for others`."""
         with contextlib.suppress(TimeoutError):
@@ -105,8 +124,80 @@ class Collaboration:
         if question is not None and (fault := refused(question.asked, decision)):
             raise ApplicationError(fault.message, type=fault.code, non_retryable=True)
 
+    @workflow.update(
+        unfinished_policy=_ABANDON,
+        description="Let nothing new begin. What is under way goes on to its end. Needs no argument.",
+    )
+    async def pause(self, steer: Steer = _NOTHING_MORE) -> str:
+        """Comes to how the run is then, as the others do: `paused` or `running`."""
+        return await self._steer("pause", steer)
+
+    @workflow.update(unfinished_policy=_ABANDON, description="End a pause. Needs no argument.")
+    async def resume(self, steer: Steer = _NOTHING_MORE) -> str:
+        return await self._steer("resume", steer)
+
+    @workflow.update(
+        unfinished_policy=_ABANDON,
+        description='Tell the run something that every later prompt holds: {"text": "…"}; with "step" or '
+        '"agent" only the prompts of these.',
+    )
+    async def inject_feedback(self, steer: Steer) -> str:
+        return await self._steer("inject_feedback", steer)
+
+    @workflow.update(
+        unfinished_policy=_ABANDON,
+        description='Ask agents otherwise from now on: {"agent": "…", "changes": {"model": "…", '
+        '"temperature": 0, "max_output_tokens": 1000, "system": "…"}}. Without "agent" it is for every one; '
+        "null takes a change back.",
+    )
+    async def adjust(self, steer: Steer) -> str:
+        return await self._steer("adjust", steer)
+
+    @inject_feedback.validator
+    def _check_feedback(self, steer: Steer) -> None:
+        _refuse(fault_of("inject_feedback", steer))
+
+    @adjust.validator
+    def _check_changes(self, steer: Steer) -> None:
+        _refuse(fault_of("adjust", steer))
+
+    @workflow.signal(unfinished_policy=_ABANDON, description="A run around this one was paused or resumed.")
+    async def paused_by_parent(self, paused: bool) -> None:
+        self._paused_above = paused
+        if self._dispatch:
+            await self._dispatch.pause.set(above=paused)
+
+    async def _steer(self, action: str, steer: Steer) -> str:
+        await workflow.wait_condition(lambda: bool(self._dispatch or self._unsteerable))
+        _refuse(self._unsteerable)
+        assert self._dispatch is not None
+        pinned, pause = self._dispatch.pinned, self._dispatch.pause
+        update = workflow.current_update_info()
+        steered = Steered(
+            pinned.collaboration,
+            pinned.tenant,
+            pinned.traceparent,
+            action,
+            steer,
+            update.id if update else "",
+        )
+        # In turn: what holds here must be what Postgres was told last.
+        async with self._steering:
+            try:
+                await local("steer", steered, None, f"{action} · {steer.actor or 'somebody'}")
+            except StepError as error:
+                _refuse(error)
+            if action in ("pause", "resume"):
+                await pause.set(own=action == "pause")
+        return "paused" if pause.own or pause.above else "running"
+
     def _question(self, decision: Decision) -> Question | None:
         return self._dispatch.questions.get(decision.path) if self._dispatch else None
+
+
+def _refuse(fault: FacilitairError | None) -> None:
+    if fault:
+        raise ApplicationError(fault.message, type=fault.code, non_retryable=True)
 
 
 async def _walk(dispatch: Dispatch) -> None:

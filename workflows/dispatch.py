@@ -26,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
         MEMO_REQUESTED_BY,
         MEMO_TENANT,
         MEMO_TRACEPARENT,
+        PAUSED,
         QUEUE_MEMORY,
         TASK_TIMEOUT_SECONDS,
         Asked,
@@ -50,6 +51,7 @@ with workflow.unsafe.imports_passed_through():
         Undo,
     )
     from workflows.interpreter import Later, Work, one, repeated
+    from workflows.pausing import Pause
     from workflows.plan import COMPLETED, Progress, Segment, table
 
 # Temporal refuses more than 2,000 pending activities and the run then hangs: stay far below.
@@ -125,11 +127,15 @@ class Dispatch:
     def __init__(self, pinned: Pinned) -> None:
         self.pinned = pinned
         self.questions: dict[str, Question] = {}
+        self.pause = Pause(pinned.paused, pinned.paused_above, self.draining)
         self._slots = asyncio.Semaphore(MAX_RUNNING)
+        # Who waits for others must not keep them from beginning.
+        self._listening = asyncio.Semaphore(MAX_RUNNING)
         self._drains = False
 
     async def undo(self) -> None:
         """Compensate what is done, the last first. One that fails is recorded, and the others still run."""
+        self.pause.over = True
         pinned = self.pinned
         behind = StepRequest(pinned.collaboration, pinned.tenant, "", pinned.traceparent)
         todo: list[Undo]
@@ -168,12 +174,14 @@ class Dispatch:
             progress.known_to(segment),
         )  # fmt: skip
         summary = ", ".join((*segment.members, *(f"{gate}?" for gate in segment.gates)))[:200]
+        await self.pause.ended()
         if not segment.slow:
             quick: SegmentResult = await local(
                 "segment", request, SegmentResult, summary, limit=SEGMENT_TIMEOUT
             )
             return quick.ended
         async with self._slots:
+            await self.pause.ended()
             try:
                 done: SegmentResult = await workflow.execute_activity(
                     "chain", request, result_type=SegmentResult, start_to_close_timeout=_CHAIN_TIMEOUT,
@@ -187,6 +195,7 @@ class Dispatch:
 
     async def do(self, step: PlanStep, frame: str) -> Ended:
         request = self._request(step, frame)
+        await self.pause.ended()
         match step.kind:
             case "agent":
                 await self._agent(request, step)
@@ -208,6 +217,7 @@ class Dispatch:
         return Ended(step.id, COMPLETED)
 
     async def open(self, step: PlanStep, frame: str) -> Opened:
+        await self.pause.ended()
         return await self._own("open", self._request(step, frame), Opened, step)  # type: ignore[no-any-return]
 
     async def enter(self, step: PlanStep, frame: str, index: int) -> None:
@@ -241,11 +251,13 @@ class Dispatch:
             request = replace(request, model=choice.model)
         while True:
             try:
-                await self._activity("agent", request, step)
-                return
+                if (await self._activity("agent", request, step)).status != PAUSED:
+                    return
+                await self.pause.found()
             except StepError as error:
                 if error.code != "budget_exceeded" or not self.pinned.ask_for_budget:
                     raise
+                await self.pause.ended()
                 more = await self._ask("ask_budget", replace(request, purpose="budget"), step)
                 if more.status != COMPLETED:
                     raise
@@ -273,6 +285,7 @@ class Dispatch:
         timeout = timedelta(seconds=step.timeout_seconds)
         try:
             async with self._slots:
+                await self.pause.ended()
                 output = await workflow.execute_activity(
                     name, begun.args, task_queue=step.task_queue, activity_id=request.path,
                     start_to_close_timeout=timeout, retry_policy=_retry(step),
@@ -357,7 +370,8 @@ class Dispatch:
                     task_timeout=timedelta(seconds=TASK_TIMEOUT_SECONDS), static_summary=step.summary,
                     priority=self._priority(step),
                 )  # fmt: skip
-                await handle
+                async with self.pause.told_to(request.path, handle):
+                    await handle
         except TimeoutError:
             raise _too_slow(step) from None
         except WorkflowAlreadyStartedError as error:
@@ -394,11 +408,13 @@ class Dispatch:
         run = self.pinned
         return StepRequest(run.collaboration, run.tenant, step.id, run.traceparent, index, frame=frame)
 
-    async def _activity(self, name: str, request: StepRequest, step: PlanStep | Undo) -> None:
+    async def _activity(self, name: str, request: StepRequest, step: PlanStep | Undo) -> StepResult:
         """An ordinary activity of ours; raises StepError."""
-        async with self._slots:
+        listens = isinstance(step, PlanStep) and step.streams
+        async with self._listening if listens else self._slots:
+            await self.pause.ended()
             try:
-                await workflow.execute_activity(
+                done: StepResult = await workflow.execute_activity(
                     name, request, result_type=StepResult, activity_id=request.path,
                     start_to_close_timeout=timedelta(seconds=step.timeout_seconds),
                     heartbeat_timeout=HEARTBEAT_TIMEOUT if name == "agent" else None,
@@ -407,6 +423,7 @@ class Dispatch:
                 )  # fmt: skip
             except ActivityError as error:
                 raise _step_error(error) from error
+        return done
 
     async def _own(self, name: str, request: Any, result: Any, step: PlanStep) -> Any:
         return await local(name, request, result, f"{step.summary} · {name}")

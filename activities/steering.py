@@ -1,0 +1,52 @@
+"""How what people say of a run that lives reaches a step that is under way."""
+
+import asyncio
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from activities import prompts
+from db import control
+from db.control import Control
+from db.engine import transaction
+from schema.errors import StepError
+from schema.messages import StepRequest
+from schema.steps import Agent, AgentStep
+
+POLL_SECONDS: Final = 0.25
+FRESH_SECONDS: Final = 0.1
+"""So long a call may rely on what was read: after a pause none begins later than 200 ms."""
+
+
+class Steered(StepError):
+    """People paused the run, told it something or adjusted it after an attempt had begun, and before the
+    model was asked: the attempt ends without having cost anything."""
+
+    def __init__(self) -> None:
+        super().__init__("steered", "the run was paused, told something or adjusted before the call began")
+
+
+def agent_of(agent: Agent, step: AgentStep, control: Control) -> Agent:
+    """The step's agent as it is to be asked now."""
+    return agent.model_copy(update=control.changes_of(step.agent))
+
+
+def model_of(request: StepRequest, agent: Agent, step: AgentStep, control: Control) -> str:
+    """The model to ask: a person's, else the router's, else the agent's own."""
+    changed: str | None = control.changes_of(step.agent).get("model")
+    return changed or request.model or prompts.default_model(agent)
+
+
+def told(step: str, agent: str, control: Control) -> list[str]:
+    """What a step's prompt must hold."""
+    return [one.text for one in control.feedback if one.concerns(step, agent)]
+
+
+async def until_resumed(engine: AsyncEngine, run: UUID) -> None:
+    """Wait in place while the run is paused."""
+    while True:
+        async with transaction(engine) as connection:
+            if not (await control.state(connection, run)).paused:
+                return
+        await asyncio.sleep(POLL_SECONDS)

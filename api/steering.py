@@ -1,0 +1,48 @@
+"""A hand on a run that lives: what HTTP and the WebSocket share."""
+
+from dataclasses import replace
+from typing import Literal
+
+from api import runs
+from api.state import State
+from db import audit, collaborations
+from schema.errors import NotFound, Refused
+from schema.messages import Steer
+from schema.steering import fault_of
+
+Action = Literal["pause", "resume", "inject_feedback", "adjust"]
+
+
+async def steer_run(state: State, tenant: str, actor: str, id: str, action: Action, steer: Steer) -> str:
+    """Pause, resume, tell or adjust a run; `paused` or `running`, as it is then. Raises NotFound, Refused or
+    Unavailable.
+
+    `actor` is who asks; `steer.actor` may name somebody they speak for.
+    """
+    if fault := fault_of(action, steer):
+        raise fault
+    workflow, first_run, status = await _find(state, tenant, id)
+    if status != "running":
+        raise Refused(
+            "collaboration_ended", f"found {workflow!r} {status}; expected one that is still running."
+        )
+    steer = replace(steer, actor=steer.actor or actor)
+    now = await state.temporal.steer(workflow, first_run, action, steer)
+    if steer.actor != actor:
+        async with state.transaction() as connection:
+            await audit.append(
+                connection, tenant, actor, "run.speak_for", workflow, how=action, steered_by=steer.actor
+            )
+    return now
+
+
+async def _find(state: State, tenant: str, id: str) -> tuple[str, str, str]:
+    """(workflow id, first run id, status)"""
+    try:
+        async with state.transaction() as connection:
+            found = await collaborations.find(connection, tenant, id)
+        return found.id, str(found.uuid), found.status
+    except NotFound:
+        # Accepted by Temporal a moment ago, and perhaps not begun by any worker.
+        begun = await runs.not_in_postgres(state.temporal, tenant, id)
+        return begun.id, begun.run_id, begun.status

@@ -1,0 +1,97 @@
+"""`facilitair pause | resume | stop | tell | adjust`: a hand on a run that lives."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from cli import runs
+from cli.client import connect, segment
+from cli.options import DataOption, JsonOption, UrlOption
+from cli.output import out, print_json, told
+from cli.runs import IdArgument
+from cli.tasks import login
+from schema.errors import Refused
+
+AsOption = Annotated[
+    str | None, typer.Option("--as", envvar="FACILITAIR_USER", help="Who steers. Default: your login.")
+]
+
+
+@told
+def pause(
+    id: IdArgument, actor: AsOption = None, url: UrlOption = None, data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Let nothing new begin in a run. What is under way goes on to its end."""
+    _steer(id, "pause", {}, actor, url, data, as_json)
+
+
+@told
+def resume(
+    id: IdArgument, actor: AsOption = None, url: UrlOption = None, data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Let a paused run go on."""
+    _steer(id, "resume", {}, actor, url, data, as_json)
+
+
+def stop(id: IdArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Ask a run to stop, as `cancel` does."""
+    runs.cancel(id, url, data, as_json)
+
+
+@told
+def tell(
+    id: IdArgument,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What every later prompt of it holds.")],
+    step: Annotated[str | None, typer.Option("--step", help="Only the prompts of this step.")] = None,
+    agent: Annotated[str | None, typer.Option("--agent", help="Only the prompts of this agent.")] = None,
+    actor: AsOption = None,
+    url: UrlOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell a run something that its very next prompt holds."""
+    _steer(id, "feedback", {"text": text, "step": step, "agent": agent}, actor, url, data, as_json)
+
+
+@told
+def adjust(
+    id: IdArgument,
+    agent: Annotated[str | None, typer.Option("--agent", help="Only this one. Default: every agent.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="provider/model")] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature")] = None,
+    max_output_tokens: Annotated[int | None, typer.Option("--max-output-tokens")] = None,
+    system: Annotated[str | None, typer.Option("--system", help="The system prompt.")] = None,
+    back: Annotated[
+        list[str] | None,
+        typer.Option("--back", help="A change to take back: model, temperature, … Repeat it."),
+    ] = None,
+    actor: AsOption = None,
+    url: UrlOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask agents otherwise from the next call of a run on."""
+    given = {
+        "model": model, "temperature": temperature, "max_output_tokens": max_output_tokens, "system": system,
+    }  # fmt: skip
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    changes |= {key.replace("-", "_"): None for key in back or ()}
+    if not changes:
+        raise Refused("request_invalid", "found no change; expected at least one, such as --model or --back.")
+    _steer(id, "adjust", {"agent": agent, "changes": changes}, actor, url, data, as_json)
+
+
+def _steer(
+    id: str, how: str, body: dict[str, Any], actor: str | None, url: UrlOption, data: DataOption,
+    as_json: bool,
+) -> None:  # fmt: skip
+    if name := actor or login():
+        body["actor"] = f"user:{name.removeprefix('user:')}"
+    answer = connect(url, data).post(f"/collaborations/{segment(id)}/{how}", body)
+    if as_json:
+        print_json(answer)
+    else:
+        out().print(Text(f"{answer['id']}  {answer['status']}"))
