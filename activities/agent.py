@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import copy
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,19 +17,23 @@ from activities import prompts
 from activities.context import StepContext, load, worker_of
 from activities.guard import describe, given_up
 from activities.heartbeats import heartbeats
+from activities.listening import Listening, Place
+from activities.news import News
 from activities.spans import span
 from activities.spending import DEFAULT_MAX_OUTPUT_TOKENS, Purse
+from activities.steering import FRESH_SECONDS, POLL_SECONDS, Steered, agent_of, model_of, told
 from activities.tokens import TokenLog
 from activities.values import checked_output, storable
-from db import budgets, cache, executions, vectors
+from db import budgets, cache, control, executions, turns, vectors
 from db.budgets import Amount
+from db.control import Control
 from db.engine import transaction
 from db.executions import Claim, Outcome, Worker
 from gateway.client import Completion, Gateway, Message, ModelRequest
 from schema import planning, reflection, telemetry
 from schema.errors import StepError
 from schema.expressions import Json
-from schema.messages import StepRequest, StepResult
+from schema.messages import PAUSED, StepRequest, StepResult
 from schema.steps import Agent, AgentStep, seconds
 
 
@@ -44,12 +50,14 @@ class OutputInvalid(StepError):
 
 class AgentActivity:
     def __init__(
-        self, engine: AsyncEngine, gateway: Gateway, tokens: TokenLog, *, capture_content: bool = False
-    ) -> None:
+        self, engine: AsyncEngine, gateway: Gateway, tokens: TokenLog, *, capture_content: bool = False,
+        news: News | None = None,
+    ) -> None:  # fmt: skip
         self._engine = engine
         self._gateway = gateway
         self._tokens = tokens
         self._capture_content = capture_content
+        self._news = news
 
     @activity.defn(name="agent")
     async def agent(self, request: StepRequest) -> StepResult:
@@ -63,7 +71,11 @@ class AgentActivity:
             step = context.step
             assert isinstance(step, AgentStep)
             agent = context.definition.agents[step.agent]
-            model = request.model or prompts.default_model(agent)
+            # As late as can be: what is paused from now on may still ask once.
+            steering = await control.state(connection, context.run.id)
+            if steering.paused:
+                return StepResult(execution="", status=PAUSED)
+            model = model_of(request, agent, step, steering)
             worker = replace(worker_of(context.definition, step), requested_model=model)
             begun = await executions.claim(connection, request, worker)
             if begun.done:
@@ -72,7 +84,7 @@ class AgentActivity:
             if bounded and begun.attempt > 1:
                 await budgets.release_abandoned(connection, request)
             hints = await vectors.recalled(connection, request) if step.recall else []
-        work = _Work(self, request, context, step, agent, worker, begun, hints, bounded, began)
+        work = _Work(self, request, context, step, agent, worker, begun, hints, bounded, began, steering)
         with span(
             f"{telemetry.INVOKE_AGENT} {step.agent}",
             request.traceparent,
@@ -99,18 +111,23 @@ class _Work:
     def __init__(
         self, activity: AgentActivity, request: StepRequest, context: StepContext, step: AgentStep,
         agent: Agent, worker: Worker, begun: Claim, hints: list[dict[str, Any]], bounded: bool, began: float,
+        steering: Control,
     ) -> None:  # fmt: skip
         self.engine = activity._engine
         self.gateway = activity._gateway
         self.tokens = activity._tokens
         self.capture_content = activity._capture_content
-        self.request, self.context, self.step, self.agent = request, context, step, agent
+        self.news = activity._news
+        self.request, self.context, self.step, self.defined = request, context, step, agent
         self.worker, self.begun, self.hints = worker, begun, hints
         self.purse = Purse(self.engine, self.gateway, context.run.id) if bounded else None
         self.began = began
         self.messages: list[Message] = []
+        self.told = 0
+        """How much of the feedback stands in `messages`; what came since goes to the end of the last one."""
         self.cache_key: str | None = None
         self.paid: Outcome | None = None
+        self._follow(steering)
 
     async def run(self, current: Span) -> StepResult:
         further = reflection.rules_of(self.step).max
@@ -122,6 +139,8 @@ class _Work:
                     raise
                 further -= 1
                 self._reply_to(wrong)
+            except Steered:
+                pass
             if done := await self._claim_next():
                 return done
 
@@ -129,7 +148,7 @@ class _Work:
         self.paid = None
         try:
             if not self.messages:
-                self.messages = prompts.messages(self.step, self.agent, self.hints, self.context.scope)
+                self.messages = await self._first_messages(current)
                 if self.step.cache and (kept := await self._take_from_cache()):
                     return kept
             completion, used = await self._ask()
@@ -154,17 +173,118 @@ class _Work:
             raise given_up()
         return result
 
-    async def _claim_next(self) -> StepResult | None:
-        """Begin the attempt for a further answer, or come to what another one has finished meanwhile."""
+    async def _first_messages(self, current: Span) -> list[Message]:
+        """The prompt; of a step that reads others live, its conversation with them."""
+        streams = self.context.compiled.streams
+        if not streams.read_by(self.request.step):
+            return prompts.messages(self.step, self.agent, self.hints, self.context.scope)
+
+        async def ask(
+            number: int, dialogue: list[Message], heard: Mapping[str, tuple[str, int]], anew: bool
+        ) -> str:
+            return await self._turn(current, number, dialogue, heard, anew)
+
+        place = Place(self.engine, self.context.run.id, self.request, self.step, streams, self.context.scope)
+        dialogue = await Listening(place, ask, self.news).dialogue()
+        # Waiting for others takes nothing from the time that the answer may take.
+        self.began = asyncio.get_running_loop().time()
         async with transaction(self.engine) as connection:
-            begun = await executions.claim(connection, self.request, self.worker)
-            if begun.done:
-                return begun.done
-            if begun.attempt != self.begun.attempt + 1:
-                # Temporal had given this activity up and begun another, whose attempt must go on.
-                raise given_up()
+            await self._look_up(connection)
+        return [*prompts.system(self.step, self.agent, self.hints), *dialogue]
+
+    async def _turn(
+        self, current: Span, number: int, dialogue: list[Message], heard: Mapping[str, tuple[str, int]],
+        anew: bool,
+    ) -> str:  # fmt: skip
+        """What the agent says to work in progress: an execution of its own."""
+        turn = copy.copy(self)
+        turn.request = replace(self.request, purpose=f"turn{number}")
+        # It is text, whatever the answer in the end must be.
+        turn.step = self.step.model_copy(
+            update={"output_schema": None, "emits": None, "reflect": None, "cache": None}
+        )
+        self.began = turn.began = asyncio.get_running_loop().time()
+        async with transaction(self.engine) as connection:
+            await turn._look_up(connection)
+            turn.messages = [*prompts.system(turn.step, turn.agent, self.hints), *dialogue]
+            turn.begun = await executions.claim(connection, turn.request, turn.worker)
+            if not turn.begun.done:
+                await turns.note(connection, turn.begun.execution, dialogue[-1].content, heard, anew=anew)
+            if turn.begun.attempt > 1:
+                await budgets.release_abandoned(connection, turn.request)
+        if not turn.begun.done:
+            await turn._attempt(current)
+        async with transaction(self.engine) as connection:
+            path = turn.request.path
+            return (await turns.finished(connection, self.context.run.id, [path]))[path].reaction
+
+    async def _look_up(self, connection: AsyncConnection) -> None:
+        """Ask as people want it by now; raises Steered while they want nothing to begin."""
+        steering = await control.state(connection, self.context.run.id)
+        if steering.paused:
+            raise Steered
+        self._follow(steering)
+
+    async def _claim_next(self) -> StepResult | None:
+        """Begin the attempt for a further answer, or come to what another one has finished meanwhile.
+
+        Waits while the run is paused; before Temporal's patience ends it comes to PAUSED instead.
+        """
+        while True:
+            async with transaction(self.engine) as connection:
+                steering = await control.state(connection, self.context.run.id)
+                if not steering.paused:
+                    self._follow(steering)
+                    return await self._claim(connection)
+            if asyncio.get_running_loop().time() > self.began + self._limit() / 2:
+                return StepResult(execution="", status=PAUSED)
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _claim(self, connection: AsyncConnection) -> StepResult | None:
+        begun = await executions.claim(connection, self.request, self.worker)
+        if begun.done:
+            return begun.done
+        if begun.attempt != self.begun.attempt + 1:
+            # Temporal had given this activity up and begun another, whose attempt must go on.
+            raise given_up()
         self.begun = begun
         return None
+
+    def _follow(self, steering: Control) -> None:
+        """Ask as people want it by now."""
+        if self.messages and self._asks_otherwise(steering):
+            # What it comes to is no answer to the first prompt alone, which is what an equal step would ask.
+            self.cache_key = None
+        self.read_at = asyncio.get_running_loop().time()
+        self.steering, self.agent = steering, agent_of(self.defined, self.step, steering)
+        model = model_of(self.request, self.defined, self.step, steering)
+        self.worker = replace(self.worker, requested_model=model)
+        if self.messages:
+            spoken = (message for message in self.messages if message.role != "system")
+            self.messages = [*prompts.system(self.step, self.agent, self.hints), *spoken]
+
+    def _asks_otherwise(self, steering: Control) -> bool:
+        """Whether people said anything since that concerns this step."""
+        name = self.step.agent
+        return (
+            steering.changes_of(name) != self.steering.changes_of(name)
+            or self._feedback(steering) != self._feedback(self.steering)
+        )  # fmt: skip
+
+    def _feedback(self, steering: Control) -> list[str]:
+        return told(self.request.step, self.step.agent, steering)
+
+    def _conversation(self) -> list[Message]:
+        return prompts.with_feedback(self.messages, self._feedback(self.steering)[self.told :])
+
+    async def _still_holds(self) -> None:
+        """Raises Steered where people said something while the call was being prepared for long."""
+        if asyncio.get_running_loop().time() - self.read_at < FRESH_SECONDS:
+            return
+        async with transaction(self.engine) as connection:
+            steering = await control.state(connection, self.context.run.id)
+        if steering.paused or self._asks_otherwise(steering):
+            raise Steered
 
     def _reply_to(self, wrong: OutputInvalid) -> None:
         """Go on with the conversation: the answer, and what is wrong with it."""
@@ -172,7 +292,8 @@ class _Work:
         reply = reflection.feedback(wrong.faults, json_wanted=json_wanted)
         # Some providers refuse an empty message.
         answer = storable(wrong.answer) if wrong.answer.strip() else "(no answer)"
-        self.messages = [*self.messages, Message("assistant", answer), Message("user", reply)]
+        self.messages = [*self._conversation(), Message("assistant", answer), Message("user", reply)]
+        self.told = len(self._feedback(self.steering))
 
     async def _close(self, code: str, message: str) -> None:
         self.tokens.drop(self.begun.execution)
@@ -244,7 +365,7 @@ class _Work:
         request = self.request
         return ModelRequest(
             model=self.worker.requested_model,
-            messages=self.messages,
+            messages=self._conversation(),
             response_schema=self.step.output_schema or (planning.ANSWER if self.step.emits else None),
             max_output_tokens=self.agent.max_output_tokens
             or (DEFAULT_MAX_OUTPUT_TOKENS if self.purse else None),
@@ -260,6 +381,7 @@ class _Work:
             # The other half of the time is for the call itself.
             asked = await self.purse.reserve(self.begun.execution, asked, self.began + self._limit() / 2)
             asked = replace(asked, timeout_seconds=self._seconds_left())
+        await self._still_holds()
         destination = self.gateway.destination(asked.model)
         with span(
             f"{telemetry.CHAT} {asked.model}",
@@ -301,7 +423,9 @@ class _Work:
             async for item in answer:
                 if isinstance(item, Completion):
                     return item
-                await self.tokens.append(request.tenant, self.begun.execution, seq, item, readers)
+                await self.tokens.append(
+                    request.tenant, request.collaboration, self.begun.execution, seq, item, readers
+                )
                 seq += 1
         raise AssertionError("the gateway's stream ends with a Completion")
 

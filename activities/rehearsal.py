@@ -144,7 +144,7 @@ class _Stage(InProcess):
         error: dict[str, str] | None = None
         status = COMPLETED
         try:
-            await walk(self, Progress(_one_at_a_time(self.found.plan)), "")
+            await walk(self, Progress(_one_after_the_other(self.found.plan)), "")
             output = checked_output(render(self.found.outputs[""], self.scopes[""]))
         except StepError as fault:
             status, error = "failed", _facts(fault)
@@ -297,12 +297,18 @@ class _Stage(InProcess):
         return value if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}… ({len(text):,} characters)"
 
 
-def _one_at_a_time(plan: Plan) -> Plan:
+def _one_after_the_other(plan: Plan) -> Plan:
+    """The plan without what happens at the same time: items go one by one, and who would read others live
+    reads their whole answer."""
     return Plan(
         [
-            replace(step, concurrency=min(step.concurrency, 1), body=_one_at_a_time(step.body))
-            if step.body
-            else step
+            replace(
+                step,
+                concurrency=min(step.concurrency, 1),
+                body=_one_after_the_other(step.body) if step.body else None,
+                needs=[*step.needs, *step.streams],
+                streams=[],
+            )
             for step in plan.steps
         ]
     )

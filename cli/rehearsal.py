@@ -96,6 +96,8 @@ def _source(edge: dict[str, str]) -> str:
             return f"{edge['from']} failed ({edge['label']})"
         case "wait":
             return f"{edge['from']} or its skipping"
+        case "live":
+            return f"the first {edge['label']} of {edge['from']}"
     return edge["from"]
 
 

@@ -1,7 +1,7 @@
 """From a valid definition to the plan that a run executes."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from schema.definition import Definition
@@ -23,12 +23,15 @@ from schema.steps import (
     WaitStep,
     seconds,
 )
+from schema.streams import Streams, most_turns, streams_of
 from schema.templates import expressions
 from schema.tools import TOOLS
 
 HUMAN_TIMEOUT_SECONDS = 7 * 86_400.0
 """How long people may take where the definition does not say."""
 CHILD_TIMEOUT_SECONDS = 30 * 86_400.0
+LONGEST_LISTENING_SECONDS = 86_400.0
+"""How long a step waits, at most, for those whom it reads live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,21 +183,26 @@ def handlers(steps: Mapping[str, Step]) -> dict[str, list[str]]:
 
 
 def edges(
-    steps: Mapping[str, Step], links: Mapping[str, Dependencies] | None = None
+    steps: Mapping[str, Step],
+    links: Mapping[str, Dependencies] | None = None,
+    streams: Streams | None = None,
 ) -> dict[str, tuple[str, ...]]:
-    """step → every step that must have ended before it; `links` where they are known already."""
+    """step → every step that must have ended, or that it reads live and so must have begun, before it;
+    `links` where they are known already."""
     takes_over = handlers(steps)
+    read = streams.before() if streams else {}
     found: dict[str, tuple[str, ...]] = {}
     for name, step in steps.items():
         link = links[name] if links else dependencies(step)
         switches = (branch.partition(":")[0] for branch in link.branches)
-        found[name] = tuple(dict.fromkeys((*link.needs, *switches, *link.waits, *takes_over.get(name, ()))))
+        others = (*takes_over.get(name, ()), *read.get(name, ()))
+        found[name] = tuple(dict.fromkeys((*link.needs, *switches, *link.waits, *others)))
     return found
 
 
 def compile_plan(definition: Definition) -> Plan:
     """The plan of a valid definition: dependencies made explicit, defaults filled in."""
-    return _plan(definition, definition.steps)
+    return _plan(definition, definition.steps, streams_of(definition.stream))
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +220,7 @@ class Compiled:
     """Step → the map or loop around it, or ""."""
     outputs: dict[str, object]
     """Map or loop → the template of what one repetition comes to; "" → of what the whole does."""
+    streams: Streams
 
     def plan_names(self, owner: str) -> list[str]:
         """The steps of a map's or loop's body, or of the whole."""
@@ -233,10 +242,11 @@ def compiled(sha256: str, source: str) -> Compiled:
                 plans[step.id] = step.body
                 stack.append(step.body)
     found = list(walk(definition.steps))
-    outputs = {"": output_template(definition.steps, definition.output)}
+    streams = streams_of(definition.stream)
+    outputs = {"": output_template(definition.steps, definition.output, streams)}
     for _, name, one, _ in found:
         if isinstance(one, (MapStep, LoopStep)):
-            outputs[name] = output_template(one.body.steps, one.body.output)
+            outputs[name] = output_template(one.body.steps, one.body.output, streams)
     return Compiled(
         definition,
         plan,
@@ -245,28 +255,61 @@ def compiled(sha256: str, source: str) -> Compiled:
         plans,
         {name: owner for _, name, _, owner in found},
         outputs,
+        streams,
     )
 
 
-def _plan(definition: Definition, steps: Mapping[str, Step]) -> Plan:
+def _plan(definition: Definition, steps: Mapping[str, Step], streams: Streams) -> Plan:
     takes_over = handlers(steps)
-    order = topological(edges(steps))
-    return Plan(
-        [_plan_step(definition, name, steps[name], steps.keys(), takes_over.get(name, [])) for name in order]
+    found: dict[str, PlanStep] = {}
+    for name in topological(edges(steps, streams=streams)):
+        one = _plan_step(definition, name, steps[name], steps.keys(), takes_over.get(name, []), streams)
+        found[name] = _listening(definition, one, found, steps, streams)
+    return Plan(list(found.values()))
+
+
+def _listening(
+    definition: Definition,
+    step: PlanStep,
+    before: Mapping[str, PlanStep],
+    steps: Mapping[str, Step],
+    streams: Streams,
+) -> PlanStep:
+    """The step as it is where it reads others live: it takes as long as they, and never goes first."""
+    edges = streams.read_by(step.id)
+    if not edges:
+        return step
+    waiting = 0.0
+    for name in (edge.source for edge in edges):
+        # A source may be listening itself; among peers nobody waits for another's whole time.
+        rule = retry_rule(steps[name].retry or definition.defaults.retry)
+        own = before[name].timeout_seconds if name in step.streams else _timeout(definition, steps[name])
+        waiting += (own + rule.max_seconds) * rule.max_attempts
+    return replace(
+        step,
+        timeout_seconds=step.timeout_seconds * (1 + 2 * most_turns(edges))
+        + min(waiting, LONGEST_LISTENING_SECONDS),
+        priority=max(step.priority, *(before[source].priority for source in step.streams), 0),
     )
 
 
 def _plan_step(
-    definition: Definition, name: str, step: Step, frame: Collection[str], takes_over: list[str]
+    definition: Definition,
+    name: str,
+    step: Step,
+    frame: Collection[str],
+    takes_over: list[str],
+    streams: Streams,
 ) -> PlanStep:
     # What a body needs from outside has ended before its map or loop began; and a handler that reads the
     # error of a step must not need that the step completed.
     links = dependencies(step)
-    needs = [need for need in links.needs if need in frame and need not in takes_over]
+    read = [edge.source for edge in streams.sources.get(name, ())]
+    needs = [need for need in links.needs if need in frame and need not in takes_over and need not in read]
     waits = [wait for wait in links.waits if wait in frame]
     agent = definition.agents[step.agent] if isinstance(step, AgentStep) else None
     branches = [*links.branches, *(f"{failing}:!{name}" for failing in takes_over)]
-    body = _plan(definition, step.body.steps) if isinstance(step, (MapStep, LoopStep)) else None
+    body = _plan(definition, step.body.steps, streams) if isinstance(step, (MapStep, LoopStep)) else None
     share = isinstance(step, MapStep) and step.tolerate.failed_percent is not None
     return PlanStep(
         id=name,
@@ -283,7 +326,7 @@ def _plan_step(
         task_queue=step.task_queue if isinstance(step, ToolStep) else None,
         branches=branches,
         quorum=_quorum(step),
-        chain=_chain(definition, step, body),
+        chain="" if name in streams.live else _chain(definition, step, body),
         catches=[CatchRule(rule.errors, rule.then or "") for rule in step.catch],
         priority=step.priority or definition.defaults.priority,
         body=body,
@@ -292,6 +335,7 @@ def _plan_step(
         failed_share=share,
         max_iterations=step.max_iterations if isinstance(step, LoopStep) else 0,
         compensates=isinstance(step, (AgentStep, ToolStep, CollaborationStep)) and bool(step.compensate),
+        streams=read,
     )
 
 
@@ -370,23 +414,26 @@ def retry_rule(retry: Retry) -> RetryRule:
     )
 
 
-def last_steps(steps: Mapping[str, Step]) -> list[str]:
+def last_steps(steps: Mapping[str, Step], streams: Streams | None = None) -> list[str]:
     """The steps that no other step of the frame uses: their output is the frame's where none is written.
 
     One whose handler alone uses it is among them, as the handler has no output where nothing fails.
     """
     takes_over = handlers(steps)
     used = {
-        need for name, needs in edges(steps).items() for need in needs if need not in takes_over.get(name, ())
+        need
+        for name, needs in edges(steps, streams=streams).items()
+        for need in needs
+        if need not in takes_over.get(name, ())
     }
     return [name for name in steps if name not in used]
 
 
-def output_template(steps: Mapping[str, Step], written: object) -> object:
+def output_template(steps: Mapping[str, Step], written: object, streams: Streams | None = None) -> object:
     """What a frame comes to: as written, else what its last steps made."""
     if written is not None:
         return written
-    last = last_steps(steps)
+    last = last_steps(steps, streams)
     if len(last) == 1:
         return f"${{steps[?'{last[0]}'].?output.orValue(null)}}"
     return {name: f"${{steps[?'{name}'].?output.orValue(null)}}" for name in last}

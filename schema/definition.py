@@ -39,10 +39,26 @@ class Budget(Shape):
 
 
 class StreamEdge(Shape):
-    """Tokens of one step shown to another while they are made. Advisory: it never creates a dependency."""
+    """Tokens of one step shown to another while they are made.
+
+    With `start` the target begins as soon as there is a first part to read, instead of when the source has
+    ended. Without, the edge only says who sees them, and creates no dependency.
+    """
 
     source: StepId = Field(alias="from", description="The step whose tokens are shown.")
     target: StepId = Field(alias="to", description="The step that sees them.")
+    start: Literal["token", "sentence", "paragraph", "code_block"] | None = Field(
+        default=None, description="The first finished part that the target begins on, and goes on by."
+    )
+    turns: int = Field(
+        default=2, ge=1, le=20,
+        description="How often the target answers, at most, before the source has ended.",
+    )  # fmt: skip
+    on_retry: Literal["restart", "ignore", "wait"] = Field(
+        default="restart",
+        description="When the source is tried again: the target forgets what it had read, keeps it, or "
+        "waits for the end.",
+    )
 
 
 class Definition(Shape):

@@ -22,7 +22,7 @@ from schema.steps import (
     WaitStep,
 )
 
-EdgeKind = Literal["need", "wait", "branch", "catch", "stream"]
+EdgeKind = Literal["need", "wait", "branch", "catch", "live", "stream"]
 
 MAX_LABEL: Final = 60
 _FORMULA: Final = re.compile(r"\$(?=\$)")
@@ -40,7 +40,9 @@ _SHAPES: Final = {
     "agent": ('("', '")'), "tool": ('["', '"]'), "transform": ('[/"', '"/]'), "switch": ('{"', '"}'),
     "human": ('{{"', '"}}'), "collaboration": ('[["', '"]]'), "wait": ('(("', '"))'),
 }  # fmt: skip
-_ARROWS: Final = {"need": "-->", "branch": "-->", "wait": "-.->", "catch": "==>", "stream": "-.->"}
+_ARROWS: Final = {
+    "need": "-->", "branch": "-->", "wait": "-.->", "catch": "==>", "live": "-.->", "stream": "-.->",
+}  # fmt: skip
 _STREAM_STYLE: Final = "stroke-dasharray:8 4,stroke:#888888"
 _CLASSES: Final = {
     "quick": "fill:#e8f5e9,stroke:#2e7d32,color:#111111",
@@ -51,13 +53,14 @@ _CLASSES: Final = {
 
 @dataclass(frozen=True)
 class Edge:
-    """`source` ends before `target` begins; of a stream, its tokens are shown to it."""
+    """`source` ends before `target` begins; of `live` it only begins, and of a stream, no dependency,
+    its tokens are shown to it."""
 
     source: str
     target: str
     kind: EdgeKind
     label: str = ""
-    """Of a branch its name, of a catch the error codes."""
+    """Of a branch its name, of a catch the error codes, of what is read live the part to start on."""
 
 
 def as_json(definition: Definition, plan: Plan, prices: Prices | None = None) -> dict[str, Any]:
@@ -87,7 +90,8 @@ def edges(definition: Definition, plan: Plan) -> list[Edge]:
     """What depends on what, as the interpreter sees it, and which tokens are shown where."""
     steps = _steps(definition)
     found: list[Edge] = []
-    for step, _ in planned(plan):
+    planned_steps = {step.id: step for step, _ in planned(plan)}
+    for step in planned_steps.values():
         found += [Edge(need, step.id, "need") for need in step.needs]
         found += [Edge(wait, step.id, "wait") for wait in step.waits]
         for branch in step.branches:
@@ -97,7 +101,11 @@ def edges(definition: Definition, plan: Plan) -> list[Edge]:
                 found.append(Edge(source, step.id, "catch", ", ".join(codes)))
             else:
                 found.append(Edge(source, step.id, "branch", label))
-    return found + [Edge(edge.source, edge.target, "stream") for edge in definition.stream]
+    for stream in definition.stream:
+        waits = stream.source in planned_steps[stream.target].streams if stream.start else False
+        kind: EdgeKind = "live" if waits else "stream"
+        found.append(Edge(stream.source, stream.target, kind, (stream.start or "").replace("_", " ")))
+    return found
 
 
 def in_words(step: PlanStep) -> str:
@@ -157,7 +165,7 @@ def mermaid(definition: Definition, plan: Plan) -> str:
     for number, edge in enumerate(edges(definition, plan)):
         label = f'|"{_label(edge.label)}"|' if edge.label else ""
         lines.append(f"  {_id(edge.source)} {_ARROWS[edge.kind]}{label} {_id(edge.target)}")
-        if edge.kind == "stream":
+        if edge.kind in ("live", "stream"):
             lines.append(f"  linkStyle {number} {_STREAM_STYLE}")
     classes: dict[str, list[str]] = {}
     for step, _ in planned(plan):
@@ -214,6 +222,7 @@ def _node(planned: PlanStep, step: Step, frame: str) -> dict[str, Any]:
         "frame": frame,
         "needs": planned.needs,
         "waits": planned.waits,
+        "streams": planned.streams,
         "branches": planned.branches,
         "quorum": planned.quorum,
         "when": step.when,

@@ -1,6 +1,6 @@
 """How large one run of a definition can become, known before it runs: what is unbounded is not uploaded."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, assert_never
@@ -23,6 +23,7 @@ from schema.steps import (
     TransformStep,
     WaitStep,
 )
+from schema.streams import most_turns, streams_of
 from schema.templates import expressions
 from schema.tools import TOOLS
 
@@ -81,7 +82,7 @@ class _Sum:
 
 def estimate(definition: Definition, prices: Prices | None = None) -> Estimate:
     """The most that one run of a valid definition can come to."""
-    total = _total(definition, definition.steps.values(), prices)
+    total = _total(definition, definition.steps, prices, _turns(definition))
     usd = total.usd if prices else None
     budget = definition.budget
     if usd is not None and budget and budget.usd is not None and budget.on_exceed == "stop":
@@ -98,12 +99,13 @@ def estimate(definition: Definition, prices: Prices | None = None) -> Estimate:
 
 def check_size(definition: Definition, problems: Problems) -> None:
     """Refuse what could run for ever in all but name."""
-    whole = _total(definition, definition.steps.values(), None).executions
+    turns = _turns(definition)
+    whole = _total(definition, definition.steps, None, turns).executions
     if whole <= MAX_EXECUTIONS:
         return
     sizes = {
-        pointer: _step(definition, step, None).executions
-        for pointer, _, step, owner in walk(definition.steps)
+        pointer: _step(definition, name, step, None, turns).executions
+        for pointer, name, step, owner in walk(definition.steps)
         if not owner
     }
     culprit = max(sizes, key=sizes.__getitem__)
@@ -114,17 +116,27 @@ def check_size(definition: Definition, problems: Problems) -> None:
     )  # fmt: skip
 
 
-def _total(definition: Definition, steps: Iterable[Step], prices: Prices | None) -> _Sum:
+def _turns(definition: Definition) -> dict[str, int]:
+    """Step → how often it answers, at most, while it reads others live."""
+    streams = streams_of(definition.stream)
+    return {name: most_turns(streams.read_by(name)) for name in streams.live}
+
+
+def _total(
+    definition: Definition, steps: Mapping[str, Step], prices: Prices | None, turns: Mapping[str, int]
+) -> _Sum:
     total = _Sum()
-    for step in steps:
-        total.add(_step(definition, step, prices))
+    for name, step in steps.items():
+        total.add(_step(definition, name, step, prices, turns))
     return total
 
 
-def _step(definition: Definition, step: Step, prices: Prices | None) -> _Sum:
+def _step(
+    definition: Definition, name: str, step: Step, prices: Prices | None, turns: Mapping[str, int]
+) -> _Sum:
     match step:
         case AgentStep():
-            calls = 1 + _further_answers(step)
+            calls = 1 + _further_answers(step) + turns.get(name, 0)
             usd = _cost_of_call(definition.agents[step.agent], step, prices)
             return _Sum(1, _ACTIVITY, calls, 0, None if usd is None else usd * calls)
         case ToolStep():
@@ -134,7 +146,7 @@ def _step(definition: Definition, step: Step, prices: Prices | None) -> _Sum:
             return _Sum(1, _QUICK)
         case MapStep() | LoopStep():
             times = step.max_items if isinstance(step, MapStep) else step.max_iterations
-            inner = _total(definition, step.body.steps.values(), prices)
+            inner = _total(definition, step.body.steps, prices, turns)
             whole = _Sum(1, _REPETITION + _REPETITION * times)
             whole.add(inner, times)
             return whole

@@ -49,6 +49,21 @@ def divide(
     Raises Refused where the fork names steps that are not there, or outputs that they cannot have.
     """
     _check(found, fork)
+    again = set(fork.from_steps)
+    while True:
+        division, changed = _divide(found, before, left, fork, again, same_input)
+        # Those who read each other live came to what they came to together.
+        heard = {name for name in found.steps if changed.intersection(found.streams.peers_of(name))}
+        if heard <= again | fork.outputs.keys():
+            return division
+        again |= heard - fork.outputs.keys()
+
+
+def _divide(
+    found: Compiled, before: Compiled, left: Mapping[str, Before], fork: Fork, again: set[str],
+    same_input: bool,
+) -> tuple[Division, set[str]]:  # fmt: skip
+    """The division when at least `again` run again, and the steps that come to something else."""
     changed: set[str] = set(fork.outputs)
     unfinished: set[str] = set()
     division = Division([], list(fork.outputs), [], [])
@@ -59,7 +74,7 @@ def divide(
         sources = _sources(step)
         # What it ended without, it ended without: of several to wait for, some may never have been needed.
         known = _sources(before.plan_steps[step.id]) if step.id in before.plan_steps else set()
-        fresh = step.id in fork.from_steps or bool(sources & changed) or bool((sources - known) & unfinished)
+        fresh = step.id in again or bool(sources & changed) or bool((sources - known) & unfinished)
         if not fresh and was and was.ended and not was.undone and _fits(found.steps[step.id], was):
             division.kept.append(step.id)
             continue
@@ -69,11 +84,11 @@ def divide(
             changed.add(step.id)
         else:
             unfinished.add(step.id)
-    return division
+    return division, changed
 
 
 def _sources(step: PlanStep) -> set[str]:
-    return {*step.needs, *step.waits, *(branch.partition(":")[0] for branch in step.branches)}
+    return {*step.needs, *step.waits, *step.streams, *(branch.partition(":")[0] for branch in step.branches)}
 
 
 def _fits(step: Step, was: Before) -> bool:

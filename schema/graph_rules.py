@@ -12,6 +12,7 @@ from schema.references import Place, References
 from schema.shape import Placed
 from schema.step_rules import conflict
 from schema.steps import Quorum, Step, SwitchStep
+from schema.streams import Streams
 
 MAX_CYCLES: Final = 10
 MAX_STRANGE_CODES: Final = 40
@@ -163,14 +164,20 @@ class GraphRules:
     def _out_of_place(self, pointer: str, found: str, expected: str, fix: str) -> None:
         self.problems.add("reference_out_of_place", pointer, found, expected, fix)
 
-    def check_cycles(self, links: Mapping[str, Dependencies]) -> None:
+    def check_cycles(self, links: Mapping[str, Dependencies], streams: Streams) -> None:
         left = MAX_CYCLES
         for steps in self.references.parts.frame_steps().values():
-            left -= self._check_frame(steps, links, left)
+            left -= self._check_frame(steps, links, streams, left)
 
-    def _check_frame(self, steps: dict[str, Step], links: Mapping[str, Dependencies], most: int) -> int:
+    def _check_frame(
+        self, steps: dict[str, Step], links: Mapping[str, Dependencies], streams: Streams, most: int
+    ) -> int:
         """How many circles the frame has, at most so many."""
-        all_edges = edges(steps, links)
+        all_edges = edges(steps, links, streams)
+        for name in streams.peers.keys() & steps.keys():
+            peers = set(streams.peers_of(name))
+            # That peers depend on each other has been refused already.
+            all_edges[name] = tuple(need for need in all_edges[name] if need not in peers)
         for name in self.references.read_by_their_parts & steps.keys():
             all_edges[name] = tuple(need for need in all_edges[name] if need != name)
         cyclic = all_edges.keys() - set(topological(all_edges))

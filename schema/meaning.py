@@ -8,6 +8,7 @@ from schema.references import Place, References
 from schema.shape import Parts
 from schema.step_rules import Schemas, StepRules, check_agent, check_model, check_people, conflict, useless
 from schema.steps import AgentStep, CollaborationStep, ToolStep
+from schema.stream_rules import StreamRules
 
 
 def check(parts: Parts, problems: Problems) -> dict[str, Dependencies]:
@@ -23,7 +24,9 @@ def check(parts: Parts, problems: Problems) -> dict[str, Dependencies]:
         schemas.check("/input", schema)
     if "output" in parts.document:
         references.check_template("/output", parts.document["output"], Place())
-    _check_stream(references)
+    streams = StreamRules(references).check()
+    StreamRules(references).check_readers(streams, links)
+    GraphRules(references).check_cycles(links, streams)
     return links
 
 
@@ -46,7 +49,6 @@ def _check_steps(references: References, schemas: Schemas) -> dict[str, Dependen
         step = placed.step
         if isinstance(step, (AgentStep, ToolStep, CollaborationStep)) and step.compensate:
             rules.check_compensation(name, placed, step.compensate, links[name].needs)
-    graph.check_cycles(links)
     return links
 
 
@@ -68,23 +70,4 @@ def _check_budget(budget: Budget, problems: Problems) -> None:
             useless(
                 f"/budget/{field}", f"{field} without on_exceed: {reason}",
                 f'Add "on_exceed": "{reason}", or remove it.', problems,
-            )  # fmt: skip
-
-
-def _check_stream(references: References) -> None:
-    parts = references.parts
-    stream = parts.document.get("stream")
-    for index, edge in enumerate(stream if isinstance(stream, list) else []):
-        if not isinstance(edge, dict):
-            continue
-        ends = [edge.get("from"), edge.get("to")]
-        known = [end for end in ends if isinstance(end, str) and end in parts.frames]
-        for key, end in zip(("from", "to"), ends, strict=True):
-            if isinstance(end, str) and end not in parts.frames:
-                references.step_unknown(f"/stream/{index}/{key}", end)
-        if len(known) == 2 and parts.frames[known[0]] != parts.frames[known[1]]:
-            references.problems.add(
-                "reference_out_of_place", f"/stream/{index}",
-                f"{known[0]!r} and {known[1]!r} of different bodies",
-                "two steps of the same body", "Name the map or loop itself instead of a step in its body.",
             )  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Final
 from schema.catalogue import ROLES
 from schema.expressions import Json
 from schema.steps import RESERVED_IDS, STEP_ID
+from schema.streams import rings
 from schema.templates import escape
 
 MAX_ITEMS: Final = 1_000
@@ -31,7 +32,7 @@ def is_short_form(document: Json) -> bool:
 
 
 def expand(document: Json, default_name: str | None = None) -> Json:
-    """The full form: one agent step per agent, an edge and a dependency per `stream_to`.
+    """The full form: one agent step per agent, a live edge per `stream_to`.
 
     Two agents that stream to each other become a bounded loop; any longer circle stays one, and is refused.
     Items of a wrong shape are passed on as they are, so that the validator reports them where they stand.
@@ -58,11 +59,16 @@ def expand(document: Json, default_name: str | None = None) -> Json:
             steps[name] = _agent_step(name, sources, inside)
         elif loop not in steps:
             steps[loop] = _loop_step(loops[loop], upstream, inside)
-    stream = []
+    ring = rings(edges)
+    stream: list[dict[str, Json]] = []
     for source, target in edges:
         together = source in inside and inside[source] == inside.get(target)
         ends = (source, target) if together else (inside.get(source, source), inside.get(target, target))
-        stream.append({"from": ends[0], "to": ends[1]})
+        edge: dict[str, Json] = {"from": ends[0], "to": ends[1]}
+        live = {**edge, "start": "sentence"}
+        # Two agents in a loop take turns already, a circle is refused, and who is named twice reads once.
+        waits = source in inside or target in inside or ring[source] == ring[target] or live in stream
+        stream.append(edge if waits else live)
     task = {"type": "object", "required": ["task"], "properties": {"task": {"type": "string"}}}
     return {
         "input": task,

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from schema.catalogue import Role
 
 STEP_ID: Final = r"^[a-z][a-z0-9_]{0,62}$"
-STEP_PATH: Final = r"^[a-z][a-z0-9_]{0,62}(\[\d{1,6}\]|\.[a-z][a-z0-9_]{0,62}|~[a-z]{1,10}){0,20}$"
+STEP_PATH: Final = r"^[a-z][a-z0-9_]{0,62}(\[\d{1,6}\]|\.[a-z][a-z0-9_]{0,62}|~[a-z]{1,10}\d{0,3}){0,20}$"
 """A step within its run: `review`, or `per_file[17].review` where it is repeated."""
 NEED: Final = r"^[a-z][a-z0-9_]{0,62}(:[a-z][a-z0-9_]{0,62})?$"
 REF: Final = r"^[a-z0-9][a-z0-9_-]{0,62}(@([1-9]\d{0,8}|[a-z][a-z0-9_-]{0,31}))?$"

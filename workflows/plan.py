@@ -10,6 +10,8 @@ COMPLETED = "completed"
 SKIPPED = "skipped"
 CAUGHT = "caught"
 OPEN = "open"
+BEGUN = "begun"
+"""Of a step that is read live, where it matters to somebody who walks a part of the plan."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class _State:
     """Steps not yet ended that this one would take over for."""
     called: bool = False
     """Whether one of them failed and named this step."""
+    unheard: set[str] = field(default_factory=set)
+    """Steps that this one reads live and that have not begun."""
+    unheard_of: bool = False
+    """Whether one of them ended without an output."""
     sources: list[str] = field(default_factory=list)
 
     def fate(self) -> str:
@@ -47,7 +53,7 @@ class _State:
             return ""
         total = len(step.needs) + sum(":!" not in branch for branch in step.branches)
         enough = step.quorum or total
-        if self.met + self.asked < enough:
+        if self.met + self.asked < enough or self.unheard_of:
             needed = "skip"
         elif self.met >= enough:
             needed = "run"
@@ -55,7 +61,7 @@ class _State:
             return ""
         if any(":!" in branch for branch in step.branches) and not self.called:
             return "" if self.rescues else "skip"
-        return needed
+        return "" if needed == "run" and self.unheard else needed
 
 
 class Progress:
@@ -93,8 +99,11 @@ class Progress:
         for source in step.waits:
             self._dependants[source].append((step.id, ""))
             state.waits += 1
-        sources = (*step.needs, *(branch.partition(":")[0] for branch in step.branches), *step.waits)
-        state.sources = list(dict.fromkeys(sources))
+        for source in step.streams:
+            self._dependants[source].append((step.id, BEGUN))
+            state.unheard.add(source)
+        branches = (branch.partition(":")[0] for branch in step.branches)
+        state.sources = list(dict.fromkeys((*step.needs, *branches, *step.waits, *step.streams)))
 
     @property
     def done(self) -> bool:
@@ -110,6 +119,9 @@ class Progress:
             self._taken.discard(ended.step)
             self._ready.append(ended.step)
             return
+        if ended.status == BEGUN:
+            self._begin(ended.step)
+            return
         self.ended[ended.step] = ended
         freed: list[str] = []
         for dependant, label in self._dependants[ended.step]:
@@ -120,9 +132,21 @@ class Progress:
                 freed.append(dependant)
         self._ready.extend(sorted(dict.fromkeys(freed), key=self._order.__getitem__))
 
+    def _begin(self, name: str) -> None:
+        """Note that a step is being run: those that read it live need not wait any longer."""
+        for dependant, label in self._dependants[name]:
+            state = self._states[dependant]
+            if label == BEGUN and name in state.unheard:
+                state.unheard.remove(name)
+                if state.fate():
+                    self._ready.append(dependant)
+
     def _count(self, state: _State, label: str, ended: Ended) -> None:
         if not label:
             state.waits -= 1
+        elif label == BEGUN:
+            state.unheard.discard(ended.step)
+            state.unheard_of = state.unheard_of or ended.status != COMPLETED
         elif label.startswith(":!"):
             state.rescues -= 1
             state.called = state.called or (ended.status == CAUGHT and ended.branch == label[1:])
@@ -140,7 +164,10 @@ class Progress:
             name = self._ready.popleft()
             if name not in self._taken and name not in self.ended:
                 self._taken.add(name)
-                found.append((self._states[name].step, self._states[name].fate() == "run"))
+                step, may_run = self._states[name].step, self._states[name].fate() == "run"
+                found.append((step, may_run))
+                if may_run and (not step.conditional or name in self._open):
+                    self._begin(name)
         return found
 
     def take_units(self) -> tuple[list[Segment], list[PlanStep]]:
@@ -210,11 +237,17 @@ class Progress:
         return list(found.values())
 
     def known_to(self, segment: Segment) -> list[Ended]:
-        """How those steps ended that a segment's steps depend on."""
-        sources = (
+        """How those steps ended that a segment's steps depend on; and that they have begun, where a step
+        reads them live."""
+        sources = dict.fromkeys(
             source for name in (*segment.members, *segment.gates) for source in self._states[name].sources
         )
-        return [self.ended[source] for source in dict.fromkeys(sources) if source in self.ended]
+        listening = (self._states[gate] for gate in segment.gates)
+        begun = dict.fromkeys(
+            source for state in listening for source in state.step.streams if source not in state.unheard
+        )
+        found = [self.ended[source] for source in sources if source in self.ended]
+        return found + [Ended(source, BEGUN) for source in begun if source not in self.ended]
 
 
 def table(plan: Plan, progress: Progress, running: Iterable[str]) -> str:

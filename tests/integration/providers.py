@@ -13,12 +13,12 @@ from schema.settings import Settings
 
 
 @contextmanager
-def running_simulator() -> Iterator[str]:
+def running_simulator(speed: str = "inf") -> Iterator[str]:
     """The address of a simulator that answers at once."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "infra.simulator", "--port", str(port), "--speed", "inf"]
+    command = [sys.executable, "-m", "infra.simulator", "--port", str(port), "--speed", speed]
     process = subprocess.Popen(command)
     url = f"http://127.0.0.1:{port}"
     try:

@@ -240,6 +240,45 @@ _ENGINE_2: Final[dict[str, dict[str, Any]]] = {
             "size": {"kind": "transform", "value": "${size(steps.second.output)}"},
         },
     },
+    "live_stream": {
+        "agents": _CODER,
+        "steps": {
+            "write": _ASK,
+            "check": _ASK | {"prompt": "Review: ${steps.write.output}"},
+            "maybe": _ASK | {"when": "input.n > 2"},
+            "heard": _ASK | {"when": "input.n > 1"},
+            "never": _ASK | {"when": "input.n > 9"},
+            "unheard": _ASK,
+            "one": _ASK,
+            "two": _ASK,
+        },
+        "stream": [
+            {"from": "write", "to": "check", "start": "sentence"},
+            {"from": "maybe", "to": "heard", "start": "sentence"},
+            {"from": "never", "to": "unheard", "start": "sentence"},
+            {"from": "one", "to": "two", "start": "sentence", "turns": 1},
+            {"from": "two", "to": "one", "start": "sentence", "turns": 1},
+        ],
+    },
+    "steered": {
+        "agents": _CODER,
+        "steps": {
+            "slow": {"kind": "collaboration", "ref": "recorded-slow-child"},
+            "first": _ASK,
+            "second": {"kind": "agent", "agent": "coder", "prompt": "Shorten:\n${steps.first.output}"},
+            "each": {
+                "kind": "map", "over": "[1, 2]", "max_items": 2, "needs": ["first"],
+                "body": {"steps": {"code": {"kind": "agent", "agent": "coder", "prompt": "${item}?"}}},
+            },
+        },
+    },
+    "paused_and_continued_as_new": {
+        "agents": _CODER,
+        "steps": {
+            "first": _ASK,
+            "second": {"kind": "agent", "agent": "coder", "prompt": "Shorten:\n${steps.first.output}"},
+        },
+    },
     "continue_as_new": {
         "defaults": {"chain": "off"},
         "steps": {
@@ -261,5 +300,12 @@ CHILDREN: Final[list[dict[str, Any]]] = [
         "name": "recorded-failing-child",
         "steps": {"bad": {"kind": "tool", "tool": "json.parse", "args": {"text": "no JSON"}}},
     },
+    {
+        "name": "recorded-slow-child",
+        "steps": {
+            "rest": {"kind": "wait", "for": "2s"},
+            "more": {"kind": "transform", "value": "rested", "needs": ["rest"]},
+        },
+    },
 ]
-"""Definitions that `child_collaboration` runs."""
+"""Definitions that the recorded ones run as steps."""

@@ -23,7 +23,7 @@ from temporalio.worker import Worker
 
 from bench.stack import Stack, stack
 from infra.local import temporal
-from schema.messages import MEMO_FORK, QUEUE_COLLABORATIONS, Decision, Fork
+from schema.messages import MEMO_FORK, QUEUE_COLLABORATIONS, Decision, Fork, Steer
 from tests.replay.features import CHILDREN, FEATURES, INPUT, OWN_QUEUE
 from workers.build import serve
 
@@ -66,6 +66,31 @@ async def _allow_more(on: Stack, handle: Handle) -> None:
     await handle.execute_update("decide", Decision("code~budget", "approve", "user:ada", form={"usd": 1.0}))
 
 
+async def _steer(on: Stack, handle: Handle) -> None:
+    """A pause over the end of what is under way, with feedback and a change; all of them reach the child."""
+    await _row(on, "parent_path = 'slow'", handle)
+    await handle.execute_update("pause", Steer("user:ada"))
+    await handle.execute_update("inject_feedback", Steer("user:ada", text="Be brief."))
+    with contextlib.suppress(WorkflowUpdateFailedError):  # refused, and in the history
+        await handle.execute_update("inject_feedback", Steer("user:ada", text="x", step="nothing"))
+    await handle.execute_update("adjust", Steer("user:ada", agent="coder", changes={"temperature": 0}))
+    await _row(on, "path = 'first' AND e.status = 'completed'", handle)
+    await asyncio.sleep(3)
+    await handle.execute_update("resume")
+
+
+async def _row(on: Stack, where: str, handle: Handle) -> None:
+    """Wait until a run has such an execution, or such a run within it."""
+    found = text(
+        "SELECT 1 FROM collaborations c LEFT JOIN agent_executions e ON e.collaboration_id = c.id "
+        f"WHERE c.temporal_workflow_id LIKE :id AND {where}"
+    )
+    async with asyncio.timeout(60), on.engine.connect() as connection:
+        while not (await connection.execute(found, {"id": f"{handle.id}%"})).first():
+            await connection.rollback()
+            await asyncio.sleep(0.1)
+
+
 async def _question(on: Stack, handle: Handle) -> None:
     """Wait until the run asks people."""
     asked = text(
@@ -83,6 +108,7 @@ _MEANWHILE: Final[dict[str, Callable[[Stack, Handle], Awaitable[None]]]] = {
     "human_decision": _two_approve,
     "cancel_with_compensation": _cancel_when_asked,
     "budget_question": _allow_more,
+    "steered": _steer,
 }
 
 
@@ -101,6 +127,9 @@ async def _record(on: Stack, name: str) -> None:
         case "continue_as_new":
             async with _early(on) as there:
                 await _record_chain(there, name)
+        case "paused_and_continued_as_new":
+            async with _early(on) as there:
+                await _record_paused_chain(there, name)
         case _:
             await _write(name, await _run(on, name))
 
@@ -154,6 +183,21 @@ async def _record_chain(on: Stack, name: str) -> None:
             await asyncio.sleep(0.1)
     await last.execute_update("decide", Decision("asking", "approve", "user:ada"))
     await handle.result()
+    await _write(name, first)
+    await _write(f"{name}_last", last)
+
+
+async def _record_paused_chain(on: Stack, name: str) -> None:
+    """The first and the last run of a collaboration that is continued as new while it is paused."""
+    handle = await on.start(name, INPUT, name)
+    await handle.execute_update("pause")
+    first = on.client.get_workflow_handle(name, run_id=handle.first_execution_run_id)
+    last = on.client.get_workflow_handle(name)
+    async with asyncio.timeout(120):
+        while (await last.describe()).run_id == handle.first_execution_run_id:
+            await last.execute_update("inject_feedback", Steer("user:ada", text="Be brief."))
+    await last.execute_update("resume")
+    await last.result()
     await _write(name, first)
     await _write(f"{name}_last", last)
 

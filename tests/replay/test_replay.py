@@ -43,5 +43,5 @@ def test_the_names_in_histories_are_the_names_for_ever() -> None:
         "pin", "begin_call", "end_call", "finish", "decide", "skip", "transform",
         "segment", "open", "end_item", "close", "caught", "begin_wait", "end_wait",
         "ask", "record_decision", "remind", "expire", "withdraw", "ask_budget",
-        "begin_child", "end_child", "fail_child", "compensations",
+        "begin_child", "end_child", "fail_child", "compensations", "steer",
     }  # fmt: skip

@@ -36,8 +36,9 @@ def test_the_full_form() -> None:
             },
         },
         "stream": [
-            {"from": "architect", "to": "coder"}, {"from": "architect", "to": "tester"},
-            {"from": "coder", "to": "reviewer"},
+            {"from": "architect", "to": "coder", "start": "sentence"},
+            {"from": "architect", "to": "tester", "start": "sentence"},
+            {"from": "coder", "to": "reviewer", "start": "sentence"},
         ],
     }  # fmt: skip
 

@@ -1,0 +1,147 @@
+"""What one agent hears of another while it speaks."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db import executions, tokens
+from db.turns import Speaking
+from schema.definition import StreamEdge
+from schema.expressions import Json
+from schema.templates import as_text
+
+_SENTENCE: Final = re.compile(r"[.!?…]+[\"'”’)\]]*\s")
+_PARAGRAPH: Final = re.compile(r"\n[ \t]*\n")
+_FENCE: Final = re.compile(r"^[ \t]*```[^\n]*(?:\n|$)", re.MULTILINE)
+
+
+def finished(text: str, part: str | None) -> int:
+    """How many characters of a text that still grows are finished parts."""
+    match part:
+        case "sentence":
+            return max((found.end() for found in _SENTENCE.finditer(text)), default=0)
+        case "paragraph":
+            return max((found.end() for found in _PARAGRAPH.finditer(text)), default=0)
+        case "code_block":
+            # A fence opens, the next one closes; one without its line's end may still be growing.
+            fences = [found.end() for found in _FENCE.finditer(text)]
+            return fences[1::2][-1] if len(fences) > 1 else 0
+    return len(text)
+
+
+@dataclass
+class Part:
+    """What one execution has said so far."""
+
+    execution: UUID
+    text: str = ""
+    count: int = 0
+    """Of tokens."""
+
+
+@dataclass
+class Voice:
+    """A step that is read live: its answer, and of a peer also what it says before."""
+
+    edge: StreamEdge
+    paths: list[str]
+    """In the order in which they are spoken; the answer's own path comes last."""
+    is_peer: bool = False
+    parts: dict[str, Part] = field(default_factory=dict)
+    told: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Path → (execution, characters) that the listener has been told."""
+    over: bool = False
+    output: Json = None
+    """What the step came to, once it is over."""
+    stands_in: bool = False
+    """Whether that is something else than what it said: a value for what failed, or kept from elsewhere."""
+    done: set[str] = field(default_factory=set)
+    """Paths of which all was read."""
+    failed: set[str] = field(default_factory=set)
+    """Paths whose newest attempt failed: what it said is not read, and another may come."""
+
+    @property
+    def name(self) -> str:
+        return self.edge.source
+
+    async def listen(self, connection: AsyncConnection, run: UUID, newest: dict[str, Speaking]) -> None:
+        """Read what was said since."""
+        for path in self.paths:
+            speaking = newest.get(path)
+            if speaking is None or path in self.done:
+                continue
+            if path not in self.parts or self.parts[path].execution != speaking.execution:
+                self.parts[path] = Part(speaking.execution)
+            await self._read(connection, self.parts[path])
+            if speaking.status in executions.FINISHED:
+                self.done.add(path)
+                if path == self.paths[-1]:
+                    await self._end(connection, run, speaking)
+            if speaking.status in ("running", *executions.FINISHED):
+                self.failed.discard(path)
+            else:
+                self.failed.add(path)
+
+    async def _read(self, connection: AsyncConnection, part: Part) -> None:
+        while True:
+            said = await tokens.said(connection, part.execution, part.count)
+            part.text += said.text
+            part.count += said.count
+            if said.count < tokens.MOST:
+                return
+
+    async def _end(self, connection: AsyncConnection, run: UUID, speaking: Speaking) -> None:
+        self.over = True
+        part = self.parts[speaking.path]
+        known = (await executions.known(connection, run, [speaking.path]))[speaking.path]
+        self.output = known.output
+        if speaking.error_code is not None or not part.text:
+            self.stands_in = True
+            part.text = as_text(known.output)
+
+    # -- what a listener is told ---------------------------------------------------------------------------
+
+    def ready(self) -> dict[str, int]:
+        """Path → how many characters can be told by now: finished parts, and all of what is finished."""
+        return {
+            path: len(part.text) if path in self.done else finished(part.text, self.edge.start)
+            for path, part in self.parts.items()
+            if path not in self.failed
+        }
+
+    def has_begun(self) -> bool:
+        """Whether there is a first finished part."""
+        return self.over or any(self.ready().values())
+
+    def replaced(self) -> bool:
+        """Whether what was told has become void: another attempt speaks, or none does yet."""
+        return any(
+            count and (path in self.failed or str(self.parts[path].execution) != execution)
+            for path, (execution, count) in self.told.items()
+            if path in self.parts
+        ) or (self.stands_in and any(count for _, count in self.told.values()))
+
+    def news(self) -> str:
+        """What can be told and was not."""
+        found: list[str] = []
+        for path, end in self.ready().items():
+            execution, count = self.told.get(path, ("", 0))
+            part = self.parts[path]
+            found.append(part.text[count if execution == str(part.execution) else 0 : end])
+        return "\n\n".join(one.strip() for one in found if one.strip())
+
+    def so_far(self) -> str:
+        """All that can be told."""
+        texts = (self.parts[path].text[:end] for path, end in self.ready().items())
+        return "\n\n".join(one.strip() for one in texts if one.strip()) if self.is_peer else "".join(texts)
+
+    def so_far_or_output(self) -> Json:
+        return self.output if self.over else self.so_far()
+
+    def tell(self) -> dict[str, tuple[str, int]]:
+        """Note that everything that can be told now is."""
+        self.told = {path: (str(self.parts[path].execution), end) for path, end in self.ready().items()}
+        return self.told
