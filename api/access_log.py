@@ -19,32 +19,33 @@ class AccessLog:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
         status = 0
+        method = scope.get("method", "WEBSOCKET")
 
         async def watched(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 status = message["status"]
+            elif message["type"] == "websocket.accept":
+                status = 101
             await send(message)
 
         try:
             await self._app(scope, receive, watched)
         except Exception:
-            _errors.exception(
-                "unexpected", extra={"method": scope["method"], "path": without_secret(scope["path"])}
-            )
-            if status == 0:
+            _errors.exception("unexpected", extra={"method": method, "path": without_secret(scope["path"])})
+            if status == 0 and scope["type"] == "http":
                 await problems.internal_error(scope)(scope, receive, watched)
         finally:
             milliseconds = round((time.perf_counter() - began) * 1000, 1)
             _log.info(
                 "request",
                 extra={
-                    "method": scope["method"], "path": without_secret(scope["path"]), "status": status,
+                    "method": method, "path": without_secret(scope["path"]), "status": status,
                     "milliseconds": milliseconds, "client": (scope.get("client") or ("",))[0],
                 },
             )  # fmt: skip

@@ -33,7 +33,7 @@ def summary(found: Summary) -> CollaborationSummary:
         quality=found.quality_score, started_at=found.started_at, completed_at=found.completed_at,
         seconds=_seconds(found.started_at, found.completed_at), steps_done=found.steps_done,
         tokens=found.input_tokens + found.output_tokens, cost_usd=float(found.cost_usd),
-        trace_id=trace_id(found),
+        trace_id=trace_id(found), simulated=found.simulated,
     )  # fmt: skip
 
 

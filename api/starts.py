@@ -4,8 +4,8 @@ import base64
 import secrets
 from typing import Any
 
-from fastapi import Request
 from opentelemetry import trace
+from starlette.requests import HTTPConnection
 
 from api.models import Accepted
 from api.problems import BadRequest
@@ -55,7 +55,7 @@ def warnings(version: definitions.Version) -> list[str]:
 
 
 async def start(
-    request: Request,
+    request: HTTPConnection,
     state: State,
     name: str,
     input: Any,
@@ -72,17 +72,37 @@ async def start(
     `route` is the request's address without what is secret or one of many. Raises
     Refused("collaboration_exists") while one with this id runs, with `once` also after it has ended.
     """
+    await begin(
+        request, state, name, input, route=route, id=id, tenant=tenant, actor=actor, once=once, fork=fork
+    )
+    return accepted(id)
+
+
+async def begin(
+    request: HTTPConnection,
+    state: State,
+    name: str,
+    input: Any,
+    *,
+    route: str,
+    id: str,
+    tenant: str,
+    actor: str,
+    once: bool = False,
+    fork: Fork | None = None,
+) -> str:
+    """The same; what the run is called in Postgres."""
+    method = request.scope.get("method", "GET")  # a WebSocket begins as one
     with _tracer.start_as_current_span(
-        f"{request.method} {route}",
+        f"{method} {route}",
         context_of(request.headers.get("traceparent")),
         trace.SpanKind.SERVER,
-        {"http.request.method": request.method, "http.route": route},
+        {"http.request.method": method, "http.route": route},
     ):
-        await state.temporal.start(
+        return await state.temporal.start(
             name, input, id=id, tenant=tenant, actor=actor, traceparent=current_traceparent(), once=once,
             fork=fork,
         )  # fmt: skip
-    return accepted(id)
 
 
 def accepted(id: str, status: str = "running") -> Accepted:

@@ -66,7 +66,13 @@ async def read(id: UUID, connection: Connection, tenant: Tenant) -> TaskDetail:
 @router.post("/{id}/decisions", openapi_extra=body_of(DecisionRequest), responses=errors(404, 409, 413, 415))
 async def decide(id: UUID, request: Request, state: StateOf, tenant: Tenant, actor: Actor) -> TaskDetail:
     """Decide. The run goes on when enough people have; `status` says whether it does."""
-    wanted = await read_json(request, state, DecisionRequest)
+    return await take_decision(state, tenant, actor, id, await read_json(request, state, DecisionRequest))
+
+
+async def take_decision(
+    state: State, tenant: str, actor: str, id: UUID, wanted: DecisionRequest
+) -> TaskDetail:
+    """Raises NotFound, Refused or Unavailable."""
     async with state.transaction() as connection:
         task = await people.find(connection, tenant, id)
     decision = Decision(

@@ -1,0 +1,153 @@
+"""What a client is sent of a run, each block under an id that says exactly what it has had.
+
+An event of a run is a `Live`, and comes to no, one or several blocks. A cut may fall between two blocks of
+one event, so the id of each but the last says how many of them were sent, and of which event:
+
+    <run>:<place>               all up to this place
+    <run>:<place>!b<key>.<n>    of the beginning of an execution, which the place counts as told: n blocks
+    <run>:<place>!m<mark>.<n>   of another event, which is still to come behind the place: n blocks
+    <run>:<place>!j.<n>         of what one who joins in the middle is told first: n blocks
+    <run>:<place>!e             the run has ended, nothing follows
+
+A beginning is not told again from the place before it, should its worker have died meanwhile; every other
+event is, but perhaps behind others, which have the mark behind their ids until it is used up.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+from schema.errors import Refused
+from schema.live import MAX_PLACE_CHARS, Live, LiveEvent, RunBegan, RunEnded, StepBegan, StepEnded, key_of
+
+_CURSOR: Final = re.compile(
+    r"(?:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):)?([0-9a-fp.+~:]*)"
+    r"((?:![bm][0-9a-f]{12}\.\d{1,2})*)(?:!j\.(\d{1,3}))?(!e)?"
+)
+_MARK: Final = re.compile(r"!([bm])([0-9a-f]{12})\.(\d{1,2})")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One frame of a dialect: a server-sent event, or a message of a WebSocket."""
+
+    data: str
+    event: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What was told up to a place, for one who joins there and was told nothing of it."""
+
+    began: RunBegan
+    ended: list[StepEnded] = field(default_factory=list)
+    said: list[tuple[StepEnded, str]] = field(default_factory=list)
+    """What agents have said who have completed."""
+    open: list[tuple[StepBegan, str]] = field(default_factory=list)
+    """What is under way, and what it has said."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How events of a run look to one kind of client. All of it is pure."""
+
+    name: str
+    blocks: Callable[[str, LiveEvent], list[Block]]
+    """Of a run's event, the run by its UUID."""
+    joined: Callable[[Joined], list[Block]]
+    refused: Callable[[str, str], list[Block]]
+    """(code, message) of what ends the stream before the run has."""
+    write: Callable[[str, Block], bytes]
+    """One block under its id."""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """An event of which some blocks were sent."""
+
+    kind: str
+    """b: of a beginning, m: of another event."""
+    key: str
+    had: int
+
+    def __str__(self) -> str:
+        return f"!{self.kind}{self.key}.{self.had}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """What a client has had of a run."""
+
+    run: UUID | None = None
+    place: str = ""
+    marks: tuple[Mark, ...] = ()
+    joining: int | None = None
+    ended: bool = False
+
+
+def parse(text: str) -> Cursor:
+    """The id that a client sent back; raises Refused. The place in it is not checked."""
+    found = _CURSOR.fullmatch(text) if len(text) <= MAX_PLACE_CHARS else None
+    if found is None:
+        raise Refused(
+            "stream_place_invalid",
+            f"found {text[:60]!r}; expected the `id` of an event of this run's stream, as it was sent.",
+        )
+    run, place, marks, joining, ended = found.groups()
+    return Cursor(
+        UUID(run) if run else None, place,
+        tuple(Mark(kind, key, int(had)) for kind, key, had in _MARK.findall(marks)),
+        int(joining) if joining else None, bool(ended),
+    )  # fmt: skip
+
+
+def mark_of(event: LiveEvent) -> str:
+    """What tells an event from others that follow the same place."""
+    subject: Any = getattr(event, "execution", "") or getattr(event, "path", "")
+    name = f"{type(event).__name__} {subject}"
+    return hashlib.blake2s(name.encode("utf-8", "replace"), digest_size=6).hexdigest()
+
+
+def numbered(
+    dialect: Dialect, run: str, before: str, live: Live, marks: Sequence[Mark] = ()
+) -> tuple[list[tuple[str, Block]], tuple[Mark, ...]]:
+    """The blocks of an event that are still to be sent, under their ids; the marks that are still to be used.
+
+    `before` is the place of the event before it.
+    """
+    event = live.event
+    blocks = dialect.blocks(run, event)
+    begins = isinstance(event, StepBegan)
+    key = key_of(event.execution) if isinstance(event, StepBegan) else mark_of(event)
+    used = next((one for one in marks if one.key == key and (one.kind == "b") == begins), None)
+    left = tuple(one for one in marks if one is not used)
+    had = used.had if used else 0
+    behind = "".join(str(one) for one in left)
+    found = []
+    for number, block in enumerate(blocks[had:], had + 1):
+        if number == len(blocks):
+            id = f"{run}:{live.place}{behind}" + ("!e" if isinstance(event, RunEnded) else "")
+        else:
+            place, kind = (live.place, "b") if begins else (before, "m")
+            id = f"{run}:{place}{behind}!{kind}{key}.{number}"
+        found.append((id, block))
+    return found, left
+
+
+def frame(dialect: Dialect, run: str, before: str, live: Live) -> bytes:
+    """An event on the wire, made once for all who have come equally far: so `before` is the same for all."""
+    made = live.frames.get(dialect.name)
+    if made is None:
+        blocks, _ = numbered(dialect, run, before, live)
+        made = live.frames[dialect.name] = b"".join(dialect.write(*one) for one in blocks)
+    return made
+
+
+def as_sse(id: str, block: Block) -> bytes:
+    """A server-sent event. The data is one line: JSON has no others."""
+    event = f"event: {block.event}\n" if block.event else ""
+    return f"id: {id}\n{event}data: {block.data}\n\n".encode("utf-8", "replace")

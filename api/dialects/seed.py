@@ -1,0 +1,47 @@
+"""What agents say, as named events: the plainest of the streams."""
+
+import json
+from typing import Any, Final
+
+from api.dialects.frames import Block, Dialect, Joined, as_sse
+from schema.live import LiveEvent, RunEnded, StepEnded, TokensCame
+
+
+def _blocks_of(run: str, event: LiveEvent) -> list[Block]:
+    match event:
+        case TokensCame() if event.text:
+            return [_block("agent_output", agent=event.agent, content=event.text)]
+        case StepEnded(kind="agent"):
+            # Superseded and failed: what the agent said in this attempt is to be forgotten.
+            return [
+                _block(
+                    "agent_done", agent=event.agent, step=event.path, status=event.status, model=event.model,
+                    cost_usd=event.cost_usd, simulated=event.simulated,
+                )
+            ]  # fmt: skip
+        case RunEnded(status="completed"):
+            return [_block("done", status=event.status, cost_usd=event.cost_usd)]
+        case RunEnded():
+            return _refused(event.error_code or event.status, f"The run {event.sub_state or 'failed'}.")
+        case _:
+            return []
+
+
+def started(id: str, run: str, warnings: list[str]) -> Block:
+    """What is sent at once, so that who is cut off finds the run again instead of starting another."""
+    return _block("started", id=id, run_id=run, warnings=warnings)
+
+
+def _joined(past: Joined) -> list[Block]:
+    return []
+
+
+def _refused(code: str, message: str) -> list[Block]:
+    return [_block("error", code=code, message=message)]
+
+
+def _block(name: str, **data: Any) -> Block:
+    return Block(json.dumps(data, ensure_ascii=False, separators=(",", ":")), name)
+
+
+SEED: Final = Dialect("seed", _blocks_of, _joined, _refused, as_sse)

@@ -1,0 +1,128 @@
+"""The UI message stream of Vercel's AI SDK: a run is one message, each attempt of an agent a text part of it.
+
+All of it is one step of theirs: the end of a step forgets the text parts under way, and ours speak at once.
+"""
+
+import json
+from dataclasses import asdict
+from typing import Any, Final, assert_never
+
+from api.dialects.frames import Block, Dialect, Joined, as_sse
+from schema.live import (
+    AGENT,
+    LiveEvent,
+    PeopleAsked,
+    PeopleDecided,
+    RunBegan,
+    RunEnded,
+    Steered,
+    StepBegan,
+    StepEnded,
+    TokensCame,
+)
+
+Part = dict[str, Any]
+
+_DONE: Final = Block("[DONE]")
+
+
+def parts(event: LiveEvent) -> list[Part]:
+    """An event without what ends the stream."""
+    match event:
+        case RunBegan():
+            return [*_started(event), _data("run", event.run_id, asdict(event))]
+        case StepBegan():
+            return [*_opened(event), _step(event, "running")]
+        case TokensCame():
+            return _said(event.execution, event.text)
+        case StepEnded():
+            closed = [{"type": "text-end", "id": event.execution}] if event.kind == AGENT else []
+            return [*closed, _step(event, event.status)]
+        case PeopleAsked() | PeopleDecided():
+            return [_data("people", event.task_id, asdict(event) | {"event": type(event).__name__})]
+        case Steered():
+            return [{"type": "data-steered", "data": asdict(event)}]
+        case RunEnded():
+            return _ended(event)
+        case _:
+            assert_never(event)
+
+
+def joined(past: Joined) -> list[Part]:
+    """What one who joins in the middle is told first."""
+    found = parts(past.began)
+    found += [_step(ended, ended.status) for ended in past.ended]
+    for ended, text in past.said:
+        found += [
+            _text_start(ended),
+            *_said(ended.execution, text),
+            {"type": "text-end", "id": ended.execution},
+        ]
+    for began, text in past.open:
+        found += [*parts(began), *_said(began.execution, text)]
+    return found
+
+
+def _started(began: RunBegan) -> list[Part]:
+    about = {"runId": began.run_id, "name": began.name, "version": began.version}
+    start = {"type": "start", "messageId": began.run_id, "messageMetadata": about}
+    return [start, {"type": "start-step"}]
+
+
+def _opened(began: StepBegan) -> list[Part]:
+    return [_text_start(began)] if began.kind == AGENT else []
+
+
+def _text_start(of: StepBegan | StepEnded) -> Part:
+    about = {"agent": of.agent, "path": of.path, "attempt": of.attempt}
+    return {"type": "text-start", "id": of.execution, "providerMetadata": {"facilitair": about}}
+
+
+def _said(execution: str, text: str) -> list[Part]:
+    return [{"type": "text-delta", "id": execution, "delta": text}] if text else []
+
+
+def _step(of: StepBegan | StepEnded, status: str) -> Part:
+    # One part per path: a later one takes its place. Superseded: what the attempt said is to be forgotten.
+    return _data("step", of.path, asdict(of) | {"status": status})
+
+
+def _data(name: str, id: str, data: Any) -> Part:
+    return {"type": f"data-{name}", "id": id, "data": data}
+
+
+def _ended(ended: RunEnded) -> list[Part]:
+    end: Part
+    if ended.status == "completed":
+        end = {"type": "finish", "finishReason": "stop", "messageMetadata": {"costUsd": ended.cost_usd}}
+    elif ended.sub_state == "cancelled":
+        end = {"type": "abort", "reason": "Somebody stopped the run."}
+    else:
+        end = _error(ended.error_code or ended.status, f"The run {ended.sub_state or 'failed'}.")
+    return [{"type": "data-run", "id": "end", "data": asdict(ended)}, {"type": "finish-step"}, end]
+
+
+def _error(code: str, message: str) -> Part:
+    return {"type": "error", "errorText": f"{code}: {message}"}
+
+
+def _blocks(found: list[Part]) -> list[Block]:
+    return [Block(json.dumps(one, ensure_ascii=False, separators=(",", ":"))) for one in found]
+
+
+def _blocks_of(run: str, event: LiveEvent) -> list[Block]:
+    found = _blocks(parts(event))
+    return [*found, _DONE] if isinstance(event, RunEnded) else found
+
+
+def _joined(past: Joined) -> list[Block]:
+    return _blocks(joined(past))
+
+
+def _refused(code: str, message: str) -> list[Block]:
+    return [*_blocks([_error(code, message)]), _DONE]
+
+
+VERCEL: Final = Dialect(
+    "vercel", _blocks_of, _joined, _refused, as_sse, {"x-vercel-ai-ui-message-stream": "v1"}
+)

@@ -1,0 +1,152 @@
+"""Runs as they happen, over server-sent events."""
+
+import asyncio
+import time
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from api import collaborate, following
+from api.dialects.agui import AGUI
+from api.dialects.frames import Cursor, parse
+from api.dialects.seed import SEED, started
+from api.dialects.vercel import VERCEL
+from api.endpoints.collaborations import Id
+from api.event_stream import EventStream
+from api.following import Followed, follow
+from api.models import START_ID
+from api.problems import errors
+from api.state import Actor, State, StateOf, Tenant
+from db import collaborations
+from schema.errors import NotFound, Refused
+from schema.live import MAX_PLACE_CHARS
+from schema.steps import REF
+
+router = APIRouter(tags=["streams"])
+seed_router = APIRouter(tags=["streams"])
+
+_DIALECTS: Final = {"agui": AGUI, "vercel": VERCEL, "seed": SEED}
+_STREAM: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": {"text/event-stream": {}}, "description": "Events, until the run has ended."},
+    204: {"description": "All was told before: an EventSource that comes back stays away."},
+}
+
+_ACCEPTED_SECONDS: Final = 10.0
+"""How long a run may take from its start until Postgres knows it, where nothing but its number is known."""
+_LOOK_SECONDS: Final = 0.1
+
+LastEventId = Annotated[
+    str | None, Header(max_length=MAX_PLACE_CHARS, description="Where to go on: the last `id` that came.")
+]
+
+
+@router.get(
+    "/collaborations/{id}/stream",
+    status_code=200,
+    response_class=EventStream,
+    responses={**_STREAM, **errors(404)},
+)
+async def stream(
+    id: Id,
+    state: StateOf,
+    tenant: Tenant,
+    dialect: Literal["agui", "vercel", "seed"] = "agui",
+    starting_after: Annotated[
+        str | None,
+        Query(
+            max_length=MAX_PLACE_CHARS,
+            description="An `id` of this stream: only what came after it, for one who was told nothing yet.",
+        ),
+    ] = None,
+    last_event_id: LastEventId = None,
+    playback: Annotated[
+        float | None,
+        Query(
+            ge=0, le=1_000, description="From its beginning, at 1: its own speed, 10: ten times, 0: at once."
+        ),
+    ] = None,
+) -> Response:
+    """A run from its beginning until it has ended: in AG-UI events, as a UI message stream of Vercel's AI
+    SDK, or plainly what agents say. Who leaves stops nothing; who comes back goes on where they were."""
+    run = await following.find(state, tenant, id)
+    cursor = parse(last_event_id or starting_after or "")
+    following.checked(cursor, run, played=playback is not None)
+    if cursor.ended:
+        return Response(status_code=204)
+    followed = Followed(tenant, id, run, playback)
+    found = _DIALECTS[dialect]
+    source = follow(state, followed, found, cursor, join=not last_event_id)
+    return EventStream(source, headers=found.headers)
+
+
+@seed_router.get(
+    "/stream/collaborate",
+    status_code=200,
+    response_class=EventStream,
+    responses={**_STREAM, **errors(404, 409)},
+)
+async def stream_collaborate(
+    request: Request,
+    state: StateOf,
+    tenant: Tenant,
+    actor: Actor,
+    task: Annotated[str, Query(max_length=100_000, description="What is to be done: the input's `task`.")],
+    definition: Annotated[
+        str,
+        Query(
+            pattern=rf"{REF}|^$",
+            description="`name`, `name@2` or `name@alias`. Without one a team of four works on the task.",
+        ),
+    ] = "",
+    id: Annotated[
+        str | None, Query(pattern=START_ID, description="The run's id: asked again, it is the same run.")
+    ] = None,
+    idempotency_key: Annotated[
+        str | None, Header(description="Asked again with it, it is the same run.")
+    ] = None,
+    last_event_id: LastEventId = None,
+) -> Response:
+    """Start a collaboration on a task and watch what its agents say. Whoever comes back with `Last-Event-ID`,
+    as every EventSource does, goes on in the same run, and never starts a second one."""
+    if last_event_id:
+        return await _resumed(state, tenant, last_event_id)
+    # Whatever else is asked with is for the input too: a definition may want more than a task.
+    extra = {
+        key: value for key, value in request.query_params.items() if key not in ("task", "definition", "id")
+    }
+    begun = await collaborate.begin(
+        request, state, tenant, actor, definition, {"task": task, **extra}, id=id, key=idempotency_key,
+        route="/stream/collaborate",
+    )  # fmt: skip
+    first = SEED.write(f"{begun.run}:", started(begun.id, str(begun.run), begun.warnings))
+    followed = Followed(tenant, begun.id, begun.run)
+    return EventStream(follow(state, followed, SEED, Cursor()), first=first)
+
+
+async def _resumed(state: State, tenant: str, last_event_id: str) -> Response:
+    cursor = parse(last_event_id)
+    if cursor.run is None:
+        raise Refused(
+            "stream_place_invalid",
+            f"found the Last-Event-ID {last_event_id[:60]!r}; expected one with its run, as it was sent.",
+        )
+    run = await _known(state, tenant, cursor.run)
+    following.checked(cursor, run)
+    if cursor.ended:
+        return Response(status_code=204)
+    return EventStream(follow(state, Followed(tenant, str(run), run), SEED, cursor))
+
+
+async def _known(state: State, tenant: str, run: UUID) -> UUID:
+    """The run, which may have been accepted a moment ago; raises NotFound."""
+    until = time.monotonic() + _ACCEPTED_SECONDS
+    while True:
+        async with state.transaction() as connection:
+            if found := await collaborations.uuid_of(connection, tenant, str(run)):
+                return found
+        if time.monotonic() > until:
+            raise NotFound(
+                "collaboration_unknown", f"found no collaboration {run}; expected one that still is stored."
+            )
+        await asyncio.sleep(_LOOK_SECONDS)
