@@ -1,6 +1,8 @@
 """The API, as the commands use it."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
@@ -51,17 +53,37 @@ class Api:
             "POST", "/definitions", content=content, params=query, headers={"Content-Type": media_type}
         )
 
+    @contextmanager
+    def stream(self, path: str, place: str, **query: Any) -> Iterator[Iterator[bytes]]:
+        """The bytes of a stream, on from a place; raises what breaks it, on the way too."""
+        import httpx
+
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": place} if place else {})
+        try:
+            with self._client.stream(
+                "GET", path, params=query, headers=headers, timeout=httpx.Timeout(_TIMEOUT_SECONDS, read=60)
+            ) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise _error(answer)
+                yield answer.iter_bytes()
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: "httpx.TransportError") -> NothingRunning:
+        return NothingRunning(
+            "api_unreachable",
+            f"found no API at {self.address} ({type(error).__name__}). Start the platform with "
+            "`facilitair up`, or name another address with --url.",
+        )
+
     def _request(self, method: str, path: str, **how: Any) -> Any:
         import httpx
 
         try:
             answer = self._client.request(method, path, **how)
         except httpx.TransportError as error:
-            raise NothingRunning(
-                "api_unreachable",
-                f"found no API at {self.address} ({type(error).__name__}). Start the platform with "
-                "`facilitair up`, or name another address with --url.",
-            ) from error
+            raise self._unreachable(error) from error
         if answer.is_success:
             return answer.json() if answer.content else None
         raise _error(answer)

@@ -18,6 +18,7 @@ from cli.follow import Followed, follow
 from cli.options import JsonOption
 from cli.output import FAILED, err, out, print_json, told
 from cli.tree import print_end, result
+from cli.watched import Watched
 from schema.errors import FacilitairError, Unavailable
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def demo(
     )
     killer = Killer(directory, console) if crash else None
     watched = killer.look if killer else lambda seen: None
-    seen = follow(api, accepted["id"], poll_seconds=0.05 if crash else 0.2, on_change=watched)
+    seen = follow(api, accepted["id"], on_change=watched)
     found = result(seen.run, seen.steps()) | {
         "addresses": {name: _without_password(one) for name, one in started.addresses.items()}
     }
@@ -122,9 +123,10 @@ class Killer:
     finished: dict[str, str] = field(default_factory=dict)
     """step → execution of those that had finished before the kill."""
 
-    def look(self, seen: Followed) -> None:
-        done = {one["step"]: one["id"] for one in seen.run["steps"] if one["status"] == "completed"}
-        running = [one["step"] for one in seen.run["steps"] if one["status"] == "running"]
+    def look(self, seen: Watched) -> None:
+        steps = seen.root.within.values()
+        done = {one.name: one.execution for one in steps if one.status == "completed"}
+        running = [one.name for one in steps if one.status == "running"]
         if self.killed_at is None and len(done) >= 2 and running:
             self._kill(running[0])
             self.finished = done

@@ -1,21 +1,35 @@
 """Watch a run to its end."""
 
+import contextlib
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from rich.console import Console
 from rich.live import Live
 
 from cli import tree
 from cli.client import Api, segment
-from cli.output import NothingRunning, err
-from schema.errors import NotFound, Unavailable
+from cli.keys import keys
+from cli.lines import Changes, Speech
+from cli.output import NothingRunning, err, out
+from cli.picture import picture
+from cli.stream import PATIENCE_SECONDS, Stream
+from cli.watched import Watched
+from cli.wire import Reader
+from schema.errors import FacilitairError, NotFound, Unavailable
+from schema.live import LiveEvent, PeopleAsked, RunBegan, StepBegan
 
-_POLL_SECONDS: Final = 0.25
-_PATIENCE_SECONDS: Final = 60.0
-"""How long an API that stopped answering is waited for: it may be restarting, and the run goes on."""
+_FRAME_SECONDS: Final = 0.1
+_PAUSE_SECONDS: Final = 0.25
+_LOOK_SECONDS: Final = 5.0
+"""So long after the last event the run itself is asked for: one that Temporal ended tells nobody."""
+_KEYS: Final = "p pause  r resume  q leave"
+
+
+class Left(Exception):
+    """The watcher went away; the run goes on."""
 
 
 @dataclass
@@ -34,39 +48,161 @@ class Followed:
 
 
 def follow(
-    api: Api,
-    id: str,
-    *,
-    quiet: bool = False,
-    poll_seconds: float = _POLL_SECONDS,
-    on_change: Callable[[Followed], None] = lambda seen: None,
+    api: Api, id: str, *, speak: bool = False, on_change: Callable[[Watched], None] = lambda seen: None
 ) -> Followed:
-    """Show a run while it goes on; returns it, with its output, when it has ended."""
-    console = err()
-    live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-    shown = live if live is not None and not quiet else None
-    lines = tree.Lines(silent=quiet or live is not None)
-    seen = Followed(_read(api, id), [])
-    with shown or nullcontext():
-        while True:
-            if not seen.order and seen.run["version"] is not None:
-                seen.order = order_of(api, seen.run)
-            lines.show(seen.run, seen.steps())
-            if shown is not None:
-                shown.update(tree.picture(seen.run, seen.steps()), refresh=True)
-            on_change(seen)
-            if seen.ended:
+    """Show a run while it goes on; returns it, with its output, when it has ended. Raises Left.
+
+    `speak` prints what agents say instead of showing the tree.
+    """
+    view = _View(api, id, speak=speak, on_change=on_change)
+    run = _read(api, id)
+    with view.shown():
+        while run["status"] == "running" or speak:
+            try:
+                if _show_stream(view, run):
+                    break
+            except NotFound:  # accepted, and not known yet
+                pass
+            run = _read(api, id)
+            if run["status"] != "running":
                 break
-            time.sleep(poll_seconds)
-            seen.run = _read(api, id)
-    if seen.run["steps"]:
-        seen.run = _read(api, id, include="output")
-    return seen
+            time.sleep(_PAUSE_SECONDS)
+    run = _read(api, id, include="output")
+    view.catch_up(run)
+    return Followed(run, view.seen.order or order_of(api, run))
+
+
+def play(api: Api, id: str, speed: float, *, speak: bool = False) -> Followed:
+    """Show a run once more as it went."""
+    view = _View(api, id, speak=speak, pace=speed, steered=False)
+    run = _read(api, id)
+    with view.shown():
+        _show_stream(view, run, playback=speed)
+    return Followed(_read(api, id, include="output"), order_of(api, run))
+
+
+@dataclass
+class _View:
+    """What a person sees of a run: a tree, lines, or what is said."""
+
+    api: Api
+    id: str
+    speak: bool
+    on_change: Callable[[Watched], None] = lambda seen: None
+    pace: float = 1.0
+    """How fast the run's time goes by."""
+    steered: bool = True
+    """Whether it lives, and a key may pause it."""
+    console: Console = field(default_factory=err)
+    seen: Watched = field(init=False)
+    told: bool = False
+    known_seconds: dict[str, float] = field(default_factory=dict)
+    """Execution → how long it had been under way when the watching began."""
+
+    def __post_init__(self) -> None:
+        self.seen = Watched(self.id)
+        self.started = time.time()
+        self.live: Live | None = None
+        self.pressed: Callable[[], str] | None = None
+        self.speech = Speech(out()) if self.speak else None
+        lines = self.speak or not self.console.is_terminal
+        self.changes = Changes(self.console, self.speech) if lines else None
+
+    def now(self) -> float:
+        return self.started + (time.time() - self.started) * self.pace
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        if self.changes:
+            yield
+            return
+        with keys() as pressed, Live(console=self.console, auto_refresh=False, transient=True) as live:
+            self.live = live
+            self.pressed = pressed if self.steered else None
+            yield
+
+    def begin(self, run: dict[str, Any]) -> None:
+        """The stream is told from its beginning."""
+        self.seen = Watched(run["id"])
+        if self.steered:
+            self.known_seconds = {one["id"]: one["seconds"] for one in run["steps"]}
+            self.known_seconds[run["run_id"]] = run["seconds"]
+            self.started = time.time()
+
+    def tell(self, event: LiveEvent) -> None:
+        self.told = True
+        if isinstance(event, RunBegan):
+            self.seen.put_in_order(order_of(self.api, {"name": event.name, "version": event.version}))
+        self.seen.apply(event, self._time_of(event))
+        if isinstance(event, PeopleAsked):
+            self.seen.actions[event.task_id] = self._actions(event.task_id)
+        if self.speech:
+            self.speech.tell(event)
+        if self.changes:
+            self.changes.tell(event, self.seen)
+        self.on_change(self.seen)
+
+    def draw(self) -> None:
+        if self.live is not None:
+            hint = _KEYS if self.pressed else ""
+            size = self.console.size
+            self.live.update(picture(self.seen, self.now(), size.width, size.height, keys=hint), refresh=True)
+
+    def press(self) -> None:
+        """What a key does."""
+        key = self.pressed() if self.pressed else ""
+        if key == "q":
+            raise Left
+        if key in ("p", "r"):
+            with contextlib.suppress(FacilitairError):  # of a run that has just ended, there is nothing to do
+                self.api.post(f"/collaborations/{segment(self.id)}/{'pause' if key == 'p' else 'resume'}", {})
+
+    def catch_up(self, run: dict[str, Any]) -> None:
+        if self.changes and not self.told:
+            self.changes.catch_up(run)
+
+    def _time_of(self, event: LiveEvent) -> float:
+        """When it happened: what is new, now; of what was before, the run knows."""
+        if isinstance(event, RunBegan):
+            return self.started - self.known_seconds.get(event.run_id, 0.0)
+        if isinstance(event, StepBegan) and event.execution in self.known_seconds:
+            return self.started - self.known_seconds[event.execution]
+        return self.now()
+
+    def _actions(self, task: str) -> list[str]:
+        try:
+            return [one["id"] for one in self.api.get(f"/tasks/{segment(task)}")["actions"]]
+        except FacilitairError:
+            return []
+
+
+def _show_stream(view: _View, run: dict[str, Any], **query: Any) -> bool:
+    """Show what a run tells; whether it told of its end. Raises NotFound."""
+    view.begin(run)
+    reader, looked = Reader(), time.monotonic()
+    with Stream(view.api, view.id, **query) as stream:
+        while True:
+            events, over = stream.take(_FRAME_SECONDS)
+            for event in events:
+                for live in reader.read(event):
+                    view.tell(live)
+            view.draw()
+            view.press()
+            if over or view.seen.ended:
+                return view.seen.ended is not None
+            if events:
+                looked = time.monotonic()
+                if view.live is not None:
+                    time.sleep(_FRAME_SECONDS)  # a busy run is drawn no more often than one can see
+            elif not query and time.monotonic() - looked > _LOOK_SECONDS:
+                looked = time.monotonic()
+                if _read(view.api, view.id)["status"] != "running":
+                    return False
 
 
 def _read(api: Api, id: str, **query: Any) -> dict[str, Any]:
     """The run; an API that is away for a moment is waited for."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
             run: dict[str, Any] = api.get(f"/collaborations/{segment(id)}", **query)
@@ -74,7 +210,7 @@ def _read(api: Api, id: str, **query: Any) -> dict[str, Any]:
         except (NothingRunning, Unavailable):
             if time.monotonic() > deadline:
                 raise
-            time.sleep(_POLL_SECONDS)
+            time.sleep(_PAUSE_SECONDS)
 
 
 def order_of(api: Api, run: dict[str, Any]) -> list[str]:

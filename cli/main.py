@@ -2,7 +2,21 @@
 
 import typer
 
-from cli import ask, definitions, demo, forks, platform, rehearsal, runs, schedules, tasks, versions, webhooks
+from cli import (
+    archive,
+    ask,
+    definitions,
+    demo,
+    forks,
+    platform,
+    rehearsal,
+    runs,
+    schedules,
+    steering,
+    tasks,
+    versions,
+    webhooks,
+)
 
 app = typer.Typer(
     name="facilitair",
@@ -23,6 +37,7 @@ app.command(rich_help_panel=_PLATFORM)(platform.up)
 app.command(rich_help_panel=_PLATFORM)(platform.down)
 app.command(rich_help_panel=_PLATFORM)(platform.status)
 app.command(rich_help_panel=_PLATFORM)(platform.doctor)
+app.command(rich_help_panel=_PLATFORM)(archive.archive)
 app.command(rich_help_panel=_WORK)(definitions.apply)
 app.command(rich_help_panel=_WORK)(definitions.validate)
 app.command(rich_help_panel=_WORK)(rehearsal.plan)
@@ -38,11 +53,17 @@ app.add_typer(webhooks.app, name="webhook", rich_help_panel=_WORK)
 app.command(rich_help_panel=_WORK)(runs.run)
 app.command(rich_help_panel=_WORK)(runs.watch)
 app.command(rich_help_panel=_WORK)(runs.cancel)
+app.command(rich_help_panel=_WORK)(steering.pause)
+app.command(rich_help_panel=_WORK)(steering.resume)
+app.command(rich_help_panel=_WORK)(steering.stop)
+app.command(rich_help_panel=_WORK)(steering.tell)
+app.command(rich_help_panel=_WORK)(steering.adjust)
 app.command(rich_help_panel=_WORK)(forks.fork)
 app.command(rich_help_panel=_WORK)(forks.rerun)
 app.add_typer(tasks.app, name="tasks", rich_help_panel=_WORK)
 app.command(rich_help_panel=_WORK)(tasks.decide)
 app.command(rich_help_panel=_LOOK)(forks.show)
+app.command(rich_help_panel=_LOOK)(runs.playback)
 app.command(rich_help_panel=_LOOK)(ask.graph)
 app.command(rich_help_panel=_LOOK)(ask.trace)
 

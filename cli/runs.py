@@ -1,18 +1,21 @@
-"""`facilitair run | watch | cancel`."""
+"""`facilitair run | watch | playback | cancel`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
 from cli.client import Api, connect, segment
-from cli.follow import follow
+from cli.follow import Followed, Left, follow, play
 from cli.inputs import parse
 from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, UrlOption
 from cli.output import FAILED, err, out, print_json, print_warnings, told
 from cli.tree import print_end, result
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The id that `run` printed.")]
+TokensOption = Annotated[bool, typer.Option("--tokens", help="Print what agents say, as they say it.")]
 
 
 @told
@@ -22,6 +25,7 @@ def run(
     input_json: InputJsonOption = None,
     id: Annotated[str | None, typer.Option("--id", help="The run's own id.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until it has ended.")] = True,
+    tokens: TokensOption = False,
     url: UrlOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -34,7 +38,7 @@ def run(
     if not as_json:
         print_warnings(accepted)
     if wait:
-        to_its_end(api, accepted["id"], as_json=as_json)
+        to_its_end(api, accepted["id"], as_json=as_json, tokens=tokens)
     elif as_json:
         print_json(accepted)
     else:
@@ -44,10 +48,31 @@ def run(
 
 @told
 def watch(
-    id: IdArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
+    id: IdArgument,
+    tokens: TokensOption = False,
+    url: UrlOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show how a run goes, until it has ended."""
-    to_its_end(connect(url, data), id, as_json=as_json)
+    to_its_end(connect(url, data), id, as_json=as_json, tokens=tokens)
+
+
+@told
+def playback(
+    id: IdArgument,
+    speed: Annotated[
+        float,
+        typer.Option("--speed", "-s", min=0, max=1_000, help="1 as it was, 10 ten times as fast, 0 at once."),
+    ] = 1.0,
+    tokens: TokensOption = False,
+    url: UrlOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a past run once more as it went. Nothing is run, nothing is paid."""
+    with _leaving(""):
+        _print(play(connect(url, data), id, speed, speak=tokens), as_json=as_json)
 
 
 @told
@@ -62,16 +87,29 @@ def cancel(
         out().print(f"cancelling {answer['id']}", markup=False)
 
 
-def to_its_end(api: Api, id: str, *, as_json: bool) -> None:
+def to_its_end(api: Api, id: str, *, as_json: bool, tokens: bool = False) -> None:
     """Show a run until it has ended; exits with 1 when it failed."""
+    with _leaving(f"{id} goes on without you. `facilitair watch {id}` or `facilitair cancel {id}`."):
+        seen = follow(api, id, speak=tokens and not as_json)
+        _print(seen, as_json=as_json)
+        if seen.run["status"] != "completed":
+            raise typer.Exit(FAILED)
+
+
+@contextmanager
+def _leaving(last_words: str) -> Iterator[None]:
+    """Whoever leaves is told how to come back."""
     try:
-        seen = follow(api, id)
-    except KeyboardInterrupt:
-        err().print(Text(f"\n{id} goes on without you. `facilitair watch {id}` or `facilitair cancel {id}`."))
-        raise
+        yield
+    except (KeyboardInterrupt, Left) as left:
+        if last_words:
+            err().print(Text(f"\n{last_words}"))
+        if isinstance(left, KeyboardInterrupt):
+            raise
+
+
+def _print(seen: Followed, *, as_json: bool) -> None:
     if as_json:
         print_json(result(seen.run, seen.steps()))
     else:
         print_end(out(), seen.run, seen.steps())
-    if seen.run["status"] != "completed":
-        raise typer.Exit(FAILED)

@@ -1,18 +1,13 @@
-"""A run on the screen: its steps as they go, and the table at the end."""
+"""A run that has ended on the screen: its answer, and the table of its steps."""
 
 import json
-from typing import Any, Final
+from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.output import err
-
-_MARKS: Final = {
-    "completed": ("✓", "green"), "running": ("▸", "cyan"), "failed": ("✗", "red"), "skipped": ("-", "dim"),
-    "abandoned": ("!", "yellow"), "caught": ("↷", "yellow"), "pending": ("·", "dim"),
-}  # fmt: skip
+from cli.picture import MARKS
 
 
 def steps(run: dict[str, Any], order: list[str]) -> list[dict[str, Any]]:
@@ -52,33 +47,6 @@ def result(run: dict[str, Any], of_run: list[dict[str, Any]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _headline(run: dict[str, Any]) -> Text:
-    colour = {"completed": "green", "failed": "red"}.get(run["status"], "cyan")
-    state = run["sub_state"] or run["status"]
-    return Text.assemble(
-        (run["id"], "bold"), "  ", (state, colour), f"  {run['seconds']:.1f} s  ${run['cost_usd']:.4f}"
-    )
-
-
-def picture(run: dict[str, Any], of_run: list[dict[str, Any]]) -> RenderableType:
-    """The run as it is now."""
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for one in of_run:
-        mark, colour = _MARKS.get(one["status"], ("?", ""))
-        table.add_row(Text(mark, style=colour), *_cells(one))
-    return Group(_headline(run), table)
-
-
-def _cells(one: dict[str, Any]) -> list[RenderableType]:
-    began = one["status"] != "pending"
-    again = f"attempt {one['attempts']}" if one["attempts"] > 1 else ""
-    return [
-        one["id"], one["agent"], one["model"], str(one["tokens"] or ""),
-        f"{one['seconds']:.1f} s" if began else "", f"${one['cost_usd']:.4f}" if one["tokens"] else "",
-        Text("simulated" if one["simulated"] else "", style="yellow"), Text(again, style="dim"),
-    ]  # fmt: skip
-
-
 def table(run: dict[str, Any], of_run: list[dict[str, Any]]) -> Table:
     """The steps of an ended run, and their sum."""
     found = Table(box=None, padding=(0, 2, 0, 0))
@@ -89,7 +57,7 @@ def table(run: dict[str, Any], of_run: list[dict[str, Any]]) -> Table:
     found.add_column("")
     for one in of_run:
         found.add_row(
-            one["id"], one["agent"], one["model"], Text(one["status"], style=_MARKS[one["status"]][1]),
+            one["id"], one["agent"], one["model"], Text(one["status"], style=MARKS[one["status"]][1]),
             str(one["attempts"] or ""), str(one["tokens"]), f"{one['seconds']:.2f}",
             f"{one['cost_usd']:.6f}", Text("simulated" if one["simulated"] else "", style="yellow"),
         )  # fmt: skip
@@ -133,22 +101,3 @@ def print_end(console: Console, run: dict[str, Any], of_run: list[dict[str, Any]
                 style="yellow",
             )
         )
-
-
-class Lines:
-    """One line per change on stderr, for output that is no terminal."""
-
-    def __init__(self, *, silent: bool) -> None:
-        self._silent = silent
-        self._shown: dict[str, tuple[str, int]] = {}
-
-    def show(self, run: dict[str, Any], of_run: list[dict[str, Any]]) -> None:
-        if self._silent:
-            return
-        for one in of_run:
-            now = (one["status"], one["attempts"])
-            if one["attempts"] and self._shown.get(one["id"]) != now:
-                self._shown[one["id"]] = now
-                again = f" (attempt {one['attempts']})" if one["attempts"] > 1 else ""
-                who = f" · {one['model'] or one['agent']}" if one["model"] or one["agent"] else ""
-                err().print(f"{one['id']}: {one['status']}{again}{who}", markup=False)

@@ -17,9 +17,10 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from activities.guard import ErrorInterceptor
 from db.engine import async_engine
 from db.journal import Journal
+from db.wakeups import Bell
 from schema.messages import QUEUE_COLLABORATIONS, QUEUE_MEMORY, QUEUE_PROJECTIONS
 from schema.settings import Settings
-from workflows.client import connect, start_projections
+from workflows.client import connect, schedule_archiving, start_projections
 from workflows.collaboration import FAILURE_TYPES, Collaboration
 
 # A dead worker's runs are taken over when its sticky queue times out: Temporal's own 10 s would show.
@@ -48,21 +49,27 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
     from activities.children import Children
     from activities.engine1 import Engine1
     from activities.human import Human
+    from activities.news import News
     from activities.record import Record
     from activities.route import RouteActivity
     from activities.segment import SegmentActivity
+    from activities.steer import SteerActivity
     from activities.tokens import TokenLog
     from activities.tool import ToolActivity
     from activities.tools.http import HttpTool
     from activities.undo import UndoActivity
     from gateway.client import Gateway, warm_up
 
-    engine = async_engine(settings.database_url, pool_size=20)
+    bell = Bell(settings.database_url)
+    engine = async_engine(settings.database_url, pool_size=20, bell=bell)
     gateway = Gateway(settings)
-    tokens = TokenLog(engine)
-    journal = Journal(settings.database_url)
+    tokens = TokenLog(settings.database_url, bell)
+    journal = Journal(settings.database_url, bell)
     http = HttpTool(settings.http_tool_allow)
-    agent = AgentActivity(engine, gateway, tokens, capture_content=settings.capture_message_content)
+    news = News(settings.database_url)
+    agent = AgentActivity(
+        engine, gateway, tokens, capture_content=settings.capture_message_content, news=news
+    )
     tool = ToolActivity(engine, http)
     segment = SegmentActivity(engine, journal, tool, agent.agent)
     record, human, engine1 = Record(engine, journal, segment), Human(engine), Engine1(engine)
@@ -73,7 +80,7 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
         human.ask, human.record_decision, human.remind, human.expire, human.withdraw, human.ask_budget,
         children.begin_child, children.end_child, children.fail_child, undo.compensations, undo.compensate,
         engine1.decide, engine1.skip, engine1.transform, agent.agent, segment.tool,
-        RouteActivity(engine).route,
+        RouteActivity(engine).route, SteerActivity(engine).steer,
     ]  # fmt: skip
     try:
         worker = Worker(
@@ -95,6 +102,8 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
         await journal.close()
         await gateway.close()
         await http.close()
+        await news.close()
+        await bell.close()
         await engine.dispose()
 
 
@@ -121,10 +130,12 @@ async def _memory(client: Client, settings: Settings) -> AsyncIterator[Served]:
 
 @asynccontextmanager
 async def _projections(client: Client, settings: Settings) -> AsyncIterator[Served]:
+    from activities.archive import ArchiveActivity
     from activities.project import GraphCopy, MemoryCopy, ProjectActivity, VectorCopy
     from graph import client as graph_client
     from memory.client import Memory
     from router.encoder import encode
+    from workflows.archive import Archive
     from workflows.projection import Projection
 
     engine = async_engine(settings.database_url)
@@ -140,7 +151,8 @@ async def _projections(client: Client, settings: Settings) -> AsyncIterator[Serv
     )
     try:
         worker = Worker(
-            client, task_queue=QUEUE_PROJECTIONS, workflows=[Projection], activities=[project.project],
+            client, task_queue=QUEUE_PROJECTIONS, workflows=[Projection, Archive],
+            activities=[project.project, ArchiveActivity(engine, settings).archive_tokens],
             interceptors=[ErrorInterceptor()], graceful_shutdown_timeout=GRACE,
             sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
         )  # fmt: skip
@@ -169,6 +181,7 @@ async def serve(queues: list[str], settings: Settings, stop: asyncio.Event) -> N
             loading += [served.load] if served.load else []
         if QUEUE_PROJECTIONS in queues:
             await start_projections(client)
+            await schedule_archiving(client)
         _tell_ready()
         _log.info("serving", extra={"queues": queues})
         for load in loading:

@@ -1,14 +1,24 @@
 """Connections to Temporal, and the start of the workflows that always run."""
 
 import asyncio
+import contextlib
 import logging
+from datetime import timedelta
 from typing import Final
 
-from temporalio.client import Client
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleIntervalSpec,
+    ScheduleSpec,
+)
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
 
 from schema.messages import QUEUE_PROJECTIONS
+from workflows.archive import Archive
 from workflows.projection import PROJECTIONS, Projection
 
 _PATIENCE_SECONDS: Final = 60.0
@@ -41,3 +51,16 @@ async def start_projections(client: Client) -> None:
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             static_summary=f"keep {name} in step with the outbox",
         )
+
+
+async def schedule_archiving(client: Client) -> None:
+    """See to it that old tokens are archived every day; a schedule that is there is left as people set it."""
+    schedule = Schedule(
+        action=ScheduleActionStartWorkflow(
+            Archive.run, id="facilitair.archive-tokens", task_queue=QUEUE_PROJECTIONS,
+            static_summary="archive tokens of runs that ended long ago",
+        ),
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(timedelta(days=1), offset=timedelta(hours=3))]),
+    )  # fmt: skip
+    with contextlib.suppress(ScheduleAlreadyRunningError):
+        await client.create_schedule("facilitair-archive-tokens", schedule)
