@@ -7,11 +7,16 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import RedirectResponse
 
 from api import problems
 from api.access_log import AccessLog
 from api.auth import Guard
+from api.console.mount import PATH as CONSOLE
+from api.console.mount import Console
 from api.endpoints import (
+    analytics,
+    archive,
     collaborations,
     definitions,
     forks,
@@ -20,13 +25,18 @@ from api.endpoints import (
     hooks,
     rehearsal,
     schedules,
+    sockets,
+    steering,
+    streams,
     tasks,
     versions,
 )
+from api.live import Hub
 from api.projections import Projections
 from api.state import State
 from api.temporal import Temporal
 from db.engine import async_engine
+from db.wakeups import Bell
 from schema.errors import FacilitairError
 from schema.expressions import compile_expression
 from schema.settings import Settings
@@ -43,17 +53,22 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        engine = async_engine(settings.database_url, pre_ping=True)
-        state = State(settings, engine, Temporal(settings), Projections(settings))
+        bell = Bell(settings.database_url)
+        engine = async_engine(settings.database_url, pre_ping=True, bell=bell)
+        state = State(settings, engine, Temporal(settings), Projections(settings), Hub(settings.database_url))
         app.state.facilitair = state
         warming = asyncio.create_task(_warm_up(state))
         yield
         warming.cancel()
+        await console.close()
         state.checking.shutdown(wait=False, cancel_futures=True)
+        await state.hub.close()
         await state.rehearsing.close()
         await state.projections.close()
+        await bell.close()
         await engine.dispose()
 
+    console = Console(settings)
     app = FastAPI(
         title="Facilitair", version="1", description=_DESCRIPTION, lifespan=lifespan, redoc_url=None,
         redirect_slashes=False,
@@ -63,12 +78,18 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.include_router(health.router, include_in_schema=False)
     app.include_router(hooks.call_router)
+    for router in (streams.seed_router, sockets.router):
+        app.include_router(router, include_in_schema=False)
     for router in (
         definitions.router, definitions.schema_router, rehearsal.router, versions.router,
-        collaborations.router, forks.router, schedules.router, hooks.router, graph.router, tasks.router,
-        health.router,
+        collaborations.router, steering.router, forks.router, schedules.router, hooks.router,
+        graph.router, tasks.router, archive.router, analytics.router, health.router, streams.router,
+        streams.seed_router, sockets.router,
     ):  # fmt: skip
         app.include_router(router, prefix="/v1")
+    for path in ("/", CONSOLE):
+        app.add_route(path, lambda request: RedirectResponse(f"{CONSOLE}/"), include_in_schema=False)
+    app.mount(CONSOLE, console)
     # The last one added is the outermost: what is refused is logged too.
     app.add_middleware(Guard, api_key=settings.api_key)
     app.add_middleware(AccessLog)
@@ -94,6 +115,9 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         schemas = components.setdefault("schemas", {})
         document = problems.ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= document.pop("$defs") | {"ProblemDocument": document}
+        for operation in (one for methods in schema["paths"].values() for one in methods.values()):
+            for body in operation.get("requestBody", {}).get("content", {}).values():
+                schemas |= body["schema"].pop("$defs", {})
         components["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},
             "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},

@@ -1,8 +1,11 @@
 """Who may ask: with a key set, who carries it; without one, this machine's own programs."""
 
+import base64
+import binascii
 import hashlib
 import ipaddress
 import secrets
+from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -14,11 +17,20 @@ from schema.errors import FacilitairError, Refused
 _OPEN_PATHS = ("/health/live", "/health/ready", "/v1/health/live", "/v1/health/ready")
 # Their addresses are secrets themselves: no web page can guess one, and who was given one has no key.
 _SECRET_PATHS = "/hooks/"
+SUBPROTOCOL: Final = "facilitair"
+"""Of WebSockets. A browser, which cannot set their headers, offers `facilitair.key.<base64url>` beside it."""
+_KEY_PROTOCOL: Final = f"{SUBPROTOCOL}.key."
+# It asks for the key itself, once, and knows who gave it by a cookie.
+_CONSOLE = "/console"
 
 
 def is_open(path: str) -> bool:
     """Whether whoever knows the address may ask."""
     return path in _OPEN_PATHS or path.startswith(_SECRET_PATHS)
+
+
+def is_console(path: str) -> bool:
+    return path in ("/", _CONSOLE) or path.startswith(f"{_CONSOLE}/")
 
 
 def without_secret(path: str) -> str:
@@ -49,16 +61,23 @@ class Guard:
         self._key = api_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not is_open(scope["path"]):
+        if scope["type"] != "lifespan" and not self._passes(scope["path"]):
             refusal = self._refusal(Headers(scope=scope))
             if refusal is not None:
-                await problems.response(refusal, scope["path"])(scope, receive, send)
+                await _refuse(refusal, scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
+    def _passes(self, path: str) -> bool:
+        return is_open(path) or (bool(self._key) and is_console(path))
+
     def _refusal(self, headers: Headers) -> FacilitairError | None:
         if self._key:
-            given = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
+            given = (
+                headers.get("x-api-key")
+                or headers.get("authorization", "").removeprefix("Bearer ")
+                or _offered(headers)
+            )
             # As bytes: compare_digest refuses text that is not ASCII.
             if secrets.compare_digest(given.encode(), self._key.encode()):
                 return None
@@ -68,6 +87,26 @@ class Guard:
                 "`Authorization: Bearer …` or `X-API-Key: …`.",
             )
         return _foreign(headers)
+
+
+async def _refuse(refusal: FacilitairError, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008, "reason": refusal.code})
+        return
+    await problems.response(refusal, scope["path"])(scope, receive, send)
+
+
+def _offered(headers: Headers) -> str:
+    """The key among the subprotocols of a WebSocket."""
+    for one in headers.get("sec-websocket-protocol", "").split(","):
+        name = one.strip()
+        if name.startswith(_KEY_PROTOCOL):
+            coded = name.removeprefix(_KEY_PROTOCOL)
+            try:
+                return base64.urlsafe_b64decode(coded + "=" * (-len(coded) % 4)).decode()
+            except (binascii.Error, ValueError):
+                return ""
+    return ""
 
 
 def _foreign(headers: Headers) -> FacilitairError | None:

@@ -1,7 +1,7 @@
 """What the API answers with. Times are RFC 3339, durations seconds, money dollars."""
 
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -10,6 +10,8 @@ from schema.definition import LANGUAGE
 from schema.steps import DURATION, REF
 
 Overlap = Literal["skip", "buffer_one", "allow_all", "cancel_other"]
+
+START_ID: Final = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,199}$"
 
 
 class DefinitionVersion(BaseModel):
@@ -134,6 +136,9 @@ class PlannedStep(BaseModel):
     summary: str
     needs: list[str] = Field(description="Must have completed; skipped, when one of them was skipped.")
     waits: list[str] = Field(description="Must have ended either way.")
+    streams: list[str] = Field(
+        default_factory=list, description="Must only have begun: this one reads what they say as they say it."
+    )
     inferred: list[str] = Field(description="Those of both that were not written in `needs`.")
     conditional: bool
     timeout_seconds: float
@@ -159,7 +164,7 @@ class StartRequest(BaseModel):
     input: Any = Field(default_factory=dict, description="Must fit the definition's `input` schema.")
     id: str | None = Field(
         default=None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,199}$",
+        pattern=START_ID,
         description="The Temporal workflow id; one is made when it is left out.",
     )
 
@@ -212,7 +217,7 @@ class CollaborationSummary(BaseModel):
     version: int | None
     task: str
     status: str = Field(description="running, completed or failed")
-    sub_state: str = Field(description="starting, cancelled, …; empty when there is nothing to add.")
+    sub_state: str = Field(description="starting, paused, cancelled, …; empty when there is nothing to add.")
     error: ErrorFact | None
     quality: float | None
     started_at: datetime
@@ -222,6 +227,7 @@ class CollaborationSummary(BaseModel):
     tokens: int
     cost_usd: float
     trace_id: str | None
+    simulated: bool = Field(default=False, description="Whether any answer came from the simulator.")
 
 
 class CollaborationPage(BaseModel):
@@ -241,6 +247,35 @@ class StepOutput(BaseModel):
     status: str
     model: str
     output: Any
+
+
+class MemoryHit(BaseModel):
+    """Similar past work that a step was shown as a hint."""
+
+    collaboration: str = Field(description="The run_id of the run that did it.")
+    cosine: float
+    task: str
+    final_output: str
+    quality_score: float | None
+
+
+class Routing(BaseModel):
+    """Which model the router chose for a step, and how likely that was."""
+
+    policy: str
+    model: str
+    propensity: float
+    candidates: dict[str, float] = Field(description="model → propensity")
+    fallback: bool
+
+
+class StepDetails(BaseModel):
+    step: str
+    attempts: list[Attempt]
+    output: Any = Field(description="Of the attempt that completed; null while none has.")
+    memory: list[MemoryHit]
+    memory_source: str | None = Field(description="weaviate, pgvector or none; null when nobody asked.")
+    routing: Routing | None
 
 
 class SpanFact(BaseModel):

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Float, Row, case, cast, desc, func, select, true, tuple_
+from sqlalchemy import Float, Row, case, cast, desc, func, or_, select, true, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -119,17 +119,21 @@ class Summary:
     cost_usd: Decimal
     input_tokens: int
     output_tokens: int
+    simulated: bool
 
 
 def _summaries() -> Any:
     run = agent_executions.c
-    finished = func.sum(case((run.status.in_(("completed", "skipped")), 1), else_=0))
+    # The turns of a step that reads others live are no steps.
+    is_step = run.status.in_(("completed", "skipped")) & (func.strpos(run.path, "~turn") == 0)
+    finished = func.sum(case((is_step, 1), else_=0))
     totals = (
         select(
             func.coalesce(finished, 0).label("steps_done"),
             func.coalesce(func.sum(run.cost_usd), 0).label("cost_usd"),
             func.coalesce(func.sum(run.input_tokens), 0).label("input_tokens"),
             func.coalesce(func.sum(run.output_tokens), 0).label("output_tokens"),
+            func.coalesce(func.bool_or(run.simulated), False).label("simulated"),
         )
         .where(run.collaboration_id == collaborations.c.id)
         .lateral()
@@ -140,7 +144,7 @@ def _summaries() -> Any:
             c.id, c.temporal_workflow_id, workflows.c.name, workflows.c.version, c.task, c.status,
             c.sub_state, c.error_code, c.error_message, cast(c.quality_score, Float), c.started_at,
             c.completed_at, c.traceparent, totals.c.steps_done, totals.c.cost_usd, totals.c.input_tokens,
-            totals.c.output_tokens,
+            totals.c.output_tokens, totals.c.simulated,
         )
         .join(workflows, workflows.c.id == c.workflow_id)
         .join(totals, true())
@@ -173,6 +177,20 @@ async def find(connection: AsyncConnection, tenant: str, name: str) -> Summary:
     return _summary(row)
 
 
+async def uuid_of(connection: AsyncConnection, tenant: str, name: str) -> UUID | None:
+    """The latest run under a Temporal workflow id, or the run with that UUID, where it is known."""
+    where = collaborations.c.temporal_workflow_id == name
+    with contextlib.suppress(ValueError):
+        where = where | (collaborations.c.id == UUID(name))
+    found: UUID | None = await connection.scalar(
+        select(collaborations.c.id)
+        .where(collaborations.c.tenant_id == tenant, where)
+        .order_by(desc(collaborations.c.started_at))
+        .limit(1)
+    )
+    return found
+
+
 async def recent(
     connection: AsyncConnection,
     tenant: str,
@@ -181,13 +199,18 @@ async def recent(
     limit: int = 50,
     status: str | None = None,
     name: str | None = None,
+    words: str | None = None,
 ) -> list[Summary]:
-    """Runs, newest first; `before` is the (started_at, uuid) of the last one seen."""
+    """Runs, newest first; `before` is the (started_at, uuid) of the last one seen, `words` stand in the id,
+    the name or the task."""
     query = _summaries().where(collaborations.c.tenant_id == tenant)
     if status:
         query = query.where(collaborations.c.status == status)
     if name:
         query = query.where(workflows.c.name == name)
+    if words:
+        places = (collaborations.c.temporal_workflow_id, workflows.c.name, collaborations.c.task)
+        query = query.where(or_(*(place.icontains(words, autoescape=True) for place in places)))
     if before:
         query = query.where(tuple_(collaborations.c.started_at, collaborations.c.id) < tuple_(*before))
     rows = await connection.execute(

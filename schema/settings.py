@@ -37,8 +37,15 @@ class Settings(BaseSettings):
     port: int = Field(default=8700, alias="FACILITAIR_PORT")
     api_key: str = Field(default="", alias="FACILITAIR_API_KEY")
     """With a key set, every request must carry it; without one the API listens on loopback only."""
+    temporal_ui_url: str = Field(default="", alias="FACILITAIR_TEMPORAL_UI_URL")
+    """Where a browser finds Temporal's own pages; empty where nobody knows."""
     http_tool_allow: str = Field(default="", alias="FACILITAIR_HTTP_TOOL_ALLOW")
     """Comma-separated host or host:port names that the http tool may call; empty allows none."""
+
+    tokens_archive_after_days: float = Field(default=7, ge=0, alias="FACILITAIR_TOKENS_ARCHIVE_AFTER_DAYS")
+    """Tokens of runs that ended longer ago are kept packed, in a tenth of the room."""
+    tokens_keep_days: float = Field(default=0, ge=0, alias="FACILITAIR_TOKENS_KEEP_DAYS")
+    """Packed tokens are deleted after this long; 0 keeps them for ever."""
 
     otel_exporter_otlp_endpoint: str = ""
     capture_message_content: bool = Field(

@@ -12,14 +12,17 @@ from api.models import (
     CollaborationPage,
     EventFact,
     EventPage,
+    MemoryHit,
+    Routing,
     SpanFact,
     StartRequest,
+    StepDetails,
     StepOutput,
     Trace,
 )
 from api.problems import errors
 from api.state import Actor, Connection, StateOf, Tenant
-from db import collaborations, executions, lineage, outbox, spans
+from db import collaborations, executions, lineage, outbox, spans, steps
 from schema.errors import NotFound, Refused
 from schema.steps import NAME, STEP_PATH
 
@@ -50,13 +53,17 @@ async def list_collaborations(
     tenant: Tenant,
     status: Status | None = None,
     name: Annotated[str | None, Query(pattern=NAME)] = None,
+    q: Annotated[
+        str | None,
+        Query(max_length=200, pattern=r"^[^\x00]*$", description="Words of the id, the name or the task."),
+    ] = None,
     after: Annotated[str | None, Query(max_length=200, description="The `next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> CollaborationPage:
     """Runs, newest first."""
     found = await collaborations.recent(
         connection, tenant, before=cursors.moment_and_id(after) if after else None, limit=limit + 1,
-        status=status, name=name,
+        status=status, name=name, words=q,
     )  # fmt: skip
     page = found[:limit]
     more = cursors.encode(page[-1].started_at.isoformat(), page[-1].uuid) if len(found) > limit else None
@@ -114,6 +121,32 @@ async def step_output(
             f"`GET /v1/collaborations/{id}` lists them.",
         )
     return StepOutput(step=step, output=done.output, status=done.status, model=done.model)
+
+
+@router.get("/{id}/steps/{step}/details", responses=errors(404))
+async def step_details(
+    id: Id,
+    step: Annotated[str, Path(pattern=STEP_PATH, examples=["review", "per_file[17].review"])],
+    connection: Connection,
+    tenant: Tenant,
+) -> StepDetails:
+    """All that is known of one step: its attempts, what it came to, what it remembered, how it was routed."""
+    found = await collaborations.find(connection, tenant, id)
+    known = await steps.known(connection, found.uuid, step)
+    if not known.attempts:
+        raise NotFound("step_not_begun", f"found no attempt at step {step!r} in {id!r}; it may yet begin.")
+    completed = next((row for row in known.attempts if row.status == "completed"), None)
+    recall, routing = known.recall, known.routing
+    return StepDetails(
+        step=step, attempts=[runs.attempt(row) for row in known.attempts],
+        output=completed.output if completed is not None else None,
+        memory=[MemoryHit(**hit) for hit in recall.hits] if recall is not None else [],
+        memory_source=recall.source if recall is not None else None,
+        routing=None if routing is None else Routing(
+            policy=routing.policy, model=routing.chosen_model, propensity=routing.propensity,
+            candidates=routing.candidates, fallback=routing.fallback,
+        ),
+    )  # fmt: skip
 
 
 @router.post("/{id}/cancel", status_code=202, responses=errors(404, 409))

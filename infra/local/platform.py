@@ -50,6 +50,8 @@ def plan(data: Path, ports: Mapping[str, int], given: Mapping[str, str]) -> Plan
         or f"http://127.0.0.1:{ports['simulator']}",
         "FACILITAIR_HOST": given.get("FACILITAIR_HOST") or "127.0.0.1",
         "FACILITAIR_PORT": str(ports["api"]),
+        "FACILITAIR_TEMPORAL_UI_URL": given.get("FACILITAIR_TEMPORAL_UI_URL")
+        or ("" if given.get("TEMPORAL_ADDRESS") else f"http://127.0.0.1:{ports['temporal_ui']}"),
     }
     addresses = {
         "temporal": environment["TEMPORAL_ADDRESS"],

@@ -1,0 +1,59 @@
+"""All definitions, by name."""
+
+from typing import Any, Final
+
+from api.console.client import Fault, segment
+from api.console.html import badge, empty, moment, text
+from api.console.layout import Frame
+from api.console.runs import dialog, starts
+
+_PAGE: Final = 200
+_MOST_PAGES: Final = 10
+
+
+async def show(frame: Frame) -> None:
+    try:
+        items = await _all(frame)
+        rows = "".join(_row(one) for one in items)
+        if not items:
+            hint = "A definition says which agents do what, and in which order."
+            rows = f'<tr class="none"><td colspan="5">{empty("There is no definition yet.", hint)}</td></tr>'
+    except Fault as fault:
+        wrong = empty("The definitions cannot be read just now.", text(fault))
+        rows = f'<tr class="none"><td colspan="5">{wrong}</td></tr>'
+    frame.show(
+        "Definitions", "definitions",
+        f"""<div class="head"><h1>Definitions</h1>
+<a class="button primary" href="/console/new">New definition</a></div>
+<div class="filters" role="search">
+<input type="search" id="search" placeholder="Search by name" aria-label="Search definitions"></div>
+<table class="list definitions"><thead><tr><th>Name</th><th>Newest</th><th>Stored</th><th>By</th><th></th>
+</tr></thead>
+<tbody id="rows">{rows}</tbody></table>{dialog()}""", "definitions.js",
+    )  # fmt: skip
+    starts(frame)
+
+
+async def _all(frame: Frame) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = []
+    after: str | None = None
+    for _ in range(_MOST_PAGES):
+        found = await frame.api.get("/definitions", limit=_PAGE, after=after)
+        items += found["items"]
+        after = found["next"]
+        if after is None:
+            break
+    return items
+
+
+def _row(one: dict[str, Any]) -> str:
+    name = str(one["name"])
+    marks = badge("deprecated") if one["deprecated"] else ""
+    return (
+        f'<tr data-id="{text(name)}"><td>'
+        f'<a class="name" href="/console/definitions/{segment(name)}">{text(name)}</a></td>'
+        f'<td>@{one["version"]} {marks}</td><td class="when">{moment(one["created_at"])}</td>'
+        f'<td class="muted">{text(one["created_by"] or "")}</td>'
+        f'<td class="n"><a class="button" href="/console/?name={segment(name)}">Runs</a> '
+        f'<button type="button" data-start="{text(name)}">Start</button></td></tr>'
+    )

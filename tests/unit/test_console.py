@@ -1,0 +1,215 @@
+"""The console's parts that need neither a browser nor NiceGUI: gate, pictures, forms, feed."""
+
+import itertools
+import random
+import subprocess
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+from starlette.datastructures import Headers
+
+from api.app import create_app
+from api.console import dag_svg, feed, forms, html, places
+from api.console.dag import Box, Layout, layout
+from api.console.session import COOKIE, Sessions, is_own
+from schema.live import Live, StepBegan, StepEnded, TokensCame
+from schema.settings import Settings
+
+
+def _cookie(set_cookie: str) -> Headers:
+    return Headers({"cookie": set_cookie.partition(";")[0]})
+
+
+def test_a_session_is_known_by_its_signature_and_ends_with_its_key() -> None:
+    sessions = Sessions("secret")
+    cookie = sessions.new(secure=True)
+    assert all(word in cookie for word in ("HttpOnly", "SameSite=Strict", "Path=/console", "Secure"))
+    assert "secret" not in cookie
+    assert sessions.holds(_cookie(cookie))
+    assert Sessions("secret").holds(_cookie(cookie))
+    assert not Sessions("another").holds(_cookie(cookie))
+    assert not sessions.holds(Headers({}))
+    for forged in ("", "x", "9999999999.x.y", "é", f"{2**40}..", cookie.partition(";")[0] + "0"):
+        assert not sessions.holds(Headers({"cookie": f"{COOKIE}={forged}"}))
+
+
+@pytest.mark.parametrize(("kind", "host", "origin", "fine"), [
+    ("http", "127.0.0.1:8700", None, True),
+    ("http", "evil.example", None, False),
+    ("http", "localhost:8700", "http://localhost:8700", True),
+    ("http", "localhost:8700", "http://localhost:9", False),
+    ("websocket", "127.0.0.1:8700", "http://127.0.0.1:8700", True),
+    ("websocket", "127.0.0.1:8700", "http://evil.example", False),
+    ("websocket", "127.0.0.1:8700", None, False),
+    ("websocket", "127.0.0.1:8700", "http://[", False),
+])  # fmt: skip
+def test_only_the_consoles_own_pages_reach_it(kind: str, host: str, origin: str | None, fine: bool) -> None:
+    headers = [(b"host", host.encode())] + ([(b"origin", origin.encode())] if origin else [])
+    scope = {"type": kind, "method": "GET", "headers": headers}
+    assert is_own(scope, loopback_only=True) is fine
+
+
+async def test_with_a_key_the_console_asks_for_it_once() -> None:
+    app = create_app(Settings(FACILITAIR_API_KEY="secret"))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://example.org") as http:
+        at_first = await http.get("/console/runs/x", headers={"accept": "text/html"})
+        assert (at_first.status_code, at_first.headers["location"]) == (
+            303, "/console/login?next=/console/runs/x",
+        )  # fmt: skip
+        assert (await http.get("/console/_nicegui/anything")).status_code == 401
+        form = await http.get(at_first.headers["location"])
+        assert 'type="password"' in form.text
+        assert "frame-ancestors 'none'" in form.headers["content-security-policy"]
+        same = {"origin": "http://example.org"}
+        wrong = await http.post("/console/login", data={"key": "no"}, headers=same)
+        assert (wrong.status_code, "set-cookie" in wrong.headers) == (401, False)
+        foreign = await http.post("/console/login", data={"key": "secret"}, headers={"origin": "http://evil"})
+        assert foreign.status_code == 403
+        for after, target in (("/console/tasks", "/console/tasks"), ("//evil.example", "/console/")):
+            right = await http.post(f"/console/login?next={after}", data={"key": "secret"}, headers=same)
+            assert (right.status_code, right.headers["location"]) == (303, target)
+            assert right.headers["set-cookie"].startswith(f"{COOKIE}=")
+        # The cookie opens the console only: the API still wants the key.
+        assert (
+            await http.get("/v1/definitions", headers={"cookie": right.headers["set-cookie"]})
+        ).status_code == 401
+
+
+async def test_the_root_leads_to_the_console() -> None:
+    app = create_app(Settings())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as http:
+        for path in ("/", "/console"):
+            assert (await http.get(path)).headers["location"] == "/console/"
+        assert (await http.get("/console/", headers={"host": "evil.example"})).status_code == 403
+        style = await http.get("/console/static/console.css")
+        assert (style.status_code, style.headers["content-type"].split(";")[0]) == (200, "text/css")
+
+
+def test_the_api_starts_without_nicegui() -> None:
+    code = "import sys, api.app; sys.exit('nicegui' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def _all(of: Layout) -> list[Box]:
+    return [one for box in of.boxes.values() for one in (box, *(_all(box.inside) if box.inside else ()))]
+
+
+def _apart(boxes: list[Box]) -> bool:
+    return all(
+        a.x + a.width <= b.x or b.x + b.width <= a.x or a.y + a.height <= b.y or b.y + b.height <= a.y
+        for a, b in itertools.combinations(boxes, 2)
+    )
+
+
+@pytest.mark.parametrize("shape", ["chain", "fan", "random"])
+def test_two_hundred_steps_stand_apart_and_below_what_they_need(shape: str) -> None:
+    chance = random.Random(1)
+    names = [f"s{at}" for at in range(200)]
+    links = {
+        "chain": list(itertools.pairwise(names)),
+        "fan": [("s0", name) for name in names[1:-1]] + [(name, "s199") for name in names[1:-1]],
+        "random": [(f"s{chance.randrange(at)}", f"s{at}") for at in range(1, 200) for _ in range(2)],
+    }[shape]
+    found = layout([{"id": name, "frame": ""} for name in names], links)
+    assert len(found.boxes) == 200
+    assert _apart(list(found.boxes.values()))
+    for a, b in links:
+        assert found.boxes[a].y + found.boxes[a].height <= found.boxes[b].y
+    for box in found.boxes.values():
+        assert box.x >= -0.01
+        assert box.x + box.width <= found.width + 0.01
+        assert box.y + box.height <= found.height + 0.01
+
+
+def test_what_is_repeated_stands_in_its_frame() -> None:
+    nodes = [
+        {"id": "list", "frame": ""}, {"id": "each", "frame": ""}, {"id": "read", "frame": "each"},
+        {"id": "judge", "frame": "each"}, {"id": "sum", "frame": ""},
+    ]  # fmt: skip
+    found = layout(nodes, [("list", "each"), ("read", "judge"), ("each", "sum"), ("gone", "sum")])
+    frame = found.boxes["each"]
+    assert frame.inside is not None
+    for inner in frame.inside.boxes.values():
+        assert frame.x < inner.x
+        assert inner.x + inner.width < frame.x + frame.width
+        assert frame.y < inner.y
+        assert inner.y + inner.height < frame.y + frame.height
+    assert _apart([found.boxes["list"], frame, found.boxes["sum"]])
+    assert _apart(list(frame.inside.boxes.values()))
+
+
+def test_nothing_a_user_wrote_becomes_markup() -> None:
+    evil = "<img src=x onerror=alert(1)>\"'"
+    nodes = [{"id": "a", "kind": "agent", "what": evil, "frame": ""}, {"id": "b", "kind": "map", "frame": ""}]
+    edges = [{"from": "a", "to": "b", "kind": "branch", "label": evil}]
+    shown = [
+        dag_svg.draw(nodes, edges, evil),
+        forms.fields({"properties": {evil: {"type": "string", "description": evil, "default": evil}}}, "x"),
+        forms.fields({"properties": {"a": {"enum": [evil]}, "b": {"default": {evil: evil}}}}, "x"),
+        html.badge(evil), html.moment(evil), html.embed(f"</script>{evil}"),
+    ]  # fmt: skip
+    assert not any("<img" in one or "</script" in one for one in shown)
+
+
+def test_a_form_is_made_from_a_schema() -> None:
+    shown = forms.fields(
+        {
+            "required": ["task"],
+            "properties": {
+                "task": {"type": "string", "description": "What to do."},
+                "count": {"type": "integer", "minimum": 1, "default": 3},
+                "loud": {"type": "boolean", "default": True},
+                "tone": {"enum": ["dry", "warm"]},
+                "files": {"type": "array"},
+            },
+        },
+        "start",
+    )
+    assert '<textarea rows="2" id="start-task" data-name="task" data-kind="string" required>' in shown
+    assert '<input type="number" step="1" min="1" value="3" id="start-count"' in shown
+    assert 'data-name="loud" data-kind="boolean" checked' in shown
+    assert '<option value="&quot;dry&quot;">dry</option>' in shown
+    assert 'data-name="files" data-kind="json"' in shown
+    assert "What to do." in shown
+    assert 'data-name="" data-kind="json"' in forms.fields({"type": "array"}, "start")
+
+
+@pytest.mark.parametrize(("pointer", "line"), [
+    ("", 1), ("/steps/b", 5), ("/steps/b/needs/1", 6), ("/steps/c", 3), ("/steps/a/prompt/x", 4),
+    ("/x~1y", 9),
+])  # fmt: skip
+def test_a_pointer_has_a_line(pointer: str, line: int) -> None:
+    written = """{
+  "name": "x",
+  "steps": {
+    "a": {"prompt": "p"},
+    "b": {
+      "needs": ["a", "z"]
+    }
+  },
+  "x/y": 1
+}"""
+    assert places.line_of(places.read(written), pointer) == line
+    assert places.read("{") is None
+    assert places.line_of(None, "/a") is None
+
+
+def _live(event: Any) -> Live:
+    return Live("0.0", datetime(2026, 1, 1, tzinfo=UTC), event)
+
+
+def test_tokens_of_one_execution_are_told_together_and_before_its_end() -> None:
+    began = StepBegan("e1", "a", "a", "agent", 1, "writer", "m")
+    ended = StepEnded("e1", "a", "a", "agent", 1, "writer", "completed", "m", 1, 2, 0.5, 100)
+    told = feed.merged([
+        _live(began), _live(TokensCame("e1", "a", "one ", 0, 1)), _live(TokensCame("e2", "b", "other", 0, 1)),
+        _live(TokensCame("e1", "a", "two", 1, 2)), _live(ended), _live(TokensCame("e1", "a", "late", 3, 1)),
+    ])  # fmt: skip
+    assert [one[0] for one in told] == ["b", "t", "t", "e", "t"]
+    assert told[1] == ["t", "e1", "one two", 3]
+    assert told[4] == ["t", "e1", "late", 1]
+    assert [len(piece) for piece in feed.pieces([["t", "e", "x" * 150_000, 1]] * 3)] == [1, 1, 1]
+    assert feed.pieces([]) == []
