@@ -3,13 +3,15 @@
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client, WorkflowHandle
 
@@ -38,6 +40,13 @@ class Stack:
 
     async def start(self, name: str, input: Any, id: str) -> WorkflowHandle[Any, Any]:
         return await self.client.start_workflow(name, input, id=id, task_queue=QUEUE_COLLABORATIONS)
+
+    async def names_of(self, runs: Iterable[str]) -> dict[str, str]:
+        """A run's UUID → what a person calls it."""
+        query = text("SELECT id::text, temporal_workflow_id FROM collaborations WHERE id = ANY(:runs)")
+        async with self.engine.connect() as connection:
+            found = await connection.execute(query, {"runs": [UUID(run) for run in set(runs)]})
+            return {row[0]: row[1] for row in found}
 
     async def wait_ready(self, *names: str, timeout_seconds: float = 120.0) -> None:
         await asyncio.to_thread(self.supervisor.wait_ready, *names, timeout_seconds=timeout_seconds)
