@@ -37,6 +37,7 @@ from api.state import State
 from api.temporal import Temporal
 from db.engine import async_engine
 from db.wakeups import Bell
+from schema.collector import settle
 from schema.errors import FacilitairError
 from schema.expressions import compile_expression
 from schema.settings import Settings
@@ -104,6 +105,7 @@ async def _warm_up(state: State) -> None:
     await asyncio.to_thread(compile_expression, "input.a == 1")
     with suppress(FacilitairError):  # when it is away, the first who needs it connects
         await state.temporal.client()
+    settle()
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from uuid import UUID
 import psycopg
 
 from db import wakeups
-from db.live import Follower, LiveSource
+from db.live import LiveSource
+from db.telling import Follower
 from schema.live import Live, Place, parse_place
 
 PACE_SECONDS: Final = 0.005

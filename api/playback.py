@@ -17,7 +17,7 @@ from uuid import UUID
 from api.state import State
 from db import playback as past
 from db import tokens
-from db.live import end_of, plain_event
+from db.telling import end_of, plain_event
 from db.tokens import Spoken
 from schema.errors import Refused
 from schema.live import AGENT, Live, LiveEvent, RunEnded, StepBegan, StepEnded, TokensCame

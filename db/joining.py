@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import playback, tokens
-from db.live import end_of, plain_event
+from db.telling import end_of, plain_event
 from schema.live import AGENT, Place, RunBegan, StepBegan, StepEnded, key_of
 
 MOST_MESSAGES: Final = 200

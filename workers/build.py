@@ -18,6 +18,7 @@ from activities.guard import ErrorInterceptor
 from db.engine import async_engine
 from db.journal import Journal
 from db.wakeups import Bell
+from schema.collector import settle
 from schema.messages import QUEUE_COLLABORATIONS, QUEUE_MEMORY, QUEUE_PROJECTIONS
 from schema.settings import Settings
 from workflows.client import connect, schedule_archiving, start_projections
@@ -187,6 +188,7 @@ async def serve(queues: list[str], settings: Settings, stop: asyncio.Event) -> N
         for load in loading:
             with contextlib.suppress(Exception):  # whoever needs it meets the error and tells of it
                 await asyncio.to_thread(load)
+        settle()
         await stop.wait()
         _log.info("stopping")
 

@@ -51,7 +51,7 @@ class Client:
 
     async def watch(self, enough: "asyncio.Event") -> None:
         while not (self.frames and _kind(self.frames[-1]) in ("RUN_FINISHED", "RUN_ERROR")):
-            patience = 60.0 if enough.is_set() else self.chance.uniform(0.02, 0.8)
+            patience = 60.0 if enough.is_set() else self.chance.uniform(0.02, 3.0)
             with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
                 async with asyncio.timeout(patience):
                     await self._read()
@@ -139,24 +139,27 @@ class Truth:
     """Completed execution → all its tokens."""
     partly: dict[str, str]
     """Execution of an attempt that was given up or failed → what of its tokens is kept."""
+    attempts: Counter[str]
+    """At each step: a stream tells of each attempt's beginning and end."""
 
 
 _SAID = text("""
-    SELECT e.id, e.status, coalesce(string_agg(t.token, '' ORDER BY t.seq), '') AS said
+    SELECT e.id, e.status, e.path, coalesce(string_agg(t.token, '' ORDER BY t.seq), '') AS said
     FROM agent_executions e JOIN collaborations c ON c.id = e.collaboration_id
     LEFT JOIN token_stream t ON t.execution_id = e.id
-    WHERE c.temporal_workflow_id = :run GROUP BY e.id, e.status
+    WHERE c.temporal_workflow_id = :run GROUP BY e.id, e.status, e.path
 """)
 
 
 async def _truth(on: Stack, run: str) -> Truth:
     async with on.engine.connect() as connection:
-        rows: list[tuple[UUID, str, str]] = [
+        rows: list[tuple[UUID, str, str, str]] = [
             tuple(row) for row in await connection.execute(_SAID, {"run": run})
         ]
     return Truth(
-        {str(id): said for id, status, said in rows if status == "completed"},
-        {str(id): said for id, status, said in rows if status != "completed"},
+        {str(id): said for id, status, _, said in rows if status == "completed"},
+        {str(id): said for id, status, _, said in rows if status != "completed"},
+        Counter(path for _, _, path, _ in rows),
     )
 
 
@@ -188,4 +191,5 @@ def _judge(frames: list[Frame], truth: Truth, verdict: Verdict) -> None:
     verdict.lost += len(heard.keys() - truth.said.keys() - truth.partly.keys())
     steps = Counter(event["stepName"] for event in events if event["type"] == "STEP_FINISHED")
     verdict.lost += len({"one", "two", "three"} - steps.keys())
-    verdict.duplicated += sum(count - 1 for count in steps.values())
+    verdict.duplicated += sum(max(0, count - truth.attempts[step]) for step, count in steps.items())
+    verdict.duplicated += len(frames) - len({(frame.id, frame.data) for frame in frames})

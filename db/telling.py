@@ -1,0 +1,257 @@
+"""What a watcher is told of what a snapshot holds: a pure fold.
+
+Order: an execution begins, says its tokens, ends; the run ends last. Between executions the order is that in
+which the reader found it, so two watchers may see parallel steps interleaved differently, but nothing is
+lost, told twice or told in the wrong order: a `Place` names exactly what was told, whatever commits late.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from db import tokens
+from schema.live import (
+    AGENT,
+    Live,
+    LiveEvent,
+    PeopleAsked,
+    PeopleDecided,
+    Place,
+    RunBegan,
+    RunEnded,
+    Steered,
+    StepBegan,
+    StepEnded,
+    TokensCame,
+    key_of,
+)
+
+MOST_EVENTS: Final = 1_000
+
+
+@dataclass(slots=True)
+class Follower:
+    """One watcher's way through a run, or that of many who have come equally far."""
+
+    run: str
+    """UUID."""
+    place: Place = field(default_factory=Place)
+    open: dict[str, StepBegan] = field(default_factory=dict)
+    """Execution → what is under way and was told to have begun."""
+    ended: bool = False
+    behind: bool = True
+    """Whether there was more to read than one reading takes."""
+
+    def asked(self) -> dict[str, Any]:
+        place = self.place
+        most = MOST_EVENTS + len(place.beyond)
+        return {"run": self.run, "xid": str(place.xid), "seq": place.seq, "most": most}
+
+    def told(self, execution: str) -> int:
+        return self.place.open.get(key_of(execution), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one snapshot holds for one follower."""
+
+    events: list[Any]
+    under_way: list[Any]
+    kept: dict[str, str] = field(default_factory=dict)
+    """Path → status of what a forked run took over."""
+
+    def began(self, event: Any) -> StepBegan | None:
+        """The beginning of an attempt that has failed."""
+        if not failed(event):
+            return None
+        execution = event.payload["execution_id"]
+        return next((began_of(row) for row in self.under_way if row.execution == execution), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Came:
+    """What an execution said since."""
+
+    text: str
+    count: int
+    at: datetime
+
+
+Said = dict[tuple[str, int], Any]
+"""(execution, tokens told of it) → what came since."""
+
+
+def failed(row: Any) -> bool:
+    return bool(row.type == "AttemptFailed")
+
+
+def may_have_spoken(row: Any) -> bool:
+    return failed(row) or bool(row.type == "StepFinished" and row.payload["kind"] == AGENT)
+
+
+def tell(follower: Follower, seen: Seen, said: Said) -> list[Live]:
+    """Everything a snapshot holds that was not told, in order; the follower's place moves along."""
+    follower.behind = len(seen.events) >= follower.asked()["most"]
+    lives: list[Live] = []
+    for row in seen.under_way:
+        # A worker died, and the next attempt has taken over: no event tells of it.
+        if row.status == "abandoned" and row.execution in follower.open:
+            ended, more = _end(follower, _superseded(row), row.started_at, said)
+            lives += ended
+            if more:  # it has to be forgotten before the attempt that follows it ends
+                follower.behind = True
+                return lives
+    for row in seen.events:
+        if row.seq not in follower.place.beyond:
+            told, more = _event(follower, row, said, seen)
+            lives += told
+            if more:
+                follower.behind = True
+                return lives
+        _pass(follower.place, row)
+    if follower.ended:
+        return lives
+    if not follower.behind:
+        for row in seen.under_way:
+            if row.status == "running" and row.execution not in follower.open:
+                lives.append(_begin(follower, began_of(row), row.started_at))
+    return lives + listen(follower, said)
+
+
+def listen(follower: Follower, said: Said) -> list[Live]:
+    """What the executions under way have said."""
+    lives = []
+    for began in follower.open.values():
+        if row := said.get((began.execution, follower.told(began.execution))):
+            follower.behind |= row.count >= tokens.MOST
+            lives.append(_came(follower, began, row))
+    return lives
+
+
+def _event(follower: Follower, row: Any, said: Said, seen: Seen) -> tuple[list[Live], bool]:
+    """(what one event comes to, whether there is more to read before it is told)."""
+    if row.type in ("StepFinished", "AttemptFailed"):
+        began = follower.open.get(row.payload["execution_id"]) or seen.began(row)
+        return _end(follower, end_of(row.type, row.payload, began), row.created_at, said, row)
+    event = plain_event(row.type, row.payload, seen.kept)
+    if event is None:
+        return [], False
+    lives: list[Live] = []
+    if isinstance(event, RunEnded):
+        lives, more = _close(follower, row.created_at, said)
+        if more:
+            return lives, True
+        follower.ended = True
+    _pass(follower.place, row)
+    return [*lives, Live(str(follower.place), row.created_at, event)], False
+
+
+def _close(follower: Follower, at: datetime, said: Said) -> tuple[list[Live], bool]:
+    """The ends of what is under way when the run ends: a step that nobody waited for any more may have had
+    none of its own."""
+    lives: list[Live] = []
+    for began in list(follower.open.values()):
+        told, more = _end(follower, _superseded(began), at, said)
+        lives += told
+        if more:
+            return lives, True
+    return lives, False
+
+
+def _end(
+    follower: Follower, ended: StepEnded, at: datetime, said: Said, row: Any = None
+) -> tuple[list[Live], bool]:
+    """The end of an execution, behind all that it said and, where nobody knew of it, its beginning."""
+    lives = []
+    execution = ended.execution
+    if execution not in follower.open:
+        began = StepBegan(
+            execution, ended.path, ended.step, ended.kind, ended.attempt, ended.agent, ended.model
+        )
+        lives.append(_begin(follower, began, at - timedelta(milliseconds=ended.latency_ms)))
+    if more := said.get((execution, follower.told(execution))):
+        lives.append(_came(follower, follower.open[execution], more))
+        if more.count >= tokens.MOST:
+            return lives, True
+    del follower.open[execution]
+    follower.place.open.pop(key_of(execution), None)
+    if row is not None:
+        _pass(follower.place, row)
+    return [*lives, Live(str(follower.place), at, ended)], False
+
+
+def _begin(follower: Follower, began: StepBegan, at: datetime) -> Live:
+    follower.open[began.execution] = began
+    follower.place.open[key_of(began.execution)] = 0
+    return Live(str(follower.place), at, began)
+
+
+def _came(follower: Follower, began: StepBegan, row: Any) -> Live:
+    first = follower.told(began.execution)
+    follower.place.open[key_of(began.execution)] = first + row.count
+    event = TokensCame(began.execution, began.path, row.text, first, row.count, began.agent)
+    return Live(str(follower.place), row.at, event)
+
+
+def _pass(place: Place, row: Any) -> None:
+    """The watcher knows of this event from now on."""
+    if row.settled:
+        place.xid, place.seq = row.xid, row.seq
+        place.beyond.discard(row.seq)
+    else:
+        place.beyond.add(row.seq)
+
+
+def began_of(row: Any) -> StepBegan:
+    return StepBegan(row.execution, row.path, row.step, row.kind, row.attempt, row.agent, row.model)
+
+
+def _superseded(row: Any) -> StepEnded:
+    return StepEnded(
+        row.execution, row.path, row.step, row.kind, row.attempt, row.agent, "superseded", row.model
+    )
+
+
+def end_of(type: str, facts: dict[str, Any], began: StepBegan | None) -> StepEnded:
+    """What a finished or failed attempt came to; who it was may be known from its beginning only."""
+    execution, path = facts["execution_id"], facts.get("path") or facts["step"]
+    if type == "StepFinished":
+        return StepEnded(
+            execution, path, facts["step"], facts["kind"], facts["attempt"], facts["agent"], "completed",
+            facts["model"], facts["input_tokens"], facts["output_tokens"], float(facts["cost_usd"]),
+            facts["latency_ms"], simulated=facts["simulated"],
+        )  # fmt: skip
+    return StepEnded(
+        execution, path, facts["step"], began.kind if began else "", facts["attempt"],
+        began.agent if began else "", "failed", began.model if began else "",
+        cost_usd=float(facts["cost_usd"]), error_code=facts["error_code"],
+    )  # fmt: skip
+
+
+def plain_event(type: str, facts: dict[str, Any], kept: dict[str, str]) -> LiveEvent | None:
+    match type:
+        case "CollaborationStarted":
+            return RunBegan(
+                facts["temporal_workflow_id"], facts["collaboration_id"], facts["name"], facts["version"],
+                facts["task"], kept, facts.get("forked_from") or "",
+            )  # fmt: skip
+        case "StepSkipped":
+            return StepEnded("", facts.get("path") or facts["step"], facts["step"], "", 0, "", "skipped")
+        case "StepCaught":
+            return StepEnded(
+                "", facts["path"], facts["step"], "", 0, "", "caught", error_code=facts["error_code"]
+            )
+        case "HumanAsked":
+            return PeopleAsked(facts["task_id"], facts["path"], facts["title"], facts["assignees"])
+        case "HumanDecided":
+            return PeopleDecided(
+                facts["task_id"], facts["path"], facts["actor"], facts["action"], facts["closed"]
+            )
+        case "RunSteered":
+            return Steered(facts["action"], facts["actor"], facts["detail"])
+        case "CollaborationFinished":
+            return RunEnded(
+                facts["status"], facts["sub_state"], facts["error_code"], float(facts["cost_usd"]),
+                facts["quality"], facts["latency_ms"],
+            )  # fmt: skip
+    return None
