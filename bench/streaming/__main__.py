@@ -10,10 +10,11 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 
-import httpx
+from httpx import AsyncClient
 
 from bench.stack import SERVERS, Stack, stack
 from bench.streaming import hands, latency
+from bench.streaming.client import door
 from bench.streaming.disconnects import CHAIN, disconnects
 from bench.streaming.latency import percentile, together
 from bench.streaming.log import throughput
@@ -73,7 +74,7 @@ class Report:
 
 async def measure(size: Size, seed: int) -> Report:
     began = time.monotonic()
-    async with stack((*SERVERS, "worker", "api")) as on, _api(on) as api:
+    async with stack((*SERVERS, "worker", "api")) as on, door(on) as api:
         for definition in (latency.DEFINITION, hands.CHAIN, CHAIN):
             await on.store(definition)
         _say("warm up")
@@ -119,7 +120,7 @@ async def measure(size: Size, seed: int) -> Report:
     )  # fmt: skip
 
 
-async def _longer(on: Stack, api: httpx.AsyncClient) -> int:
+async def _longer(on: Stack, api: AsyncClient) -> int:
     """Events in the history of a run that says 400 tokens instead of 40."""
     await latency.many(on, api, "longer", runs=1, at_a_time=1, tokens=400, per_second=400, first_after=0.2)
     return await _history(on, "longer-0")
@@ -127,11 +128,6 @@ async def _longer(on: Stack, api: httpx.AsyncClient) -> int:
 
 async def _history(on: Stack, id: str) -> int:
     return len((await on.client.get_workflow_handle(id).fetch_history()).events)
-
-
-def _api(on: Stack) -> httpx.AsyncClient:
-    address = on.supervisor.addresses["api"]
-    return httpx.AsyncClient(base_url=address, timeout=60, limits=httpx.Limits(max_connections=50))
 
 
 def _ms(values: list[float], share: float) -> float:

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
+
+from bench.stack import Stack
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -21,6 +25,12 @@ class Frame:
 
     def json(self) -> dict[str, Any]:
         return dict(json.loads(self.data))
+
+
+def door(on: Stack) -> httpx.AsyncClient:
+    """The platform's API, for all but streams."""
+    address = on.supervisor.addresses["api"]
+    return httpx.AsyncClient(base_url=address, timeout=60, limits=httpx.Limits(max_connections=50))
 
 
 class Stream:

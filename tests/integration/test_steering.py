@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities import agent as agent_module
 from activities.agent import AgentActivity
 from activities.steer import SteerActivity
 from activities.tokens import TokenLog
@@ -319,7 +318,7 @@ async def test_a_call_that_was_prepared_for_long_is_not_begun_in_a_pause(
     engine: AsyncEngine, watched: AgentActivity, gateway: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = await begin(engine, asking() | {"budget": {"usd": 1}})
-    monkeypatch.setattr(agent_module, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("activities.answers.FRESH_SECONDS", 0.0)
     claim = executions.claim
 
     async def claim_and_pause(*args: Any) -> Any:
