@@ -117,5 +117,6 @@ def password(data: Path, name: str) -> str:
     path = data / "secrets" / name
     if not path.exists():
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        write_private(path, secrets.token_urlsafe(24))
+        # Hexadecimal: one that begins with "-" would be an option to the commands that it is given to.
+        write_private(path, secrets.token_hex(24))
     return path.read_text().strip()

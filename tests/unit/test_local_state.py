@@ -54,4 +54,5 @@ def test_a_password_stays_with_its_data(tmp_path: Path) -> None:
     first = state.password(tmp_path, "postgres")
     assert state.password(tmp_path, "postgres") == first
     assert state.password(tmp_path, "neo4j") != first
+    assert first.isalnum()
     assert (tmp_path / "secrets" / "postgres").stat().st_mode & 0o777 == 0o600
