@@ -4,14 +4,15 @@ import asyncio
 import contextlib
 import logging
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import psycopg
 
-from db import tokens, wakeups
+from db import tokens
+from db.raw import Line
 from db.tokens import Token
-from db.wakeups import Bell, connect
+from db.wakeups import Bell
 
 FLUSH_SECONDS: Final = 0.01
 """At most this often: a commit costs about the same for one token as for a hundred."""
@@ -28,12 +29,11 @@ class TokenLog:
     """
 
     def __init__(self, database_url: str, bell: Bell) -> None:
-        self._url = wakeups.plain(database_url)
+        self._line = Line(database_url)
         self._bell = bell
         self._pending: list[Token] = []
         self._writing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
-        self._connection: psycopg.AsyncConnection[Any] | None = None
 
     async def append(
         self, tenant: str, run: str, execution: UUID, seq: int, text: str, sent_to: list[str]
@@ -51,12 +51,10 @@ class TokenLog:
             if not batch:
                 return
             try:
-                if self._connection is None:
-                    self._connection = await connect(self._url)
-                await tokens.append(self._connection, batch)
+                await tokens.append(await self._line.open(), batch)
             except BaseException:
                 self._pending = batch + self._pending
-                await self._disconnect()
+                await self._line.close()
                 raise
         self._bell.spoke({token.run for token in batch})
 
@@ -69,13 +67,7 @@ class TokenLog:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        await self._disconnect()
-
-    async def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(psycopg.Error):
-                await connection.close()
+        await self._line.close()
 
     async def _write_while_pending(self) -> None:
         while self._pending:

@@ -112,9 +112,9 @@ def _offered(headers: Headers) -> str:
 def _foreign(headers: Headers) -> FacilitairError | None:
     """Without a key, a web page that a person visits must not reach the platform through their browser:
     neither under a name that it points at loopback (DNS rebinding), nor by a form that it submits."""
-    host = _host_of("//" + headers.get("host", ""))
+    host = host_of("//" + headers.get("host", ""))
     origin = headers.get("origin")
-    named = [host] if origin is None else [host, _host_of(origin)]
+    named = [host] if origin is None else [host, host_of(origin)]
     strangers = [name for name in named if name is None or not is_loopback(name)]
     if not strangers:
         return None
@@ -125,7 +125,7 @@ def _foreign(headers: Headers) -> FacilitairError | None:
     )
 
 
-def _host_of(url: str) -> str | None:
+def host_of(url: str) -> str | None:
     try:
         return urlsplit(url).hostname
     except ValueError:

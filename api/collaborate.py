@@ -1,6 +1,5 @@
 """Start a run for one who goes on to watch it; whoever comes again finds the run instead of another."""
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -39,7 +38,7 @@ async def begin(
     """Start a run, or find the one that has this id, or that was started under this key. Raises Refused,
     NotFound or Unavailable."""
     definition = definition or DEFAULT
-    known = id or (_id_of(tenant, definition, key) if key else None)
+    known = id or (starts.same_id(definition, f"{tenant}/{definition}/{key}") if key else None)
     if known and (run := await _find(state, tenant, known)):
         return Begun(known, run, found=True)
     if definition == DEFAULT:
@@ -47,7 +46,7 @@ async def begin(
     warnings = await starts.check(state, tenant, definition, input)
     new = known or starts.new_id(definition)
     try:
-        begun = await starts.begin(
+        begun = await starts.start(
             request, state, definition, input, route=route, id=new, tenant=tenant, actor=actor, once=True
         )
     except Refused as error:
@@ -56,11 +55,6 @@ async def begin(
         execution = await state.temporal.describe(new, tenant)
         return Begun(new, UUID(execution.first_run_id), found=True)
     return Begun(new, UUID(begun), warnings)
-
-
-def _id_of(tenant: str, definition: str, key: str) -> str:
-    digest = hashlib.sha256(f"{tenant}/{definition}/{key}".encode("utf-8", "surrogateescape")).hexdigest()
-    return f"{definitions.split_type(definition)[0]}-{digest[:20]}"
 
 
 async def _find(state: State, tenant: str, id: str) -> UUID | None:

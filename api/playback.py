@@ -17,7 +17,7 @@ from uuid import UUID
 from api.state import State
 from db import playback as past
 from db import tokens
-from db.telling import end_of, plain_event
+from db.telling import beginning_of, end_of, plain_event, superseded
 from db.tokens import Spoken
 from schema.errors import Refused
 from schema.live import AGENT, Live, LiveEvent, RunEnded, StepBegan, StepEnded, TokensCame
@@ -187,7 +187,7 @@ class _Past:
         if end:
             # Nothing is left open: a step that nobody waited for any more may have had no end of its own.
             for step in list(self._open.values()):
-                async for event in self._end(_superseded(step)):
+                async for event in self._end(superseded(step)):
                     yield self._now, event
             yield self._now, end
 
@@ -204,7 +204,7 @@ class _Past:
                 # The next attempt begins at that very time, and a watcher forgets this one first.
                 self._push(what.given_up_at, -1, what.step)
         elif isinstance(what, StepBegan):
-            async for event in self._end(_superseded(what)):
+            async for event in self._end(superseded(what)):
                 yield event
         else:
             await self._next_event()
@@ -242,12 +242,7 @@ class _Past:
         """The end of an execution, behind its beginning and all that it said."""
         if ended.execution not in self._open:
             self._early.add(ended.execution)
-            yield await self._begin(
-                StepBegan(
-                    ended.execution, ended.path, ended.step, ended.kind, ended.attempt, ended.agent,
-                    ended.model,
-                )
-            )  # fmt: skip
+            yield await self._begin(beginning_of(ended))
         if voice := self._voices.get(ended.execution):
             while voice.page or await self._read(voice):
                 yield self._say(voice)
@@ -291,9 +286,3 @@ class _Past:
     def _push(self, at: datetime, rank: int, what: Any) -> None:
         self._number += 1
         heapq.heappush(self._heap, (at, rank, self._number, what))
-
-
-def _superseded(step: StepBegan) -> StepEnded:
-    return StepEnded(
-        step.execution, step.path, step.step, step.kind, step.attempt, step.agent, "superseded", step.model
-    )

@@ -1,6 +1,7 @@
 """How a collaboration is started, whoever asks: a caller, a webhook, or later a schedule."""
 
 import base64
+import hashlib
 import secrets
 from typing import Any
 
@@ -18,6 +19,12 @@ from schema.errors import Problem
 from schema.messages import Fork
 
 _tracer = trace.get_tracer("facilitair.api")
+
+
+def same_id(name: str, key: str) -> str:
+    """The id of whatever is started under one key; `name` may carry a selector."""
+    digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{definitions.split_type(name)[0]}-{digest[:20]}"
 
 
 def new_id(name: str) -> str:
@@ -66,32 +73,12 @@ async def start(
     actor: str,
     once: bool = False,
     fork: Fork | None = None,
-) -> Accepted:
-    """Start what `check` let through, within the trace that the request belongs to.
+) -> str:
+    """Start what `check` let through, within the trace that the request belongs to; the run's UUID.
 
     `route` is the request's address without what is secret or one of many. Raises
     Refused("collaboration_exists") while one with this id runs, with `once` also after it has ended.
     """
-    await begin(
-        request, state, name, input, route=route, id=id, tenant=tenant, actor=actor, once=once, fork=fork
-    )
-    return accepted(id)
-
-
-async def begin(
-    request: HTTPConnection,
-    state: State,
-    name: str,
-    input: Any,
-    *,
-    route: str,
-    id: str,
-    tenant: str,
-    actor: str,
-    once: bool = False,
-    fork: Fork | None = None,
-) -> str:
-    """The same; what the run is called in Postgres."""
     method = request.scope.get("method", "GET")  # a WebSocket begins as one
     with _tracer.start_as_current_span(
         f"{method} {route}",

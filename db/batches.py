@@ -1,7 +1,4 @@
-"""One statement for many callers: whoever asks while a statement is under way shares the next one.
-
-It talks to psycopg directly: for rows by the thousand a second, SQLAlchemy would cost more than all the rest.
-"""
+"""One statement for many callers: whoever asks while a statement is under way shares the next one."""
 
 import asyncio
 import contextlib
@@ -9,8 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-import psycopg
-from sqlalchemy import make_url
+from db.raw import Line
 
 MAX_BATCH: Final = 500
 LINGER_SECONDS: Final = 0.008
@@ -46,14 +42,12 @@ class Batches:
     """
 
     def __init__(self, database_url: str, statement: str, crowd: Crowd) -> None:
-        url = make_url(database_url).set(drivername="postgresql")
-        self._url = url.render_as_string(hide_password=False)
+        self._line = Line(database_url)
         self._statement = statement
         self._waiting: list[tuple[list[dict[str, Any]], asyncio.Future[dict[str, Row]]]] = []
         self._some = asyncio.Event()
         self._crowd = crowd
         self._worker: asyncio.Task[None] | None = None
-        self._connection: psycopg.AsyncConnection[Any] | None = None
 
     async def ask(self, key: str, record: dict[str, Any]) -> Row | None:
         """The row for one record; raises what Postgres said, and then nothing is known of the record."""
@@ -74,7 +68,7 @@ class Batches:
             self._worker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._worker
-        await self._disconnect()
+        await self._line.close()
 
     async def _work(self) -> None:
         while True:
@@ -88,7 +82,7 @@ class Batches:
                 rows = await self._run([record for records, _ in batch for record in records])
             except Exception as error:
                 # Whoever waits decides what to do; a broken connection is not used again.
-                await self._disconnect()
+                await self._line.close()
                 for _, answer in batch:
                     if not answer.done():
                         answer.set_exception(error)
@@ -102,16 +96,6 @@ class Batches:
                         answer.set_result(rows)
 
     async def _run(self, records: list[dict[str, Any]]) -> dict[str, Row]:
-        if self._connection is None:
-            self._connection = await psycopg.AsyncConnection.connect(
-                self._url, autocommit=True, connect_timeout=5
-            )
         given = json.dumps(records, ensure_ascii=False)
-        found = await self._connection.execute(self._statement, (given,), prepare=True)
+        found = await (await self._line.open()).execute(self._statement, (given,), prepare=True)
         return {row[0]: row for row in await found.fetchall()}
-
-    async def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(psycopg.Error):
-                await connection.close()

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Float, Row, case, cast, desc, func, or_, select, true, tuple_
+from sqlalchemy import ColumnElement, Float, Row, and_, case, cast, desc, func, or_, select, true, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -155,17 +155,18 @@ def _summary(row: Row[Any]) -> Summary:
     return Summary(*tuple(row))
 
 
-async def find(connection: AsyncConnection, tenant: str, name: str) -> Summary:
-    """The latest run under a Temporal workflow id, or the run with that UUID; raises NotFound."""
+def _called(tenant: str, name: str) -> ColumnElement[bool]:
     where = collaborations.c.temporal_workflow_id == name
     with contextlib.suppress(ValueError):
         where = where | (collaborations.c.id == UUID(name))
+    return and_(collaborations.c.tenant_id == tenant, where)
+
+
+async def find(connection: AsyncConnection, tenant: str, name: str) -> Summary:
+    """The latest run under a Temporal workflow id, or the run with that UUID; raises NotFound."""
     row = (
         await connection.execute(
-            _summaries()
-            .where(collaborations.c.tenant_id == tenant, where)
-            .order_by(desc(collaborations.c.started_at))
-            .limit(1)
+            _summaries().where(_called(tenant, name)).order_by(desc(collaborations.c.started_at)).limit(1)
         )
     ).one_or_none()
     if row is None:
@@ -179,12 +180,9 @@ async def find(connection: AsyncConnection, tenant: str, name: str) -> Summary:
 
 async def uuid_of(connection: AsyncConnection, tenant: str, name: str) -> UUID | None:
     """The latest run under a Temporal workflow id, or the run with that UUID, where it is known."""
-    where = collaborations.c.temporal_workflow_id == name
-    with contextlib.suppress(ValueError):
-        where = where | (collaborations.c.id == UUID(name))
     found: UUID | None = await connection.scalar(
         select(collaborations.c.id)
-        .where(collaborations.c.tenant_id == tenant, where)
+        .where(_called(tenant, name))
         .order_by(desc(collaborations.c.started_at))
         .limit(1)
     )

@@ -8,7 +8,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import playback, tokens
-from db.telling import end_of, plain_event
+from db.live import BY_KEYS
+from db.telling import began_of, end_of, plain_event
 from schema.live import AGENT, Place, RunBegan, StepBegan, StepEnded, key_of
 
 MOST_MESSAGES: Final = 200
@@ -18,11 +19,6 @@ _BEFORE: Final = text("""
     SELECT type, payload FROM outbox
     WHERE aggregateid = :run AND ((xid, seq) <= (CAST(:xid AS text)::xid8, :seq) OR seq = ANY(:beyond))
     ORDER BY xid, seq
-""")
-_BEGUN: Final = text("""
-    SELECT id::text AS execution, path, step_id AS step, kind, attempt, agent_name AS agent, model_id AS model
-    FROM agent_executions
-    WHERE collaboration_id = :run AND substr(replace(id::text, '-', ''), 1, 12) = ANY(:keys)
 """)
 
 
@@ -59,8 +55,8 @@ async def missed(connection: AsyncConnection, run: UUID, place: Place) -> Missed
 
 async def begun(connection: AsyncConnection, run: UUID, keys: list[str]) -> list[StepBegan]:
     """Executions by their keys, in that order."""
-    rows = await connection.execute(_BEGUN, {"run": run, "keys": keys})
-    found = {key_of(row.execution): StepBegan(*tuple(row)) for row in rows}
+    rows = await connection.exec_driver_sql(BY_KEYS, (run, keys))
+    found = {key_of(row.execution): began_of(row) for row in rows}
     return [found[key] for key in keys if key in found]
 
 

@@ -9,7 +9,8 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import namedtuple_row
 
-from db import tokens, wakeups
+from db import tokens
+from db.raw import Line
 from db.telling import (
     Came,
     Follower,
@@ -47,7 +48,7 @@ _UNDER_WAY: Final = """
     WHERE (collaboration_id = ANY(%s::uuid[]) AND status = 'running') OR id = ANY(%s::uuid[])
     ORDER BY started_at
 """
-_OPENED: Final = """
+BY_KEYS: Final = """
     SELECT id::text AS execution, path, step_id AS step, kind, attempt, agent_name AS agent,
         model_id AS model, started_at, status
     FROM agent_executions
@@ -59,7 +60,7 @@ _OVER: Final = """
         AND ((xid, seq) <= (%(xid)s::xid8, %(seq)s) OR seq = ANY(%(beyond)s))
 """
 # What a forked run took over has no event of its own; what a cache gave has.
-_KEPT: Final = """
+KEPT: Final = """
     SELECT collaboration_id::text AS run, path, status FROM agent_executions AS kept
     WHERE collaboration_id = ANY(%s::uuid[]) AND strpos(path, '[') = 0
         AND status IN ('completed', 'skipped', 'caught') AND (reused_from IS NOT NULL OR agent_name = 'given')
@@ -84,13 +85,10 @@ class LiveSource:
     """Reads for all followers of a process, on one connection."""
 
     def __init__(self, database_url: str) -> None:
-        self._url = wakeups.plain(database_url)
-        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._line = Line(database_url, namedtuple_row)
 
     async def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
+        await self._line.close()
 
     async def follower(self, run: UUID, place: Place) -> Follower:
         """Go on from a place; raises psycopg.Error."""
@@ -101,7 +99,7 @@ class LiveSource:
                 told = await connection.execute(_OVER, given | {"beyond": list(place.beyond)})
                 follower.ended = await told.fetchone() is not None
             if place.open:
-                rows = await connection.execute(_OPENED, (run, list(place.open)))
+                rows = await connection.execute(BY_KEYS, (run, list(place.open)))
                 follower.open = {row.execution: began_of(row) for row in await rows.fetchall()}
                 known = {key_of(execution) for execution in follower.open}
                 place.open = {key: count for key, count in place.open.items() if key in known}
@@ -124,11 +122,8 @@ class LiveSource:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        if self._connection is None:
-            self._connection = await wakeups.connect(self._url)
-            self._connection.row_factory = namedtuple_row
         try:
-            yield self._connection
+            yield await self._line.open()
         except psycopg.Error:
             await self.close()
             raise
@@ -150,7 +145,7 @@ async def _look(connection: psycopg.AsyncConnection[Any], followers: Sequence[Fo
     forked = [row.payload["collaboration_id"] for rows in events.values() for row in rows if _is_fork(row)]
     kept: dict[str, dict[str, str]] = {}
     if forked:
-        for row in await (await connection.execute(_KEPT, (forked,))).fetchall():
+        for row in await (await connection.execute(KEPT, (forked,))).fetchall():
             kept.setdefault(row.run, {})[row.path] = row.status
     return [
         Seen(events.get(at, []), under_way.get(follower.run, []), kept.get(follower.run, {}))

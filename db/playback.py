@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from db.live import KEPT
 from schema.live import StepBegan
 
 PAGE: Final = 1_000
@@ -97,17 +98,7 @@ async def begun(connection: AsyncConnection, run: UUID, to: Bounds, last: Begun 
     ]  # fmt: skip
 
 
-_KEPT: Final = text("""
-    SELECT path, status FROM agent_executions AS kept
-    WHERE collaboration_id = :run AND strpos(path, '[') = 0
-        AND status IN ('completed', 'skipped', 'caught') AND (reused_from IS NOT NULL OR agent_name = 'given')
-        AND id::text NOT IN (
-            SELECT payload->>'execution_id' FROM outbox
-            WHERE aggregateid = :aggregate AND type = 'StepFinished')
-""")
-
-
 async def kept(connection: AsyncConnection, run: UUID) -> dict[str, str]:
     """Path → status of what a forked run took over."""
-    rows = await connection.execute(_KEPT, {"run": run, "aggregate": str(run)})
+    rows = await connection.exec_driver_sql(KEPT, ([run],))
     return {row.path: row.status for row in rows}

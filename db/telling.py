@@ -96,7 +96,7 @@ def tell(follower: Follower, seen: Seen, said: Said) -> list[Live]:
     for row in seen.under_way:
         # A worker died, and the next attempt has taken over: no event tells of it.
         if row.status == "abandoned" and row.execution in follower.open:
-            ended, more = _end(follower, _superseded(row), row.started_at, said)
+            ended, more = _end(follower, superseded(began_of(row)), row.started_at, said)
             lives += ended
             if more:  # it has to be forgotten before the attempt that follows it ends
                 follower.behind = True
@@ -151,7 +151,7 @@ def _close(follower: Follower, at: datetime, said: Said) -> tuple[list[Live], bo
     none of its own."""
     lives: list[Live] = []
     for began in list(follower.open.values()):
-        told, more = _end(follower, _superseded(began), at, said)
+        told, more = _end(follower, superseded(began), at, said)
         lives += told
         if more:
             return lives, True
@@ -165,9 +165,7 @@ def _end(
     lives = []
     execution = ended.execution
     if execution not in follower.open:
-        began = StepBegan(
-            execution, ended.path, ended.step, ended.kind, ended.attempt, ended.agent, ended.model
-        )
+        began = beginning_of(ended)
         lives.append(_begin(follower, began, at - timedelta(milliseconds=ended.latency_ms)))
     if more := said.get((execution, follower.told(execution))):
         lives.append(_came(follower, follower.open[execution], more))
@@ -206,9 +204,17 @@ def began_of(row: Any) -> StepBegan:
     return StepBegan(row.execution, row.path, row.step, row.kind, row.attempt, row.agent, row.model)
 
 
-def _superseded(row: Any) -> StepEnded:
+def superseded(step: StepBegan) -> StepEnded:
+    """The end of an attempt that the next one took over from."""
     return StepEnded(
-        row.execution, row.path, row.step, row.kind, row.attempt, row.agent, "superseded", row.model
+        step.execution, step.path, step.step, step.kind, step.attempt, step.agent, "superseded", step.model
+    )
+
+
+def beginning_of(ended: StepEnded) -> StepBegan:
+    """What was to be told before, of an attempt that nobody saw begin."""
+    return StepBegan(
+        ended.execution, ended.path, ended.step, ended.kind, ended.attempt, ended.agent, ended.model
     )
 
 

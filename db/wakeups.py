@@ -11,8 +11,9 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
 import psycopg
-from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db.raw import connect
 
 CHANNEL: Final = "facilitair_live"
 PACE_SECONDS: Final = 0.005
@@ -39,7 +40,7 @@ class Bell:
     """Wakes who waits, for a whole process on one connection. Ringing never waits and never fails."""
 
     def __init__(self, database_url: str) -> None:
-        self._url = plain(database_url)
+        self._url = database_url
         self._changed: set[str] = set()
         self._spoken: set[str] = set()
         self._some = asyncio.Event()
@@ -95,21 +96,12 @@ class Bell:
 async def listen(database_url: str) -> AsyncIterator[tuple[bool, list[str]]]:
     """(whether more than tokens came, runs as 32 hex digits) as it happens; (True, []) when anything may
     have been missed: at the beginning, and after Postgres was away."""
-    url = plain(database_url)
     while True:
         try:
-            async with await connect(url) as connection:
+            async with await connect(database_url) as connection:
                 await connection.execute(f"LISTEN {CHANNEL}")
                 yield True, []
                 async for notice in connection.notifies():
                     yield notice.payload[:1] == "c", notice.payload[1:].split(",")
         except psycopg.Error:
             await asyncio.sleep(_PATIENCE_SECONDS)
-
-
-def plain(database_url: str) -> str:
-    return make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
-
-
-async def connect(url: str) -> psycopg.AsyncConnection[Any]:
-    return await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=5)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from api.auth import is_loopback
+from api.auth import host_of, is_loopback
 
 COOKIE: Final = "facilitair_console"
 LASTS_SECONDS: Final = 12 * 3600
@@ -58,7 +58,7 @@ def is_own(scope: Scope, *, loopback_only: bool) -> bool:
     """Whether the console's own pages ask, and not another web page through somebody's browser."""
     headers = Headers(scope=scope)
     host = headers.get("host", "")
-    if loopback_only and not is_loopback(_host_of(f"//{host}") or ""):
+    if loopback_only and not is_loopback(host_of(f"//{host}") or ""):
         return False
     origin = headers.get("origin")
     if origin is None:
@@ -77,13 +77,6 @@ def _value(headers: Headers) -> str:
 def _cookie(value: str, seconds: int, secure: bool) -> str:
     kept = f"{COOKIE}={value}; Path=/console; Max-Age={seconds}; HttpOnly; SameSite=Strict"
     return f"{kept}; Secure" if secure else kept
-
-
-def _host_of(url: str) -> str | None:
-    try:
-        return urlsplit(url).hostname
-    except ValueError:
-        return None
 
 
 def _netloc_of(url: str) -> str:

@@ -39,10 +39,12 @@ async def start(
     """Start a collaboration. What cannot run is refused here, before anything has begun."""
     wanted = await read_json(request, state, StartRequest)
     warnings = await starts.check(state, tenant, wanted.definition, wanted.input)
-    answer = await starts.start(
-        request, state, wanted.definition, wanted.input, route="/v1/collaborations",
-        id=wanted.id or starts.new_id(wanted.definition), tenant=tenant, actor=actor,
+    new = wanted.id or starts.new_id(wanted.definition)
+    await starts.start(
+        request, state, wanted.definition, wanted.input, route="/v1/collaborations", id=new, tenant=tenant,
+        actor=actor,
     )  # fmt: skip
+    answer = starts.accepted(new)
     response.headers["Location"] = answer.links["self"]
     return answer.model_copy(update={"warnings": warnings})
 

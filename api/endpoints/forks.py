@@ -100,10 +100,11 @@ async def _begin(
         parts = await forks.division(connection, source, found, full, how)
     # By its number: what an alias means may change before the run is pinned.
     pinned = f"{version.name}@{version.number}"
-    answer = await starts.start(
-        request, state, pinned, given, route=route, id=id or starts.new_id(version.name), tenant=tenant,
-        actor=actor, fork=how,
-    )  # fmt: skip
+    new = id or starts.new_id(version.name)
+    await starts.start(
+        request, state, pinned, given, route=route, id=new, tenant=tenant, actor=actor, fork=how
+    )
+    answer = starts.accepted(new)
     return Forked(
         id=answer.id, links=answer.links, warnings=warnings, definition=pinned, kept=parts.kept,
         resumed=parts.resumed, again=parts.again,

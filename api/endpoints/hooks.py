@@ -1,7 +1,6 @@
 """Start collaborations by calling an address: what other programs do when something has happened."""
 
 import asyncio
-import hashlib
 import json
 import secrets
 from functools import partial
@@ -16,7 +15,7 @@ from api.models import Accepted, StoredWebhook, WebhookFact, WebhookPage, Webhoo
 from api.problems import BadRequest, errors
 from api.state import Actor, Connection, State, StateOf, Tenant
 from db import collaborations, definitions, webhooks
-from schema.errors import NotFound, Problem, Refused, StepError
+from schema.errors import Problem, Refused, StepError
 from schema.expressions import ExpressionInvalid, Json, compile_expression
 from schema.templates import count, expressions, render
 
@@ -73,7 +72,7 @@ async def call(
     async with state.transaction() as connection:
         hook = await webhooks.called(connection, token)
     key = idempotency_key or x_github_delivery
-    id = _id_of(hook, key) if key else starts.new_id(hook.name)
+    id = starts.same_id(hook.name, f"{hook.id}/{key}") if key else starts.new_id(hook.name)
     response.headers["Location"] = f"/v1/collaborations/{id}"
     body = await read_value(request, state)
     if key and await _has_begun(state, hook.tenant, id):
@@ -82,7 +81,7 @@ async def call(
     input = await asyncio.get_running_loop().run_in_executor(state.checking, make)
     warnings = await starts.check(state, hook.tenant, hook.name, input)
     try:
-        answer = await starts.start(
+        await starts.start(
             request, state, hook.name, input, route="/hooks/{token}", id=id, tenant=hook.tenant,
             actor=f"webhook:{hook.id}", once=key is not None,
         )  # fmt: skip
@@ -90,23 +89,13 @@ async def call(
         if key and error.code == "collaboration_exists":
             return starts.accepted(id, "repeated")
         raise
-    return answer.model_copy(update={"warnings": warnings})
-
-
-def _id_of(hook: webhooks.Webhook, key: str) -> str:
-    """The same for every delivery with one key, and nobody else's."""
-    digest = hashlib.sha256(f"{hook.id}/{key}".encode("utf-8", "surrogateescape")).hexdigest()
-    return f"{definitions.split_type(hook.name)[0]}-{digest[:20]}"
+    return starts.accepted(id).model_copy(update={"warnings": warnings})
 
 
 async def _has_begun(state: State, tenant: str, id: str) -> bool:
     """Temporal forgets what has ended, after a while; Postgres does not."""
-    try:
-        async with state.transaction() as connection:
-            await collaborations.find(connection, tenant, id)
-    except NotFound:
-        return False
-    return True
+    async with state.transaction() as connection:
+        return await collaborations.uuid_of(connection, tenant, id) is not None
 
 
 def _input(template: Json, body: Json) -> Json:

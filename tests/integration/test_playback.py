@@ -19,11 +19,12 @@ from activities.archive import ArchiveActivity
 from api.app import create_app
 from api.playback import MOST_AT_ONCE, playback
 from api.state import State
-from db import archive, executions, tokens, wakeups
+from db import archive, executions, tokens
 from db.archive import Moved
 from db.engine import transaction
 from db.executions import Outcome, Worker
 from db.live import LiveSource
+from db.raw import connect
 from db.tokens import Token
 from schema.errors import Refused
 from schema.live import Live, Place, RunBegan, RunEnded, StepBegan, StepEnded, TokensCame
@@ -59,7 +60,7 @@ async def say(engine: AsyncEngine, execution: UUID, words: list[str], first: int
     said = [
         Token("run", execution, first + n, word, at + n * SOON, [], "default") for n, word in enumerate(words)
     ]
-    async with await wakeups.connect(wakeups.plain(str_url(engine))) as connection:
+    async with await connect(str_url(engine)) as connection:
         await tokens.append(connection, said)
 
 
@@ -172,7 +173,7 @@ async def test_the_rhythm_is_that_of_the_run_and_long_pauses_are_cut(engine: Asy
     begun = await claim(engine, request)
     at = begun.started_at
     times = [at + timedelta(seconds=seconds) for seconds in (0.1, 0.2, 0.2, 3600.0, 3600.1)]
-    async with await wakeups.connect(wakeups.plain(str_url(engine))) as connection:
+    async with await connect(str_url(engine)) as connection:
         await tokens.append(
             connection,
             [Token("", begun.execution, n, str(n), one, [], "default") for n, one in enumerate(times)],
@@ -202,7 +203,7 @@ async def test_the_rhythm_is_that_of_the_run_and_long_pauses_are_cut(engine: Asy
 async def test_of_a_running_one_what_there_is_so_far(engine: AsyncEngine) -> None:
     request = await begin(engine, "going on")
     begun = await claim(engine, request)
-    async with await wakeups.connect(wakeups.plain(str_url(engine))) as connection:
+    async with await connect(str_url(engine)) as connection:
         said = Token("", begun.execution, 0, "so far", begun.started_at, [], "default")
         await tokens.append(connection, [said])
     lives = await play(engine, request.collaboration)
