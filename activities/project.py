@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -9,9 +10,11 @@ from typing import Final, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
 import graph.projection
 import memory.projection
+from activities.guard import translate
 from activities.heartbeats import heartbeats
 from activities.spans import Value, span
 from db import outbox, vectors
@@ -36,6 +39,8 @@ BATCH_SECONDS: Final = 60.0
 ANSWER_SECONDS: Final = 15.0
 # Whoever rebuilds a projection does not want spans in the traces of last year.
 SPAN_AGE: Final = timedelta(minutes=10)
+
+_log = logging.getLogger(__name__)
 
 
 class Copy(Protocol):
@@ -146,7 +151,7 @@ class ProjectActivity:
             )
         applied, waiting = 0, False
         until = time.monotonic() + PASS_SECONDS
-        async with heartbeats():
+        async with heartbeats(), _never_for_good(name):
             async with _answer_within(ANSWER_SECONDS, name):
                 await copy.prepare()
             while time.monotonic() < until and not activity.is_worker_shutdown():
@@ -181,6 +186,20 @@ async def _answer_within(seconds: float, name: str) -> AsyncIterator[None]:
         raise Unavailable(
             "projection_timeout", f"the server of {name} did not answer within {seconds:.0f} s."
         ) from None
+
+
+@contextlib.asynccontextmanager
+async def _never_for_good(name: str) -> AsyncIterator[None]:
+    """What we do not know ends other activities. A copy that ended would stay behind until somebody saw it:
+    it is tried again, which Temporal's UI shows, and goes on by itself once the cause is gone."""
+    try:
+        yield
+    except Exception as error:
+        translated = translate(error)
+        if not isinstance(translated, ApplicationError) or not translated.non_retryable:
+            raise
+        _log.exception("a projection failed and is tried again", extra={"projection": name})
+        raise ApplicationError(translated.message, type="projection_failed") from error
 
 
 async def _rest() -> None:

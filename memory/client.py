@@ -82,9 +82,12 @@ def _client(settings: Settings) -> WeaviateAsyncClient:
 def answering() -> Iterator[None]:
     """Turn a Weaviate that does not answer as it should into Unavailable."""
     _weaviate()
+    from grpc import RpcError
+    from httpx import TransportError
     from weaviate.exceptions import WeaviateBaseError
 
     try:
         yield
-    except (WeaviateBaseError, OSError) as error:
+    # The client lets errors of its transports through: of a server that dies in mid-answer, for one.
+    except (WeaviateBaseError, TransportError, RpcError, OSError) as error:
         raise Unavailable("memory_unavailable", f"Weaviate does not answer: {error}"[:500]) from error

@@ -160,6 +160,31 @@ async def test_a_weaviate_that_is_away_is_unavailable() -> None:
     await memory.close()
 
 
+async def test_a_weaviate_that_dies_in_mid_answer_is_away() -> None:
+    """What is connected already meets errors of the transport, which the client hands on as they are."""
+    meta = b'{"version": "1.35.2", "hostname": "here", "modules": {}}'
+    answers = {
+        b"openid": b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+        b"/meta": b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+        % (len(meta), meta),
+    }
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readline()
+        writer.write(next((said for part, said in answers.items() if part in asked), b""))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        memory = Memory(Settings(weaviate_url=f"http://127.0.0.1:{port}"))
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="disconnected") as error:
+                await projection.position(memory)
+            assert error.value.code == "memory_unavailable"
+        await memory.close()
+
+
 # -- finding it again ------------------------------------------------------------------------------
 
 

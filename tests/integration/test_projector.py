@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.project import ProjectActivity
@@ -90,6 +91,16 @@ async def test_a_server_that_hangs_is_away(engine: AsyncEngine, monkeypatch: pyt
     with pytest.raises(Unavailable) as error:
         await ActivityEnvironment().run(ProjectActivity(engine, {"ledger": Hanging()}).project, "ledger")
     assert error.value.code == "projection_timeout"
+
+
+async def test_a_bug_does_not_end_a_copy_for_good(engine: AsyncEngine) -> None:
+    class Broken(Ledger):
+        async def position(self) -> Position:
+            raise KeyError("xid")
+
+    with pytest.raises(ApplicationError, match="KeyError: 'xid'") as error:
+        await ActivityEnvironment().run(ProjectActivity(engine, {"ledger": Broken()}).project, "ledger")
+    assert error.value.type == "projection_failed" and not error.value.non_retryable
 
 
 async def test_an_unknown_projection_is_named(engine: AsyncEngine) -> None:
