@@ -6,7 +6,8 @@ import logging
 
 import uvicorn
 
-from infra.simulator.app import DropError, make_app
+from infra.simulator.app import make_app
+from infra.simulator.pacing import DropError
 
 
 def main() -> None:

@@ -10,12 +10,15 @@ from infra.simulator.flaws import FLAWS, Finding, Flaw, cure, find_flaws
 from infra.simulator.hints import hints_for
 from infra.simulator.prompt import Prompt, Role, read_prompt
 from infra.simulator.review import review_of
+from infra.simulator.tools import results_in
 
 TOKEN: Final = re.compile(r"\s*\w{1,8}|\s*[^\w\s]{1,3}|\s+")
 # The schema that a planner is given carries this title.
 PLAN_TITLE: Final = "Facilitair definition"
 # A refiner hands back all of a short text and only the surroundings of its changes in a long one.
 LONGEST_REWRITE_LINES: Final = 80
+# What a design with holes costs in the chance of code without a fault.
+HOLES: Final = 0.19
 WRITABLE_FLAWS: Final = tuple(flaw for flaw in FLAWS if flaw.sample)
 
 
@@ -26,7 +29,7 @@ def answer_text(
     prompt = read_prompt(seed, model, messages, response_format)
     schema = _json_schema(response_format)
     if schema is None:
-        return role_text(prompt)
+        return "\n\n".join([*results_in(messages), role_text(prompt)])
     if schema.get("title") == PLAN_TITLE:
         return json.dumps(_plan(prompt), ensure_ascii=False, indent=2)
     value = conforming(schema, prompt.draw("json"), hints_for(prompt, role_text))
@@ -38,9 +41,14 @@ def split_tokens(text: str) -> list[str]:
     return TOKEN.findall(text)
 
 
-def count_input_tokens(messages: Sequence[Mapping[str, object]]) -> int:
-    """About four characters to the token and four tokens to the message; prompts are too long to split."""
-    return sum(4 + (len(json.dumps(m.get("content"), ensure_ascii=False)) + 3) // 4 for m in messages)
+def count_input_tokens(messages: Sequence[Mapping[str, object]], tools: object = None) -> int:
+    """About four characters to the token and four tokens to the message; prompts are too long to split.
+
+    What a model asked of its tools counts like text, and so does the list of its tools.
+    """
+    parts = [part for m in messages for part in (m.get("content"), m.get("tool_calls")) if part or part == ""]
+    parts += tools if isinstance(tools, list) else []
+    return 4 * len(messages) + sum((len(json.dumps(part, ensure_ascii=False)) + 3) // 4 for part in parts)
 
 
 def role_text(prompt: Prompt, role: Role | None = None) -> str:
@@ -110,7 +118,7 @@ def _architect(prompt: Prompt) -> str:
 def _coder(prompt: Prompt) -> str:
     draw = prompt.draw("coder")
     # A design with holes makes faults likelier: this is how an architect's skill reaches the code.
-    holes = 0.12 if any(f.code == "undecided" for f in find_flaws(prompt.text)) else 0.0
+    holes = HOLES if any(f.code == "undecided" for f in find_flaws(prompt.text)) else 0.0
     count = sum(draw.random() > prompt.skill - holes for _ in range(3))
     return _as_block(_module(prompt, draw.sample(WRITABLE_FLAWS, count)))
 
@@ -246,9 +254,13 @@ def _writer(prompt: Prompt) -> str:
         f"What is known about {third} fits both readings, so the cheaper one comes first.",
         f"If the {second} grows tenfold, only the {first} has to change.",
         f"A small trial with a real {third} would settle the open part.",
+        f"Nothing here forbids to change the {second} later.",
+        f"Who owns the {third} should say so before the {first} is built.",
+        f"The usual objection is the cost of the {second}; it is small beside a wrong {first}.",
+        f"Measured by {third}, both ways end at the same place.",
     ]
     draw.shuffle(reasons)
-    kept = reasons[: 4 if prompt.traits.verbosity >= 1 else 3]
+    kept = reasons[: min(len(reasons), max(1, round(3.6 * prompt.length)))]
     return "\n".join(
         [f"On {prompt.topic}:", "", *(f"- {r}" for r in kept), "", f"In short: begin with the {first}."]
     )

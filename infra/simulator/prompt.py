@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from infra.simulator.skills import Domain, Traits, domain_of, traits_of
+from infra.simulator.skills import Domain, Traits, domain_of, drawn, traits_of
 
 Role = Literal["architect", "coder", "reviewer", "refiner", "tester", "documenter", "optimizer", "writer"]
 
@@ -84,6 +84,11 @@ class Prompt:
     def skill(self) -> float:
         return self.traits.skill[self.domain]
 
+    @property
+    def length(self) -> float:
+        """How long this answer is: around the model's verbosity."""
+        return drawn(self.draw("length"), self.traits.verbosity, self.traits.verbosity_spread)
+
     def draw(self, purpose: str) -> random.Random:
         """Chance that depends on the request and the purpose alone."""
         return random.Random(f"{self.digest}/{purpose}")
@@ -94,8 +99,8 @@ def read_prompt(
 ) -> Prompt:
     """Read a request: equal requests give equal prompts, whatever the attempt."""
     canonical = json.dumps([seed, model, messages, response_format], sort_keys=True, ensure_ascii=False)
-    system = "\n".join(_text(m) for m in messages if m.get("role") in ("system", "developer"))
-    text = "\n".join(_text(m) for m in messages if m.get("role") not in ("system", "developer"))
+    system = "\n".join(text_of(m) for m in messages if m.get("role") in ("system", "developer"))
+    text = "\n".join(text_of(m) for m in messages if m.get("role") not in ("system", "developer"))
     prose = FENCE.sub(" ", text)[:READ_FOR_TOPIC]
     code = "\n".join(FENCE.findall(text))
     if not code and len(CODE_LINE.findall(text)) >= 3:
@@ -111,11 +116,12 @@ def read_prompt(
         words=words,
         code=code,
         identifiers=tuple(dict.fromkeys(IDENTIFIER.findall(code)))[:12],
-        digest=hashlib.sha256(canonical.encode()).hexdigest(),
+        digest=hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest(),
     )
 
 
-def _text(message: Mapping[str, object]) -> str:
+def text_of(message: Mapping[str, object]) -> str:
+    """What a message says, also where it comes in parts."""
     content = message.get("content")
     if isinstance(content, str):
         return content

@@ -35,9 +35,8 @@ def review_of(prompt: Prompt) -> Review:
     work = prompt.code or (prompt.text if len(prompt.text) >= SHORTEST_WORK else "")
     reported = find_tool_findings(prompt.text)
     present = find_flaws(work) if work else _imagined(prompt)
-    # The worst is the easiest to see, and nobody misses everything in a long list.
-    sight = {"minor": -0.08, "major": 0.0, "critical": 0.10}
-    seen = [flaw for flaw in present if draw.random() < prompt.skill + sight[flaw.severity]]
+    rate = prompt.traits.finding_rate
+    seen = [flaw for flaw in present if draw.random() < rate(prompt.domain, flaw.severity)]
     findings = tuple((reported + seen)[:MAX_FINDINGS])
     # Quality follows the truth, not what was seen; a weak reviewer only measures it less exactly.
     truth = 0.97 - sum(PENALTY[flaw.severity] for flaw in present) - 0.04 * len(reported)
