@@ -3,32 +3,30 @@
 import asyncio
 import contextlib
 from dataclasses import replace
+from typing import Any
+from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
-from activities.answers import Answers, Means
+from activities import prompts, rounds
+from activities.answers import Answers
 from activities.context import load, worker_of
+from activities.conversation import Conversation
 from activities.heartbeats import heartbeats
-from activities.news import News
+from activities.means import Means
 from activities.spans import span
 from activities.steering import model_of
-from activities.tokens import TokenLog
-from db import budgets, control, executions, vectors
+from db import control, executions, vectors
 from db.engine import transaction
-from gateway.client import Gateway
 from schema import telemetry
 from schema.messages import PAUSED, StepRequest, StepResult
-from schema.steps import AgentStep
+from schema.steps import Agent, AgentStep
 
 
 class AgentActivity:
-    def __init__(
-        self, engine: AsyncEngine, gateway: Gateway, tokens: TokenLog, *, capture_content: bool = False,
-        news: News | None = None,
-    ) -> None:  # fmt: skip
-        self._engine = engine
-        self._means = Means(engine, gateway, tokens, capture_content, news)
+    def __init__(self, means: Means) -> None:
+        self._means = means
 
     @activity.defn(name="agent")
     async def agent(self, request: StepRequest) -> StepResult:
@@ -37,7 +35,7 @@ class AgentActivity:
         Also called from within other activities, and without one.
         """
         began = asyncio.get_running_loop().time()
-        async with transaction(self._engine) as connection:
+        async with transaction(self._means.engine) as connection:
             context = await load(connection, request)
             step = context.step
             assert isinstance(step, AgentStep)
@@ -46,17 +44,21 @@ class AgentActivity:
             steering = await control.state(connection, context.run.id)
             if steering.paused:
                 return StepResult(execution="", status=PAUSED)
-            model = model_of(request, agent, step, steering)
-            worker = replace(worker_of(context.definition, step), requested_model=model)
+            model = model_of(request, agent, step, steering, context.catalogue)
+            chosen = await prompts.chosen(connection, agent, context.run)
+            worker = replace(
+                worker_of(context.definition, step), requested_model=model,
+                prompt=chosen.ref if chosen else None, trial_id=chosen.trial_id if chosen else None,
+            )  # fmt: skip
             begun = await executions.claim(connection, request, worker)
             if begun.done:
                 return begun.done
-            bounded = await budgets.bounded(connection, context.run.id)
-            if bounded and begun.attempt > 1:
-                await budgets.release_abandoned(connection, request)
             hints = await vectors.recalled(connection, request) if step.recall else []
+            tools = context.catalogue.tools_of(agent)
+            kept_rounds = await _kept_rounds(connection, request, agent) if tools else []
+        conversation = Conversation(request.step, step, agent, context.catalogue, chosen, hints, steering)
         answers = Answers(
-            self._means, request, context, step, agent, worker, begun, hints, bounded, began, steering
+            self._means, request, context, step, worker, begun, conversation, kept_rounds, began, steering
         )
         with span(
             f"{telemetry.INVOKE_AGENT} {step.agent}",
@@ -73,3 +75,13 @@ class AgentActivity:
         ) as current:
             async with heartbeats() if activity.in_activity() else contextlib.nullcontext():
                 return await answers.run(current)
+
+
+async def _kept_rounds(
+    connection: AsyncConnection, request: StepRequest, agent: Agent
+) -> list[dict[str, Any]]:
+    """Rounds of tools that an activity before this one has paid for, in order."""
+    numbers = range(1, agent.max_tool_rounds + 1)
+    paths = [replace(request, purpose=rounds.purpose(number)).path for number in numbers]
+    known = await executions.known(connection, UUID(request.collaboration), paths)
+    return [found.output for path in paths if (found := known.get(path))]

@@ -4,44 +4,37 @@ import asyncio
 import copy
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from opentelemetry.trace import Span
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from activities import prompts
+from activities import rounds
 from activities.call import call
+from activities.choices import Choices
 from activities.context import StepContext
+from activities.conversation import Conversation
 from activities.guard import describe, given_up
 from activities.listening import Listening, Place
-from activities.news import News
-from activities.spending import DEFAULT_MAX_OUTPUT_TOKENS, Purse
-from activities.steering import FRESH_SECONDS, POLL_SECONDS, Steered, agent_of, model_of, told
-from activities.tokens import TokenLog
+from activities.means import Means
+from activities.spending import DEFAULT_MAX_OUTPUT_TOKENS, Bill, Purse
+from activities.steering import FRESH_SECONDS, POLL_SECONDS, Steered, model_of
 from activities.values import checked_output, storable
-from db import budgets, cache, control, executions, turns
-from db.budgets import Amount
+from db import cache, control, executions, flights, turns
 from db.control import Control
 from db.engine import transaction
 from db.executions import Claim, Outcome, Worker
-from gateway.client import Completion, Gateway, Message, ModelRequest
+from gateway.destinations import Destination
+from gateway.request import Completion, Message, ModelRequest, Timeouts
 from schema import planning, reflection, telemetry
-from schema.errors import StepError
+from schema.errors import ProviderError, StepError
 from schema.expressions import Json
 from schema.messages import PAUSED, StepRequest, StepResult
-from schema.steps import Agent, AgentStep, seconds
+from schema.steps import AgentStep, seconds
 
-
-@dataclass(frozen=True)
-class Means:
-    """What agents work with, the same for all of a worker."""
-
-    engine: AsyncEngine
-    gateway: Gateway
-    tokens: TokenLog
-    capture_content: bool = False
-    news: News | None = None
+TURN_SECONDS: Final = 5.0
+"""So long a call waits for its turn with a provider while another model is left to be asked."""
 
 
 class OutputInvalid(StepError):
@@ -56,94 +49,106 @@ class OutputInvalid(StepError):
 
 
 class Answers:
-    """One agent step from its claim to its end: an answer, and further ones while it is not what it must be.
+    """One agent step from its claim to its end: an answer, and further ones while it is not what it must be,
+    while models fail, and while the model calls tools.
 
-    Each answer is an attempt with a row, a cost and tokens of its own.
+    Each answer is an attempt with a row, a call, a cost and tokens of its own.
     """
 
     def __init__(
-        self, means: Means, request: StepRequest, context: StepContext, step: AgentStep,
-        agent: Agent, worker: Worker, begun: Claim, hints: list[dict[str, Any]], bounded: bool, began: float,
+        self, means: Means, request: StepRequest, context: StepContext, step: AgentStep, worker: Worker,
+        begun: Claim, conversation: Conversation, kept_rounds: list[dict[str, Any]], began: float,
         steering: Control,
     ) -> None:  # fmt: skip
-        self.engine = means.engine
-        self.gateway = means.gateway
-        self.tokens = means.tokens
-        self.capture_content = means.capture_content
-        self.news = means.news
-        self.request, self.context, self.step, self.defined = request, context, step, agent
-        self.worker, self.begun, self.hints = worker, begun, hints
-        self.purse = Purse(self.engine, self.gateway, context.run.id) if bounded else None
+        self.means, self.engine = means, means.engine
+        self.request, self.context, self.step = request, context, step
+        self.worker, self.begun, self.conversation = worker, begun, conversation
+        self.kept_rounds = kept_rounds
+        """Of tools, in order: made by this activity, or by one whose worker died."""
+        self.purse = Purse(means.engine, means.gateway, means.reconciler, step)
         self.began = began
-        self.messages: list[Message] = []
-        self.told = 0
-        """How much of the feedback stands in `messages`; what came since goes to the end of the last one."""
-        self.cache_key: str | None = None
-        self.paid: Outcome | None = None
+        self.key: str | None = None
+        """What an equal step's answer is kept under, where this one may be."""
+        self.bill: Bill | None = None
+        """Of the present attempt's call."""
+        assert worker.requested_model
+        self.choices = Choices(worker.requested_model, conversation.agent.fallback)
         self._follow(steering)
 
     async def run(self, current: Span) -> StepResult:
         further = reflection.rules_of(self.step).max
         while True:
             try:
-                return await self._attempt(current)
+                if done := await self._attempt(current):
+                    return done
             except OutputInvalid as wrong:
                 if not further:
                     raise
                 further -= 1
-                self._reply_to(wrong)
+                self.conversation.reply_to(wrong.answer, wrong.faults)
+            except ProviderError as failed:
+                if not self.choices.next(failed):
+                    raise self.choices.verdict() from None
             except Steered:
                 pass
             if done := await self._claim_next():
                 return done
 
-    async def _attempt(self, current: Span) -> StepResult:
-        self.paid = None
+    async def _attempt(self, current: Span) -> StepResult | None:
+        """What the step came to; None where the conversation goes on."""
+        self.bill = None
         try:
-            if not self.messages:
-                self.messages = await self._first_messages(current)
-                if self.step.cache and (kept := await self._take_from_cache()):
+            if not self.conversation.begun:
+                await self._begin(current)
+                if kept := await self._take():
                     return kept
-            completion, used = await self._ask()
-            self.paid = _outcome(None, completion)
+            bill, completion = await self._ask()
+            await self.means.tokens.flush()
+            if completion.tool_calls:
+                await self._keep_round(bill, completion)
+                return None
             output = await self._output(completion)
-            outcome = replace(self.paid, output=output)
-            await self.tokens.flush()
+            outcome = _outcome(output, completion)
             async with transaction(self.engine) as connection:
                 result = await executions.complete(connection, self.request, self.worker, self.begun, outcome)
-                await self._settle(connection)
-                # A cheaper model's answer is not what an equal step asks for.
-                if result and self.cache_key and used == self.worker.requested_model:
-                    await cache.store(connection, self.request.tenant, self.cache_key, self.begun.execution)
-        except asyncio.CancelledError:
-            await self._close("cancelled", "the step was cancelled while it ran")
+                if result:
+                    await self._land(connection, bill, completion)
+                await bill.close(connection)
+        except asyncio.CancelledError as error:
+            await self._close(error, "cancelled", "the step was cancelled while it ran")
             raise
         except Exception as error:
-            await self._close(*describe(error))
+            await self._close(error, *describe(error))
             raise
         _describe(current, completion, self.begun, outcome)
         if result is None:
             raise given_up()
         return result
 
-    async def _first_messages(self, current: Span) -> list[Message]:
+    # -- what is said --------------------------------------------------------------------------------------
+
+    async def _begin(self, current: Span) -> None:
         """The prompt; of a step that reads others live, its conversation with them."""
         streams = self.context.compiled.streams
         if not streams.read_by(self.request.step):
-            return prompts.messages(self.step, self.agent, self.hints, self.context.scope)
+            self.conversation.ask(self.context.scope)
+        else:
 
-        async def ask(
-            number: int, dialogue: list[Message], heard: Mapping[str, tuple[str, int]], anew: bool
-        ) -> str:
-            return await self._turn(current, number, dialogue, heard, anew)
+            async def ask(
+                number: int, dialogue: list[Message], heard: Mapping[str, tuple[str, int]], anew: bool
+            ) -> str:
+                return await self._turn(current, number, dialogue, heard, anew)
 
-        place = Place(self.engine, self.context.run.id, self.request, self.step, streams, self.context.scope)
-        dialogue = await Listening(place, ask, self.news).dialogue()
-        # Waiting for others takes nothing from the time that the answer may take.
-        self.began = asyncio.get_running_loop().time()
-        async with transaction(self.engine) as connection:
-            await self._look_up(connection)
-        return [*prompts.system(self.step, self.agent, self.hints), *dialogue]
+            run, scope = self.context.run.id, self.context.scope
+            place = Place(self.engine, run, self.request, self.step, streams, scope)
+            dialogue = await Listening(place, ask, self.means.news).dialogue()
+            # Waiting for others takes nothing from the time that the answer may take.
+            self.began = asyncio.get_running_loop().time()
+            async with transaction(self.engine) as connection:
+                await self._look_up(connection)
+            self.conversation.begin(dialogue)
+        for number, kept in enumerate(self.kept_rounds, 1):
+            self.conversation.hear(await self._answered(number, kept))
 
     async def _turn(
         self, current: Span, number: int, dialogue: list[Message], heard: Mapping[str, tuple[str, int]],
@@ -151,25 +156,47 @@ class Answers:
     ) -> str:  # fmt: skip
         """What the agent says to work in progress: an execution of its own."""
         turn = copy.copy(self)
+        turn.conversation = copy.copy(self.conversation)
         turn.request = replace(self.request, purpose=f"turn{number}")
         # It is text, whatever the answer in the end must be.
         turn.step = self.step.model_copy(
             update={"output_schema": None, "emits": None, "reflect": None, "cache": None}
         )
+        turn.kept_rounds = []
         self.began = turn.began = asyncio.get_running_loop().time()
         async with transaction(self.engine) as connection:
             await turn._look_up(connection)
-            turn.messages = [*prompts.system(turn.step, turn.agent, self.hints), *dialogue]
+            turn.conversation.begin(dialogue)
             turn.begun = await executions.claim(connection, turn.request, turn.worker)
             if not turn.begun.done:
                 await turns.note(connection, turn.begun.execution, dialogue[-1].content, heard, anew=anew)
-            if turn.begun.attempt > 1:
-                await budgets.release_abandoned(connection, turn.request)
         if not turn.begun.done:
             await turn._attempt(current)
         async with transaction(self.engine) as connection:
             path = turn.request.path
             return (await turns.finished(connection, self.context.run.id, [path]))[path].reaction
+
+    async def _keep_round(self, bill: Bill, completion: Completion) -> None:
+        """Let the attempt stand as a round of tools, paid for once, and tell the model what they came to."""
+        number = len(self.kept_rounds) + 1
+        if number > self.conversation.agent.max_tool_rounds:
+            raise OutputInvalid(["no more tools may be called; give the answer now."], completion.text)
+        request = replace(self.request, purpose=rounds.purpose(number))
+        kept = rounds.record(completion)
+        async with transaction(self.engine) as connection:
+            await executions.move(connection, self.begun, request.path)
+            outcome = _outcome(kept, completion)
+            done = await executions.complete(connection, request, self.worker, self.begun, outcome)
+            await bill.close(connection)
+        if done is None:
+            raise given_up()
+        self.bill = None
+        self.kept_rounds.append(kept)
+        # It counts no longer among the attempts at the step itself.
+        self.begun = replace(self.begun, attempt=self.begun.attempt - 1)
+        self.conversation.hear(await self._answered(number, kept))
+
+    # -- attempts ------------------------------------------------------------------------------------------
 
     async def _look_up(self, connection: AsyncConnection) -> None:
         """Ask as people want it by now; raises Steered while they want nothing to begin."""
@@ -200,68 +227,37 @@ class Answers:
         if begun.attempt != self.begun.attempt + 1:
             # Temporal had given this activity up and begun another, whose attempt must go on.
             raise given_up()
+        if self.key:
+            before, after = self.begun.execution, begun.execution
+            await flights.hand_on(connection, self.request.tenant, self.key, before, after)
         self.begun = begun
         return None
 
     def _follow(self, steering: Control) -> None:
         """Ask as people want it by now."""
-        if self.messages and self._asks_otherwise(steering):
+        if self.conversation.begun and self.conversation.differs(steering):
             # What it comes to is no answer to the first prompt alone, which is what an equal step would ask.
-            self.cache_key = None
+            self.key = None
         self.read_at = asyncio.get_running_loop().time()
-        self.steering, self.agent = steering, agent_of(self.defined, self.step, steering)
-        model = model_of(self.request, self.defined, self.step, steering)
-        self.worker = replace(self.worker, requested_model=model)
-        if self.messages:
-            spoken = (message for message in self.messages if message.role != "system")
-            self.messages = [*prompts.system(self.step, self.agent, self.hints), *spoken]
+        self.conversation.follow(steering)
+        agent = self.context.definition.agents[self.step.agent]
+        first = model_of(self.request, agent, self.step, steering, self.context.catalogue)
+        if first != self.choices.first:
+            self.choices = Choices(first, self.conversation.agent.fallback)
+        self.worker = replace(self.worker, requested_model=self.choices.model)
 
-    def _asks_otherwise(self, steering: Control) -> bool:
-        """Whether people said anything since that concerns this step."""
-        name = self.step.agent
-        return (
-            steering.changes_of(name) != self.steering.changes_of(name)
-            or self._feedback(steering) != self._feedback(self.steering)
-        )  # fmt: skip
-
-    def _feedback(self, steering: Control) -> list[str]:
-        return told(self.request.step, self.step.agent, steering)
-
-    def _conversation(self) -> list[Message]:
-        return prompts.with_feedback(self.messages, self._feedback(self.steering)[self.told :])
-
-    async def _still_holds(self) -> None:
-        """Raises Steered where people said something while the call was being prepared for long."""
-        if asyncio.get_running_loop().time() - self.read_at < FRESH_SECONDS:
-            return
+    async def _close(self, error: BaseException, code: str, message: str) -> None:
+        self.means.tokens.drop(self.begun.execution)
+        bill = self.bill
+        if bill and isinstance(error, ProviderError):
+            await self.purse.ask_after(bill, error)
+        paid = bill.paid() if bill else None
         async with transaction(self.engine) as connection:
-            steering = await control.state(connection, self.context.run.id)
-        if steering.paused or self._asks_otherwise(steering):
-            raise Steered
+            await executions.fail(connection, self.request, self.begun, code, message, paid)
+            if bill:
+                await bill.close(connection, error)
 
-    def _reply_to(self, wrong: OutputInvalid) -> None:
-        """Go on with the conversation: the answer, and what is wrong with it."""
-        json_wanted = self.step.output_schema is not None or self.step.emits is not None
-        reply = reflection.feedback(wrong.faults, json_wanted=json_wanted)
-        # Some providers refuse an empty message.
-        answer = storable(wrong.answer) if wrong.answer.strip() else "(no answer)"
-        self.messages = [*self._conversation(), Message("assistant", answer), Message("user", reply)]
-        self.told = len(self._feedback(self.steering))
-
-    async def _close(self, code: str, message: str) -> None:
-        self.tokens.drop(self.begun.execution)
-        async with transaction(self.engine) as connection:
-            await executions.fail(connection, self.request, self.begun, code, message, self.paid)
-            await self._settle(connection)
-
-    async def _settle(self, connection: AsyncConnection) -> None:
-        """Give back what the attempt had reserved and book what it cost, with the row that says so."""
-        if self.purse is None:
-            return
-        spent = budgets.NOTHING
-        if self.paid:
-            spent = Amount(self.paid.cost_usd, self.paid.input_tokens + self.paid.output_tokens)
-        await budgets.settle(connection, self.context.run.id, self.begun.execution, spent)
+    # -- what an answer must be ----------------------------------------------------------------------------
 
     async def _output(self, completion: Completion) -> Json:
         """The output that an answer holds; raises OutputInvalid with everything that is wrong with it."""
@@ -278,34 +274,54 @@ class Answers:
         return checked_output(output)
 
     async def _faults(self, output: Json) -> list[str]:
+        known = (self.step, output, self.context.scope, self.context.catalogue)
         if self.step.emits:
             # Checking a long definition takes a second, and the loop has other steps' tokens to write.
-            return await asyncio.to_thread(reflection.faults, self.step, output, self.context.scope)
-        return reflection.faults(self.step, output, self.context.scope)
+            return await asyncio.to_thread(reflection.faults, *known)
+        return reflection.faults(*known)
 
-    async def _take_from_cache(self) -> StepResult | None:
+    # -- answers of equal steps ----------------------------------------------------------------------------
+
+    async def _take(self) -> StepResult | None:
         """Finish with what an equal execution came to, if there is one and it is still what is expected."""
-        assert self.step.cache is not None
-        self.cache_key = cache.key_of(self._all_that_decides())
-        age = seconds(self.step.cache.ttl)
+        kept_for = self.step.cache or self.context.definition.defaults.cache
+        if kept_for is None or self.request.purpose:
+            return None
+        key = self.key = cache.key_of(self._all_that_decides())
+        loop = asyncio.get_running_loop()
+        kept = await self.means.flights.take(
+            self.request.tenant, key, seconds(kept_for.ttl), self.begun.execution,
+            # The other half of the time is for a call of one's own.
+            until=self.began + self._limit() / 2,
+            lead_seconds=max(1.0, self.began + self._limit() - loop.time()),
+        )  # fmt: skip
+        if kept is None or await self._faults(kept.output):
+            return None
         async with transaction(self.engine) as connection:
-            kept = await cache.find(connection, self.request.tenant, self.cache_key, age)
-            if kept is None or await self._faults(kept.output):
-                return None
             result = await executions.complete(connection, self.request, self.worker, self.begun, kept)
         if result is None:
             raise given_up()
         return result
 
+    async def _land(self, connection: AsyncConnection, bill: Bill, completion: Completion) -> None:
+        """Let equal steps take the answer, unless another model gave it or a limit cut it short."""
+        if self.key is None:
+            return
+        cut = completion.finish_reason == "length" and self.conversation.agent.max_output_tokens is None
+        equal = bill.asked.model == self.choices.first and not cut
+        end = flights.land if equal else flights.release
+        await end(connection, self.request.tenant, self.key, self.begun.execution)
+
     def _all_that_decides(self) -> dict[str, Json]:
         asked = self._request()
-        destination = self.gateway.destination(asked.model)
+        to = self._destination(asked)
         return {
             "kind": "agent",
             "model": asked.model,
             # An answer that was made up by the simulator is never taken for a provider's, nor the reverse.
-            "answers": [destination.provider, destination.model, destination.simulated],
+            "answers": [to.provider, to.model, to.simulated],
             "messages": [[message.role, message.content] for message in asked.messages],
+            "tools": [tool.name for tool in asked.tools],
             "temperature": asked.temperature,
             "max_output_tokens": asked.max_output_tokens,
             "output_schema": self.step.output_schema,
@@ -313,39 +329,100 @@ class Answers:
             "expect": [one.that for one in reflection.rules_of(self.step).expect],
         }
 
+    # -- the call ------------------------------------------------------------------------------------------
+
+    async def _ask(self) -> tuple[Bill, Completion]:
+        """The answer, and the call that it came from."""
+        # The other half of the time is for the call itself.
+        until = self.began + self._limit() / 2
+        asked = await self.purse.open(self.begun.execution, self.request, self.worker, self._request(), until)
+        bill = self.bill = Bill(asked)
+        to = self._destination(asked)
+        if self.choices.more:
+            until = min(until, asyncio.get_running_loop().time() + TURN_SECONDS)
+        async with self.means.traffic.passage(
+            to, tokens=self._most_tokens(asked, to), until=until, tenant=self.request.tenant,
+            priority=self.step.priority or self.context.definition.defaults.priority,
+        ) as passage:  # fmt: skip
+            try:
+                await self._still_holds()
+            except BaseException:
+                passage.unused()
+                raise
+            bill.sent = True
+            asked = replace(asked, timeouts=replace(asked.timeouts, total=self._call_seconds()))
+            bill.completion = await call(
+                self.means.gateway, to, asked, self.begun.attempt, self._say,
+                capture_content=self.means.capture_content,
+            )  # fmt: skip
+            passage.used(bill.completion.usage)
+        return bill, bill.completion
+
     def _request(self) -> ModelRequest:
         assert self.worker.requested_model is not None
-        request = self.request
+        request, agent = self.request, self.conversation.agent
+        first, stall = agent.first_token_timeout, agent.stall_timeout
         return ModelRequest(
             model=self.worker.requested_model,
-            messages=self._conversation(),
+            messages=self.conversation.as_sent(),
             response_schema=self.step.output_schema or (planning.ANSWER if self.step.emits else None),
-            max_output_tokens=self.agent.max_output_tokens
-            or (DEFAULT_MAX_OUTPUT_TOKENS if self.purse else None),
-            temperature=self.agent.temperature,
-            timeout_seconds=self._seconds_left(),
+            tools=rounds.specs(self._tools()),
+            may_call=len(self.kept_rounds) < agent.max_tool_rounds,
+            max_output_tokens=agent.max_output_tokens,
+            temperature=agent.temperature,
+            timeouts=Timeouts(
+                total=self._seconds_left(),
+                first_token=seconds(first) if first else None,
+                stall=seconds(stall) if stall else None,
+            ),
+            stream=agent.stream,
             call_key=f"{request.collaboration}/{request.path}/{request.iteration}",
+            tenant=request.tenant,
+            providers=self.context.catalogue.providers,
         )
 
-    async def _ask(self) -> tuple[Completion, str]:
-        """The answer, and the model that was asked for it in the end."""
-        asked = self._request()
-        if self.purse:
-            # The other half of the time is for the call itself.
-            asked = await self.purse.reserve(self.begun.execution, asked, self.began + self._limit() / 2)
-            asked = replace(asked, timeout_seconds=self._seconds_left())
-        await self._still_holds()
-        completion = await call(
-            self.gateway, asked, self.begun.attempt, self._say, capture_content=self.capture_content
-        )
-        return completion, asked.model
+    def _tools(self) -> tuple[str, ...]:
+        return () if self.request.purpose else self.context.catalogue.tools_of(self.conversation.agent)
+
+    async def _answered(self, number: int, kept: dict[str, Any]) -> dict[str, Any]:
+        """A round with what its tools came to, kept with it."""
+        answered = await rounds.answered(kept, self._tools(), self.means.run_tool)
+        if answered != kept:
+            path = replace(self.request, purpose=rounds.purpose(number)).path
+            async with transaction(self.engine) as connection:
+                await executions.set_output(connection, self.context.run.id, path, answered)
+        return answered
+
+    def _destination(self, asked: ModelRequest) -> Destination:
+        return self.means.gateway.destination(asked.model, asked.providers, asked.tenant)
+
+    def _most_tokens(self, asked: ModelRequest, to: Destination) -> int:
+        """What the call can take of a limit of tokens, where there is one."""
+        if to.tokens_per_minute is None:
+            return 0
+        most = asked.max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS
+        return self.means.gateway.worst_case(replace(asked, max_output_tokens=most)).tokens
+
+    async def _still_holds(self) -> None:
+        """Raises Steered where people said something while the call was being prepared for long."""
+        if asyncio.get_running_loop().time() - self.read_at < FRESH_SECONDS:
+            return
+        async with transaction(self.engine) as connection:
+            steering = await control.state(connection, self.context.run.id)
+        if steering.paused or self.conversation.differs(steering):
+            raise Steered
 
     async def _say(self, seq: int, text: str) -> None:
         request = self.request
         readers = [edge.target for edge in self.context.definition.stream if edge.source == request.step]
-        await self.tokens.append(
+        await self.means.tokens.append(
             request.tenant, request.collaboration, self.begun.execution, seq, text, readers
         )
+
+    def _call_seconds(self) -> float:
+        left = self._seconds_left()
+        # An answer in one piece says nothing before its end: some time must be left for who is asked next.
+        return left / 2 if self.choices.more and not self.conversation.agent.stream else left
 
     def _limit(self) -> float:
         """Seconds that Temporal allows the activity, further answers included."""

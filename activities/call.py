@@ -5,7 +5,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 from activities.spans import span
-from gateway.client import Completion, Gateway, ModelRequest
+from gateway.client import Gateway
+from gateway.destinations import Destination
+from gateway.request import Completion, ModelRequest
 from schema import telemetry
 
 Say = Callable[[int, str], Awaitable[None]]
@@ -13,16 +15,15 @@ Say = Callable[[int, str], Awaitable[None]]
 
 
 async def call(
-    gateway: Gateway, asked: ModelRequest, attempt: int, say: Say, *, capture_content: bool
+    gateway: Gateway, to: Destination, asked: ModelRequest, attempt: int, say: Say, *, capture_content: bool
 ) -> Completion:
     """What the model answers; raises ProviderError."""
-    destination = gateway.destination(asked.model)
     with span(
         f"{telemetry.CHAT} {asked.model}",
         None,
         {
             telemetry.OPERATION: telemetry.CHAT,
-            telemetry.PROVIDER: destination.provider,
+            telemetry.PROVIDER: to.provider,
             telemetry.REQUEST_MODEL: asked.model,
             telemetry.ATTEMPT: attempt,
         },

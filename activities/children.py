@@ -16,6 +16,7 @@ from db.definitions import Version
 from db.engine import transaction
 from db.executions import Outcome
 from schema import document, json_schemas
+from schema.catalogue import Catalogue
 from schema.compile import compiled
 from schema.definition import Definition
 from schema.errors import InvalidDefinition, StepError
@@ -122,7 +123,8 @@ async def _planned(connection: AsyncConnection, context: StepContext, request: S
     value = render(context.step.definition, context.scope)
     try:
         # Checking a long definition takes a second, and the loop has other steps' work to do.
-        checked = await asyncio.to_thread(_read, value, f"{run.name}-{request.step}"[:MAX_NAME])
+        name = f"{run.name}-{request.step}"[:MAX_NAME]
+        checked = await asyncio.to_thread(_read, value, name, context.catalogue)
         version, _ = await definitions.save(
             connection, run.tenant, checked, f"collaboration:{run.temporal_workflow_id}", planned_by=run.id
         )
@@ -131,11 +133,12 @@ async def _planned(connection: AsyncConnection, context: StepContext, request: S
     return version
 
 
-def _read(value: Json, name: str) -> Definition:
+def _read(value: Json, name: str, catalogue: Catalogue) -> Definition:
     """The definition in a value or in text; it gets the given name whatever it calls itself."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     plan = document.load(text.encode("utf-8", "replace"))
-    return validate({**plan, "name": name} if isinstance(plan, dict) else plan, name=name).definition
+    named = {**plan, "name": name} if isinstance(plan, dict) else plan
+    return validate(named, name=name, catalogue=catalogue).definition
 
 
 def _all_of(request: StepRequest, error: InvalidDefinition) -> str:

@@ -8,8 +8,9 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import collaborations, executions
+from db import catalogue, collaborations, executions
 from db.collaborations import Run
+from schema.catalogue import BUILT_IN, Catalogue
 from schema.compile import Compiled, compiled, later_expressions, step_expressions, steps_read
 from schema.definition import Definition
 from schema.expressions import Json, compile_expression
@@ -33,6 +34,8 @@ class StepContext:
     step: Step
     scope: dict[str, Any]
     """What expressions see: input, steps, run, and where they are, item, index and iter."""
+    catalogue: Catalogue = BUILT_IN
+    """What the tenant's definitions may name by now; of steps that name something."""
 
     @property
     def definition(self) -> Definition:
@@ -103,7 +106,10 @@ async def load(connection: AsyncConnection, request: StepRequest, *, later: bool
     sources = [source for _, source in step_expressions(step)]
     if later or isinstance(step, AgentStep):
         sources += [source for _, source in later_expressions(step)]
-    return StepContext(run, found, step, await scope(connection, run, found, sources, request.frame))
+    here = await scope(connection, run, found, sources, request.frame)
+    if not isinstance(step, (AgentStep, CollaborationStep)):
+        return StepContext(run, found, step, here)
+    return StepContext(run, found, step, here, await catalogue.of_tenant(connection, run.tenant))
 
 
 async def scope(

@@ -11,7 +11,9 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, CancelledError, TemporalError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
+from db.spending import BudgetExceeded
 from schema.errors import FacilitairError, ProviderError, StepError
+from schema.messages import OTHERS_MONEY
 
 _log = logging.getLogger(__name__)
 
@@ -34,8 +36,10 @@ def translate(error: BaseException) -> BaseException:
             return error
         case FacilitairError():
             after = error.retry_after_seconds if isinstance(error, ProviderError) else None
+            elsewhere = isinstance(error, BudgetExceeded) and not error.askable
             return ApplicationError(
                 error.message,
+                *([OTHERS_MONEY] if elsewhere else []),
                 type=error.code,
                 non_retryable=not error.retryable,
                 next_retry_delay=timedelta(seconds=after) if after else None,

@@ -11,12 +11,12 @@ from temporalio import activity
 
 from activities.context import definition_of, facts_of, load, run_of, worker_of
 from activities.values import checked_output, storable
-from db import audit, budgets, executions, outbox, people
-from db.budgets import Amount
+from db import audit, executions, outbox, people, spending
 from db.collaborations import Run
 from db.engine import transaction
 from db.executions import Outcome
 from db.people import CANCELLED, DECIDED, EXPIRED, OPEN, Made, Task
+from db.spending import Amount
 from schema.compile import HUMAN_TIMEOUT_SECONDS, Compiled
 from schema.definition import Budget
 from schema.errors import StepError
@@ -384,4 +384,4 @@ async def _allow_more(connection: AsyncConnection, request: StepRequest, form: d
     usd, tokens = form.get("usd"), form.get("tokens")
     if usd is None and tokens is None:
         usd, tokens = budget.usd, budget.tokens
-    await budgets.grant(connection, run.id, Amount(Decimal(str(usd or 0)), int(tokens or 0)))
+    await spending.grant(connection, run.id, Amount(Decimal(str(usd or 0)), int(tokens or 0)))

@@ -14,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.news import News, wait
 from activities.voices import Voice
-from db import budgets, turns
+from db import turns
 from db.engine import transaction
-from gateway.client import Message
+from gateway.request import Message
 from schema.compile import steps_read
 from schema.messages import StepRequest
 from schema.steps import AgentStep
@@ -113,9 +113,7 @@ class Listening:
         place = self._place
         paths = self._turns_of(place.request.step)
         async with transaction(place.engine) as connection:
-            for path in await turns.abandon(connection, place.run, paths):
-                purpose = path.rpartition("~")[2]
-                await budgets.release_abandoned(connection, replace(place.request, purpose=purpose))
+            await turns.abandon(connection, place.run, paths)
             found = await turns.finished(connection, place.run, paths)
         for path in paths:
             if path not in found:

@@ -3,26 +3,46 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.client import Message
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from activities.tasks import task_type
+from db import trials
+from db.collaborations import Run
+from db.trials import Chosen
+from gateway.request import Message
+from router.rules import analyze_task
 from schema import planning
-from schema.catalogue import ROLE_DEFAULTS
+from schema.catalogue import Catalogue
+from schema.errors import NotFound, StepError
 from schema.expressions import Json
-from schema.steps import Agent, AgentStep, Route
+from schema.steps import Agent, AgentStep
 from schema.templates import as_text, render
 
 _PEOPLE_SAID: Final = "While this runs, people said the following. Heed it; the later counts more:"
 
 
-def messages(
-    step: AgentStep, agent: Agent, hints: list[dict[str, Any]], scope: Mapping[str, Json]
-) -> list[Message]:
-    """The first messages of a step: who the agent is, and the prompt; raises StepError when it fails."""
-    return [*system(step, agent, hints), Message("user", as_text(render(step.prompt, scope)))]
+async def chosen(connection: AsyncConnection, agent: Agent, run: Run) -> Chosen | None:
+    """The stored prompt that the agent names, as this run gets it; raises StepError when it is gone."""
+    if agent.prompt is None:
+        return None
+    try:
+        return await trials.choose(connection, run, agent.prompt)
+    except NotFound as error:
+        raise StepError(error.code, error.message) from None
 
 
-def system(step: AgentStep, agent: Agent, hints: list[dict[str, Any]]) -> list[Message]:
+def asked(step: AgentStep, scope: Mapping[str, Json]) -> str:
+    """The step's prompt; raises StepError when it cannot be made."""
+    return as_text(render(step.prompt, scope))
+
+
+def system(
+    step: AgentStep, agent: Agent, hints: list[dict[str, Any]], catalogue: Catalogue,
+    chosen: Chosen | None, prompt_text: str,
+) -> list[Message]:  # fmt: skip
     """Who the agent is, where there is anything to say of it."""
-    parts = [agent.system or (ROLE_DEFAULTS[agent.role].system if agent.role else "")]
+    parts = _stored(agent, catalogue, chosen, prompt_text) if chosen else [catalogue.system_of(agent)]
+    parts.append(catalogue.instructions_of(agent))
     if step.emits:
         parts.append(planning.guide())
     if hints:
@@ -31,24 +51,36 @@ def system(step: AgentStep, agent: Agent, hints: list[dict[str, Any]]) -> list[M
     return [Message("system", text)] if text else []
 
 
+def examples(chosen: Chosen | None) -> list[Message]:
+    """Earlier answers that the agent is to take for its own."""
+    shown = chosen.content.examples if chosen else []
+    return [
+        message for one in shown for message in (Message("user", one.input), Message("assistant", one.output))
+    ]
+
+
+def _stored(agent: Agent, catalogue: Catalogue, chosen: Chosen, prompt_text: str) -> list[str]:
+    """What a stored prompt says for this task (S2-12)."""
+    content = chosen.content
+    parts = [content.system or catalogue.system_of(agent)]
+    if content.by_task:
+        parts.append(content.by_task.get(task_type(prompt_text, agent.role), ""))
+    if content.when_complex and analyze_task(prompt_text).complexity == "high":
+        parts.append(content.when_complex)
+    return parts
+
+
 def with_feedback(messages: list[Message], feedback: list[str]) -> list[Message]:
-    """A conversation whose last message, a user's, ends with what people said of the run since the one
-    before. No message of its own: some providers refuse two of a user in a row."""
+    """A conversation that ends with what people said of the run since the message before. It has none of its
+    own behind a user's: some providers refuse two in a row."""
     if not feedback:
         return messages
     *before, last = messages
     said = "\n\n".join(f"{number}. {text.strip()}" for number, text in enumerate(feedback, 1))
-    return [*before, Message(last.role, f"{last.content}\n\n---\n{_PEOPLE_SAID}\n\n{said}")]
-
-
-def default_model(agent: Agent) -> str:
-    """The model that is asked where no router chose one."""
-    if isinstance(agent.model, str):
-        return agent.model
-    if agent.role:
-        return ROLE_DEFAULTS[agent.role].model
-    assert isinstance(agent.model, Route) and agent.model.among
-    return agent.model.among[0]
+    heed = f"{_PEOPLE_SAID}\n\n{said}"
+    if last.role != "user":
+        return [*messages, Message("user", heed)]
+    return [*before, Message("user", f"{last.content}\n\n---\n{heed}")]
 
 
 def _hint_text(hints: list[dict[str, Any]]) -> str:

@@ -29,7 +29,7 @@ from activities.context import (
 from activities.segment import SegmentActivity
 from activities.undo import how_to_undo
 from activities.values import checked_output, moment_of, output_fault, storable
-from db import budgets, collaborations, control, definitions, executions, forks
+from db import collaborations, control, definitions, executions, forks, spending
 from db.collaborations import Run
 from db.compensations import UNDO
 from db.engine import transaction
@@ -146,7 +146,7 @@ class Record:
         source = request.fork["collaboration"] if request.fork else None
         run = await collaborations.create(connection, run, request.requested_by, request.parent, source)
         if found.definition.budget:
-            await budgets.open(connection, run.id, run.tenant, found.definition.budget)
+            await spending.open(connection, run.id, run.tenant, found.definition.budget)
         if request.fork:
             await forks.keep(connection, run, found, request.fork)
         # The next run of the name finds all that at hand.

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from activities import frames
 from activities.frames import Turn
-from activities.prompts import default_model
 from activities.stand_ins import Come, Enough, Misfit, StandIns
 from activities.values import checked_output, storable
 from activities.walking import InProcess
 from schema import json_schemas, mocks, reflection
+from schema.catalogue import BUILT_IN, Catalogue, from_json
 from schema.compile import Compiled, compiled
 from schema.definition import Definition
 from schema.errors import FacilitairError, Problem, Refused, StepError
@@ -105,6 +105,7 @@ def rehearse(
     definition: Definition,
     input: Json,
     answers: Mocks,
+    catalogue: Catalogue = BUILT_IN,
     *,
     max_steps: int = MAX_STEPS,
     max_seconds: float = MAX_SECONDS,
@@ -119,19 +120,20 @@ def rehearse(
     if shown := json_schemas.faults(definition.input, given):
         raise Refused("input_invalid", f"the input does not fit {definition.name!r}: {shown}.")
     found = compiled("", definition.model_dump_json(by_alias=True, exclude_unset=True))
-    return asyncio.run(_Stage(found, storable(given), answers, max_steps, max_seconds).play())
+    stand_ins = StandIns(answers, catalogue)
+    return asyncio.run(_Stage(found, storable(given), stand_ins, max_steps, max_seconds).play())
 
 
 class _Stage(InProcess):
     """The port of a dry run."""
 
     def __init__(
-        self, found: Compiled, input: Json, answers: Mocks, max_steps: int, max_seconds: float
+        self, found: Compiled, input: Json, stand_ins: StandIns, max_steps: int, max_seconds: float
     ) -> None:
         facts = {**_RUN, "name": found.definition.name}
         super().__init__(found)
         self.scopes[""] = {"input": input, "steps": {}, "run": facts}
-        self._stand_ins = StandIns(answers)
+        self._stand_ins = stand_ins
         self._max_steps, self._max_seconds = max_steps, max_seconds
         self._ends_at = time.monotonic() + max_seconds
         self._held = self._shown = 0
@@ -199,7 +201,8 @@ class _Stage(InProcess):
                 case SwitchStep():
                     come.output = entry.branch = more["branch"] = frames.branch(definition, scope)
                 case AgentStep():
-                    more["model"] = default_model(self.found.definition.agents[definition.agent])
+                    agent = self.found.definition.agents[definition.agent]
+                    more["model"] = self._stand_ins.catalogue.model_of(agent)
                     self._stand_ins.agent(step.id, definition, scope, come)
                 case ToolStep():
                     self._stand_ins.tool(step.id, definition, scope, come)
@@ -319,14 +322,16 @@ def _facts(error: FacilitairError | Enough) -> dict[str, str]:
 
 
 def serve() -> None:
-    """For a process that can be ended whatever it does: answer lines of JSON, {definition, input, mocks}, by
-    `found` and the rehearsal or `refused` and why, until stdin ends. Definitions are valid; mocks fit."""
+    """For a process that can be ended whatever it does: answer lines of JSON, {definition, input, mocks,
+    catalogue}, by `found` and the rehearsal or `refused` and why, until stdin ends. Definitions are valid;
+    mocks fit."""
     print("ready", flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
         definition = Definition.model_validate(asked["definition"])
         try:
-            found = rehearse(definition, asked["input"], mocks.read(asked["mocks"])[0])
+            answers, _ = mocks.read(asked["mocks"])
+            found = rehearse(definition, asked["input"], answers, from_json(asked["catalogue"]))
             print("found", json.dumps(found.as_json()), flush=True)
         except Refused as error:
             print("refused", json.dumps(_facts(error)), flush=True)

@@ -7,12 +7,12 @@ from temporalio import activity
 
 from activities.context import facts_of, worker_of
 from activities.spans import span
-from db import routing
+from db import catalogue, routing
 from db.engine import transaction
 from db.routing import Decision
 from router import rules
 from schema import telemetry
-from schema.catalogue import ROUTABLE_MODELS
+from schema.catalogue import BUILT_IN, ROUTABLE_MODELS, Catalogue
 from schema.compile import Compiled
 from schema.messages import RouteResult, StepRequest
 from schema.steps import AgentStep, Route
@@ -34,7 +34,9 @@ class RouteActivity:
                 run, found = await facts_of(connection, request.collaboration)
                 role, candidates = _question(found, request.step)
                 key = f"{request.collaboration}/{request.path}"
-                result = await routing.record(connection, request, decide(run.task, role, candidates, key))
+                known = await catalogue.of_tenant(connection, run.tenant)
+                decision = decide(run.task, role, candidates, key, known)
+                result = await routing.record(connection, request, decision)
             current.set_attributes(
                 {
                     telemetry.REQUEST_MODEL: result.model,
@@ -45,13 +47,15 @@ class RouteActivity:
             return result
 
 
-def decide(task: str, role: str | None, candidates: Sequence[str], key: str) -> Decision:
+def decide(
+    task: str, role: str | None, candidates: Sequence[str], key: str, known: Catalogue = BUILT_IN
+) -> Decision:
     """The policy's choice; the plain default when the policy fails, because a run must go on (S2-45)."""
     try:
-        return rules.choose(task, role, candidates, key)
+        return rules.choose(task, role, candidates, key, known.roles)
     except Exception:
         activity.logger.exception("the routing policy failed; the role's default is used")
-        return rules.fallback_choice(role, candidates, key)
+        return rules.fallback_choice(role, candidates, key, known.roles)
 
 
 def _question(found: Compiled, step_id: str) -> tuple[str | None, Sequence[str]]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from activities.tools import text
 from activities.values import moment_of, output_fault, storable
 from schema import document, json_schemas, planning, reflection
+from schema.catalogue import BUILT_IN, Catalogue
 from schema.errors import InvalidDefinition, StepError
 from schema.expressions import Json
 from schema.mocks import SOMEBODY, Answer, Mocks
@@ -73,6 +74,7 @@ class Come:
 @dataclass
 class StandIns:
     answers: Mocks
+    catalogue: Catalogue = BUILT_IN
     model_calls: int = 0
     defaulted: dict[str, None] = field(default_factory=dict)
     """Steps that got a made-up output."""
@@ -84,7 +86,7 @@ class StandIns:
         self.model_calls += 1
         if answer := self._answer(name, come):
             come.output = storable(answer.output)
-            if found := reflection.faults(step, come.output, scope):
+            if found := reflection.faults(step, come.output, scope, self.catalogue):
                 raise Misfit(found)
         elif step.emits:
             come.output = planning.EXAMPLE
@@ -126,7 +128,7 @@ class StandIns:
         """Raises StepError."""
         come.input = render(step.input, scope)
         if step.definition is not None:
-            _check_plan(render(step.definition, scope), come.input)
+            _check_plan(render(step.definition, scope), come.input, self.catalogue)
         answer = self._answer(name, come)
         come.output = storable(answer.output) if answer else None
 
@@ -169,12 +171,13 @@ def _made_up(name: str, schema: JsonSchema) -> Json:
     return output
 
 
-def _check_plan(value: Json, given: Json) -> None:
+def _check_plan(value: Json, given: Json, catalogue: Catalogue) -> None:
     """Raises StepError, as a real run would of a definition that a step wrote."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     try:
         plan = document.load(text.encode("utf-8", "replace"))
-        found = validate({**plan, "name": "plan"} if isinstance(plan, dict) else plan, name="plan").definition
+        named = {**plan, "name": "plan"} if isinstance(plan, dict) else plan
+        found = validate(named, name="plan", catalogue=catalogue).definition
     except InvalidDefinition as error:
         raise StepError("plan_invalid", error.message) from None
     full = json_schemas.with_defaults(found.input, given)

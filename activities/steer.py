@@ -8,7 +8,7 @@ from temporalio import activity
 
 from activities.context import facts_of
 from activities.values import storable
-from db import control
+from db import catalogue, control
 from db.collaborations import Run
 from db.control import Feedback
 from db.engine import transaction
@@ -34,11 +34,12 @@ class SteerActivity:
         Raises StepError where that cannot be done to this run.
         """
         action, steer = steered.action, steered.steer
-        if fault := fault_of(action, steer):
-            raise StepError(fault.code, fault.message)
         actor = storable(steer.actor or NOBODY)[:_MAX_ACTOR_CHARS]
         async with transaction(self._engine) as connection:
             run, found = await facts_of(connection, steered.collaboration)
+            known = await catalogue.of_tenant(connection, run.tenant)
+            if fault := fault_of(action, steer, known.provider_names()):
+                raise StepError(fault.code, fault.message)
             status = await control.hold(connection, run.id)
             if status != "running":
                 raise StepError(

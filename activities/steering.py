@@ -6,10 +6,10 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities import prompts
 from db import control
 from db.control import Control
 from db.engine import transaction
+from schema.catalogue import Catalogue
 from schema.errors import StepError
 from schema.messages import StepRequest
 from schema.steps import Agent, AgentStep
@@ -32,10 +32,12 @@ def agent_of(agent: Agent, step: AgentStep, control: Control) -> Agent:
     return agent.model_copy(update=control.changes_of(step.agent))
 
 
-def model_of(request: StepRequest, agent: Agent, step: AgentStep, control: Control) -> str:
-    """The model to ask: a person's, else the router's, else the agent's own."""
+def model_of(
+    request: StepRequest, agent: Agent, step: AgentStep, control: Control, catalogue: Catalogue
+) -> str:
+    """The model to ask: a person's, else the router's, else the agent's own or its role's."""
     changed: str | None = control.changes_of(step.agent).get("model")
-    return changed or request.model or prompts.default_model(agent)
+    return changed or request.model or catalogue.model_of(agent)
 
 
 def told(step: str, agent: str, control: Control) -> list[str]:

@@ -17,18 +17,22 @@ from api.console.mount import Console
 from api.endpoints import (
     analytics,
     archive,
+    catalogue,
     collaborations,
     definitions,
     forks,
     graph,
     health,
     hooks,
+    prompts,
     rehearsal,
     schedules,
     sockets,
+    spending,
     steering,
     streams,
     tasks,
+    trials,
     versions,
 )
 from api.live import Hub
@@ -83,9 +87,10 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router, include_in_schema=False)
     for router in (
         definitions.router, definitions.schema_router, rehearsal.router, versions.router,
+        catalogue.router, spending.router,
         collaborations.router, steering.router, forks.router, schedules.router, hooks.router,
-        graph.router, tasks.router, archive.router, analytics.router, health.router, streams.router,
-        streams.seed_router, sockets.router,
+        prompts.router, trials.router, graph.router, tasks.router, archive.router, analytics.router,
+        health.router, streams.router, streams.seed_router, sockets.router,
     ):  # fmt: skip
         app.include_router(router, prefix="/v1")
     for path in ("/", CONSOLE):

@@ -100,7 +100,10 @@ def _parse(data: bytes, model: type[M]) -> M:
 
 def _problem(location: tuple[int | str, ...], found: Any, expected: str) -> Problem:
     pointer = "".join(f"/{escape(str(part))}" for part in location)
-    return Problem("request_invalid", pointer, repr(found)[:100], expected, "See /openapi.json.")
+    # Never quoted where it may be a secret that was sent in error.
+    secret = bool(location) and "key" in str(location[-1]).lower()
+    shown = "a value that is not shown" if secret else repr(found)[:100]
+    return Problem("request_invalid", pointer, shown, expected, "See /openapi.json.")
 
 
 def _unsupported(found: str, expected: str) -> Refused:

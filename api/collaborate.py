@@ -8,7 +8,7 @@ from starlette.requests import HTTPConnection
 
 from api import starts
 from api.state import State
-from db import collaborations, definitions
+from db import catalogue, collaborations, definitions
 from schema.errors import NotFound, Refused
 from schema.validate import validate
 
@@ -67,5 +67,6 @@ async def _store_default(state: State, tenant: str) -> None:
         try:
             await definitions.find(connection, tenant, DEFAULT)
         except NotFound:
-            checked = validate(_TEAM, name=DEFAULT)
+            known = await catalogue.of_tenant(connection, tenant, fresh=True)
+            checked = validate(_TEAM, name=DEFAULT, catalogue=known)
             await definitions.save(connection, tenant, checked.definition, "facilitair")

@@ -17,6 +17,7 @@ from schema import json_schemas
 from schema.compile import compiled
 from schema.errors import Problem
 from schema.messages import Fork
+from schema.steps import JsonSchema
 
 _tracer = trace.get_tracer("facilitair.api")
 
@@ -38,20 +39,24 @@ async def check(state: State, tenant: str, name: str, input: Any) -> list[str]:
     async with state.transaction() as connection:
         version = await definitions.find(connection, tenant, *definitions.split_type(name))
     schema = compiled(version.sha256, version.source).definition.input
-    wrong = json_schemas.violations(schema, json_schemas.with_defaults(schema, input))
-    if wrong:
-        fix = f"See the `input` of `GET /v1/definitions/{version.name}?version={version.number}`."
-        problems = [
-            Problem("input_invalid", f"/input{pointer}", message, "input that fits the schema", fix)
-            for pointer, message in wrong
-        ]
-        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise BadRequest(
-            "input_invalid",
-            f"the input of {version.name!r} at {wrong[0][0] or '/'}: {wrong[0][1]}{more}",
-            problems,
-        )
+    fix = f"See the `input` of `GET /v1/definitions/{version.name}?version={version.number}`."
+    check_input(version.name, schema, input, fix)
     return warnings(version)
+
+
+def check_input(name: str, schema: JsonSchema, input: Any, fix: str) -> None:
+    """Raises BadRequest("input_invalid")."""
+    wrong = json_schemas.violations(schema, json_schemas.with_defaults(schema, input))
+    if not wrong:
+        return
+    problems = [
+        Problem("input_invalid", f"/input{pointer}", message, "input that fits the schema", fix)
+        for pointer, message in wrong
+    ]
+    more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+    raise BadRequest(
+        "input_invalid", f"the input of {name!r} at {wrong[0][0] or '/'}: {wrong[0][1]}{more}", problems
+    )
 
 
 def warnings(version: definitions.Version) -> list[str]:

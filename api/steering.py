@@ -5,7 +5,7 @@ from typing import Literal
 
 from api import runs
 from api.state import State
-from db import audit, collaborations
+from db import audit, catalogue, collaborations
 from schema.errors import NotFound, Refused
 from schema.messages import Steer
 from schema.steering import fault_of
@@ -19,7 +19,13 @@ async def steer_run(state: State, tenant: str, actor: str, id: str, action: Acti
 
     `actor` is who asks; `steer.actor` may name somebody they speak for.
     """
-    if fault := fault_of(action, steer):
+    if action == "adjust":
+        async with state.transaction() as connection:
+            providers = (await catalogue.of_tenant(connection, tenant, fresh=True)).provider_names()
+        fault = fault_of(action, steer, providers)
+    else:
+        fault = fault_of(action, steer)
+    if fault:
         raise fault
     workflow, first_run, status = await _find(state, tenant, id)
     if status != "running":

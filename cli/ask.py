@@ -4,13 +4,12 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from cli.client import connect, segment
 from cli.inputs import parse
 from cli.options import DataOption, JsonOption, UrlOption
-from cli.output import err, out, print_json, told
+from cli.output import columns, err, out, print_json, told
 from cli.spans import picture, total
 
 
@@ -32,9 +31,7 @@ def graph(
     if as_json:
         print_json(answer)
         return
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in answer["columns"]:
-        table.add_column(column)
+    table = columns(*answer["columns"])
     for row in answer["rows"]:
         table.add_row(*(Text(_cell(value)) for value in row))
     out().print(table if answer["rows"] else "no rows")

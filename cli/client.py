@@ -40,11 +40,11 @@ class Api:
     def post(self, path: str, value: Any = None, **query: Any) -> Any:
         return self._request("POST", path, json=value, params=query)
 
-    def put(self, path: str, value: Any) -> Any:
-        return self._request("PUT", path, json=value)
+    def put(self, path: str, value: Any, **query: Any) -> Any:
+        return self._request("PUT", path, json=value, params=query)
 
-    def delete(self, path: str) -> Any:
-        return self._request("DELETE", path)
+    def delete(self, path: str, **query: Any) -> Any:
+        return self._request("DELETE", path, params=query)
 
     def upload(self, content: bytes, *, is_yaml: bool, name: str | None) -> Any:
         media_type = "application/yaml" if is_yaml else "application/json"

@@ -1,19 +1,20 @@
 """`facilitair apply | validate | list`: definitions, and the runs of them."""
 
 import re
+from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from cli.client import connect
 from cli.inputs import read_bytes
 from cli.options import DataOption, JsonOption, UrlOption
-from cli.output import InputRefused, err, out, print_json, print_warnings, told
+from cli.output import InputRefused, columns, err, out, print_json, print_warnings, told
 
 if TYPE_CHECKING:
+    from schema.errors import Problem
     from schema.validate import Checked
 
 FileArgument = Annotated[
@@ -71,8 +72,19 @@ def read_definition(file: str) -> "Checked":
     try:
         return validate_bytes(content, is_yaml=_is_yaml(file), name=_name(file))
     except InvalidDefinition as error:
-        refusal = InputRefused(error.code, _count(error.problems), error.problems)
+        problems = [_offline(one) for one in error.problems]
+        refusal = InputRefused(error.code, _count(problems), problems)
         raise _with_lines(refusal, content) from None
+
+
+def _offline(problem: "Problem") -> "Problem":
+    """What only the platform knows may still be right."""
+    short = problem.code == "agent_without_model" and not problem.pointer.startswith("/agents")
+    model = problem.code == "model_unknown" and "/" in problem.found
+    if not (short or model or problem.code in ("role_unknown", "skill_unknown", "prompt_unknown")):
+        return problem
+    fix = f"{problem.fix} Or upload it: your tenant may know it, this machine alone does not."
+    return replace(problem, fix=fix)
 
 
 @told
@@ -114,11 +126,8 @@ def list_(
     if as_json:
         print_json(page)
         return
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("id", "definition", "status", "started", "seconds", "$") if with_runs else (
-        "name", "version", "stored", "sha256",
-    ):  # fmt: skip
-        table.add_column(title)
+    of_runs, of_definitions = "id definition status started seconds $", "name version stored sha256"
+    table = columns(*(of_runs if with_runs else of_definitions).split())
     for one in page["items"]:
         table.add_row(*(_run_row(one) if with_runs else _definition_row(one)))
     out().print(table if page["items"] else "none yet")

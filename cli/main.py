@@ -5,15 +5,22 @@ import typer
 from cli import (
     archive,
     ask,
+    catalogue,
     definitions,
     demo,
     forks,
+    limits,
+    optimizing,
     platform,
+    prices,
+    prompts,
     rehearsal,
     runs,
     schedules,
+    spending,
     steering,
     tasks,
+    trials,
     versions,
     webhooks,
 )
@@ -42,12 +49,21 @@ app.command(rich_help_panel=_WORK)(definitions.apply)
 app.command(rich_help_panel=_WORK)(definitions.validate)
 app.command(rich_help_panel=_WORK)(rehearsal.plan)
 app.command("dry-run", rich_help_panel=_WORK)(rehearsal.dry_run)
+app.command(rich_help_panel=_WORK)(spending.estimate)
 app.command("list", rich_help_panel=_WORK)(definitions.list_)
 app.command(rich_help_panel=_WORK)(versions.versions)
 app.command(rich_help_panel=_WORK)(versions.diff)
 app.command(rich_help_panel=_WORK)(versions.alias)
 app.command(rich_help_panel=_WORK)(versions.rollback)
 app.command(rich_help_panel=_WORK)(versions.deprecate)
+app.add_typer(prompts.app, name="prompts", rich_help_panel=_WORK)
+prompts.app.add_typer(trials.app, name="trial")
+prompts.app.command()(optimizing.optimize)
+app.add_typer(catalogue.roles, name="roles", rich_help_panel=_WORK)
+app.add_typer(catalogue.skills, name="skills", rich_help_panel=_WORK)
+app.add_typer(catalogue.providers, name="providers", rich_help_panel=_WORK)
+app.add_typer(limits.app, name="limits", rich_help_panel=_WORK)
+app.add_typer(prices.app, name="prices", rich_help_panel=_WORK)
 app.add_typer(schedules.app, name="schedule", rich_help_panel=_WORK)
 app.add_typer(webhooks.app, name="webhook", rich_help_panel=_WORK)
 app.command(rich_help_panel=_WORK)(runs.run)
@@ -64,6 +80,7 @@ app.add_typer(tasks.app, name="tasks", rich_help_panel=_WORK)
 app.command(rich_help_panel=_WORK)(tasks.decide)
 app.command(rich_help_panel=_LOOK)(forks.show)
 app.command(rich_help_panel=_LOOK)(runs.playback)
+app.command(rich_help_panel=_LOOK)(spending.spending)
 app.command(rich_help_panel=_LOOK)(ask.graph)
 app.command(rich_help_panel=_LOOK)(ask.trace)
 

@@ -8,6 +8,7 @@ from typing import Any, Final, NoReturn, ParamSpec
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from schema.errors import FacilitairError, InvalidDefinition, NotFound, Problem, Refused
@@ -50,6 +51,14 @@ def _console(*, stderr: bool) -> Console:
     if not console.is_terminal:
         console.width = _FILE_WIDTH  # a file or a pipe has no edge: tables keep their words whole
     return console
+
+
+def columns(*titles: str) -> Table:
+    """A table without lines, which reads the same in a file."""
+    found = Table(box=None, padding=(0, 2, 0, 0))
+    for title in titles:
+        found.add_column(title)
+    return found
 
 
 def print_json(value: Any) -> None:

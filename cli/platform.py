@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from cli.output import columns
 from schema.errors import FacilitairError, Refused
 
 if TYPE_CHECKING:
@@ -208,9 +209,7 @@ def _without_password(address: str) -> str:
 
 
 def _table(now: "PlatformState") -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("service", "status", "address", "restarts", ""):
-        table.add_column(title)
+    table = columns("service", "status", "address", "restarts", "")
     for one in now.services.values():
         message = one.message.splitlines()[-1] if one.message else ""
         status = Text(one.status, style=_COLOURS.get(one.status, "yellow"))
@@ -221,9 +220,7 @@ def _table(now: "PlatformState") -> Table:
 
 
 def _findings_table(findings: "list[Finding]") -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("check", "", "found", "cure"):
-        table.add_column(title)
+    table = columns("check", "", "found", "cure")
     for one in findings:
         verdict = Text(one.verdict, style=_COLOURS.get(one.verdict, "yellow"))
         table.add_row(one.check, verdict, Text(one.found, overflow="fold"), Text(one.cure))

@@ -31,7 +31,8 @@ _STYLES: Final = {
 _SHOWN_CHARS: Final = 60
 
 
-def _is_file(what: str) -> bool:
+def is_file(what: str) -> bool:
+    """Whether a file is meant, and no stored name."""
     return what == "-" or what.endswith((".json", ".yaml", ".yml")) or Path(what).is_file()
 
 
@@ -44,7 +45,7 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a definition would do in which order; a file is read on this machine."""
-    found = _plan_of_file(what) if _is_file(what) else connect(url, data).post(
+    found = _plan_of_file(what) if is_file(what) else connect(url, data).post(
         "/definitions/plan", {"name": what}
     )  # fmt: skip
     if mermaid:
@@ -126,7 +127,7 @@ def dry_run(
     """Walk a definition with mocked answers: no model, person or network is asked, nothing is recorded."""
     value = parse(inputs or [], input_json)
     answers = _mocks(mocks)
-    if _is_file(what):
+    if is_file(what):
         found = _rehearsed(what, value, answers)
     else:
         body = {"name": what, "input": value, "mocks": answers}

@@ -3,12 +3,11 @@
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from cli.client import connect, segment
 from cli.inputs import parse
 from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, UrlOption
-from cli.output import err, out, print_json, print_warnings, told
+from cli.output import columns, err, out, print_json, print_warnings, told
 
 app = typer.Typer(help="Start collaborations by the clock.", no_args_is_help=True)
 
@@ -62,9 +61,7 @@ def list_(
     if as_json:
         print_json(page)
         return
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("id", "starts", "when", "next", "last run"):
-        table.add_column(title)
+    table = columns("id", "starts", "when", "next", "last run")
     for one in page["items"]:
         last = one["recent"][0]["id"] if one["recent"] else ""
         table.add_row(one["id"], one["name"], _when(one), _next(one), last)

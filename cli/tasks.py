@@ -6,13 +6,12 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from cli.client import Api, connect, segment
 from cli.inputs import parse, read_text
 from cli.options import DataOption, JsonOption, UrlOption
-from cli.output import err, out, print_json, told
+from cli.output import columns, err, out, print_json, told
 from schema.errors import Refused
 
 app = typer.Typer()
@@ -44,9 +43,7 @@ def list_(
     if as_json:
         print_json(page)
         return
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("id", "run", "step", "asks", "whom", "can be", "until"):
-        table.add_column(title)
+    table = columns("id", "run", "step", "asks", "whom", "can be", "until")
     for one in page["items"]:
         table.add_row(*map(Text, _row(one)))
     out().print(table if page["items"] else "none")

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from cli.client import Api, connect, segment
 from cli.definitions import read_definition
 from cli.options import DataOption, JsonOption, UrlOption
-from cli.output import err, out, print_json, print_warnings, told
+from cli.output import columns, err, out, print_json, print_warnings, told
 from schema.errors import Refused
 
 if TYPE_CHECKING:
@@ -42,9 +41,7 @@ def versions(
     if as_json:
         print_json({"versions": page["items"], "aliases": named["items"], "meant": named["meant"]})
         return
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("version", "stored", "by", "sha256", "known as"):
-        table.add_column(title)
+    table = columns("version", "stored", "by", "sha256", "known as")
     for one in page["items"]:
         number = one["version"]
         names = [f"@{alias['alias']}" for alias in named["items"] if alias["version"] == number]

@@ -3,12 +3,11 @@
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from cli.client import connect, segment
 from cli.inputs import parse
 from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, UrlOption
-from cli.output import err, out, print_json, told
+from cli.output import columns, err, out, print_json, told
 
 app = typer.Typer(help="Start collaborations by calling an address.", no_args_is_help=True)
 
@@ -50,9 +49,7 @@ def list_(
     if as_json:
         print_json(page)
         return
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("id", "starts", "made", "by", "last called"):
-        table.add_column(title)
+    table = columns("id", "starts", "made", "by", "last called")
     for one in page["items"]:
         called = (one["last_called_at"] or "never")[:19]
         table.add_row(one["id"], one["name"], one["created_at"][:19], one["created_by"] or "", called)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, delete, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,23 +21,25 @@ def key_of(parts: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+# Built once: that takes longer than Postgres takes to answer it.
+_FIND = (
+    select(
+        executions.c.id, executions.c.output, executions.c.model_id, executions.c.provider,
+        executions.c.simulated, executions.c.completed_at,
+    )
+    .join(step_cache, step_cache.c.execution_id == executions.c.id)
+    .where(
+        step_cache.c.tenant_id == bindparam("of_tenant"),
+        step_cache.c.key == bindparam("of_key"),
+        executions.c.tenant_id == bindparam("of_tenant"),
+        executions.c.status == "completed",
+    )
+)  # fmt: skip
+
+
 async def find(connection: AsyncConnection, tenant: str, key: str, max_age_seconds: float) -> Outcome | None:
     """What an equal execution of the tenant came to, at no cost; None when there is none that recent."""
-    row = (
-        await connection.execute(
-            select(
-                executions.c.id, executions.c.output, executions.c.model_id, executions.c.provider,
-                executions.c.simulated, executions.c.completed_at,
-            )
-            .join(step_cache, step_cache.c.execution_id == executions.c.id)
-            .where(
-                step_cache.c.tenant_id == tenant,
-                step_cache.c.key == key,
-                executions.c.tenant_id == tenant,
-                executions.c.status == "completed",
-            )
-        )
-    ).first()  # fmt: skip
+    row = (await connection.execute(_FIND, {"of_tenant": tenant, "of_key": key})).first()
     if row is None or (datetime.now(UTC) - row.completed_at).total_seconds() > max_age_seconds:
         return None
     return Outcome(row.output, row.model_id, row.provider, simulated=row.simulated, reused_from=row.id)
@@ -53,3 +55,18 @@ async def store(connection: AsyncConnection, tenant: str, key: str, execution: U
             set_={"execution_id": execution, "stored_at": datetime.now(UTC)},
         )
     )
+
+
+async def forget(connection: AsyncConnection, older_than: datetime, limit: int) -> int:
+    """Delete entries that were stored before a date, the oldest first; how many. The executions stay."""
+    oldest = (
+        select(step_cache.c.tenant_id, step_cache.c.key)
+        .where(step_cache.c.stored_at < older_than)
+        .order_by(step_cache.c.stored_at)
+        .limit(limit)
+    )
+    return (
+        await connection.execute(
+            delete(step_cache).where(tuple_(step_cache.c.tenant_id, step_cache.c.key).in_(oldest))
+        )
+    ).rowcount

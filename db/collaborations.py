@@ -124,8 +124,9 @@ class Summary:
 
 def _summaries() -> Any:
     run = agent_executions.c
-    # The turns of a step that reads others live are no steps.
-    is_step = run.status.in_(("completed", "skipped")) & (func.strpos(run.path, "~turn") == 0)
+    # Turns of a step that reads others live are no steps, nor rounds of one whose model calls tools.
+    is_part = run.path.bool_op("~")("~(turn|tools)[0-9]")
+    is_step = run.status.in_(("completed", "skipped")) & ~is_part
     finished = func.sum(case((is_step, 1), else_=0))
     totals = (
         select(

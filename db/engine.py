@@ -1,4 +1,4 @@
-"""Connections to Postgres, and `transaction()`: the one place that commits."""
+"""Connections to Postgres, and `transaction()`: the one place that commits (`statement()` apart)."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -46,3 +46,11 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     bell: Bell | None = engine.get_execution_options().get("bell")
     if bell and changed:
         bell.changed(changed)
+
+
+@asynccontextmanager
+async def statement(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """For one statement that is a unit of work by itself: one round trip, and its locks are held no longer
+    than the server works on it."""
+    async with engine.connect() as connection:
+        yield await connection.execution_options(isolation_level="AUTOCOMMIT")

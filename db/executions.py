@@ -11,8 +11,7 @@ from sqlalchemy import Select, desc, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import outbox, wakeups
-from schema.catalogue import OTHER_RELATIONSHIP, ROLE_DEFAULTS
+from db import catalogue, outbox, wakeups
 from schema.events import AttemptFailed, StepCaught, StepFinished, StepSkipped
 from schema.messages import StepRequest, StepResult
 from schema.tables import agent_executions as table
@@ -32,6 +31,10 @@ class Worker:
     agent: str
     role: str | None = None
     requested_model: str | None = None
+    prompt: str | None = None
+    """The stored prompt that it works with, as name@3."""
+    trial_id: UUID | None = None
+    """The A/B test that chose the prompt."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ async def claim(connection: AsyncConnection, request: StepRequest, worker: Worke
             kind=worker.kind, agent_name=worker.agent, role=worker.role,
             model_id=worker.requested_model or "",
             requested_model=worker.requested_model, status="running", started_at=now,
+            prompt=worker.prompt, trial_id=worker.trial_id,
         )
     )  # fmt: skip
     wakeups.note(connection, request.collaboration)
@@ -168,12 +172,11 @@ def _paid(outcome: Outcome, started_at: datetime, now: datetime) -> dict[str, An
     }  # fmt: skip
 
 
-def relationship(kind: str, role: str | None) -> str | None:
+async def _relationship(connection: AsyncConnection, tenant: str, worker: Worker) -> str | None:
     """The edge that an execution leaves in the collaboration graph."""
-    if kind != "agent":
+    if worker.kind != "agent":
         return None
-    default = next((ROLE_DEFAULTS[known] for known in ROLE_DEFAULTS if known == role), None)
-    return default.relationship if default else OTHER_RELATIONSHIP
+    return (await catalogue.of_tenant(connection, tenant)).relationship(worker.role)
 
 
 async def complete(
@@ -197,8 +200,8 @@ async def complete(
     event = StepFinished(
         collaboration_id=request.collaboration, execution_id=str(begun.execution), step=request.step,
         kind=worker.kind, iteration=request.iteration, attempt=begun.attempt, agent=worker.agent,
-        role=worker.role, relationship=relationship(worker.kind, worker.role), model=outcome.model,
-        requested_model=worker.requested_model, input_tokens=outcome.input_tokens,
+        role=worker.role, relationship=await _relationship(connection, request.tenant, worker),
+        model=outcome.model, requested_model=worker.requested_model, input_tokens=outcome.input_tokens,
         output_tokens=outcome.output_tokens, latency_ms=paid["latency_ms"], cost_usd=_usd(outcome.cost_usd),
         found_issues=judgement.get("found_issues"), severity=judgement.get("severity"),
         quality=judgement.get("quality_score"), simulated=outcome.simulated, path=request.path,
@@ -233,6 +236,20 @@ async def fail(
             code, cost, request.path,
         )  # fmt: skip
         await outbox.append(connection, request.tenant, request.collaboration, event, request.traceparent)
+
+
+async def move(connection: AsyncConnection, begun: Claim, path: str) -> None:
+    """Let an attempt under way stand under another path: it turned out to be no answer to its step yet."""
+    running = (table.c.id == begun.execution, table.c.status == "running")
+    await connection.execute(update(table).where(*running).values(path=path))
+
+
+async def set_output(connection: AsyncConnection, collaboration: UUID, path: str, output: Any) -> None:
+    """Replace what a finished execution came to by the same with more in it."""
+    of_step = (table.c.collaboration_id == collaboration, table.c.path == path)
+    await connection.execute(
+        update(table).where(*of_step, table.c.status == "completed").values(output=output)
+    )
 
 
 async def skip(connection: AsyncConnection, request: StepRequest, worker: Worker) -> None:

@@ -15,10 +15,10 @@ from schema.errors import NotFound
 from schema.messages import StepRequest
 from schema.tables import (
     agent_executions,
-    budgets,
     collaborations,
     human_decisions,
     human_tasks,
+    spending,
     workflows,
 )
 
@@ -250,9 +250,9 @@ async def budget(connection: AsyncConnection, collaboration: UUID) -> dict[str, 
     row = (
         await connection.execute(
             select(
-                budgets.c.limit_usd, budgets.c.spent_usd, budgets.c.reserved_usd, budgets.c.limit_tokens,
-                budgets.c.spent_tokens, budgets.c.reserved_tokens,
-            ).where(budgets.c.collaboration_id == collaboration)
+                spending.c.limit_usd, spending.c.spent_usd, spending.c.reserved_usd, spending.c.limit_tokens,
+                spending.c.spent_tokens, spending.c.reserved_tokens,
+            ).where(spending.c.scope == "run", spending.c.subject == str(collaboration))
         )
     ).one_or_none()  # fmt: skip
     if row is None:

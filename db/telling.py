@@ -220,7 +220,8 @@ def beginning_of(ended: StepEnded) -> StepBegan:
 
 def end_of(type: str, facts: dict[str, Any], began: StepBegan | None) -> StepEnded:
     """What a finished or failed attempt came to; who it was may be known from its beginning only."""
-    execution, path = facts["execution_id"], facts.get("path") or facts["step"]
+    # An attempt that a model calls tools with ends under another path than it began.
+    execution, path = facts["execution_id"], began.path if began else facts.get("path") or facts["step"]
     if type == "StepFinished":
         return StepEnded(
             execution, path, facts["step"], facts["kind"], facts["attempt"], facts["agent"], "completed",

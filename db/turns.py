@@ -75,12 +75,10 @@ def _turn(asked: dict[str, Any], output: Any) -> Turn:
     return Turn(asked["message"], heard, asked["anew"], str(output))
 
 
-async def abandon(connection: AsyncConnection, run: UUID, paths: Collection[str]) -> list[str]:
-    """Close the turns that a worker left behind when it died; comes to their paths."""
-    rows = await connection.execute(
+async def abandon(connection: AsyncConnection, run: UUID, paths: Collection[str]) -> None:
+    """Close the turns that a worker left behind when it died."""
+    await connection.execute(
         update(table)
         .where(table.c.collaboration_id == run, table.c.path.in_(paths), table.c.status == "running")
         .values(status="abandoned", completed_at=datetime.now(UTC))
-        .returning(table.c.path)
     )
-    return [row.path for row in rows]

@@ -1,11 +1,9 @@
-"""The only place that imports litellm, and what it calls through: late, for it takes seconds and 165 MB."""
+"""The only place that imports litellm: late, for it takes seconds and 165 MB."""
 
 import importlib
 import os
 import threading
-from typing import Any, Final
-
-MAX_CONNECTIONS: Final = 2_000
+from typing import Any
 
 _lock = threading.Lock()
 _loaded: Any = None
@@ -22,8 +20,9 @@ def litellm() -> Any:
         return _loaded
     with _lock:
         if _loaded is None:
-            # Without it the import goes to the network for prices, three times if it fails.
+            # Without them it goes to the network: for prices when imported, for headers when first called.
             os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+            os.environ["LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS"] = "True"
             module: Any = importlib.import_module("litellm")
             module.telemetry = False
             module.suppress_debug_info = True
@@ -35,18 +34,18 @@ def litellm() -> Any:
     return _loaded
 
 
-def openai_client(base_url: str | None, api_key: str, http_client: Any) -> Any:
-    """A client of the SDK that litellm calls OpenAI-shaped providers with."""
-    sdk = importlib.import_module("openai")
-    return sdk.AsyncOpenAI(base_url=base_url, api_key=api_key, http_client=http_client, max_retries=0)
+def provider_config(provider: str, model: str) -> Any:
+    """What litellm knows of how a provider wants to be asked. It calls nobody."""
+    manager = litellm().utils.ProviderConfigManager
+    return manager.get_provider_chat_config(model, litellm().LlmProviders(provider))
 
 
-def http_client() -> Any:
-    """An HTTP client whose bytes aiohttp reads: with hundreds of streams, httpx's own reading fills a
-    processor. Call it where a loop runs."""
-    aiohttp, httpx = importlib.import_module("aiohttp"), importlib.import_module("httpx")
-    bridge = importlib.import_module("httpx_aiohttp")
-    connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=httpx.create_ssl_context())
-    session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=True)
-    transport = bridge.AiohttpTransport(client=session)
-    return httpx.AsyncClient(transport=transport, timeout=None, follow_redirects=False)
+def anthropic_events(*, json_mode: bool) -> Any:
+    """What litellm reads Anthropic's events with, one for each answer; `json_mode` is for schemas."""
+    handler = importlib.import_module("litellm.llms.anthropic.chat.handler")
+    return handler.ModelResponseIterator(None, sync_stream=False, json_mode=json_mode)
+
+
+def empty_response() -> tuple[Any, Any]:
+    """The HTTP response and the answer that litellm fills when it translates a whole one."""
+    return importlib.import_module("httpx").Response(200), litellm().ModelResponse()

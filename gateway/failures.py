@@ -1,46 +1,128 @@
-"""Providers' failures as ours: one code each, retryable or not, without secrets."""
+"""Providers' failures as ours: one code each, retryable or not, billed or not, without secrets."""
 
-import asyncio
-import email.utils
+import json
 import re
-import time
-from collections.abc import Iterator, Sequence
-from typing import Final
-
-import httpx
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from gateway.destinations import Destination
+from gateway.patience import TimedOut, Which
+from gateway.retry_after import retry_after_seconds
+from gateway.sse import EventTooLong
 from schema.errors import ProviderError
 
 RETRYABLE: Final = frozenset(
     ("provider_rate_limited", "provider_unavailable", "provider_timeout", "provider_stream_cut")
 )
+ELSEWHERE: Final = RETRYABLE | {
+    "provider_auth", "model_unknown", "provider_context_too_long", "provider_content_policy", "price_missing",
+}  # fmt: skip
 # Keys have these shapes wherever a provider quotes one back, ours or not.
 KEY_SHAPES: Final = re.compile(r"\b(?:sk|pk|key|Bearer)[-_ ][A-Za-z0-9*._-]{6,}")
 LONGEST_MESSAGE: Final = 400
 CONTEXT_WORDS: Final = re.compile(
-    r"context.?(length|window)|maximum context|too many tokens|prompt is too long", re.I
+    r"context.?(length|window|size)|maximum context|too many tokens|prompt is too long", re.I
 )
-POLICY_WORDS: Final = re.compile(r"content.?(policy|filter|management)|safety system|moderation", re.I)
+POLICY_WORDS: Final = re.compile(
+    r"content.?(policy|filter|management)|safety system|moderation|flagged", re.I
+)
+# Out of money is told with several statuses, and never heals by waiting.
+CREDIT_WORDS: Final = re.compile(
+    r"insufficient.?(quota|balance|credits|funds)|credit balance|billing.{0,20}limit", re.I
+)
+# Within an answer there is no status; these are the names that stand for one.
+STATUS_OF: Final[Mapping[str, int]] = {
+    "overloaded_error": 529, "api_error": 500, "server_error": 500, "timeout_error": 504,
+    "rate_limit_error": 429, "rate_limit_exceeded": 429, "requests": 429, "tokens": 429,
+    "insufficient_quota": 429, "authentication_error": 401, "invalid_api_key": 401, "billing_error": 402,
+    "permission_error": 403, "not_found_error": 404, "model_not_found": 404, "request_too_large": 413,
+    "invalid_request_error": 400, "context_length_exceeded": 400, "content_policy_violation": 400,
+    "content_filter": 400,
+}  # fmt: skip
+TOO_LONG: Final[Mapping[Which, str]] = {
+    "connect": "found no connection to {provider} for {model} within {seconds:g} s; check the network and "
+    "the provider's address, or name another model in `fallback`",
+    "first_token": "found no first word of {model} from {provider} within {seconds:g} s of the request; "
+    "raise `first_token_timeout`, or name another model in `fallback`",
+    "stall": "found that {model} of {provider} fell silent for {seconds:g} s within its answer; raise "
+    "`stall_timeout`, or name another model in `fallback`",
+    "total": "found no end of {model}'s answer from {provider} within {seconds:g} s; raise the step's "
+    "`timeout`, or lower `max_output_tokens`",
+}
+
+
+class Refusal(Exception):
+    """A provider answered with another status than 200."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        super().__init__(f"status {status}")
+        self.status, self.headers, self.body = status, headers, body
+
+
+class Disconnected(Exception):
+    """A connection was not made, or lost."""
+
+    def __init__(self, sent: bool, reason: str, *, begun: bool = False) -> None:
+        super().__init__(reason)
+        self.sent, self.begun = sent, begun
+
+
+class BrokenAnswer(Exception):
+    """An answer that breaks off, cannot be read, or tells of an error in the middle of it."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class NotSendable(Exception):
+    """A request that cannot be put in the provider's words."""
 
 
 def as_provider_error(
-    error: BaseException, destination: Destination, *, streaming: bool, secrets: Sequence[str] = ()
+    error: Exception, destination: Destination, *, secrets: Sequence[str] = (), response_id: str = ""
 ) -> ProviderError:
-    """What a failed call came to. `streaming`: the answer had already begun."""
-    # litellm wraps what breaks a translated stream.
-    error = getattr(error, "original_exception", None) or error
-    code = _code(error, streaming)
-    retry_after = _retry_after_seconds(error) if code in RETRYABLE else None
-    said = scrub(_said(error), (*secrets, destination.api_key))
-    message = f"{destination.provider} failed on {destination.model}: {said}"
-    return ProviderError(code, message, retryable=code in RETRYABLE, retry_after_seconds=retry_after)
+    """What a failed call came to."""
+    retry_after: float | None = None
+    billed = True
+    match error:
+        case ProviderError():
+            return error
+        case TimedOut():
+            code, billed = "provider_timeout", error.sent
+            said = TOO_LONG[error.which].format(
+                model=destination.model, provider=destination.provider, seconds=error.seconds
+            )
+            return ProviderError(code, said, retryable=True, billed=billed, response_id=response_id)
+        case Refusal():
+            words, said = _read_refusal(error.body)
+            code, billed = code_of_status(error.status, words), False
+            said = said or f"it answered with status {error.status} and no reason"
+            if code in RETRYABLE:
+                retry_after = retry_after_seconds(error.headers)
+        case Disconnected():
+            code = "provider_stream_cut" if error.begun else "provider_unavailable"
+            billed, said = error.sent, str(error)
+        case NotSendable():
+            code, billed, said = "provider_bad_request", False, str(error)
+        case BrokenAnswer(status=int(status)):
+            code, said = code_of_status(status, str(error)), str(error)
+            # Something had come: what began and broke is a cut answer, whoever's fault it is.
+            code = "provider_stream_cut" if code == "provider_unavailable" else code
+        case BrokenAnswer() | EventTooLong():
+            code, said = "provider_stream_cut", str(error)
+        case _:
+            code, said = "provider_stream_cut", f"its answer cannot be read ({type(error).__name__})"
+    said = scrub(said, (*secrets, destination.api_key))
+    return ProviderError(
+        code, f"{destination.provider} failed on {destination.model}: {said}", retryable=code in RETRYABLE,
+        retry_after_seconds=retry_after, billed=billed, response_id=response_id,
+    )  # fmt: skip
 
 
-def cut_stream(destination: Destination, missing: str) -> ProviderError:
-    """The stream ended in good order but without what tells that it is complete."""
-    message = f"{destination.provider} ended the answer of {destination.model} without {missing}; try again"
-    return ProviderError("provider_stream_cut", message, retryable=True)
+def moves_on(error: ProviderError) -> bool:
+    """Whether another model should be asked instead. Not where the request is at fault: no model mends it."""
+    return error.code in ELSEWHERE
 
 
 def scrub(text: str, secrets: Sequence[str]) -> str:
@@ -48,48 +130,21 @@ def scrub(text: str, secrets: Sequence[str]) -> str:
     # litellm appends tracebacks to some messages.
     text = text.partition("\nTraceback")[0]
     for secret in secrets:
-        # Placeholders such as "ollama" are no secrets, and words of the message.
-        if len(secret) > 12:
+        # Shorter ones are no secrets, and parts of words.
+        if len(secret) >= 4:
             text = text.replace(secret, "[key]")
     return KEY_SHAPES.sub("[key]", text)[:LONGEST_MESSAGE]
 
 
-def _code(error: BaseException, streaming: bool) -> str:
-    # The bridge to aiohttp takes a connection that broke for one that was never made in time.
-    if any(_is_broken_connection(link) for link in _chain(error)):
-        return "provider_stream_cut" if streaming else "provider_unavailable"
-    if isinstance(error, TimeoutError | asyncio.TimeoutError | httpx.TimeoutException):
-        return "provider_timeout"
-    # litellm's exceptions and the SDK's share class names, and litellm derives from the SDK's: names decide,
-    # because importing either costs seconds.
-    names = {kind.__name__ for kind in type(error).__mro__}
-    if names & {"APITimeoutError", "Timeout"}:
-        return "provider_timeout"
-    if "ContextWindowExceededError" in names:
-        return "provider_context_too_long"
-    if "ContentPolicyViolationError" in names:
-        return "provider_content_policy"
-    status = getattr(error, "status_code", None)
-    by_status = _code_of_status(error, status) if isinstance(status, int) else None
-    connection = "APIConnectionError" in names or isinstance(error, httpx.TransportError)
-    if connection:
-        return "provider_stream_cut" if streaming else "provider_unavailable"
-    if by_status is not None and not (streaming and by_status == "provider_unavailable"):
-        return by_status
-    return "provider_stream_cut" if streaming else "provider_unavailable"
-
-
-def _is_broken_connection(error: BaseException) -> bool:
-    names = (kind.__name__ for kind in type(error).__mro__)
-    return "ClientConnectionError" in names and not isinstance(error, TimeoutError)
-
-
-def _code_of_status(error: BaseException, status: int) -> str | None:
-    said = str(error)
+def code_of_status(status: int, words: str) -> str:
+    """The code of a refusal; `words` is everything that the provider said about it."""
+    if 400 <= status < 500 and CREDIT_WORDS.search(words):
+        return "provider_auth"
     match status:
         case 429:
-            # Out of credit is told with the same status and never heals by waiting.
-            return "provider_auth" if "insufficient_quota" in said else "provider_rate_limited"
+            return "provider_rate_limited"
+        case 403 if POLICY_WORDS.search(words):
+            return "provider_content_policy"
         case 401 | 402 | 403:
             return "provider_auth"
         case 404:
@@ -99,47 +154,35 @@ def _code_of_status(error: BaseException, status: int) -> str | None:
         case 409 | 425:
             return "provider_unavailable"
         case _ if 400 <= status < 500:
-            if status == 413 or CONTEXT_WORDS.search(said):
+            if status == 413 or CONTEXT_WORDS.search(words):
                 return "provider_context_too_long"
-            return "provider_content_policy" if POLICY_WORDS.search(said) else "provider_bad_request"
-        case _ if status >= 500:
-            return "provider_unavailable"
+            return "provider_content_policy" if POLICY_WORDS.search(words) else "provider_bad_request"
         case _:
-            return None
+            return "provider_unavailable"
 
 
-def _said(error: BaseException) -> str:
-    body = getattr(error, "body", None)
-    if isinstance(body, dict) and isinstance(body.get("message"), str):
-        return str(body["message"])
-    return str(getattr(error, "message", "") or error or type(error).__name__)
+def error_in(told: object) -> BrokenAnswer:
+    """What an `error` within an answer says."""
+    if not isinstance(told, Mapping):
+        return BrokenAnswer(str(told))
+    kinds = [told.get("code"), told.get("status"), told.get("type")]
+    status = next((kind for kind in kinds if isinstance(kind, int) and 400 <= kind < 600), None)
+    named = (STATUS_OF[kind] for kind in kinds if isinstance(kind, str) and kind in STATUS_OF)
+    message = str(told.get("message") or "it reported an error without a reason")
+    return BrokenAnswer(message, status or next(named, None))
 
 
-def _retry_after_seconds(error: BaseException) -> float | None:
-    for link in _chain(error):
-        response = getattr(link, "response", None)
-        for headers in (getattr(response, "headers", None), getattr(link, "litellm_response_headers", None)):
-            if headers is None:
-                continue
-            milliseconds, seconds = headers.get("retry-after-ms"), headers.get("retry-after")
-            if milliseconds and re.fullmatch(r"\d+(\.\d+)?", milliseconds):
-                return float(milliseconds) / 1000
-            if seconds:
-                return _seconds(seconds)
-    return None
-
-
-def _seconds(value: str) -> float | None:
-    if re.fullmatch(r"\d+(\.\d+)?", value):
-        return float(value)
-    parsed = email.utils.parsedate_tz(value)
-    return None if parsed is None else max(0.0, email.utils.mktime_tz(parsed) - time.time())
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    link: BaseException | None = error
-    for _ in range(6):
-        if link is None:
-            return
-        yield link
-        link = link.__cause__ or link.__context__
+def _read_refusal(body: bytes) -> tuple[str, str]:
+    """(everything said, the sentence for people): providers agree on neither shape nor names."""
+    text = body.decode("utf-8", "replace").strip()
+    try:
+        read: Any = json.loads(text)
+    except ValueError:
+        # A page of some machine in between: its words are for nobody.
+        return text, "" if text.startswith("<") else text
+    told = read[0] if isinstance(read, list) and read else read
+    for _ in range(2):
+        if not isinstance(told, Mapping):
+            break
+        told = next((told[name] for name in ("error", "message", "detail") if told.get(name)), told)
+    return text, told if isinstance(told, str) else json.dumps(told) if told else ""

@@ -1,9 +1,16 @@
-"""What models cost. Ours first, small and dated; for other models the map that litellm ships."""
+"""What models cost: a tenant's own prices first, then ours, small and dated, then litellm's."""
 
+import importlib.metadata
+import importlib.util
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Final
+
+from schema.errors import ProviderError
 
 MICRO_DOLLAR: Final = Decimal("0.000001")
 PER_TOKENS: Final = 1_000_000
@@ -15,11 +22,24 @@ class Price:
 
     input_usd: Decimal
     output_usd: Decimal
+    cached_input_usd: Decimal | None = None
+    """Of input that the provider had read before. None: as other input."""
 
-    def cost_usd(self, input_tokens: int, output_tokens: int) -> Decimal:
-        """The cost of a call, to the micro-dollar."""
-        exact = (input_tokens * self.input_usd + output_tokens * self.output_usd) / PER_TOKENS
-        return exact.quantize(MICRO_DOLLAR, rounding=ROUND_HALF_UP)
+    def cost_usd(self, input_tokens: int, output_tokens: int, cached_input_tokens: int = 0) -> Decimal:
+        """The cost of a call, rounded once to the micro-dollar; cached tokens are part of input_tokens."""
+        cached_usd = self.input_usd if self.cached_input_usd is None else self.cached_input_usd
+        fresh = input_tokens - cached_input_tokens
+        exact = fresh * self.input_usd + cached_input_tokens * cached_usd + output_tokens * self.output_usd
+        return (exact / PER_TOKENS).quantize(MICRO_DOLLAR, rounding=ROUND_HALF_UP)
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """A price, and whose it is."""
+
+    price: Price
+    source: str
+    """`facilitair:2026-11-21`, `litellm:1.106.2` or `tenant:default@3`."""
 
 
 def _price(input_usd: str, output_usd: str) -> Price:
@@ -59,14 +79,57 @@ def per_token(model: str) -> tuple[Decimal, Decimal] | None:
     return None if price is None else (price.input_usd / PER_TOKENS, price.output_usd / PER_TOKENS)
 
 
+_READ: Final = ("input_cost_per_token", "output_cost_per_token", "cache_read_input_token_cost")
+
+
 def price_in_map(costs: Mapping[str, Mapping[str, object]], model: str) -> Price | None:
     """The price of a platform id in litellm's map, which names some models without their provider."""
     for name in (model, f"openrouter/{model}", model.partition("/")[2]):
         row = costs.get(name)
         if row is None:
             continue
-        into, out = row.get("input_cost_per_token"), row.get("output_cost_per_token")
-        if isinstance(into, int | float) and isinstance(out, int | float):
-            # By way of text: 1.5e-07 as a binary fraction is not 0.15 dollars a million.
-            return Price(Decimal(str(into)) * PER_TOKENS, Decimal(str(out)) * PER_TOKENS)
+        into, out = _in_millions(row, "input_cost_per_token"), _in_millions(row, "output_cost_per_token")
+        if into is not None and out is not None:
+            return Price(into, out, _in_millions(row, "cache_read_input_token_cost"))
     return None
+
+
+def _in_millions(row: Mapping[str, object], name: str) -> Decimal | None:
+    value = row.get(name)
+    # By way of text: 1.5e-07 as a binary fraction is not 0.15 dollars a million.
+    return Decimal(str(value)) * PER_TOKENS if isinstance(value, int | float) else None
+
+
+@lru_cache(maxsize=4_096)
+def general_price(model: str) -> Priced | None:
+    """What a model costs everybody. The first that is not in our own table has litellm's read, which
+    takes a fifth of a second: call it in a thread where it may be that one."""
+    if price := listed_price(model):
+        return Priced(price, f"facilitair:{PRICES_VERSION}")
+    price = price_in_map(_litellms(), model)
+    return Priced(price, f"litellm:{importlib.metadata.version('litellm')}") if price else None
+
+
+def at_hand(model: str) -> bool:
+    """Whether `general_price` answers at once."""
+    return listed_price(model) is not None or _litellms.cache_info().currsize > 0
+
+
+@cache
+def _litellms() -> Mapping[str, Mapping[str, object]]:
+    """litellm's table, read past litellm, whose import takes seconds and 165 MB."""
+    spec = importlib.util.find_spec("litellm")
+    assert spec is not None and spec.submodule_search_locations
+    [directory] = spec.submodule_search_locations
+    whole = json.loads(Path(directory, "model_prices_and_context_window_backup.json").read_bytes())
+    return {name: {key: row[key] for key in _READ if key in row} for name, row in whole.items()}
+
+
+def price_missing(model: str) -> ProviderError:
+    """A missing price is an error, not zero."""
+    return ProviderError(
+        "price_missing",
+        f"found no price for {model}; expected one in dollars for a million tokens. Set it with "
+        f"`facilitair prices set {model} --in 0.15 --out 0.6`, with the provider's own figures.",
+        retryable=False,
+    )

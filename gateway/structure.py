@@ -1,26 +1,18 @@
-"""How a provider is asked for JSON: by schema where it takes one, by words where it does not."""
+"""Messages on the wire; and how a provider is asked for JSON: by schema where it takes one, else by words."""
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any
 
 from gateway.destinations import Structure
-
-
-class TextMessage(Protocol):
-    """A message of a prompt, as far as it is text."""
-
-    @property
-    def role(self) -> str: ...
-    @property
-    def content(self) -> str: ...
+from gateway.request import Message
 
 
 def wire_messages(
-    messages: Sequence[TextMessage], schema: Mapping[str, object] | None, structure: Structure
-) -> list[dict[str, str]]:
-    """The messages as providers take them, with the schema spelled out where the wire has no place for it."""
-    wire = [{"role": message.role, "content": message.content} for message in messages]
+    messages: Sequence[Message], schema: Mapping[str, object] | None, structure: Structure
+) -> list[dict[str, Any]]:
+    """The messages as OpenAI takes them, with the schema spelled out where the wire has no place for it."""
+    wire = [_wire_message(message) for message in messages]
     if schema is None or structure == "schema":
         return wire
     text = json.dumps(schema, ensure_ascii=False, sort_keys=True)
@@ -37,3 +29,30 @@ def wire_response_format(schema: Mapping[str, object], structure: Structure) -> 
         return {"type": "json_object"}
     # Not strict: strict refuses optional properties and most bounds, which our definitions may use.
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": dict(schema), "strict": False}}
+
+
+def _wire_message(message: Message) -> dict[str, Any]:
+    wire: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        # Some servers refuse an empty text beside calls.
+        wire["content"] = message.content or None
+        wire["tool_calls"] = [
+            {
+                "id": call.id, "type": "function",
+                "function": {"name": call.name, "arguments": _readable(call.arguments)},
+            }
+            for call in message.tool_calls
+        ]  # fmt: skip
+    if message.role == "tool":
+        wire["tool_call_id"] = message.tool_call_id
+    return wire
+
+
+def _readable(arguments: str) -> str:
+    """What a model wrote is told back to it; broken JSON in a wrapping, for many servers read it."""
+    try:
+        if isinstance(json.loads(arguments), dict):
+            return arguments
+    except ValueError:
+        pass
+    return json.dumps({"unreadable": arguments}, ensure_ascii=False)

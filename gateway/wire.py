@@ -1,86 +1,144 @@
-"""Reading an answer off the wire: one shape, whether a provider speaks OpenAI's or litellm translates."""
+"""An answer as it comes: text, tool calls, usage, in OpenAI's words or in those that litellm translates."""
 
 import json
-from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeGuard
+
+from gateway.failures import BrokenAnswer, error_in
+from gateway.request import ToolCall, Usage
+
+SIMULATOR_FINGERPRINT: Final = "facilitair-simulator"
+DONE: Final = b"[DONE]"
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """One event of a streamed answer; empty fields were not in it."""
+@dataclass(slots=True)
+class _Parts:
+    """A tool call as far as it has come."""
 
-    text: str = ""
-    finish_reason: str = ""
+    id: str = ""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Answer:
+    """What is known of a running answer."""
+
+    translate: Callable[[dict[str, Any]], Mapping[str, Any] | None] | None = None
+    """Makes one of OpenAI's events of a provider's own; None for what OpenAI has no event for."""
+    texts: list[str] = field(default_factory=list)
     model: str = ""
     response_id: str = ""
-    fingerprint: str = ""
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    finish_reason: str = ""
+    usage: Usage | None = None
+    simulated: bool = False
+    done: bool = False
+    _calls: list[_Parts] = field(default_factory=list)
+    _at: dict[int, _Parts] = field(default_factory=dict)
+
+    def take(self, data: bytes) -> str | None:
+        """The text of an event; None for one that brings nothing of the answer, such as a sign of life.
+
+        Raises BrokenAnswer.
+        """
+        if data == DONE:
+            self.done = True
+            return None
+        try:
+            event = json.loads(data.decode())
+            if self.translate is not None:
+                event = self.translate(event)
+                if event is None:
+                    return None
+            return self._event(event)
+        except BrokenAnswer:
+            raise
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise BrokenAnswer(f"an event of its answer cannot be read ({type(error).__name__})") from None
+
+    def take_whole(self, body: bytes, translate: Callable[[Any], Mapping[str, Any]] | None = None) -> str:
+        """The text of an answer that came in one piece; raises BrokenAnswer."""
+        try:
+            read = json.loads(body.decode())
+            if translate is not None:
+                read = translate(read)
+            for choice in (read.get("choices") or ())[:1]:
+                choice["delta"] = choice.get("message") or {}
+            return self._event(read) or ""
+        except BrokenAnswer:
+            raise
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise BrokenAnswer(f"its answer cannot be read ({type(error).__name__})") from None
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        return tuple(
+            ToolCall(parts.id or f"call_{number}", parts.name, "".join(parts.arguments) or "{}")
+            for number, parts in enumerate(self._calls)
+        )
+
+    def missing(self) -> str:
+        """What an answer must have and this one has not; "" when it is complete."""
+        if not self.finish_reason:
+            return "a finish reason"
+        return "" if self.usage else "its usage"
+
+    def _event(self, event: Mapping[str, Any]) -> str | None:
+        if not self.response_id or not self.model:
+            self._head(event)
+        if event.get("error"):
+            raise error_in(event["error"])
+        if usage := event.get("usage"):
+            self._count(usage)
+        choices = event.get("choices")
+        if not choices:
+            return None
+        choice = choices[0]
+        if finish := choice.get("finish_reason"):
+            self.finish_reason = finish
+        delta = choice.get("delta") or {}
+        for call in delta.get("tool_calls") or ():
+            self._call(call)
+        # What a model refuses to say takes the place of what it says.
+        if text := delta.get("content") or delta.get("refusal"):
+            if not isinstance(text, str):
+                raise TypeError("text is not a string")
+            self.texts.append(text)
+            return text
+        alive = finish or delta.get("tool_calls") or delta.get("reasoning_content") or delta.get("reasoning")
+        return "" if alive else None
+
+    def _head(self, event: Mapping[str, Any]) -> None:
+        self.response_id = self.response_id or event.get("id") or ""
+        self.model = self.model or event.get("model") or ""
+        self.simulated |= event.get("system_fingerprint") == SIMULATOR_FINGERPRINT
+
+    def _count(self, usage: Mapping[str, Any]) -> None:
+        into, out = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        if not (_is_count(into) and _is_count(out)):
+            return
+        details = usage.get("prompt_tokens_details") or {}
+        # DeepSeek has a name of its own.
+        cached = details.get("cached_tokens") or usage.get("prompt_cache_hit_tokens")
+        self.usage = Usage(into, out, min(cached, into) if _is_count(cached) else 0)
+
+    def _call(self, delta: Mapping[str, Any]) -> None:
+        index, function = delta.get("index"), delta.get("function") or {}
+        at = index if isinstance(index, int) else len(self._calls) - (0 if delta.get("id") else 1)
+        parts = self._at.get(at)
+        # Some servers send whole calls, and all of them as number 0.
+        if parts is None or (delta.get("id") and parts.id and delta["id"] != parts.id):
+            parts = self._at[at] = _Parts()
+            self._calls.append(parts)
+        parts.id = parts.id or delta.get("id") or ""
+        parts.name = parts.name or function.get("name") or ""
+        if piece := function.get("arguments"):
+            parts.arguments.append(piece if isinstance(piece, str) else json.dumps(piece))
 
 
-class BrokenEventError(Exception):
-    """A provider reported an error in the middle of its answer."""
-
-    def __init__(self, message: str, status_code: int | None) -> None:
-        super().__init__(message)
-        self.status_code = status_code
-
-
-async def read_events(response: Any) -> AsyncGenerator[Piece, None]:
-    """Pieces from an HTTP response of server-sent events.
-
-    The SDK would build a dozen objects for each event; with hundreds of streams that fills a processor.
-    """
-    rest = b""
-    async for part in response.aiter_bytes():
-        *lines, rest = (rest + part).split(b"\n")
-        for line in lines:
-            # Comments keep connections alive; every provider sends one line of data per event.
-            if not line.startswith(b"data:"):
-                continue
-            data = line[5:].strip()
-            if data == b"[DONE]":
-                return
-            yield _piece(json.loads(data))
-
-
-async def read_translated(wrapper: Any) -> AsyncGenerator[Piece, None]:
-    """Pieces from litellm's wrapper, for providers whose wire it translates."""
-    async for chunk in wrapper:
-        yield _translated(chunk, wrapper)
-
-
-def _piece(event: Mapping[str, Any]) -> Piece:
-    error = event.get("error")
-    if error:
-        told = error if isinstance(error, Mapping) else {"message": str(error)}
-        status = told.get("code", told.get("status"))
-        raise BrokenEventError(str(told.get("message", "")), status if isinstance(status, int) else None)
-    choices = event.get("choices") or [{}]
-    usage = event.get("usage") or {}
-    return Piece(
-        text=(choices[0].get("delta") or {}).get("content") or "",
-        finish_reason=choices[0].get("finish_reason") or "",
-        model=event.get("model") or "",
-        response_id=event.get("id") or "",
-        fingerprint=event.get("system_fingerprint") or "",
-        input_tokens=usage.get("prompt_tokens"),
-        output_tokens=usage.get("completion_tokens"),
-    )
-
-
-def _translated(chunk: Any, wrapper: Any) -> Piece:
-    choice = chunk.choices[0] if chunk.choices else None
-    usage: Any = getattr(chunk, "usage", None)
-    # The wrapper invents a finish and a usage where the provider sent none; its own notes tell the truth.
-    finished = choice.finish_reason if choice is not None and wrapper.received_finish_reason else None
-    counted = usage is not None and any(getattr(kept, "usage", None) for kept in wrapper.chunks)
-    return Piece(
-        text=(choice.delta.content or "") if choice is not None else "",
-        finish_reason=finished or "",
-        model=chunk.model or "",
-        response_id=chunk.id or "",
-        input_tokens=usage.prompt_tokens if counted else None,
-        output_tokens=usage.completion_tokens if counted else None,
-    )
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

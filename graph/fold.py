@@ -6,15 +6,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from db.outbox import LoggedEvent
-from schema.catalogue import OTHER_RELATIONSHIP, ROLE_DEFAULTS
+from schema.catalogue import OTHER_RELATIONSHIP, RELATIONSHIPS
 
 EVENT_TYPES: Final = ("DefinitionStored", "CollaborationStarted", "StepFinished", "CollaborationFinished")
-
-# Types cannot be parameters of a MERGE, so they come from this closed set and never from an event.
-RELATIONSHIPS: Final = (
-    *dict.fromkeys([default.relationship for default in ROLE_DEFAULTS.values()]),
-    OTHER_RELATIONSHIP,
-)
 
 Value = str | int | float | bool | datetime
 Properties = dict[str, Value]
@@ -108,6 +102,7 @@ def _step(rows: Rows, event: LoggedEvent) -> None:
     facts = event.payload
     if facts["relationship"] is None:
         return
+    # Types cannot be parameters of a MERGE: they come from this closed set and never from an event.
     type_ = facts["relationship"] if facts["relationship"] in RELATIONSHIPS else OTHER_RELATIONSHIP
     _task(rows, event)
     agent = f"{event.tenant}/{facts['agent']}/{facts['model']}"

@@ -2,12 +2,12 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from db.routing import Decision
-from schema.catalogue import ROLE_DEFAULTS
+from schema.catalogue import ROLE_DEFAULTS, RoleDefault
 
 POLICY: Final = "rules-v1"
 FALLBACK_POLICY: Final = "rules-v1-fallback"
@@ -145,32 +145,39 @@ def _years_in_dates(task: str) -> list[int]:
     return years
 
 
-def choose(task: str, role: str | None, candidates: Sequence[str], key: str) -> Decision:
+Roles = Mapping[str, RoleDefault]
+
+
+def choose(
+    task: str, role: str | None, candidates: Sequence[str], key: str, roles: Roles = ROLE_DEFAULTS
+) -> Decision:
     """One of `candidates`, mostly the one that the rules prefer; the same for the same `key`, always."""
     about = analyze_task(task)
     return _decide(
-        _preferred(about, role, candidates), candidates, key, POLICY, asdict(about), fallback=False
+        _preferred(about, role, candidates, roles), candidates, key, POLICY, asdict(about), fallback=False
     )
 
 
-def fallback_choice(role: str | None, candidates: Sequence[str], key: str) -> Decision:
+def fallback_choice(
+    role: str | None, candidates: Sequence[str], key: str, roles: Roles = ROLE_DEFAULTS
+) -> Decision:
     """The choice when a policy failed: looks at nothing that could have made it fail."""
-    return _decide(_default(role, candidates), candidates, key, FALLBACK_POLICY, {}, fallback=True)
+    return _decide(_default(role, candidates, roles), candidates, key, FALLBACK_POLICY, {}, fallback=True)
 
 
-def _preferred(about: TaskMetadata, role: str | None, candidates: Sequence[str]) -> str:
+def _preferred(about: TaskMetadata, role: str | None, candidates: Sequence[str], roles: Roles) -> str:
     """S3-39: Python to DeepSeek, TypeScript to Claude; else what the role uses."""
     family = {"python": "deepseek", "typescript": "claude"}.get(about.language)
     if family:
         for candidate in candidates:
             if family in candidate.lower():
                 return candidate
-    return _default(role, candidates)
+    return _default(role, candidates, roles)
 
 
-def _default(role: str | None, candidates: Sequence[str]) -> str:
-    usual = next((ROLE_DEFAULTS[known].model for known in ROLE_DEFAULTS if known == role), None)
-    return usual if usual and usual in candidates else candidates[0]
+def _default(role: str | None, candidates: Sequence[str], roles: Roles) -> str:
+    usual = roles.get(role) if role else None
+    return usual.model if usual and usual.model in candidates else candidates[0]
 
 
 def _decide(

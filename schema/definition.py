@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from schema.steps import NAME, Agent, Duration, JsonSchema, Retry, Shape, Step, StepId, Template
+from schema.steps import NAME, Agent, Cache, Duration, JsonSchema, Retry, Shape, Step, StepId, Template
 
 LANGUAGE: Final = "facilitair/v1"
 
@@ -15,6 +15,10 @@ class Defaults(Shape):
     timeout: Duration = "2m"
     retry: Retry = Retry()
     priority: int = Field(default=3, ge=1, le=5, description="1 goes before 5 where workers are short.")
+    cache: Cache | None = Field(
+        default=None,
+        description="For agent steps: take an equal step's answer. Absent: every one asks the model.",
+    )
     chain: Literal["quick", "all", "off"] = Field(
         default="quick",
         description="Which neighbouring steps share one activity that records each in Postgres: those "

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, assert_never
 
+from schema.catalogue import BUILT_IN, Catalogue
 from schema.compile import walk
 from schema.definition import Definition
 from schema.estimate import Prices, estimate
@@ -63,10 +64,12 @@ class Edge:
     """Of a branch its name, of a catch the error codes, of what is read live the part to start on."""
 
 
-def as_json(definition: Definition, plan: Plan, prices: Prices | None = None) -> dict[str, Any]:
+def as_json(
+    definition: Definition, plan: Plan, prices: Prices | None = None, catalogue: Catalogue = BUILT_IN
+) -> dict[str, Any]:
     """Nodes, edges and the most that one run can come to; `prices` for what it may cost."""
     steps = _steps(definition)
-    most = estimate(definition, prices)
+    most = estimate(definition, prices, catalogue)
     return {
         "name": definition.name,
         "nodes": [_node(one, steps[one.id], frame) for one, frame in planned(plan)],

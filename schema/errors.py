@@ -75,11 +75,16 @@ class ProviderError(FacilitairError):
     """
 
     def __init__(
-        self, code: str, message: str, *, retryable: bool, retry_after_seconds: float | None = None
-    ) -> None:
+        self, code: str, message: str, *, retryable: bool, retry_after_seconds: float | None = None,
+        billed: bool = False, response_id: str = "",
+    ) -> None:  # fmt: skip
         super().__init__(code, message)
         self.retryable = retryable
         self.retry_after_seconds = retry_after_seconds
+        self.billed = billed
+        """Whether the provider may have billed something: it had the request, and how it ended is unknown."""
+        self.response_id = response_id
+        """The provider's name for the answer that had begun."""
 
 
 STEP_CODES: Final = (
@@ -87,7 +92,8 @@ STEP_CODES: Final = (
     "tool_failed", "tool_not_allowed", "tool_unknown", "tool_unreachable", "attempt_abandoned", "step_failed",
     "run_failed", "cancelled", "timeout", "io_error", "database_unavailable", "internal_error",
     "map_not_a_list", "map_too_wide", "loop_exhausted", "human_timeout", "wait_time_invalid",
-    "budget_exceeded", "budget_busy", "child_id_taken", "input_too_large", "plan_invalid", "plan_too_deep",
+    "budget_exceeded", "budget_busy", "role_unknown", "skill_unknown", "prompt_unknown",
+    "child_id_taken", "input_too_large", "plan_invalid", "plan_too_deep",
     "input_invalid", "definition_invalid", "provider_rate_limited", "provider_unavailable",
     "provider_timeout", "provider_stream_cut", "provider_auth", "provider_bad_request",
     "provider_content_policy", "provider_context_too_long", "price_missing", "model_unknown",

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, assert_never
 
-from schema.catalogue import ROLE_DEFAULTS, ROUTABLE_MODELS
+from schema.catalogue import BUILT_IN, ROUTABLE_MODELS, Catalogue
 from schema.compile import walk
 from schema.definition import Definition
+from schema.errors import StepError
+from schema.expressions import Json, compile_expression, evaluate
 from schema.problems import Problems
+from schema.skills import Skill
 from schema.steps import (
     Agent,
     AgentStep,
@@ -24,7 +27,7 @@ from schema.steps import (
     WaitStep,
 )
 from schema.streams import most_turns, streams_of
-from schema.templates import expressions
+from schema.templates import as_text, expressions
 from schema.tools import TOOLS
 
 MAX_EXECUTIONS: Final = 200_000
@@ -61,7 +64,7 @@ class Estimate:
     """Sub-collaborations, whose own steps are not counted in."""
     usd: Decimal | None
     """Without sub-collaborations; None when no prices are given, or one is missing. A guess where prompts
-    read values whose size only the run will show."""
+    read values whose size only the run will show, or an input that is not given."""
 
 
 @dataclass(slots=True)
@@ -80,9 +83,24 @@ class _Sum:
         self.usd = None if self.usd is None or other.usd is None else self.usd + other.usd * times
 
 
-def estimate(definition: Definition, prices: Prices | None = None) -> Estimate:
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """What steps are counted by."""
+
+    definition: Definition
+    turns: Mapping[str, int]
+    """Step → how often it answers, at most, while it reads others live."""
+    prices: Prices | None = None
+    catalogue: Catalogue = BUILT_IN
+    input: Json = None
+    """Of the run, where it is known."""
+
+
+def estimate(
+    definition: Definition, prices: Prices | None = None, catalogue: Catalogue = BUILT_IN, input: Json = None
+) -> Estimate:
     """The most that one run of a valid definition can come to."""
-    total = _total(definition, definition.steps, prices, _turns(definition))
+    total = _total(_Basis(definition, _turns(definition), prices, catalogue, input), definition.steps)
     usd = total.usd if prices else None
     budget = definition.budget
     if usd is not None and budget and budget.usd is not None and budget.on_exceed == "stop":
@@ -99,12 +117,12 @@ def estimate(definition: Definition, prices: Prices | None = None) -> Estimate:
 
 def check_size(definition: Definition, problems: Problems) -> None:
     """Refuse what could run for ever in all but name."""
-    turns = _turns(definition)
-    whole = _total(definition, definition.steps, None, turns).executions
+    basis = _Basis(definition, _turns(definition))
+    whole = _total(basis, definition.steps).executions
     if whole <= MAX_EXECUTIONS:
         return
     sizes = {
-        pointer: _step(definition, name, step, None, turns).executions
+        pointer: _step(basis, name, step).executions
         for pointer, name, step, owner in walk(definition.steps)
         if not owner
     }
@@ -117,28 +135,28 @@ def check_size(definition: Definition, problems: Problems) -> None:
 
 
 def _turns(definition: Definition) -> dict[str, int]:
-    """Step → how often it answers, at most, while it reads others live."""
     streams = streams_of(definition.stream)
     return {name: most_turns(streams.read_by(name)) for name in streams.live}
 
 
-def _total(
-    definition: Definition, steps: Mapping[str, Step], prices: Prices | None, turns: Mapping[str, int]
-) -> _Sum:
+def _total(basis: _Basis, steps: Mapping[str, Step]) -> _Sum:
     total = _Sum()
     for name, step in steps.items():
-        total.add(_step(definition, name, step, prices, turns))
+        total.add(_step(basis, name, step))
     return total
 
 
-def _step(
-    definition: Definition, name: str, step: Step, prices: Prices | None, turns: Mapping[str, int]
-) -> _Sum:
+def _step(basis: _Basis, name: str, step: Step) -> _Sum:
     match step:
         case AgentStep():
-            calls = 1 + _further_answers(step) + turns.get(name, 0)
-            usd = _cost_of_call(definition.agents[step.agent], step, prices)
-            return _Sum(1, _ACTIVITY, calls, 0, None if usd is None else usd * calls)
+            agent = basis.definition.agents[step.agent]
+            rounds = agent.max_tool_rounds if _has_tools(agent, basis.catalogue) else 0
+            calls = (1 + _further_answers(step) + basis.turns.get(name, 0)) * (1 + rounds)
+            usd = _cost_of_call(agent, step, rounds, basis)
+            usd = None if usd is None else usd * calls
+            if usd is not None and step.budget and step.budget.usd is not None:
+                usd = min(usd, Decimal(str(step.budget.usd)))
+            return _Sum(1, _ACTIVITY, calls, 0, usd)
         case ToolStep():
             quick = step.tool is not None and TOOLS[step.tool].quick
             return _Sum(1, _QUICK if quick else _ACTIVITY)
@@ -146,7 +164,7 @@ def _step(
             return _Sum(1, _QUICK)
         case MapStep() | LoopStep():
             times = step.max_items if isinstance(step, MapStep) else step.max_iterations
-            inner = _total(definition, step.body.steps, prices, turns)
+            inner = _total(basis, step.body.steps)
             whole = _Sum(1, _REPETITION + _REPETITION * times)
             whole.add(inner, times)
             return whole
@@ -167,23 +185,48 @@ def _further_answers(step: AgentStep) -> int:
     return 2 if step.output_schema is not None or step.emits is not None else 0
 
 
-def _cost_of_call(agent: Agent, step: AgentStep, prices: Prices | None) -> Decimal | None:
+# What a tenant has removed since the upload is left out here: the run itself will say so.
+
+
+def _skills(agent: Agent, catalogue: Catalogue) -> list[Skill]:
+    role = catalogue.roles.get(agent.role or "")
+    names = dict.fromkeys((*(role.skills if role else ()), *agent.skills))
+    return [catalogue.skills[name] for name in names if name in catalogue.skills]
+
+
+def _has_tools(agent: Agent, catalogue: Catalogue) -> bool:
+    return bool(agent.tools) or any(skill.tools for skill in _skills(agent, catalogue))
+
+
+def _cost_of_call(agent: Agent, step: AgentStep, rounds: int, basis: _Basis) -> Decimal | None:
     """Dollars of one call of the dearest model that may answer."""
-    if prices is None:
+    if basis.prices is None:
         return None
-    default = ROLE_DEFAULTS[agent.role] if agent.role else None
+    role = basis.catalogue.roles.get(agent.role or "")
     if isinstance(agent.model, Route):
         models = agent.model.among or list(ROUTABLE_MODELS)
     else:
-        models = [agent.model or (default.model if default else "")]
-    system = agent.system if agent.system is not None else (default.system if default else "")
-    read = sum(1 for _ in expressions(step.prompt))
-    tokens_in = (len(system) + len(step.prompt)) // _CHARS_PER_TOKEN + read * _OUTPUT_TOKENS
+        models = [agent.model or (role.model if role else "")]
+    system = len(agent.system if agent.system is not None else (role.system if role else ""))
+    system += sum(len(skill.instructions) for skill in _skills(agent, basis.catalogue))
+    read = sum(_tokens_of(source, basis.input) for _, source in expressions(step.prompt))
+    tokens_in = (system + len(step.prompt)) // _CHARS_PER_TOKEN + read + rounds * _OUTPUT_TOKENS
     tokens_out = agent.max_output_tokens or _OUTPUT_TOKENS
     costs: list[Decimal] = []
-    for model in models:
-        price = prices(model)
+    for model in (*models, *agent.fallback):
+        price = basis.prices(model)
         if price is None:
             return None
         costs.append(price[0] * tokens_in + price[1] * tokens_out)
     return max(costs)
+
+
+def _tokens_of(source: str, input: Json) -> int:
+    """Of the value that a prompt reads: known where it comes of a known input alone."""
+    expression = compile_expression(source)
+    if input is None or any(reference.path[0] != "input" for reference in expression.references):
+        return _OUTPUT_TOKENS
+    try:
+        return len(as_text(evaluate(expression, {"input": input}))) // _CHARS_PER_TOKEN + 1
+    except StepError:
+        return _OUTPUT_TOKENS

@@ -1,24 +1,25 @@
 """What well-formed parts mean together: names lead somewhere, models and tools exist, the DAG is one."""
 
+from schema.agent_rules import AgentRules, check_model
+from schema.catalogue import Catalogue
 from schema.compile import Dependencies, dependencies
 from schema.definition import Budget
 from schema.graph_rules import GraphRules
 from schema.problems import Problems
 from schema.references import Place, References
 from schema.shape import Parts
-from schema.step_rules import Schemas, StepRules, check_agent, check_model, check_people, conflict, useless
+from schema.step_rules import Schemas, StepRules, check_people, conflict, useless
 from schema.steps import AgentStep, CollaborationStep, ToolStep
 from schema.stream_rules import StreamRules
 
 
-def check(parts: Parts, problems: Problems) -> dict[str, Dependencies]:
+def check(parts: Parts, problems: Problems, catalogue: Catalogue) -> dict[str, Dependencies]:
     """What each step depends on."""
     references, schemas = References(parts, problems), Schemas(problems)
-    for name, agent in parts.agents.items():
-        check_agent(name, agent, problems)
+    AgentRules(parts, catalogue, problems).check()
     links = _check_steps(references, schemas)
     if parts.budget:
-        _check_budget(parts.budget, problems)
+        _check_budget(parts.budget, problems, catalogue)
     schema = parts.document.get("input")
     if isinstance(schema, dict):
         schemas.check("/input", schema)
@@ -52,14 +53,14 @@ def _check_steps(references: References, schemas: Schemas) -> dict[str, Dependen
     return links
 
 
-def _check_budget(budget: Budget, problems: Problems) -> None:
+def _check_budget(budget: Budget, problems: Problems, catalogue: Catalogue) -> None:
     if budget.usd is None and budget.tokens is None and budget.time is None:
         conflict(
             "/budget", "none of usd, tokens and time", "at least one of them",
             'Add a bound such as "usd": 1.5, or leave the budget out.', problems,
         )  # fmt: skip
     if budget.degrade_to is not None:
-        check_model("/budget/degrade_to", budget.degrade_to, problems)
+        check_model("/budget/degrade_to", budget.degrade_to, catalogue, problems)
     elif budget.on_exceed == "degrade":
         problems.add(
             "field_missing", "/budget/degrade_to", "nothing", "a cheaper model", "Add it as provider/model."

@@ -3,7 +3,7 @@
 import json
 from typing import Final
 
-from schema.catalogue import ROLE_DEFAULTS
+from schema.catalogue import BUILT_IN, Catalogue
 from schema.steps import JsonSchema
 from schema.tools import TOOLS
 
@@ -51,10 +51,10 @@ makes it a need. Step ids are unique in the whole plan and must not form a circl
 Example: {example}"""
 
 
-def guide() -> str:
+def guide(catalogue: Catalogue = BUILT_IN) -> str:
     """The language in a few lines, for a system prompt."""
     tools = "\n".join(
         f"  {name} {{{', '.join(tool.args['properties'])}}}: {tool.description}"
         for name, tool in TOOLS.items()
     )
-    return _TEXT.format(roles=", ".join(ROLE_DEFAULTS), tools=tools, example=json.dumps(EXAMPLE))
+    return _TEXT.format(roles=", ".join(catalogue.roles), tools=tools, example=json.dumps(EXAMPLE))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from schema import document, json_schemas
+from schema.catalogue import BUILT_IN, Catalogue
 from schema.errors import InvalidDefinition, StepError
 from schema.expressions import Json, compile_expression, evaluate
 from schema.steps import AgentStep, Expectation, Reflect
@@ -50,15 +51,18 @@ def read(step: AgentStep, answer: str) -> Json:
         raise NotReadable(f"it is not JSON ({error}); it begins {answer[:80]!r}.") from None
 
 
-def faults(step: AgentStep, output: Json, scope: Mapping[str, Json]) -> list[str]:
-    """Everything that is wrong with an output; empty when it is fine. `scope` is what the prompt may use."""
+def faults(
+    step: AgentStep, output: Json, scope: Mapping[str, Json], catalogue: Catalogue = BUILT_IN
+) -> list[str]:
+    """Everything that is wrong with an output; empty when it is fine. `scope` is what the prompt may use,
+    `catalogue` what a planned definition may name."""
     found: list[str] = []
     if step.output_schema is not None:
         wrong = json_schemas.violations(step.output_schema, output)
         found += [f"{pointer or '/'}: {message}" for pointer, message in wrong]
     if step.emits:
         try:
-            validate(output)
+            validate(output, catalogue=catalogue)
         except InvalidDefinition as error:
             found += [f"{one.pointer or '/'}: {one.message}" for one in error.problems]
     if not found:

@@ -30,8 +30,19 @@ class Settings(BaseSettings):
     anthropic_api_key: str = ""
     openrouter_api_key: str = ""
     deepseek_api_key: str = ""
+    openai_base_url: str = ""
+    anthropic_base_url: str = ""
+    """Where these two are called instead of at their own addresses, for example at a proxy of one's own."""
     ollama_host: str = ""
     """Base address of an Ollama server, for example http://127.0.0.1:11434; empty when there is none."""
+
+    provider_limits: str = Field(default="", alias="FACILITAIR_PROVIDER_LIMITS")
+    """Requests and tokens a minute that providers allow the keys above, for example
+    `openai=500/200000,anthropic=50/`; what is left out has no limit of ours."""
+    provider_hosts: str = Field(default="", alias="FACILITAIR_PROVIDER_HOSTS")
+    """Comma-separated host or host:port names that tenants' own providers may have; empty allows none."""
+    keys_dir: str = Field(default="", alias="FACILITAIR_KEYS_DIR")
+    """Where tenants' keys lie, as <tenant>/<reference>; FACILITAIR_KEY_<TENANT>_<REFERENCE> goes before."""
 
     host: str = Field(default="127.0.0.1", alias="FACILITAIR_HOST")
     port: int = Field(default=8700, alias="FACILITAIR_PORT")

@@ -14,6 +14,7 @@ from schema.steps import (
     DURATION,
     NAME,
     NEED,
+    PROMPT_REF,
     REF,
     RESERVED_IDS,
     STEP_ID,
@@ -235,6 +236,7 @@ _PATTERNS: Final = {
     NAME: "lower case letters, digits, - and _, at most 63, a letter or digit first",
     NEED: "a step id, or switch:branch",
     REF: "name, name@3 or name@alias of a stored definition",
+    PROMPT_REF: "name or name@3 of a stored prompt",
 }
 
 

@@ -1,6 +1,7 @@
 """The seed's short form (S3-07), a list of {"agent", "stream_to"}, as a full definition."""
 
 import re
+from collections.abc import Collection
 from typing import Final
 
 from schema.catalogue import ROLES
@@ -31,7 +32,7 @@ def is_short_form(document: Json) -> bool:
     )
 
 
-def expand(document: Json, default_name: str | None = None) -> Json:
+def expand(document: Json, default_name: str | None = None, roles: Collection[str] = ROLES) -> Json:
     """The full form: one agent step per agent, a live edge per `stream_to`.
 
     Two agents that stream to each other become a bounded loop; any longer circle stays one, and is refused.
@@ -49,7 +50,7 @@ def expand(document: Json, default_name: str | None = None) -> Json:
     upstream: dict[str, list[str]] = {item["agent"]: [] for item in items}
     for source, target in edges:
         upstream.setdefault(target, []).append(source)
-    agents = {name: {"role": name} if name in ROLES else {} for name in upstream}
+    agents = {name: {"role": name} if name in roles else {} for name in upstream}
     loops = _loops(upstream)
     inside = {name: loop for loop, pair in loops.items() for name in pair}
     steps: dict[str, Json] = {}

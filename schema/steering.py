@@ -1,5 +1,6 @@
 """What a hand on a run may do, as far as it can be told without knowing the run."""
 
+from collections.abc import Collection
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -15,11 +16,12 @@ MAX_FEEDBACKS: Final = 200
 ADJUSTABLE: Final = ("model", "temperature", "max_output_tokens", "system")
 
 
-def fault_of(action: str, steer: Steer) -> Refused | None:
-    """What is wrong with it, whatever run it is for."""
+def fault_of(action: str, steer: Steer, providers: Collection[str] | None = PROVIDERS) -> Refused | None:
+    """What is wrong with it, whatever run it is for. `providers` are those that the tenant can name; None:
+    who asks does not know them."""
     if action == "inject_feedback":
         return _fault_of_text(steer.text)
-    return _fault_of_changes(steer.changes) if action == "adjust" else None
+    return _fault_of_changes(steer.changes, providers) if action == "adjust" else None
 
 
 def _fault_of_text(text: str) -> Refused | None:
@@ -34,18 +36,18 @@ def _fault_of_text(text: str) -> Refused | None:
     return None
 
 
-def _fault_of_changes(changes: dict[str, Any]) -> Refused | None:
+def _fault_of_changes(changes: dict[str, Any], providers: Collection[str] | None) -> Refused | None:
     known = ", ".join(ADJUSTABLE)
     if not changes:
         return Refused("steer_invalid", f"found no change; expected any of {known}.")
     if unknown := [key for key in changes if key not in ADJUSTABLE]:
         return Refused("steer_invalid", f"found a change of {unknown[0][:60]!r}; expected any of {known}.")
     model = changes.get("model")
-    if model is not None and not _is_model(model):
+    if model is not None and not _is_model(model, providers):
         return Refused(
             "model_unknown",
-            f"found the model {str(model)[:100]!r}; expected provider/model with a provider of "
-            f"{', '.join(PROVIDERS)}.",
+            f"found the model {str(model)[:100]!r}; expected provider/model"
+            + (f" with a provider of {', '.join([*providers][:40])}." if providers is not None else "."),
         )
     try:
         Agent.model_validate(changes)
@@ -57,8 +59,9 @@ def _fault_of_changes(changes: dict[str, Any]) -> Refused | None:
     return None
 
 
-def _is_model(value: Any) -> bool:
+def _is_model(value: Any, providers: Collection[str] | None) -> bool:
     if not isinstance(value, str):
         return False
     provider, _, rest = value.partition("/")
-    return provider in PROVIDERS and bool(rest) and len(value) <= 200
+    known = bool(provider) if providers is None else provider in providers
+    return known and bool(rest) and len(value) <= 200

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 
 from schema import json_schemas
-from schema.catalogue import PROVIDERS, ROLE_DEFAULTS
 from schema.expressions import ExpressionInvalid, Json
 from schema.problems import EnoughProblems, Problems, show
 from schema.references import Place, References
 from schema.shape import Placed
 from schema.steps import (
-    Agent,
     AgentStep,
     CollaborationStep,
     Compensate,
@@ -56,16 +54,6 @@ class Schemas:
                 "schema_invalid", pointer, fault, "a JSON Schema (2020-12) without remote references",
                 "Correct the schema.",
             )  # fmt: skip
-
-
-def check_model(pointer: str, model: str, problems: Problems) -> None:
-    provider, _, rest = model.partition("/")
-    if provider not in PROVIDERS or not rest or len(model) > 200:
-        known = dict.fromkeys(default.model for default in ROLE_DEFAULTS.values())
-        problems.add(
-            "model_unknown", pointer, show(model),
-            f"provider/model with a provider of {', '.join(PROVIDERS)}", problems.hint(model, known),
-        )  # fmt: skip
 
 
 def check_people(pointer: str, people: Iterable[str], problems: Problems) -> None:
@@ -384,17 +372,3 @@ def _one_expression(value: Json) -> bool:
     except ExpressionInvalid:
         return True
     return len(parts) == 1 and isinstance(parts[0], tuple)
-
-
-def check_agent(name: str, agent: Agent, problems: Problems) -> None:
-    pointer = f"/agents/{escape(name)}"
-    if agent.model is None and agent.role is None:
-        problems.add(
-            "agent_without_model", pointer, f"agent {name!r} with neither model nor role",
-            "a model, a routing rule or a role", 'Add "model": "openai/gpt-4" or "role": "coder".',
-        )  # fmt: skip
-    if isinstance(agent.model, Route):
-        for index, model in enumerate(agent.model.among):
-            check_model(f"{pointer}/model/among/{index}", model, problems)
-    elif agent.model is not None:
-        check_model(f"{pointer}/model", agent.model, problems)

@@ -4,8 +4,6 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schema.catalogue import Role
-
 STEP_ID: Final = r"^[a-z][a-z0-9_]{0,62}$"
 STEP_PATH: Final = r"^[a-z][a-z0-9_]{0,62}(\[\d{1,6}\]|\.[a-z][a-z0-9_]{0,62}|~[a-z]{1,10}\d{0,3}){0,20}$"
 """A step within its run: `review`, or `per_file[17].review` where it is repeated."""
@@ -14,6 +12,7 @@ REF: Final = r"^[a-z0-9][a-z0-9_-]{0,62}(@([1-9]\d{0,8}|[a-z][a-z0-9_-]{0,31}))?
 ALIAS: Final = r"^[a-z][a-z0-9_-]{0,31}$"
 SELECTOR: Final = r"^([1-9][0-9]{0,8}|[a-z][a-z0-9_-]{0,31})$"
 NAME: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+PROMPT_REF: Final = r"^[a-z0-9][a-z0-9_-]{0,62}(@[1-9]\d{0,8})?$"
 DURATION: Final = r"^\d{1,9}(\.\d{1,3})?(ms|s|m|h|d)$"
 
 # Words that CEL keeps for itself: `steps.in` would not parse.
@@ -68,12 +67,37 @@ class Route(Shape):
 class Agent(Shape):
     """A named role with a prompt and a model or a routing rule."""
 
-    role: Role | None = Field(default=None, description="Gives a default model and system prompt.")
+    role: str | None = Field(
+        default=None, max_length=63, description="A role of the catalogue: its model and system prompt."
+    )
     model: str | Route | None = Field(
         default=None, description="provider/model, a routing rule such as {}, or absent: the role's own."
     )
     system: str | None = Field(
         default=None, max_length=100_000, description="The system prompt. Absent: the role's own."
+    )
+    prompt: Annotated[str, Field(pattern=PROMPT_REF)] | None = Field(
+        default=None, description="A stored prompt, name or name@3, instead of `system`."
+    )
+    skills: list[str] = Field(
+        default_factory=list, max_length=20, description="Skills of the catalogue that the agent has."
+    )
+    tools: list[str] = Field(
+        default_factory=list, max_length=20, description="Built-in tools that the model may call by itself."
+    )
+    max_tool_rounds: int = Field(default=5, ge=1, le=20, description="How often it may call some and go on.")
+    fallback: list[str] = Field(
+        default_factory=list, max_length=5,
+        description="Models to ask in this order when the model fails, refuses or breaks off.",
+    )  # fmt: skip
+    first_token_timeout: Duration | None = Field(
+        default=None, description="How long to wait for the first word. Absent: half of the step's timeout."
+    )
+    stall_timeout: Duration | None = Field(
+        default=None, description="How long a silence within an answer may last. Absent: likewise."
+    )
+    stream: bool = Field(
+        default=True, description="false: ask for the whole answer at once, of models that cannot stream."
     )
     temperature: float | None = Field(default=None, ge=0, le=2, description="Absent: the provider's default.")
     max_output_tokens: int | None = Field(
@@ -130,6 +154,13 @@ class Cache(Shape):
     ttl: Duration = Field(default="24h", description="How old that execution may be.")
 
 
+class Allowance(Shape):
+    """What the calls of one step may cost at most, all attempts, answers and repetitions together."""
+
+    usd: float | None = Field(default=None, gt=0, le=1_000_000, description="US dollars.")
+    tokens: int | None = Field(default=None, ge=1, description="Input and output tokens together.")
+
+
 class Expectation(Shape):
     """Something that must be true of an answer."""
 
@@ -180,7 +211,9 @@ class AgentStep(StepBase):
     kind: Literal["agent"]
     agent: str = Field(description="The name of an agent of this definition.")
     prompt: str = Field(max_length=200_000, description="What the agent is asked; ${…} is replaced.")
-    role: Role | None = Field(default=None, description="What the agent does here, when not its usual role.")
+    role: str | None = Field(
+        default=None, max_length=63, description="What the agent does here, when not its usual role."
+    )
     recall: bool | Recall = Field(default=False, description="Show the agent similar past work as a hint.")
     output_schema: JsonSchema | None = Field(
         default=None, description="A JSON Schema for the answer: the output is then JSON instead of text."
@@ -192,7 +225,8 @@ class AgentStep(StepBase):
     reflect: Reflect | None = Field(
         default=None, description="Absent: two further answers where the output must fit something."
     )
-    cache: Cache | None = Field(default=None, description="Absent: every execution asks the model.")
+    budget: Allowance | None = Field(default=None, description="Absent: only the limits around it.")
+    cache: Cache | None = Field(default=None, description="Absent: defaults.cache.")
     compensate: Compensate | None = Field(default=None, description="How to undo the step.")
 
 

@@ -124,6 +124,12 @@ class StreamRules:
                 f"{pointer}/from", f"the step {edge.source!r}, which writes a definition",
                 "an agent whose text can be read in parts", "Leave start out.",
             )  # fmt: skip
+        speaker = parts.agents.get(source.step.agent)
+        if speaker and not speaker.stream:
+            self._impossible(
+                f"{pointer}/from", f"the step {edge.source!r}, whose agent has stream: false",
+                "an agent whose text comes in parts", "Remove stream: false, or leave start out.",
+            )  # fmt: skip
         if any(rule.then for rule in source.step.catch):
             self._impossible(
                 f"{pointer}/from", f"the step {edge.source!r}, for which another takes over when it fails",

@@ -172,6 +172,8 @@ agent_executions = Table(
     Column("quality_score", Float),
     Column("found_issues", Boolean),
     Column("severity", Text),
+    Column("prompt", Text, comment="The stored prompt that was used, as name@3."),
+    Column("trial_id", UUID, comment="The A/B test that chose it."),
     _time("started_at", default=True),
     _time("completed_at"),
     UniqueConstraint("collaboration_id", "path", "attempt"),
@@ -195,6 +197,7 @@ agent_executions = Table(
         "ix_agent_executions_agent", "tenant_id", "agent_name", "started_at",
         postgresql_where=text("kind = 'agent'"),
     ),
+    Index("ix_agent_executions_trial", "trial_id", postgresql_where=text("trial_id IS NOT NULL")),
     comment="One row per attempt at a step: each attempt was paid.",
 )  # fmt: skip
 
@@ -364,31 +367,287 @@ human_decisions = Table(
     comment="Who decided what; rows are only ever added.",
 )
 
-budgets = Table(
-    "budgets",
+spending = Table(
+    "spending",
     metadata,
-    Column("collaboration_id", UUID, ForeignKey("collaborations.id", ondelete="CASCADE"), primary_key=True),
-    _tenant(),
-    Column("limit_usd", Numeric(18, 6)),
+    Column("tenant_id", Text, primary_key=True, server_default="default"),
+    Column("scope", Text, primary_key=True),
+    Column(
+        "subject", Text, primary_key=True,
+        comment="Of a run its UUID; of a step `<run>/<step id>`; else a user, a definition, or empty.",
+    ),
+    Column("period", Text, primary_key=True, server_default="", comment="2026-11-21, 2026-11, or for ever."),
+    Column("limit_usd", Numeric(18, 6), comment="Of runs and steps; the others' stand in spending_limits."),
     Column("limit_tokens", BigInteger),
     Column("spent_usd", Numeric(18, 6), nullable=False, server_default="0"),
     Column("spent_tokens", BigInteger, nullable=False, server_default="0"),
     Column("reserved_usd", Numeric(18, 6), nullable=False, server_default="0"),
     Column("reserved_tokens", BigInteger, nullable=False, server_default="0"),
-    comment="What a run may spend and has; one row lock serialises its reservations.",
+    CheckConstraint("scope IN ('tenant', 'user', 'definition', 'run', 'step')", name="scope"),
+    comment="What has a limit, and what it spent and has reserved; row locks serialise its reservations.",
+)  # fmt: skip
+
+spending_limits = Table(
+    "spending_limits",
+    metadata,
+    Column("tenant_id", Text, primary_key=True, server_default="default"),
+    Column("scope", Text, primary_key=True),
+    Column("subject", Text, primary_key=True, server_default="", comment="`*` is each user or definition."),
+    Column("period", Text, primary_key=True),
+    Column("limit_usd", Numeric(18, 6)),
+    Column("limit_tokens", BigInteger),
+    Column("set_by", Text),
+    _time("set_at", default=True),
+    CheckConstraint("scope IN ('tenant', 'user', 'definition')", name="scope"),
+    CheckConstraint("period IN ('day', 'month', 'total')", name="period"),
+    comment="What a tenant, its users and its definitions may spend, as people set it.",
+)
+
+model_calls = Table(
+    "model_calls",
+    metadata,
+    Column("id", UUID, primary_key=True, comment="What the provider is told as the client's request id."),
+    _tenant(),
+    Column("purpose", Text, nullable=False, server_default="step", comment="step, or what else asked."),
+    # Without foreign keys: the books outlive the runs.
+    Column("collaboration_id", UUID),
+    Column("execution_id", UUID),
+    Column("path", Text),
+    Column("agent_name", Text),
+    Column("definition", Text, comment="The name of the collaboration's definition."),
+    Column("requested_by", Text),
+    Column("account", Text, nullable=False, comment="Whose limits and bill: the address and the key's mark."),
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False, comment="The platform id that was asked."),
+    Column("answered_model", Text),
+    Column("simulated", Boolean, nullable=False, server_default=text("false")),
+    Column("state", Text, nullable=False),
+    Column("basis", Text, comment="What the cost rests on."),
+    Column("price_source", Text, nullable=False, comment="Which table and version of it."),
+    Column("input_price_usd", Numeric, nullable=False, comment="Dollars for a million tokens."),
+    Column("output_price_usd", Numeric, nullable=False),
+    Column("cached_input_price_usd", Numeric, comment="Null: as input_price_usd."),
+    Column("most_input_tokens", BigInteger, nullable=False, comment="A bound that no provider exceeds."),
+    _time("ends_by"),
+    Column("reserved_usd", Numeric(18, 6), comment="Null: no limit held for the call."),
+    Column("reserved_tokens", BigInteger),
+    Column("input_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("cached_input_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("output_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("usd", Numeric(18, 6), nullable=False, server_default="0"),
+    Column("response_id", Text),
+    Column("error_code", Text),
+    Column("opened_at", DateTime(timezone=True), server_default=text("clock_timestamp()"), nullable=False),
+    _time("closed_at"),
+    CheckConstraint("state IN ('open', 'unknown', 'settled', 'refunded')", name="state"),
+    CheckConstraint("basis IN ('usage', 'asked', 'assumed')", name="basis"),
+    Index("ix_model_calls_unsettled", "opened_at", postgresql_where=text("state IN ('open', 'unknown')")),
+    Index("ix_model_calls_recent", "tenant_id", "opened_at"),
+    Index("ix_model_calls_execution", "execution_id"),
+    Index("ix_model_calls_collaboration", "collaboration_id"),
+    comment="The ledger: every call of a model, from before it is made.",
 )
 
 reservations = Table(
     "reservations",
     metadata,
-    Column("execution_id", UUID, primary_key=True),
-    Column(
-        "collaboration_id", UUID, ForeignKey("budgets.collaboration_id", ondelete="CASCADE"), primary_key=True
-    ),
+    Column("call_id", UUID, primary_key=True),
+    Column("tenant_id", Text, primary_key=True),
+    Column("scope", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("period", Text, primary_key=True),
     Column("usd", Numeric(18, 6), nullable=False),
     Column("tokens", BigInteger, nullable=False),
     _time("at", default=True),
-    comment="Worst cases of calls that are under way.",
+    Index("ix_reservations_subject", "tenant_id", "scope", "subject", "period"),
+    comment="Worst cases of calls that are under way, one row per limit that holds for the call.",
+)
+
+prices = Table(
+    "prices",
+    metadata,
+    Column("tenant_id", Text, primary_key=True, server_default="default"),
+    Column("model", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("input_usd", Numeric(18, 6), nullable=False, comment="Dollars for a million tokens."),
+    Column("output_usd", Numeric(18, 6), nullable=False),
+    Column("cached_input_usd", Numeric(18, 6), comment="Null: as input_usd."),
+    Column("set_by", Text),
+    _time("set_at", default=True),
+    comment="A tenant's own prices, which go before ours and litellm's; the highest version holds.",
+)
+
+providers = Table(
+    "providers",
+    metadata,
+    Column("tenant_id", Text, primary_key=True, server_default="default"),
+    Column("name", Text, primary_key=True, comment="The first part of a model's id."),
+    Column("kind", Text, nullable=False),
+    Column("base_url", Text, comment="Null: the provider's own."),
+    Column("key_ref", Text, comment="The name under which workers find the key; never the key."),
+    Column("requests_per_minute", Integer),
+    Column("tokens_per_minute", Integer),
+    Column("set_by", Text),
+    _time("set_at", default=True),
+    CheckConstraint(
+        "kind IN ('openai', 'anthropic', 'deepseek', 'openrouter', 'ollama', 'openai_compatible')",
+        name="kind",
+    ),
+    comment="A tenant's own providers, keys and limits.",
+)
+
+provider_accounts = Table(
+    "provider_accounts",
+    metadata,
+    Column("account", Text, primary_key=True),
+    comment="Who all workers share limits with a provider for; its row lock serialises admissions.",
+)
+
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("paused_until", DateTime(timezone=True), nullable=False),
+    Column("reason", Text, nullable=False, comment="The provider's own words."),
+    comment="Models that their providers asked all workers to leave alone for a while.",
+)
+
+rate_buckets = Table(
+    "rate_buckets",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column(
+        "at", DateTime(timezone=True), primary_key=True, comment="The beginning of its fraction of a second."
+    ),
+    Column("requests", Integer, nullable=False, server_default="0"),
+    Column("tokens", BigInteger, nullable=False, server_default="0"),
+    comment="What an account was asked for within the last minute.",
+)
+
+circuits = Table(
+    "circuits",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("failures", Integer, nullable=False, server_default="0", comment="In a row."),
+    _time("open_until"),
+    _time("changed_at", default=True),
+    comment="Models that failed so often that nobody asks them for a while.",
+)
+
+flights = Table(
+    "flights",
+    metadata,
+    Column("tenant_id", Text, primary_key=True, server_default="default"),
+    Column("key", Text, primary_key=True, comment="As in step_cache."),
+    Column("execution_id", UUID, nullable=False, comment="Whose answer the others wait for."),
+    _time("until", default=True),
+    comment="Answers that are being made and that equal steps wait for.",
+)
+
+roles = Table(
+    "roles",
+    metadata,
+    Column("tenant_id", Text, primary_key=True, server_default="default"),
+    Column("name", Text, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("system", Text, nullable=False, server_default=""),
+    Column("relationship", Text, nullable=False, server_default="CONTRIBUTED"),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("skills", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("set_by", Text),
+    _time("set_at", default=True),
+    comment="A tenant's own roles, and its own idea of the built-in ones.",
+)
+
+skills = Table(
+    "skills",
+    metadata,
+    Column("tenant_id", Text, primary_key=True, server_default="default"),
+    Column("name", Text, primary_key=True),
+    Column("description", Text, nullable=False),
+    Column("instructions", Text, nullable=False),
+    Column("tools", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("set_by", Text),
+    _time("set_at", default=True),
+    comment="What agents can be told to be able to do.",
+)
+
+prompts = Table(
+    "prompts",
+    metadata,
+    Column("tenant_id", Text, primary_key=True, server_default="default"),
+    Column("name", Text, primary_key=True),
+    Column("current", Integer, nullable=False, comment="The version that the bare name means."),
+    Column("description", Text, nullable=False, server_default=""),
+    _time("created_at", default=True),
+    comment="Names of prompts.",
+)
+
+prompt_versions = Table(
+    "prompt_versions",
+    metadata,
+    Column("tenant_id", Text, primary_key=True, server_default="default"),
+    Column("name", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("content", JSONB, nullable=False, comment="As schema/prompts.py has it."),
+    Column("sha256", Text, nullable=False),
+    Column("origin", Text, nullable=False, server_default="person", comment="person or optimizer"),
+    Column("note", Text, nullable=False, server_default=""),
+    Column("created_by", Text),
+    _time("created_at", default=True),
+    UniqueConstraint("tenant_id", "name", "sha256"),
+    comment="Prompts as immutable versions.",
+)
+
+prompt_trials = Table(
+    "prompt_trials",
+    metadata,
+    Column("id", UUID, primary_key=True),
+    _tenant(),
+    Column("name", Text, nullable=False),
+    Column("control", Integer, nullable=False),
+    Column("candidate", Integer, nullable=False),
+    Column("share", Float, nullable=False, comment="Of units that get the candidate."),
+    Column(
+        "unit", Text, nullable=False, server_default="run", comment="What stays with one arm: run or user."
+    ),
+    Column("metric", Text, nullable=False, server_default="quality"),
+    Column("alpha", Float, nullable=False, server_default="0.05"),
+    Column(
+        "min_units", Integer, nullable=False, server_default="30", comment="Of each arm, before any verdict."
+    ),
+    Column(
+        "max_units",
+        Integer,
+        nullable=False,
+        server_default="2000",
+        comment="Of both; then it ends undecided.",
+    ),
+    Column(
+        "promote",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="Whether the bare name means the candidate when that has won.",
+    ),
+    Column("status", Text, nullable=False, server_default="running"),
+    Column("winner", Integer),
+    Column("verdict", JSONB, comment="The figures that it was stopped with."),
+    Column("started_by", Text),
+    _time("started_at", default=True),
+    _time("stopped_at"),
+    CheckConstraint("status IN ('running', 'won', 'lost', 'undecided', 'stopped')", name="status"),
+    CheckConstraint("share > 0 AND share < 1", name="share"),
+    Index(
+        "uq_prompt_trials_running",
+        "tenant_id",
+        "name",
+        unique=True,
+        postgresql_where=text("status = 'running'"),
+    ),
+    comment="A/B tests of two versions of a prompt.",
 )
 
 step_cache = Table(
@@ -398,6 +657,7 @@ step_cache = Table(
     Column("key", Text, primary_key=True, comment="sha256 of all that decides the output."),
     Column("execution_id", UUID, ForeignKey("agent_executions.id", ondelete="CASCADE"), nullable=False),
     _time("stored_at", default=True),
+    Index("ix_step_cache_stored", "stored_at"),
     comment="Outputs that steps with `cache` may take again.",
 )
 

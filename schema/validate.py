@@ -4,6 +4,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from schema import document, estimate, limits, meaning, shape, short_form
+from schema.catalogue import BUILT_IN, Catalogue
 from schema.definition import Definition
 from schema.errors import InvalidDefinition
 from schema.expressions import Json
@@ -19,17 +20,23 @@ class Checked:
     """step → what it was found to depend on beside its `needs`; also of steps in bodies."""
 
 
-def validate_bytes(data: bytes, *, is_yaml: bool = False, name: str | None = None) -> Checked:
+def validate_bytes(
+    data: bytes, *, is_yaml: bool = False, name: str | None = None, catalogue: Catalogue = BUILT_IN
+) -> Checked:
     """The definition in an uploaded file; raises InvalidDefinition with every problem."""
-    return validate(document.load(data, is_yaml=is_yaml), name=name)
+    return validate(document.load(data, is_yaml=is_yaml), name=name, catalogue=catalogue)
 
 
-def validate(uploaded: Json, *, name: str | None = None) -> Checked:
-    """The definition in a JSON value; `name` serves a bare short-form list, which has none of its own."""
+def validate(uploaded: Json, *, name: str | None = None, catalogue: Catalogue = BUILT_IN) -> Checked:
+    """The definition in a JSON value; `name` serves a bare short-form list, which has none of its own.
+
+    `catalogue` is what the tenant's definitions may name. It is looked up again when steps run.
+    """
     short = short_form.is_short_form(uploaded)
     problems = Problems()
     with suppress(EnoughProblems):
-        checked = _check(short_form.expand(uploaded, name) if short else uploaded, problems)
+        full = short_form.expand(uploaded, name, catalogue.roles) if short else uploaded
+        checked = _check(full, problems, catalogue)
         if checked is not None:
             return checked
     found = problems.all
@@ -38,7 +45,7 @@ def validate(uploaded: Json, *, name: str | None = None) -> Checked:
     raise InvalidDefinition(found)
 
 
-def _check(full: Json, problems: Problems) -> Checked | None:
+def _check(full: Json, problems: Problems, catalogue: Catalogue) -> Checked | None:
     """Each phase sees only what the ones before it let through."""
     if not isinstance(full, dict):
         problems.add(
@@ -50,7 +57,7 @@ def _check(full: Json, problems: Problems) -> Checked | None:
     if problems.all:
         return None
     parts = shape.read(full, problems)
-    links = meaning.check(parts, problems)
+    links = meaning.check(parts, problems, catalogue)
     if problems.all:
         return None
     definition = Definition.model_validate(full)

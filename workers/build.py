@@ -21,7 +21,7 @@ from db.wakeups import Bell
 from schema.collector import settle
 from schema.messages import QUEUE_COLLABORATIONS, QUEUE_MEMORY, QUEUE_PROJECTIONS
 from schema.settings import Settings
-from workflows.client import connect, schedule_archiving, start_projections
+from workflows.client import connect, keep_schedules, start_projections
 from workflows.collaboration import FAILURE_TYPES, Collaboration
 
 # A dead worker's runs are taken over when its sticky queue times out: Temporal's own 10 s would show.
@@ -50,7 +50,9 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
     from activities.children import Children
     from activities.engine1 import Engine1
     from activities.human import Human
+    from activities.means import means
     from activities.news import News
+    from activities.optimize import OptimizeActivity
     from activities.record import Record
     from activities.route import RouteActivity
     from activities.segment import SegmentActivity
@@ -59,31 +61,32 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
     from activities.tool import ToolActivity
     from activities.tools.http import HttpTool
     from activities.undo import UndoActivity
-    from gateway.client import Gateway, warm_up
+    from gateway.client import warm_up
 
-    bell = Bell(settings.database_url)
-    engine = async_engine(settings.database_url, pool_size=20, bell=bell)
-    gateway = Gateway(settings)
-    tokens = TokenLog(settings.database_url, bell)
-    journal = Journal(settings.database_url, bell)
-    http = HttpTool(settings.http_tool_allow)
-    news = News(settings.database_url)
-    agent = AgentActivity(
-        engine, gateway, tokens, capture_content=settings.capture_message_content, news=news
-    )
-    tool = ToolActivity(engine, http)
-    segment = SegmentActivity(engine, journal, tool, agent.agent)
-    record, human, engine1 = Record(engine, journal, segment), Human(engine), Engine1(engine)
-    children, undo = Children(engine), UndoActivity(engine, tool.run)
-    activities: list[Callable[..., Any]] = [
-        record.pin, record.begin_call, record.end_call, record.open, record.end_item, record.close,
-        record.caught, record.begin_wait, record.end_wait, record.finish, segment.segment, segment.chain,
-        human.ask, human.record_decision, human.remind, human.expire, human.withdraw, human.ask_budget,
-        children.begin_child, children.end_child, children.fail_child, undo.compensations, undo.compensate,
-        engine1.decide, engine1.skip, engine1.transform, agent.agent, segment.tool,
-        RouteActivity(engine).route, SteerActivity(engine).steer,
-    ]  # fmt: skip
-    try:
+    async with AsyncExitStack() as stack:
+        bell = Bell(settings.database_url)
+        engine = async_engine(settings.database_url, pool_size=20, bell=bell)
+        tokens = TokenLog(settings.database_url, bell)
+        journal = Journal(settings.database_url, bell)
+        http = HttpTool(settings.http_tool_allow)
+        news = News(settings.database_url)
+        tool = ToolActivity(engine, http)
+        for close in (engine.dispose, bell.close, news.close, http.close, journal.close, tokens.close):
+            stack.push_async_callback(close)
+        agents = await stack.enter_async_context(means(engine, settings, tokens, tool.run, news))
+        agent = AgentActivity(agents)
+        segment = SegmentActivity(engine, journal, tool, agent.agent)
+        record, human, engine1 = Record(engine, journal, segment), Human(engine), Engine1(engine)
+        children, undo = Children(engine), UndoActivity(engine, tool.run)
+        activities: list[Callable[..., Any]] = [
+            record.pin, record.begin_call, record.end_call, record.open, record.end_item, record.close,
+            record.caught, record.begin_wait, record.end_wait, record.finish, segment.segment, segment.chain,
+            human.ask, human.record_decision, human.remind, human.expire, human.withdraw, human.ask_budget,
+            children.begin_child, children.end_child, children.fail_child, undo.compensations,
+            undo.compensate, engine1.decide, engine1.skip, engine1.transform, agent.agent, segment.tool,
+            OptimizeActivity(agents).optimize_prompt,
+            RouteActivity(engine).route, SteerActivity(engine).steer,
+        ]  # fmt: skip
         worker = Worker(
             client, task_queue=QUEUE_COLLABORATIONS, workflows=[Collaboration], activities=activities,
             interceptors=[ErrorInterceptor()], max_cached_workflows=2_000, max_concurrent_activities=300,
@@ -98,14 +101,6 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
         )  # fmt: skip
         # litellm takes 3 s to import; the first agent step waits for it.
         yield Served(worker, warm_up)
-    finally:
-        await tokens.close()
-        await journal.close()
-        await gateway.close()
-        await http.close()
-        await news.close()
-        await bell.close()
-        await engine.dispose()
 
 
 @asynccontextmanager
@@ -133,15 +128,22 @@ async def _memory(client: Client, settings: Settings) -> AsyncIterator[Served]:
 async def _projections(client: Client, settings: Settings) -> AsyncIterator[Served]:
     from activities.archive import ArchiveActivity
     from activities.project import GraphCopy, MemoryCopy, ProjectActivity, VectorCopy
+    from activities.reconcile import ReconcileActivity, Reconciler
+    from activities.trials import TrialsActivity
+    from gateway.client import Gateway
     from graph import client as graph_client
     from memory.client import Memory
     from router.encoder import encode
     from workflows.archive import Archive
+    from workflows.optimize import Optimize
     from workflows.projection import Projection
+    from workflows.reconcile import Reconcile
+    from workflows.trials import Trials
 
     engine = async_engine(settings.database_url)
     memory = Memory(settings)
     graph = graph_client.connect(settings)
+    gateway = Gateway(settings)
     project = ProjectActivity(
         engine,
         {
@@ -152,8 +154,13 @@ async def _projections(client: Client, settings: Settings) -> AsyncIterator[Serv
     )
     try:
         worker = Worker(
-            client, task_queue=QUEUE_PROJECTIONS, workflows=[Projection, Archive],
-            activities=[project.project, ArchiveActivity(engine, settings).archive_tokens],
+            client, task_queue=QUEUE_PROJECTIONS,
+            workflows=[Projection, Archive, Reconcile, Trials, Optimize],
+            activities=[
+                project.project, ArchiveActivity(engine, settings).archive_tokens,
+                ReconcileActivity(Reconciler(engine, gateway)).reconcile_calls,
+                TrialsActivity(engine).look_at_trials,
+            ],
             interceptors=[ErrorInterceptor()], graceful_shutdown_timeout=GRACE,
             sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
         )  # fmt: skip
@@ -161,6 +168,7 @@ async def _projections(client: Client, settings: Settings) -> AsyncIterator[Serv
     finally:
         await memory.close()
         await graph.close()
+        await gateway.close()
         await engine.dispose()
 
 
@@ -182,7 +190,7 @@ async def serve(queues: list[str], settings: Settings, stop: asyncio.Event) -> N
             loading += [served.load] if served.load else []
         if QUEUE_PROJECTIONS in queues:
             await start_projections(client)
-            await schedule_archiving(client)
+            await keep_schedules(client)
         _tell_ready()
         _log.info("serving", extra={"queues": queues})
         for load in loading:

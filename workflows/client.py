@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import logging
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from temporalio.client import (
     Client,
@@ -16,13 +17,38 @@ from temporalio.client import (
 )
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
+from temporalio.types import MethodAsyncNoParam
 
 from schema.messages import QUEUE_PROJECTIONS
 from workflows.archive import Archive
 from workflows.projection import PROJECTIONS, Projection
+from workflows.reconcile import Reconcile
+from workflows.trials import Trials
 
 _PATIENCE_SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True)
+class _Regular:
+    name: str
+    run: MethodAsyncNoParam[Any, Any]
+    summary: str
+    every: timedelta
+    offset: timedelta = timedelta()
+
+
+_REGULARLY: Final = (
+    _Regular(
+        "archive-tokens", Archive.run, "archive tokens of runs that ended long ago",
+        timedelta(days=1), offset=timedelta(hours=3),
+    ),
+    _Regular("trials", Trials.run, "end trials of prompts that are decided", timedelta(minutes=1)),
+    _Regular(
+        "reconcile-calls", Reconcile.run, "ask providers what calls came to that nobody saw the end of",
+        timedelta(seconds=30),
+    ),
+)  # fmt: skip
 
 _log = logging.getLogger(__name__)
 
@@ -53,14 +79,15 @@ async def start_projections(client: Client) -> None:
         )
 
 
-async def schedule_archiving(client: Client) -> None:
-    """See to it that old tokens are archived every day; a schedule that is there is left as people set it."""
-    schedule = Schedule(
-        action=ScheduleActionStartWorkflow(
-            Archive.run, id="facilitair.archive-tokens", task_queue=QUEUE_PROJECTIONS,
-            static_summary="archive tokens of runs that ended long ago",
-        ),
-        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(timedelta(days=1), offset=timedelta(hours=3))]),
-    )  # fmt: skip
-    with contextlib.suppress(ScheduleAlreadyRunningError):
-        await client.create_schedule("facilitair-archive-tokens", schedule)
+async def keep_schedules(client: Client) -> None:
+    """Schedule what is regularly done; a schedule that is there is left as people set it."""
+    for one in _REGULARLY:
+        schedule = Schedule(
+            action=ScheduleActionStartWorkflow(
+                one.run, id=f"facilitair.{one.name}", task_queue=QUEUE_PROJECTIONS,
+                static_summary=one.summary,
+            ),
+            spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(one.every, offset=one.offset)]),
+        )  # fmt: skip
+        with contextlib.suppress(ScheduleAlreadyRunningError):
+            await client.create_schedule(f"facilitair-{one.name}", schedule)

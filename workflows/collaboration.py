@@ -159,7 +159,8 @@ class Collaboration:
 
     @adjust.validator
     def _check_changes(self, steer: Steer) -> None:
-        _refuse(fault_of("adjust", steer))
+        # Which providers a tenant has only the activity can look up.
+        _refuse(fault_of("adjust", steer, providers=None))
 
     @workflow.signal(unfinished_policy=_ABANDON, description="A run around this one was paused or resumed.")
     async def paused_by_parent(self, paused: bool) -> None:

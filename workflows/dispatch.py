@@ -26,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
         MEMO_REQUESTED_BY,
         MEMO_TENANT,
         MEMO_TRACEPARENT,
+        OTHERS_MONEY,
         PAUSED,
         QUEUE_MEMORY,
         TASK_TIMEOUT_SECONDS,
@@ -255,7 +256,7 @@ class Dispatch:
                     return
                 await self.pause.found()
             except StepError as error:
-                if error.code != "budget_exceeded" or not self.pinned.ask_for_budget:
+                if error.code != "budget_exceeded" or not self.pinned.ask_for_budget or _is_of_others(error):
                     raise
                 await self.pause.ended()
                 more = await self._ask("ask_budget", replace(request, purpose="budget"), step)
@@ -466,6 +467,13 @@ def cause(error: BaseException) -> tuple[str, str]:
             kind = found.type.name.lower().replace("_", "-") if found.type is not None else "unknown"
             return "timeout", f"found no end in time ({kind}); give the step more time or less to do."
     return "step_failed", f"{type(found).__name__}: {found}"
+
+
+def _is_of_others(exceeded: StepError) -> bool:
+    """Whether it is not the run's own budget that does not allow more."""
+    found = exceeded.__cause__
+    found = found.cause if isinstance(found, ActivityError) else found
+    return isinstance(found, ApplicationError) and OTHERS_MONEY in found.details
 
 
 def _step_error(error: ActivityError | ApplicationError) -> BaseException:

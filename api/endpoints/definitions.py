@@ -22,7 +22,7 @@ from api.models import (
 )
 from api.problems import errors
 from api.state import Actor, Connection, State, StateOf, Tenant
-from db import definitions
+from db import catalogue, definitions
 from schema import diagram
 from schema.compile import compiled, dependencies
 from schema.definition import json_schema
@@ -50,9 +50,12 @@ _DOCUMENT = {
 }
 
 
-async def _checked(request: Request, state: State, name: str | None) -> Checked:
+async def _checked(request: Request, state: State, tenant: str, name: str | None) -> Checked:
     data, is_yaml = await read_document(request)
-    check = partial(validate_bytes, data, is_yaml=is_yaml, name=name)
+    async with state.transaction() as connection:
+        # As of now: a role that was added a moment ago by another process counts.
+        known = await catalogue.of_tenant(connection, tenant, fresh=True)
+    check = partial(validate_bytes, data, is_yaml=is_yaml, name=name, catalogue=known)
     return await asyncio.get_running_loop().run_in_executor(state.checking, check)
 
 
@@ -85,7 +88,7 @@ async def upload(
 ) -> StoredDefinition:
     """Store a definition. The same content is the same version; other content is the next one, which its bare
     name means from then on. Sub-collaborations are bound to the versions that their refs mean now."""
-    checked = await _checked(request, state, name)
+    checked = await _checked(request, state, tenant, name)
     async with state.transaction() as connection:
         aliases = await definitions.aliases_of(connection, tenant, checked.definition.name)
         version, created = await definitions.save(connection, tenant, checked.definition, actor)
@@ -121,7 +124,7 @@ def _not_meant(version: definitions.Version, meant: definitions.Version) -> list
 @router.post("/validate", openapi_extra=_DOCUMENT, responses=errors(413, 415))
 async def validate(request: Request, state: StateOf, tenant: Tenant, name: ShortName = None) -> Valid:
     """Check a definition and store nothing; refused with all its problems at once."""
-    checked = await _checked(request, state, name)
+    checked = await _checked(request, state, tenant, name)
     definition = checked.definition
     if definitions.refers(definition):
         async with state.transaction() as connection:

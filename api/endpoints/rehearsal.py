@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -9,14 +11,20 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from activities.rehearsal import Rehearsal
 from api.bodies import body_of, read_json
+from api.pricing import PriceList, price_list
 from api.problems import BadRequest, errors
-from api.state import State, StateOf, Tenant
-from db import definitions
-from gateway.prices import per_token
+from api.spending_models import EffectivePrice, EstimateDocument, limit_fact
+from api.starts import check_input
+from api.state import Actor, State, StateOf, Tenant
+from db import catalogue, definitions, limits
+from db.limits import Counter, Limit
 from schema import diagram, mocks
+from schema.catalogue import Catalogue
 from schema.compile import compile_plan, compiled
 from schema.definition import Definition
 from schema.errors import Problem, Refused
+from schema.estimate import estimate as estimated
+from schema.json_schemas import with_defaults
 from schema.steps import REF
 from schema.validate import validate_bytes
 
@@ -55,6 +63,17 @@ class DryRunRequest(PlanRequest):
     )
 
 
+class EstimateRequest(PlanRequest):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"name": "code-review", "input": {"task": "x", "file": "y"}}]}
+    )
+
+    input: Any = Field(
+        default=None,
+        description="Must fit the definition's `input` schema. Absent: its size is guessed.",
+    )  # fmt: skip
+
+
 class Picture(BaseModel):
     name: str
     nodes: list[dict[str, Any]] = Field(description="Every step; `frame` is the map or loop around it.")
@@ -66,15 +85,68 @@ class Picture(BaseModel):
 @router.post("/plan", openapi_extra=body_of(PlanRequest), responses=errors(404, 413, 415))
 async def plan(request: Request, state: StateOf, tenant: Tenant) -> Picture:
     """The plan of a definition, stored or not: nodes, edges, a picture, and what a run may cost at most."""
-    definition = await _definition(state, tenant, await read_json(request, state, PlanRequest))
-    return await asyncio.get_running_loop().run_in_executor(state.checking, _picture, definition)
+    asked = await read_json(request, state, PlanRequest)
+    definition, known = await _definition(state, tenant, asked)
+    async with state.transaction() as connection:
+        prices = await price_list(state, connection, tenant)
+    return await asyncio.get_running_loop().run_in_executor(
+        state.checking, _picture, definition, known, prices
+    )
 
 
-def _picture(definition: Definition) -> Picture:
+def _picture(definition: Definition, known: Catalogue, prices: PriceList) -> Picture:
     whole = compile_plan(definition)
     return Picture(
-        **diagram.as_json(definition, whole, per_token), mermaid=diagram.mermaid(definition, whole)
+        **diagram.as_json(definition, whole, prices.per_token, known),
+        mermaid=diagram.mermaid(definition, whole),
     )
+
+
+@router.post("/estimate", openapi_extra=body_of(EstimateRequest), responses=errors(404, 413, 415))
+async def estimate(request: Request, state: StateOf, tenant: Tenant, actor: Actor) -> EstimateDocument:
+    """What a run of a definition, stored or not, can cost at most, and the limits that would hold for it."""
+    asked = await read_json(request, state, EstimateRequest)
+    definition, known = await _definition(state, tenant, asked)
+    if asked.input is not None:
+        check_input(definition.name, definition.input, asked.input, "See the definition's `input`.")
+        asked.input = with_defaults(definition.input, asked.input)
+    async with state.transaction() as connection:
+        prices = await price_list(state, connection, tenant)
+        held = await limits.holding(connection, tenant, user=actor, definition=definition.name)
+    work = partial(_estimated, definition, known, prices, asked.input, held)
+    return await asyncio.get_running_loop().run_in_executor(state.checking, work)
+
+
+def _estimated(
+    definition: Definition, known: Catalogue, prices: PriceList, input: Any, held: list[tuple[Limit, Counter]]
+) -> EstimateDocument:
+    models: dict[str, EffectivePrice] = {}
+
+    def per_token(model: str) -> tuple[Decimal, Decimal] | None:
+        models.setdefault(model, prices.fact(model))
+        return prices.per_token(model)
+
+    most = estimated(definition, per_token, known, input)
+    warnings = [
+        f"found no price for {one.answers}: its calls are refused with price_missing. Set it with "
+        f"`facilitair prices set {one.answers}`."
+        for one in models.values()
+        if one.source is None
+    ]
+    for limit, counter in held:
+        left = None if limit.usd is None else limit.usd - counter.spent.usd - counter.reserved.usd
+        if left is not None and most.usd is not None and most.usd > left:
+            warnings.append(
+                f"${max(left, Decimal(0)):.6f} are left of the limit of ${limit.usd:.6f} of "
+                f"{limit.scope} {limit.subject or 'in all'} by {limit.period}: the run may end with "
+                "budget_exceeded."
+            )
+    return EstimateDocument(
+        name=definition.name, executions=most.executions, model_calls=most.model_calls,
+        children=most.children, usd=None if most.usd is None else float(most.usd),
+        prices=list(models.values()), limits=[limit_fact(limit, [counter]) for limit, counter in held],
+        warnings=warnings,
+    )  # fmt: skip
 
 
 @router.post(
@@ -84,14 +156,16 @@ def _picture(definition: Definition) -> Picture:
 async def dry_run(request: Request, state: StateOf, tenant: Tenant) -> Response:
     """Walk a definition without models, people or networks: everything else is really evaluated."""
     asked = await read_json(request, state, DryRunRequest)
-    definition = await _definition(state, tenant, asked)
+    definition, known = await _definition(state, tenant, asked)
     answers, problems = mocks.read(asked.mocks)
     problems = problems or mocks.check(definition, answers)
     if problems:
         placed = [_below("/mocks", one) for one in problems]
         raise BadRequest("mocks_invalid", f"{placed[0].pointer}: {placed[0].message}", placed)
     source = definition.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    line = json.dumps({"definition": source, "input": asked.input, "mocks": asked.mocks})
+    line = json.dumps(
+        {"definition": source, "input": asked.input, "mocks": asked.mocks, "catalogue": known.as_json()}
+    )
     word, _, answer = (await state.rehearsing.rehearse(line.encode())).partition(b" ")
     if word == b"refused":
         raise Refused(**json.loads(answer))
@@ -103,16 +177,18 @@ def _below(pointer: str, problem: Problem) -> Problem:
     return Problem(problem.code, f"{pointer}{problem.pointer}", problem.found, problem.expected, problem.fix)
 
 
-async def _definition(state: State, tenant: str, asked: PlanRequest) -> Definition:
-    """The definition that is meant; raises InvalidDefinition and NotFound."""
+async def _definition(state: State, tenant: str, asked: PlanRequest) -> tuple[Definition, Catalogue]:
+    """The definition that is meant, and what it may name; raises InvalidDefinition and NotFound."""
     if (asked.name is None) == (asked.definition is None):
         raise BadRequest("request_invalid", "found both or neither of definition and name; expected one.")
     loop = asyncio.get_running_loop()
-    if asked.name is not None:
-        async with state.transaction() as connection:
+    async with state.transaction() as connection:
+        known = await catalogue.of_tenant(connection, tenant, fresh=True)
+        if asked.name is not None:
             found = await definitions.find(connection, tenant, *definitions.split_type(asked.name))
+    if asked.name is not None:
         stored = await loop.run_in_executor(state.checking, compiled, found.sha256, found.source)
-        return stored.definition
+        return stored.definition, known
     data = json.dumps(asked.definition).encode()
-    checked = await loop.run_in_executor(state.checking, lambda: validate_bytes(data, name="dry-run"))
-    return checked.definition
+    check = partial(validate_bytes, data, name="dry-run", catalogue=known)
+    return (await loop.run_in_executor(state.checking, check)).definition, known

@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from activities.agent import AgentActivity
 from activities.tokens import TokenLog
 from db.wakeups import Bell
-from gateway.client import Gateway
-from tests.integration.providers import only_simulated, running_simulator
+from tests.integration.providers import running_simulator
+from tests.integration.runs import means_of
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,5 @@ async def tokens(engine: AsyncEngine) -> AsyncIterator[TokenLog]:
 async def agents(
     engine: AsyncEngine, simulator_url: str, control: httpx.AsyncClient, tokens: TokenLog
 ) -> AsyncIterator[AgentActivity]:
-    gateway = Gateway(only_simulated(simulator_url))
-    yield AgentActivity(engine, gateway, tokens)
-    await gateway.close()
+    async with means_of(engine, simulator_url, tokens) as means:
+        yield AgentActivity(means)

@@ -1,11 +1,16 @@
-"""A simulator of its own for a test module, without delays, and what its calls are made through."""
+"""A simulator of its own for a test module, without delays, and what its calls are made through; and a
+provider that answers with the bytes it is given."""
 
+import asyncio
+import json
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 
@@ -42,6 +47,72 @@ def _wait_until_healthy(url: str) -> None:
 
 def only_simulated(simulator_url: str, **more: str) -> Settings:
     """Settings without any provider's key, apart from those in `more`."""
-    keys = ("openai_api_key", "anthropic_api_key", "openrouter_api_key", "deepseek_api_key", "ollama_host")
+    keys = (
+        "openai_api_key", "anthropic_api_key", "openrouter_api_key", "deepseek_api_key", "ollama_host",
+        "openai_base_url", "anthropic_base_url", "provider_hosts", "provider_limits", "keys_dir",
+    )  # fmt: skip
     values = dict.fromkeys(keys, "") | {"simulator_url": simulator_url} | more
     return Settings.model_validate(values)
+
+
+@dataclass
+class Provider:
+    """A server in any provider's words, or in none: it writes what it is given."""
+
+    url: str = ""
+    host: str = ""
+    asked: list[tuple[str, dict[str, str], dict[str, Any]]] = field(default_factory=list)
+    """(path, headers, body) of the calls so far."""
+    connections: int = 0
+
+
+@asynccontextmanager
+async def answering(*replies: bytes) -> AsyncIterator[Provider]:
+    """A provider that answers with these, the last one for ever."""
+    provider = Provider()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        provider.connections += 1
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+                pairs = [line.split(": ", 1) for line in head[1:] if line]
+                headers = {name.lower(): value for name, value in pairs}
+                body = await reader.readexactly(int(headers.get("content-length", 0)))
+                reply = replies[min(len(provider.asked), len(replies) - 1)]
+                provider.asked.append((head[0].split(" ")[1], headers, json.loads(body or b"{}")))
+                writer.write(reply)
+                await writer.drain()
+                if b"\r\nconnection: close" in reply or b"\r\n" not in reply:
+                    break
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    provider.host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    provider.url = f"http://{provider.host}"
+    async with server:
+        yield provider
+
+
+def json_reply(body: object, status: str = "200 OK", **headers: str) -> bytes:
+    """An HTTP response in one piece."""
+    return _reply(json.dumps(body).encode(), "application/json", status, headers)
+
+
+def event_reply(events: Iterable[object], **headers: str) -> bytes:
+    """An HTTP response of server-sent events; mappings with a type are named by it, like Anthropic's."""
+    text = "".join(_frame(event) for event in events)
+    return _reply(text.encode(), "text/event-stream", "200 OK", headers)
+
+
+def _frame(event: object) -> str:
+    if isinstance(event, str):
+        return f"data: {event}\n\n"
+    name = f"event: {event['type']}\n" if isinstance(event, Mapping) and "type" in event else ""
+    return f"{name}data: {json.dumps(event)}\n\n"
+
+
+def _reply(body: bytes, kind: str, status: str, headers: Mapping[str, str]) -> bytes:
+    named = {"content-type": kind, "content-length": str(len(body)), **headers}
+    lines = [f"HTTP/1.1 {status}", *(f"{name.replace('_', '-')}: {value}" for name, value in named.items())]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

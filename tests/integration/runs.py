@@ -1,29 +1,38 @@
 """Runs that have begun, for tests of what one step does."""
 
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import budgets, collaborations, definitions
+from activities.means import Means, means
+from activities.news import News
+from activities.tokens import TokenLog
+from activities.tool import ToolActivity
+from activities.tools.http import HttpTool
+from db import catalogue, collaborations, definitions, spending
 from db.collaborations import Run
 from db.engine import transaction
 from schema.messages import ENGINE, StepRequest
 from schema.validate import validate
+from tests.integration.providers import only_simulated
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 async def begin(
     engine: AsyncEngine, definition: dict[str, Any], *, step: str = "ask", input: Any = None,
-    tenant: str = "default", parent: StepRequest | None = None,
+    tenant: str = "default", parent: StepRequest | None = None, user: str | None = None,
 ) -> StepRequest:  # fmt: skip
     """A run of a definition, pinned and with its budget; the key of one of its steps."""
     id = uuid.uuid4()
     async with transaction(engine) as connection:
-        found = validate({"name": "one", **definition}).definition
+        known = await catalogue.of_tenant(connection, tenant, fresh=True)
+        found = validate({"name": "one", **definition}, catalogue=known).definition
         version, _ = await definitions.save(connection, tenant, found, "test")
         run = Run(
             id=id, temporal_workflow_id=f"wf-{id}", tenant=tenant, input=input or {}, task="t",
@@ -32,10 +41,22 @@ async def begin(
             engine=ENGINE,
         )  # fmt: skip
         around = {"collaboration": parent.collaboration, "path": parent.path} if parent else None
-        await collaborations.create(connection, run, None, around)
+        await collaborations.create(connection, run, user, around)
         if found.budget:
-            await budgets.open(connection, id, tenant, found.budget)
+            await spending.open(connection, id, tenant, found.budget)
     return StepRequest(str(id), tenant, step, TRACEPARENT)
+
+
+@asynccontextmanager
+async def means_of(
+    engine: AsyncEngine, simulator_url: str, tokens: TokenLog, *, news: News | None = None, **more: str
+) -> AsyncIterator[Means]:
+    """What agent steps work with whose models the simulator plays; `more` are settings."""
+    http = HttpTool("")
+    settings = only_simulated(simulator_url, **more)
+    async with means(engine, settings, tokens, ToolActivity(engine, http).run, news) as found:
+        yield found
+    await http.close()
 
 
 async def rows(engine: AsyncEngine, query: str, **values: Any) -> list[tuple[Any, ...]]:

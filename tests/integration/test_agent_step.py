@@ -17,12 +17,10 @@ from activities.tools.http import HttpTool
 from db import executions
 from db.engine import transaction
 from db.executions import Worker
-from gateway.client import Gateway
 from schema.errors import FacilitairError, StepError
 from schema.messages import StepRequest
 from schema.validate import validate
-from tests.integration.providers import only_simulated
-from tests.integration.runs import attempts, begin, rows
+from tests.integration.runs import attempts, begin, means_of, rows
 
 TOTAL = {"type": "object", "required": ["total"], "properties": {"total": {"type": "integer"}}}
 REFUSED = "Your answer cannot be used"
@@ -153,14 +151,12 @@ async def test_a_simulated_answer_is_never_taken_for_a_providers(
     control: httpx.AsyncClient,
     simulator_url: str,
     tokens: TokenLog,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     definition = asking(cache={"ttl": "1h"})
     await agents.agent(await begin(engine, definition))
-    monkeypatch.setenv("OPENAI_BASE_URL", f"{simulator_url}/v1")
-    gateway = Gateway(only_simulated(simulator_url, openai_api_key="sk-test"))
-    await AgentActivity(engine, gateway, tokens).agent(await begin(engine, definition))
-    await gateway.close()
+    own, base = "sk-test", f"{simulator_url}/v1"
+    async with means_of(engine, simulator_url, tokens, openai_api_key=own, openai_base_url=base) as means:
+        await AgentActivity(means).agent(await begin(engine, definition))
     assert await calls(control) == 2
     query = "SELECT provider, reused_from FROM agent_executions ORDER BY started_at"
     assert await rows(engine, query) == [("simulator", None), ("openai", None)]

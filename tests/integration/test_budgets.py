@@ -12,13 +12,15 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.agent import AgentActivity
-from db import budgets, executions
-from db.budgets import Amount, BudgetBusy, BudgetExceeded
-from db.engine import async_engine, transaction
+from db import executions, ledger, spending
+from db.engine import async_engine, statement, transaction
 from db.executions import Worker
+from db.ledger import Call
+from db.spending import Amount, BudgetBusy, BudgetExceeded
 from gateway import door
-from gateway.client import Gateway, Message
+from gateway.client import Gateway
 from gateway.estimate import most_input_tokens
+from gateway.request import Completion, Message, Usage
 from schema.errors import FacilitairError
 from schema.messages import StepRequest
 from tests.integration.providers import only_simulated
@@ -37,7 +39,7 @@ async def crowded(postgres_url: str) -> AsyncIterator[AsyncEngine]:
 
 
 def usd(amount: str) -> Amount:
-    return Amount(Decimal(amount), 0)
+    return Amount(Decimal(amount), 1)
 
 
 def run_of(request: StepRequest) -> UUID:
@@ -63,21 +65,39 @@ async def all_claimed(engine: AsyncEngine, request: StepRequest, count: int) -> 
     return [claim.execution for claim in claims]
 
 
-async def reserve(engine: AsyncEngine, request: StepRequest, execution: UUID, worst: Amount) -> None:
-    async with transaction(engine) as connection:
-        await budgets.reserve(connection, run_of(request), execution, worst)
+def call_of(execution: UUID, request: StepRequest, worst: Amount, **more: Any) -> Call:
+    """A call of the run, with a price at which its worst case is this."""
+    return Call(
+        id=execution, tenant=request.tenant, account="sim:1", provider="simulator", model=STRONG,
+        priced_model=STRONG, simulated=True, most_input_tokens=0, most_output_tokens=worst.tokens,
+        seconds=60, run=run_of(request), execution=execution, path="ask", agent_name="a",
+        price_source="test:1", input_usd=worst.usd, output_usd=worst.usd * 1_000_000 / max(worst.tokens, 1),
+        **more,
+    )  # fmt: skip
+
+
+async def reserve(
+    engine: AsyncEngine, request: StepRequest, execution: UUID, worst: Amount, **more: Any
+) -> None:
+    """Book a call with the name of its execution, which is as good as another."""
+    async with statement(engine) as connection:
+        await ledger.open(connection, call_of(execution, request, worst, **more))
 
 
 async def settle(engine: AsyncEngine, request: StepRequest, execution: UUID, spent: Amount) -> None:
+    usage = Usage(0, spent.tokens)
+    done = Completion("", STRONG, usage, spent.usd, "stop", True, "simulator", "r", None)
     async with transaction(engine) as connection:
-        await budgets.settle(connection, run_of(request), execution, spent)
+        assert await ledger.settle(connection, execution, done)
 
 
 async def standing(engine: AsyncEngine, request: StepRequest) -> tuple[Any, ...]:
     """(spent, reserved) in dollars, then in tokens."""
     columns = "spent_usd, reserved_usd, spent_tokens, reserved_tokens"
     found = await rows(
-        engine, f"SELECT {columns} FROM budgets WHERE collaboration_id = :run", run=request.collaboration
+        engine,
+        f"SELECT {columns} FROM spending WHERE subject = CAST(:run AS text)",
+        run=request.collaboration,
     )
     return found[0]
 
@@ -91,7 +111,7 @@ async def test_200_at_once_reserve_exactly_what_there_is(crowded: AsyncEngine) -
     )
     assert results.count(None) == 76
     assert [type(result) for result in results if result] == [BudgetBusy] * 124
-    assert await standing(crowded, request) == (Decimal(0), Decimal("0.988"), 0, 0)
+    assert await standing(crowded, request) == (Decimal(0), Decimal("0.988"), 0, 76)
 
 
 async def test_201_at_once_spend_no_more_than_there_is(crowded: AsyncEngine) -> None:
@@ -123,7 +143,7 @@ async def test_201_at_once_spend_no_more_than_there_is(crowded: AsyncEngine) -> 
         spent[child.collaboration] += cost
 
     async def watch() -> None:
-        query = "SELECT spent_usd, reserved_usd FROM budgets WHERE spent_usd + reserved_usd > limit_usd"
+        query = "SELECT spent_usd, reserved_usd FROM spending WHERE spent_usd + reserved_usd > limit_usd"
         while True:
             over.extend(await rows(crowded, query))
             await asyncio.sleep(0.02)
@@ -157,7 +177,7 @@ async def test_what_others_reserved_is_waited_for_and_what_they_spent_is_not(eng
     with pytest.raises(BudgetExceeded, match=r"allows 100 tokens, .* room for 71 tokens"):
         await reserve(engine, request, second, Amount(Decimal(0), 71))
     async with transaction(engine) as connection:
-        await budgets.grant(connection, run_of(request), usd("0.05"))
+        await spending.grant(connection, run_of(request), usd("0.05"))
     await reserve(engine, request, second, Amount(Decimal("0.4"), 70))
     assert await standing(engine, request) == (Decimal("0.65"), Decimal("0.4"), 30, 70)
 
@@ -179,50 +199,19 @@ async def test_a_child_spends_from_the_runs_around_it(engine: AsyncEngine) -> No
     assert [(await standing(engine, run))[:2] for run in (outer, inner)] == [(Decimal("0.25"), 0)] * 2
 
 
-async def test_what_a_dead_worker_had_reserved_comes_back(engine: AsyncEngine) -> None:
-    outer = await begin(engine, TRANSFORM | {"budget": {"usd": 1.0}})
-    dead = await begin(engine, TRANSFORM, parent=outer)
-    key = await claimed(engine, dead)
-    await reserve(engine, dead, key, usd("0.9"))
-    again = item(dead, 0)
-    async with transaction(engine) as connection:
-        await executions.claim(connection, again, Worker("agent", "a"))
-        await budgets.release_abandoned(connection, again)
-    assert (await standing(engine, outer))[1] == 0
-    # The attempt that was given up was alive after all, and paid.
-    await settle(engine, dead, key, usd("0.3"))
-    assert (await standing(engine, outer))[:2] == (Decimal("0.3"), 0)
-
-
-async def test_what_a_closed_run_had_reserved_is_swept_away_when_it_is_in_the_way(
-    engine: AsyncEngine,
-) -> None:
-    outer = await begin(engine, TRANSFORM | {"budget": {"usd": 1.0}})
-    gone = await begin(engine, TRANSFORM, parent=outer)
-    await reserve(engine, gone, await claimed(engine, gone), usd("0.9"))
-    key = await claimed(engine, outer)
-    with pytest.raises(BudgetBusy):
-        await reserve(engine, outer, key, usd("0.8"))
-    async with engine.begin() as connection:
-        closing = f"UPDATE collaborations SET status = 'failed' WHERE id = '{gone.collaboration}'"
-        await connection.exec_driver_sql(closing)
-    await reserve(engine, outer, key, usd("0.8"))
-    assert (await standing(engine, outer))[1] == Decimal("0.8")
-
-
-async def test_without_a_budget_nothing_is_locked(engine: AsyncEngine) -> None:
+async def test_without_a_limit_nothing_is_locked(engine: AsyncEngine) -> None:
     request = await begin(engine, TRANSFORM)
-    await begin(engine, TRANSFORM | {"budget": {"usd": 1.0}})
-    locks = (
-        "SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation"
-        " WHERE c.relname = 'budgets' AND l.mode = 'RowExclusiveLock' AND l.pid = pg_backend_pid()"
-    )
-    async with transaction(engine) as connection:
-        assert not await budgets.bounded(connection, run_of(request))
-        await budgets.reserve(connection, run_of(request), UUID(int=1), usd("5"))
-        await budgets.settle(connection, run_of(request), UUID(int=1), usd("5"))
-        assert (await connection.exec_driver_sql(locks)).scalar() == 0
-    assert await rows(engine, "SELECT * FROM reservations") == []
+    other = await begin(engine, TRANSFORM | {"budget": {"usd": 1.0}})
+    await reserve(engine, other, await claimed(engine, other), usd("0.5"))
+    key = await claimed(engine, request)
+    async with engine.begin() as holder:
+        await holder.exec_driver_sql("SELECT * FROM spending, reservations FOR UPDATE")
+        async with asyncio.timeout(5):
+            await reserve(engine, request, key, usd("5"))
+            await settle(engine, request, key, usd("4"))
+    assert await rows(engine, "SELECT * FROM reservations WHERE call_id = :key", key=key) == []
+    booked = "SELECT state, basis, usd, reserved_usd FROM model_calls WHERE id = :key"
+    assert await rows(engine, booked, key=key) == [("settled", "usage", Decimal(4), None)]
 
 
 def asking(budget: dict[str, Any], model: str = STRONG, **step: Any) -> dict[str, Any]:
@@ -310,20 +299,6 @@ async def test_wrong_answers_are_paid_and_failed_calls_are_not(
         (1, "failed", "output_invalid", True), (2, "failed", "provider_unavailable", False),
     ]  # fmt: skip
     assert await standing(engine, request) == await paid(engine, request)
-
-
-async def test_a_cancelled_call_gives_its_reservation_back(
-    engine: AsyncEngine, agents: AgentActivity, control: httpx.AsyncClient
-) -> None:
-    request = await begin(engine, asking({"usd": 1.0}))
-    (await control.post("/_simulator/faults", json=[{"kind": "timeout"}])).raise_for_status()
-    working = asyncio.create_task(agents.agent(request))
-    while not (await standing(engine, request))[1]:
-        await asyncio.sleep(0.01)
-    working.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await working
-    assert await standing(engine, request) == (0, 0, 0, 0)
 
 
 async def test_a_call_waits_until_others_have_given_back(engine: AsyncEngine, agents: AgentActivity) -> None:

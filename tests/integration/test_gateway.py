@@ -1,18 +1,22 @@
 """The gateway against the simulator, over the real wire."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+import socket
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, aclosing, suppress
 from decimal import Decimal
+from typing import Any
 
 import httpx
 import pytest
 
-from gateway.client import Completion, Gateway, Message, ModelRequest
-from gateway.prices import PRICES
+from gateway.client import Gateway
+from gateway.prices import PRICES, Price
+from gateway.request import Completion, Message, ModelRequest, Timeouts, ToolCall, ToolSpec
+from schema.catalogue import TenantProvider
 from schema.errors import ProviderError
-from tests.integration.providers import only_simulated
+from tests.integration.faults import FAULTS, TIMEOUTS
+from tests.integration.providers import answering, event_reply, json_reply, only_simulated
 
 TASK = (
     Message("system", "You are a programmer. Write complete, tested, readable code and nothing beside it."),
@@ -91,54 +95,32 @@ async def test_a_limit_on_the_answer_is_kept(gateway: Gateway) -> None:
     assert (completion.output_tokens, completion.finish_reason) == (10, "length")
 
 
-@pytest.mark.parametrize(
-    ("rule", "code", "retryable", "retry_after"),
-    [
-        ({"kind": "rate_limit", "retry_after_seconds": 7}, "provider_rate_limited", True, 7.0),
-        ({"kind": "server_error"}, "provider_unavailable", True, None),
-        ({"kind": "timeout"}, "provider_timeout", True, None),
-        ({"kind": "timeout", "after_tokens": 20}, "provider_timeout", True, None),
-        ({"kind": "drop_mid_stream"}, "provider_stream_cut", True, None),
-        ({"kind": "drop_mid_stream", "after_tokens": 0}, "provider_stream_cut", True, None),
-        ({"kind": "end_early"}, "provider_stream_cut", True, None),
-        ({"kind": "refuse", "status": 401, "error_code": "invalid_api_key"}, "provider_auth", False, None),
-        ({"kind": "refuse", "status": 404, "error_code": "model_not_found"}, "model_unknown", False, None),
-        ({"kind": "refuse", "status": 400}, "provider_bad_request", False, None),
-        (
-            {"kind": "refuse", "status": 400, "error_code": "context_length_exceeded"},
-            "provider_context_too_long",
-            False,
-            None,
-        ),
-        (
-            {"kind": "refuse", "status": 400, "error_code": "content_policy_violation"},
-            "provider_content_policy",
-            False,
-            None,
-        ),
-        ({"kind": "refuse", "status": 429, "error_code": "insufficient_quota"}, "provider_auth", False, None),
-        ({"kind": "refuse", "status": 503}, "provider_unavailable", True, None),
-    ],
-)
-async def test_a_fault_has_its_code(
-    gateway: Gateway,
-    control: httpx.AsyncClient,
-    rule: dict[str, object],
-    code: str,
-    retryable: bool,
-    retry_after: float | None,
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_fault_ends_as_documented(
+    gateway: Gateway, control: httpx.AsyncClient, fault: str, stream: bool
 ) -> None:
+    rule, streamed, whole = FAULTS[fault]
+    expected = streamed if stream else whole
     (await control.post("/_simulator/faults", json=[rule])).raise_for_status()
+    asked = _request(call_key="c2/code/0", timeouts=TIMEOUTS, stream=stream)
 
-    with pytest.raises(ProviderError) as caught:
-        await _collect(gateway, _request(call_key="c2/code/0", timeout_seconds=2.0))
-
-    assert (caught.value.code, caught.value.retryable) == (code, retryable)
-    assert caught.value.retry_after_seconds == retry_after
-    assert caught.value.__cause__ is None
-    # One call: neither litellm nor the SDK tries again, and the next one succeeds.
+    if expected is None:
+        _, completion = await _collect(gateway, asked)
+        assert completion.finish_reason == ("content_filter" if fault == "filtered" else "stop")
+    else:
+        with pytest.raises(ProviderError) as caught:
+            await _collect(gateway, asked)
+        error = caught.value
+        assert (error.code, error.retryable, error.billed, error.retry_after_seconds) == (
+            expected.code, expected.retryable, expected.billed, expected.retry_after_seconds,
+        )  # fmt: skip
+        assert expected.said in error.message
+        assert error.__cause__ is None
+    # One call: nothing below tries again. And the next one succeeds.
     assert (await _tally(control, "c2/code/0"))["calls"] == 1
-    await _collect(gateway, _request(call_key="c2/code/0"))
+    await control.delete("/_simulator/faults")
+    await _collect(gateway, _request(call_key="c2/code/0", stream=stream))
 
 
 async def test_bad_json_and_slowness_are_no_failures_of_the_provider(
@@ -173,6 +155,108 @@ async def test_nobody_at_the_address_is_unavailable() -> None:
         await _collect(gateway, _request())
     await gateway.close()
     assert (caught.value.code, caught.value.retryable) == ("provider_unavailable", True)
+    assert not caught.value.billed
+    assert "no connection to 127.0.0.1:9" in caught.value.message
+
+
+async def test_a_connection_that_does_not_come_about_is_not_billed() -> None:
+    with ExitStack() as sockets:
+        deaf = sockets.enter_context(socket.socket())
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        # With its queue full the kernel lets newcomers wait.
+        for _ in range(4):
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            with suppress(BlockingIOError):
+                waiting.connect(deaf.getsockname())
+        gateway = Gateway(only_simulated(f"http://127.0.0.1:{deaf.getsockname()[1]}"))
+        with pytest.raises(ProviderError, match=r"no connection to simulator for .* within 0\.2 s") as caught:
+            await _collect(gateway, _request(timeouts=Timeouts(connect=0.2)))
+        await gateway.close()
+    assert (caught.value.code, caught.value.billed) == ("provider_timeout", False)
+
+
+async def test_without_time_nothing_is_called(gateway: Gateway, control: httpx.AsyncClient) -> None:
+    with pytest.raises(ProviderError) as caught:
+        await _collect(gateway, _request(timeouts=Timeouts(total=0.0)))
+    assert (caught.value.code, caught.value.billed) == ("provider_timeout", False)
+    assert (await control.get("/_simulator/calls")).json()["total"]["calls"] == 0
+
+
+async def test_a_slow_reader_costs_the_provider_no_time(gateway: Gateway) -> None:
+    pieces = 0
+    async with aclosing(gateway.stream(_request(timeouts=Timeouts(total=2.0, stall=1.0)))) as stream:
+        async for _ in stream:
+            pieces += 1
+            if pieces < 3:
+                await asyncio.sleep(1.2)
+    assert pieces > 3
+
+
+async def test_an_answer_in_one_piece(gateway: Gateway, control: httpx.AsyncClient) -> None:
+    pieces, whole = await _collect(gateway, _request(call_key="c5/code/0", stream=False))
+    _, streamed = await _collect(gateway, _request())
+    assert pieces == [whole.text] == [streamed.text]
+    assert (whole.usage, whole.cost_usd, whole.finish_reason) == (
+        streamed.usage, streamed.cost_usd, streamed.finish_reason,
+    )  # fmt: skip
+    assert whole.simulated and whole.first_token_ms is None
+    assert (await _tally(control, "c5/code/0"))["finished"] == 1
+
+
+TOOLS = (ToolSpec("look", "Looks.", {"type": "object", "properties": {"at": {"type": "string"}}}),)
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_a_model_calls_tools_and_hears_of_their_results(
+    gateway: Gateway, control: httpx.AsyncClient, stream: bool
+) -> None:
+    calls = [{"name": "look", "arguments": {"at": "a"}}, {"name": "look", "arguments": {"at": "b"}}]
+    await control.post("/_simulator/faults", json=[{"kind": "tool_call", "tool_calls": calls}])
+    asked = _request(tools=TOOLS, stream=stream)
+    _, completion = await _collect(gateway, asked)
+    assert completion.finish_reason == "tool_calls"
+    assert [(call.name, call.arguments) for call in completion.tool_calls] == [
+        ("look", '{"at": "a"}'), ("look", '{"at": "b"}'),
+    ]  # fmt: skip
+    told = [
+        *TASK,
+        Message("assistant", completion.text, completion.tool_calls),
+        *(Message("tool", "seen", tool_call_id=call.id) for call in completion.tool_calls),
+    ]
+    _, answer = await _collect(gateway, ModelRequest("openai/gpt-4", told, tools=TOOLS, stream=stream))
+    assert answer.finish_reason == "stop"
+    assert answer.tool_calls == ()
+    assert answer.input_tokens > completion.input_tokens
+
+
+async def test_a_model_calls_no_tools_where_it_may_not(gateway: Gateway) -> None:
+    told = [Message("user", "Use look.")]
+    may, may_not = [
+        (await _collect(gateway, ModelRequest("openai/gpt-4", told, tools=TOOLS, may_call=may)))[1]
+        for may in (True, False)
+    ]
+    assert (may.finish_reason, [call.name for call in may.tool_calls]) == ("tool_calls", ["look"])
+    assert (may_not.finish_reason, may_not.tool_calls) == ("stop", ())
+
+
+async def test_the_provider_tells_afterwards_what_a_call_came_to(
+    gateway: Gateway, control: httpx.AsyncClient
+) -> None:
+    _, completion = await _collect(gateway, _request(call_id="call-1"))
+    destination = gateway.destination("openai/gpt-4")
+    assert await gateway.billed(destination, "", completion.response_id) == completion.usage
+    assert await gateway.billed(destination, "call-1", "") == completion.usage
+    assert await gateway.billed(destination, "call-2", "") is None
+    assert await gateway.billed(destination, "", "") is None
+
+    await control.post("/_simulator/faults", json=[{"kind": "drop_mid_stream", "after_tokens": 16}])
+    with pytest.raises(ProviderError) as caught:
+        await _collect(gateway, _request(call_id="call-3"))
+    assert caught.value.billed and caught.value.response_id
+    usage = await gateway.billed(destination, "call-3", caught.value.response_id)
+    assert usage is not None and usage.output_tokens == 16
 
 
 async def test_ollama_is_called_at_its_host_and_costs_nothing(simulator_url: str) -> None:
@@ -203,96 +287,177 @@ async def test_many_at_once_are_all_counted(gateway: Gateway, control: httpx.Asy
     assert total["output_tokens"] == sum(completion.output_tokens for _, completion in completions)
 
 
-ANTHROPIC_EVENTS = (
-    {
-        "type": "message_start",
-        "message": {
-            "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4-6",
-            "content": [], "stop_reason": None, "usage": {"input_tokens": 11, "output_tokens": 1},
-        },
-    },
-    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello "}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "there"}},
-    {"type": "content_block_stop", "index": 0},
-    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}},
-    {"type": "message_stop"},
-)  # fmt: skip
+def _openai(text: str, **usage: Any) -> list[object]:
+    counted = {"prompt_tokens": 11, "completion_tokens": 5} | usage
+    return [
+        {"id": "r1", "model": "m-2026-01-31", "choices": [{"delta": {"content": text}}]},
+        {"id": "r1", "choices": [{"delta": {}, "finish_reason": "stop"}]},
+        {"id": "r1", "choices": [], "usage": counted},
+        "[DONE]",
+    ]
 
 
-@asynccontextmanager
-async def _anthropic(events: Sequence[Mapping[str, object]], status: str = "200 OK") -> AsyncIterator[str]:
-    """A server that gives the same answer to everyone, in Anthropic's wire format."""
-    kind = "text/event-stream" if status.startswith("200") else "application/json"
-    frames = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
-    body = frames if status.startswith("200") else json.dumps(events[0])
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        length = int(head.split("content-length:")[1].split("\r\n")[0])
-        await reader.readexactly(length)
-        reply = (
-            f"HTTP/1.1 {status}\r\ncontent-type: {kind}\r\nretry-after: 3\r\nconnection: close\r\n\r\n{body}"
-        )
-        writer.write(reply.encode())
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-
-async def _ask_anthropic(
-    monkeypatch: pytest.MonkeyPatch, events: Sequence[Mapping[str, object]], status: str = "200 OK"
-) -> Completion:
-    async with _anthropic(events, status) as url:
-        monkeypatch.setenv("ANTHROPIC_API_BASE", url)
-        gateway = Gateway(only_simulated("http://127.0.0.1:9", anthropic_api_key="sk-ant-0123456789abcdef"))
-        try:
-            _, completion = await _collect(gateway, _request("anthropic/claude-3.5-sonnet"))
-        finally:
-            await gateway.close()
-    return completion
-
-
-# A class of litellm's own makes pydantic warn while it is built.
-LITELLM_WARNS = pytest.mark.filterwarnings("ignore:Item '.*' on TypedDict class")
-
-
-@LITELLM_WARNS
-async def test_anthropics_wire_is_translated(monkeypatch: pytest.MonkeyPatch) -> None:
-    completion = await _ask_anthropic(monkeypatch, ANTHROPIC_EVENTS)
-    assert completion.text == "Hello there"
-    assert completion.model == "anthropic/claude-sonnet-4-6"
-    assert completion.provider == "anthropic"
-    assert not completion.simulated
-    assert (completion.input_tokens, completion.output_tokens) == (11, 5)
-    assert completion.finish_reason == "stop"
-    assert completion.cost_usd == Decimal("0.000108")
-
-
-@LITELLM_WARNS
-async def test_an_answer_of_anthropic_that_stops_short_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ProviderError) as caught:
-        await _ask_anthropic(monkeypatch, ANTHROPIC_EVENTS[:4])
-    assert caught.value.code == "provider_stream_cut"
+KEY = "sk-proj-0123456789abcdef"
 
 
 @pytest.mark.parametrize(
-    ("status", "kind", "code", "retry_after"),
+    ("model", "asked", "sent"),
     [
-        ("429 Too Many Requests", "rate_limit_error", "provider_rate_limited", 3.0),
-        ("529 Overloaded", "overloaded_error", "provider_unavailable", 3.0),
-        ("401 Unauthorized", "authentication_error", "provider_auth", None),
+        (
+            "openai/gpt-4o-mini",
+            {"max_output_tokens": 50, "temperature": 0.5},
+            {"max_tokens": 50, "temperature": 0.5, "stream": True, "stream_options": {"include_usage": True}},
+        ),
+        # These take another name for the bound, and no temperature.
+        (
+            "openai/o3-mini",
+            {"max_output_tokens": 50, "temperature": 0.5},
+            {"max_completion_tokens": 50, "stream": True, "stream_options": {"include_usage": True}},
+        ),
+        ("openai/gpt-5-mini", {"max_output_tokens": 50, "stream": False}, {"max_completion_tokens": 50}),
+        (
+            "openai/gpt-4o-mini",
+            {"response_schema": {"type": "object"}, "tools": TOOLS, "stream": False},
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "answer", "schema": {"type": "object"}, "strict": False},
+                },
+                "tools": [
+                    {
+                        "type": "function",
+                        "function": {
+                            "name": "look", "description": "Looks.", "parameters": dict(TOOLS[0].parameters),
+                        },
+                    }
+                ],
+            },
+        ),
+    ],
+)  # fmt: skip
+async def test_openai_is_asked_in_its_own_words(
+    model: str, asked: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    message = {"content": "Hi", "role": "assistant"}
+    whole = {
+        "id": "r1", "model": "m", "choices": [{"message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 11, "completion_tokens": 5},
+    }  # fmt: skip
+    reply = event_reply(_openai("Hi")) if asked.get("stream", True) else json_reply(whole)
+    async with answering(reply) as provider:
+        settings = only_simulated(
+            "http://127.0.0.1:9", openai_api_key=KEY, openai_base_url=provider.url + "/v1"
+        )
+        gateway = Gateway(settings)
+        _, completion = await _collect(gateway, _request(model, call_id="call-1", call_key="c/s/0", **asked))
+        await gateway.close()
+    [(path, headers, body)] = provider.asked
+    assert path == "/v1/chat/completions"
+    assert (headers["authorization"], headers["x-client-request-id"]) == (f"Bearer {KEY}", "call-1")
+    assert "x-facilitair-call" not in headers
+    # Reasoning models hear of no system.
+    assert [message["content"] for message in body.pop("messages")] == [message.content for message in TASK]
+    assert body == {"model": model.partition("/")[2]} | sent
+    assert (completion.text, completion.provider, completion.simulated) == ("Hi", "openai", False)
+
+
+async def test_cached_input_is_counted_and_priced() -> None:
+    reply = event_reply(_openai("Hi", prompt_tokens_details={"cached_tokens": 8}))
+    price = Price(Decimal(1_000), Decimal(0), Decimal(100))
+    async with answering(reply) as provider:
+        settings = only_simulated("http://127.0.0.1:9", openai_api_key=KEY, openai_base_url=provider.url)
+        gateway = Gateway(settings)
+        _, completion = await _collect(gateway, _request("openai/never-priced", price=price))
+        await gateway.close()
+    assert (completion.usage.cached_input_tokens, completion.input_tokens) == (8, 11)
+    assert completion.cost_usd == Decimal("0.0038")
+    assert completion.model == "openai/m"
+
+
+async def test_connections_are_used_again() -> None:
+    async with answering(event_reply(_openai("Hi"))) as provider:
+        gateway = Gateway(only_simulated(provider.url))
+        for _ in range(5):
+            await _collect(gateway, _request())
+        await gateway.close()
+    assert (len(provider.asked), provider.connections) == (5, 1)
+
+
+ACME_PRICE = Price(Decimal(1), Decimal(2))
+
+
+def _acme(url: str, **more: Any) -> dict[str, Any]:
+    own = TenantProvider("acme", "openai_compatible", f"{url}/v1", **more)
+    return {"providers": {"acme": own}, "tenant": "team-1", "price": ACME_PRICE}
+
+
+async def test_a_tenants_own_provider_is_called_with_its_own_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACILITAIR_KEY_TEAM_1_MAIN", "acme-secret")
+    async with answering(event_reply(_openai("Hi"))) as provider:
+        gateway = Gateway(only_simulated("http://127.0.0.1:9", provider_hosts=provider.host))
+        _, first = await _collect(gateway, _request("acme/m", **_acme(provider.url, key_ref="main")))
+        await _collect(gateway, _request("acme/m", **_acme(provider.url)))
+        await gateway.close()
+    assert (first.model, first.provider, first.simulated) == ("acme/m", "acme", False)
+    assert [headers.get("authorization") for _, headers, _ in provider.asked] == ["Bearer acme-secret", None]
+    assert provider.asked[0][2]["model"] == "m"
+
+
+async def test_an_allowed_name_does_not_lead_into_the_private_network() -> None:
+    async with answering(event_reply(_openai("Hi"))) as provider:
+        port = provider.host.rpartition(":")[2]
+        gateway = Gateway(only_simulated("http://127.0.0.1:9", provider_hosts="localhost"))
+        with pytest.raises(ProviderError, match="private address") as caught:
+            await _collect(gateway, _request("acme/m", **_acme(f"http://localhost:{port}")))
+        await gateway.close()
+    assert (caught.value.code, caught.value.billed) == ("provider_unavailable", False)
+    assert provider.asked == []
+
+
+@pytest.mark.parametrize(
+    ("reply", "code", "said"),
+    [
+        (b"", "provider_unavailable", "it closed the connection"),
+        (b"SSH-2.0-OpenSSH\n", "provider_unavailable", "the connection broke"),
+        (json_reply({}, "302 Found", location="http://127.0.0.1:9/"), "provider_unavailable", "status 302"),
+        (event_reply([]), "provider_stream_cut", "without a finish reason"),
+        (event_reply(["<html>"]), "provider_stream_cut", "cannot be read"),
+        (json_reply({"error": {"message": "No.", "code": 402}}), "provider_auth", "No."),
+        (json_reply([]), "provider_stream_cut", "cannot be read"),
+        (json_reply({"error": {"message": f"key {KEY} is bad"}}, "401 No"), "provider_auth", "[key]"),
     ],
 )
-async def test_a_refusal_of_anthropic_has_its_code(
-    monkeypatch: pytest.MonkeyPatch, status: str, kind: str, code: str, retry_after: float | None
-) -> None:
-    error = {"type": "error", "error": {"type": kind, "message": "no: sk-ant-0123456789abcdef"}}
-    with pytest.raises(ProviderError) as caught:
-        await _ask_anthropic(monkeypatch, [error], status)
-    assert (caught.value.code, caught.value.retry_after_seconds) == (code, retry_after)
+async def test_a_server_that_is_no_provider_fails_in_words(reply: bytes, code: str, said: str) -> None:
+    async with answering(reply) as provider:
+        gateway = Gateway(only_simulated("http://127.0.0.1:9", provider_hosts=provider.host))
+        with pytest.raises(ProviderError) as caught:
+            await _collect(gateway, _request("acme/m", **_acme(provider.url)))
+        await gateway.close()
+    assert caught.value.code == code
+    assert said in caught.value.message
     assert "0123456789" not in caught.value.message
+    assert caught.value.__cause__ is None
+
+
+async def test_an_answer_in_one_piece_is_taken_where_a_stream_was_asked_for() -> None:
+    message = {"content": "Hi", "role": "assistant"}
+    whole = {
+        "id": "r1", "model": "m", "choices": [{"message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 11, "completion_tokens": 5},
+    }  # fmt: skip
+    async with answering(json_reply(whole)) as provider:
+        gateway = Gateway(only_simulated("http://127.0.0.1:9", provider_hosts=provider.host))
+        pieces, completion = await _collect(gateway, _request("acme/m", **_acme(provider.url)))
+        await gateway.close()
+    assert (pieces, completion.finish_reason) == (["Hi"], "stop")
+
+
+async def test_a_tool_call_that_ends_like_a_text_is_still_one() -> None:
+    call = {"id": "c1", "function": {"name": "look", "arguments": "{}"}}
+    events = [{"id": "r1", "choices": [{"delta": {"tool_calls": [call]}}]}, *_openai("")[1:]]
+    async with answering(event_reply(events)) as provider:
+        gateway = Gateway(only_simulated("http://127.0.0.1:9", provider_hosts=provider.host))
+        _, completion = await _collect(gateway, _request("acme/m", tools=TOOLS, **_acme(provider.url)))
+        await gateway.close()
+    assert completion.finish_reason == "tool_calls"
+    assert completion.tool_calls == (ToolCall("c1", "look", "{}"),)

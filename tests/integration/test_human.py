@@ -309,7 +309,7 @@ async def budget_question(engine: AsyncEngine) -> Question:
     return asking
 
 
-LIMITS = "SELECT limit_usd::float, limit_tokens FROM budgets"
+LIMITS = "SELECT limit_usd::float, limit_tokens FROM spending"
 
 
 async def test_people_may_allow_more_money(engine: AsyncEngine) -> None:
@@ -512,7 +512,7 @@ async def test_a_run_that_was_ended_in_temporal_takes_no_decision(
 
 
 async def test_a_step_whose_people_do_not_answer_is_caught(platform: Stack, http: httpx.AsyncClient) -> None:
-    step = {"timeout": "1s", "remind_after": None, "catch": [{"errors": ["human_timeout"], "value": "late"}]}
+    step = {"timeout": "3s", "remind_after": None, "catch": [{"errors": ["human_timeout"], "value": "late"}]}
     handle, task = await waiting(platform, http, step)
     assert await handle.result() == "late"
     assert (await http.get(f"/tasks/{task['id']}")).json()["status"] == "expired"
@@ -521,7 +521,7 @@ async def test_a_step_whose_people_do_not_answer_is_caught(platform: Stack, http
 async def test_a_step_whose_people_do_not_answer_fails_the_run(
     platform: Stack, http: httpx.AsyncClient
 ) -> None:
-    handle, _ = await waiting(platform, http, {"timeout": "1s"})
+    handle, _ = await waiting(platform, http, {"timeout": "3s"})
     with pytest.raises(WorkflowFailureError) as caught:
         await handle.result()
     assert isinstance(caught.value.cause, ApplicationError)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,11 +17,12 @@ from activities.tokens import TokenLog
 from db import control, executions
 from db.control import Control
 from db.engine import transaction
-from gateway.client import Completion, Gateway, ModelRequest
+from gateway.client import Gateway
+from gateway.request import Completion, ModelRequest
 from schema.errors import StepError
 from schema.messages import PAUSED, Steer, Steered, StepRequest
 from tests.integration.providers import only_simulated
-from tests.integration.runs import TRACEPARENT, attempts, begin, rows
+from tests.integration.runs import TRACEPARENT, attempts, begin, means_of, rows
 from tests.integration.test_agent_step import TOTAL, answers, asking, calls
 
 SAID = "While this runs, people said"
@@ -54,8 +56,11 @@ async def gateway(simulator_url: str, control: httpx.AsyncClient) -> AsyncIterat
 
 
 @pytest.fixture
-def watched(engine: AsyncEngine, gateway: Watched, tokens: TokenLog) -> AgentActivity:
-    return AgentActivity(engine, gateway, tokens)
+async def watched(
+    engine: AsyncEngine, simulator_url: str, gateway: Watched, tokens: TokenLog
+) -> AsyncIterator[AgentActivity]:
+    async with means_of(engine, simulator_url, tokens) as means:
+        yield AgentActivity(replace(means, gateway=gateway))
 
 
 async def steer(engine: AsyncEngine, request: StepRequest, action: str, id: str = "", **what: Any) -> None:
@@ -336,7 +341,7 @@ async def test_a_call_that_was_prepared_for_long_is_not_begun_in_a_pause(
     await steer(engine, request, "resume")
     assert (await work).status == "completed"
     assert [prompt.endswith("1. Now.") for prompt in gateway.prompts()] == [True]
-    assert await rows(engine, "SELECT reserved_usd FROM budgets") == [(0,)]
+    assert await rows(engine, "SELECT reserved_usd FROM spending") == [(0,)]
 
 
 def looks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Awaitable[None]]:

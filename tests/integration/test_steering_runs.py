@@ -96,11 +96,11 @@ def _agents(mark: str, **more: Any) -> dict[str, Any]:
     } | more
 
 
-async def _started(on: Stack, definition: dict[str, Any]) -> tuple[Handle, Held]:
+async def _started(on: Stack, definition: dict[str, Any], seconds: float = 3.0) -> tuple[Handle, Held]:
     """A run whose first call has begun and answers late."""
     mark = unique("mark")
     document = json.loads(json.dumps(definition).replace("MARK", mark))
-    await _late(on, f"{mark}: first")
+    await _late(on, f"{mark}: first", seconds)
     name = await stored(on, document, "steered")
     handle = await on.start(name, {}, name)
     held = Held(on, mark)
@@ -267,7 +267,8 @@ async def test_the_commands(platform: Stack, http: httpx.AsyncClient, tmp_path: 
     await asyncio.to_thread(platform.supervisor.wait_ready, "api", timeout_seconds=60)
     definition = _agents("MARK")
     definition["steps"]["first"]["timeout"] = "1m"
-    handle, _ = await _started(platform, definition)
+    # A command takes a second where others are busy.
+    handle, _ = await _started(platform, definition, 6.0)
 
     async def run(*words: str) -> tuple[int, str]:
         done = await facilitair(tmp_path, *words, FACILITAIR_URL=platform.supervisor.addresses["api"])

@@ -21,11 +21,11 @@ from db import executions
 from db.control import Feedback
 from db.engine import transaction
 from db.executions import Worker
-from gateway.client import Gateway, warm_up
+from gateway.client import warm_up
 from schema.errors import FacilitairError, StepError
 from schema.messages import StepRequest
-from tests.integration.providers import only_simulated, running_simulator
-from tests.integration.runs import attempts, begin, rows
+from tests.integration.providers import running_simulator
+from tests.integration.runs import attempts, begin, means_of, rows
 from tests.integration.test_collaboration import unique
 
 SLOW, FAST = "openai/gpt-4", "openai/gpt-4o-mini"
@@ -55,9 +55,8 @@ async def listeners(
 ) -> AsyncIterator[AgentActivity]:
     # As a worker does: an import of seconds would stand between hearing and speaking.
     await asyncio.to_thread(warm_up)
-    gateway = Gateway(only_simulated(simulator_url))
-    yield AgentActivity(engine, gateway, tokens, news=news)
-    await gateway.close()
+    async with means_of(engine, simulator_url, tokens, news=news) as means:
+        yield AgentActivity(means)
 
 
 def live(prompt: str = "Review this:\n${steps.write.output}", **edge: Any) -> dict[str, Any]:
@@ -317,7 +316,7 @@ async def test_every_turn_is_paid_from_the_budget(
         engine, "SELECT sum(cost_usd) FROM agent_executions WHERE collaboration_id = :run",
         run=request.collaboration,
     )  # fmt: skip
-    columns = "SELECT spent_usd, reserved_usd FROM budgets WHERE collaboration_id = :run"
+    columns = "SELECT spent_usd, reserved_usd FROM spending WHERE subject = CAST(:run AS text)"
     assert await rows(engine, columns, run=request.collaboration) == [(paid[0], 0)]
 
 

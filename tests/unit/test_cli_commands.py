@@ -405,3 +405,62 @@ def test_a_run_is_shown_with_its_relatives(stub: Stub) -> None:
         "fork  hello-2  x@2  completed",
     ]
     assert json.loads(stub.run("show", "hello-1", "--json").stdout)["lineage"] == lineage
+
+
+# -- what definitions may name ------------------------------------------------------------------------
+
+_ROLE = {
+    "name": "coder", "origin": "yours_instead", "model": "m/x", "system": "s", "relationship": "IMPLEMENTED",
+    "description": "", "skills": ["debugging"], "set_by": "local", "set_at": _STARTED,
+}  # fmt: skip
+_PROVIDER = {
+    "name": "acme", "origin": "yours", "kind": "ollama", "base_url": None, "key_ref": "a",
+    "requests_per_minute": None, "tokens_per_minute": 9000,
+}  # fmt: skip
+
+
+def test_roles_and_providers_are_listed(stub: Stub) -> None:
+    stub.answers["/catalogue"] = 200, {"roles": [_ROLE], "providers": [_PROVIDER], "skills": []}
+    shown = "coder m/x IMPLEMENTED debugging yours instead of the built-in"
+    assert " ".join(stub.run("roles").stdout.splitlines()[1].split()) == shown
+    assert stub.run("providers").stdout.splitlines()[1].split() == ["acme", "ollama", "a", "9000", "yours"]
+    assert json.loads(stub.run("roles", "--json").stdout) == [_ROLE]
+
+
+def test_setting_a_role_keeps_what_is_not_given(stub: Stub, tmp_path: Path) -> None:
+    (tmp_path / "system.md").write_text("From a file.")
+    stub.answers |= {"/catalogue": (200, {"roles": [_ROLE]}), "/roles/coder": (200, _ROLE)}
+    result = stub.run("roles", "set", "coder", "--system", f"@{tmp_path / 'system.md'}", "--skill", "")
+    assert result.stdout == "coder  yours instead of the built-in\n"
+    kept = {"model": "m/x", "relationship": "IMPLEMENTED", "description": ""}
+    assert stub.last() == ("PUT", "/roles/coder", kept | {"system": "From a file.", "skills": []})
+    assert stub.run("roles", "set", "coder").exit_code == 2
+
+
+def test_a_new_skill_is_sent_as_it_is_given(stub: Stub) -> None:
+    skill = {"name": "style", "origin": "yours"}
+    stub.answers |= {"/catalogue": (200, {"skills": []}), "/skills/style": (200, skill)}
+    stub.run("skills", "set", "style", "--description", "d", "--instructions", "i", "--tool", "text.diff")
+    assert stub.last()[2] == {"instructions": "i", "tools": ["text.diff"], "description": "d"}
+
+
+def test_a_removal_warns_of_what_still_names_it(stub: Stub) -> None:
+    gone = {"name": "x", "built_in": False, "used_by": ["audit@2"], "more": True, "roles": ["critic"]}
+    stub.answers["/skills/x"] = 200, gone
+    result = stub.run("skills", "remove", "x")
+    assert result.stdout == "x removed\n"
+    assert "! audit@2, the role critic and others still name it" in result.stderr
+    stub.answers["/roles/coder"] = 200, gone | {"built_in": True}
+    result = stub.run("roles", "remove", "coder")
+    assert (result.stdout, result.stderr) == ("coder removed, the built-in one holds again\n", "")
+
+
+def test_what_this_machine_does_not_know_a_tenant_may(tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    agent = {"role": "critic", "skills": ["debuging"], "fallback": ["acme/x", "gpt-4"]}
+    steps = {"ask": {"kind": "agent", "agent": "a", "prompt": "p"}}
+    file.write_text(json.dumps({"name": "x", "agents": {"a": agent}, "steps": steps}))
+    told = json.loads(CliRunner().invoke(app, ["validate", str(file), "--json"]).stdout)["error"]["problems"]
+    assert [(one["code"], "your tenant may know it" in one["fix"]) for one in told] == [
+        ("model_unknown", True), ("model_unknown", False), ("role_unknown", True), ("skill_unknown", True),
+    ]  # fmt: skip

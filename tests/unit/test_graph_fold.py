@@ -7,10 +7,11 @@ import pytest
 
 from db.outbox import LoggedEvent, Position
 from graph.ask import check_text
-from graph.fold import RELATIONSHIPS, Edge, Properties, fold
+from graph.fold import Edge, Properties, fold
 from graph.projection import statements
 from graph.queries import cypher, names
 from graph.verify import differences
+from schema.catalogue import RELATIONSHIPS
 from schema.errors import NotFound, Refused
 from schema.events import CollaborationFinished, CollaborationStarted, DefinitionStored, Event, StepFinished
 

@@ -7,7 +7,8 @@ import pytest
 from activities import prompts
 from activities.steering import agent_of, model_of, told
 from db.control import Control, Feedback
-from gateway.client import Message
+from gateway.request import Message
+from schema.catalogue import BUILT_IN
 from schema.messages import Steer, StepRequest
 from schema.steering import fault_of
 from schema.steps import Agent, AgentStep, Route
@@ -65,6 +66,6 @@ def test_what_is_said_of_one_agent_counts_more() -> None:
 def test_a_person_chooses_the_model_before_the_router() -> None:
     request = StepRequest("", "", "ask", "", model="openai/routed")
     routed = Agent(model=Route(among=["openai/first"]))
-    assert model_of(request, routed, STEP, Control()) == "openai/routed"
+    assert model_of(request, routed, STEP, Control(), BUILT_IN) == "openai/routed"
     person = Control(changes={"": {"model": "openai/chosen"}})
-    assert model_of(request, routed, STEP, person) == "openai/chosen"
+    assert model_of(request, routed, STEP, person, BUILT_IN) == "openai/chosen"

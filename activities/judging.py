@@ -1,0 +1,119 @@
+"""How good answers are in the eyes of a judge, and which an optimisation learns from or is held to."""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any, Final
+
+from gateway.request import Message
+from schema.errors import Refused
+
+HELD_OUT_SHARE: Final = 0.2
+MOST_TRAINED: Final = 64
+MOST_HELD_OUT: Final = 30
+LEAST_HELD_OUT: Final = 10
+
+VERDICT: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["quality"],
+    "properties": {"quality": {"type": "number", "minimum": 0, "maximum": 1}},
+}
+_FENCE: Final = re.compile(r"\A\s*```\w*\n(.*)\n\s*```\s*\Z", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a step was asked, what it answered, and how good its collaboration was judged."""
+
+    task: str
+    answer: str
+    quality: float
+    schema: str = ""
+    """JSON Schema of the answer, as JSON."""
+
+
+def split(scored: Sequence[Scored]) -> tuple[list[Scored], list[Scored]]:
+    """(to learn from, held out), by the hash of the task: equal tasks stand on one side, always the same."""
+    train: list[Scored] = []
+    held_out: list[Scored] = []
+    for one in scored:
+        (held_out if _mark(one.task) < HELD_OUT_SHARE else train).append(one)
+    return train, held_out
+
+
+def _mark(task: str) -> float:
+    plain = " ".join(task.split()).casefold()
+    return int.from_bytes(hashlib.sha256(plain.encode("utf-8", "replace")).digest()[:8]) / 2**64
+
+
+def to_learn_from(train: Sequence[Scored]) -> list[Scored]:
+    """The best known answers, one per task: examples of what was judged well."""
+    best: dict[float, Scored] = {}
+    for one in train:
+        known = best.get(mark := _mark(one.task))
+        if known is None or one.quality > known.quality:
+            best[mark] = one
+    return sorted(best.values(), key=lambda one: (-one.quality, _mark(one.task)))[:MOST_TRAINED]
+
+
+def to_hold_out(held_out: Sequence[Scored]) -> list[Scored]:
+    """Different tasks, chosen by their hash and not by how they went."""
+    return [one for _, one in sorted({_mark(one.task): one for one in held_out}.items())][:MOST_HELD_OUT]
+
+
+def wanted_quality(train: Sequence[Scored]) -> float:
+    """What an answer must be judged to become an example: as good as the average of what there is."""
+    return mean(one.quality for one in train)
+
+
+def question(system: str, task: str, answer: str) -> list[Message]:
+    """What the judge is asked."""
+    text = (
+        "Judge how well the answer does what the task asks. Be strict: 1 is faultless, 0 is useless.\n\n"
+        f"## Task\n{task}\n\n## Answer\n{answer}\n\n"
+        'Answer with JSON only: {"quality": a number from 0 to 1}'
+    )
+    return [*([Message("system", system)] if system else []), Message("user", text)]
+
+
+def verdict(text: str) -> float | None:
+    """The quality that the judge gave; None where it gave none."""
+    fenced = _FENCE.match(text)
+    try:
+        quality = json.loads(fenced[1] if fenced else text)["quality"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    if isinstance(quality, bool) or not isinstance(quality, (int, float)) or not 0 <= quality <= 1:
+        return None
+    return float(quality)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Held-out tasks answered with the present version and with the candidate, and judged alike."""
+
+    tasks: int
+    present: float
+    candidate: float
+
+
+def compare(pairs: Sequence[tuple[float | None, float | None]]) -> Comparison:
+    """Of the tasks that both were judged at. Raises Refused where the candidate is worse, or nobody knows."""
+    judged = [(one, other) for one, other in pairs if one is not None and other is not None]
+    if len(judged) < LEAST_HELD_OUT:
+        raise Refused(
+            "not_better",
+            f"found {len(judged)} held-out tasks that both versions answered and the judge scored; expected "
+            f"at least {LEAST_HELD_OUT}. Name another --judge, or let the prompt see more different tasks.",
+        )
+    found = Comparison(len(judged), mean(one for one, _ in judged), mean(other for _, other in judged))
+    if found.candidate < found.present:
+        raise Refused(
+            "not_better",
+            f"found a held-out quality of {found.candidate:.3f} with the examples, over {found.tasks} tasks; "
+            f"expected no less than the present version's {found.present:.3f}. Nothing was stored.",
+        )
+    return found

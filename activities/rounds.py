@@ -1,0 +1,81 @@
+"""Tools that a model calls by itself: what it is offered, and what each round of calls came to."""
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from gateway.request import Completion, Message, ToolCall, ToolSpec
+from schema.errors import FacilitairError
+from schema.expressions import Json
+from schema.templates import as_text
+from schema.tools import TOOLS
+
+MOST_CHARS: Final = 60_000
+"""Of one result: what is longer would fill the model's context."""
+
+Run = Callable[[str, dict[str, Any]], Awaitable[Json]]
+
+
+def purpose(number: int) -> str:
+    """What a round is called behind the step's path: `review~tools1`."""
+    return f"tools{number}"
+
+
+def specs(names: Sequence[str]) -> list[ToolSpec]:
+    """What a model is told of the tools it may call."""
+    return [
+        ToolSpec(_wire_name(name), TOOLS[name].description, TOOLS[name].args) for name in dict.fromkeys(names)
+    ]
+
+
+def record(completion: Completion) -> dict[str, Json]:
+    """A round as its execution keeps it, before anything was called."""
+    calls: list[Json] = [
+        {"id": call.id, "name": call.name, "arguments": call.arguments} for call in completion.tool_calls
+    ]
+    return {"text": completion.text, "calls": calls}
+
+
+async def answered(kept: dict[str, Any], names: Sequence[str], run: Run) -> dict[str, Any]:
+    """The round with a result for each call. What fails is told to the model, which may try otherwise."""
+    by_wire = {_wire_name(name): name for name in names}
+    calls = [
+        call if "result" in call else {**call, "result": await _result(call, by_wire, run)}
+        for call in kept["calls"]
+    ]
+    return {**kept, "calls": calls}
+
+
+def messages(kept: dict[str, Any]) -> list[Message]:
+    """A finished round as the conversation goes on with it."""
+    asked = tuple(ToolCall(call["id"], call["name"], call["arguments"]) for call in kept["calls"])
+    results = [
+        Message("tool", as_text(call["result"])[:MOST_CHARS], tool_call_id=call["id"])
+        for call in kept["calls"]
+    ]
+    return [Message("assistant", kept["text"], tool_calls=asked), *results]
+
+
+async def _result(call: dict[str, Any], by_wire: dict[str, str], run: Run) -> Json:
+    name = by_wire.get(call["name"])
+    if name is None:
+        return _error("tool_unknown", f"found {call['name']!r}; expected one of {', '.join(by_wire)}.")
+    try:
+        arguments = json.loads(call["arguments"] or "{}")
+    except json.JSONDecodeError as error:
+        return _error("tool_args_wrong", f"the arguments are not JSON: {error}.")
+    if not isinstance(arguments, dict):
+        return _error("tool_args_wrong", "expected a JSON object of arguments.")
+    try:
+        return await run(name, arguments)
+    except FacilitairError as error:
+        return _error(error.code, error.message)
+
+
+def _error(code: str, message: str) -> Json:
+    return {"error": {"code": code, "message": message}}
+
+
+def _wire_name(name: str) -> str:
+    # Providers take letters, digits, _ and -.
+    return name.replace(".", "_")

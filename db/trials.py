@@ -1,0 +1,281 @@
+"""A/B tests of two versions of a prompt: what a run gets, and what the runs came to."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+from uuid import UUID, uuid4
+
+from sqlalchemy import desc, func, insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db import audit, prompts
+from db.collaborations import Run
+from schema.errors import NotFound, Refused
+from schema.prompts import PromptContent
+from schema.significance import Arm, Metric, Reading, Rules, gets_candidate, read
+from schema.tables import collaborations, prompt_versions
+from schema.tables import prompt_trials as table
+from schema.tables import prompts as names
+
+Unit = Literal["run", "user"]
+BY_ITSELF: Final = "trial"
+"""The actor of what a trial does when it is decided."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    id: UUID
+    tenant: str
+    name: str
+    control: int
+    candidate: int
+    share: float
+    unit: str
+    metric: Metric
+    alpha: float
+    min_units: int
+    max_units: int
+    promote: bool
+    status: str
+    winner: int | None
+    verdict: dict[str, Any] | None
+    started_by: str | None
+    started_at: datetime
+    stopped_at: datetime | None
+
+    @property
+    def rules(self) -> Rules:
+        return Rules(self.metric, self.alpha, self.min_units, self.max_units)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a trial is to be made."""
+
+    candidate: int
+    share: float = 0.5
+    unit: Unit = "run"
+    metric: Metric = "quality"
+    alpha: float = 0.05
+    min_units: int = 30
+    max_units: int = 2_000
+    promote: bool = False
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The stored prompt that an attempt is made with."""
+
+    content: PromptContent
+    ref: str
+    """name@3"""
+    trial_id: UUID | None = None
+
+
+_COLUMNS: Final = (
+    table.c.id, table.c.tenant_id, table.c.name, table.c.control, table.c.candidate, table.c.share,
+    table.c.unit, table.c.metric, table.c.alpha, table.c.min_units, table.c.max_units, table.c.promote,
+    table.c.status, table.c.winner, table.c.verdict, table.c.started_by, table.c.started_at,
+    table.c.stopped_at,
+)  # fmt: skip
+
+
+async def choose(connection: AsyncConnection, run: Run, prompt: str) -> Chosen:
+    """What `name` or `name@3` means for a run: while a trial goes on, its arm. Raises NotFound."""
+    tenant = run.tenant
+    name, _, number = prompt.partition("@")
+    if number:
+        return await _pinned(connection, tenant, name, int(number))
+    running = select(*_COLUMNS).where(
+        table.c.tenant_id == tenant, table.c.name == name, table.c.status == "running"
+    )
+    row = (await connection.execute(running)).one_or_none()
+    if row is None:
+        return await _pinned(connection, tenant, name, None)
+    trial = Trial(*tuple(row))
+    if run.started_at < trial.started_at:
+        # Its steps before the trial were asked otherwise: it says nothing of either arm.
+        return await _pinned(connection, tenant, name, None)
+    unit = await _user(connection, run) if trial.unit == "user" else str(run.id)
+    to_candidate = gets_candidate(str(trial.id), unit, trial.share)
+    found = await _pinned(connection, tenant, name, trial.candidate if to_candidate else trial.control)
+    return Chosen(found.content, found.ref, trial.id)
+
+
+async def _user(connection: AsyncConnection, run: Run) -> str:
+    query = select(collaborations.c.requested_by).where(collaborations.c.id == run.id)
+    return await connection.scalar(query) or str(run.id)
+
+
+async def _pinned(connection: AsyncConnection, tenant: str, name: str, number: int | None) -> Chosen:
+    query = select(prompt_versions.c.version, prompt_versions.c.content).where(
+        prompt_versions.c.tenant_id == tenant, prompt_versions.c.name == name
+    )
+    if number is None:
+        current = select(names.c.current).where(names.c.tenant_id == tenant, names.c.name == name)
+        query = query.where(prompt_versions.c.version == current.scalar_subquery())
+    else:
+        query = query.where(prompt_versions.c.version == number)
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        raise await prompts.unknown(connection, tenant, name, number)
+    return Chosen(PromptContent.model_validate(row.content), f"{name}@{row.version}")
+
+
+async def start(connection: AsyncConnection, tenant: str, name: str, wanted: Settings, actor: str) -> Trial:
+    """Compare a version with what the bare name means. Raises NotFound, and Refused where it cannot be."""
+    await prompts.take_turn(connection, tenant, name)
+    control = await prompts.find(connection, tenant, name)
+    candidate = await prompts.find(connection, tenant, name, wanted.candidate)
+    if candidate.number == control.number:
+        raise Refused(
+            "trial_pointless",
+            f"found {candidate.ref} as the candidate, which {name!r} means already; expected another "
+            "version.",
+        )
+    await require_none(connection, tenant, name)
+    row = (
+        await connection.execute(
+            insert(table)
+            .values(
+                id=uuid4(), tenant_id=tenant, name=name, control=control.number, candidate=candidate.number,
+                share=wanted.share, unit=wanted.unit, metric=wanted.metric, alpha=wanted.alpha,
+                min_units=wanted.min_units, max_units=wanted.max_units, promote=wanted.promote,
+                status="running", started_by=actor, started_at=func.clock_timestamp(),
+            )
+            .returning(*_COLUMNS)
+        )
+    ).one()  # fmt: skip
+    trial = Trial(*tuple(row))
+    await audit.append(
+        connection, tenant, actor, "trial.start", name, trial=str(trial.id), control=trial.control,
+        candidate=trial.candidate, metric=trial.metric, share=trial.share,
+    )  # fmt: skip
+    return trial
+
+
+async def require_none(connection: AsyncConnection, tenant: str, name: str) -> None:
+    """Raises Refused while a trial of the prompt goes on."""
+    running = await find(connection, tenant, name)
+    if running is not None and running.status == "running":
+        raise Refused(
+            "trial_running",
+            f"found a trial of {name}@{running.candidate} against {name}@{running.control}; expected none. "
+            f"End it first: `facilitair prompts trial stop {name}`.",
+        )
+
+
+async def find(connection: AsyncConnection, tenant: str, name: str) -> Trial | None:
+    """The latest trial of a prompt."""
+    row = (
+        await connection.execute(
+            select(*_COLUMNS)
+            .where(table.c.tenant_id == tenant, table.c.name == name)
+            .order_by(desc(table.c.started_at))
+            .limit(1)
+        )
+    ).one_or_none()
+    return Trial(*tuple(row)) if row else None
+
+
+async def latest(connection: AsyncConnection, tenant: str, name: str) -> Trial:
+    """Raises NotFound."""
+    found = await find(connection, tenant, name)
+    if found is None:
+        await prompts.find(connection, tenant, name)
+        raise NotFound(
+            "trial_unknown",
+            f"found no trial of the prompt {name!r}. `facilitair prompts trial start {name} --candidate N` "
+            "starts one.",
+        )
+    return found
+
+
+async def running(connection: AsyncConnection, *, after: UUID | None = None, limit: int = 100) -> list[Trial]:
+    """Of all tenants, in the order of ids."""
+    query = select(*_COLUMNS).where(table.c.status == "running").order_by(table.c.id).limit(limit)
+    if after is not None:
+        query = query.where(table.c.id > after)
+    return [Trial(*tuple(row)) for row in await connection.execute(query)]
+
+
+async def stop(connection: AsyncConnection, tenant: str, name: str, actor: str) -> Trial:
+    """End a trial undecided; the bare name means what it meant. Raises NotFound."""
+    await prompts.take_turn(connection, tenant, name)
+    trial = await latest(connection, tenant, name)
+    if trial.status != "running":
+        return trial
+    return await _end(connection, trial, "stopped", await measure(connection, trial), actor)
+
+
+async def look(connection: AsyncConnection, trial: Trial) -> tuple[Trial, Reading]:
+    """What may be said by now; a decided trial ends with it."""
+    await prompts.take_turn(connection, trial.tenant, trial.name)
+    row = (await connection.execute(select(*_COLUMNS).where(table.c.id == trial.id))).one_or_none()
+    trial = Trial(*tuple(row)) if row else trial
+    reading = await measure(connection, trial)
+    if row is None or trial.status != "running" or reading.verdict == "running":
+        return trial, reading
+    return await _end(connection, trial, reading.verdict, reading, BY_ITSELF), reading
+
+
+async def _end(connection: AsyncConnection, trial: Trial, status: str, reading: Reading, actor: str) -> Trial:
+    winner = {"won": trial.candidate, "lost": trial.control}.get(status)
+    row = (
+        await connection.execute(
+            update(table)
+            .where(table.c.id == trial.id)
+            .values(
+                status=status, winner=winner, verdict=reading.as_json(), stopped_at=func.clock_timestamp()
+            )
+            .returning(*_COLUMNS)
+        )
+    ).one()
+    await audit.append(
+        connection, trial.tenant, actor, f"trial.{status}", trial.name, trial=str(trial.id), winner=winner,
+        difference=reading.difference, p=reading.p,
+    )  # fmt: skip
+    if status == "won" and trial.promote:
+        name, candidate = trial.name, trial.candidate
+        await prompts.point(connection, trial.tenant, name, candidate, BY_ITSELF, trial.control)
+    return Trial(*tuple(row))
+
+
+# One run is one observation, and one user is one: of several runs their mean. Forks are left out: a person
+# chose them by how the first run went.
+_MEASURE: Final = text("""
+WITH used AS (
+    SELECT collaboration_id AS run, min(prompt) AS prompt FROM agent_executions
+    WHERE trial_id = :trial GROUP BY collaboration_id
+), ended AS (
+    SELECT used.prompt, CASE WHEN CAST(:unit AS text) = 'user' THEN coalesce(run.requested_by, run.id::text)
+                             ELSE run.id::text END AS unit,
+        CASE CAST(:metric AS text)
+            WHEN 'success' THEN (run.status = 'completed')::int::float
+            WHEN 'quality' THEN CASE WHEN run.status = 'failed' THEN 0 ELSE run.quality_score END
+            ELSE CASE WHEN run.status = 'completed' THEN (
+                SELECT coalesce(sum(cost_usd), 0)::float FROM agent_executions
+                WHERE collaboration_id = run.id) END
+        END AS value
+    FROM used JOIN collaborations AS run ON run.id = used.run
+    WHERE run.status IN ('completed', 'failed') AND run.sub_state <> 'cancelled' AND run.forked_from IS NULL
+), units AS (
+    SELECT prompt, unit, avg(value) AS value FROM ended GROUP BY prompt, unit
+)
+SELECT prompt, count(value) AS units, coalesce(avg(value), 0) AS mean,
+    coalesce(var_samp(value), 0) AS variance, count(*) - count(value) AS unmeasured
+FROM units GROUP BY prompt
+""")
+
+
+async def measure(connection: AsyncConnection, trial: Trial) -> Reading:
+    """The figures of both arms, of the runs that have ended."""
+    values = {"trial": trial.id, "unit": trial.unit, "metric": trial.metric}
+    arms = {
+        row.prompt: Arm(row.units, row.mean, row.variance, row.unmeasured)
+        for row in await connection.execute(_MEASURE, values)
+    }
+    control, candidate = (
+        arms.get(f"{trial.name}@{number}", Arm()) for number in (trial.control, trial.candidate)
+    )
+    return read(trial.rules, control, candidate)

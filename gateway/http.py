@@ -1,0 +1,209 @@
+"""HTTP to providers: one session for all calls of a process, our own timeouts, bounded reading.
+
+Import it late: aiohttp takes a fifth of a second.
+"""
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any, Final
+
+import aiohttp
+import httpx
+from aiohttp.abc import ResolveResult
+from aiohttp.helpers import get_env_proxy_for_url
+from yarl import URL
+
+from gateway.failures import Disconnected, Refusal
+from gateway.patience import Patience
+
+MAX_CONNECTIONS: Final = 2_000
+MOST_OF_A_REFUSAL: Final = 64 * 1024
+MOST_OF_AN_ANSWER: Final = 32 * 1024 * 1024
+REFUSAL_SECONDS: Final = 5.0
+REST_SECONDS: Final = 1.0
+# Ours count, per phase; aiohttp's would count a slow reader of ours, too.
+NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None)
+
+
+class PublicResolver(aiohttp.ThreadedResolver):
+    """Names that the operator allowed without a port must not lead into the private network."""
+
+    def __init__(self, guarded: Callable[[str], bool]) -> None:
+        super().__init__()
+        self._guarded = guarded
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await super().resolve(host, port, family)
+        if self._guarded(f"{host}:{port}"):
+            for entry in found:
+                if not ipaddress.ip_address(entry["host"].partition("%")[0]).is_global:
+                    raise OSError(
+                        f"{host} is the private address {entry['host']}; where that is meant, the operator "
+                        f"allows it as {host}:{port} in FACILITAIR_PROVIDER_HOSTS"
+                    )
+        return found
+
+
+class Http:
+    """The connections of a process. Make it where the loop runs."""
+
+    def __init__(self, guarded: Callable[[str], bool]) -> None:
+        async def sent(_session: object, context: SimpleNamespace, _params: object) -> None:
+            context.trace_request_ctx.note_sent()
+
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(sent)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=MAX_CONNECTIONS, ssl=_certificates(), resolver=PublicResolver(guarded),
+                ttl_dns_cache=60,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(), timeout=NO_TIMEOUT, trace_configs=[trace],
+            # Compressed events wait for each other.
+            headers={"accept-encoding": "identity", "user-agent": "facilitair"},
+        )  # fmt: skip
+        self._proxies: dict[tuple[str, str | None, int | None], dict[str, Any]] = {}
+        self._resting: set[asyncio.Task[None]] = set()
+
+    async def open(self, url: str, headers: Mapping[str, str], body: bytes, patience: Patience) -> "Exchange":
+        """Send a request and read the head of its answer.
+
+        Raises Refusal for any status but 200, Disconnected, or TimedOut.
+        """
+        address = URL(url)
+        try:
+            async with patience.head() as limit:
+                response = await self._session.post(
+                    address, data=body, headers=headers, allow_redirects=False, trace_request_ctx=patience,
+                    **self._proxy(address),
+                )  # fmt: skip
+        except TimeoutError:
+            if not limit.expired():
+                raise Disconnected(patience.sent, "the connection timed out") from None
+            raise patience.timed_out() from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise Disconnected(patience.sent, _reason(error)) from None
+        if response.status != 200:
+            raise await _refusal(response)
+        return Exchange(response, patience, self._rest)
+
+    async def get_json(self, url: str, headers: Mapping[str, str], seconds: float) -> tuple[int, Any]:
+        """(status, what stands there); status 0 where nobody answers as expected."""
+        address = URL(url)
+        patience = SimpleNamespace(note_sent=lambda: None)
+        with suppress(aiohttp.ClientError, OSError, ValueError):
+            async with (
+                asyncio.timeout(seconds),
+                self._session.get(
+                    address, headers=headers, allow_redirects=False, trace_request_ctx=patience,
+                    **self._proxy(address),
+                ) as response,
+            ):  # fmt: skip
+                known = response.status == 200
+                return response.status, await response.json(content_type=None) if known else None
+        return 0, None
+
+    async def close(self) -> None:
+        for task in tuple(self._resting):
+            task.cancel()
+        await self._session.close()
+
+    def _proxy(self, address: URL) -> dict[str, Any]:
+        # By ourselves and once per host: aiohttp would go through a thread for it, for every call.
+        place = (address.scheme, address.host, address.port)
+        if place not in self._proxies:
+            found: dict[str, Any] = {}
+            with suppress(LookupError):
+                proxy, login = get_env_proxy_for_url(address)
+                found = {"proxy": proxy}
+                if login is not None:
+                    found["proxy_headers"] = {"Proxy-Authorization": login.encode()}
+            self._proxies[place] = found
+        return self._proxies[place]
+
+    def _rest(self, response: aiohttp.ClientResponse) -> None:
+        """Give the connection back, once the end of the answer has come through."""
+        if response.content.at_eof():
+            response.release()
+            return
+        task = asyncio.get_running_loop().create_task(_read_rest(response))
+        self._resting.add(task)
+        task.add_done_callback(self._resting.discard)
+
+
+class Exchange:
+    """An answer that has begun."""
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, patience: Patience,
+        rest: Callable[[aiohttp.ClientResponse], None],
+    ) -> None:  # fmt: skip
+        self.simulated = "x-facilitair-simulated" in response.headers
+        self.is_json = "json" in response.headers.get("content-type", "")
+        self._response, self._patience, self._rest = response, patience, rest
+        self._read = 0
+        patience.watch(response.content.set_exception)
+
+    async def packet(self) -> bytes:
+        """What came, and b"" at the end; raises TimedOut or Disconnected."""
+        try:
+            packet = await self._response.content.readany()
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise Disconnected(True, _reason(error), begun=True) from None
+        self._read += len(packet)
+        if self._read > MOST_OF_AN_ANSWER:
+            raise Disconnected(True, f"its answer is longer than {MOST_OF_AN_ANSWER:,} bytes", begun=True)
+        return packet
+
+    async def whole(self) -> bytes:
+        """All that is still to come."""
+        packets = []
+        while packet := await self.packet():
+            packets.append(packet)
+        return b"".join(packets)
+
+    def end(self, *, complete: bool) -> None:
+        """Let go of the connection; for further calls if the answer is complete."""
+        self._patience.stop()
+        if complete:
+            self._rest(self._response)
+        else:
+            self._response.close()
+
+
+async def _read_rest(response: aiohttp.ClientResponse) -> None:
+    with suppress(Exception):
+        async with asyncio.timeout(REST_SECONDS):
+            while await response.content.readany():
+                pass
+    response.release()
+
+
+async def _refusal(response: aiohttp.ClientResponse) -> Refusal:
+    body = b""
+    with suppress(aiohttp.ClientError, OSError, ValueError):
+        async with asyncio.timeout(REFUSAL_SECONDS):
+            while len(body) < MOST_OF_A_REFUSAL and (packet := await response.content.readany()):
+                body += packet
+    response.release()
+    return Refusal(response.status, response.headers, body[:MOST_OF_A_REFUSAL])
+
+
+def _reason(error: BaseException) -> str:
+    """Why a connection failed, without the request: it carries the key."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"no connection to {error.host}:{error.port}: {error.os_error.strerror or error.os_error}"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "it closed the connection"
+    return f"the connection broke ({type(error).__name__})"
+
+
+def _certificates() -> ssl.SSLContext:
+    return httpx.create_ssl_context()

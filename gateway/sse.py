@@ -1,0 +1,48 @@
+"""Server-sent events out of the packets of an answer."""
+
+from typing import Final
+
+MOST_BYTES: Final = 8 * 1024 * 1024
+"""Of one event: more than any answer, and a server cannot fill the memory with one."""
+
+
+class EventTooLong(Exception):
+    """A server sends without ever ending its event."""
+
+
+class EventReader:
+    """Takes packets as they come, and gives the data of the events that they complete.
+
+    Only data is read: no provider says anything by an event's name that its data does not say, too.
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[bytes] = []
+        self._size = 0
+
+    def feed(self, packet: bytes) -> list[bytes]:
+        # A CR before the LF, and one that ended the packet before, go with their line.
+        *lines, self._rest = (self._rest + packet).split(b"\n")
+        events: list[bytes] = []
+        for line in lines:
+            if line.endswith(b"\r"):
+                line = line[:-1]
+            if not line:
+                self._end(events)
+            elif line.startswith(b"data:"):
+                self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+                self._size += len(line)
+            # Everything else is a comment, which keeps connections alive, or a field that we do not need.
+        if self._size + len(self._rest) > MOST_BYTES:
+            raise EventTooLong(f"one event of its answer is longer than {MOST_BYTES:,} bytes")
+        return events
+
+    def end(self) -> list[bytes]:
+        """What the last packet left without the empty line that ends an event; some servers forget it."""
+        return self.feed(b"\n\n")
+
+    def _end(self, events: list[bytes]) -> None:
+        if self._data:
+            events.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
+            self._data, self._size = [], 0
