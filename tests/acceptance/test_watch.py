@@ -7,11 +7,13 @@ import re
 import sys
 from pathlib import Path
 
+import httpx
 from temporalio.client import ScheduleActionStartWorkflow
 
 from bench.stack import Stack
 from schema.messages import ArchivePass
 from tests.acceptance.command import ROOT, facilitair
+from tests.integration.test_collaboration import unique
 
 COLUMNS = 80
 
@@ -50,12 +52,18 @@ def said(stdout: str, step: str) -> str:
     return "\n".join(lines)
 
 
-async def test_a_run_is_watched_and_played_back(platform: Stack) -> None:
+async def test_a_run_is_watched_and_played_back(platform: Stack, tmp_path: Path) -> None:
     data = platform.supervisor.data
     await asyncio.to_thread(platform.supervisor.wait_ready, "api", timeout_seconds=120)
     assert (await facilitair(data, "apply", "examples/code-review.json")).code == 0
+    # Whoever watches needs a second to come, and there should be something left to see.
+    mark = unique("watched")
+    slow = {"kind": "pace", "times": None, "tokens_per_second": 50, "match": {"contains": mark}}
+    async with httpx.AsyncClient(base_url=platform.settings.simulator_url) as control:
+        (await control.post("/_simulator/faults", json=slow)).raise_for_status()
+    (tmp_path / "watched.py").write_text(f"# {mark}\n{(ROOT / 'bench' / 'crash.py').read_text()}")
     started = await facilitair(
-        data, "run", "code-review", "--input", "file=@bench/crash.py", "--no-wait", "--json"
+        data, "run", "code-review", "--input", f"file=@{tmp_path / 'watched.py'}", "--no-wait", "--json"
     )
     id = started.json["id"]
     (code, screen), spoken = await asyncio.gather(

@@ -161,6 +161,13 @@ async def test_the_second_speaks_before_the_first_has_ended_and_hears_the_whole_
 async def test_on_the_platform_each_item_of_a_map_has_its_own_reader(platform: Stack) -> None:
     body = live()
     name = unique("live")
+    # Some four seconds each, so that the reader has time.
+    pace = {
+        "kind": "pace", "times": 2, "text": TEXT, "tokens_per_second": 80,
+        "match": {"model": SLOW, "contains": name},
+    }  # fmt: skip
+    async with httpx.AsyncClient(base_url=platform.settings.simulator_url) as control:
+        await script(control, pace)
     await platform.store(
         {
             "name": name,
@@ -170,7 +177,7 @@ async def test_on_the_platform_each_item_of_a_map_has_its_own_reader(platform: S
                     "kind": "map", "over": "['cats', 'dogs']", "max_items": 2,
                     "body": {
                         "steps": {
-                            "write": body["steps"]["write"] | {"prompt": "Write a story about ${item}."},
+                            "write": body["steps"]["write"] | {"prompt": f"Write {name} about ${{item}}."},
                             "check": body["steps"]["check"],
                         },
                         "output": "${steps.check.output}",
