@@ -15,6 +15,7 @@ from cli import (
     prices,
     prompts,
     rehearsal,
+    router,
     runs,
     schedules,
     spending,
@@ -62,6 +63,7 @@ prompts.app.command()(optimizing.optimize)
 app.add_typer(catalogue.roles, name="roles", rich_help_panel=_WORK)
 app.add_typer(catalogue.skills, name="skills", rich_help_panel=_WORK)
 app.add_typer(catalogue.providers, name="providers", rich_help_panel=_WORK)
+app.add_typer(router.app, name="router", rich_help_panel=_LOOK)
 app.add_typer(limits.app, name="limits", rich_help_panel=_WORK)
 app.add_typer(prices.app, name="prices", rich_help_panel=_WORK)
 app.add_typer(schedules.app, name="schedule", rich_help_panel=_WORK)

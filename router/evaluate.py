@@ -1,0 +1,59 @@
+"""The router's table on real outcomes: every figure beside what a plainer way comes to.
+
+Whatever is learned is learned from seven tenths of a folder's queries, tasks or pull requests, by a hash of
+their ids, and judged on the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from router.outcomes import load
+
+Found = dict[str, float | None]
+
+KEYS: Final = (
+    "quality_minus_best_single", "aiq", "cost_saved", "apgr", "brier", "ece", "ece_unseen_category",
+    "coverage_marginal", "coverage_worst_model", "coverage_worst_category", "known_task_after_1",
+    "known_task_after_3", "cold_model_brier_at_20", "online_last_1000", "broken_model_next_500", "ope_rmse",
+    "ope_coverage", "reviewer_pair_recall", "decision_p50_ms_cached", "decision_p50_ms_uncached",
+    "batch_256x50_ms",
+)  # fmt: skip
+"""None where a folder has no data for it."""
+
+
+def evaluate(folder: Path, say: Callable[[str], None] = lambda _: None) -> Found:
+    """Some minutes. Raises Refused where the folder holds nothing to judge on."""
+    from router import features
+    from router.encoder import WIDTH
+    from router.intervals import judge_intervals
+    from router.judge_calls import judge_calls
+    from router.known_tasks import judge_trials
+    from router.pairs import judge_reviews
+    from router.replays import judge_offpolicy, judge_online
+    from router.speed import judge_speed
+
+    outcomes = load(folder)
+    found: Found = dict.fromkeys(KEYS)
+    if calls := outcomes.calls:
+        say(f"reading {len(calls.queries):,} queries")
+        rows = features.rows(calls.texts)
+        say("choosing among models")
+        found |= judge_calls(calls, rows)
+        say("intervals")
+        found |= judge_intervals(calls, rows[:, :WIDTH])
+        say("learning online")
+        found |= judge_online(calls)
+        say("judging policies by what others logged")
+        found |= judge_offpolicy(calls)
+        say("speed")
+        found |= judge_speed(calls, rows)
+    if trials := outcomes.trials:
+        say("agents on tasks")
+        found |= judge_trials(trials)
+    if reviews := outcomes.reviews:
+        say("pairs of reviewers")
+        found |= judge_reviews(reviews)
+    return found

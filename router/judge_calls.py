@@ -1,0 +1,243 @@
+"""How well the router chooses among models on real outcomes: targets 1 to 6 and 12 of its table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from router import baselines, choose, features, metrics, shrinkage, success
+from router.outcomes import Calls, Floats, Ints, Trials, split
+from router.prices_of_pools import POOL_PRICES, price_of
+
+FEW: Final = 20
+"""Outcomes that are known of a cold model."""
+
+
+def judge_calls(
+    calls: Calls,
+    table: Floats | None = None,
+    prices: Mapping[str, tuple[float, float]] = POOL_PRICES,
+    seed: int = 0,
+) -> dict[str, float | None]:
+    """The table's keys, None for what the data cannot say.
+
+    `table`: of `features.rows(calls.texts)`, where it is at hand; `prices`: US dollars for a million
+    tokens in and out, by model."""
+    table = features.rows(calls.texts) if table is None else table
+    dev, judged = split(calls.queries)
+    usd, priced = costs(calls, prices)
+    # A pool is what can be chosen among; difficulty is learned from all models.
+    pool = priced if len(priced) > 1 else np.arange(len(calls.models))
+    usd = usd[:, pool] if len(priced) > 1 else np.zeros((len(calls.ok), len(pool)))
+    learned, seen = success.fit(table[dev], calls.categories[dev], calls.ok[dev], seed)
+    predicted = learned.predict(table[judged], calls.categories[judged])
+    category = success.places(calls.categories[dev], learned.categories)
+    asked = success.places(calls.categories[judged], learned.categories)
+    found: dict[str, float | None] = {
+        "brier": metrics.brier(predicted[:, pool], calls.ok[judged][:, pool]),
+        "ece": metrics.ece(predicted[:, pool], calls.ok[judged][:, pool]),
+        "brier_all_models": metrics.brier(predicted, calls.ok[judged]),
+        "ece_all_models": metrics.ece(predicted, calls.ok[judged]),
+        "models": float(len(calls.models)), "models_in_pool": float(len(pool)),
+        "queries_judged": float(len(judged)),
+    }  # fmt: skip
+    expected_dev, expected = _expected(usd[dev], category, category), _expected(usd[dev], category, asked)
+    # What predicts best does not always choose best: on dev the plainer rates may beat the whole.
+    ok = calls.ok[dev]
+    options = (
+        (shrinkage.crossfit(category, ok, seed), shrinkage.hierarchical(category, ok, asked, weight=10.0)),
+        (seen, predicted),
+    )
+    worth = [_worth(own[:, pool], expected_dev, usd[dev], ok[:, pool]) for own, _ in options]
+    found["chooses_by_rates_alone"] = float(worth[0] >= worth[1])
+    own, others = options[int(np.argmax(worth))]
+    found |= _choices(
+        ok[:, pool], own[:, pool], expected_dev, usd[dev],
+        calls.ok[judged][:, pool], others[:, pool], expected, usd[judged], len(priced) > 1,
+    )  # fmt: skip
+    bases = baselines.Pool(
+        category, calls.ok[dev][:, pool], asked, calls.ok[judged][:, pool], usd[judged], expected
+    )
+    found |= {f"baseline_{key}": value for key, value in baselines.judge(bases, len(priced) > 1).items()}
+    found |= unseen(calls, table, pool, seed) | cold(calls, table, dev, judged, seed)
+    return found
+
+
+def costs(calls: Calls, prices: Mapping[str, tuple[float, float]]) -> tuple[Floats, Ints]:
+    """(Q, M) US dollars, and the places of models whose price and tokens are known.
+
+    A call whose tokens were not counted is taken for the model's mean."""
+    usd = np.full(calls.ok.shape, np.nan)
+    for m, model in enumerate(calls.models):
+        if (price := price_of(model, prices)) is not None:
+            usd[:, m] = (calls.input_tokens[:, m] * price[0] + calls.output_tokens[:, m] * price[1]) / 1e6
+    counted = np.isfinite(usd).sum(0)
+    usd = np.where(np.isfinite(usd), usd, np.nansum(usd, 0) / np.maximum(counted, 1))
+    return usd, np.flatnonzero(counted > 0.5 * len(usd))
+
+
+def _worth(success: Floats, expected: Floats, usd: Floats, ok: Floats) -> float:
+    """Of predictions to choose by, on queries that they had not seen: AIQ, or quality where nothing has a
+    price."""
+    y = np.nan_to_num(ok)
+    if not usd.any():
+        return float(choose.picked(y, success.argmax(1)).mean())
+    cost, quality = choose.curve(success, expected, usd, y, choose.best_single(ok))
+    return metrics.aiq(cost, quality, float(usd.mean(0).max()))
+
+
+def _expected(usd: Floats, category: Ints, at: Ints) -> Floats:
+    """(len(at), M): mean cost by category, with 10 calls' worth of the model's mean."""
+    count = int(max(category.max(initial=0), at.max(initial=0))) + 1
+    top = usd.mean(0)
+    return np.vstack([shrinkage.levels(category, usd, np.tile(top, (count, 1)), 10.0, count), top])[at]
+
+
+def _choices(
+    ok: Floats, seen: Floats, expected_dev: Floats, usd_dev: Floats,
+    judged: Floats, predicted: Floats, expected: Floats, usd: Floats, priced: bool,
+) -> dict[str, float | None]:  # fmt: skip
+    """Every choice (incumbent, margin, weight, pair) is made on the dev part."""
+    policy = choose.tune_margin(seen, ok)
+    single = policy.incumbent
+    y = np.nan_to_num(judged)
+    gain = choose.picked(y, choose.choose(predicted, np.zeros_like(predicted), policy)) - y[:, single]
+    low, high = metrics.interval(lambda drawn: float(gain[drawn].mean()), len(gain))
+    found: dict[str, float | None] = {
+        "quality_minus_best_single": float(gain.mean()),
+        "quality_minus_best_single_low": low, "quality_minus_best_single_high": high,
+        "quality_minus_best_single_in_hindsight": float((gain + y[:, single]).mean() - y.mean(0).max()),
+        "argmax_minus_best_single": float((choose.picked(y, predicted.argmax(1)) - y[:, single]).mean()),
+        "margin": policy.margin,
+        "aiq": None, "cost_saved": None, "apgr": None,
+    }  # fmt: skip
+    if not priced:
+        return found
+    dearest = float(usd.mean(0).max())
+    cost, quality = choose.curve(predicted, expected, usd, y, single)
+    choice = choose.choose(predicted, expected, choose.tune_cost(seen, ok, expected_dev, policy))
+    lost = choose.picked(y, choice) - y[:, single]
+    lost_low, lost_high = metrics.interval(lambda drawn: float(lost[drawn].mean()), len(lost))
+    weak = int(usd_dev.mean(0).argmin())
+    verified = np.where(y[:, weak] > 0.5, y[:, weak], y[:, single])
+    return found | {
+        "aiq": metrics.aiq(cost, quality, dearest),
+        "cost_saved": 1 - float(choose.picked(usd, choice).mean() / usd[:, single].mean()),
+        "cost_saved_quality_minus_best_single": float(lost.mean()),
+        "cost_saved_quality_low": lost_low, "cost_saved_quality_high": lost_high,
+        "cost_saved_best_weight": metrics.cost_saved(
+            cost, quality, float(usd[:, single].mean()), float(y[:, single].mean()) - 0.005
+        ),
+        "apgr": metrics.apgr(predicted[:, single] - predicted[:, weak], y[:, weak], y[:, single]),
+        "perfect_verifier_after_cheapest_minus_best_single": float((verified - y[:, single]).mean()),
+    }  # fmt: skip
+
+
+def unseen(calls: Calls, table: Floats, pool: Ints, seed: int, groups: int = 12) -> dict[str, float | None]:
+    """Each category in turn is kept from learning (in groups where there are many), then judged.
+
+    `ece_unseen_category`: over all of those predictions; `..._each`: within each category, then their mean,
+    which no calibration can lower where categories differ and texts do not tell. `unseen_flag_auroc`: novelty
+    of a strange category's queries against that of new queries in known ones; `..._by_text`: without labels.
+    """
+    names = sorted(set(calls.categories.tolist()))
+    if len(names) < 3:
+        return {"ece_unseen_category": None, "ece_unseen_category_each": None, "unseen_flag_auroc": None}
+    rng = np.random.default_rng(seed)
+    predicted = np.full((len(calls.ok), len(pool)), np.nan)
+    flags: list[Floats] = []
+    strange: list[Floats] = []
+    for left in np.array_split(rng.permutation(len(names)), min(groups, len(names))):
+        out = np.isin(calls.categories, [names[k] for k in left])
+        rest = np.flatnonzero(~out)
+        known = rest[split([calls.queries[i] for i in rest])[0]]
+        learned, _ = success.fit(table[known], calls.categories[known], calls.ok[known], seed)
+        at = np.flatnonzero(out)
+        predicted[at] = learned.predict(table[at], calls.categories[at])[:, pool]
+        held = np.setdiff1d(rest, known)
+        for part, value in ((at, 1.0), (held, 0.0)):
+            flags.append(learned.novelty(table[part], calls.categories[part]))
+            strange.append(np.full(len(part), value))
+    ok = calls.ok[:, pool]
+    each = [
+        (metrics.ece(predicted[at], ok[at]), len(at))
+        for at in (np.flatnonzero(calls.categories == name) for name in names)
+    ]
+    return {
+        "ece_unseen_category": metrics.ece(predicted, ok),
+        "brier_unseen_category": metrics.brier(predicted, ok),
+        "ece_unseen_category_each": sum(e * n for e, n in each) / sum(n for _, n in each),
+        "unseen_flag_auroc": metrics.auroc(np.concatenate(flags), np.concatenate(strange) > 0),
+        "unseen_flag_auroc_by_text": metrics.auroc(
+            np.concatenate(flags) - np.concatenate(strange), np.concatenate(strange) > 0
+        ),
+    }
+
+
+def cold(
+    calls: Calls, table: Floats, dev: Ints, judged: Ints, seed: int, few: int = FEW, models: int = 30
+) -> dict[str, float | None]:
+    """Models in turn are kept from learning, then known by `few` outcomes at queries learned from."""
+    if len(calls.models) < 3:
+        return {"cold_model_brier_at_20": None, "cold_model_ability_error_at_20": None}
+    rng = np.random.default_rng(seed)
+    errors: list[float] = []
+    off: list[float] = []
+    # Learning without each of many models is slow, and learning without three at once says the same.
+    turn = rng.permutation(len(calls.models))
+    for left in np.array_split(turn, max(3, min(20, len(turn) // 3))):
+        others = np.setdiff1d(np.arange(len(turn)), left)
+        learned, _ = success.fit(table[dev], calls.categories[dev], calls.ok[dev][:, others], seed)
+        for model in left:
+            asked = np.flatnonzero(np.isfinite(calls.ok[dev, model]))
+            for _ in range(3):
+                few_ok = np.full(len(dev), np.nan)
+                at = rng.permutation(asked)[:few]
+                few_ok[at] = calls.ok[dev[at], model]
+                with_it = success.with_model(learned, few_ok)
+                p = with_it.predict(table[judged], calls.categories[judged])[:, -1]
+                y = calls.ok[judged, model]
+                errors.append(metrics.brier(p, y))
+                off.append(abs(float(np.mean(p[np.isfinite(y)])) - float(np.nanmean(y))))
+        if len(errors) >= 3 * models:
+            break
+    return {
+        "cold_model_brier_at_20": float(np.nanmean(errors)),
+        "cold_model_ability_error_at_20": float(np.nanmean(off)),
+    }
+
+
+def new_task(
+    trials: Trials, table: Floats | None = None, seed: int = 0, folds: int = 10
+) -> dict[str, float | None]:
+    """Target 11: agents chosen for tasks that nobody has tried, each task kept from learning in turn.
+
+    `table`: of `features.rows(trials.texts)`, where it is at hand. An agent's outcome at a
+    task is its trials' mean."""
+    keys = ("new_task_quality", "new_task_quality_minus_best_single", "new_task_brier", "new_task_mean_brier")
+    if len(trials.tasks) < 2 * folds:
+        return dict.fromkeys(keys)
+    table = features.rows(trials.texts) if table is None else table
+    shape = len(trials.tasks), len(trials.agents)
+    held, n = np.zeros(shape), np.zeros(shape)
+    np.add.at(held, (trials.task, trials.agent), trials.ok)
+    np.add.at(n, (trials.task, trials.agent), 1.0)
+    ok = np.where(n > 0, held / np.maximum(n, 1), np.nan)
+    one_kind = np.full(len(ok), "task")
+    gain, quality = np.zeros(len(ok)), np.zeros(len(ok))
+    predicted, plain = np.zeros(shape), np.zeros(shape)
+    for fold in np.array_split(np.random.default_rng(seed).permutation(len(ok)), folds):
+        rest = np.setdiff1d(np.arange(len(ok)), fold)
+        learned, seen = success.fit(table[rest], one_kind[rest], ok[rest], seed)
+        policy = choose.tune_margin(seen, ok[rest])
+        predicted[fold], plain[fold] = learned.predict(table[fold], one_kind[fold]), np.nanmean(ok[rest], 0)
+        choice = choose.choose(predicted[fold], np.zeros_like(predicted[fold]), policy)
+        y = np.nan_to_num(ok[fold])
+        quality[fold] = choose.picked(y, choice)
+        gain[fold] = quality[fold] - y[:, policy.incumbent]
+    briers = [
+        float(((told[trials.task, trials.agent] - trials.ok) ** 2).mean()) for told in (predicted, plain)
+    ]
+    return dict(zip(keys, (float(quality.mean()), float(gain.mean()), *briers), strict=True))

@@ -1,0 +1,73 @@
+"""Outcomes from a folder, and the table of a folder that holds only some."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from router.evaluate import KEYS, evaluate
+from router.outcomes import load, split
+from schema.errors import Refused
+
+
+def write(folder: Path, name: str, rows: list[dict[str, Any]]) -> None:
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / f"{name}.parquet")
+
+
+def outcome(model: str, qid: str, ok: bool, seconds: float | None = 1.0) -> dict[str, Any]:
+    return {"model": model, "qid": qid, "ok": ok, "in_tok": 10.0, "out_tok": 0.0, "latency_s": seconds}
+
+
+def test_calls_are_arrays_with_gaps(tmp_path: Path) -> None:
+    asked = {"category": "sums", "question": "One?", "func_names": "add", "func_json": "[]"}
+    write(tmp_path, "tool_call_queries", [{"qid": qid} | asked for qid in ("b", "a")])
+    write(
+        tmp_path, "tool_call_outcomes",
+        [outcome("m2", "a", ok=True), outcome("m1", "b", ok=False, seconds=None)],
+    )  # fmt: skip
+    calls = load(tmp_path).calls
+    assert calls is not None
+    assert (calls.queries, calls.models, calls.texts[0]) == (("b", "a"), ("m1", "m2"), "One?\nadd")
+    np.testing.assert_equal(calls.ok, [[0, np.nan], [np.nan, 1]])
+    np.testing.assert_equal(calls.seconds, [[np.nan, np.nan], [np.nan, 1]])
+    # Nothing was counted, which is not nothing.
+    assert np.isnan(calls.output_tokens).all()
+    assert calls.only(np.array([1])).queries == ("a",)
+
+
+def test_a_split_depends_on_ids_alone() -> None:
+    ids = [f"query_{i}" for i in range(2_000)]
+    learned, judged = split(ids)
+    assert len(learned) + len(judged) == 2_000 and 500 < len(judged) < 700
+    other = [ids[i] for i in reversed(range(2_000))]
+    assert {other[i] for i in split(other)[1]} == {ids[i] for i in judged}
+
+
+def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="expected at least one"):
+        load(tmp_path)
+    write(tmp_path, "code_reviews", [{"judge": "j", "pr": "1", "tool": "t", "issue": "i"}])
+    with pytest.raises(Refused, match="without found"):
+        load(tmp_path)
+    (tmp_path / "code_reviews.parquet").write_text("no parquet")
+    with pytest.raises(Refused, match="cannot be read"):
+        load(tmp_path)
+
+
+def test_the_table_is_whole_where_data_are_not(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    rows = [
+        {"judge": judge, "pr": f"pr{i // 3}", "tool": tool, "issue": f"issue{i}",
+         "found": int(chance.random() < skill)}
+        for i in range(90) for tool, skill in (("keen", 0.8), ("lazy", 0.3), ("middling", 0.5))
+        for judge in ("one", "two")
+    ]  # fmt: skip
+    write(tmp_path, "code_reviews", rows)
+    found = evaluate(tmp_path)
+    assert set(KEYS) <= set(found)
+    recall = found["reviewer_pair_recall"]
+    assert recall is not None and 0.7 < recall < 1
+    assert found["aiq"] is None and found["known_task_after_1"] is None
