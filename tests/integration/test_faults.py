@@ -143,10 +143,11 @@ async def test_a_step_that_reads_it_live_drops_what_a_model_had_said(
     # Until it is given up the reader has the time to speak of what it has heard.
     definition["agents"]["slow"] |= {"fallback": [SECOND], "stall_timeout": "2s"}
     request = await begin(engine, definition)
+    # Nor would it begin anew while the second speaks if that one spoke at once.
+    slowly = {"kind": "pace", "text": WHOLE, "tokens_per_second": 100, "match": {"model": SECOND}}
     await script(
-        control, {"kind": "timeout", "after_tokens": 60, "match": {"model": FIRST}},
-        says(WHOLE, model=SECOND), says("I read it all.", contains="And that is all."),
-        *[says("Go on.")] * 4,
+        control, {"kind": "timeout", "after_tokens": 60, "match": {"model": FIRST}}, slowly,
+        says("I read it all.", contains="And that is all."), *[says("Go on.")] * 9,
     )  # fmt: skip
     agents = AgentActivity(means)
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
