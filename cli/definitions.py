@@ -10,8 +10,8 @@ from rich.text import Text
 
 from cli.client import connect
 from cli.inputs import read_bytes
-from cli.options import DataOption, JsonOption, UrlOption
-from cli.output import InputRefused, columns, err, out, print_json, print_warnings, told
+from cli.options import DataOption, JsonOption, LimitOption, UrlOption
+from cli.output import InputRefused, columns, err, out, print_json, print_page, print_warnings, told
 
 if TYPE_CHECKING:
     from schema.errors import Problem
@@ -111,7 +111,7 @@ def list_(
     status: Annotated[
         str | None, typer.Option("--status", help="running, completed or failed; runs only.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=200)] = 50,
+    limit: LimitOption = 50,
     url: UrlOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -130,9 +130,7 @@ def list_(
     table = columns(*(of_runs if with_runs else of_definitions).split())
     for one in page["items"]:
         table.add_row(*(_run_row(one) if with_runs else _definition_row(one)))
-    out().print(table if page["items"] else "none yet")
-    if page["next"]:
-        err().print(f"more than {limit}: raise --limit")
+    print_page(page, table, limit)
 
 
 def _run_row(one: dict[str, Any]) -> list[str]:

@@ -6,8 +6,8 @@ import typer
 from rich.text import Text
 
 from cli.client import connect
-from cli.options import DataOption, JsonOption, UrlOption
-from cli.output import columns, err, out, print_json, print_warnings, told
+from cli.options import DataOption, JsonOption, LimitOption, UrlOption
+from cli.output import columns, out, print_json, print_page, print_warnings, told
 from schema.errors import Refused
 
 app = typer.Typer(help="What may be spent by day, by month or for ever.")
@@ -24,7 +24,7 @@ PeriodOption = Annotated[str, typer.Option("--per", help="day, month or total; d
 @told
 def list_(
     context: typer.Context,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=200)] = 50,
+    limit: LimitOption = 50,
     url: UrlOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -43,9 +43,7 @@ def list_(
         for counter in one["counters"]:
             own = "" if counter["subject"] == one["subject"] else f"  {counter['subject']}"
             table.add_row(Text(own), "", "", *_counted(one, counter))
-    out().print(table if page["items"] else "none yet")
-    if page["next"]:
-        err().print(f"more than {limit}: raise --limit")
+    print_page(page, table, limit)
 
 
 @app.command("set")

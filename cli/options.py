@@ -25,3 +25,4 @@ InputJsonOption = Annotated[
     str | None, typer.Option("--input-json", metavar="FILE", help="The input as JSON; - reads stdin.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=200)]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn, ParamSpec
 
 import typer
-from rich.console import Console
+from rich.console import Console, OverflowMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -53,12 +53,23 @@ def _console(*, stderr: bool) -> Console:
     return console
 
 
-def columns(*titles: str) -> Table:
+def columns(*titles: str, overflow: OverflowMethod = "ellipsis") -> Table:
     """A table without lines, which reads the same in a file."""
     found = Table(box=None, padding=(0, 2, 0, 0))
     for title in titles:
-        found.add_column(title)
+        found.add_column(title, overflow=overflow)
     return found
+
+
+def print_page(page: dict[str, Any], table: Table, limit: int, none: str = "none yet") -> None:
+    out().print(table if page["items"] else none)
+    print_more(page, limit)
+
+
+def print_more(page: dict[str, Any], limit: int) -> None:
+    """Say so where a page is not all there is."""
+    if page["next"]:
+        err().print(f"more than {limit}: raise --limit")
 
 
 def print_json(value: Any) -> None:

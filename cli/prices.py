@@ -6,8 +6,8 @@ import typer
 from rich.text import Text
 
 from cli.client import connect
-from cli.options import DataOption, JsonOption, UrlOption
-from cli.output import columns, err, out, print_json, print_warnings, told
+from cli.options import DataOption, JsonOption, LimitOption, UrlOption
+from cli.output import columns, out, print_json, print_more, print_warnings, told
 
 app = typer.Typer(help="What models cost you, in US dollars for a million tokens.")
 
@@ -19,7 +19,7 @@ PRICE_TITLES: Final = ("model", "in", "cached in", "out", "from")
 @told
 def list_(
     context: typer.Context,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=200)] = 50,
+    limit: LimitOption = 50,
     url: UrlOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -35,8 +35,7 @@ def list_(
         _print_versions(page["items"])
     else:
         out().print("none of your own yet")
-    if page["next"]:
-        err().print(f"more than {limit}: raise --limit")
+    print_more(page, limit)
 
 
 @app.command()

@@ -8,8 +8,8 @@ from rich.text import Text
 
 from cli.client import connect, segment
 from cli.inputs import read_text
-from cli.options import DataOption, JsonOption, UrlOption
-from cli.output import columns, err, out, print_json, told
+from cli.options import DataOption, JsonOption, LimitOption, UrlOption
+from cli.output import columns, err, out, print_json, print_page, told
 from schema.errors import Refused
 
 app = typer.Typer(help="Stored prompts: versions, A/B tests, optimisation.", no_args_is_help=True)
@@ -20,7 +20,7 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The name of a
 @app.command("list")
 @told
 def list_(
-    limit: Annotated[int, typer.Option("--limit", min=1, max=200)] = 50,
+    limit: LimitOption = 50,
     url: UrlOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -34,9 +34,7 @@ def list_(
     for one in page["items"]:
         trial = str(one["on_trial"] or "")
         table.add_row(one["name"], str(one["current"]), str(one["newest"]), trial, Text(one["description"]))
-    out().print(table if page["items"] else "none yet")
-    if page["next"]:
-        err().print(f"more than {limit}: raise --limit")
+    print_page(page, table, limit)
 
 
 @app.command()

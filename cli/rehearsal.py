@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
@@ -13,7 +12,7 @@ from cli.client import connect
 from cli.definitions import read_definition
 from cli.inputs import parse, read_text
 from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, UrlOption
-from cli.output import FAILED, InputRefused, err, out, print_json, told
+from cli.output import FAILED, InputRefused, columns, err, out, print_json, told
 from cli.tree import print_output
 from schema.errors import Problem, Refused
 
@@ -168,9 +167,7 @@ def _mocks_refused(problems: list[Problem]) -> InputRefused:
 
 
 def _print(found: dict[str, Any]) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("step", "kind", "status", "given", "came to", ""):
-        table.add_column(title, overflow="fold")
+    table = columns("step", "kind", "status", "given", "came to", "", overflow="fold")
     for entry in found["trace"]:
         again = f" (attempt {entry['attempt']})" if entry["attempt"] > 1 else ""
         came_to = entry["error"]["code"] if entry["error"] else _cell(entry["output"])

@@ -6,8 +6,8 @@ import typer
 
 from cli.client import connect, segment
 from cli.inputs import parse
-from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, UrlOption
-from cli.output import columns, err, out, print_json, print_warnings, told
+from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, LimitOption, UrlOption
+from cli.output import columns, out, print_json, print_page, print_warnings, told
 
 app = typer.Typer(help="Start collaborations by the clock.", no_args_is_help=True)
 
@@ -51,7 +51,7 @@ def add(
 @app.command("list")
 @told
 def list_(
-    limit: Annotated[int, typer.Option("--limit", min=1, max=200)] = 50,
+    limit: LimitOption = 50,
     url: UrlOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -65,9 +65,7 @@ def list_(
     for one in page["items"]:
         last = one["recent"][0]["id"] if one["recent"] else ""
         table.add_row(one["id"], one["name"], _when(one), _next(one), last)
-    out().print(table if page["items"] else "none yet")
-    if page["next"]:
-        err().print(f"more than {limit}: raise --limit")
+    print_page(page, table, limit)
 
 
 @app.command()

@@ -11,8 +11,8 @@ from cli.client import connect
 from cli.definitions import read_definition
 from cli.inputs import parse
 from cli.limits import named
-from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, UrlOption
-from cli.output import columns, err, out, print_json, print_warnings, told
+from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, LimitOption, UrlOption
+from cli.output import columns, out, print_json, print_more, print_warnings, told
 from cli.prices import PRICE_TITLES, price_row
 from cli.rehearsal import WhatArgument, is_file
 
@@ -29,7 +29,7 @@ def spending(
         str, typer.Option("--since", help="Such as 24h or 7d ago, or a day or moment: 2026-11-01.")
     ] = "30d",
     until: Annotated[str | None, typer.Option("--until", help="Likewise. Default: now.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=200)] = 50,
+    limit: LimitOption = 50,
     url: UrlOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -47,8 +47,7 @@ def spending(
         table.add_row(Text(one["name"] or _NOBODY), *_row(one))
     table.add_row(Text("in all", "bold"), *_row(found["total"]))
     out().print(table if found["total"]["calls"] else "no calls in this time")
-    if found["next"]:
-        err().print(f"more than {limit}: raise --limit")
+    print_more(found, limit)
 
 
 def _row(one: dict[str, Any]) -> tuple[str | Text, ...]:

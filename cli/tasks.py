@@ -10,8 +10,8 @@ from rich.text import Text
 
 from cli.client import Api, connect, segment
 from cli.inputs import parse, read_text
-from cli.options import DataOption, JsonOption, UrlOption
-from cli.output import columns, err, out, print_json, told
+from cli.options import DataOption, JsonOption, LimitOption, UrlOption
+from cli.output import columns, out, print_json, print_page, told
 from schema.errors import Refused
 
 app = typer.Typer()
@@ -31,7 +31,7 @@ def list_(
     ] = None,
     run: Annotated[str | None, typer.Option("--run", help="Questions of this run only.")] = None,
     status: Annotated[str, typer.Option("--status", help="open, decided, expired or cancelled.")] = "open",
-    limit: Annotated[int, typer.Option("--limit", min=1, max=200)] = 50,
+    limit: LimitOption = 50,
     url: UrlOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -46,9 +46,7 @@ def list_(
     table = columns("id", "run", "step", "asks", "whom", "can be", "until")
     for one in page["items"]:
         table.add_row(*map(Text, _row(one)))
-    out().print(table if page["items"] else "none")
-    if page["next"]:
-        err().print(f"more than {limit}: raise --limit")
+    print_page(page, table, limit, "none")
 
 
 def _row(one: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cli.output import columns
 from cli.picture import MARKS
 
 
@@ -49,9 +50,7 @@ def result(run: dict[str, Any], of_run: list[dict[str, Any]]) -> dict[str, Any]:
 
 def table(run: dict[str, Any], of_run: list[dict[str, Any]]) -> Table:
     """The steps of an ended run, and their sum."""
-    found = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("step", "agent", "model", "status"):
-        found.add_column(title, overflow="fold")
+    found = columns("step", "agent", "model", "status", overflow="fold")
     for title in ("attempts", "tokens", "seconds", "$"):
         found.add_column(title, justify="right", no_wrap=True)
     found.add_column("")

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from cli.client import Api, connect, segment
 from cli.definitions import read_definition
-from cli.options import DataOption, JsonOption, UrlOption
-from cli.output import columns, err, out, print_json, print_warnings, told
+from cli.options import DataOption, JsonOption, LimitOption, UrlOption
+from cli.output import columns, err, out, print_json, print_more, print_warnings, told
 from schema.errors import Refused
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _SHOWN_CHARS: Final = 100
 @told
 def versions(
     name: NameArgument,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=200)] = 50,
+    limit: LimitOption = 50,
     url: UrlOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -50,8 +50,7 @@ def versions(
             known.append(f"{' ' if known else ''}deprecated: {one['deprecated']}", style="red")
         table.add_row(str(number), one["created_at"][:19], one["created_by"] or "", one["sha256"][:12], known)
     out().print(table)
-    if page["next"]:
-        err().print(f"more than {limit}: raise --limit")
+    print_more(page, limit)
 
 
 @told

@@ -6,8 +6,8 @@ import typer
 
 from cli.client import connect, segment
 from cli.inputs import parse
-from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, UrlOption
-from cli.output import columns, err, out, print_json, told
+from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, LimitOption, UrlOption
+from cli.output import columns, err, out, print_json, print_page, told
 
 app = typer.Typer(help="Start collaborations by calling an address.", no_args_is_help=True)
 
@@ -39,7 +39,7 @@ def add(
 @app.command("list")
 @told
 def list_(
-    limit: Annotated[int, typer.Option("--limit", min=1, max=200)] = 50,
+    limit: LimitOption = 50,
     url: UrlOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -53,9 +53,7 @@ def list_(
     for one in page["items"]:
         called = (one["last_called_at"] or "never")[:19]
         table.add_row(one["id"], one["name"], one["created_at"][:19], one["created_by"] or "", called)
-    out().print(table if page["items"] else "none yet")
-    if page["next"]:
-        err().print(f"more than {limit}: raise --limit")
+    print_page(page, table, limit)
 
 
 @app.command()

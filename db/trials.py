@@ -13,9 +13,8 @@ from db.collaborations import Run
 from schema.errors import NotFound, Refused
 from schema.prompts import PromptContent
 from schema.significance import Arm, Metric, Reading, Rules, gets_candidate, read
-from schema.tables import collaborations, prompt_versions
+from schema.tables import collaborations
 from schema.tables import prompt_trials as table
-from schema.tables import prompts as names
 
 Unit = Literal["run", "user"]
 BY_ITSELF: Final = "trial"
@@ -108,18 +107,8 @@ async def _user(connection: AsyncConnection, run: Run) -> str:
 
 
 async def _pinned(connection: AsyncConnection, tenant: str, name: str, number: int | None) -> Chosen:
-    query = select(prompt_versions.c.version, prompt_versions.c.content).where(
-        prompt_versions.c.tenant_id == tenant, prompt_versions.c.name == name
-    )
-    if number is None:
-        current = select(names.c.current).where(names.c.tenant_id == tenant, names.c.name == name)
-        query = query.where(prompt_versions.c.version == current.scalar_subquery())
-    else:
-        query = query.where(prompt_versions.c.version == number)
-    row = (await connection.execute(query)).one_or_none()
-    if row is None:
-        raise await prompts.unknown(connection, tenant, name, number)
-    return Chosen(PromptContent.model_validate(row.content), f"{name}@{row.version}")
+    found = await prompts.find(connection, tenant, name, number)
+    return Chosen(found.content, found.ref)
 
 
 async def start(connection: AsyncConnection, tenant: str, name: str, wanted: Settings, actor: str) -> Trial:

@@ -46,8 +46,9 @@ def judge_calls(
     expected_dev, expected = _expected(usd[dev], category, category), _expected(usd[dev], category, asked)
     # What predicts best does not always choose best: on dev the plainer rates may beat the whole.
     ok = calls.ok[dev]
+    folds = success.folds(np.random.default_rng(seed).permutation(len(ok)), success.FOLDS)
     options = (
-        (shrinkage.crossfit(category, ok, seed), shrinkage.hierarchical(category, ok, asked, weight=10.0)),
+        (shrinkage.crossfit(category, ok, folds), shrinkage.hierarchical(category, ok, asked, weight=10.0)),
         (seen, predicted),
     )
     worth = [_worth(own[:, pool], expected_dev, usd[dev], ok[:, pool]) for own, _ in options]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -56,12 +57,12 @@ def overall(ok: Floats) -> Floats:
     return np.asarray((held + 2 * middle) / (n + 2), dtype=np.float64)
 
 
-def crossfit(category: Ints, ok: Floats, seed: int, weight: float = 10.0, folds: int = 5) -> Floats:
-    """(Q, M): rates of each query's category as learned without it."""
+def crossfit(category: Ints, ok: Floats, folds: Iterable[Ints], weight: float = 10.0) -> Floats:
+    """(Q, M): rates of each query's category as learned without its fold."""
     found = np.zeros(ok.shape)
-    for fold in np.array_split(np.random.default_rng(seed).permutation(len(ok)), min(folds, len(ok))):
-        rest = np.delete(np.arange(len(ok)), fold)
-        found[fold] = hierarchical(category[rest], ok[rest], category[fold], weight=weight)
+    for fold in folds:
+        rest = np.delete(category, fold), np.delete(ok, fold, 0)
+        found[fold] = hierarchical(*rest, category[fold], weight=weight)
     return found
 
 

@@ -39,7 +39,7 @@ def judge_speed(calls: Calls, rows: np.typing.NDArray[np.float64]) -> dict[str, 
     wide, _ = fit(rows, calls.categories, calls.ok[:, agents])
     hot = _times(cached, REPEATS)
     cold = _times(uncached, REPEATS // 2)
-    batch = _times(lambda _: _ignore(wide.predict(rows[places], calls.categories[places])), 10)
+    batch = _times(lambda _: wide.predict(rows[places], calls.categories[places]), 10)
     return {
         "decision_p50_ms_cached": _at(hot, 50), "decision_p99_ms_cached": _at(hot, 99),
         "decision_p50_ms_uncached": _at(cold, 50), "decision_p99_ms_uncached": _at(cold, 99),
@@ -47,7 +47,7 @@ def judge_speed(calls: Calls, rows: np.typing.NDArray[np.float64]) -> dict[str, 
     }  # fmt: skip
 
 
-def _times(work: Callable[[int], None], repeats: int) -> list[float]:
+def _times(work: Callable[[int], object], repeats: int) -> list[float]:
     for number in range(3):
         work(number)
     found = []
@@ -60,7 +60,3 @@ def _times(work: Callable[[int], None], repeats: int) -> list[float]:
 
 def _at(times: list[float], percent: float) -> float:
     return float(np.percentile(times, percent))
-
-
-def _ignore(_: object) -> None:
-    pass

@@ -87,8 +87,9 @@ def fit(
     kernel = alike.choose_kernel(table, told, category, _filled(ok - base), rng)
     unit = features.unit(table, told, kernel.letters_share)
 
-    parts, plain = np.zeros((len(ok), ok.shape[1], _PARTS)), np.zeros(ok.shape)
-    for fold in _folds(rng.permutation(len(ok)), FOLDS):
+    parts = np.zeros((len(ok), ok.shape[1], _PARTS))
+    by_query = folds(rng.permutation(len(ok)), FOLDS)
+    for fold in by_query:
         part = _learn(
             unit,
             told,
@@ -99,17 +100,16 @@ def fit(
             np.delete(np.arange(len(ok)), fold),
         )
         parts[fold] = _parts(part, unit[fold], category[fold])
-        plain[fold] = shrinkage.hierarchical(
-            part.category, np.delete(ok, fold, 0), category[fold], weight=10.0
-        )
     known = _stack(parts, ok)
     seen = _apply(known, parts)
-    if brier(seen, ok) > brier(plain, ok):  # never worse than the rates alone
+    if brier(seen, ok) > brier(
+        shrinkage.crossfit(category, ok, by_query), ok
+    ):  # never worse than the rates alone
         known, seen = _RATES_ALONE, _apply(_RATES_ALONE, parts)
     unknown = known
     if len(names) > 2:
         strange = np.zeros_like(parts)
-        for left in _folds(rng.permutation(len(names)), 8):
+        for left in folds(rng.permutation(len(names)), 8):
             fold = np.flatnonzero(np.isin(category, left))
             rest = np.setdiff1d(np.arange(len(ok)), fold)
             kept = np.setdiff1d(np.arange(len(names)), left)
@@ -240,7 +240,7 @@ def _apply(stack: Stack, parts: Floats) -> Floats:
     return _sigmoid(stack.weights[0] + parts @ stack.weights[1:])
 
 
-def _folds(order: Ints, count: int) -> list[Ints]:
+def folds(order: Ints, count: int) -> list[Ints]:
     return [fold for fold in np.array_split(order, count) if len(fold)]
 
 
