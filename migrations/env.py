@@ -4,6 +4,7 @@ from alembic import context
 from sqlalchemy import Connection, text
 from sqlalchemy.dialects.postgresql.base import ischema_names
 
+import schema.learning_tables  # noqa: F401  (declares its tables)
 from db.engine import sync_engine
 from schema.settings import Settings
 from schema.tables import XID8, metadata

@@ -5,7 +5,8 @@ Candès 2021), so that coverage returns by itself. `Alarm` is Page's CUSUM of a 
 that a model does otherwise than was expected of it, for whom following is not enough.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from math import exp, log
 from typing import Final
 
@@ -32,6 +33,9 @@ class _Moved:
     widen: float = 0.0
 
 
+State = Mapping[str, Mapping[str, Mapping[str, float]]]
+
+
 class Tracker:
     """Moves as all outcomes do, as each model's do and as each category's do."""
 
@@ -44,11 +48,16 @@ class Tracker:
 
     def predict(self, model: str, category: str, features: Floats) -> Interval:
         """(1, 1), for the (F,) features of one query."""
-        rows, columns = self.intervals.places([model], [category])
-        moved = self._moved(model, category)
+        return self.among([model], category, features)
+
+    def among(self, models: Sequence[str], category: str, features: Floats) -> Interval:
+        """(1, K), of K models for the (F,) features of one query."""
+        rows, columns = self.intervals.places(models, [category])
+        moved = [self._moved(model, category) for model in models]
         # The floor is there to learn by: it is no doubt of the interval's.
-        doubt = sum(one.doubt for one in moved if one.doubt > self._floor)
-        shift, widen = sum(one.shift for one in moved), sum(one.widen for one in moved)
+        doubt = np.array([sum(one.doubt for one in each if one.doubt > self._floor) for each in moved])
+        shift = np.array([sum(one.shift for one in each) for each in moved])
+        widen = np.array([sum(one.widen for one in each) for each in moved])
         return self.intervals.around(rows, columns, features[None], shift, doubt, widen)
 
     def update(self, model: str, category: str, features: Floats, value: float) -> bool:
@@ -68,6 +77,22 @@ class Tracker:
         self._models.setdefault(model, moved[1])
         self._categories.setdefault(category, moved[2])
         return held
+
+    def state(self) -> State:
+        """What was learned since the intervals were, as JSON; `restore` takes it again."""
+        return {
+            "all": {"": asdict(self._all)},
+            "models": {name: asdict(one) for name, one in self._models.items()},
+            "categories": {name: asdict(one) for name, one in self._categories.items()},
+        }
+
+    @classmethod
+    def restore(cls, intervals: Intervals, state: State) -> "Tracker":
+        found = cls(intervals)
+        found._all = _Moved(**state["all"][""])
+        found._models = {name: _Moved(**one) for name, one in state["models"].items()}
+        found._categories = {name: _Moved(**one) for name, one in state["categories"].items()}
+        return found
 
     def _moved(self, model: str, category: str) -> tuple[_Moved, _Moved, _Moved]:
         rows, columns = self.intervals.places([model], [category])

@@ -6,7 +6,7 @@ its model's as far as the cell is small. Who or what is new has an effect that n
 known one is from the rest widens the interval. `router.drift` follows the outcomes as they come.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,7 +74,13 @@ class Intervals:
         return self.around(rows, columns, features, 0.0, doubt, 0.0)
 
     def around(
-        self, rows: Ints, columns: Ints, features: Floats, shift: float, doubt: float | Floats, widen: float
+        self,
+        rows: Ints,
+        columns: Ints,
+        features: Floats,
+        shift: float | Floats,
+        doubt: float | Floats,
+        widen: float | Floats,
     ) -> Interval:
         """Moved by `shift`, and wider by `doubt` (a variance) and by `widen` (a log)."""
         cells = np.ix_(rows, columns)
@@ -137,11 +143,17 @@ def judge_intervals(calls: Calls, rows: Floats | None = None) -> dict[str, float
         for key in judged[0]:
             result[f"{key}_{name}"] = judged[0][key]
             result[f"{key}_{name}_mean"] = _mean([one[key] for one in judged[1:]])
+    return result | worst(result)
+
+
+def worst(covered: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Of coverages of seconds and of tokens the one that is farther off."""
+    found: dict[str, float | None] = {}
     for key in ("coverage_marginal", "coverage_worst_model", "coverage_worst_category"):
-        both = [x for name in ("seconds", "tokens") if (x := result.get(f"{key}_{name}")) is not None]
+        both = [x for name in ("seconds", "tokens") if (x := covered.get(f"{key}_{name}")) is not None]
         farthest = max(both, key=lambda x: abs(x - LEVEL), default=None)
-        result[key] = farthest if key == "coverage_marginal" else min(both, default=None)
-    return result
+        found[key] = farthest if key == "coverage_marginal" else min(both, default=None)
+    return found
 
 
 def text_features(texts: Sequence[str], rows: Floats | None = None) -> Floats:
@@ -172,11 +184,12 @@ def _judge(
     ends = np.exp(np.nanquantile(np.log(train) - apart, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
     point = fitted.means.predict(*fitted.places(names, list(judged)), features[judge])
     pooled = Interval(np.exp(point) * ends[0], np.exp(point), np.exp(point) * ends[1])
-    baseline = {f"{key}_pooled": value for key, value in _coverage(pooled, test, judged).items()}
-    return {**_coverage(told, test, judged), **baseline}
+    baseline = {f"{key}_pooled": value for key, value in coverage(pooled, test, judged).items()}
+    return {**coverage(told, test, judged), **baseline}
 
 
-def _coverage(told: Interval, values: Floats, categories: NDArray[np.str_]) -> dict[str, float | None]:
+def coverage(told: Interval, values: Floats, categories: NDArray[np.str_]) -> dict[str, float | None]:
+    """Shares of (Q, M) values that are held: of all, of the worst model and of the worst category."""
     known = ~np.isnan(values)
     held = (told.low <= values) & (values <= told.high)
     by_model = [held[known[:, m], m].mean() for m in range(values.shape[1]) if known[:, m].sum() >= _JUDGED]

@@ -46,11 +46,11 @@ class XID8(UserDefinedType[str]):
         return "xid8"
 
 
-def _tenant() -> Column[str]:
+def tenant_id() -> Column[str]:
     return Column("tenant_id", Text, nullable=False, server_default="default")
 
 
-def _time(name: str, *, default: bool = False) -> Column[object]:
+def moment(name: str, *, default: bool = False) -> Column[object]:
     return Column(name, DateTime(timezone=True), server_default=text("now()") if default else None)
 
 
@@ -58,7 +58,7 @@ workflows = Table(
     "workflows",
     metadata,
     Column("id", UUID, primary_key=True),
-    _tenant(),
+    tenant_id(),
     Column("name", Text, nullable=False),
     Column("version", Integer, nullable=False),
     Column("sha256", Text, nullable=False),
@@ -71,7 +71,7 @@ workflows = Table(
     Column("planned_by", UUID, comment="The collaboration whose agent wrote this definition."),
     Column("deprecated", Text, comment="Why nobody should start it any more."),
     Column("created_by", Text),
-    _time("created_at", default=True),
+    moment("created_at", default=True),
     UniqueConstraint("tenant_id", "name", "version"),
     UniqueConstraint("tenant_id", "name", "sha256"),
     comment="Definitions as immutable versions.",
@@ -85,7 +85,7 @@ aliases = Table(
     Column("alias", Text, primary_key=True, comment="`current` is what the bare name means."),
     Column("version", Integer, nullable=False),
     Column("set_by", Text),
-    _time("set_at", default=True),
+    moment("set_at", default=True),
     comment="Names for versions that a person may move.",
 )
 
@@ -93,13 +93,13 @@ webhooks = Table(
     "webhooks",
     metadata,
     Column("id", UUID, primary_key=True),
-    _tenant(),
+    tenant_id(),
     Column("name", Text, nullable=False, comment="What to start: name, name@3 or name@alias."),
     Column("token_sha256", Text, nullable=False, unique=True),
     Column("input", JSON, nullable=False, comment="Template over the request's body as `input`."),
     Column("created_by", Text),
-    _time("created_at", default=True),
-    _time("last_called_at"),
+    moment("created_at", default=True),
+    moment("last_called_at"),
     comment="Addresses that start a collaboration when they are called.",
 )
 
@@ -107,7 +107,7 @@ collaborations = Table(
     "collaborations",
     metadata,
     Column("id", UUID, primary_key=True, comment="Temporal's first run id of the chain."),
-    _tenant(),
+    tenant_id(),
     Column("workflow_id", UUID, ForeignKey("workflows.id"), nullable=False),
     Column("temporal_workflow_id", Text, nullable=False),
     Column("task", Text, nullable=False),
@@ -126,8 +126,8 @@ collaborations = Table(
     Column("forked_at", ARRAY(Text), comment="The steps that it ran again."),
     Column("traceparent", Text, nullable=False, comment="W3C context of the run's own span."),
     Column("parent_span_id", Text, comment="The span of the request that started the run."),
-    _time("started_at", default=True),
-    _time("completed_at"),
+    moment("started_at", default=True),
+    moment("completed_at"),
     CheckConstraint("status IN ('running', 'completed', 'failed')", name="status"),
     Index("ix_collaborations_recent", "tenant_id", text("started_at DESC"), text("id DESC")),
     Index("ix_collaborations_temporal", "temporal_workflow_id", text("started_at DESC")),
@@ -141,7 +141,7 @@ agent_executions = Table(
     "agent_executions",
     metadata,
     Column("id", UUID, primary_key=True),
-    _tenant(),
+    tenant_id(),
     Column("collaboration_id", UUID, ForeignKey("collaborations.id", ondelete="CASCADE"), nullable=False),
     Column("path", Text, nullable=False, comment="review, or per_file[17].improve[2].review"),
     Column("step_id", Text, nullable=False),
@@ -174,8 +174,8 @@ agent_executions = Table(
     Column("severity", Text),
     Column("prompt", Text, comment="The stored prompt that was used, as name@3."),
     Column("trial_id", UUID, comment="The A/B test that chose it."),
-    _time("started_at", default=True),
-    _time("completed_at"),
+    moment("started_at", default=True),
+    moment("completed_at"),
     UniqueConstraint("collaboration_id", "path", "attempt"),
     CheckConstraint(
         "status IN ('running', 'completed', 'failed', 'abandoned', 'skipped', 'caught')", name="status"
@@ -205,7 +205,7 @@ token_stream = Table(
     "token_stream",
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=True),
-    _tenant(),
+    tenant_id(),
     Column("execution_id", UUID, ForeignKey("agent_executions.id", ondelete="CASCADE"), nullable=False),
     Column("seq", Integer, nullable=False),
     Column("token", Text, nullable=False),
@@ -220,7 +220,7 @@ token_archives = Table(
     "token_archives",
     metadata,
     Column("execution_id", UUID, ForeignKey("agent_executions.id", ondelete="CASCADE"), primary_key=True),
-    _tenant(),
+    tenant_id(),
     Column("tokens", LargeBinary, nullable=False, comment="zlib of JSON: [[seconds since first, token], …]"),
     Column("count", Integer, nullable=False),
     Column("first_at", DateTime(timezone=True), nullable=False),
@@ -233,7 +233,7 @@ run_controls = Table(
     "run_controls",
     metadata,
     Column("collaboration_id", UUID, ForeignKey("collaborations.id", ondelete="CASCADE"), primary_key=True),
-    _tenant(),
+    tenant_id(),
     Column("paused", Boolean, nullable=False, server_default=text("false")),
     Column("changes", JSONB, nullable=False, server_default="{}", comment="agent → how it is asked instead"),
     comment="What people changed about a run while it lives; most runs have no row.",
@@ -243,7 +243,7 @@ feedback = Table(
     "feedback",
     metadata,
     Column("id", UUID, primary_key=True),
-    _tenant(),
+    tenant_id(),
     Column("collaboration_id", UUID, ForeignKey("collaborations.id", ondelete="CASCADE"), nullable=False),
     Column("text", Text, nullable=False),
     Column("step", Text, comment="Only its prompts hold it; null: of any step."),
@@ -258,7 +258,7 @@ routing_decisions = Table(
     "routing_decisions",
     metadata,
     Column("id", UUID, primary_key=True),
-    _tenant(),
+    tenant_id(),
     Column("collaboration_id", UUID, ForeignKey("collaborations.id", ondelete="CASCADE"), nullable=False),
     Column("path", Text, nullable=False),
     Column("step_id", Text, nullable=False),
@@ -269,7 +269,7 @@ routing_decisions = Table(
     Column("chosen_model", Text, nullable=False),
     Column("propensity", Float, nullable=False),
     Column("fallback", Boolean, nullable=False),
-    _time("created_at", default=True),
+    moment("created_at", default=True),
     UniqueConstraint("collaboration_id", "path"),
     CheckConstraint("propensity > 0 AND propensity <= 1", name="propensity"),
     Index("ix_routing_decisions_recent", "tenant_id", "created_at"),
@@ -283,10 +283,10 @@ recalls = Table(
     Column("path", Text, primary_key=True),
     Column("step_id", Text, nullable=False),
     Column("iteration", Integer, nullable=False, server_default="0"),
-    _tenant(),
+    tenant_id(),
     Column("source", Text, nullable=False, comment="weaviate, pgvector or none"),
     Column("hits", JSONB, nullable=False),
-    _time("created_at", default=True),
+    moment("created_at", default=True),
     comment="Similar past work that was shown to a step as a hint.",
 )
 
@@ -294,7 +294,7 @@ task_vectors = Table(
     "task_vectors",
     metadata,
     Column("collaboration_id", UUID, ForeignKey("collaborations.id", ondelete="CASCADE"), primary_key=True),
-    _tenant(),
+    tenant_id(),
     Column("encoder", Text, nullable=False),
     Column("embedding", Vector(EMBEDDING_WIDTH), nullable=False),
     Index(
@@ -312,11 +312,11 @@ outbox = Table(
     Column("aggregateid", Text, nullable=False),
     Column("type", Text, nullable=False),
     Column("payload", JSONB, nullable=False),
-    _tenant(),
+    tenant_id(),
     Column("seq", BigInteger, server_default=text("nextval('outbox_seq')"), nullable=False, unique=True),
     # Rows become visible out of seq order; (xid, seq) below the oldest running transaction never changes.
     Column("xid", XID8(), server_default=text("pg_current_xact_id()"), nullable=False),
-    _time("created_at", default=True),
+    moment("created_at", default=True),
     Column("traceparent", Text),
     Index("ix_outbox_log", "xid", "seq"),
     Index("ix_outbox_aggregate", "aggregateid", "xid", "seq"),
@@ -327,7 +327,7 @@ human_tasks = Table(
     "human_tasks",
     metadata,
     Column("id", UUID, primary_key=True),
-    _tenant(),
+    tenant_id(),
     Column("collaboration_id", UUID, ForeignKey("collaborations.id", ondelete="CASCADE"), nullable=False),
     Column("path", Text, nullable=False),
     Column("title", Text, nullable=False),
@@ -338,10 +338,10 @@ human_tasks = Table(
     Column("approvals", Integer, nullable=False, server_default="1"),
     Column("status", Text, nullable=False),
     Column("escalated", Boolean, nullable=False, server_default=text("false")),
-    _time("opened_at", default=True),
-    _time("due_at"),
-    _time("reminded_at"),
-    _time("closed_at"),
+    moment("opened_at", default=True),
+    moment("due_at"),
+    moment("reminded_at"),
+    moment("closed_at"),
     Column(
         "last_call", Text, comment="The activity that last reminded or escalated: again, it does nothing."
     ),
@@ -355,14 +355,14 @@ human_decisions = Table(
     "human_decisions",
     metadata,
     Column("id", UUID, primary_key=True),
-    _tenant(),
+    tenant_id(),
     Column("task_id", UUID, ForeignKey("human_tasks.id", ondelete="CASCADE"), nullable=False),
     Column("actor", Text, nullable=False),
     Column("action", Text, nullable=False),
     Column("form", JSON, nullable=False, comment="What they filled in."),
     Column("original", JSON, comment="What they were shown, where they replaced it."),
     Column("edited", JSON),
-    _time("at", default=True),
+    moment("at", default=True),
     UniqueConstraint("task_id", "actor"),
     comment="Who decided what; rows are only ever added.",
 )
@@ -397,7 +397,7 @@ spending_limits = Table(
     Column("limit_usd", Numeric(18, 6)),
     Column("limit_tokens", BigInteger),
     Column("set_by", Text),
-    _time("set_at", default=True),
+    moment("set_at", default=True),
     CheckConstraint("scope IN ('tenant', 'user', 'definition')", name="scope"),
     CheckConstraint("period IN ('day', 'month', 'total')", name="period"),
     comment="What a tenant, its users and its definitions may spend, as people set it.",
@@ -407,7 +407,7 @@ model_calls = Table(
     "model_calls",
     metadata,
     Column("id", UUID, primary_key=True, comment="What the provider is told as the client's request id."),
-    _tenant(),
+    tenant_id(),
     Column("purpose", Text, nullable=False, server_default="step", comment="step, or what else asked."),
     # Without foreign keys: the books outlive the runs.
     Column("collaboration_id", UUID),
@@ -428,7 +428,7 @@ model_calls = Table(
     Column("output_price_usd", Numeric, nullable=False),
     Column("cached_input_price_usd", Numeric, comment="Null: as input_price_usd."),
     Column("most_input_tokens", BigInteger, nullable=False, comment="A bound that no provider exceeds."),
-    _time("ends_by"),
+    moment("ends_by"),
     Column("reserved_usd", Numeric(18, 6), comment="Null: no limit held for the call."),
     Column("reserved_tokens", BigInteger),
     Column("input_tokens", BigInteger, nullable=False, server_default="0"),
@@ -438,7 +438,7 @@ model_calls = Table(
     Column("response_id", Text),
     Column("error_code", Text),
     Column("opened_at", DateTime(timezone=True), server_default=text("clock_timestamp()"), nullable=False),
-    _time("closed_at"),
+    moment("closed_at"),
     CheckConstraint("state IN ('open', 'unknown', 'settled', 'refunded')", name="state"),
     CheckConstraint("basis IN ('usage', 'asked', 'assumed')", name="basis"),
     Index("ix_model_calls_unsettled", "opened_at", postgresql_where=text("state IN ('open', 'unknown')")),
@@ -458,7 +458,7 @@ reservations = Table(
     Column("period", Text, primary_key=True),
     Column("usd", Numeric(18, 6), nullable=False),
     Column("tokens", BigInteger, nullable=False),
-    _time("at", default=True),
+    moment("at", default=True),
     Index("ix_reservations_subject", "tenant_id", "scope", "subject", "period"),
     comment="Worst cases of calls that are under way, one row per limit that holds for the call.",
 )
@@ -473,7 +473,7 @@ prices = Table(
     Column("output_usd", Numeric(18, 6), nullable=False),
     Column("cached_input_usd", Numeric(18, 6), comment="Null: as input_usd."),
     Column("set_by", Text),
-    _time("set_at", default=True),
+    moment("set_at", default=True),
     comment="A tenant's own prices, which go before ours and litellm's; the highest version holds.",
 )
 
@@ -488,7 +488,7 @@ providers = Table(
     Column("requests_per_minute", Integer),
     Column("tokens_per_minute", Integer),
     Column("set_by", Text),
-    _time("set_at", default=True),
+    moment("set_at", default=True),
     CheckConstraint(
         "kind IN ('openai', 'anthropic', 'deepseek', 'openrouter', 'ollama', 'openai_compatible')",
         name="kind",
@@ -531,8 +531,8 @@ circuits = Table(
     Column("account", Text, primary_key=True),
     Column("model", Text, primary_key=True),
     Column("failures", Integer, nullable=False, server_default="0", comment="In a row."),
-    _time("open_until"),
-    _time("changed_at", default=True),
+    moment("open_until"),
+    moment("changed_at", default=True),
     comment="Models that failed so often that nobody asks them for a while.",
 )
 
@@ -542,7 +542,7 @@ flights = Table(
     Column("tenant_id", Text, primary_key=True, server_default="default"),
     Column("key", Text, primary_key=True, comment="As in step_cache."),
     Column("execution_id", UUID, nullable=False, comment="Whose answer the others wait for."),
-    _time("until", default=True),
+    moment("until", default=True),
     comment="Answers that are being made and that equal steps wait for.",
 )
 
@@ -557,7 +557,7 @@ roles = Table(
     Column("description", Text, nullable=False, server_default=""),
     Column("skills", ARRAY(Text), nullable=False, server_default="{}"),
     Column("set_by", Text),
-    _time("set_at", default=True),
+    moment("set_at", default=True),
     comment="A tenant's own roles, and its own idea of the built-in ones.",
 )
 
@@ -570,7 +570,7 @@ skills = Table(
     Column("instructions", Text, nullable=False),
     Column("tools", ARRAY(Text), nullable=False, server_default="{}"),
     Column("set_by", Text),
-    _time("set_at", default=True),
+    moment("set_at", default=True),
     comment="What agents can be told to be able to do.",
 )
 
@@ -581,7 +581,7 @@ prompts = Table(
     Column("name", Text, primary_key=True),
     Column("current", Integer, nullable=False, comment="The version that the bare name means."),
     Column("description", Text, nullable=False, server_default=""),
-    _time("created_at", default=True),
+    moment("created_at", default=True),
     comment="Names of prompts.",
 )
 
@@ -596,7 +596,7 @@ prompt_versions = Table(
     Column("origin", Text, nullable=False, server_default="person", comment="person or optimizer"),
     Column("note", Text, nullable=False, server_default=""),
     Column("created_by", Text),
-    _time("created_at", default=True),
+    moment("created_at", default=True),
     UniqueConstraint("tenant_id", "name", "sha256"),
     comment="Prompts as immutable versions.",
 )
@@ -605,7 +605,7 @@ prompt_trials = Table(
     "prompt_trials",
     metadata,
     Column("id", UUID, primary_key=True),
-    _tenant(),
+    tenant_id(),
     Column("name", Text, nullable=False),
     Column("control", Integer, nullable=False),
     Column("candidate", Integer, nullable=False),
@@ -636,8 +636,8 @@ prompt_trials = Table(
     Column("winner", Integer),
     Column("verdict", JSONB, comment="The figures that it was stopped with."),
     Column("started_by", Text),
-    _time("started_at", default=True),
-    _time("stopped_at"),
+    moment("started_at", default=True),
+    moment("stopped_at"),
     CheckConstraint("status IN ('running', 'won', 'lost', 'undecided', 'stopped')", name="status"),
     CheckConstraint("share > 0 AND share < 1", name="share"),
     Index(
@@ -656,7 +656,7 @@ step_cache = Table(
     Column("tenant_id", Text, primary_key=True, server_default="default"),
     Column("key", Text, primary_key=True, comment="sha256 of all that decides the output."),
     Column("execution_id", UUID, ForeignKey("agent_executions.id", ondelete="CASCADE"), nullable=False),
-    _time("stored_at", default=True),
+    moment("stored_at", default=True),
     Index("ix_step_cache_stored", "stored_at"),
     comment="Outputs that steps with `cache` may take again.",
 )
@@ -665,7 +665,7 @@ audit_log = Table(
     "audit_log",
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=True),
-    _tenant(),
+    tenant_id(),
     Column("actor", Text, nullable=False),
     Column("action", Text, nullable=False),
     Column("subject", Text, nullable=False),

@@ -6,6 +6,7 @@ from sqlalchemy import Connection, inspect
 
 from db import migrate
 from db.engine import sync_engine
+from schema import learning_tables  # noqa: F401  (declares its tables)
 from schema.tables import metadata
 
 SEED_COLUMNS = {

@@ -1,5 +1,6 @@
 """What follows a drift, and what tells of it: simulated streams."""
 
+import json
 from statistics import median
 
 import numpy as np
@@ -44,6 +45,16 @@ def test_a_new_model_is_learned_from_its_outcomes(fitted: Intervals) -> None:
     # What is known of others stays about where it was.
     told = tracker.predict("a", "y", np.zeros(2)).expected[0, 0]
     assert np.log(told) == pytest.approx(0.0, abs=0.35)
+
+
+def test_what_was_followed_can_be_kept(fitted: Intervals) -> None:
+    tracker = Tracker(fitted)
+    for value in (3.0, 4.0, 5.0):
+        tracker.update("a", "x", np.zeros(2), value)
+    again = Tracker.restore(fitted, json.loads(json.dumps(tracker.state())))
+    told, kept = (one.among(MODELS, "x", np.zeros(2)) for one in (tracker, again))
+    np.testing.assert_array_equal(told.high, kept.high)
+    assert kept.expected[0, 0] > fitted.predict(MODELS, ["x"], np.zeros((1, 2))).expected[0, 0]
 
 
 def _delay(alarm: Alarm, rng: np.random.Generator, before: float, after: float, chance: float) -> int:
