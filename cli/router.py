@@ -22,12 +22,19 @@ def evaluate(
     data: Annotated[
         Path, typer.Option("--data", metavar="DIR", help="A folder of outcomes; see docs/router.md.")
     ],
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Judge this stored checkpoint on all of it, and learn nothing."),
+    ] = None,
+    network: Annotated[
+        bool, typer.Option("--network", help="Also what a torch network would add: some minutes more.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Learn from a folder of outcomes, and judge on the part that was kept back."""
     from router.evaluate import evaluate as judged
 
-    found = judged(data, lambda what: err().print(what, style="dim"))
+    found = judged(data, lambda what: err().print(what, style="dim"), _listed, checkpoint, network=network)
     if as_json:
         print_json(found)
         return
@@ -35,3 +42,10 @@ def evaluate(
     for name, value in found.items():
         table.add_row(name, "no data" if value is None else f"{value:.4f}")
     out().print(table)
+
+
+def _listed(model: str) -> tuple[float, float] | None:
+    from gateway.prices import general_price
+
+    priced = general_price(model)
+    return (float(priced.price.input_usd), float(priced.price.output_usd)) if priced else None

@@ -29,27 +29,35 @@ def judge(pool: Pool, priced: bool) -> dict[str, float | None]:
     single = choose.best_single(pool.ok)
     per_category = shrinkage.hierarchical(pool.category, pool.ok, pool.judged_category, weight=0.5)
     shrunk = shrinkage.hierarchical(pool.category, pool.ok, pool.judged_category, weight=10.0)
-    ok, usd = np.nan_to_num(pool.judged_ok), pool.judged_usd
+    ok, usd = pool.judged_ok, pool.judged_usd
+    known = np.nan_to_num(ok)
     queries = len(ok)
-    # Among those that are right, the cheapest.
-    best = (ok - 1e-6 * usd / max(float(usd.max()), 1e-12)).argmax(1)
+    # Among those that are right, the cheapest; one that is not known is taken for wrong.
+    best = (known - 1e-6 * usd / max(float(usd.max()), 1e-12)).argmax(1)
     found: dict[str, float | None] = {}
     choices = {
         "best_single": np.full(queries, single), "best_per_category": per_category.argmax(1),
         "shrinkage": shrunk.argmax(1), "oracle": best,
     }  # fmt: skip
     for name, choice in choices.items():
-        found[f"{name}_quality"] = float(choose.picked(ok, choice).mean())
+        found[f"{name}_quality"] = _mean(choose.picked(ok, choice))
         found[f"{name}_usd_per_1k"] = 1000 * float(choose.picked(usd, choice).mean()) if priced else None
-    found["random_quality"] = float(ok.mean())
+    found["random_quality"] = _mean(ok)
     found["random_usd_per_1k"] = 1000 * float(usd.mean()) if priced else None
-    found["shrinkage_brier"] = metrics.brier(shrunk, pool.judged_ok)
-    found["shrinkage_ece"] = metrics.ece(shrunk, pool.judged_ok)
-    if not priced:
+    found["shrinkage_brier"] = metrics.brier(shrunk, ok)
+    found["shrinkage_ece"] = metrics.ece(shrunk, ok)
+    qualities = choose.qualities(ok)
+    if not priced or np.isnan(qualities).any():
         return found
     dearest = float(usd.mean(0).max())
-    found["hull_of_singles_aiq"] = metrics.aiq(usd.mean(0), ok.mean(0), dearest)
-    for name, predicted in (("best_per_category", per_category), ("shrinkage", shrunk), ("oracle", ok)):
+    found["hull_of_singles_aiq"] = metrics.aiq(usd.mean(0), qualities, dearest)
+    for name, predicted in (("best_per_category", per_category), ("shrinkage", shrunk), ("oracle", known)):
         costs = usd if name == "oracle" else pool.expected_usd
         found[f"{name}_aiq"] = metrics.aiq(*choose.curve(predicted, costs, usd, ok, single), dearest)
     return found
+
+
+def _mean(values: Floats) -> float | None:
+    """Of those known."""
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else None

@@ -10,10 +10,13 @@ from typing import Final
 
 import numpy as np
 
+from router import shrinkage
 from router.outcomes import Floats, Ints
 
 MARGINS: Final = (0.0, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 2.0)
 """The last one never leaves."""
+_LEAST: Final = 30
+"""Queries at which both are known; of fewer a gain is luck."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,10 @@ def cheap_then_verify(
 
 
 def best_single(ok: Floats) -> int:
-    return int(np.nanmean(ok, 0).argmax())
+    """By (Q, M) outcomes, NaN where not known, less a standard error: one right answer makes no best."""
+    rate = shrinkage.overall(ok)
+    doubt = np.sqrt(np.clip(rate * (1 - rate), 0, None) / (np.isfinite(ok).sum(0) + 2))
+    return int((rate - doubt).argmax())
 
 
 def picked(values: Floats, choice: Ints) -> Floats:
@@ -59,17 +65,34 @@ def picked(values: Floats, choice: Ints) -> Floats:
     return np.asarray(values[np.arange(len(choice)), choice], dtype=np.float64)
 
 
+def qualities(ok: Floats) -> Floats:
+    """(M,): each model's share of right answers, NaN where it was never asked."""
+    known = np.isfinite(ok)
+    count = known.sum(0)
+    return np.where(count > 0, np.where(known, ok, 0.0).sum(0) / np.maximum(count, 1), np.nan)
+
+
+def gain(ok: Floats, choice: Ints, incumbent: int) -> Floats:
+    """(Q' <= Q,): how much better the choice did than the incumbent, where both are known.
+
+    Empty where that is not even half of the queries: who was asked is then mostly who was chosen anyway, and
+    the others are no fair part of all."""
+    both = picked(ok, choice) - ok[:, incumbent]
+    known = np.isfinite(both)
+    return both[known] if known.mean() >= 0.5 else both[:0]
+
+
 def tune_margin(success: Floats, ok: Floats) -> Policy:
     """The margin whose gain over the incumbent is surest on queries that predictions had not seen: the mean
-    less its standard error, which is 0 for never leaving.
+    less its standard error, which is 0 for never leaving. Only where both the chosen model and the incumbent
+    are known: with few such queries the policy never leaves.
     """
     incumbent = best_single(ok)
     free = np.zeros_like(success)
     best, found = 0.0, MARGINS[-1]
     for margin in MARGINS[:-1]:
         gain = picked(ok, choose(success, free, Policy(incumbent, margin))) - ok[:, incumbent]
-        sure = float(np.nanmean(gain) - np.nanstd(gain) / np.sqrt(len(gain)))
-        if sure > best:
+        if (sure := _surely(gain)) > best:
             best, found = sure, margin
     return Policy(incumbent, found)
 
@@ -80,18 +103,20 @@ def weights(cost_usd: Floats) -> Floats:
     return np.append(0.0, np.geomspace(1e-3, 1e2, 60)) / max(typical, 1e-12)
 
 
-def tune_cost(success: Floats, ok: Floats, cost_usd: Floats, policy: Policy, loss: float = 0.005) -> Policy:
+def tune_cost(
+    success: Floats, ok: Floats, cost_usd: Floats, policy: Policy, loss: float = 0.005, sure: float = 1.0
+) -> Policy:
     """The cheapest policy with quality at the best single's, less `loss`, where predictions had not seen.
 
-    `policy` guards quality at no cost weight; its margin is one of the two that are tried."""
-    least = float(np.nanmean(ok[:, policy.incumbent])) - loss
+    The mean less `sure` standard errors has to be: of many that are tried, the cheapest that seems to hold is
+    mostly one that was lucky. `policy` guards quality at no cost weight; its margin is one of two tried."""
     found, cheapest = policy, float(cost_usd[:, policy.incumbent].mean())
     for margin in (0.0, policy.margin):
         for weight in weights(cost_usd):
             tried = Policy(policy.incumbent, margin, float(weight))
             choice = choose(success, cost_usd, tried)
             cost = float(picked(cost_usd, choice).mean())
-            if cost < cheapest and float(np.nanmean(picked(ok, choice))) >= least:
+            if cost < cheapest and _surely(picked(ok, choice) - ok[:, policy.incumbent], sure) >= -loss:
                 found, cheapest = tried, cost
     return found
 
@@ -103,6 +128,20 @@ def curve(
     points = []
     for weight in weights(expected_usd):
         choice = choose(success, expected_usd, Policy(incumbent, 0.0, float(weight)))
-        points.append((float(picked(usd, choice).mean()), float(np.nanmean(picked(ok, choice)))))
+        points.append((float(picked(usd, choice).mean()), _mean(picked(ok, choice))))
     found = np.array(points)
     return found[:, 0], found[:, 1]
+
+
+def _surely(gain: Floats, errors: float = 1.0) -> float:
+    """The mean of those known, less its standard errors; of few of them nothing can be said."""
+    known = gain[np.isfinite(gain)]
+    return (
+        float(known.mean() - errors * known.std() / np.sqrt(len(known))) if len(known) >= _LEAST else -np.inf
+    )
+
+
+def _mean(values: Floats) -> float:
+    """Of those known; 0 where none is, as nobody should count on it."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else 0.0

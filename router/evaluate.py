@@ -1,7 +1,7 @@
 """The router's table on real outcomes: every figure beside what a plainer way comes to.
 
 Whatever is learned is learned from seven tenths of a folder's queries, tasks or pull requests, by a hash of
-their ids, and judged on the others.
+their ids, and judged on the others. A stored checkpoint is judged on all of it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from router.outcomes import load
+from router.prices_of_pools import Price
 
 Found = dict[str, float | None]
 
@@ -24,24 +25,39 @@ KEYS: Final = (
 """None where a folder has no data for it."""
 
 
-def evaluate(folder: Path, say: Callable[[str], None] = lambda _: None) -> Found:
-    """Some minutes. Raises Refused where the folder holds nothing to judge on."""
+def evaluate(
+    folder: Path, say: Callable[[str], None] = lambda _: None,
+    listed: Callable[[str], Price | None] | None = None, checkpoint: Path | None = None, *,
+    network: bool = False,
+) -> Found:  # fmt: skip
+    """Some minutes. Raises Refused where the folder holds nothing to judge on, or no checkpoint is read.
+
+    `listed`: asked for the price of models that `POOL_PRICES` does not have. With a `checkpoint` nothing is
+    learned: it is judged on all queries, and what it has no say in is None. `network`: also what a torch
+    network would add, which takes minutes more."""
     from router import features
     from router.encoder import WIDTH
     from router.intervals import judge_intervals
     from router.judge_calls import judge_calls
+    from router.judge_checkpoint import judge_checkpoint, read
     from router.known_tasks import judge_trials
     from router.pairs import judge_reviews
     from router.replays import judge_offpolicy, judge_online
     from router.speed import judge_speed
 
+    held = read(checkpoint) if checkpoint else None
     outcomes = load(folder)
     found: Found = dict.fromkeys(KEYS)
+    if held:
+        if calls := outcomes.calls:
+            say(f"reading {len(calls.queries):,} queries")
+            found |= judge_checkpoint(held, calls, features.rows(calls.texts), listed=listed)
+        return found
     if calls := outcomes.calls:
         say(f"reading {len(calls.queries):,} queries")
         rows = features.rows(calls.texts)
         say("choosing among models")
-        found |= judge_calls(calls, rows)
+        found |= judge_calls(calls, rows, listed=listed)
         say("intervals")
         found |= judge_intervals(calls, rows[:, :WIDTH])
         say("learning online")
@@ -56,4 +72,9 @@ def evaluate(folder: Path, say: Callable[[str], None] = lambda _: None) -> Found
     if reviews := outcomes.reviews:
         say("pairs of reviewers")
         found |= judge_reviews(reviews)
+    if network and calls:
+        from router.judge_neural import judge_neural
+
+        say("the network")
+        found |= judge_neural(calls, rows)
     return found

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from router import baselines, choose, features, metrics, shrinkage, success
 from router.outcomes import Calls, Floats, Ints, Trials, split
-from router.prices_of_pools import POOL_PRICES, price_of
+from router.prices_of_pools import POOL_PRICES, Price, price_of
 
+LEAST: Final = 30
+"""Outcomes to learn from; of fewer nothing can be said."""
 FEW: Final = 20
 """Outcomes that are known of a cold model."""
 
 
 def judge_calls(
-    calls: Calls,
-    table: Floats | None = None,
-    prices: Mapping[str, tuple[float, float]] = POOL_PRICES,
-    seed: int = 0,
-) -> dict[str, float | None]:
+    calls: Calls, table: Floats | None = None, prices: Mapping[str, Price] = POOL_PRICES, seed: int = 0,
+    listed: Callable[[str], Price | None] | None = None,
+) -> dict[str, float | None]:  # fmt: skip
     """The table's keys, None for what the data cannot say.
 
     `table`: of `features.rows(calls.texts)`, where it is at hand; `prices`: US dollars for a million
-    tokens in and out, by model."""
-    table = features.rows(calls.texts) if table is None else table
+    tokens in and out, by model; `listed`: asked for what these do not have."""
     dev, judged = split(calls.queries)
-    usd, priced = costs(calls, prices)
+    known = np.isfinite(calls.ok)
+    if known[dev].sum() < LEAST or not known[judged].any():
+        return {}
+    # What nothing was learned of can be neither chosen nor judged.
+    calls = _of_models(calls, np.flatnonzero(known[dev].any(0)))
+    table = features.rows(calls.texts) if table is None else table
+    usd, priced = costs(calls, prices, listed)
     # A pool is what can be chosen among; difficulty is learned from all models.
     pool = priced if len(priced) > 1 else np.arange(len(calls.models))
     usd = usd[:, pool] if len(priced) > 1 else np.zeros((len(calls.ok), len(pool)))
@@ -44,18 +50,10 @@ def judge_calls(
         "queries_judged": float(len(judged)),
     }  # fmt: skip
     expected_dev, expected = _expected(usd[dev], category, category), _expected(usd[dev], category, asked)
-    # What predicts best does not always choose best: on dev the plainer rates may beat the whole.
-    ok = calls.ok[dev]
-    folds = success.folds(np.random.default_rng(seed).permutation(len(ok)), success.FOLDS)
-    options = (
-        (shrinkage.crossfit(category, ok, folds), shrinkage.hierarchical(category, ok, asked, weight=10.0)),
-        (seen, predicted),
-    )
-    worth = [_worth(own[:, pool], expected_dev, usd[dev], ok[:, pool]) for own, _ in options]
-    found["chooses_by_rates_alone"] = float(worth[0] >= worth[1])
-    own, others = options[int(np.argmax(worth))]
+    own = success.seen_scores(seen, calls.categories[dev], calls.ok[dev], seed)
+    others = learned.scores(predicted, calls.categories[judged])
     found |= _choices(
-        ok[:, pool], own[:, pool], expected_dev, usd[dev],
+        calls.ok[dev][:, pool], own[:, pool], expected_dev, usd[dev],
         calls.ok[judged][:, pool], others[:, pool], expected, usd[judged], len(priced) > 1,
     )  # fmt: skip
     bases = baselines.Pool(
@@ -66,27 +64,27 @@ def judge_calls(
     return found
 
 
-def costs(calls: Calls, prices: Mapping[str, tuple[float, float]]) -> tuple[Floats, Ints]:
+def _of_models(calls: Calls, models: Ints) -> Calls:
+    return replace(
+        calls, models=tuple(calls.models[m] for m in models), ok=calls.ok[:, models],
+        seconds=calls.seconds[:, models], input_tokens=calls.input_tokens[:, models],
+        output_tokens=calls.output_tokens[:, models],
+    )  # fmt: skip
+
+
+def costs(
+    calls: Calls, prices: Mapping[str, Price], listed: Callable[[str], Price | None] | None = None
+) -> tuple[Floats, Ints]:
     """(Q, M) US dollars, and the places of models whose price and tokens are known.
 
     A call whose tokens were not counted is taken for the model's mean."""
     usd = np.full(calls.ok.shape, np.nan)
     for m, model in enumerate(calls.models):
-        if (price := price_of(model, prices)) is not None:
+        if (price := price_of(model, prices, listed)) is not None:
             usd[:, m] = (calls.input_tokens[:, m] * price[0] + calls.output_tokens[:, m] * price[1]) / 1e6
     counted = np.isfinite(usd).sum(0)
     usd = np.where(np.isfinite(usd), usd, np.nansum(usd, 0) / np.maximum(counted, 1))
     return usd, np.flatnonzero(counted > 0.5 * len(usd))
-
-
-def _worth(success: Floats, expected: Floats, usd: Floats, ok: Floats) -> float:
-    """Of predictions to choose by, on queries that they had not seen: AIQ, or quality where nothing has a
-    price."""
-    y = np.nan_to_num(ok)
-    if not usd.any():
-        return float(choose.picked(y, success.argmax(1)).mean())
-    cost, quality = choose.curve(success, expected, usd, y, choose.best_single(ok))
-    return metrics.aiq(cost, quality, float(usd.mean(0).max()))
 
 
 def _expected(usd: Floats, category: Ints, at: Ints) -> Floats:
@@ -103,37 +101,44 @@ def _choices(
     """Every choice (incumbent, margin, weight, pair) is made on the dev part."""
     policy = choose.tune_margin(seen, ok)
     single = policy.incumbent
-    y = np.nan_to_num(judged)
-    gain = choose.picked(y, choose.choose(predicted, np.zeros_like(predicted), policy)) - y[:, single]
-    low, high = metrics.interval(lambda drawn: float(gain[drawn].mean()), len(gain))
+    free = np.zeros_like(predicted)
+    gain = choose.gain(judged, choose.choose(predicted, free, policy), single)
+    argmax = choose.gain(judged, predicted.argmax(1), single)
     found: dict[str, float | None] = {
-        "quality_minus_best_single": float(gain.mean()),
-        "quality_minus_best_single_low": low, "quality_minus_best_single_high": high,
-        "quality_minus_best_single_in_hindsight": float((gain + y[:, single]).mean() - y.mean(0).max()),
-        "argmax_minus_best_single": float((choose.picked(y, predicted.argmax(1)) - y[:, single]).mean()),
-        "margin": policy.margin,
-        "aiq": None, "cost_saved": None, "apgr": None,
+        **_told("quality_minus_best_single", gain), "quality_minus_best_single_in_hindsight": None,
+        "argmax_minus_best_single": float(argmax.mean()) if len(argmax) else None,
+        "margin": policy.margin, "aiq": None, "cost_saved": None, "apgr": None,
     }  # fmt: skip
-    if not priced:
+    qualities = choose.qualities(judged)
+    if len(gain):
+        hindsight = float(gain.mean() + qualities[single] - np.nanmax(qualities))
+        found["quality_minus_best_single_in_hindsight"] = hindsight
+    if not priced or not len(gain) or np.isnan(qualities).any():
         return found
     dearest = float(usd.mean(0).max())
-    cost, quality = choose.curve(predicted, expected, usd, y, single)
+    cost, quality = choose.curve(predicted, expected, usd, judged, single)
     choice = choose.choose(predicted, expected, choose.tune_cost(seen, ok, expected_dev, policy))
-    lost = choose.picked(y, choice) - y[:, single]
-    lost_low, lost_high = metrics.interval(lambda drawn: float(lost[drawn].mean()), len(lost))
     weak = int(usd_dev.mean(0).argmin())
-    verified = np.where(y[:, weak] > 0.5, y[:, weak], y[:, single])
-    return found | {
+    both = np.isfinite(judged[:, [weak, single]]).all(1)
+    cheap, strong = judged[both, weak], judged[both, single]
+    verified = np.where(cheap > 0.5, cheap, strong) - strong
+    return found | _told("cost_saved_quality", choose.gain(judged, choice, single), "_minus_best_single") | {
         "aiq": metrics.aiq(cost, quality, dearest),
         "cost_saved": 1 - float(choose.picked(usd, choice).mean() / usd[:, single].mean()),
-        "cost_saved_quality_minus_best_single": float(lost.mean()),
-        "cost_saved_quality_low": lost_low, "cost_saved_quality_high": lost_high,
         "cost_saved_best_weight": metrics.cost_saved(
-            cost, quality, float(usd[:, single].mean()), float(y[:, single].mean()) - 0.005
+            cost, quality, float(usd[:, single].mean()), float(qualities[single]) - 0.005
         ),
-        "apgr": metrics.apgr(predicted[:, single] - predicted[:, weak], y[:, weak], y[:, single]),
-        "perfect_verifier_after_cheapest_minus_best_single": float((verified - y[:, single]).mean()),
+        "apgr": metrics.apgr((predicted[:, single] - predicted[:, weak])[both], cheap, strong),
+        "perfect_verifier_after_cheapest_minus_best_single": float(verified.mean()),
     }  # fmt: skip
+
+
+def _told(name: str, gain: Floats, mean: str = "") -> dict[str, float | None]:
+    """The mean of gains and the ends of its 95 % interval."""
+    if not len(gain):
+        return {f"{name}{mean}": None, f"{name}_low": None, f"{name}_high": None}
+    low, high = metrics.interval(lambda drawn: float(gain[drawn].mean()), len(gain))
+    return {f"{name}{mean}": float(gain.mean()), f"{name}_low": low, f"{name}_high": high}
 
 
 def unseen(calls: Calls, table: Floats, pool: Ints, seed: int, groups: int = 12) -> dict[str, float | None]:
@@ -192,11 +197,12 @@ def cold(
         others = np.setdiff1d(np.arange(len(turn)), left)
         learned, _ = success.fit(table[dev], calls.categories[dev], calls.ok[dev][:, others], seed)
         for model in left:
-            asked = np.flatnonzero(np.isfinite(calls.ok[dev, model]))
+            outcomes = calls.ok[dev[learned.kept], model]
+            asked = np.flatnonzero(np.isfinite(outcomes))
             for _ in range(3):
-                few_ok = np.full(len(dev), np.nan)
+                few_ok = np.full(len(outcomes), np.nan)
                 at = rng.permutation(asked)[:few]
-                few_ok[at] = calls.ok[dev[at], model]
+                few_ok[at] = outcomes[at]
                 with_it = success.with_model(learned, few_ok)
                 p = with_it.predict(table[judged], calls.categories[judged])[:, -1]
                 y = calls.ok[judged, model]

@@ -38,9 +38,11 @@ class Settings:
     verdict. Shared, because among many there is another good one, and to be fair to each costs the more."""
     draws: int = 100
     floor: float = FLOOR
-    """Least chance of everyone who wins at least one draw."""
+    """Least chance of everyone in contention."""
+    contends: int = 2
+    """Draws that one must win for that: a floor for whoever is lucky once cost a point of the first 5,000."""
     explore: float = 0.01
-    """Shared by those who win none: with many models a floor for each would cost points."""
+    """Shared by the others: with many models a floor for each would cost points."""
     alarm: float = 6.5
     """Log likelihood ratio at which a model counts as broken."""
     broken_odds: float = 8.0
@@ -174,8 +176,10 @@ class Bandit:
             takes_part[:] = True
         draws = mean + spread * random.standard_normal((held.draws, len(mean)))
         draws[:, ~takes_part] = -np.inf
-        won = np.bincount(draws.argmax(1), minlength=len(mean)) / held.draws
-        contends, others = won > 0, takes_part & (won == 0)
+        wins = np.bincount(draws.argmax(1), minlength=len(mean))
+        contends = wins >= min(held.contends, wins.max())
+        others = takes_part & ~contends
+        won = np.where(contends, wins, 0) / wins[contends].sum()
         probed = ~takes_part & (out_until <= self.outcomes)
         chances = np.where(probed, min(held.probe, 0.1 / max(probed.sum(), 1)), 0.0)
         if others.any():

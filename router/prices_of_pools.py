@@ -8,7 +8,7 @@ today is priced by them.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 POOL_PRICES: Final[Mapping[str, tuple[float, float]]] = {
@@ -38,18 +38,23 @@ POOL_PRICES: Final[Mapping[str, tuple[float, float]]] = {
 """US dollars for a million tokens in and out."""
 
 
-def price_of(
-    model: str, prices: Mapping[str, tuple[float, float]] = POOL_PRICES
-) -> tuple[float, float] | None:
-    """By the longest name in the table that a pool's name begins with, at a dash: `gpt-4-0613-FC` is `gpt-4`.
+Price = tuple[float, float]
+"""US dollars for a million tokens in and out."""
 
-    A mode such as `-FC-Any` and a host such as `mistralai/` are no part of the name.
-    None: not known, never 0."""
-    plain = re.sub(r"-FC(-[A-Za-z]+)?$", "", model).lower().rpartition("/")[2]
+
+def price_of(
+    model: str, prices: Mapping[str, Price] = POOL_PRICES, listed: Callable[[str], Price | None] | None = None
+) -> Price | None:
+    """By the longest name that a pool's name begins with, at a dash: `gpt-4-0613-FC` is `gpt-4`.
+
+    A mode such as `-FC-Any` and a host such as `mistralai/` are no part of the name. `listed`: asked for
+    what the table does not have, as models of later years. None: not known, never 0."""
+    plain = re.sub(r"[ -]*\(?FC\)?(-[A-Za-z]+)?$", "", model).lower().rpartition("/")[2]
     names = {name.lower().rpartition("/")[2]: price for name, price in prices.items()}
     for name in (plain, plain.partition("_")[2]):
         while name:
-            if name in names:
-                return names[name]
+            price = names.get(name) or (listed(name) if listed else None)
+            if price is not None:
+                return price
             name = name.rpartition("-")[0]
     return None

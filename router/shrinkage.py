@@ -106,11 +106,11 @@ def learn(category: Ints, ok: Floats, count: int) -> Rates:
     )
     adjusted = ok - difficulty[:, None]
     raw = _by(category, np.where(known, adjusted, 0.0), count) / np.maximum(n, 1)
-    rest = np.where(known, adjusted - raw[category], np.nan)
-    inside = np.where(n > 1, raw * (1 - raw), np.nan)[category]
-    noise = float(
-        np.clip(np.nanmean(rest**2) / max(float(np.nanmean(np.where(known, inside, np.nan))), 1e-6), 0.2, 1)
-    )
+    # Of one outcome alone nobody can say how far it is from its rate.
+    several = known & (n > 1)[category]
+    rest = (adjusted - raw[category])[several]
+    inside = (raw * (1 - raw))[category][several]
+    noise = float(np.clip((rest**2).mean() / max(inside.mean(), 1e-6), 0.2, 1)) if len(rest) else 1.0
     deviation = np.where(n > 0, raw - mean[:, None], 0.0)
     full = (n > 0).all(0)
     variance = noise * _binomial(raw, n, mean) / np.maximum(n, 1)

@@ -12,10 +12,14 @@ from typing import Final
 import numpy as np
 
 from router import alike, features, shrinkage
+from router.encoder import WIDTH
+from router.features import Rows
 from router.metrics import brier
 from router.outcomes import Floats, Ints
 
 FOLDS: Final = 5
+MEANING: Final = WIDTH
+"""How many of a row's numbers say what its text means; the others say how it is spelled."""
 _RANK: Final = 8
 """Directions in which models differ at queries; 4 to 12 came to the same."""
 
@@ -28,34 +32,61 @@ class Stack:
 
 
 @dataclass(frozen=True)
+class Again:
+    """Variances of what came of a query above what was expected: what a query asked twice is known by."""
+
+    shared: float
+    """By all models together: how hard the query is."""
+    own: float
+    """By each model for itself."""
+    chance: float
+    """What is only chance, the same however often it is asked."""
+
+
+@dataclass(frozen=True)
 class Success:
-    """What `fit` learned from Q queries and M models."""
+    """What `fit` learned of M models."""
 
     categories: tuple[str, ...]
     rates: shrinkage.Rates
+    plain: Floats
+    """(K + 1, M): rates by category as the baseline has them, its last row for categories never seen."""
     kernel: alike.Kernel
-    told: Floats
-    rows: Floats
-    """(Q, D): of `features.unit`."""
+    kept: Ints
+    """(N,): places of the queries that a decision looks at, among all that rates were learned from."""
+    rows: Rows
+    """(N, D): of `features.unit`."""
     category: Ints
     rest: Floats
-    """(Q, M): outcome minus rate; NaN where not known."""
+    """(N, M): outcome minus rate; NaN where not known."""
     means: Floats
     """(1 + M,): of the kernel regression's targets: shared by all models, then each model's."""
     duals: Floats
-    """(Q, 1 + M)"""
+    """(N, 1 + M)"""
     known: Stack
     unknown: Stack
+    again: Again
 
     def predict(self, table: Floats, categories: np.typing.NDArray[np.str_]) -> Floats:
         """(N, M) probabilities for rows of `features.rows` and the queries' categories."""
         category = places(categories, self.categories)
-        parts = _parts(self, self.asked(table), category)
+        parts, before = _parts(self, self.asked(table), category)
         p = _apply(self.known, parts)
         new = category == shrinkage.UNSEEN
         if new.any():
             p[new] = _apply(self.unknown, parts[new])
+        for at in np.flatnonzero(before != shrinkage.UNSEEN):
+            k = before[at]
+            p[at] = _asked_again(p[at], self.rest[k] + self.rates.by_category[self.category[k]], self.again)
         return p
+
+    def scores(self, chances: Floats, categories: np.typing.NDArray[np.str_]) -> Floats:
+        """(N, M): what to choose by, from what `predict` said.
+
+        The best of many estimates is mostly an overestimated one, and the best mean of three less so: it
+        chooses as well as plain rates do among many models, and better than they do between two."""
+        category = places(categories, self.categories)
+        return _mixed(chances, self.rates.at(category), self.plain[category])
 
     def novelty(self, table: Floats, categories: np.typing.NDArray[np.str_]) -> Floats:
         """(N,): how far a query is from all that was seen, 0 to 1, and 1 more in a category never seen."""
@@ -63,8 +94,8 @@ class Success:
         nearest = np.partition(products, -min(5, products.shape[1]), 1)[:, -5:].mean(1)
         return np.asarray((places(categories, self.categories) < 0) + 1 - nearest, dtype=np.float64)
 
-    def asked(self, table: Floats) -> Floats:
-        return features.unit(table, self.told, self.kernel.letters_share)
+    def asked(self, table: Floats) -> Rows:
+        return features.unit(table, self.kernel.letters_share)
 
 
 def places(values: np.typing.NDArray[np.str_], known: tuple[str, ...]) -> Ints:
@@ -82,55 +113,56 @@ def fit(
     rng = np.random.default_rng(seed)
     names = tuple(sorted(set(categories.tolist())))
     category = places(categories, names)
-    told = features.rarity(table)
     base = shrinkage.learn(category, ok, len(names)).at(category)
-    kernel = alike.choose_kernel(table, told, category, _filled(ok - base), rng)
-    unit = features.unit(table, told, kernel.letters_share)
+    kept = alike.newest(category)
+    kernel = alike.choose_kernel(table[kept], category[kept], _filled((ok - base)[kept]), rng)
+    unit = features.unit(table, kernel.letters_share)
 
-    parts = np.zeros((len(ok), ok.shape[1], _PARTS))
+    parts = np.zeros((*ok.shape, _PARTS))
     by_query = folds(rng.permutation(len(ok)), FOLDS)
     for fold in by_query:
-        part = _learn(
-            unit,
-            told,
-            np.delete(category, fold),
-            np.delete(ok, fold, 0),
-            names,
-            kernel,
-            np.delete(np.arange(len(ok)), fold),
-        )
-        parts[fold] = _parts(part, unit[fold], category[fold])
-    known = _stack(parts, ok)
-    seen = _apply(known, parts)
-    if brier(seen, ok) > brier(
-        shrinkage.crossfit(category, ok, by_query), ok
-    ):  # never worse than the rates alone
+        rest = np.setdiff1d(np.arange(len(ok)), fold)
+        part = _learn(unit[rest], category[rest], ok[rest], names, kernel)
+        parts[fold], _ = _parts(part, unit[fold], category[fold])
+    known, seen = _stack(parts, ok), np.zeros(ok.shape)
+    for fold in by_query:
+        rest = np.setdiff1d(np.arange(len(ok)), fold)
+        seen[fold] = _apply(_stack(parts[rest], ok[rest]), parts[fold])
+    # Never worse than the rates alone.
+    if brier(seen, ok) > brier(shrinkage.crossfit(category, ok, by_query), ok):
         known, seen = _RATES_ALONE, _apply(_RATES_ALONE, parts)
     unknown = known
     if len(names) > 2:
-        strange = np.zeros_like(parts)
         for left in folds(rng.permutation(len(names)), 8):
             fold = np.flatnonzero(np.isin(category, left))
             rest = np.setdiff1d(np.arange(len(ok)), fold)
-            kept = np.setdiff1d(np.arange(len(names)), left)
+            others = np.setdiff1d(np.arange(len(names)), left)
             part = _learn(
-                unit,
-                told,
-                np.searchsorted(kept, category[rest]),
-                ok[rest],
-                tuple(names[k] for k in kept),
-                kernel,
-                rest,
-            )
-            strange[fold] = _parts(part, unit[fold], np.full(len(fold), shrinkage.UNSEEN))
-        unknown = _stack(strange, ok)
-    whole = _learn(unit, told, category, ok, names, kernel, np.arange(len(ok)))
-    rates = shrinkage.widened(whole.rates, category, ok, seed)
-    return replace(whole, rates=rates, known=known, unknown=unknown), seen
+                unit[rest], np.searchsorted(others, category[rest]), ok[rest],
+                tuple(names[k] for k in others), kernel,
+            )  # fmt: skip
+            parts[fold], _ = _parts(part, unit[fold], np.full(len(fold), shrinkage.UNSEEN))
+        unknown = _stack(parts, ok)
+    whole = _learn(unit, category, ok, names, kernel)
+    wider = shrinkage.widened(whole.rates, category, ok, seed)
+    rates = replace(wider, difficulty=wider.difficulty[whole.kept])
+    return replace(whole, rates=rates, known=known, unknown=unknown, again=_again(seen, ok)), seen
+
+
+def seen_scores(seen: Floats, categories: np.typing.NDArray[np.str_], ok: Floats, seed: int = 0) -> Floats:
+    """(Q, M): `Success.scores` of the queries learned from, by fits without them; `seen` is of `fit`."""
+    names = tuple(sorted(set(categories.tolist())))
+    category = places(categories, names)
+    by_query = folds(np.random.default_rng(seed).permutation(len(ok)), FOLDS)
+    rates = np.zeros(ok.shape)
+    for fold in by_query:
+        rest = np.delete(category, fold), np.delete(ok, fold, 0)
+        rates[fold] = shrinkage.learn(*rest, len(names)).at(category[fold])
+    return _mixed(seen, rates, shrinkage.crossfit(category, ok, by_query))
 
 
 def with_model(success: Success, ok: Floats) -> Success:
-    """One more model, the last, by its outcomes (Q,) at the queries learned from; NaN where it was not asked.
+    """One more model, the last, by its outcomes (N,) at the queries `kept`; NaN where it was not asked.
 
     Nothing is trained anew: the difficulty of queries and the spread of models are known from the others."""
     rates, overall = shrinkage.one_more(success.rates, success.category, ok)
@@ -141,44 +173,47 @@ def with_model(success: Success, ok: Floats) -> Success:
     )
     return replace(
         success, rates=wider,
+        plain=np.column_stack([success.plain, np.append(rates, overall)]),
         rest=np.column_stack([success.rest, ok - rates[success.category]]),
         means=np.append(success.means, success.means[0]),
         duals=np.column_stack([success.duals, success.duals[:, 0]]),
     )  # fmt: skip
 
 
+def only_models(success: Success, models: Ints) -> Success:
+    """Some of the models, by their places."""
+    rates, shared = success.rates, np.append(0, 1 + models)
+    return replace(
+        success, plain=success.plain[:, models], rest=success.rest[:, models],
+        rates=replace(rates, by_category=rates.by_category[:, models], overall=rates.overall[models]),
+        means=success.means[shared], duals=success.duals[:, shared],
+    )  # fmt: skip
+
+
 _PARTS: Final = 6
+_AT_ONCE: Final = 2000
+"""Queries of whose likeness to all others there is memory."""
 _RATES_ALONE: Final = Stack(np.array([0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]))
 
 
-def _learn(
-    unit: Floats,
-    told: Floats,
-    category: Ints,
-    ok: Floats,
-    names: tuple[str, ...],
-    kernel: alike.Kernel,
-    at: Ints,
-) -> Success:
+def _learn(unit: Rows, category: Ints, ok: Floats, names: tuple[str, ...], kernel: alike.Kernel) -> Success:
     rates = shrinkage.learn(category, ok, len(names))
-    rest = ok - rates.at(category)
+    every, kept = category, alike.newest(category)
+    unit, category = unit[kept], category[kept]
+    rest = ok[kept] - rates.at(category)
     targets, back = _targets(rest)
     means = targets.mean(0)
-    inside = alike.kernel(unit[at], category, unit[at], category, kernel)
-    duals = np.linalg.solve(inside + kernel.penalty * np.eye(len(at)), targets - means)
+    inside = alike.kernel(unit @ unit.T, category, category, kernel).astype(np.float64)
+    duals = np.linalg.solve(inside + kernel.penalty * np.eye(len(kept)), targets - means)
+    plain = shrinkage.hierarchical(every, ok, np.array([*range(len(names)), -1]), weight=10.0)
     return Success(
-        names,
-        rates,
-        kernel,
-        told,
-        unit[at],
-        category,
-        rest,
-        means @ back,
-        duals @ back,
-        _RATES_ALONE,
-        _RATES_ALONE,
-    )
+        names, rates, plain, kernel, kept, unit, category, rest, means @ back, duals @ back,
+        _RATES_ALONE, _RATES_ALONE, Again(0.0, 0.0, 1.0),
+    )  # fmt: skip
+
+
+def _mixed(*estimates: Floats) -> Floats:
+    return np.asarray(np.mean(estimates, axis=0), dtype=np.float64)
 
 
 def _filled(rest: Floats) -> Floats:
@@ -199,24 +234,55 @@ def _targets(rest: Floats) -> tuple[Floats, Floats]:
     return np.column_stack([filled.mean(1), filled @ directions.T]), back
 
 
-def _parts(success: Success, unit: Floats, category: Ints) -> Floats:
+def _parts(success: Success, unit: Rows, category: Ints) -> tuple[Floats, Ints]:
     """(N, M, 6): logits of rates by category and overall, then what is above them at neighbours
-    (of the model, of all models) and by the kernel (of all models, of the model).
+    (of the model, of all models) and by the kernel (of all models, of the model); and (N,) the place of the
+    same query where it was asked before: that says nothing of how much a neighbour's outcomes are worth.
     """
-    base = success.rates.at(category)
-    near = alike.neighbours(unit @ success.rows.T, category, success.category, success.rest)
-    far = (
-        alike.kernel(unit, category, success.rows, success.category, success.kernel) @ success.duals
-        + success.means
-    )
-    shape = base.shape
-    return np.stack(
-        [
-            _logit(base), np.broadcast_to(_logit(success.rates.overall), shape), near,
-            np.broadcast_to(near.mean(1, keepdims=True), shape), np.broadcast_to(far[:, :1], shape),
-            far[:, 1:],
-        ], 2,
-    )  # fmt: skip
+    before = np.full(len(unit), shrinkage.UNSEEN)
+    found = np.zeros((len(unit), len(success.rates.overall), _PARTS))
+    found[:, :, 0] = _logit(success.rates.at(category))
+    found[:, :, 1] = _logit(success.rates.overall)
+    duals = success.duals.astype(np.float32)
+    for start in range(0, len(unit), _AT_ONCE):
+        at = slice(start, start + _AT_ONCE)
+        products = unit[at] @ success.rows.T
+        near = alike.neighbours(products, category[at], success.category, success.rest)
+        before[at] = alike.repeats(products, category[at], success.category)
+        weights = alike.kernel(products, category[at], success.category, success.kernel)
+        again = np.flatnonzero(before[at] != shrinkage.UNSEEN)
+        weights[again, before[at][again]] = 0
+        far = weights @ duals + success.means
+        found[at, :, 2], found[at, :, 3] = near, near.mean(1, keepdims=True)
+        found[at, :, 4], found[at, :, 5] = far[:, :1], far[:, 1:]
+    return found, before
+
+
+def _again(seen: Floats, ok: Floats) -> Again:
+    """From what came of queries above what fits without them had expected.
+
+    Whatever models share there is the query's. How much of the rest would come again cannot be told from
+    asking once: of agents that were asked five times it was half. A third is careful."""
+    above = np.where(np.isfinite(ok), ok - seen, 0.0)
+    n = np.isfinite(ok).sum(1).astype(np.float64)
+    pairs = float((n * (n - 1)).sum())
+    whole = float((above**2).sum() / max(n.sum(), 1))
+    together = float((above.sum(1) ** 2 - (above**2).sum(1)).sum()) / pairs if pairs else 0.1 * whole
+    shared = float(np.clip(together, 0.0, 0.8 * whole))
+    own = (whole - shared) / 3
+    return Again(shared, own, max(whole - shared - own, 1e-6))
+
+
+def _asked_again(p: Floats, came: Floats, again: Again) -> Floats:
+    """(M,) chances at a query of which (M,) outcomes are known, NaN where not: their posterior mean."""
+    known = np.flatnonzero(np.isfinite(came))
+    prior = np.full((len(p), len(p)), again.shared) + np.eye(len(p)) * again.own
+    # What is nearly sure is less left to chance.
+    typical = float((p * (1 - p)).mean())
+    chance = again.chance * (p * (1 - p) / max(typical, 1e-6))[known] + 1e-6
+    inside = prior[np.ix_(known, known)] + np.diag(chance)
+    moved = prior[:, known] @ np.linalg.solve(inside, (came - p)[known])
+    return np.asarray(np.clip(p + moved, 0.005, 0.995), dtype=np.float64)
 
 
 def _stack(parts: Floats, ok: Floats) -> Stack:

@@ -39,6 +39,27 @@ def test_a_margin_is_tuned_to_leave_where_estimates_know() -> None:
     assert policy.incumbent == 0 and policy.margin < 0.2
 
 
+def test_a_margin_is_tuned_to_never_leave_where_only_one_model_is_known_at_a_query() -> None:
+    rng = np.random.default_rng(0)
+    ok = np.full((300, 3), np.nan)
+    ok[np.arange(300), rng.integers(0, 3, 300)] = rng.random(300) < 0.7
+    assert choose.tune_margin(rng.random(ok.shape), ok).margin == choose.MARGINS[-1]
+
+
+def test_gains_are_counted_where_both_are_known() -> None:
+    ok = np.array([[0.0, 1.0], [np.nan, 1.0], [1.0, 1.0], [1.0, 0.0]])
+    assert choose.gain(ok, np.ones(4, dtype=np.int64), 0).tolist() == [1, 0, -1]
+    assert not len(choose.gain(ok[1:2], np.ones(1, dtype=np.int64), 0))
+    np.testing.assert_array_equal(choose.qualities(np.array([[1.0, np.nan], [0.0, np.nan]])), [0.5, np.nan])
+
+
+def test_one_right_answer_does_not_make_the_best_single() -> None:
+    ok = np.full((40, 2), np.nan)
+    ok[:, 0] = (np.arange(40) % 10 > 0).astype(np.float64)
+    ok[0, 1] = 1
+    assert choose.best_single(ok) == 0
+
+
 def test_the_cheapest_policy_keeps_the_quality_or_stays() -> None:
     rng = np.random.default_rng(1)
     easy = np.arange(600) % 2 == 0
@@ -106,6 +127,14 @@ def test_old_models_have_their_price_and_unknown_ones_none(
     name: str, price: tuple[float, float] | None
 ) -> None:
     assert price_of(name) == price
+
+
+def test_prices_of_later_models_are_asked_for_by_their_longest_name() -> None:
+    later = {"gpt-4.1-mini": (0.4, 1.6), "o1-pro": (150.0, 600.0)}
+    assert price_of("gpt-4.1-mini-2025-04-14-FC", listed=later.get) == (0.4, 1.6)
+    assert price_of("o1-pro", listed=later.get) == (150, 600)
+    assert price_of("GPT-4o-2024-11-20 (FC)", listed=later.get) == (2.5, 10)
+    assert price_of("someone/else", listed=later.get) is None
 
 
 def test_baselines_are_between_chance_and_the_oracle() -> None:

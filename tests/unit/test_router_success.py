@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from router import features, metrics, shrinkage, success
+from router import alike, features, metrics, shrinkage, success
 from router.encoder import WIDTH
 from router.judge_calls import cold, judge_calls, new_task, unseen
 from router.outcomes import Calls, Floats, Trials, split
@@ -19,7 +19,7 @@ def world(
     kind, topic = rng.integers(0, 4, queries), rng.integers(0, 12, queries)
     meaning = rng.normal(size=(12, WIDTH))[topic] + 0.3 * rng.normal(size=(queries, WIDTH))
     meaning /= np.linalg.norm(meaning, axis=1, keepdims=True)
-    letters = np.log1p(rng.poisson(0.02, (queries, features.LETTERS)))
+    letters = rng.normal(size=(queries, features.LETTERS))
     hard = rng.normal(size=12)
     logit = (
         np.linspace(-0.5, 2, models)[None] + rng.normal(size=(4, models))[kind] * 0.5
@@ -54,6 +54,34 @@ def test_success_is_not_worse_than_shrunk_rates_where_texts_say_nothing() -> Non
     told = learned.predict(table[240:], categories[240:])
     baseline = shrunk(categories[:240], ok[:240], categories[240:])
     assert ((told - truth[240:]) ** 2).mean() < ((baseline - truth[240:]) ** 2).mean() + 0.003
+
+
+def test_a_query_that_was_asked_before_is_known_by_what_came_of_it() -> None:
+    rng = np.random.default_rng(7)
+    table, categories, _, _ = world(told=0.0, seed=5)
+    # What a model comes to at a query comes again, and half of the queries are hard for all.
+    logit = 0.5 + 2.0 * rng.normal(size=(360, 1)) + 1.5 * rng.normal(size=(360, 8))
+    truth = 1 / (1 + np.exp(-logit))
+    asked = rng.random(truth.shape) < 0.5
+    learned, _ = success.fit(table, categories, np.where(asked, rng.random(truth.shape) < truth, np.nan))
+    told = learned.predict(table, categories)
+    plain = replace(learned, again=success.Again(0.0, 0.0, 1.0)).predict(table, categories)
+    for part in (asked, ~asked):
+        assert ((told - truth)[part] ** 2).mean() < 0.8 * ((plain - truth)[part] ** 2).mean()
+    new = world(told=0.0, seed=6)
+    assert (
+        learned.predict(*new[:2]) == replace(learned, again=success.Again(9.0, 9.0, 1.0)).predict(*new[:2])
+    ).all()
+
+
+def test_one_outcome_does_not_outweigh_all_that_is_known() -> None:
+    """Of a model that is right at nine of ten, one failure at the very query says something, not all."""
+    rng = np.random.default_rng(8)
+    table, categories, _, _ = world(queries=240, told=0.0, seed=9)
+    ok = (rng.random((240, 8)) < 0.9).astype(float)
+    learned, _ = success.fit(table, categories, ok)
+    told = learned.predict(table, categories)[ok == 0]
+    assert 0.4 < np.median(told) < 0.9
 
 
 def test_fits_are_the_same_from_the_same_seed() -> None:
@@ -98,6 +126,44 @@ def test_a_new_model_is_known_by_twenty_outcomes() -> None:
             errors.append(abs(told[:, -1].mean() - truth[240:, model].mean()))
             plain.append(abs(np.nanmean(few) - truth[240:, model].mean()))
     assert np.mean(errors) < 0.9 * np.mean(plain)
+
+
+def test_a_decision_looks_at_the_newest_queries_of_each_category_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    category = np.array([0] * 6 + [1] * 3 + [0])
+    assert alike.newest(category, 5).tolist() == [4, 5, 8, 9]
+    assert alike.newest(category, 10).tolist() == list(range(10))
+    table, categories, _, ok = world()
+    newest = alike.newest
+    monkeypatch.setattr(alike, "newest", lambda category: newest(category, 60))
+    learned, seen = success.fit(table[:240], categories[:240], ok[:240])
+    assert 50 <= len(learned.rows) == len(learned.kept) <= 60 and seen.shape == (240, 8)
+    # Rates are learned from all of them all the same.
+    found = shrinkage.learn(success.places(categories[:240], learned.categories), ok[:240], 4)
+    np.testing.assert_array_equal(learned.rates.by_category, found.by_category)
+    added = success.with_model(learned, np.full(len(learned.rows), np.nan))
+    told = added.predict(table[240:], categories[240:])
+    assert told.shape == added.scores(told, categories[240:]).shape == (120, 9)
+    some = success.only_models(added, np.array([8, 2])).predict(table[240:], categories[240:])
+    np.testing.assert_allclose(some[:, 1] > 0, True)
+
+
+def test_what_is_chosen_by_lies_between_the_chances_and_the_rates() -> None:
+    table, categories, _, ok = world()
+    learned, seen = success.fit(table[:240], categories[:240], ok[:240])
+    told = learned.predict(table[240:], categories[240:])
+    category = success.places(categories[240:], learned.categories)
+    expected = (told + learned.rates.at(category) + learned.plain[category]) / 3
+    np.testing.assert_allclose(learned.scores(told, categories[240:]), expected)
+    own = success.seen_scores(seen, categories[:240], ok[:240])
+    assert metrics.brier(own, ok[:240]) == pytest.approx(metrics.brier(expected, ok[240:]), abs=0.03)
+
+
+def test_rates_where_no_cell_has_two_outcomes_are_still_rates() -> None:
+    ok = np.where(np.eye(6) > 0, 1.0, np.nan)
+    found = shrinkage.learn(np.arange(6), ok, 6)
+    assert np.isfinite(found.by_category).all() and found.noise == 1
 
 
 def test_rates_of_few_outcomes_are_pulled_to_what_models_have_in_common() -> None:
@@ -160,7 +226,7 @@ def test_features_are_alike_for_alike_texts() -> None:
     said = ("find the weather in Paris", "find the weather in Rome", "integrate x squared")
     letters = np.array([features.letters(text) for text in said])
     table = np.hstack([np.zeros((3, WIDTH)), letters])
-    unit = features.unit(table, np.ones(features.LETTERS), 1.0)
+    unit = features.unit(table, 1.0)
     alike = unit @ unit.T
     assert alike[0, 1] > 0.5 > alike[0, 2]
     assert features.letters("").shape == (features.LETTERS,)
@@ -169,8 +235,9 @@ def test_features_are_alike_for_alike_texts() -> None:
 def test_each_distinct_text_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def encode(texts: list[str]) -> list[list[float]]:
+    def encode(texts: list[str], tokens: int, layers: int) -> list[list[float]]:
         asked.extend(texts)
+        assert (tokens, layers) == (features.TOKENS, features.LAYERS)
         return [[float(len(text))] * WIDTH for text in texts]
 
     monkeypatch.setattr(features, "encode", encode)

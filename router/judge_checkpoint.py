@@ -1,0 +1,106 @@
+"""How well a stored checkpoint does on outcomes that it never saw: nothing is learned from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from router import choose, metrics, model, packing, success
+from router.intervals import coverage, worst
+from router.judge_calls import costs
+from router.model import Model, Predictions
+from router.outcomes import Calls, Floats, Ints
+from router.prices_of_pools import POOL_PRICES, Price, price_of
+from router.speed import judge_decisions
+from schema.errors import Refused
+
+
+def read(path: Path) -> Model:
+    """What `packing.pack` made of a Model. Raises Refused where the file is not that."""
+    try:
+        return packing.unpack(Model, path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise Refused(
+            "checkpoint_broken", f"{path} is no checkpoint: {error}; expected one that the router stored."
+        ) from error
+
+
+def judge_checkpoint(
+    held: Model, calls: Calls, table: Floats, prices: Mapping[str, Price] = POOL_PRICES,
+    listed: Callable[[str], Price | None] | None = None,
+) -> dict[str, float | None]:  # fmt: skip
+    """The table's keys that a checkpoint has a say in, on all queries of `calls`.
+
+    `table`: of `features.rows(calls.texts)`. The best single model is that of these outcomes, so in
+    hindsight; models that the checkpoint never met are taken for typical."""
+    usd, priced = costs(calls, prices, listed)
+    pool = priced if len(priced) > 1 else np.arange(len(calls.models))
+    names = [calls.models[m] for m in pool]
+    ok, usd = calls.ok[:, pool], usd[:, pool]
+    told = model.predict(held, table, calls.texts, list(calls.categories), names)
+    new = success.places(calls.categories, held.success.categories) < 0
+    found: dict[str, float | None] = {
+        "models": float(len(calls.models)), "models_in_pool": float(len(pool)),
+        "models_never_met": float(len(set(calls.models) - set(held.models))),
+        "queries_judged": float(len(calls.queries)),
+        "brier": metrics.brier(told.success, ok), "ece": metrics.ece(told.success, ok),
+        "ece_unseen_category": metrics.ece(told.success[new], ok[new]) if new.any() else None,
+    }  # fmt: skip
+    expected = _expected_usd(told, [price_of(name, prices, listed) for name in names])
+    found |= _choices(held, names, ok, told.scores, usd, expected if len(priced) > 1 else None)
+    covered: dict[str, float | None] = {}
+    for name, interval, values in (
+        ("seconds", told.seconds, calls.seconds), ("tokens", told.output_tokens, calls.output_tokens),
+    ):  # fmt: skip
+        if interval is not None and np.isfinite(values[:, pool]).any():
+            reached = coverage(interval, values[:, pool], calls.categories)
+            covered |= {f"{key}_{name}": value for key, value in reached.items()}
+    return found | covered | worst(covered) | judge_decisions(held.success, calls, table)
+
+
+def _choices(
+    held: Model, names: list[str], ok: Floats, predicted: Floats, usd: Floats, expected: Floats | None
+) -> dict[str, float | None]:
+    qualities = choose.qualities(ok)
+    if np.isnan(qualities).all():
+        return {}
+    single = int(np.nanargmax(qualities))
+    # Of an incumbent that cannot be chosen here, the likeliest takes the place.
+    incumbent = names.index(held.incumbent) if held.incumbent in names else int(predicted.mean(0).argmax())
+    free = np.zeros_like(predicted)
+    choice = choose.choose(predicted, free, choose.Policy(incumbent, held.margin))
+    found: dict[str, float | None] = {
+        "quality_minus_best_single": _gain(ok, choice, single),
+        "quality_minus_incumbent": _gain(ok, choice, incumbent),
+        "baseline_best_single_quality": float(qualities[single]),
+    }
+    if expected is None or np.isnan(qualities).any():
+        return found
+    economy = choose.Policy(incumbent, held.economy.margin, held.economy.cost_weight)
+    cheap = choose.choose(predicted, expected, economy)
+    weak = int(usd.mean(0).argmin())
+    both = np.isfinite(ok[:, [weak, single]]).all(1)
+    return found | {
+        "aiq": metrics.aiq(*choose.curve(predicted, expected, usd, ok, incumbent), float(usd.mean(0).max())),
+        "cost_saved": 1 - float(choose.picked(usd, cheap).mean() / usd[:, single].mean()),
+        "cost_saved_quality_minus_best_single": _gain(ok, cheap, single),
+        "apgr": metrics.apgr(
+            (predicted[:, single] - predicted[:, weak])[both], ok[both, weak], ok[both, single]
+        ),
+    }  # fmt: skip
+
+
+def _gain(ok: Floats, choice: Ints, single: int) -> float | None:
+    gain = choose.gain(ok, choice, single)
+    return float(gain.mean()) if len(gain) else None
+
+
+def _expected_usd(told: Predictions, prices: list[Price | None]) -> Floats | None:
+    """(Q, M) by expected tokens; None where the checkpoint knows none of those."""
+    if told.input_tokens is None or told.output_tokens is None or None in prices:
+        return None
+    each = np.array(prices, dtype=np.float64) / 1e6
+    into, out = told.input_tokens.expected, told.output_tokens.expected
+    return np.asarray(into * each[:, 0] + out * each[:, 1], dtype=np.float64)
