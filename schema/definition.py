@@ -63,6 +63,11 @@ class StreamEdge(Shape):
         description="When the source is tried again: the target forgets what it had read, keeps it, or "
         "waits for the end.",
     )
+    adaptive: bool = Field(
+        default=False,
+        description="Runs find out whether the edge helps: one in twenty goes without it, and where it does "
+        "not help, only one in twenty has it.",
+    )
 
 
 class Definition(Shape):

@@ -83,7 +83,7 @@ class StreamRules:
         except ValidationError:
             return  # reported with the shape of the document
         if edge.start is None:
-            for field in sorted(edge.model_fields_set & {"turns", "on_retry"}):
+            for field in sorted(edge.model_fields_set & {"turns", "on_retry", "adaptive"}):
                 useless(
                     f"{pointer}/{field}", f"{field} without start",
                     "Without start the target waits for the source's end: remove it, or add start.",
@@ -136,6 +136,12 @@ class StreamRules:
                 "a step whose output comes in the end",
                 "Catch with a value, or leave start out.",
             )  # fmt: skip
+        if edge.adaptive and _depends(target, edge.source):
+            self._impossible(
+                f"{pointer}/adaptive", f"an adaptive edge to {edge.target!r}, which names {edge.source!r}",
+                "a target that can do without: the source is neither in its prompt nor in its needs",
+                "Remove it there, since what it says comes by the edge, or leave adaptive out.",
+            )  # fmt: skip
         if target.step.cache:
             self._impossible(
                 f"{pointer}/to", f"the step {edge.target!r} with cache", "a step that is always asked",
@@ -169,6 +175,11 @@ class StreamRules:
 
     def _out_of_place(self, pointer: str, found: str, expected: str, fix: str) -> None:
         self.problems.add("reference_out_of_place", pointer, found, expected, fix)
+
+
+def _depends(placed: Placed, source: str) -> bool:
+    """Whether a step names another one."""
+    return source in placed.step.needs or any(name == source for _, name, _, _ in _steps_named(placed))
 
 
 def _steps_named(placed: Placed) -> Iterator[tuple[str, str, list[str], bool]]:
