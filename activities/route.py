@@ -1,26 +1,28 @@
 """Choose the model for a step, and keep the choice with the chance it had."""
 
-from collections.abc import Sequence
-
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
+from activities import cheap_first
 from activities.context import facts_of, worker_of
+from activities.routing import Asked, Chooser, known
 from activities.spans import span
-from db import catalogue, routing
+from db import routing
 from db.engine import transaction
-from db.routing import Decision
-from router import rules
+from db.routing import Kept
+from router import asked
+from router.opinions import Question
 from schema import telemetry
-from schema.catalogue import BUILT_IN, ROUTABLE_MODELS, Catalogue
+from schema.catalogue import ROUTABLE_MODELS
 from schema.compile import Compiled
 from schema.messages import RouteResult, StepRequest
 from schema.steps import AgentStep, Route
 
 
 class RouteActivity:
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, chooser: Chooser | None = None) -> None:
         self._engine = engine
+        self._chooser = chooser or Chooser(engine)
 
     @activity.defn(name="route")
     async def route(self, request: StepRequest) -> RouteResult:
@@ -32,35 +34,41 @@ class RouteActivity:
         ) as current:
             async with transaction(self._engine) as connection:
                 run, found = await facts_of(connection, request.collaboration)
-                role, candidates = _question(found, request.step)
-                key = f"{request.collaboration}/{request.path}"
-                known = await catalogue.of_tenant(connection, run.tenant)
-                decision = decide(run.task, role, candidates, key, known)
-                result = await routing.record(connection, request, decision)
+                step, rule = _asked(found, request, run.task)
+                kept = await routing.find(connection, request)
+                facts = await known(connection, run.tenant) if kept is None else None
+            if facts is not None:
+                # No connection is held while a text is embedded: there are fewer of them than steps.
+                [decision] = await self._chooser.choose(facts, [step], activity.logger.exception)
+                decision = await cheap_first.planned(self._engine, decision, rule.verify, step, facts)
+                async with transaction(self._engine) as connection:
+                    kept = await routing.record(connection, request, decision)
+            assert kept is not None
             current.set_attributes(
                 {
-                    telemetry.REQUEST_MODEL: result.model,
-                    telemetry.POLICY: result.policy,
-                    telemetry.PROPENSITY: result.propensity,
+                    telemetry.REQUEST_MODEL: kept.model,
+                    telemetry.POLICY: kept.policy,
+                    telemetry.PROPENSITY: kept.propensity,
                 }
             )
-            return result
+            return _result(kept, rule)
 
 
-def decide(
-    task: str, role: str | None, candidates: Sequence[str], key: str, known: Catalogue = BUILT_IN
-) -> Decision:
-    """The policy's choice; the plain default when the policy fails, because a run must go on (S2-45)."""
-    try:
-        return rules.choose(task, role, candidates, key, known.roles)
-    except Exception:
-        activity.logger.exception("the routing policy failed; the role's default is used")
-        return rules.fallback_choice(role, candidates, key, known.roles)
+def _result(kept: Kept, rule: Route) -> RouteResult:
+    unsure = rule.ask_below is not None and kept.confidence is not None and kept.confidence < rule.ask_below
+    limit = kept.budget_tokens if rule.reasoning == "auto" else None
+    return RouteResult(kept.model, kept.policy, kept.propensity, kept.confidence, unsure, limit)
 
 
-def _question(found: Compiled, step_id: str) -> tuple[str | None, Sequence[str]]:
-    step = found.steps[step_id]
+def _asked(found: Compiled, request: StepRequest, task: str) -> tuple[Asked, Route]:
+    step = found.steps[request.step]
     assert isinstance(step, AgentStep), "only agent steps are routed"
     rule = found.definition.agents[step.agent].model
-    among = rule.among if isinstance(rule, Route) else []
-    return worker_of(found.definition, step).role, among or ROUTABLE_MODELS
+    rule = rule if isinstance(rule, Route) else Route()
+    role = worker_of(found.definition, step).role
+    question = Question(
+        asked.text(task, step.prompt),
+        asked.category(role, step.agent, task),
+        tuple(rule.among or ROUTABLE_MODELS),
+    )
+    return Asked(task, role, question, f"{request.collaboration}/{request.path}"), rule

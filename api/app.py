@@ -20,12 +20,15 @@ from api.endpoints import (
     catalogue,
     collaborations,
     definitions,
+    edges,
     forks,
     graph,
     health,
     hooks,
+    predictions,
     prompts,
     rehearsal,
+    router,
     schedules,
     sockets,
     spending,
@@ -83,16 +86,17 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.include_router(health.router, include_in_schema=False)
     app.include_router(hooks.call_router)
-    for router in (streams.seed_router, sockets.router):
-        app.include_router(router, include_in_schema=False)
-    for router in (
+    for one in (streams.seed_router, sockets.router, predictions.seed_router):
+        app.include_router(one, include_in_schema=False)
+    for one in (
         definitions.router, definitions.schema_router, rehearsal.router, versions.router,
-        catalogue.router, spending.router,
+        edges.router, catalogue.router, spending.router,
         collaborations.router, steering.router, forks.router, schedules.router, hooks.router,
         prompts.router, trials.router, graph.router, tasks.router, archive.router, analytics.router,
+        router.router, router.outcome_router, predictions.router,
         health.router, streams.router, streams.seed_router, sockets.router,
     ):  # fmt: skip
-        app.include_router(router, prefix="/v1")
+        app.include_router(one, prefix="/v1")
     for path in ("/", CONSOLE):
         app.add_route(path, lambda request: RedirectResponse(f"{CONSOLE}/"), include_in_schema=False)
     app.mount(CONSOLE, console)

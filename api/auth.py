@@ -14,7 +14,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api import problems
 from schema.errors import FacilitairError, Refused
 
-_OPEN_PATHS = ("/health/live", "/health/ready", "/v1/health/live", "/v1/health/ready")
+_OPEN_PATHS = (
+    "/health", "/health/live", "/health/ready", "/v1/health", "/v1/health/live", "/v1/health/ready",
+)  # fmt: skip
 # Their addresses are secrets themselves: no web page can guess one, and who was given one has no key.
 _SECRET_PATHS = "/hooks/"
 SUBPROTOCOL: Final = "facilitair"

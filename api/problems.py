@@ -35,6 +35,8 @@ _STATUS_BY_CODE: Final = {
     "prompt_in_use": 409,
     "trial_running": 409,
     "optimization_running": 409,
+    "training_running": 409,
+    "checkpoint_state": 409,
     "human_not_waiting": 409,
     "human_already_decided": 409,
     "api_key_wrong": 401,

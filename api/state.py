@@ -12,8 +12,10 @@ from starlette.requests import HTTPConnection
 
 from api import auth
 from api.live import Hub
+from api.predicting import Predicting
 from api.projections import Projections
 from api.rehearsing import Rehearsing
+from api.router_metrics import RouterMetrics
 from api.temporal import Temporal
 from db.engine import transaction
 from schema.settings import Settings
@@ -32,6 +34,8 @@ class State:
     checking: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "checking"))
 
     rehearsing: Rehearsing = field(default_factory=Rehearsing)
+    predicting: Predicting = field(default_factory=Predicting)
+    router_metrics: RouterMetrics = field(default_factory=RouterMetrics)
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         return transaction(self.engine)

@@ -19,7 +19,10 @@ class TaskSummary(BaseModel):
     id: str
     collaboration: str
     name: str = Field(description="The definition.")
-    path: str = Field(description="The step that asks; with ~budget where it is about more money for it.")
+    path: str = Field(
+        description="The step that asks; with ~budget where it is about more money for it, with ~route where "
+        "it is about the step's model."
+    )
     title: str
     actions: list[TaskAction]
     assignees: list[str] = Field(description="user:<name> or group:<name>; empty: everybody.")

@@ -16,6 +16,7 @@ from cli import (
     prompts,
     rehearsal,
     router,
+    routing,
     runs,
     schedules,
     spending,
@@ -64,6 +65,11 @@ app.add_typer(catalogue.roles, name="roles", rich_help_panel=_WORK)
 app.add_typer(catalogue.skills, name="skills", rich_help_panel=_WORK)
 app.add_typer(catalogue.providers, name="providers", rich_help_panel=_WORK)
 app.add_typer(router.app, name="router", rich_help_panel=_LOOK)
+for command in (
+    routing.status, routing.predict, routing.outcome, routing.train, routing.trainings, routing.checkpoints,
+    routing.promote, routing.rollback,
+):  # fmt: skip
+    router.app.command()(command)
 app.add_typer(limits.app, name="limits", rich_help_panel=_WORK)
 app.add_typer(prices.app, name="prices", rich_help_panel=_WORK)
 app.add_typer(schedules.app, name="schedule", rich_help_panel=_WORK)

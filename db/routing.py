@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Float, Integer, Select, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.messages import RouteResult, StepRequest
+from schema.messages import StepRequest
 from schema.tables import routing_decisions as table
 
 
@@ -23,12 +23,26 @@ class Decision:
     fallback: bool
 
 
-async def record(connection: AsyncConnection, request: StepRequest, decision: Decision) -> RouteResult:
+@dataclass(frozen=True)
+class Kept:
+    """A decision as it was recorded first."""
+
+    model: str
+    policy: str
+    propensity: float
+    confidence: float | None
+    budget_tokens: int | None
+    """The recommended limit of the answer."""
+
+
+async def find(connection: AsyncConnection, request: StepRequest) -> Kept | None:
+    """The decision for a step, if it was made before."""
+    row = (await connection.execute(_kept(request))).one_or_none()
+    return Kept(*row) if row else None
+
+
+async def record(connection: AsyncConnection, request: StepRequest, decision: Decision) -> Kept:
     """Keep the first decision for a step; asked again, the step gets the same model."""
-    key = (
-        table.c.collaboration_id == UUID(request.collaboration),
-        table.c.path == request.path,
-    )
     await connection.execute(
         upsert(table)
         .values(
@@ -39,7 +53,14 @@ async def record(connection: AsyncConnection, request: StepRequest, decision: De
         )
         .on_conflict_do_nothing()
     )  # fmt: skip
-    row = (
-        await connection.execute(select(table.c.chosen_model, table.c.policy, table.c.propensity).where(*key))
-    ).one()
-    return RouteResult(row.chosen_model, row.policy, row.propensity)
+    return Kept(*(await connection.execute(_kept(request))).one())
+
+
+def _kept(request: StepRequest) -> Select[Any]:
+    number: tuple[ColumnElement[Any], ...] = (
+        table.c.features["confidence"].astext.cast(Float),
+        table.c.features["budget_tokens"].astext.cast(Integer),
+    )
+    return select(table.c.chosen_model, table.c.policy, table.c.propensity, *number).where(
+        table.c.collaboration_id == UUID(request.collaboration), table.c.path == request.path
+    )

@@ -1,4 +1,4 @@
-"""A worker process: `python -m workers --queues collaborations,memory,projections`."""
+"""A worker process: `python -m workers --queues collaborations,memory,learning,projections`."""
 
 import argparse
 import asyncio
@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from db.telemetry import log_as_json, setup
-from schema.messages import QUEUE_COLLABORATIONS, QUEUE_MEMORY, QUEUE_PROJECTIONS
+from schema.messages import QUEUE_COLLABORATIONS, QUEUE_LEARNING, QUEUE_MEMORY, QUEUE_PROJECTIONS
 from schema.settings import Settings
 
-QUEUES = (QUEUE_COLLABORATIONS, QUEUE_MEMORY, QUEUE_PROJECTIONS)
+QUEUES = (QUEUE_COLLABORATIONS, QUEUE_MEMORY, QUEUE_LEARNING, QUEUE_PROJECTIONS)
 
 
 def _arguments() -> list[str]:

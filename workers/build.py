@@ -19,7 +19,7 @@ from db.engine import async_engine
 from db.journal import Journal
 from db.wakeups import Bell
 from schema.collector import settle
-from schema.messages import QUEUE_COLLABORATIONS, QUEUE_MEMORY, QUEUE_PROJECTIONS
+from schema.messages import QUEUE_COLLABORATIONS, QUEUE_LEARNING, QUEUE_MEMORY, QUEUE_PROJECTIONS
 from schema.settings import Settings
 from workflows.client import connect, keep_schedules, start_projections
 from workflows.collaboration import FAILURE_TYPES, Collaboration
@@ -82,6 +82,7 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
             record.pin, record.begin_call, record.end_call, record.open, record.end_item, record.close,
             record.caught, record.begin_wait, record.end_wait, record.finish, segment.segment, segment.chain,
             human.ask, human.record_decision, human.remind, human.expire, human.withdraw, human.ask_budget,
+            human.ask_route,
             children.begin_child, children.end_child, children.fail_child, undo.compensations,
             undo.compensate, engine1.decide, engine1.skip, engine1.transform, agent.agent, segment.tool,
             OptimizeActivity(agents).optimize_prompt,
@@ -121,6 +122,31 @@ async def _memory(client: Client, settings: Settings) -> AsyncIterator[Served]:
         yield Served(worker, lambda: encode(["warm up"]))
     finally:
         await memory.close()
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def _learning(client: Client, settings: Settings) -> AsyncIterator[Served]:
+    from activities.learn import LearnActivity
+    from activities.rollouts import RolloutsActivity
+    from workflows.learning import Learn, LearnAll
+    from workflows.rollout import Rollouts
+
+    engine = async_engine(settings.database_url)
+    learn, rollouts = LearnActivity(engine), RolloutsActivity(engine)
+    try:
+        worker = Worker(
+            client, task_queue=QUEUE_LEARNING, workflows=[Learn, LearnAll, Rollouts],
+            activities=[
+                learn.due_to_learn, learn.collect_outcomes, learn.train_router, learn.judge_training,
+                learn.register_checkpoint, learn.end_training, rollouts.look_at_rollouts,
+            ],
+            interceptors=[ErrorInterceptor()], graceful_shutdown_timeout=GRACE,
+            # Each may hold a tenant's outcomes in memory, and take a processor.
+            max_concurrent_activities=4,
+        )  # fmt: skip
+        yield Served(worker)
+    finally:
         await engine.dispose()
 
 
@@ -175,6 +201,7 @@ async def _projections(client: Client, settings: Settings) -> AsyncIterator[Serv
 _BUILDERS: Final = {
     QUEUE_COLLABORATIONS: _collaborations,
     QUEUE_MEMORY: _memory,
+    QUEUE_LEARNING: _learning,
     QUEUE_PROJECTIONS: _projections,
 }
 

@@ -19,10 +19,12 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
 from temporalio.types import MethodAsyncNoParam
 
-from schema.messages import QUEUE_PROJECTIONS
+from schema.messages import QUEUE_LEARNING, QUEUE_PROJECTIONS
 from workflows.archive import Archive
+from workflows.learning import LearnAll
 from workflows.projection import PROJECTIONS, Projection
 from workflows.reconcile import Reconcile
+from workflows.rollout import Rollouts
 from workflows.trials import Trials
 
 _PATIENCE_SECONDS: Final = 60.0
@@ -36,6 +38,7 @@ class _Regular:
     summary: str
     every: timedelta
     offset: timedelta = timedelta()
+    queue: str = QUEUE_PROJECTIONS
 
 
 _REGULARLY: Final = (
@@ -47,6 +50,14 @@ _REGULARLY: Final = (
     _Regular(
         "reconcile-calls", Reconcile.run, "ask providers what calls came to that nobody saw the end of",
         timedelta(seconds=30),
+    ),
+    _Regular(
+        "learn-all", LearnAll.run, "let the router learn from what is new",
+        timedelta(days=1), offset=timedelta(hours=2, minutes=30), queue=QUEUE_LEARNING,
+    ),
+    _Regular(
+        "rollouts", Rollouts.run, "let the router's checkpoints serve more, or no more",
+        timedelta(minutes=1), queue=QUEUE_LEARNING,
     ),
 )  # fmt: skip
 
@@ -84,7 +95,7 @@ async def keep_schedules(client: Client) -> None:
     for one in _REGULARLY:
         schedule = Schedule(
             action=ScheduleActionStartWorkflow(
-                one.run, id=f"facilitair.{one.name}", task_queue=QUEUE_PROJECTIONS,
+                one.run, id=f"facilitair.{one.name}", task_queue=one.queue,
                 static_summary=one.summary,
             ),
             spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(one.every, offset=one.offset)]),

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 from nicegui import ui
 from starlette.types import ASGIApp
 
-from api.console import analytics, definition, definitions, run, runs, tasks
+from api.console import analytics, definition, definitions, router, run, runs, tasks
 from api.console.layout import Frame
 
 # A page waits for the API, which may wait for Postgres.
@@ -67,3 +67,8 @@ async def _new(request: Request) -> None:
 @ui.page("/analytics", **_PAGE)
 async def _analytics(request: Request) -> None:
     await analytics.show(Frame(request))
+
+
+@ui.page("/router", **_PAGE)
+async def _router(request: Request) -> None:
+    await router.show(Frame(request))

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from functools import partial
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Response
@@ -11,8 +12,9 @@ from sqlalchemy import text
 
 from api.models import Check, Live, ProjectionLag, Ready
 from api.problems import errors
-from api.state import State, StateOf
-from schema.errors import FacilitairError
+from api.state import State, StateOf, Tenant
+from db import checkpoints
+from schema.errors import FacilitairError, Unavailable
 
 router = APIRouter(prefix="/health", tags=["health"])
 
@@ -25,14 +27,23 @@ async def live() -> Live:
     return Live()
 
 
-@router.get("/ready", responses={503: {"model": Ready, "description": "A required server is away."}})
-async def ready(state: StateOf, response: Response) -> Ready:
-    """Postgres and Temporal answer. The graph and the memory are told of and not waited for."""
+_AWAY: Final[dict[int | str, dict[str, Any]]] = {
+    503: {"model": Ready, "description": "A required server is away."}
+}
+
+
+@router.get("", responses=_AWAY)
+@router.get("/ready", responses=_AWAY)
+async def ready(state: StateOf, response: Response, tenant: Tenant) -> Ready:
+    """Postgres and Temporal answer. The graph, the memory and the router's checkpoint are told of and not
+    waited for."""
     checks: dict[str, tuple[bool, Callable[[State], Awaitable[str]]]] = {
         "postgres": (True, _postgres),
         "temporal": (True, _temporal),
         "neo4j": (False, _neo4j),
         "weaviate": (False, _weaviate),
+        # Without a checkpoint that can be asked, rules decide.
+        "router": (False, partial(_router, tenant=tenant)),
     }
     results = await asyncio.gather(*(_check(ask, state, required) for required, ask in checks.values()))
     found = dict(zip(checks, results, strict=True))
@@ -68,6 +79,17 @@ async def _postgres(state: State) -> str:
     async with state.engine.connect() as connection:
         await connection.execute(text("SELECT 1"))
     return ""
+
+
+async def _router(state: State, tenant: str) -> str:
+    async with state.transaction() as connection:
+        wanted = await checkpoints.serving(connection, tenant)
+    serving = next((one for one in wanted if one.state == "all"), None)
+    if serving is None:
+        return "rules decide"
+    if broken := state.predicting.held(serving.id)["broken"]:
+        raise Unavailable("checkpoint_broken", f"{broken}; rules decide in its place.")
+    return f"checkpoint {serving.number} decides"
 
 
 async def _temporal(state: State) -> str:

@@ -38,7 +38,7 @@ def services(data: Path, environment: Mapping[str, str], *, start_simulator: boo
             depends_on=("migrate", "temporal", "simulator"),
         ),
         _worker(data, environment, "worker", "collaborations"),
-        _worker(data, environment, "projector", "memory,projections", niceness=process.UNHURRIED),
+        _worker(data, environment, "projector", "memory,learning,projections", niceness=process.UNHURRIED),
     ]
 
 

@@ -1,0 +1,48 @@
+"""Ask the router without running anything: for one step or many, and what it is made of."""
+
+from fastapi import APIRouter, Request, Response
+
+from api import router_metrics
+from api.bodies import body_of, read_json
+from api.problems import errors
+from api.router_facts import model_info
+from api.router_models import BatchPrediction, BatchRequest, ModelInfo, Prediction, PredictRequest
+from api.state import StateOf, Tenant
+
+router = APIRouter(prefix="/router", tags=["router"])
+seed_router = APIRouter()
+"""The same at the addresses that programs know from other prediction services."""
+
+
+@seed_router.post("/predict")
+@router.post("/predict", openapi_extra=body_of(PredictRequest), responses=errors(413, 415))
+async def predict(request: Request, state: StateOf, tenant: Tenant) -> Prediction:
+    """Whom the router would choose for a step, what it expects of each candidate, and how sure it is.
+
+    Nothing is recorded. Where no checkpoint serves, rules answer, and say so."""
+    wanted = await read_json(request, state, PredictRequest)
+    [found] = await state.predicting.predict(state.engine, tenant, [wanted])
+    return found
+
+
+@seed_router.post("/batch-predict")
+@router.post("/batch-predict", openapi_extra=body_of(BatchRequest), responses=errors(413, 415))
+async def batch_predict(request: Request, state: StateOf, tenant: Tenant) -> BatchPrediction:
+    """As `predict`, of up to 256 steps at once: their texts are embedded together."""
+    wanted = await read_json(request, state, BatchRequest)
+    return BatchPrediction(predictions=await state.predicting.predict(state.engine, tenant, wanted.steps))
+
+
+@seed_router.get("/model-info")
+@router.get("/model-info", responses=errors())
+async def read_model_info(state: StateOf, tenant: Tenant) -> ModelInfo:
+    """The checkpoint that serves, and whether this process has it at hand. Loads nothing."""
+    return await model_info(state, tenant)
+
+
+@seed_router.get("/metrics")
+@router.get("/metrics", response_class=Response, responses=errors() | {200: {"content": {"text/plain": {}}}})
+async def metrics(state: StateOf, tenant: Tenant) -> Response:
+    """For Prometheus: decisions, fallbacks, latency, confidence, novelty, the checkpoint's age."""
+    text = await state.router_metrics.exposition(state.engine, tenant)
+    return Response(text, media_type=router_metrics.MEDIA_TYPE)

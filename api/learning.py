@@ -1,0 +1,31 @@
+"""The API's way to the learning of the router: a workflow, one at a time for a tenant."""
+
+from api.router_models import TrainingRequest, TrainingStarted
+from api.state import State
+from api.temporal import CALL, memo_of
+from schema.errors import Refused
+from schema.learning import LearnRequest
+from schema.messages import QUEUE_LEARNING
+
+
+async def start(state: State, tenant: str, wanted: TrainingRequest, actor: str) -> TrainingStarted:
+    """Raises Refused while the tenant's router learns."""
+    client = await state.temporal.client()
+    from temporalio.exceptions import WorkflowAlreadyStartedError
+    from temporalio.service import RPCError
+
+    id = f"facilitair.learn.{tenant}"
+    try:
+        handle = await client.start_workflow(
+            "facilitair.learn", LearnRequest(tenant, actor, wanted.seed), id=id, task_queue=QUEUE_LEARNING,
+            rpc_timeout=CALL, memo=memo_of(tenant, actor), static_summary=f"learn from {tenant}'s outcomes",
+        )  # fmt: skip
+    except WorkflowAlreadyStartedError:
+        raise Refused(
+            "training_running",
+            "found that the router learns already; expected one training at a time. "
+            "`facilitair router status` tells how far it is.",
+        ) from None
+    except RPCError as error:
+        raise state.temporal.told(error, id) from error
+    return TrainingStarted(id=handle.first_execution_run_id or "", workflow_id=id)

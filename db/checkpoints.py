@@ -1,0 +1,322 @@
+"""Checkpoints of the router: the last ones of a training, its best, and those that were put to work."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+from uuid import UUID, uuid4
+
+from sqlalchemy import delete, desc, func, insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db import audit
+from schema.errors import NotFound, Refused
+from schema.learning_tables import checkpoints as table
+from schema.learning_tables import trainings
+
+State = Literal["shadow", "share", "all", "rolled_back", "retired"]
+
+KEPT: Final = 3
+"""Of one training's epochs."""
+BY_ITSELF: Final = "rollout"
+"""The actor of what evidence decides."""
+_NEXT: Final[Mapping[str, tuple[State, ...]]] = {
+    "shadow": ("share", "rolled_back"), "share": ("all", "rolled_back"), "all": ("rolled_back",),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A production checkpoint that takes part in decisions, or watches them."""
+
+    id: UUID
+    number: int
+    state: Literal["shadow", "share", "all"]
+    sha256: str
+    followed_until: str
+    """The last outcome that its intervals have moved with; empty before the first."""
+    moved: dict[str, Any] | None
+    """How far, as router/following.py has it."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A checkpoint without its content."""
+
+    id: UUID
+    tenant: str
+    training: UUID
+    kind: str
+    number: int | None
+    epoch: int
+    sha256: str
+    bytes: int
+    manifest: dict[str, Any]
+    state: State | None
+    outcomes: int
+    """Since it is in its state."""
+    state_reason: str
+    state_since: datetime | None
+    created_at: datetime
+    trained_until: datetime
+    """It has learned from nothing that ended later."""
+
+
+_COLUMNS: Final = (
+    table.c.id, table.c.tenant_id, table.c.training_id, table.c.kind, table.c.number, table.c.epoch,
+    table.c.sha256, table.c.bytes, table.c.manifest, table.c.state, table.c.outcomes, table.c.state_reason,
+    table.c.state_since, table.c.created_at, trainings.c.until,
+)  # fmt: skip
+_SUMMARIES: Final = select(*_COLUMNS).join(trainings, trainings.c.id == table.c.training_id)
+
+# -- keeping ----------------------------------------------------------------------------------------
+
+
+async def save_training(
+    connection: AsyncConnection, tenant: str, training: UUID, epoch: int, content: bytes, sha256: str,
+    manifest: dict[str, Any],
+) -> None:  # fmt: skip
+    """Keep what an epoch came to, instead of what it had come to before; the last KEPT epochs stay."""
+    of_training = (table.c.training_id == training, table.c.kind == "training")
+    await connection.execute(delete(table).where(*of_training, table.c.epoch == epoch))
+    await _insert(connection, tenant, training, "training", epoch, content, sha256, manifest)
+    last = select(table.c.epoch).where(*of_training).order_by(desc(table.c.epoch)).limit(KEPT)
+    await connection.execute(delete(table).where(*of_training, table.c.epoch.not_in(last)))
+
+
+async def save_milestone(
+    connection: AsyncConnection, tenant: str, training: UUID, epoch: int, content: bytes, sha256: str,
+    manifest: dict[str, Any],
+) -> None:  # fmt: skip
+    """Keep for ever what was the best so far. The same epoch again changes nothing."""
+    same = (
+        table.c.training_id == training, table.c.kind == "milestone", table.c.epoch == epoch,
+    )  # fmt: skip
+    if await connection.scalar(select(table.c.id).where(*same)) is None:
+        await _insert(connection, tenant, training, "milestone", epoch, content, sha256, manifest)
+
+
+async def register(
+    connection: AsyncConnection, tenant: str, training: UUID, epoch: int, content: bytes, sha256: str,
+    manifest: dict[str, Any], actor: str,
+) -> Summary:  # fmt: skip
+    """Put a checkpoint to work in shadow, under the tenant's next number; who was on the way gives way.
+
+    A training registers once: again, it comes to the same."""
+    await take_turn(connection, tenant)
+    done = await connection.execute(
+        _SUMMARIES.where(table.c.training_id == training, table.c.kind == "production")
+    )
+    if row := done.one_or_none():
+        return Summary(*tuple(row))
+    newest = await connection.scalar(
+        select(func.coalesce(func.max(table.c.number), 0)).where(table.c.tenant_id == tenant)
+    )
+    number = int(newest or 0) + 1
+    if challenger := await _in_state(connection, tenant, "shadow", "share"):
+        reason = f"{number} took its place before it served all"
+        await _set(connection, challenger, "rolled_back", reason, actor)
+    await _insert(
+        connection, tenant, training, "production", epoch, content, sha256, manifest, number=number,
+        state="shadow", state_reason="registered", state_since=func.clock_timestamp(),
+    )  # fmt: skip
+    await audit.append(
+        connection, tenant, actor, "checkpoint.register", str(number), training=str(training), sha256=sha256
+    )
+    return await find(connection, tenant, number)
+
+
+async def _insert(
+    connection: AsyncConnection, tenant: str, training: UUID, kind: str, epoch: int, content: bytes,
+    sha256: str, manifest: dict[str, Any], **more: Any,
+) -> None:  # fmt: skip
+    await connection.execute(
+        insert(table).values(
+            id=uuid4(), tenant_id=tenant, training_id=training, kind=kind, epoch=epoch, content=content,
+            sha256=sha256, bytes=len(content), manifest=manifest, **more,
+        )
+    )  # fmt: skip
+
+
+# -- finding ----------------------------------------------------------------------------------------
+
+
+async def serving(connection: AsyncConnection, tenant: str) -> list[Serving]:
+    """Who serves all, then who is on the way there: at most one of each."""
+    rows = await connection.execute(
+        select(
+            table.c.id,
+            table.c.number,
+            table.c.state,
+            table.c.sha256,
+            func.coalesce(table.c.followed["until"].astext, ""),
+            table.c.followed["moved"],
+        )
+        .where(table.c.tenant_id == tenant, table.c.state.in_(("shadow", "share", "all")))
+        .order_by(table.c.state != "all")
+    )
+    return [Serving(*row) for row in rows]
+
+
+async def content(connection: AsyncConnection, id: UUID) -> bytes:
+    """As it was stored; whether it still is that, its sha256 tells. Raises NotFound."""
+    found = await connection.scalar(select(table.c.content).where(table.c.id == id))
+    if found is None:
+        raise NotFound("checkpoint_unknown", f"found no checkpoint {id}: it is no longer kept.")
+    return bytes(found)
+
+
+async def last_of_training(connection: AsyncConnection, training: UUID, kind: str) -> Summary | None:
+    """The highest epoch that a training has kept: where another attempt goes on."""
+    row = (
+        await connection.execute(
+            _SUMMARIES.where(table.c.training_id == training, table.c.kind == kind)
+            .order_by(desc(table.c.epoch))
+            .limit(1)
+        )
+    ).one_or_none()
+    return Summary(*tuple(row)) if row else None
+
+
+async def find(connection: AsyncConnection, tenant: str, number: int) -> Summary:
+    """A production checkpoint. Raises NotFound."""
+    row = (
+        await connection.execute(_SUMMARIES.where(table.c.tenant_id == tenant, table.c.number == number))
+    ).one_or_none()
+    if row is None:
+        raise NotFound(
+            "checkpoint_unknown",
+            f"found no checkpoint {number}; `facilitair router checkpoints` lists those that there are.",
+        )
+    return Summary(*tuple(row))
+
+
+async def page(
+    connection: AsyncConnection, tenant: str, *, before: int | None = None, limit: int = 50
+) -> list[Summary]:
+    """Production checkpoints, the newest first, from below the number `before` on."""
+    query = _SUMMARIES.where(table.c.tenant_id == tenant, table.c.number.is_not(None))
+    if before is not None:
+        query = query.where(table.c.number < before)
+    rows = await connection.execute(query.order_by(desc(table.c.number)).limit(limit))
+    return [Summary(*tuple(row)) for row in rows]
+
+
+async def of_training(connection: AsyncConnection, training: UUID) -> list[Summary]:
+    """All that a training has kept, by kind and epoch."""
+    rows = await connection.execute(
+        _SUMMARIES.where(table.c.training_id == training).order_by(table.c.kind, table.c.epoch)
+    )
+    return [Summary(*tuple(row)) for row in rows]
+
+
+async def tenants(connection: AsyncConnection, *, after: str = "", limit: int = 100) -> Sequence[str]:
+    """Those that a checkpoint serves or watches, in the order of their names."""
+    rows = await connection.scalars(
+        select(table.c.tenant_id)
+        .distinct()
+        .where(table.c.state.in_(("shadow", "share", "all")), table.c.tenant_id > after)
+        .order_by(table.c.tenant_id)
+        .limit(limit)
+    )
+    return rows.all()
+
+
+# -- moving -----------------------------------------------------------------------------------------
+
+
+async def take_turn(connection: AsyncConnection, tenant: str) -> None:
+    """What changes who serves waits for its turn, so that nobody decides on what has changed meanwhile."""
+    await connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"checkpoints/{tenant}"}
+    )
+
+
+async def move(
+    connection: AsyncConnection, tenant: str, number: int, state: State, reason: str, actor: str
+) -> Summary:
+    """Let a checkpoint serve more, or no more: shadow -> share -> all, or rolled_back from each of them.
+
+    The one that served all before is then retired; when one that served all is rolled back, the one that was
+    retired last serves all again, else rules do. Raises NotFound, and Refused for any other way."""
+    await take_turn(connection, tenant)
+    found = await find(connection, tenant, number)
+    if found.state == state:
+        return found
+    if state not in _NEXT.get(found.state or "", ()):
+        ways = " or ".join(_NEXT.get(found.state or "", ())) or "none: its successor starts in shadow"
+        raise Refused(
+            "checkpoint_state",
+            f"found checkpoint {number} in the state {found.state}, from where it cannot come to {state}; "
+            f"expected {ways}.",
+        )
+    before = await _in_state(connection, tenant, "all")
+    if state == "all" and before:
+        await _set(connection, before, "retired", f"{number} serves in its place", actor)
+    await _set(connection, found, state, reason, actor)
+    if state == "rolled_back" and found.state == "all":
+        again = (
+            await connection.execute(
+                _SUMMARIES.where(table.c.tenant_id == tenant, table.c.state == "retired")
+                .order_by(desc(table.c.state_since), desc(table.c.number))
+                .limit(1)
+            )
+        ).one_or_none()
+        if again:
+            await _set(connection, Summary(*tuple(again)), "all", f"{number} was rolled back", actor)
+    return await find(connection, tenant, number)
+
+
+async def promote(connection: AsyncConnection, tenant: str, number: int, actor: str) -> Summary:
+    """The next state upwards, by command. Raises NotFound, Refused."""
+    found = await find(connection, tenant, number)
+    state: State = "all" if found.state == "share" else "share"
+    return await move(connection, tenant, number, state, f"by {actor}", actor)
+
+
+async def roll_back(connection: AsyncConnection, tenant: str, reason: str, actor: str) -> Summary:
+    """By command: who serves all, or where nobody does who is on the way, serves no more (S2-49).
+
+    Raises Refused where rules serve already."""
+    await take_turn(connection, tenant)
+    found = await _in_state(connection, tenant, "all") or await _in_state(
+        connection, tenant, "shadow", "share"
+    )
+    if found is None or found.number is None:
+        raise Refused("checkpoint_state", "found no checkpoint that serves; rules do already.")
+    return await move(connection, tenant, found.number, "rolled_back", reason, actor)
+
+
+async def note_outcomes(connection: AsyncConnection, id: UUID, outcomes: int) -> None:
+    """How many outcomes tell of a checkpoint since it is in its state."""
+    await connection.execute(update(table).where(table.c.id == id).values(outcomes=outcomes))
+
+
+async def followed(connection: AsyncConnection, id: UUID) -> dict[str, Any]:
+    """What `note_followed` kept last; empty before."""
+    return dict(await connection.scalar(select(table.c.followed).where(table.c.id == id)) or {})
+
+
+async def note_followed(connection: AsyncConnection, id: UUID, until: str, found: Mapping[str, Any]) -> None:
+    """How far a checkpoint's intervals have moved, and the moment up to which they were followed."""
+    values = {"until": until, **found}
+    await connection.execute(update(table).where(table.c.id == id).values(followed=values))
+
+
+async def _in_state(connection: AsyncConnection, tenant: str, *states: State) -> Summary | None:
+    row = (
+        await connection.execute(_SUMMARIES.where(table.c.tenant_id == tenant, table.c.state.in_(states)))
+    ).one_or_none()
+    return Summary(*tuple(row)) if row else None
+
+
+async def _set(connection: AsyncConnection, found: Summary, state: State, reason: str, actor: str) -> None:
+    await connection.execute(
+        update(table)
+        .where(table.c.id == found.id)
+        .values(state=state, state_reason=reason, state_since=func.clock_timestamp(), outcomes=0)
+    )
+    await audit.append(
+        connection, found.tenant, actor, f"checkpoint.{state}", str(found.number), reason=reason,
+        before=found.state,
+    )  # fmt: skip

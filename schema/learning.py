@@ -1,0 +1,99 @@
+"""What crosses Temporal when the router learns: references and counts, never rows or weights.
+
+Fields are only ever added, with a default: histories hold these for as long as runs live.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class LearnRequest:
+    tenant: str
+    by: str
+    """user:<name>, or who else had it begun."""
+    seed: int = 0
+    until: str = ""
+    """ISO 8601; what ended later is not learned from. Empty: until now."""
+
+
+@dataclass(frozen=True)
+class LearnStep:
+    """The key of a training, and what it is made with."""
+
+    training: str
+    tenant: str
+    by: str
+    seed: int
+    until: str
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What there is to learn from."""
+
+    outcomes: int
+    refused: int
+    """Rows that nothing can be learned from, also for want of a verdict; reasons stand with the training."""
+    models: int
+    reason: str = ""
+    """Why that is not enough; empty where it is."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    steps: int
+    """Distinct ones that were learned from."""
+    epochs: int
+    """Of the network; 0 where there was too little for one."""
+    resumed_at: int = 0
+    """The epoch that an attempt before this one had come to."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    may_enter: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class TrainingEnd:
+    training: LearnStep
+    status: str
+    """refused or failed."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a training came to."""
+
+    training: str
+    status: str
+    """registered or refused."""
+    reason: str
+    checkpoint: int | None = None
+    """The number under which it is in shadow now."""
+
+
+@dataclass(frozen=True)
+class DueToLearn:
+    tenants: list[str]
+
+
+@dataclass(frozen=True)
+class LearnPass:
+    """What one night came to."""
+
+    tenants: int
+    told: list[str] = field(default_factory=list)
+    """`tenant: registered, …` of each."""
+
+
+@dataclass(frozen=True)
+class RolloutsPass:
+    """What one look at the router's checkpoints came to."""
+
+    looked: int
+    """Tenants."""
+    told: list[str] = field(default_factory=list)
+    """`tenant: checkpoint 3 in shadow, 120 of 200 outcomes, …` of each."""

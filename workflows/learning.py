@@ -1,0 +1,112 @@
+"""Learning as a workflow: collect, train, judge, register. Temporal's UI shows what each came to."""
+
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ChildWorkflowError, WorkflowAlreadyStartedError
+
+with workflow.unsafe.imports_passed_through():
+    from schema.learning import (
+        Collected,
+        DueToLearn,
+        Judged,
+        Learned,
+        LearnPass,
+        LearnRequest,
+        LearnStep,
+        Trained,
+        TrainingEnd,
+    )
+    from schema.messages import QUEUE_LEARNING
+
+_HEARTBEAT = timedelta(seconds=30)
+# What was kept of an attempt whose worker died is where the next one goes on.
+_RETRY = RetryPolicy(
+    initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1), maximum_attempts=20
+)
+
+
+def workflow_id(tenant: str) -> str:
+    """One training of a tenant at a time."""
+    return f"facilitair.learn.{tenant}"
+
+
+@workflow.defn(name="facilitair.learn")
+class Learn:
+    @workflow.run
+    async def run(self, request: LearnRequest) -> Learned:
+        step = LearnStep(
+            workflow.info().run_id, request.tenant, request.by, request.seed,
+            request.until or workflow.now().isoformat(),
+        )  # fmt: skip
+        try:
+            return await self._learn(step)
+        except ActivityError as error:
+            reason = getattr(error.cause, "message", None) or str(error)
+            await self._end(step, "failed", reason)
+            raise
+
+    async def _learn(self, step: LearnStep) -> Learned:
+        collected: Collected = await workflow.execute_activity(
+            "collect_outcomes", step, task_queue=QUEUE_LEARNING, result_type=Collected,
+            start_to_close_timeout=timedelta(minutes=30), heartbeat_timeout=_HEARTBEAT, retry_policy=_RETRY,
+            summary=f"collect what came of {step.tenant}'s steps",
+        )  # fmt: skip
+        if collected.reason:
+            return await self._end(step, "refused", collected.reason)
+        await workflow.execute_activity(
+            "train_router", step, task_queue=QUEUE_LEARNING, result_type=Trained,
+            start_to_close_timeout=timedelta(hours=6), heartbeat_timeout=_HEARTBEAT, retry_policy=_RETRY,
+            summary=f"learn from {collected.outcomes:,} outcomes",
+        )  # fmt: skip
+        judged: Judged = await workflow.execute_activity(
+            "judge_training", step, task_queue=QUEUE_LEARNING, result_type=Judged,
+            start_to_close_timeout=timedelta(minutes=30), heartbeat_timeout=_HEARTBEAT, retry_policy=_RETRY,
+            summary="judge it on what it has not seen",
+        )  # fmt: skip
+        if not judged.may_enter:
+            return await self._end(step, "refused", judged.reason)
+        learned: Learned = await workflow.execute_activity(
+            "register_checkpoint", step, task_queue=QUEUE_LEARNING, result_type=Learned,
+            start_to_close_timeout=timedelta(minutes=5), retry_policy=_RETRY,
+            summary="put it to work in shadow",
+        )  # fmt: skip
+        return learned
+
+    async def _end(self, step: LearnStep, status: str, reason: str) -> Learned:
+        await workflow.execute_activity(
+            "end_training", TrainingEnd(step, status, reason), task_queue=QUEUE_LEARNING,
+            start_to_close_timeout=timedelta(minutes=1), retry_policy=_RETRY,
+            summary=f"{status}: {reason}"[:200],
+        )  # fmt: skip
+        return Learned(step.training, status, reason)
+
+
+@workflow.defn(name="facilitair.learn-all")
+class LearnAll:
+    """Every night, for tenants that have come to know enough since they last learned."""
+
+    @workflow.run
+    async def run(self) -> LearnPass:
+        due: DueToLearn = await workflow.execute_activity(
+            "due_to_learn", task_queue=QUEUE_LEARNING, result_type=DueToLearn,
+            start_to_close_timeout=timedelta(minutes=10), retry_policy=_RETRY,
+            summary="who has enough to learn from",
+        )  # fmt: skip
+        # One after the other: training takes a whole processor.
+        told = [f"{tenant}: {await self._one(tenant)}" for tenant in due.tenants]
+        return LearnPass(len(due.tenants), told[:100])
+
+    async def _one(self, tenant: str) -> str:
+        try:
+            done = await workflow.execute_child_workflow(
+                Learn.run, LearnRequest(tenant, "schedule"), id=workflow_id(tenant),
+                task_queue=QUEUE_LEARNING, static_summary=f"learn from {tenant}'s outcomes",
+            )  # fmt: skip
+        except WorkflowAlreadyStartedError:
+            return "learning already"
+        except ChildWorkflowError as error:
+            # The next tenant's night is not spoiled by this one's; its training says why.
+            return f"failed: {error.cause}"[:300]
+        return f"{done.status}: {done.reason}"[:300]
