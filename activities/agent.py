@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio import activity
 
-from activities import prompts, rounds
+from activities import prompts, rounds, routed
 from activities.answers import Answers
 from activities.context import load, worker_of
 from activities.conversation import Conversation
@@ -44,6 +44,9 @@ class AgentActivity:
             steering = await control.state(connection, context.run.id)
             if steering.paused:
                 return StepResult(execution="", status=PAUSED)
+            rule = await routed.of_step(connection, request, agent, context.catalogue)
+            if rule.verification and rule.verification.accepted is False:
+                request = replace(request, model=rule.verification.strong)
             model = model_of(request, agent, step, steering, context.catalogue)
             chosen = await prompts.chosen(connection, agent, context.run)
             worker = replace(
@@ -58,8 +61,9 @@ class AgentActivity:
             kept_rounds = await _kept_rounds(connection, request, agent) if tools else []
         conversation = Conversation(request.step, step, agent, context.catalogue, chosen, hints, steering)
         answers = Answers(
-            self._means, request, context, step, worker, begun, conversation, kept_rounds, began, steering
-        )
+            self._means, request, context, step, worker, begun, conversation, kept_rounds, began, steering,
+            rule,
+        )  # fmt: skip
         with span(
             f"{telemetry.INVOKE_AGENT} {step.agent}",
             request.traceparent,

@@ -10,7 +10,7 @@ from typing import Any, Final
 from opentelemetry.trace import Span
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from activities import rounds
+from activities import deliveries, judging, rounds, routed
 from activities.call import call
 from activities.choices import Choices
 from activities.context import StepContext
@@ -18,10 +18,12 @@ from activities.conversation import Conversation
 from activities.guard import describe, given_up
 from activities.listening import Listening, Place
 from activities.means import Means
+from activities.routed import AnswerCut, AnswerRejected, Draft, Routed
 from activities.spending import DEFAULT_MAX_OUTPUT_TOKENS, Bill, Purse
 from activities.steering import FRESH_SECONDS, POLL_SECONDS, Steered, model_of
 from activities.values import checked_output, storable
 from db import cache, control, executions, flights, turns
+from db import routed as decisions
 from db.control import Control
 from db.engine import transaction
 from db.executions import Claim, Outcome, Worker
@@ -31,7 +33,8 @@ from schema import planning, reflection, telemetry
 from schema.errors import ProviderError, StepError
 from schema.expressions import Json
 from schema.messages import PAUSED, StepRequest, StepResult
-from schema.steps import AgentStep, seconds
+from schema.steps import AgentStep, Verify, seconds
+from schema.templates import as_text
 
 TURN_SECONDS: Final = 5.0
 """So long a call waits for its turn with a provider while another model is left to be asked."""
@@ -58,17 +61,20 @@ class Answers:
     def __init__(
         self, means: Means, request: StepRequest, context: StepContext, step: AgentStep, worker: Worker,
         begun: Claim, conversation: Conversation, kept_rounds: list[dict[str, Any]], began: float,
-        steering: Control,
+        steering: Control, rule: Routed,
     ) -> None:  # fmt: skip
         self.means, self.engine = means, means.engine
         self.request, self.context, self.step = request, context, step
         self.worker, self.begun, self.conversation = worker, begun, conversation
         self.kept_rounds = kept_rounds
         """Of tools, in order: made by this activity, or by one whose worker died."""
+        self.rule = rule
         self.purse = Purse(means.engine, means.gateway, means.reconciler, step)
         self.began = began
         self.key: str | None = None
         """What an equal step's answer is kept under, where this one may be."""
+        self.readers: list[str] = []
+        """The steps that are sent what the agent says."""
         self.bill: Bill | None = None
         """Of the present attempt's call."""
         assert worker.requested_model
@@ -89,6 +95,11 @@ class Answers:
             except ProviderError as failed:
                 if not self.choices.next(failed):
                     raise self.choices.verdict() from None
+            except AnswerCut:
+                self.rule.limit = None
+            except AnswerRejected:
+                assert self.rule.verification
+                self.request = replace(self.request, model=self.rule.verification.strong)
             except Steered:
                 pass
             if done := await self._claim_next():
@@ -100,15 +111,21 @@ class Answers:
         try:
             if not self.conversation.begun:
                 await self._begin(current)
-                if kept := await self._take():
+                if not self._draft and (kept := await self._take()):
                     return kept
+            if draft := self._draft:
+                return await self._take_draft(draft)
             bill, completion = await self._ask()
             await self.means.tokens.flush()
+            if self._is_cut(completion):
+                raise AnswerCut(completion.output_tokens)
             if completion.tool_calls:
                 await self._keep_round(bill, completion)
                 return None
             output = await self._output(completion)
             outcome = _outcome(output, completion)
+            if self._verifies:
+                await self._verify(self._as_draft(outcome), bill)
             async with transaction(self.engine) as connection:
                 result = await executions.complete(connection, self.request, self.worker, self.begun, outcome)
                 if result:
@@ -130,6 +147,8 @@ class Answers:
     async def _begin(self, current: Span) -> None:
         """The prompt; of a step that reads others live, its conversation with them."""
         streams = self.context.compiled.streams
+        sent = await deliveries.of_step(self.engine, self.context, self.request)
+        self.readers = sent.readers
         if not streams.read_by(self.request.step):
             self.conversation.ask(self.context.scope)
         else:
@@ -140,7 +159,7 @@ class Answers:
                 return await self._turn(current, number, dialogue, heard, anew)
 
             run, scope = self.context.run.id, self.context.scope
-            place = Place(self.engine, run, self.request, self.step, streams, scope)
+            place = Place(self.engine, run, self.request, self.step, sent.heard, scope)
             dialogue = await Listening(place, ask, self.means.news).dialogue()
             # Waiting for others takes nothing from the time that the answer may take.
             self.began = asyncio.get_running_loop().time()
@@ -158,6 +177,7 @@ class Answers:
         turn = copy.copy(self)
         turn.conversation = copy.copy(self.conversation)
         turn.request = replace(self.request, purpose=f"turn{number}")
+        turn.rule = Routed()
         # It is text, whatever the answer in the end must be.
         turn.step = self.step.model_copy(
             update={"output_schema": None, "emits": None, "reflect": None, "cache": None}
@@ -240,6 +260,8 @@ class Answers:
             self.key = None
         self.read_at = asyncio.get_running_loop().time()
         self.conversation.follow(steering)
+        if "max_output_tokens" in steering.changes_of(self.step.agent):
+            self.rule.limit = None  # people know better than the router, here too
         agent = self.context.definition.agents[self.step.agent]
         first = model_of(self.request, agent, self.step, steering, self.context.catalogue)
         if first != self.choices.first:
@@ -256,6 +278,93 @@ class Answers:
             await executions.fail(connection, self.request, self.begun, code, message, paid)
             if bill:
                 await bill.close(connection, error)
+
+    # -- what the routing rule asks of an answer -----------------------------------------------------------
+
+    def _is_cut(self, completion: Completion) -> bool:
+        """Whether the answer broke off at the router's limit, which must not be what makes it bad."""
+        own = self.conversation.agent.max_output_tokens
+        return completion.finish_reason == "length" and self.rule.cuts(own)
+
+    @property
+    def _verifies(self) -> bool:
+        """Whether the next answer is judged: once, and not where people chose the model."""
+        plan = self.rule.verification
+        return plan is not None and plan.accepted is not False and self.choices.first == plan.cheap
+
+    @property
+    def _draft(self) -> Draft | None:
+        """The answer of an earlier attempt, which is not asked for twice."""
+        return self.rule.verification.draft if self._verifies and self.rule.verification else None
+
+    def _as_draft(self, outcome: Outcome) -> Draft:
+        said = (outcome.output, outcome.model, outcome.provider, outcome.simulated)
+        return Draft(str(self.begun.execution), *said)
+
+    async def _take_draft(self, draft: Draft) -> StepResult:
+        """Finish with an answer that an earlier attempt left, if the verifier takes it."""
+        await self._verify(draft, None)
+        async with transaction(self.engine) as connection:
+            result = await executions.complete(
+                connection, self.request, self.worker, self.begun, draft.outcome()
+            )
+            if self.key:
+                await flights.release(connection, self.request.tenant, self.key, self.begun.execution)
+        if result is None:
+            raise given_up()
+        return result
+
+    async def _verify(self, draft: Draft, bill: Bill | None) -> None:
+        """Have an answer judged, in an execution of its own; raises AnswerRejected.
+
+        `bill` is of the answer itself where it is new: it is closed and the answer kept before the verifier
+        is asked, so that another worker need not ask for it again.
+        """
+        plan = self.rule.verification
+        assert plan is not None
+        if plan.accepted:
+            return
+        judge = copy.copy(self)
+        judge.rule, judge.readers, judge.kept_rounds, judge.bill = Routed(), [], [], None
+        judge.request = replace(self.request, purpose=routed.PURPOSE)
+        judge.worker = plan.verifier
+        judge.step = routed.step_of(self.step, judge.worker.agent)
+        judge.conversation = self.conversation.judged_by(plan.agent(), judge.step, as_text(draft.answer))
+        judge.purse = replace(self.purse, purpose=routed.PURPOSE)
+        assert judge.worker.requested_model
+        judge.choices = Choices(judge.worker.requested_model, [])
+        async with transaction(self.engine) as connection:
+            judge.begun = await executions.claim(connection, judge.request, judge.worker)
+            if judge.begun.done:
+                raise given_up()
+            await executions.set_input(connection, judge.begun.execution, routed.kept(draft))
+            if bill and (paid := bill.paid()):
+                await decisions.book(connection, self.begun.execution, paid)
+                await bill.close(connection)
+        plan.draft = draft
+        plan.judge(await judge._score(plan.rule))
+
+    async def _score(self, rule: Verify) -> float | None:
+        """As the verifier: what the answer is worth; None where there is no saying, and the run goes on."""
+        try:
+            bill, completion = await self._ask()
+            await self.means.tokens.flush()
+            score = judging.verdict(completion.text)
+            outcome = _outcome(routed.verdict(score, rule), completion)
+            async with transaction(self.engine) as connection:
+                done = await executions.complete(connection, self.request, self.worker, self.begun, outcome)
+                await bill.close(connection)
+        except asyncio.CancelledError as error:
+            await self._close(error, "cancelled", "the step was cancelled while it ran")
+            raise
+        except Exception as error:
+            await self._close(error, *describe(error))
+            if not isinstance(error, ProviderError):
+                raise
+            return None
+        if done is None:
+            raise given_up()
+        return score
 
     # -- what an answer must be ----------------------------------------------------------------------------
 
@@ -323,11 +432,18 @@ class Answers:
             "messages": [[message.role, message.content] for message in asked.messages],
             "tools": [tool.name for tool in asked.tools],
             "temperature": asked.temperature,
-            "max_output_tokens": asked.max_output_tokens,
+            # No answer counts that the router's own limit cut.
+            "max_output_tokens": self.conversation.agent.max_output_tokens,
             "output_schema": self.step.output_schema,
             "emits": self.step.emits,
             "expect": [one.that for one in reflection.rules_of(self.step).expect],
+            **self._verification(),
         }
+
+    def _verification(self) -> dict[str, Json]:
+        if not self._verifies or (plan := self.rule.verification) is None:
+            return {}
+        return {"verify": [plan.rule.by, plan.rule.accept, plan.strong]}
 
     # -- the call ------------------------------------------------------------------------------------------
 
@@ -368,7 +484,7 @@ class Answers:
             response_schema=self.step.output_schema or (planning.ANSWER if self.step.emits else None),
             tools=rounds.specs(self._tools()),
             may_call=len(self.kept_rounds) < agent.max_tool_rounds,
-            max_output_tokens=agent.max_output_tokens,
+            max_output_tokens=self.rule.most_tokens(agent.max_output_tokens),
             temperature=agent.temperature,
             timeouts=Timeouts(
                 total=self._seconds_left(),
@@ -414,9 +530,8 @@ class Answers:
 
     async def _say(self, seq: int, text: str) -> None:
         request = self.request
-        readers = [edge.target for edge in self.context.definition.stream if edge.source == request.step]
         await self.means.tokens.append(
-            request.tenant, request.collaboration, self.begun.execution, seq, text, readers
+            request.tenant, request.collaboration, self.begun.execution, seq, text, self.readers
         )
 
     def _call_seconds(self) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from activities import prompts, rounds
+from activities import judging, prompts, rounds
 from activities.steering import agent_of, told
 from activities.values import storable
 from db.control import Control
@@ -48,6 +48,13 @@ class Conversation:
         """Begin with what was said, which a user said first."""
         self._asked = spoken[0].content
         self._messages = [*self._system(), *prompts.examples(self._chosen), *spoken]
+
+    def judged_by(self, verifier: Agent, step: AgentStep, answer: str) -> "Conversation":
+        """Another one, in which `verifier` is asked what an answer to this one is worth. `step` is this one's
+        as he has it."""
+        other = Conversation(self._name, step, verifier, self._catalogue, None, [], self._steering)
+        other.begin(judging.question("", self._asked, answer))
+        return other
 
     def as_sent(self) -> list[Message]:
         return prompts.with_feedback(self._messages, self._feedback(self._steering)[self._told :])

@@ -9,9 +9,10 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
+from activities import route_question
 from activities.context import definition_of, facts_of, load, run_of, worker_of
 from activities.values import checked_output, storable
-from db import audit, executions, outbox, people, spending
+from db import audit, executions, outbox, people, routed, spending
 from db.collaborations import Run
 from db.engine import transaction
 from db.executions import Outcome
@@ -52,7 +53,8 @@ BUDGET_FORM: Final[dict[str, Any]] = {
 
 
 class Human:
-    """For a budget's question `request.purpose` is `budget`; it has no execution of its own."""
+    """For a budget's question `request.purpose` is `budget`, for a model's `route`; they have no execution of
+    their own."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -100,6 +102,25 @@ class Human:
                     show={"step": step, **await people.budget(connection, run.id)}, form=BUDGET_FORM,
                     actions=BUDGET_ACTIONS,
                     assignees=(await _budget(connection, run)).assignees, approvals=1,
+                    timeout_seconds=HUMAN_TIMEOUT_SECONDS,
+                )  # fmt: skip
+            return await self._as_it_is(connection, request, task)
+
+    @activity.defn(name="ask_route")
+    async def ask_route(self, request: StepRequest) -> Asked:
+        """Ask which model does a step that the router is not sure of, or return what was asked before.
+
+        The answer's `choice` is empty where it stays with the router's: nobody decided in time.
+        """
+        async with transaction(self._engine) as connection:
+            task = await _at_path(connection, request)
+            if task is None:
+                question = await route_question.question_of(connection, request)
+                if question is None:
+                    return Asked(ended=Ended(request.step, "completed"))
+                task = await _add(
+                    connection, request, datetime.now(UTC), title=question.title, show=question.show,
+                    form=None, actions=question.actions, assignees=question.assignees, approvals=1,
                     timeout_seconds=HUMAN_TIMEOUT_SECONDS,
                 )  # fmt: skip
             return await self._as_it_is(connection, request, task)
@@ -237,12 +258,15 @@ class Human:
         action: str,
         outcome: str | None,
     ) -> None:
-        """The question is settled: the step has its output, or the run its money."""
+        """The question is settled: the step has its output or its model, or the run its money."""
         await people.close(connection, task, DECIDED, datetime.now(UTC))
         await _tell(connection, request, _decided(request, task, actor, action, closed=True))
         made = await people.decisions(connection, task.id)
         if request.purpose:
-            if outcome == APPROVE:
+            if request.purpose == route_question.PURPOSE:
+                step, model = replace(request, purpose="").path, route_question.chosen(task, outcome)
+                await routed.note_person(connection, request.collaboration, step, model, actor)
+            elif outcome == APPROVE:
                 await _allow_more(connection, request, made[-1].form)
             return
         _, found = await facts_of(connection, request.collaboration)
@@ -256,8 +280,11 @@ class Human:
             raise _timed_out(task)
         if task.status == CANCELLED:
             raise not_waiting(task.path)
-        ended = None
-        if task.status != OPEN:
+        ended, choice = None, ""
+        if task.status != OPEN and request.purpose == route_question.PURPOSE:
+            ended = Ended(request.step, "completed")
+            choice = route_question.chosen(task, await _outcome(connection, task))
+        elif task.status != OPEN:
             approved = not request.purpose or await _outcome(connection, task) == APPROVE
             ended = Ended(request.step, "completed" if approved else "rejected")
         # Both times are later than Postgres' clock where the workflow's clock skips.
@@ -271,6 +298,7 @@ class Human:
             remind_in=await _remind_in(connection, request, task, now) if task.status == OPEN else None,
             due_in=max((task.due_at - now).total_seconds(), 0.0) if task.status == OPEN else None,
             ended=ended,
+            choice=choice,
         )
 
 
@@ -373,7 +401,7 @@ async def _remind_in(
 
 
 async def _outcome(connection: AsyncConnection, task: Task) -> str | None:
-    """Of a budget's question: what the one person decided who had to."""
+    """Of a question for money or a model: what the one person decided who had to."""
     made = await people.decisions(connection, task.id)
     return made[-1].action if made else None
 

@@ -37,6 +37,8 @@ class Purse:
     gateway: Gateway
     reconciler: Reconciler
     step: AgentStep
+    purpose: str = "step"
+    """As the ledger names it."""
 
     async def open(
         self, execution: UUID, request: StepRequest, worker: Worker, asked: ModelRequest, busy_until: float
@@ -85,6 +87,7 @@ class Purse:
             id=uuid4(), tenant=request.tenant, account=destination.account, provider=destination.provider,
             model=asked.model, priced_model=destination.model, simulated=destination.simulated,
             most_input_tokens=worst.tokens - most, most_output_tokens=most, seconds=asked.timeouts.total,
+            purpose=self.purpose,
             run=UUID(request.collaboration), execution=execution, path=request.path,
             agent_name=worker.agent, step=f"{request.collaboration}/{request.step}",
             step_usd=to_usd(budget.usd) if budget else None, step_tokens=budget.tokens if budget else None,

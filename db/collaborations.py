@@ -125,7 +125,7 @@ class Summary:
 def _summaries() -> Any:
     run = agent_executions.c
     # Turns of a step that reads others live are no steps, nor rounds of one whose model calls tools.
-    is_part = run.path.bool_op("~")("~(turn|tools)[0-9]")
+    is_part = run.path.bool_op("~")("~((turn|tools)[0-9]|verify$)")
     is_step = run.status.in_(("completed", "skipped")) & ~is_part
     finished = func.sum(case((is_step, 1), else_=0))
     totals = (

@@ -8,7 +8,7 @@ from schema.catalogue import Catalogue
 from schema.definition import Defaults
 from schema.problems import Problems, show
 from schema.shape import Parts
-from schema.step_rules import conflict, useless
+from schema.step_rules import check_people, conflict, useless
 from schema.steps import DURATION, Agent, AgentStep, Route, seconds
 from schema.templates import escape
 from schema.tools import TOOLS
@@ -58,6 +58,7 @@ class AgentRules:
         if isinstance(agent.model, Route):
             for index, model in enumerate(agent.model.among):
                 check_model(f"{pointer}/model/among/{index}", model, self.catalogue, self.problems)
+            self._route(f"{pointer}/model", agent.model)
         elif agent.model is not None:
             first = agent.model
             check_model(f"{pointer}/model", agent.model, self.catalogue, self.problems)
@@ -72,6 +73,36 @@ class AgentRules:
                 )  # fmt: skip
             else:
                 check_model(where, model, self.catalogue, self.problems)
+
+    def _route(self, pointer: str, rule: Route) -> None:
+        check_people(f"{pointer}/assignees", rule.assignees, self.problems)
+        if rule.assignees and rule.ask_below is None:
+            useless(
+                f"{pointer}/assignees", "assignees without ask_below",
+                "Nobody is asked: add ask_below, or remove it.", self.problems,
+            )  # fmt: skip
+        alone = len(set(rule.among)) == 1
+        if alone and rule.ask_below is not None:
+            useless(
+                f"{pointer}/ask_below", "ask_below with one model to choose from",
+                "There is nothing to choose: name more models, or remove it.", self.problems,
+            )  # fmt: skip
+        if rule.verify is None:
+            return
+        self._verifier(f"{pointer}/verify/by", rule.verify.by)
+        if rule.verify.then is not None:
+            check_model(f"{pointer}/verify/then", rule.verify.then, self.catalogue, self.problems)
+        if alone and rule.verify.then in (None, rule.among[0]):
+            useless(
+                f"{pointer}/verify", f"verify with nobody to answer instead of {show(rule.among[0])}",
+                "Name another model in then or among, or remove it.", self.problems,
+            )  # fmt: skip
+
+    def _verifier(self, pointer: str, by: str) -> None:
+        if "/" in by:
+            check_model(pointer, by, self.catalogue, self.problems)
+        else:
+            self._role(pointer, by)
 
     def _names(self, pointer: str, agent: Agent) -> None:
         if agent.role is not None:

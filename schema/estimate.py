@@ -1,6 +1,6 @@
 """How large one run of a definition can become, known before it runs: what is unbounded is not uploaded."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, assert_never
@@ -24,6 +24,7 @@ from schema.steps import (
     SwitchStep,
     ToolStep,
     TransformStep,
+    Verify,
     WaitStep,
 )
 from schema.streams import most_turns, streams_of
@@ -151,9 +152,15 @@ def _step(basis: _Basis, name: str, step: Step) -> _Sum:
         case AgentStep():
             agent = basis.definition.agents[step.agent]
             rounds = agent.max_tool_rounds if _has_tools(agent, basis.catalogue) else 0
-            calls = (1 + _further_answers(step) + basis.turns.get(name, 0)) * (1 + rounds)
+            verify = agent.model.verify if isinstance(agent.model, Route) else None
+            answers = 1 + _further_answers(step) + _answers_anew(agent) + basis.turns.get(name, 0)
+            calls = answers * (1 + rounds)
             usd = _cost_of_call(agent, step, rounds, basis)
             usd = None if usd is None else usd * calls
+            if verify:
+                calls += 1
+                cost = _cost_of_verdict(verify, agent, step, basis)
+                usd = None if usd is None or cost is None else usd + cost
             if usd is not None and step.budget and step.budget.usd is not None:
                 usd = min(usd, Decimal(str(step.budget.usd)))
             return _Sum(1, _ACTIVITY, calls, 0, usd)
@@ -185,6 +192,13 @@ def _further_answers(step: AgentStep) -> int:
     return 2 if step.output_schema is not None or step.emits is not None else 0
 
 
+def _answers_anew(agent: Agent) -> int:
+    """How often a routing rule may have a step answered anew: by a stronger model, without a limit."""
+    if not isinstance(agent.model, Route):
+        return 0
+    return (agent.model.verify is not None) + (agent.model.reasoning is not None)
+
+
 # What a tenant has removed since the upload is left out here: the run itself will say so.
 
 
@@ -205,16 +219,37 @@ def _cost_of_call(agent: Agent, step: AgentStep, rounds: int, basis: _Basis) -> 
     role = basis.catalogue.roles.get(agent.role or "")
     if isinstance(agent.model, Route):
         models = agent.model.among or list(ROUTABLE_MODELS)
+        if agent.model.verify and agent.model.verify.then:
+            models = [*models, agent.model.verify.then]
     else:
         models = [agent.model or (role.model if role else "")]
     system = len(agent.system if agent.system is not None else (role.system if role else ""))
     system += sum(len(skill.instructions) for skill in _skills(agent, basis.catalogue))
-    read = sum(_tokens_of(source, basis.input) for _, source in expressions(step.prompt))
-    tokens_in = (system + len(step.prompt)) // _CHARS_PER_TOKEN + read + rounds * _OUTPUT_TOKENS
+    tokens_in = _prompt_tokens(step, system, basis) + rounds * _OUTPUT_TOKENS
     tokens_out = agent.max_output_tokens or _OUTPUT_TOKENS
+    return _dearest((*models, *agent.fallback), tokens_in, tokens_out, basis.prices)
+
+
+def _cost_of_verdict(verify: Verify, agent: Agent, step: AgentStep, basis: _Basis) -> Decimal | None:
+    """Dollars of the call that judges an answer."""
+    if basis.prices is None:
+        return None
+    role = basis.catalogue.roles.get(verify.by)
+    model = role.model if role else verify.by
+    answer = agent.max_output_tokens or _OUTPUT_TOKENS
+    tokens_in = _prompt_tokens(step, len(role.system) if role else 0, basis) + answer
+    return _dearest([model], tokens_in, _OUTPUT_TOKENS, basis.prices)
+
+
+def _prompt_tokens(step: AgentStep, system_chars: int, basis: _Basis) -> int:
+    read = sum(_tokens_of(source, basis.input) for _, source in expressions(step.prompt))
+    return (system_chars + len(step.prompt)) // _CHARS_PER_TOKEN + read
+
+
+def _dearest(models: Sequence[str], tokens_in: int, tokens_out: int, prices: Prices) -> Decimal | None:
     costs: list[Decimal] = []
-    for model in (*models, *agent.fallback):
-        price = basis.prices(model)
+    for model in models:
+        price = prices(model)
         if price is None:
             return None
         costs.append(price[0] * tokens_in + price[1] * tokens_out)

@@ -8,6 +8,7 @@ from typing import Any
 
 QUEUE_COLLABORATIONS = "collaborations"
 QUEUE_MEMORY = "memory"
+QUEUE_LEARNING = "learning"
 QUEUE_PROJECTIONS = "projections"
 
 TASK_TIMEOUT_SECONDS = 2.0
@@ -171,11 +172,14 @@ class StepRequest:
     iteration: int = 0
     """The innermost index of `frame`."""
     model: str | None = None
-    """The model that the router chose, when it was asked."""
+    """The model that the router chose, or a person whom it asked."""
     frame: str = ""
     """Where the step is repeated: `per_file[17]` or `per_file[17].improve[2]`; empty at the top."""
     purpose: str = ""
-    """`undo` for its compensation, `budget` where people are asked for more money for it."""
+    """`undo` for its compensation, `budget` where people are asked for more money for it, `route` for its
+    model, `verify` where its answer is judged."""
+    max_output_tokens: int | None = None
+    """How long an answer the router recommends, where its rule asks for that."""
 
     @property
     def path(self) -> str:
@@ -269,6 +273,12 @@ class RouteResult:
     model: str
     policy: str
     propensity: float
+    confidence: float | None = None
+    """0 to 1: the chance of success of the model, less what is not known of it; None where rules chose."""
+    ask: bool = False
+    """Whether people are to be asked first: the confidence is below what the agent's rule wants."""
+    max_output_tokens: int | None = None
+    """What the router recommends as the answer's limit, where the agent's rule lets it."""
 
 
 @dataclass(frozen=True)
@@ -387,7 +397,8 @@ class Decision:
     """What a person decided: the argument of the Update `decide`."""
 
     path: str
-    """The step that asks, `approve` or `per_file[3].approve`; `<path>~budget` where more money is asked."""
+    """The step that asks, `approve` or `per_file[3].approve`; `<path>~budget` where more money is asked for,
+    `<path>~route` where it is a model."""
     action: str
     actor: str
     """user:<name>; the API fills it in from who is signed in."""
@@ -413,6 +424,8 @@ class Asked:
     due_in: float | None = None
     """Seconds until on_timeout holds."""
     ended: Ended | None = None
+    choice: str = ""
+    """Of a question for a model, once it is settled: the one that a person chose."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """From JSON to typed parts; what pydantic finds, as our problems."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -177,12 +177,19 @@ def _parse(shape: type[M], value: Json, pointer: str, problems: Problems) -> M |
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=True)
         located = [(detail, *_locate(detail, value, pointer)) for detail in details]
-        inside = {where.rpartition("/")[0] for _, where, _ in located}
+        inside = {above for _, where, _ in located for above in _above(where)}
         for detail, where, culprit in located:
             # A union that fits no branch is reported by each: the branch that came further knows best.
             if detail["type"] not in _TYPE_NAMES or where not in inside:
                 _add(detail, where, culprit, shape, problems)
         return None
+
+
+def _above(pointer: str) -> Iterator[str]:
+    """The pointers to what a value lies in."""
+    while pointer:
+        pointer = pointer.rpartition("/")[0]
+        yield pointer
 
 
 def _locate(detail: ErrorDetails, value: Json, base: str) -> tuple[str, Json]:

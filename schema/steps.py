@@ -55,6 +55,19 @@ class Retry(Shape):
     )
 
 
+class Verify(Shape):
+    """Let a cheap model answer first, and another one where a verifier thinks too little of its answer."""
+
+    by: str = Field(
+        default="reviewer", max_length=200,
+        description="Who scores the answer from 0 to 1: provider/model, or a role of the catalogue.",
+    )  # fmt: skip
+    accept: float = Field(default=0.7, gt=0, le=1, description="The lowest score with which it counts.")
+    then: str | None = Field(
+        default=None, description="Who answers instead: provider/model. Absent: the router's best candidate."
+    )
+
+
 class Route(Shape):
     """Let the router choose the model."""
 
@@ -62,6 +75,20 @@ class Route(Shape):
         default_factory=list, max_length=20,
         description="Models to choose from, as provider/model. Empty: the catalogue's models.",
     )  # fmt: skip
+    ask_below: float | None = Field(
+        default=None, gt=0, le=1,
+        description="A person chooses the model where the router's confidence is lower. Absent: nobody does.",
+    )  # fmt: skip
+    assignees: list[str] = Field(
+        default_factory=list, max_length=100,
+        description="Whom `ask_below` asks: user:<name> or group:<name>. Absent: whoever may write.",
+    )  # fmt: skip
+    reasoning: Literal["auto"] | None = Field(
+        default=None,
+        description="auto: an answer may be as long as the router recommends for the task; where that cuts "
+        "one, it is asked for again without. Absent: only max_output_tokens holds.",
+    )
+    verify: Verify | None = Field(default=None, description="Absent: the first answer counts.")
 
 
 class Agent(Shape):

@@ -205,7 +205,9 @@ class Dispatch:
             case "tool":
                 await self._activity("tool", request, step)
             case "human":
-                return await self._ask("ask", request, step)
+                asked = await self._ask("ask", request, step)
+                assert asked.ended is not None
+                return asked.ended
             case "collaboration":
                 return await self._child(request, step)
             case "wait":
@@ -249,7 +251,11 @@ class Dispatch:
                     start_to_close_timeout=_OWN_WORK_TIMEOUT, retry_policy=_OWN_WORK,
                     summary=f"{step.summary} · choose a model",
                 )  # fmt: skip
-            request = replace(request, model=choice.model)
+            request = replace(request, model=choice.model, max_output_tokens=choice.max_output_tokens)
+            if choice.ask:
+                await self.pause.ended()
+                asked = await self._ask("ask_route", replace(request, purpose="route"), step)
+                request = replace(request, model=asked.choice or choice.model)
         while True:
             try:
                 if (await self._activity("agent", request, step)).status != PAUSED:
@@ -260,7 +266,7 @@ class Dispatch:
                     raise
                 await self.pause.ended()
                 more = await self._ask("ask_budget", replace(request, purpose="budget"), step)
-                if more.status != COMPLETED:
+                if more.ended is None or more.ended.status != COMPLETED:
                     raise
 
     async def _recall(self, request: StepRequest, step: PlanStep) -> None:
@@ -303,8 +309,8 @@ class Dispatch:
         back = ToolReturn(request, begun.execution, output)
         await local("end_call", back, StepResult, f"{step.summary} · end")
 
-    async def _ask(self, activity: str, request: StepRequest, step: PlanStep) -> Ended:
-        """Ask people and wait; reminds, escalates and expires as the definition says."""
+    async def _ask(self, activity: str, request: StepRequest, step: PlanStep) -> Asked:
+        """Ask people and wait until that has ended; reminds, escalates and expires as the definition says."""
         asked: Asked = await self._own(activity, request, Asked, step)
         question = self.questions[request.path] = Question(request, asked)
         try:
@@ -312,7 +318,7 @@ class Dispatch:
                 question.note(workflow.now())
                 if (due := await self._undecided(question, step)) is not None:
                     question.asked = await self._own(due, request, Asked, step)
-            return question.asked.ended
+            return question.asked
         except asyncio.CancelledError:
             await self._own("withdraw", request, None, step)
             raise

@@ -224,6 +224,12 @@ _ENGINE_2: Final[dict[str, dict[str, Any]]] = {
         "budget": {"usd": 0.000001, "on_exceed": "ask", "assignees": ["user:ada"]},
         "steps": {"code": _ASK},
     },
+    "route_question": {
+        "agents": {
+            "coder": {"model": {"among": ["deepseek/deepseek-chat", "qwen/qwen-2.5-coder"], "ask_below": 0.5}}
+        },
+        "steps": {"first": {"kind": "human", "title": "Go?"}, "code": _ASK | {"needs": ["first"]}},
+    },
     "fork": {
         "agents": _CODER,
         "steps": {

@@ -22,8 +22,11 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from bench.stack import Stack, stack
+from db import routing
+from db.engine import transaction
+from db.routing import Decision as Chosen
 from infra.local import temporal
-from schema.messages import MEMO_FORK, QUEUE_COLLABORATIONS, Decision, Fork, Steer
+from schema.messages import MEMO_FORK, QUEUE_COLLABORATIONS, Decision, Fork, Steer, StepRequest
 from tests.replay.features import CHILDREN, FEATURES, INPUT, OWN_QUEUE
 from workers.build import serve
 
@@ -64,6 +67,21 @@ async def _two_approve(on: Stack, handle: Handle) -> None:
 async def _allow_more(on: Stack, handle: Handle) -> None:
     await _question(on, handle)
     await handle.execute_update("decide", Decision("code~budget", "approve", "user:ada", form={"usd": 1.0}))
+
+
+async def _choose(on: Stack, handle: Handle) -> None:
+    """A router that is not sure of its choice: what it keeps of one is what it goes by."""
+    await _question(on, handle)
+    request = StepRequest(str(handle.first_execution_run_id), "default", "code", "")
+    candidates = {"deepseek/deepseek-chat": 0.9, "qwen/qwen-2.5-coder": 0.1}
+    unsure = Chosen(
+        "deepseek/deepseek-chat", 0.9, "checkpoint-1", {"confidence": 0.1}, candidates, fallback=False
+    )
+    async with transaction(on.engine) as connection:
+        await routing.record(connection, request, unsure)
+    await handle.execute_update("decide", Decision("first", "approve", "user:ada"))
+    await _question(on, handle)
+    await handle.execute_update("decide", Decision("code~route", "model_1", "user:ada"))
 
 
 async def _steer(on: Stack, handle: Handle) -> None:
@@ -108,6 +126,7 @@ _MEANWHILE: Final[dict[str, Callable[[Stack, Handle], Awaitable[None]]]] = {
     "human_decision": _two_approve,
     "cancel_with_compensation": _cancel_when_asked,
     "budget_question": _allow_more,
+    "route_question": _choose,
     "steered": _steer,
 }
 

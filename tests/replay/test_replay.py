@@ -42,6 +42,6 @@ def test_the_names_in_histories_are_the_names_for_ever() -> None:
     assert local == {
         "pin", "begin_call", "end_call", "finish", "decide", "skip", "transform",
         "segment", "open", "end_item", "close", "caught", "begin_wait", "end_wait",
-        "ask", "record_decision", "remind", "expire", "withdraw", "ask_budget",
+        "ask", "record_decision", "remind", "expire", "withdraw", "ask_budget", "ask_route",
         "begin_child", "end_child", "fail_child", "compensations", "steer",
     }  # fmt: skip

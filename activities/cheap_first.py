@@ -1,0 +1,83 @@
+"""Whether a cheap model answers a step first and a verifier judges it, as its routing rule wishes."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from activities.routing import Asked, Known
+from db import prices, routed
+from db.engine import transaction
+from db.routing import Decision
+from gateway.prices import general_price
+from router import verify
+from router.deciding import quarantined_of
+from router.verify import Expected
+from schema.steps import Verify
+
+_CHARS_PER_TOKEN: Final = 4
+_VERDICT_TOKENS: Final = 40
+_ANSWER_TOKENS: Final = 500
+"""Of an answer whose length is not known: by its share prices are compared, nothing is booked."""
+
+Price = tuple[float, float]
+"""US dollars for a million tokens in and out."""
+
+
+async def planned(
+    engine: AsyncEngine, decision: Decision, rule: Verify | None, asked: Asked, known: Known
+) -> Decision:
+    """The decision as the rule's verification changes it; as it is where one model outright is better."""
+    if rule is None:
+        return decision
+    out = quarantined_of(asked.question.candidates, known.quarantined)
+    names = [name for name in decision.candidates if name not in out]
+    role = known.catalogue.roles.get(rule.by)
+    judge = role.model if role else rule.by  # a role that has gone is the agent step's to complain of
+    async with transaction(engine) as connection:
+        own = await prices.newest(connection, known.tenant)
+        said = await routed.verdicts(connection, known.tenant, judge)
+    priced = {name: (float(one.input_usd), float(one.output_usd)) for name, one in own.items()}
+    others = [name for name in (*names, *([rule.then] if rule.then else []), judge) if name not in priced]
+    # litellm's table takes a moment to load the first time.
+    priced |= await asyncio.to_thread(_listed, others)
+    verifier = verify.seen(said.wrong, said.wrong_rejected, said.right, said.right_rejected)
+    pair = pair_of(decision, names, rule.then, len(asked.question.text), priced, judge, verifier)
+    return verify.cheap_first(decision, pair) if pair else decision
+
+
+def pair_of(
+    decision: Decision, names: Sequence[str], then: str | None, chars: int, priced: Mapping[str, Price],
+    judge: str, verifier: verify.Verifier,
+) -> dict[str, Any] | None:  # fmt: skip
+    """Who answers first and who where that is rejected, by what the checkpoint that decided expects of them,
+    else by price alone; None: one model outright. `chars` is the length of what is asked."""
+    preferred = max(names, key=lambda name: decision.candidates[name])
+    tokens_in = chars / _CHARS_PER_TOKEN
+    predicted = decision.features.get("predicted", {})
+    expected = {
+        name: Expected(predicted[name]["ok"], predicted[name]["usd"][1])
+        for name in dict.fromkeys([*names, *([then] if then else [])])
+        if name in predicted and predicted[name]["usd"]
+    }
+    learned = decision.features.get("checkpoint") is not None
+    if learned and len(expected) > 1 and judge in priced and (then is None or then in expected):
+        answer = max(predicted[name]["tokens"][1] for name in expected)
+        verify_usd = _usd(priced[judge], tokens_in + answer, _VERDICT_TOKENS)
+        weight = decision.features.get("cost_weight", 0.0)
+        found = verify.plan(expected, verify_usd, cost_weight=weight, then=then, verifier=verifier)
+        return found.as_json() if found else None
+    usd = {name: _usd(priced[name], tokens_in, _ANSWER_TOKENS) for name in names if name in priced}
+    return verify.by_price(usd, preferred, then)
+
+
+def _usd(price: Price, tokens_in: float, tokens_out: float) -> float:
+    return (price[0] * tokens_in + price[1] * tokens_out) / 1e6
+
+
+def _listed(models: Sequence[str]) -> dict[str, Price]:
+    found = {name: general_price(name) for name in models}
+    return {
+        name: (float(one.price.input_usd), float(one.price.output_usd)) for name, one in found.items() if one
+    }

@@ -1,0 +1,115 @@
+"""What a routing decision leads to: a person's choice instead, an answer that is judged, one that is cut."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, cast, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from db.executions import Outcome
+from schema.messages import StepRequest
+from schema.tables import agent_executions, routing_decisions
+
+CUT: Final = "answer_cut"
+
+_decision = routing_decisions.c
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the router chose for a step, and among whom."""
+
+    model: str
+    candidates: dict[str, float]
+    """model → chance"""
+    features: dict[str, Any]
+
+
+async def choice(connection: AsyncConnection, collaboration: str, path: str) -> Choice:
+    """The decision for a step, which has been made."""
+    query = select(_decision.chosen_model, _decision.candidates, _decision.features)
+    return Choice(*(await connection.execute(query.where(*_of_step(collaboration, path)))).one())
+
+
+async def note_person(
+    connection: AsyncConnection, collaboration: str, path: str, model: str, actor: str
+) -> None:
+    """Keep with a decision that a person made it: neither policy nor chance chose the model then."""
+    asked = cast({"asked": {"model": model, "by": actor}}, JSONB)
+    await connection.execute(
+        update(routing_decisions)
+        .where(*_of_step(collaboration, path))
+        .values(features=_decision.features.concat(asked))
+    )
+
+
+async def planned(connection: AsyncConnection, request: StepRequest) -> dict[str, Any] | None:
+    """`cheap` and `strong`: who answers a step first, and who where a verifier rejects that; None where one
+    model is asked outright."""
+    query = select(_decision.features["verify"])
+    found: dict[str, Any] | None = await connection.scalar(
+        query.where(*_of_step(request.collaboration, request.path))
+    )
+    return found
+
+
+async def was_cut(connection: AsyncConnection, request: StepRequest) -> bool:
+    """Whether an answer to the step broke off at the limit that the router recommends."""
+    execution = agent_executions.c
+    query = select(execution.id).where(
+        execution.collaboration_id == UUID(request.collaboration), execution.path == request.path,
+        execution.error_code == CUT,
+    )  # fmt: skip
+    return await connection.scalar(query.limit(1)) is not None
+
+
+async def book(connection: AsyncConnection, execution: UUID, paid: Outcome) -> None:
+    """Note with an attempt under way what its answer cost: whoever takes it over does not pay for it."""
+    await connection.execute(
+        update(agent_executions)
+        .where(agent_executions.c.id == execution)
+        .values(
+            model_id=paid.model, provider=paid.provider, input_tokens=paid.input_tokens,
+            output_tokens=paid.output_tokens, cost_usd=paid.cost_usd, first_token_ms=paid.first_token_ms,
+            simulated=paid.simulated,
+        )
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What a verifier said of answers of which people told later whether they were right."""
+
+    wrong: int = 0
+    wrong_rejected: int = 0
+    right: int = 0
+    right_rejected: int = 0
+
+
+# Of a verifier's latest calls, whatever for: a bound on what one decision may read.
+_VERDICTS: Final = text("""
+    WITH recent AS (
+        SELECT path, status, input, output FROM agent_executions
+        WHERE tenant_id = :tenant AND kind = 'agent' AND model_id = :model
+        ORDER BY started_at DESC LIMIT 2000
+    ), judged AS (
+        SELECT CAST(input->>'execution' AS uuid) AS execution,
+            CAST(output->>'accepted' AS boolean) AS accepted
+        FROM recent WHERE path LIKE '%~verify' AND status = 'completed'
+    )
+    SELECT count(*) FILTER (WHERE ok < 0.5), count(*) FILTER (WHERE ok < 0.5 AND NOT accepted),
+        count(*) FILTER (WHERE ok >= 0.5), count(*) FILTER (WHERE ok >= 0.5 AND NOT accepted)
+    FROM judged JOIN outcomes ON outcomes.execution_id = judged.execution
+""")
+
+
+async def verdicts(connection: AsyncConnection, tenant: str, model: str) -> Verdicts:
+    """How a verifier's verdicts went against what people told of the same answers."""
+    row = (await connection.execute(_VERDICTS, {"tenant": tenant, "model": model})).one()
+    return Verdicts(*row)
+
+
+def _of_step(collaboration: str, path: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return _decision.collaboration_id == UUID(collaboration), _decision.path == path
