@@ -129,12 +129,15 @@ def to_calls(rows: Sequence[Row]) -> Calls:
           np.array([column[row.model] for row in rows], dtype=np.int64))  # fmt: skip
     shape = len(distinct), len(models)
 
+    times = np.zeros(shape)
+
     def mean(values: Sequence[float | None]) -> Floats:
         told = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
         known = np.isfinite(told)
         total, count = np.zeros(shape), np.zeros(shape)
         np.add.at(total, (at[0][known], at[1][known]), told[known])
         np.add.at(count, (at[0][known], at[1][known]), 1)
+        times[:] = count
         return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
     def last(values: Sequence[float | None]) -> Floats:
@@ -150,7 +153,7 @@ def to_calls(rows: Sequence[Row]) -> Calls:
         tuple(ids[step] for step in distinct), tuple(text for text, _ in distinct),
         np.array([category for _, category in distinct], dtype=np.str_), models,
         mean([row.ok for row in rows]), last([row.seconds for row in rows]),
-        last([row.input_tokens for row in rows]), last([row.output_tokens for row in rows]),
+        last([row.input_tokens for row in rows]), last([row.output_tokens for row in rows]), times,
     )  # fmt: skip
 
 

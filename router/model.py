@@ -86,7 +86,7 @@ def fit(
     Raises ValueError below LEAST_OUTCOMES."""
     if (known := int(np.isfinite(calls.ok).sum())) < LEAST_OUTCOMES:
         raise ValueError(f"found {known} outcomes; expected at least {LEAST_OUTCOMES} to learn from.")
-    learned, seen = success.fit(rows, calls.categories, calls.ok, seed)
+    learned, seen = success.fit(rows, calls.categories, calls.ok, seed, calls.times)
     told = intervals.text_features(calls.texts, rows[:, : success.MEANING])
 
     def interval(values: Floats) -> Intervals | None:

@@ -42,6 +42,8 @@ class Calls:
     seconds: Floats
     input_tokens: Floats
     output_tokens: Floats
+    times: Floats | None = None
+    """(Q, M): of how many outcomes `ok` is the mean; None: of one each."""
 
     def only(self, queries: Ints) -> "Calls":
         """Some of the queries, by their places."""
@@ -49,6 +51,7 @@ class Calls:
             tuple(self.queries[i] for i in queries), tuple(self.texts[i] for i in queries),
             self.categories[queries], self.models, self.ok[queries], self.seconds[queries],
             self.input_tokens[queries], self.output_tokens[queries],
+            None if self.times is None else self.times[queries],
         )  # fmt: skip
 
 

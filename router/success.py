@@ -40,7 +40,7 @@ class Again:
     own: float
     """By each model for itself."""
     chance: float
-    """What is only chance, the same however often it is asked."""
+    """Of one outcome: what is only chance."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ class Success:
     category: Ints
     rest: Floats
     """(N, M): outcome minus rate; NaN where not known."""
+    times: Floats
+    """(N, M): of how many outcomes."""
     means: Floats
     """(1 + M,): of the kernel regression's targets: shared by all models, then each model's."""
     duals: Floats
@@ -77,7 +79,8 @@ class Success:
             p[new] = _apply(self.unknown, parts[new])
         for at in np.flatnonzero(before != shrinkage.UNSEEN):
             k = before[at]
-            p[at] = _asked_again(p[at], self.rest[k] + self.rates.by_category[self.category[k]], self.again)
+            came = self.rest[k] + self.rates.by_category[self.category[k]]
+            p[at] = _asked_again(p[at], came, self.times[k], self.again)
         return p
 
     def scores(self, chances: Floats, categories: np.typing.NDArray[np.str_]) -> Floats:
@@ -105,11 +108,13 @@ def places(values: np.typing.NDArray[np.str_], known: tuple[str, ...]) -> Ints:
 
 
 def fit(
-    table: Floats, categories: np.typing.NDArray[np.str_], ok: Floats, seed: int = 0
-) -> tuple[Success, Floats]:
+    table: Floats, categories: np.typing.NDArray[np.str_], ok: Floats, seed: int = 0,
+    times: Floats | None = None,
+) -> tuple[Success, Floats]:  # fmt: skip
     """What was learned, and predictions (Q, M) of its own queries by fits without them, to choose by.
 
-    `table`: of `features.rows`; `ok` (Q, M): 0 to 1, NaN where not known."""
+    `table`: of `features.rows`; `ok` (Q, M): 0 to 1, NaN where not known; `times` (Q, M): of how many
+    outcomes each is the mean, None: of one."""
     rng = np.random.default_rng(seed)
     names = tuple(sorted(set(categories.tolist())))
     category = places(categories, names)
@@ -146,7 +151,10 @@ def fit(
     whole = _learn(unit, category, ok, names, kernel)
     wider = shrinkage.widened(whole.rates, category, ok, seed)
     rates = replace(wider, difficulty=wider.difficulty[whole.kept])
-    return replace(whole, rates=rates, known=known, unknown=unknown, again=_again(seen, ok)), seen
+    kept_times = whole.times if times is None else times[whole.kept]
+    return replace(
+        whole, times=kept_times, rates=rates, known=known, unknown=unknown, again=_again(seen, ok, times)
+    ), seen
 
 
 def seen_scores(seen: Floats, categories: np.typing.NDArray[np.str_], ok: Floats, seed: int = 0) -> Floats:
@@ -175,6 +183,7 @@ def with_model(success: Success, ok: Floats) -> Success:
         success, rates=wider,
         plain=np.column_stack([success.plain, np.append(rates, overall)]),
         rest=np.column_stack([success.rest, ok - rates[success.category]]),
+        times=np.column_stack([success.times, np.ones(len(ok))]),
         means=np.append(success.means, success.means[0]),
         duals=np.column_stack([success.duals, success.duals[:, 0]]),
     )  # fmt: skip
@@ -184,13 +193,16 @@ def only_models(success: Success, models: Ints) -> Success:
     """Some of the models, by their places."""
     rates, shared = success.rates, np.append(0, 1 + models)
     return replace(
-        success, plain=success.plain[:, models], rest=success.rest[:, models],
+        success, plain=success.plain[:, models], rest=success.rest[:, models], times=success.times[:, models],
         rates=replace(rates, by_category=rates.by_category[:, models], overall=rates.overall[models]),
         means=success.means[shared], duals=success.duals[:, shared],
     )  # fmt: skip
 
 
 _PARTS: Final = 6
+_FEW: Final = 50
+_EQUAL: Final = 0.01
+"""Outcomes, and the variance of 1 / times among them, below which nothing is told by asking again."""
 _AT_ONCE: Final = 2000
 """Queries of whose likeness to all others there is memory."""
 _RATES_ALONE: Final = Stack(np.array([0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]))
@@ -207,8 +219,8 @@ def _learn(unit: Rows, category: Ints, ok: Floats, names: tuple[str, ...], kerne
     duals = np.linalg.solve(inside + kernel.penalty * np.eye(len(kept)), targets - means)
     plain = shrinkage.hierarchical(every, ok, np.array([*range(len(names)), -1]), weight=10.0)
     return Success(
-        names, rates, plain, kernel, kept, unit, category, rest, means @ back, duals @ back,
-        _RATES_ALONE, _RATES_ALONE, Again(0.0, 0.0, 1.0),
+        names, rates, plain, kernel, kept, unit, category, rest, np.ones(rest.shape), means @ back,
+        duals @ back, _RATES_ALONE, _RATES_ALONE, Again(0.0, 0.0, 1.0),
     )  # fmt: skip
 
 
@@ -258,28 +270,41 @@ def _parts(success: Success, unit: Rows, category: Ints) -> tuple[Floats, Ints]:
     return found, before
 
 
-def _again(seen: Floats, ok: Floats) -> Again:
+def _again(seen: Floats, ok: Floats, times: Floats | None) -> Again:
     """From what came of queries above what fits without them had expected.
 
-    Whatever models share there is the query's. How much of the rest would come again cannot be told from
-    asking once: of agents that were asked five times it was half. A third is careful."""
-    above = np.where(np.isfinite(ok), ok - seen, 0.0)
-    n = np.isfinite(ok).sum(1).astype(np.float64)
+    What models share there is the query's. What comes again of a model's own is what is left of it in means
+    of many outcomes. Where all were asked equally often nobody can tell: of agents that were asked five times
+    it was half of what they did not share; a third is careful."""
+    known = np.isfinite(ok)
+    above = np.where(known, ok - seen, 0.0)
+    n = known.sum(1).astype(np.float64)
     pairs = float((n * (n - 1)).sum())
-    whole = float((above**2).sum() / max(n.sum(), 1))
+    squares = above[known] ** 2
+    one = np.ones(len(squares)) if times is None else 1 / np.maximum(times[known], 1)
+    if len(one) > _FEW and float(one.var()) > _EQUAL:
+        chance, stays = np.polyfit(one, squares, 1)
+        whole = max(float(chance + stays), 1e-6)
+        stays = float(np.clip(stays, 0.0, 0.9 * whole))
+    else:
+        whole = float(squares.mean()) if len(squares) else 1e-6
+        stays = np.nan
     together = float((above.sum(1) ** 2 - (above**2).sum(1)).sum()) / pairs if pairs else 0.1 * whole
     shared = float(np.clip(together, 0.0, 0.8 * whole))
-    own = (whole - shared) / 3
-    return Again(shared, own, max(whole - shared - own, 1e-6))
+    if np.isnan(stays):
+        stays = shared + (whole - shared) / 3
+    shared = min(shared, stays)
+    return Again(shared, stays - shared, max(whole - stays, 1e-6))
 
 
-def _asked_again(p: Floats, came: Floats, again: Again) -> Floats:
-    """(M,) chances at a query of which (M,) outcomes are known, NaN where not: their posterior mean."""
+def _asked_again(p: Floats, came: Floats, times: Floats, again: Again) -> Floats:
+    """(M,) chances at a query of which (M,) means of `times` outcomes are known, NaN where not: their
+    posterior mean."""
     known = np.flatnonzero(np.isfinite(came))
     prior = np.full((len(p), len(p)), again.shared) + np.eye(len(p)) * again.own
     # What is nearly sure is less left to chance.
     typical = float((p * (1 - p)).mean())
-    chance = again.chance * (p * (1 - p) / max(typical, 1e-6))[known] + 1e-6
+    chance = again.chance * (p * (1 - p) / max(typical, 1e-6) / np.maximum(times, 1))[known] + 1e-6
     inside = prior[np.ix_(known, known)] + np.diag(chance)
     moved = prior[:, known] @ np.linalg.solve(inside, (came - p)[known])
     return np.asarray(np.clip(p + moved, 0.005, 0.995), dtype=np.float64)

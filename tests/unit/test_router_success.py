@@ -74,6 +74,22 @@ def test_a_query_that_was_asked_before_is_known_by_what_came_of_it() -> None:
     ).all()
 
 
+def test_what_does_not_come_again_moves_nothing() -> None:
+    """Asked once to ten times, each time it is only chance: the means tell, and move next to nothing."""
+    rng = np.random.default_rng(10)
+    table, categories, _, _ = world(told=0.0, seed=11)
+    times = rng.integers(1, 11, size=(360, 8)).astype(float)
+    ok = rng.binomial(times.astype(int), 0.7) / times
+    learned, _ = success.fit(table, categories, ok, times=times)
+    assert learned.again.own < 0.2 * learned.again.chance
+    assert np.abs(learned.predict(table, categories) - 0.7).max() < 0.15
+    # Where it does come again, the same means move a lot.
+    truth = rng.random((360, 8))
+    ok = rng.binomial(times.astype(int), truth) / times
+    told = success.fit(table, categories, ok, times=times)[0].predict(table, categories)
+    assert np.corrcoef(told[times > 5], truth[times > 5])[0, 1] > 0.85
+
+
 def test_one_outcome_does_not_outweigh_all_that_is_known() -> None:
     """Of a model that is right at nine of ten, one failure at the very query says something, not all."""
     rng = np.random.default_rng(8)
