@@ -15,10 +15,12 @@ async def start(state: State, tenant: str, wanted: TrainingRequest, actor: str) 
     from temporalio.service import RPCError
 
     id = f"facilitair.learn.{tenant}"
+    until = wanted.until.isoformat() if wanted.until else ""
+    learn = LearnRequest(tenant, actor, wanted.seed, until)
     try:
         handle = await client.start_workflow(
-            "facilitair.learn", LearnRequest(tenant, actor, wanted.seed), id=id, task_queue=QUEUE_LEARNING,
-            rpc_timeout=CALL, memo=memo_of(tenant, actor), static_summary=f"learn from {tenant}'s outcomes",
+            "facilitair.learn", learn, id=id, task_queue=QUEUE_LEARNING, rpc_timeout=CALL,
+            memo=memo_of(tenant, actor), static_summary=f"learn from {tenant}'s outcomes",
         )  # fmt: skip
     except WorkflowAlreadyStartedError:
         raise Refused(

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 MOST_AT_ONCE = 256
 
@@ -149,6 +149,9 @@ class TrainingRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="The same data and seed, the same weights.")
+    until: AwareDatetime | None = Field(
+        default=None, description="What ended later is not learned from. Absent: until now."
+    )
 
 
 class TrainingStarted(BaseModel):

@@ -61,6 +61,9 @@ def trainings(
 @told
 def train(
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same data and seed, the same weights.")] = 0,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="ISO 8601; what ended later is left out.")
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Wait, and show what it comes to.")] = False,
     url: UrlOption = None,
     data: DataOption = None,
@@ -68,7 +71,7 @@ def train(
 ) -> None:
     """Learn from all outcomes until now; what comes of it enters in shadow, or is refused with the reason."""
     api = connect(url, data)
-    started = api.post("/router/trainings", {"seed": seed})
+    started = api.post("/router/trainings", {"seed": seed} | ({"until": until} if until else {}))
     if not watch:
         if as_json:
             print_json(started)
