@@ -254,6 +254,10 @@ def _too_little(rows: list[Row], found: Collection) -> str:
     if len(models := {row.model for row in rows}) < LEAST_MODELS:
         alone = ", ".join(sorted(models))
         return f"found outcomes of {alone} alone; expected {LEAST_MODELS} models to choose from."
+    # The same step asked again and again teaches one thing.
+    cells = {(dataset.text_of(row), dataset.category_of(row), row.model) for row in rows}
+    if len(cells) < LEAST_OUTCOMES:
+        return f"found outcomes of {len(cells)} different steps and models; expected {LEAST_OUTCOMES}."
     return ""
 
 
