@@ -20,6 +20,8 @@ async def main(address: str = "127.0.0.1:7233", name: str = "hello", input_json:
         task_queue="collaborations",
     )
     print(json.dumps(result, indent=2))
+    # An interpreter that ends at once can be crashed by the SDK's threads (temporalio/sdk-python#300).
+    await asyncio.sleep(0.1)
 
 
 asyncio.run(main(*sys.argv[1:]))
