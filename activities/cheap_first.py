@@ -1,18 +1,18 @@
 """Whether a cheap model answers a step first and a verifier judges it, as its routing rule wishes."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from activities import weighed_prices
 from activities.routing import Asked, Known
-from db import prices, routed
+from db import routed
 from db.engine import transaction
 from db.routing import Decision
-from gateway.prices import general_price
 from router import verify
 from router.deciding import quarantined_of
+from router.opinions import Price
 from router.verify import Expected
 from schema.steps import Verify
 
@@ -20,9 +20,6 @@ _CHARS_PER_TOKEN: Final = 4
 _VERDICT_TOKENS: Final = 40
 _ANSWER_TOKENS: Final = 500
 """Of an answer whose length is not known: by its share prices are compared, nothing is booked."""
-
-Price = tuple[float, float]
-"""US dollars for a million tokens in and out."""
 
 
 async def planned(
@@ -36,12 +33,10 @@ async def planned(
     role = known.catalogue.roles.get(rule.by)
     judge = role.model if role else rule.by  # a role that has gone is the agent step's to complain of
     async with transaction(engine) as connection:
-        own = await prices.newest(connection, known.tenant)
+        priced = await weighed_prices.own(connection, known.tenant)
         said = await routed.verdicts(connection, known.tenant, judge)
-    priced = {name: (float(one.input_usd), float(one.output_usd)) for name, one in own.items()}
     others = [name for name in (*names, *([rule.then] if rule.then else []), judge) if name not in priced]
-    # litellm's table takes a moment to load the first time.
-    priced |= await asyncio.to_thread(_listed, others)
+    priced |= await weighed_prices.general(others)
     verifier = verify.seen(said.wrong, said.wrong_rejected, said.right, said.right_rejected)
     pair = pair_of(decision, names, rule.then, len(asked.question.text), priced, judge, verifier)
     return verify.cheap_first(decision, pair) if pair else decision
@@ -74,10 +69,3 @@ def pair_of(
 
 def _usd(price: Price, tokens_in: float, tokens_out: float) -> float:
     return (price[0] * tokens_in + price[1] * tokens_out) / 1e6
-
-
-def _listed(models: Sequence[str]) -> dict[str, Price]:
-    found = {name: general_price(name) for name in models}
-    return {
-        name: (float(one.price.input_usd), float(one.price.output_usd)) for name, one in found.items() if one
-    }

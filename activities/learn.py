@@ -13,13 +13,12 @@ import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
+from activities import weighed_prices
 from activities.heartbeats import heartbeats
 from db import checkpoints, outcomes, trainings
-from db import prices as stored_prices
 from db.checkpoints import Summary
 from db.engine import transaction
 from db.outcomes import Row
-from gateway.prices import general_price
 from router import checkpoint, dataset, features, judge_policy, learning, model
 from router.checkpoint import Checkpoint
 from router.learning import Effort
@@ -180,13 +179,8 @@ class LearnActivity:
 
     async def _prices(self, tenant: str, models: list[str]) -> Mapping[str, Price]:
         async with transaction(self._engine) as connection:
-            own = await stored_prices.newest(connection, tenant)
-        general = await asyncio.to_thread(lambda: {name: general_price(name) for name in models})
-        listed = {
-            name: (float(one.price.input_usd), float(one.price.output_usd))
-            for name, one in general.items() if one
-        }  # fmt: skip
-        return listed | {name: (float(one.input_usd), float(one.output_usd)) for name, one in own.items()}
+            own = await weighed_prices.own(connection, tenant)
+        return await weighed_prices.general(models) | own
 
 
 class Keeper:

@@ -1,16 +1,15 @@
 """What a choice of models is made with, beside the question: who can be asked, prices, who must rest."""
 
-import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db import catalogue, checkpoints, prices, quarantines
+from activities import weighed_prices
+from db import catalogue, checkpoints, quarantines
 from db.engine import transaction
 from db.routing import Decision
-from gateway.prices import at_hand, general_price
 from router import rules
 from router.deciding import quarantined_of
 from router.model import Moves
@@ -45,11 +44,10 @@ async def known(connection: AsyncConnection, tenant: str) -> Known:
         )
         for one in await checkpoints.serving(connection, tenant)
     )
-    # Only what a checkpoint expects is weighed by its price.
-    own = await prices.newest(connection, tenant) if wanted else {}
     return Known(
         tenant, wanted,
-        {name: (float(one.input_usd), float(one.output_usd)) for name, one in own.items()},
+        # Only what a checkpoint expects is weighed by its price.
+        await weighed_prices.own(connection, tenant) if wanted else {},
         frozenset(await quarantines.of_tenant(connection, tenant)),
         await catalogue.of_tenant(connection, tenant),
     )  # fmt: skip
@@ -90,7 +88,10 @@ class Chooser:
         for candidates, places in together.items():
             some = [asked[at] for at in places]
             chosen = [by_rules(one.task, one.role, candidates, one.key, roles, resting, warn) for one in some]
-            priced = known.own_prices | await _general(candidates, known) if known.wanted else {}
+            priced: dict[str, Price] = {}
+            if known.wanted:
+                others = (name for name in candidates if name not in known.own_prices)
+                priced = known.own_prices | await weighed_prices.general(others)
             decisions = await self.servant.decide_all(
                 staff, [one.question for one in some], chosen, resting, priced, [one.key for one in some]
             )
@@ -119,18 +120,3 @@ def by_rules(
     except Exception:
         warn("the routing policy failed; the role's default is used")
         return rules.fallback_choice(role, healthy, key, roles)
-
-
-async def _general(candidates: Sequence[str], known: Known) -> dict[str, Price]:
-    """What the others cost everybody."""
-    rest = [name for name in candidates if name not in known.own_prices]
-    if all(at_hand(name) for name in rest):
-        return _listed(rest)
-    return await asyncio.to_thread(_listed, rest)
-
-
-def _listed(models: Sequence[str]) -> dict[str, Price]:
-    found = {name: general_price(name) for name in models}
-    return {
-        name: (float(one.price.input_usd), float(one.price.output_usd)) for name, one in found.items() if one
-    }

@@ -32,9 +32,12 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Learn from a folder of outcomes, and judge on the part that was kept back."""
+    from gateway.prices import per_million
     from router.evaluate import evaluate as judged
 
-    found = judged(data, lambda what: err().print(what, style="dim"), _listed, checkpoint, network=network)
+    found = judged(
+        data, lambda what: err().print(what, style="dim"), per_million, checkpoint, network=network
+    )
     if as_json:
         print_json(found)
         return
@@ -42,10 +45,3 @@ def evaluate(
     for name, value in found.items():
         table.add_row(name, "no data" if value is None else f"{value:.4f}")
     out().print(table)
-
-
-def _listed(model: str) -> tuple[float, float] | None:
-    from gateway.prices import general_price
-
-    priced = general_price(model)
-    return (float(priced.price.input_usd), float(priced.price.output_usd)) if priced else None

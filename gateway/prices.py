@@ -110,6 +110,12 @@ def general_price(model: str) -> Priced | None:
     return Priced(price, f"litellm:{importlib.metadata.version('litellm')}") if price else None
 
 
+def per_million(model: str) -> tuple[float, float] | None:
+    """US dollars for a million tokens in and out, as `general_price` has it: to compare by, not to book."""
+    priced = general_price(model)
+    return (float(priced.price.input_usd), float(priced.price.output_usd)) if priced else None
+
+
 def at_hand(model: str) -> bool:
     """Whether `general_price` answers at once."""
     return listed_price(model) is not None or _litellms.cache_info().currsize > 0

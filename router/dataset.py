@@ -16,8 +16,9 @@ import numpy as np
 
 from db.outcomes import Row
 from router import asked
+from router.chance import point
 from router.offpolicy import Logged
-from router.outcomes import Calls, Floats, share
+from router.outcomes import Calls, Floats
 
 HELD_OUT: Final = 0.2
 """Of the collaborations: judged on, not learned from."""
@@ -79,8 +80,8 @@ def _fault(row: Row, now: datetime, seen: set[UUID]) -> str | None:
 
 def split(rows: Sequence[Row], held_out: float = HELD_OUT) -> tuple[list[Row], list[Row]]:
     """(to learn from, to judge on), by the hash of the collaboration: all steps of a run on one side."""
-    judged = [row for row in rows if share(str(row.collaboration)) < held_out]
-    return [row for row in rows if share(str(row.collaboration)) >= held_out], judged
+    judged = [row for row in rows if point(str(row.collaboration)) < held_out]
+    return [row for row in rows if point(str(row.collaboration)) >= held_out], judged
 
 
 def text_of(row: Row) -> str:

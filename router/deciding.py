@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
@@ -12,6 +10,7 @@ import numpy as np
 
 from db.routing import Decision
 from router import expectation, opinions
+from router.chance import draw, point
 from router.checkpoint import Checkpoint
 from router.model import Moves
 from router.opinions import EXPLORE, Kept, Opinion, Price, Question, votes
@@ -93,9 +92,9 @@ def _decide(
     if challenger is not None and challenger.state == "share":
         other = said_by[challenger.number].chances
         chances = {name: (1 - SHARE) * before[name] + SHARE * other[name] for name in names}
-        if _point(f"{key}/share") < SHARE:
+        if point(f"{key}/share") < SHARE:
             decides, drawn_from = challenger, other
-    chosen = _draw(drawn_from, key)
+    chosen = draw(drawn_from, key)
     # Of each whose chances were not just what was used, so that it can be judged by what comes of this.
     shadow = {str(number): one.chances for number, one in said_by.items() if one.chances is not chances}
     features = {**rules_choice.features, "checkpoint": decides.number if decides else None}
@@ -149,19 +148,6 @@ def budget(ok: float, tokens: Sequence[float] | None) -> int | None:
 def confidence(ok: float, doubt: float) -> float:
     """The chance of success of who was chosen, less what is not known of it."""
     return round(min(max(ok - doubt, 0.0), 1.0), 4)
-
-
-def _point(key: str) -> float:
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
-
-
-def _draw(chances: Mapping[str, float], key: str) -> str:
-    """By the hash of the key, so that whoever asks again gets the same."""
-    below = itertools.accumulate(chances.values())
-    point = _point(key)
-    names = list(chances)
-    # The chances may add up to a little less than 1.
-    return next((name for name, end in zip(names, below, strict=True) if point < end), names[-1])
 
 
 def without(decision: Decision, reason: str, *, fallback: bool) -> Decision:

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from router import metrics
+from router.odds import logit, sigmoid
 from router.outcomes import Floats
 
 RULES, MEMORY, NEURAL = 0, 1, 2
@@ -40,7 +41,7 @@ class Ensemble:
 
         A part that is None says what memory says, or, of votes, nothing."""
         parts = _parts(memory, memory if neural is None else neural, votes)
-        return np.asarray(_sigmoid(self.weights[0] + parts @ self.weights[1:]), dtype=np.float64)
+        return np.asarray(sigmoid(self.weights[0] + parts @ self.weights[1:]), dtype=np.float64)
 
 
 def fit(memory: Floats, neural: Floats, ok: Floats, votes: Floats | None = None, seed: int = 0) -> Ensemble:
@@ -77,7 +78,7 @@ def gained(
         for i, used in enumerate((without, with_more)):
             # Memory alone is judged as it would serve: as it stands.
             weights = _ALONE if used == (MEMORY,) else stacked(parts[learned], ok[learned], used)
-            p = _sigmoid(weights[0] + parts[~learned] @ weights[1:])
+            p = sigmoid(weights[0] + parts[~learned] @ weights[1:])
             off[i, ~learned] = np.where(known[~learned], (p - np.nan_to_num(ok[~learned])) ** 2, 0.0)
     less, count = (off[0] - off[1]).sum(1), known.sum(1)
     if not count.any():
@@ -99,7 +100,7 @@ def stacked(parts: Floats, ok: Floats, used: tuple[int, ...]) -> Floats:
         for some in combinations(used, count):
             weights = np.zeros(1 + PARTS)
             weights[[0, *(1 + part for part in some)]] = logistic(x[:, some], y)
-            p = np.clip(_sigmoid(weights[0] + x @ weights[1:]), 1e-6, 1 - 1e-6)
+            p = np.clip(sigmoid(weights[0] + x @ weights[1:]), 1e-6, 1 - 1e-6)
             loss = -float((y * np.log(p) + (1 - y) * np.log(1 - p)).mean()) if len(y) else 0.0
             if (weights[1:] >= 0).all() and loss < best:
                 best, found = loss, weights
@@ -112,7 +113,7 @@ def logistic(x: Floats, y: Floats, ridge: float = _RIDGE) -> Floats:
     penalty = np.diag([1e-6, *[ridge] * (x.shape[1] - 1)])
     weights = np.zeros(x.shape[1])
     for _ in range(50):
-        p = _sigmoid(x @ weights)
+        p = sigmoid(x @ weights)
         slope = x.T @ (y - p) - penalty @ weights
         step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + penalty, slope)
         # From afar a whole step can overshoot where all is nearly certain.
@@ -130,10 +131,5 @@ def _parts(memory: Floats, neural: Floats, votes: Floats | None) -> Floats:
     return np.stack([said, _logit(memory), _logit(neural)], 2)
 
 
-def _sigmoid(z: Floats) -> Floats:
-    return np.asarray(1 / (1 + np.exp(-np.clip(z, -30, 30))), dtype=np.float64)
-
-
 def _logit(p: Floats) -> Floats:
-    kept = np.clip(p, _EDGE, 1 - _EDGE)
-    return np.asarray(np.log(kept / (1 - kept)), dtype=np.float64)
+    return logit(np.clip(p, _EDGE, 1 - _EDGE))

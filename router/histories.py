@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from router import additive, alike, shrinkage
 from router.encoder import WIDTH
 from router.features import LETTERS, unit
+from router.odds import logit
 from router.outcomes import Bools, Calls, Floats, Ints
 from router.success import places
 
@@ -94,7 +95,7 @@ def learn(calls: Calls, rows: Floats) -> Past:
     values, scale = _values(calls, category, len(names))
     shape = p.shape
     table = np.stack([
-        _logit(p), np.broadcast_to(_logit(overall), shape), np.log1p(n) / 5,
+        logit(p), np.broadcast_to(logit(overall), shape), np.log1p(n) / 5,
         np.broadcast_to(np.log1p(n.sum(0)) / 5, shape), *values,
         *(np.broadcast_to(one, shape) for one in _recency(known, rest)),
     ], 2)  # fmt: skip
@@ -208,10 +209,6 @@ def _texts(rows: Floats) -> Small:
     if rows.shape[1] != TEXT:
         raise ValueError(f"found rows of {rows.shape[1]} numbers; expected the {TEXT} of features.rows.")
     return unit(rows, _SPELLED)
-
-
-def _logit(p: Floats) -> Floats:
-    return np.asarray(np.log(p / (1 - p)), dtype=np.float64)
 
 
 def _small(values: NDArray[np.float64] | Small) -> Small:

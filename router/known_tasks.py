@@ -12,7 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from router.outcomes import Floats, Trials, share
+from router.chance import point
+from router.outcomes import Floats, Trials
 
 _GRID: Final = np.linspace(-6.0, 6.0, 49)
 _ROUNDS: Final = 15
@@ -102,7 +103,7 @@ def judge_trials(trials: Trials) -> dict[str, float | None]:
     tried, done = np.zeros((agents, tasks)), np.zeros((agents, tasks))
     np.add.at(tried, (trials.agent, trials.task), 1.0)
     np.add.at(done, (trials.agent, trials.task), trials.ok)
-    part = np.array([int(share(task) * _FOLDS) for task in trials.tasks], dtype=np.int64)
+    part = np.array([int(point(task) * _FOLDS) for task in trials.tasks], dtype=np.int64)
     result: dict[str, float | None] = {}
     sums: dict[str, Floats] = {}
     for fold in range(_FOLDS):

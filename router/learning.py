@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from router import checkpoint, ensemble, metrics, model, neural
+from router import checkpoint, ensemble, metrics, neural, success
 from router.checkpoint import Checkpoint
 from router.outcomes import Calls, Floats
 from router.training import OnEpoch, Plan
@@ -34,7 +34,7 @@ def with_network(
     and why. With `resume`, a state that `on_epoch` was told, it goes on from there."""
     found, seen = neural.fit(calls, rows, seed, on_epoch, resume, plan=plan)
     # Its chances for its own steps are not kept with a model, and come out the same again.
-    _, plain = model.fit(calls, rows, seed)
+    _, plain = success.fit(rows, calls.categories, calls.ok, seed, calls.times)
     told = ensemble.fit(plain, seen, calls.ok, seed=seed)
     if not told.serves:
         return fitted, f"the network {told.reason}"

@@ -182,9 +182,5 @@ def predict(
 def _doubt(learned: Success, names: np.typing.NDArray[np.str_], places: Sequence[int], p: Floats) -> Floats:
     """As of a rate from the outcomes that its category has of the model, and a few beforehand."""
     category = success.places(names, learned.categories)
-    known = np.isfinite(learned.rest)
-    count = np.zeros((len(learned.categories) + 1, known.shape[1] + 1))
-    for k in range(len(learned.categories)):
-        count[k, :-1] = known[learned.category == k].sum(0)
-    n = count[np.where(category == shrinkage.UNSEEN, len(learned.categories), category)][:, places]
+    n = learned.counts[np.where(category == shrinkage.UNSEEN, len(learned.categories), category)][:, places]
     return np.asarray(np.sqrt(p * (1 - p) / (n + 4)), dtype=np.float64)

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router import ensemble, histories
+from router.chance import point
 from router.expectation import reasoning_budget, tolerated
 from router.histories import Given, Past, Small
-from router.outcomes import Calls, Floats, Ints, share
+from router.outcomes import Calls, Floats, Ints
 from router.packing import pack, unpack
 from router.training import OnEpoch, Plan, Trained, Weights, train
 from schema.catalogue import MASTERS
@@ -196,7 +197,7 @@ class _Lesson:
 
 def _lesson(calls: Calls, rows: Floats, chances: Floats | None, shape: Shape) -> _Lesson:
     # By the hash of their ids, so that a step that comes to be known moves few others.
-    order = np.argsort([share(id) for id in calls.queries], kind="stable")
+    order = np.argsort([point(id) for id in calls.queries], kind="stable")
     parts = tuple(np.array_split(order, FOLDS))
     told = []
     scaled = np.zeros((*calls.ok.shape, 3))

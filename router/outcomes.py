@@ -5,7 +5,6 @@
 may hold any of them.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from router.chance import point
 from schema.errors import Refused
 
 Floats = NDArray[np.float64]
@@ -106,14 +106,9 @@ def load(folder: Path) -> Outcomes:
     return Outcomes(calls, trials, reviews)
 
 
-def share(id: str) -> float:
-    """Where an id falls between 0 and 1: the same everywhere and for ever, so splits are, too."""
-    return int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big") / 2**64
-
-
 def split(ids: Sequence[str], test: float = 0.3) -> tuple[Ints, Ints]:
     """(places to learn from, places to judge on)."""
-    judged = np.array([share(id) < test for id in ids])
+    judged = np.array([point(id) < test for id in ids])
     return np.flatnonzero(~judged), np.flatnonzero(judged)
 
 

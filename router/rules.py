@@ -1,12 +1,12 @@
 """Routing by rules: what a task is about, and the model for it. No torch, and it always works (S2-45)."""
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from db.routing import Decision
+from router.chance import draw
 from schema.catalogue import ROLE_DEFAULTS, RoleDefault
 
 POLICY: Final = "rules-v1"
@@ -194,15 +194,5 @@ def _decide(
     floor = min(FLOOR, 1 / len(names))
     chances = dict.fromkeys(names, floor)
     chances[preferred] = 1 - floor * (len(names) - 1)
-    model = _draw(chances, key)
+    model = draw(chances, key)
     return Decision(model, chances[model], policy, features, chances, fallback)
-
-
-def _draw(chances: dict[str, float], key: str) -> str:
-    """By the hash of the key and not by chance, so that a retry draws the same."""
-    point = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
-    for name, chance in chances.items():
-        point -= chance
-        if point < 0:
-            return name
-    return name

@@ -7,6 +7,7 @@ each of these is worth, once for categories that are known and once for those th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -15,6 +16,7 @@ from router import alike, features, shrinkage
 from router.encoder import WIDTH
 from router.features import Rows
 from router.metrics import brier
+from router.odds import logit, sigmoid
 from router.outcomes import Floats, Ints
 
 FOLDS: Final = 5
@@ -68,6 +70,15 @@ class Success:
     known: Stack
     unknown: Stack
     again: Again
+
+    @cached_property
+    def counts(self) -> Floats:
+        """(K + 1, M + 1): outcomes that are looked at, by category and model; 0 for who is not known."""
+        known = np.isfinite(self.rest)
+        found = np.zeros((len(self.categories) + 1, known.shape[1] + 1))
+        for k in range(len(self.categories)):
+            found[k, :-1] = known[self.category == k].sum(0)
+        return found
 
     def predict(self, table: Floats, categories: np.typing.NDArray[np.str_]) -> Floats:
         """(N, M) probabilities for rows of `features.rows` and the queries' categories."""
@@ -253,8 +264,8 @@ def _parts(success: Success, unit: Rows, category: Ints) -> tuple[Floats, Ints]:
     """
     before = np.full(len(unit), shrinkage.UNSEEN)
     found = np.zeros((len(unit), len(success.rates.overall), _PARTS))
-    found[:, :, 0] = _logit(success.rates.at(category))
-    found[:, :, 1] = _logit(success.rates.overall)
+    found[:, :, 0] = logit(success.rates.at(category))
+    found[:, :, 1] = logit(success.rates.overall)
     duals = success.duals.astype(np.float32)
     for start in range(0, len(unit), _AT_ONCE):
         at = slice(start, start + _AT_ONCE)
@@ -319,7 +330,7 @@ def _stack(parts: Floats, ok: Floats) -> Stack:
     ridge = np.diag([1e-6, *[1.0] * _PARTS])
     weights = np.array([0.0, scale[0], *[0.0] * (_PARTS - 1)])
     for _ in range(30):
-        p = _sigmoid(x @ weights)
+        p = sigmoid(x @ weights)
         step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + ridge, x.T @ (y - p) - ridge @ weights)
         weights = weights + step
         if np.abs(step).max() < 1e-6:
@@ -328,16 +339,8 @@ def _stack(parts: Floats, ok: Floats) -> Stack:
 
 
 def _apply(stack: Stack, parts: Floats) -> Floats:
-    return _sigmoid(stack.weights[0] + parts @ stack.weights[1:])
+    return sigmoid(stack.weights[0] + parts @ stack.weights[1:])
 
 
 def folds(order: Ints, count: int) -> list[Ints]:
     return [fold for fold in np.array_split(order, count) if len(fold)]
-
-
-def _sigmoid(z: Floats) -> Floats:
-    return np.asarray(1 / (1 + np.exp(-np.clip(z, -30, 30))), dtype=np.float64)
-
-
-def _logit(p: Floats) -> Floats:
-    return np.asarray(np.log(p / (1 - p)), dtype=np.float64)

@@ -3,7 +3,6 @@
 One that does not is pruned, which is to say that few runs have it: enough to see when it begins to help.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from db.edges import State, Trial
+from router.chance import point
 from router.offpolicy import Value
 
 Floats = NDArray[np.float64]
@@ -54,7 +54,7 @@ def chance(state: State, foreseen: float | None = None) -> float:
 
 def drawn(key: str, chance: float) -> bool:
     """By the hash of the key and not by chance, so that a retry draws the same."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) < chance * 2**64
+    return point(key) < chance
 
 
 def effect(trials: Sequence[Trial]) -> Effect:
