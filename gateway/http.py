@@ -111,8 +111,11 @@ class Http:
         return 0, None
 
     async def close(self) -> None:
-        for task in tuple(self._resting):
+        resting = tuple(self._resting)
+        for task in resting:
             task.cancel()
+        # Each gives its connection back, which would else be found open by the collector.
+        await asyncio.gather(*resting, return_exceptions=True)
         await self._session.close()
 
     def _proxy(self, address: URL) -> dict[str, Any]:
@@ -135,6 +138,8 @@ class Http:
             return
         task = asyncio.get_running_loop().create_task(_read_rest(response))
         self._resting.add(task)
+        # Not by the task: one that is cancelled before it begins does nothing at all.
+        task.add_done_callback(lambda _: response.release())
         task.add_done_callback(self._resting.discard)
 
 
@@ -183,16 +188,17 @@ async def _read_rest(response: aiohttp.ClientResponse) -> None:
         async with asyncio.timeout(REST_SECONDS):
             while await response.content.readany():
                 pass
-    response.release()
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> Refusal:
     body = b""
-    with suppress(aiohttp.ClientError, OSError, ValueError):
-        async with asyncio.timeout(REFUSAL_SECONDS):
-            while len(body) < MOST_OF_A_REFUSAL and (packet := await response.content.readany()):
-                body += packet
-    response.release()
+    try:
+        with suppress(aiohttp.ClientError, OSError, ValueError):
+            async with asyncio.timeout(REFUSAL_SECONDS):
+                while len(body) < MOST_OF_A_REFUSAL and (packet := await response.content.readany()):
+                    body += packet
+    finally:
+        response.release()
     return Refusal(response.status, response.headers, body[:MOST_OF_A_REFUSAL])
 
 
