@@ -329,7 +329,7 @@ class Record:
 
     async def _close(self, run: Run, request: Finish, output: Json) -> Any:
         if await self._journal.finish(request, output):
-            _end_run_span(run, request)
+            end_run_span(run, request)
         text = json.dumps(output, ensure_ascii=False)
         if len(text.encode("utf-8", "replace")) <= INLINE_OUTPUT_BYTES:
             return output
@@ -404,7 +404,7 @@ def _arguments(template: Json, scope: Scope) -> Json:
     return args
 
 
-def _end_run_span(run: Run, request: Finish) -> None:
+def end_run_span(run: Run, request: Finish) -> None:
     """The run's own span, written once at its end under the ids that its children already point to."""
     _, trace_id, span_id, _ = run.traceparent.split("-")
     parent = f"00-{trace_id}-{run.parent_span_id}-01" if run.parent_span_id else None

@@ -1,21 +1,15 @@
 """A collaboration as Postgres and Temporal together know it, in the API's words."""
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import db.lineage
 from api.fork_models import Lineage, Relative
 from api.models import Attempt, CollaborationDetail, CollaborationSummary, ErrorFact
 from api.temporal import Execution, Temporal
 from db.collaborations import Summary
+from schema.endings import SUB_STATES, error_of
 from schema.errors import NotFound, Unavailable
-
-_ENDED_IN_TEMPORAL: Final = {
-    "FAILED": "failed",
-    "CANCELED": "cancelled",
-    "TERMINATED": "terminated",
-    "TIMED_OUT": "timed_out",
-}
 
 
 def _seconds(started_at: datetime, completed_at: datetime | None) -> float:
@@ -88,7 +82,7 @@ async def not_in_postgres(temporal: Temporal, tenant: str, id: str) -> Collabora
         id=execution.id, run_id=execution.run_id, name=name,
         version=int(version) if version.isdecimal() else None, task="",
         status="running" if running else "failed",
-        sub_state="starting" if running else _ENDED_IN_TEMPORAL.get(execution.status, ""),
+        sub_state="starting" if running else SUB_STATES.get(execution.status, ""),
         error=error, quality=None, started_at=execution.started_at, completed_at=execution.closed_at,
         seconds=_seconds(execution.started_at, execution.closed_at), steps_done=0, tokens=0, cost_usd=0.0,
         trace_id=None, steps=[],
@@ -103,14 +97,14 @@ async def checked_with_temporal(
         return found
     try:
         execution = await temporal.describe(found.id, tenant)
-        if execution.status not in _ENDED_IN_TEMPORAL or execution.first_run_id != found.run_id:
+        if execution.status not in SUB_STATES or execution.first_run_id != found.run_id:
             return found
         error = await _error_of(temporal, execution)
     except (NotFound, Unavailable):
         return found
     return found.model_copy(
         update={
-            "status": "failed", "sub_state": _ENDED_IN_TEMPORAL[execution.status], "error": error,
+            "status": "failed", "sub_state": SUB_STATES[execution.status], "error": error,
             "completed_at": execution.closed_at, "seconds": _seconds(found.started_at, execution.closed_at),
         }
     )  # fmt: skip
@@ -120,7 +114,5 @@ async def _error_of(temporal: Temporal, execution: Execution) -> ErrorFact | Non
     if execution.status == "FAILED":
         code, message = await temporal.failure(execution)
         return ErrorFact(code=code, message=message)
-    if execution.status in ("TERMINATED", "TIMED_OUT"):
-        state = _ENDED_IN_TEMPORAL[execution.status]
-        return ErrorFact(code=f"run_{state}", message=f"the run was {state.replace('_', ' ')} in Temporal.")
-    return None
+    told = error_of(execution.status)
+    return ErrorFact(code=told[0], message=told[1]) if told else None

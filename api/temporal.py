@@ -138,18 +138,15 @@ class Temporal:
         """(code, message) of a run that failed."""
         client = await self.client()
         from temporalio.client import WorkflowFailureError
-        from temporalio.exceptions import ApplicationError
         from temporalio.service import RPCError
+
+        from workflows.failures import cause_of
 
         try:
             handle = client.get_workflow_handle(execution.id, run_id=execution.run_id)
             await handle.result(rpc_timeout=CALL)
         except WorkflowFailureError as error:
-            cause: BaseException = error.cause
-            while not isinstance(cause, ApplicationError) and cause.__cause__ is not None:
-                cause = cause.__cause__
-            code = cause.type if isinstance(cause, ApplicationError) and cause.type else "run_failed"
-            return code, str(getattr(cause, "message", cause))
+            return cause_of(error)
         except RPCError as error:
             raise self.told(error, execution.id) from error
         return "run_failed", ""

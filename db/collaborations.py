@@ -218,6 +218,19 @@ async def recent(
     return [_summary(row) for row in rows]
 
 
+async def running(connection: AsyncConnection, limit: int, behind: Run | None = None) -> list[Run]:
+    """Of all tenants, the oldest first, those behind the last one of the page before."""
+    query = _RUN.where(collaborations.c.status == "running")
+    if behind:
+        query = query.where(
+            tuple_(collaborations.c.started_at, collaborations.c.id) > tuple_(behind.started_at, behind.id)
+        )
+    rows = await connection.execute(
+        query.order_by(collaborations.c.started_at, collaborations.c.id).limit(limit)
+    )
+    return [Run(*tuple(row)) for row in rows]
+
+
 async def input_and_output(connection: AsyncConnection, collaboration: UUID) -> tuple[Any, Any]:
     row = (
         await connection.execute(

@@ -342,6 +342,16 @@ class ReconcilePass:
 
 
 @dataclass(frozen=True)
+class EndingsPass:
+    """What one look at running runs came to that may have ended in Temporal alone."""
+
+    looked: int
+    closed: int
+    first: list[str]
+    """`id: TERMINATED`, and so on."""
+
+
+@dataclass(frozen=True)
 class TrialsPass:
     """What one look at the A/B tests of prompts came to."""
 

@@ -133,6 +133,7 @@ collaborations = Table(
     Index("ix_collaborations_temporal", "temporal_workflow_id", text("started_at DESC")),
     Index("ix_collaborations_workflow", "workflow_id", text("started_at DESC")),
     Index("ix_collaborations_parent", "parent_id"),
+    Index("ix_collaborations_running", "started_at", "id", postgresql_where=text("status = 'running'")),
     Index("ix_collaborations_forked_from", "forked_from"),
     comment="One row per run of a version.",
 )

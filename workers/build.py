@@ -153,6 +153,7 @@ async def _learning(client: Client, settings: Settings) -> AsyncIterator[Served]
 @asynccontextmanager
 async def _projections(client: Client, settings: Settings) -> AsyncIterator[Served]:
     from activities.archive import ArchiveActivity
+    from activities.endings import EndingsActivity
     from activities.project import GraphCopy, MemoryCopy, ProjectActivity, VectorCopy
     from activities.reconcile import ReconcileActivity, Reconciler
     from activities.trials import TrialsActivity
@@ -161,12 +162,15 @@ async def _projections(client: Client, settings: Settings) -> AsyncIterator[Serv
     from memory.client import Memory
     from router.encoder import encode
     from workflows.archive import Archive
+    from workflows.endings import CloseEnded
     from workflows.optimize import Optimize
     from workflows.projection import Projection
     from workflows.reconcile import Reconcile
     from workflows.trials import Trials
 
-    engine = async_engine(settings.database_url)
+    bell = Bell(settings.database_url)
+    engine = async_engine(settings.database_url, bell=bell)
+    journal = Journal(settings.database_url, bell)
     memory = Memory(settings)
     graph = graph_client.connect(settings)
     gateway = Gateway(settings)
@@ -181,21 +185,19 @@ async def _projections(client: Client, settings: Settings) -> AsyncIterator[Serv
     try:
         worker = Worker(
             client, task_queue=QUEUE_PROJECTIONS,
-            workflows=[Projection, Archive, Reconcile, Trials, Optimize],
+            workflows=[Projection, Archive, Reconcile, CloseEnded, Trials, Optimize],
             activities=[
                 project.project, ArchiveActivity(engine, settings).archive_tokens,
                 ReconcileActivity(Reconciler(engine, gateway)).reconcile_calls,
-                TrialsActivity(engine).look_at_trials,
+                TrialsActivity(engine).look_at_trials, EndingsActivity(engine, journal, client).close_ended,
             ],
             interceptors=[ErrorInterceptor()], graceful_shutdown_timeout=GRACE,
             sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
         )  # fmt: skip
         yield Served(worker)
     finally:
-        await memory.close()
-        await graph.close()
-        await gateway.close()
-        await engine.dispose()
+        for close in (memory.close, graph.close, gateway.close, journal.close, bell.close, engine.dispose):
+            await close()
 
 
 _BUILDERS: Final = {

@@ -21,6 +21,7 @@ from temporalio.types import MethodAsyncNoParam
 
 from schema.messages import QUEUE_LEARNING, QUEUE_PROJECTIONS
 from workflows.archive import Archive
+from workflows.endings import CloseEnded
 from workflows.learning import LearnAll
 from workflows.projection import PROJECTIONS, Projection
 from workflows.reconcile import Reconcile
@@ -50,6 +51,10 @@ _REGULARLY: Final = (
     _Regular(
         "reconcile-calls", Reconcile.run, "ask providers what calls came to that nobody saw the end of",
         timedelta(seconds=30),
+    ),
+    _Regular(
+        "close-ended", CloseEnded.run, "close runs that ended in Temporal alone",
+        timedelta(seconds=30), offset=timedelta(seconds=15),
     ),
     _Regular(
         "learn-all", LearnAll.run, "let the router learn from what is new",
