@@ -170,8 +170,12 @@ class Hub:
             try:
                 async with self._reading:
                     await self._read()
-            except psycopg.Error:
-                _log.warning("watchers wait for Postgres")
+            except Exception as error:
+                if isinstance(error, psycopg.Error):
+                    _log.warning("watchers wait for Postgres")
+                else:
+                    # A fault of ours must be seen, and must not silence every watcher for good.
+                    _log.exception("reading for watchers failed")
                 self._changed.update(self._feeds)
                 self._some.set()
                 await asyncio.sleep(_PATIENCE_SECONDS)

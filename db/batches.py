@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
+import psycopg
+
 from db.raw import Line
 
 MAX_BATCH: Final = 500
@@ -32,6 +34,9 @@ class Crowd:
 
 
 Row = tuple[Any, ...]
+_Waiting = tuple[list[dict[str, Any]], asyncio.Future[dict[str, Row]]]
+_OWN_FAULTS: Final = (psycopg.DataError, psycopg.IntegrityError, ValueError)
+"""What a record can be to blame for; anything else befalls all who asked."""
 
 
 class Batches:
@@ -44,7 +49,7 @@ class Batches:
     def __init__(self, database_url: str, statement: str, crowd: Crowd) -> None:
         self._line = Line(database_url)
         self._statement = statement
-        self._waiting: list[tuple[list[dict[str, Any]], asyncio.Future[dict[str, Row]]]] = []
+        self._waiting: list[_Waiting] = []
         self._some = asyncio.Event()
         self._crowd = crowd
         self._worker: asyncio.Task[None] | None = None
@@ -79,21 +84,30 @@ class Batches:
             if not self._waiting:
                 self._some.clear()
             try:
-                rows = await self._run([record for records, _ in batch for record in records])
-            except Exception as error:
-                # Whoever waits decides what to do; a broken connection is not used again.
-                await self._line.close()
-                for _, answer in batch:
-                    if not answer.done():
-                        answer.set_exception(error)
+                await self._answer(batch)
             except BaseException:
                 for _, answer in batch:
                     answer.cancel()
                 raise
-            else:
-                for _, answer in batch:
-                    if not answer.done():  # else its caller was cancelled meanwhile
-                        answer.set_result(rows)
+
+    async def _answer(self, batch: list[_Waiting]) -> None:
+        try:
+            rows = await self._run([record for records, _ in batch for record in records])
+        except Exception as error:
+            if isinstance(error, _OWN_FAULTS) and len(batch) > 1:
+                # One who gave what cannot be stored takes no other's record with it.
+                for one in batch:
+                    await self._answer([one])
+                return
+            # Whoever waits decides what to do; a broken connection is not used again.
+            await self._line.close()
+            for _, answer in batch:
+                if not answer.done():
+                    answer.set_exception(error)
+        else:
+            for _, answer in batch:
+                if not answer.done():  # else its caller was cancelled meanwhile
+                    answer.set_result(rows)
 
     async def _run(self, records: list[dict[str, Any]]) -> dict[str, Row]:
         given = json.dumps(records, ensure_ascii=False)

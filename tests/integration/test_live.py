@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -153,3 +154,26 @@ async def test_every_place_can_be_gone_on_from_by_another_process(
         async with hub.watch(run, live.place) as watcher:
             rest = [one.event async for lives in watcher for one in lives]
         assert rest == [one.event for one in told[at + 1 :]]
+
+
+async def test_a_fault_of_ours_does_not_silence_watchers_for_good(
+    engine: AsyncEngine, tokens: TokenLog, hub: Hub, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    request = await begin(engine, ASK)
+    claimed = await claim(engine, request)
+    await finish(engine, request, claimed)
+    read, faults = hub._source.read, 1
+
+    async def read_at_last(*given: Any) -> Any:
+        nonlocal faults
+        if faults:
+            faults -= 1
+            raise KeyError("not foreseen")
+        return await read(*given)
+
+    monkeypatch.setattr(hub._source, "read", read_at_last)
+    async with hub.watch(UUID(request.collaboration)) as watcher:
+        assert (await all_of(watcher))[-2:] == ["completed", "RunEnded"]
+    assert faults == 0
+    assert "not foreseen" in caplog.text
