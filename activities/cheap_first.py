@@ -11,8 +11,8 @@ from db import routed
 from db.engine import transaction
 from db.routing import Decision
 from router import verify
+from router.choose import Price
 from router.deciding import quarantined_of
-from router.opinions import Price
 from router.verify import Expected
 from schema.steps import Verify
 

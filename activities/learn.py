@@ -21,9 +21,9 @@ from db.engine import transaction
 from db.outcomes import Row
 from router import checkpoint, dataset, features, judge_policy, learning, model
 from router.checkpoint import Checkpoint
+from router.choose import Price
 from router.learning import Effort
 from router.model import LEAST_OUTCOMES
-from router.opinions import Price
 from schema.learning import Collected, DueToLearn, Judged, Learned, LearnStep, Trained, TrainingEnd
 
 MOST_ROWS: Final = 100_000

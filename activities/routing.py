@@ -11,9 +11,10 @@ from db import catalogue, checkpoints, quarantines
 from db.engine import transaction
 from db.routing import Decision
 from router import rules
+from router.choose import Price
 from router.deciding import quarantined_of
 from router.model import Moves
-from router.opinions import Price, Question
+from router.opinions import Question
 from router.rules import Roles
 from router.serving import Servant, Wanted
 from schema.catalogue import Catalogue

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import prices
 from gateway.prices import at_hand, per_million
-from router.opinions import Price
+from router.choose import Price
 
 
 async def own(connection: AsyncConnection, tenant: str) -> dict[str, Price]:

@@ -70,6 +70,10 @@ class Api:
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
 
+    def content(self, path: str) -> bytes:
+        """What is no JSON."""
+        return self._answer("GET", path).content
+
     def _unreachable(self, error: "httpx.TransportError") -> NothingRunning:
         return NothingRunning(
             "api_unreachable",
@@ -78,6 +82,10 @@ class Api:
         )
 
     def _request(self, method: str, path: str, **how: Any) -> Any:
+        answer = self._answer(method, path, **how)
+        return answer.json() if answer.content else None
+
+    def _answer(self, method: str, path: str, **how: Any) -> "httpx.Response":
         import httpx
 
         try:
@@ -85,7 +93,7 @@ class Api:
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
         if answer.is_success:
-            return answer.json() if answer.content else None
+            return answer
         raise _error(answer)
 
 

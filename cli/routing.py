@@ -1,6 +1,7 @@
 """`facilitair router …`: who decides, what it expects, how it learns, and what people say of answers."""
 
 import time
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -9,7 +10,7 @@ from rich.text import Text
 from cli.client import Api, connect, segment
 from cli.options import DataOption, JsonOption, LimitOption, UrlOption
 from cli.output import columns, err, out, print_json, print_page, told
-from schema.errors import FacilitairError
+from schema.errors import FacilitairError, Refused
 
 NumberArgument = Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="Of the checkpoint.")]
 
@@ -38,6 +39,22 @@ def checkpoints(
             _when(one["trained_until"]), Text(one["state_reason"]),
         )  # fmt: skip
     print_page(page, table, limit, none="none yet: rules decide")
+
+
+@told
+def export(
+    number: NumberArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE")],
+    url: UrlOption = None,
+    data: DataOption = None,
+) -> None:
+    """Write a checkpoint to a file, for `facilitair router evaluate --checkpoint`."""
+    content = connect(url, data).content(f"/router/checkpoints/{number}/content")
+    try:
+        file.write_bytes(content)
+    except OSError as error:
+        raise Refused("file_unwritable", f"{file} cannot be written: {error.strerror}.") from error
+    out().print(Text(f"checkpoint {number}: {len(content):,} bytes in {file}"))
 
 
 @told

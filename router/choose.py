@@ -19,6 +19,10 @@ _LEAST: Final = 30
 """Queries at which both are known; of fewer a gain is luck."""
 
 
+Price = tuple[float, float]
+"""US dollars for a million tokens in and out."""
+
+
 @dataclass(frozen=True)
 class Policy:
     incumbent: int

@@ -12,8 +12,9 @@ from db.routing import Decision
 from router import expectation, opinions
 from router.chance import draw, point
 from router.checkpoint import Checkpoint
+from router.choose import Price
 from router.model import Moves
-from router.opinions import EXPLORE, Kept, Opinion, Price, Question, votes
+from router.opinions import EXPLORE, Kept, Opinion, Question, votes
 from router.outcomes import Floats
 from router.rollout import SHARE
 from router.rules import FLOOR

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from router.choose import Price
 from router.outcomes import load
-from router.prices_of_pools import Price
 
 Found = dict[str, float | None]
 
@@ -28,18 +28,19 @@ KEYS: Final = (
 def evaluate(
     folder: Path, say: Callable[[str], None] = lambda _: None,
     listed: Callable[[str], Price | None] | None = None, checkpoint: Path | None = None, *,
-    network: bool = False,
+    network: bool = False, save: Path | None = None,
 ) -> Found:  # fmt: skip
     """Some minutes. Raises Refused where the folder holds nothing to judge on, or no checkpoint is read.
 
     `listed`: asked for the price of models that `POOL_PRICES` does not have. With a `checkpoint` nothing is
     learned: it is judged on all queries, and what it has no say in is None. `network`: also what a torch
-    network would add, which takes minutes more."""
+    network would add, which takes minutes more. `save`: a checkpoint that was learned from all queries goes
+    there."""
     from router import features
     from router.encoder import WIDTH
     from router.intervals import judge_intervals
     from router.judge_calls import judge_calls
-    from router.judge_checkpoint import judge_checkpoint, read
+    from router.judge_checkpoint import judge_checkpoint, read, write
     from router.known_tasks import judge_trials
     from router.pairs import judge_reviews
     from router.replays import judge_offpolicy, judge_online
@@ -56,6 +57,9 @@ def evaluate(
     if calls := outcomes.calls:
         say(f"reading {len(calls.queries):,} queries")
         rows = features.rows(calls.texts)
+        if save:
+            say(f"learning from all of them, for {save}")
+            write(save, calls, rows, listed)
         say("choosing among models")
         found |= judge_calls(calls, rows, listed=listed)
         say("intervals")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from router import baselines, choose, features, metrics, shrinkage, success
-from router.outcomes import Calls, Floats, Ints, Trials, split
-from router.prices_of_pools import POOL_PRICES, Price, price_of
+from router.choose import Price
+from router.outcomes import Calls, Floats, Ints, split
+from router.prices_of_pools import POOL_PRICES, price_of
 
 LEAST: Final = 30
 """Outcomes to learn from; of fewer nothing can be said."""
@@ -31,7 +31,7 @@ def judge_calls(
     if known[dev].sum() < LEAST or not known[judged].any():
         return {}
     # What nothing was learned of can be neither chosen nor judged.
-    calls = _of_models(calls, np.flatnonzero(known[dev].any(0)))
+    calls = calls.of_models(np.flatnonzero(known[dev].any(0)))
     table = features.rows(calls.texts) if table is None else table
     usd, priced = costs(calls, prices, listed)
     # A pool is what can be chosen among; difficulty is learned from all models.
@@ -62,14 +62,6 @@ def judge_calls(
     found |= {f"baseline_{key}": value for key, value in baselines.judge(bases, len(priced) > 1).items()}
     found |= unseen(calls, table, pool, seed) | cold(calls, table, dev, judged, seed)
     return found
-
-
-def _of_models(calls: Calls, models: Ints) -> Calls:
-    return replace(
-        calls, models=tuple(calls.models[m] for m in models), ok=calls.ok[:, models],
-        seconds=calls.seconds[:, models], input_tokens=calls.input_tokens[:, models],
-        output_tokens=calls.output_tokens[:, models],
-    )  # fmt: skip
 
 
 def costs(
@@ -214,37 +206,3 @@ def cold(
         "cold_model_brier_at_20": float(np.nanmean(errors)),
         "cold_model_ability_error_at_20": float(np.nanmean(off)),
     }
-
-
-def new_task(
-    trials: Trials, table: Floats | None = None, seed: int = 0, folds: int = 10
-) -> dict[str, float | None]:
-    """Target 11: agents chosen for tasks that nobody has tried, each task kept from learning in turn.
-
-    `table`: of `features.rows(trials.texts)`, where it is at hand. An agent's outcome at a
-    task is its trials' mean."""
-    keys = ("new_task_quality", "new_task_quality_minus_best_single", "new_task_brier", "new_task_mean_brier")
-    if len(trials.tasks) < 2 * folds:
-        return dict.fromkeys(keys)
-    table = features.rows(trials.texts) if table is None else table
-    shape = len(trials.tasks), len(trials.agents)
-    held, n = np.zeros(shape), np.zeros(shape)
-    np.add.at(held, (trials.task, trials.agent), trials.ok)
-    np.add.at(n, (trials.task, trials.agent), 1.0)
-    ok = np.where(n > 0, held / np.maximum(n, 1), np.nan)
-    one_kind = np.full(len(ok), "task")
-    gain, quality = np.zeros(len(ok)), np.zeros(len(ok))
-    predicted, plain = np.zeros(shape), np.zeros(shape)
-    for fold in np.array_split(np.random.default_rng(seed).permutation(len(ok)), folds):
-        rest = np.setdiff1d(np.arange(len(ok)), fold)
-        learned, seen = success.fit(table[rest], one_kind[rest], ok[rest], seed)
-        policy = choose.tune_margin(seen, ok[rest])
-        predicted[fold], plain[fold] = learned.predict(table[fold], one_kind[fold]), np.nanmean(ok[rest], 0)
-        choice = choose.choose(predicted[fold], np.zeros_like(predicted[fold]), policy)
-        y = np.nan_to_num(ok[fold])
-        quality[fold] = choose.picked(y, choice)
-        gain[fold] = quality[fold] - y[:, policy.incumbent]
-    briers = [
-        float(((told[trials.task, trials.agent] - trials.ok) ** 2).mean()) for told in (predicted, plain)
-    ]
-    return dict(zip(keys, (float(quality.mean()), float(gain.mean()), *briers), strict=True))

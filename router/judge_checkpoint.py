@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from router import choose, metrics, model, packing, success
+from router import checkpoint, choose, metrics, model, packing, success
+from router.choose import Price
 from router.intervals import coverage, worst
 from router.judge_calls import costs
-from router.model import Model, Predictions
+from router.model import Model
 from router.outcomes import Calls, Floats, Ints
-from router.prices_of_pools import POOL_PRICES, Price, price_of
+from router.prices_of_pools import POOL_PRICES, price_of
 from router.speed import judge_decisions
 from schema.errors import Refused
 
@@ -25,6 +26,25 @@ def read(path: Path) -> Model:
         raise Refused(
             "checkpoint_broken", f"{path} is no checkpoint: {error}; expected one that the router stored."
         ) from error
+
+
+def write(
+    path: Path, calls: Calls, table: Floats, listed: Callable[[str], Price | None] | None = None
+) -> None:  # fmt: skip
+    """Learn from all of `calls`, for `read`: from models with a price, where there are two, so that cost is
+    weighed. Raises Refused where there is too little, or the file cannot be written."""
+    prices = {name: price for name in calls.models if (price := price_of(name, listed=listed)) is not None}
+    if len(prices) > 1:
+        priced = np.flatnonzero([name in prices for name in calls.models])
+        calls = calls.of_models(priced)
+    try:
+        learned, _ = model.fit(calls, table, prices=prices)
+        content, _ = checkpoint.pack(checkpoint.of(learned))
+        path.write_bytes(content)
+    except ValueError as error:
+        raise Refused("router_data_missing", f"nothing was learned for {path}: {error}") from error
+    except OSError as error:
+        raise Refused("file_unwritable", f"{path} cannot be written: {error}") from error
 
 
 def judge_checkpoint(
@@ -48,7 +68,8 @@ def judge_checkpoint(
         "brier": metrics.brier(told.success, ok), "ece": metrics.ece(told.success, ok),
         "ece_unseen_category": metrics.ece(told.success[new], ok[new]) if new.any() else None,
     }  # fmt: skip
-    expected = _expected_usd(told, [price_of(name, prices, listed) for name in names])
+    each = [price_of(name, prices, listed) for name in names]
+    expected = model.expected_usd(told.input_tokens, told.output_tokens, each)
     found |= _choices(held, names, ok, told.scores, usd, expected if len(priced) > 1 else None)
     covered: dict[str, float | None] = {}
     for name, interval, values in (
@@ -78,7 +99,10 @@ def _choices(
     }
     if expected is None or np.isnan(qualities).any():
         return found
-    economy = choose.Policy(incumbent, held.economy.margin, held.economy.cost_weight)
+    usual = held.models[held.economy.incumbent]
+    economy = choose.Policy(
+        names.index(usual) if usual in names else incumbent, held.economy.margin, held.economy.cost_weight
+    )
     cheap = choose.choose(predicted, expected, economy)
     weak = int(usd.mean(0).argmin())
     both = np.isfinite(ok[:, [weak, single]]).all(1)
@@ -95,12 +119,3 @@ def _choices(
 def _gain(ok: Floats, choice: Ints, single: int) -> float | None:
     gain = choose.gain(ok, choice, single)
     return float(gain.mean()) if len(gain) else None
-
-
-def _expected_usd(told: Predictions, prices: list[Price | None]) -> Floats | None:
-    """(Q, M) by expected tokens; None where the checkpoint knows none of those."""
-    if told.input_tokens is None or told.output_tokens is None or None in prices:
-        return None
-    each = np.array(prices, dtype=np.float64) / 1e6
-    into, out = told.input_tokens.expected, told.output_tokens.expected
-    return np.asarray(into * each[:, 0] + out * each[:, 1], dtype=np.float64)

@@ -14,12 +14,13 @@ from db.outcomes import Row
 from db.routing import Decision
 from router import choose, deciding, features, metrics, offpolicy, opinions, success
 from router.checkpoint import Checkpoint
+from router.choose import Price
 from router.dataset import Log, candidates_of, category_of, matrix, text_of, to_log
 from router.deciding import Loaded
 from router.intervals import Interval
 from router.model import Predictions
 from router.offpolicy import Logged, Value
-from router.opinions import Price, Question
+from router.opinions import Question
 from router.outcomes import Floats, Ints
 
 LEAST_JUDGED: Final = 20

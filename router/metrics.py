@@ -14,8 +14,10 @@ BINS: Final = 15
 
 
 def brier(predicted: Floats, ok: Floats) -> float:
-    """Mean squared error of probabilities; outcomes that are not known (NaN) are left out."""
-    return float(np.nanmean((predicted - ok) ** 2))
+    """Mean squared error of probabilities; NaN without any that are known."""
+    squares = (predicted - ok) ** 2
+    known = np.isfinite(squares)
+    return float(squares[known].mean()) if known.any() else float("nan")
 
 
 def ece(predicted: Floats, ok: Floats, bins: int = BINS) -> float:

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from router import choose, intervals, shrinkage, success
+from router.choose import Price
 from router.drift import State, Tracker
 from router.intervals import Interval, Intervals
 from router.outcomes import Calls, Floats, Ints
@@ -78,7 +79,7 @@ class Predictions:
 
 
 def fit(
-    calls: Calls, rows: Floats, seed: int = 0, prices: Mapping[str, tuple[float, float]] | None = None
+    calls: Calls, rows: Floats, seed: int = 0, prices: Mapping[str, Price] | None = None
 ) -> tuple[Model, Floats]:
     """And (Q, M) chances of success for its own steps by fits without them.
 
@@ -104,7 +105,11 @@ def fit(
         calls.models, learned, interval(calls.seconds), interval(calls.input_tokens),
         interval(calls.output_tokens), calls.models[policy.incumbent], policy.margin, policy,
     )  # fmt: skip
-    usd = _expected_usd(model, calls, told, prices or {})
+    into, out = (
+        one.predict(model.models, list(calls.categories), told) if one else None
+        for one in (model.input_tokens, model.output_tokens)
+    )
+    usd = expected_usd(into, out, [(prices or {}).get(name) for name in model.models])
     if usd is not None:
         model = replace(model, economy=choose.tune_cost(scored, whole, usd[open_], policy, sure=_SURE))
     return model, seen
@@ -129,18 +134,15 @@ def completed(ok: Floats, seen: Floats, category: Ints) -> Floats:
     return np.asarray(seen + np.where(known, (ok - seen) / chance, 0.0), dtype=np.float64)
 
 
-def _expected_usd(
-    model: Model, calls: Calls, told: Floats, prices: Mapping[str, tuple[float, float]]
+def expected_usd(
+    into: Interval | None, out: Interval | None, prices: Sequence[Price | None]
 ) -> Floats | None:
-    """(Q, M); None where a model has no price: what costs nothing would always be chosen."""
-    if model.input_tokens is None or model.output_tokens is None:
+    """(N, K) by expected tokens in and out; None where those are not known, or a price is not: what costs
+    nothing would always be chosen."""
+    if into is None or out is None or None in prices:
         return None
-    if any(name not in prices for name in model.models):
-        return None
-    each = np.array([prices[name] for name in model.models]) / 1e6
-    into = model.input_tokens.predict(model.models, list(calls.categories), told).expected
-    out = model.output_tokens.predict(model.models, list(calls.categories), told).expected
-    return np.asarray(into * each[:, 0] + out * each[:, 1], dtype=np.float64)
+    each = np.array(prices, dtype=np.float64) / 1e6
+    return np.asarray(into.expected * each[:, 0] + out.expected * each[:, 1], dtype=np.float64)
 
 
 def predict(

@@ -12,6 +12,7 @@ import numpy as np
 from db.routing import Decision
 from router import model, neural
 from router.checkpoint import Checkpoint
+from router.choose import Price
 from router.intervals import Interval
 from router.model import Moves, Predictions
 from router.outcomes import Bools, Floats
@@ -26,9 +27,6 @@ CONTENDS: Final = 2.0
 """Standard deviations of doubt within which a candidate could still be the best."""
 KEPT: Final = 512
 """Questions whose expectations a checkpoint keeps at hand."""
-
-Price = tuple[float, float]
-"""US dollars for a million tokens in and out."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ may hold any of them.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,6 +52,15 @@ class Calls:
             self.categories[queries], self.models, self.ok[queries], self.seconds[queries],
             self.input_tokens[queries], self.output_tokens[queries],
             None if self.times is None else self.times[queries],
+        )  # fmt: skip
+
+    def of_models(self, models: Ints) -> "Calls":
+        """Some of the models, by their places."""
+        return replace(
+            self, models=tuple(self.models[m] for m in models), ok=self.ok[:, models],
+            seconds=self.seconds[:, models], input_tokens=self.input_tokens[:, models],
+            output_tokens=self.output_tokens[:, models],
+            times=None if self.times is None else self.times[:, models],
         )  # fmt: skip
 
 
@@ -130,59 +139,69 @@ def _read(folder: Path, name: str) -> dict[str, list[Any]]:
 
 
 def _calls(outcomes: dict[str, list[Any]], queries: dict[str, list[Any]]) -> Calls:
-    places = {qid: i for i, qid in enumerate(queries["qid"])}
+    """What was put to a model more than once is the mean of it."""
+    rows = {str(qid): k for k, qid in enumerate(queries["qid"])}
+    places = {qid: i for i, qid in enumerate(rows)}
     models = _names(outcomes["model"])
     column = {model: j for j, model in enumerate(models)}
-    found = {name: np.full((len(places), len(models)), np.nan) for name in _COLUMNS["tool_call_outcomes"][2:]}
-    for k, qid in enumerate(outcomes["qid"]):
+    measured = _COLUMNS["tool_call_outcomes"][2:]
+    total = {name: np.zeros((len(places), len(models))) for name in measured}
+    times = {name: np.zeros((len(places), len(models))) for name in measured}
+    for k, qid in enumerate(map(str, outcomes["qid"])):
         if qid not in places:
             raise Refused("router_data_wrong", f"found the query {qid!r} in outcomes and not in queries.")
-        at = places[qid], column[outcomes["model"][k]]
-        for name, values in found.items():
+        at = places[qid], column[str(outcomes["model"][k])]
+        for name in measured:
             value = outcomes[name][k]
             # Some logs write 0 where nothing was counted.
-            if value is not None and (name == "ok" or value > 0):
-                values[at] = value
-    texts = tuple(
-        f"{question}\n{names or ''}"
-        for question, names in zip(queries["question"], queries["func_names"], strict=True)
-    )
+            if value is not None and (value > 0 or (name == "ok" and value == 0)):
+                total[name][at] += value
+                times[name][at] += 1
+    found = {
+        name: np.where(times[name] > 0, total[name] / np.maximum(times[name], 1), np.nan) for name in measured
+    }
+    texts = tuple(f"{queries['question'][k] or ''}\n{queries['func_names'][k] or ''}" for k in rows.values())
+    categories = np.array([str(queries["category"][k]) for k in rows.values()], dtype=np.str_)
     return Calls(
-        tuple(places), texts, np.array(queries["category"]), models, found["ok"], found["latency_s"],
-        found["in_tok"], found["out_tok"],
+        tuple(places), texts, categories, models, found["ok"], found["latency_s"], found["in_tok"],
+        found["out_tok"],
     )  # fmt: skip
 
 
 def _trials(rows: dict[str, list[Any]]) -> Trials:
-    agents, tasks = _names(rows["submission"]), _names(rows["task_id"])
-    texts = dict(zip(rows["task_id"], rows["instruction"], strict=True))
+    by = [str(name) for name in rows["submission"]]
+    on = [str(name) for name in rows["task_id"]]
+    agents, tasks = _names(by), _names(on)
+    texts = {task: text or "" for task, text in zip(on, rows["instruction"], strict=True)}
     known = [k for k, resolved in enumerate(rows["resolved"]) if resolved is not None]
     agent = {name: i for i, name in enumerate(agents)}
     task = {name: i for i, name in enumerate(tasks)}
     return Trials(
         agents, tasks, tuple(texts[name] for name in tasks),
-        np.array([agent[rows["submission"][k]] for k in known]),
-        np.array([task[rows["task_id"][k]] for k in known]),
+        np.array([agent[by[k]] for k in known], dtype=np.int64),
+        np.array([task[on[k]] for k in known], dtype=np.int64),
         np.array([float(rows["resolved"][k]) for k in known]),
         np.array([rows["agent_s"][k] or np.nan for k in known], dtype=np.float64),
     )  # fmt: skip
 
 
 def _reviews(rows: dict[str, list[Any]]) -> Reviews:
-    reviewers, pulls = _names(rows["tool"]), _names(rows["pr"])
-    issues = sorted(set(zip(rows["pr"], rows["issue"], strict=True)))
+    of = [(str(pr), str(issue)) for pr, issue in zip(rows["pr"], rows["issue"], strict=True)]
+    reviewers, pulls = _names(rows["tool"]), _names(pr for pr, _ in of)
+    issues = sorted(set(of))
     place = {issue: i for i, issue in enumerate(issues)}
     column = {name: j for j, name in enumerate(reviewers)}
     said = np.zeros((len(issues), len(reviewers)))
     judges = np.zeros_like(said)
-    for pr, issue, tool, found in zip(rows["pr"], rows["issue"], rows["tool"], rows["found"], strict=True):
-        at = place[pr, issue], column[tool]
-        said[at] += found
-        judges[at] += 1
+    for issue, tool, found in zip(of, rows["tool"], rows["found"], strict=True):
+        if found is not None:
+            at = place[issue], column[str(tool)]
+            said[at] += found
+            judges[at] += 1
     number = {name: i for i, name in enumerate(pulls)}
-    pull = np.array([number[pr] for pr, _ in issues])
+    pull = np.array([number[pr] for pr, _ in issues], dtype=np.int64)
     return Reviews(reviewers, pulls, pull, said / np.maximum(judges, 1))
 
 
-def _names(values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(set(values)))
+def _names(values: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(sorted({str(value) for value in values}))

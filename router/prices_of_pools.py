@@ -11,7 +11,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
-POOL_PRICES: Final[Mapping[str, tuple[float, float]]] = {
+from router.choose import Price
+
+POOL_PRICES: Final[Mapping[str, Price]] = {
     "claude-2": (8, 24), "claude-2.0": (8, 24), "claude-2.1": (8, 24), "claude-v1": (8, 24),
     "claude-v2": (8, 24),
     "claude-instant": (0.8, 2.4), "claude-3-haiku": (0.25, 1.25), "claude-3-sonnet": (3, 15),
@@ -35,10 +37,6 @@ POOL_PRICES: Final[Mapping[str, tuple[float, float]]] = {
     "code-llama-instruct-34b-chat": (0.776, 0.776), "yi-34b-chat": (0.8, 0.8),
     "wizardlm-13b-v1.2": (0.3, 0.3),
 }  # fmt: skip
-"""US dollars for a million tokens in and out."""
-
-
-Price = tuple[float, float]
 """US dollars for a million tokens in and out."""
 
 

@@ -20,10 +20,11 @@ from uuid import UUID
 from db.routing import Decision
 from router import checkpoint, deciding, features
 from router.checkpoint import Checkpoint
+from router.choose import Price
 from router.deciding import Loaded
 from router.kept_rows import KeptRows
 from router.model import Moves
-from router.opinions import Kept, Price, Question
+from router.opinions import Kept, Question
 from router.outcomes import Floats
 
 MOST_LOADED: Final = 6

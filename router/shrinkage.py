@@ -176,7 +176,8 @@ def _category_means(category: Ints, typical: Floats, count: int) -> Floats:
     raw = np.bincount(category, typical, count) / np.maximum(n, 1)
     seen = n > 0
     middle = float(raw[seen].mean())
-    inside = float(((typical - raw[category]) ** 2).mean())
+    # A category of one query says nothing of how queries differ within one.
+    inside = max(float(((typical - raw[category]) ** 2).mean()), 1e-6)
     between = max(float(raw[seen].var()) - float((inside / n[seen]).mean()), 1e-4)
     weight = n / (n + inside / between)
     return np.asarray(middle + weight * (raw - middle), dtype=np.float64)

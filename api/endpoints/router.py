@@ -1,9 +1,9 @@
 """The router: who decides, its checkpoints and trainings, and what people say of answers."""
 
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from api import cursors, learning, router_facts
 from api.bodies import body_of, read_json
@@ -30,6 +30,7 @@ router = APIRouter(prefix="/router", tags=["router"])
 outcome_router = APIRouter(tags=["router"])
 
 Limit = Annotated[int, Query(ge=1, le=200)]
+CONTENT_TYPE: Final = "application/octet-stream"
 
 
 @router.get("", responses=errors())
@@ -57,6 +58,20 @@ async def read_checkpoint(
 ) -> CheckpointFact:
     """One checkpoint, and what made it."""
     return router_facts.checkpoint(await checkpoints.find(connection, tenant, number))
+
+
+@router.get(
+    "/checkpoints/{number}/content", responses=errors(404) | {200: {"content": {CONTENT_TYPE: {}}}},
+    response_class=Response,
+)  # fmt: skip
+async def read_content(
+    number: Annotated[int, Path(ge=1, le=2**31 - 1)], connection: Connection, tenant: Tenant
+) -> Response:
+    """All that a checkpoint learned, as bytes; their sha256 is its ETag. On other outcomes they are judged by
+    `facilitair router evaluate --data DIR --checkpoint FILE`."""
+    found = await checkpoints.find(connection, tenant, number)
+    content = await checkpoints.content(connection, found.id)
+    return Response(content, media_type=CONTENT_TYPE, headers={"ETag": f'"{found.sha256}"'})
 
 
 @router.post(

@@ -19,7 +19,7 @@ from api.app import create_app
 from bench.stack import Stack
 from db import quarantines
 from db.engine import transaction
-from router import features
+from router import checkpoint, features
 from router.checkpoint import Checkpoint
 from schema.settings import Settings
 from tests.integration.door import door, problem
@@ -187,6 +187,9 @@ async def test_checkpoints_are_promoted_and_rolled_back(
     assert back["policy"] == "checkpoint-1"
     assert (await http.get("/v1/router/checkpoints/2")).json()["state_reason"] == "worse"
     assert (await asked(http, "/v1/router/rollback"))["policy"] == "rules-v1"
+    kept = await http.get("/v1/router/checkpoints/2/content")
+    assert checkpoint.unpack(kept.content, kept.headers["ETag"].strip('"')).models == gpt_is_better.models
+    problem(await http.get("/v1/router/checkpoints/9/content"), 404, "checkpoint_unknown")
     problem(await http.post("/v1/router/rollback"), 409, "checkpoint_state")
     problem(await http.post("/v1/router/promote", json={"number": 9}), 404, "checkpoint_unknown")
     problem(await http.get(f"/v1/router/trainings/{uuid4()}"), 404, "training_unknown")

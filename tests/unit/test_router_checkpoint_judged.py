@@ -8,7 +8,7 @@ import pytest
 
 from router import model, packing, speed
 from router.judge_calls import judge_calls
-from router.judge_checkpoint import judge_checkpoint, read
+from router.judge_checkpoint import judge_checkpoint, read, write
 from router.outcomes import Calls
 from schema.errors import Refused
 from tests.unit.test_router_success import world
@@ -40,6 +40,20 @@ def test_a_checkpoint_is_judged_on_all_queries_of_a_folder(tmp_path: Path) -> No
         assert value is not None and np.isfinite(value), key
     assert found["coverage_marginal"] == pytest.approx(0.9, abs=0.1)
     assert found["ece_unseen_category"] is None
+
+
+def test_what_is_learned_from_a_folder_is_kept_for_another(tmp_path: Path) -> None:
+    calls, table = outcomes()
+    write(tmp_path / "kept", calls.only(np.arange(160)), table[:160], PRICES.get)
+    held = read(tmp_path / "kept")
+    found = judge_checkpoint(held, calls.only(np.arange(160, 240)), table[160:], PRICES)
+    assert found["cost_saved"] is not None and found["models_never_met"] == 0
+    write(tmp_path / "some", calls, table, lambda name: None if name == "c" else PRICES[name])
+    assert read(tmp_path / "some").models == ("a", "b")
+    with pytest.raises(Refused, match="at least 50"):
+        write(tmp_path / "kept", calls.only(np.arange(4)), table[:4])
+    with pytest.raises(Refused, match="cannot be written"):
+        write(tmp_path, calls.only(np.arange(160)), table[:160])
 
 
 def test_models_and_categories_never_met_are_taken_for_typical() -> None:

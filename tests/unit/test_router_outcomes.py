@@ -38,6 +38,31 @@ def test_calls_are_arrays_with_gaps(tmp_path: Path) -> None:
     assert calls.only(np.array([1])).queries == ("a",)
 
 
+def test_ids_may_be_numbers_calls_repeated_and_values_missing(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"category": None, "question": "One?", "func_names": None, "func_json": None}
+    write(tmp_path, "tool_call_queries", [{"qid": qid} | asked for qid in (7, 8, 7)])
+    rows = [outcome("m", "7", ok) | {"qid": 7} for ok in (True, False, True)]
+    write(tmp_path, "tool_call_outcomes", [*rows, rows[0] | {"ok": None, "latency_s": float("nan")}])
+    trials = [("a", 1, True), ("a", 1, None), ("b", 1, False)]
+    write(
+        tmp_path, "agent_task_trials",
+        [
+            {"submission": who, "task_id": task, "trial": 1, "resolved": resolved, "instruction": None,
+             "agent_s": None}
+            for who, task, resolved in trials
+        ],
+    )  # fmt: skip
+    review = {"judge": "j", "tool": "t", "issue": 3, "found": 1}
+    write(tmp_path, "code_reviews", [{"pr": 5, **review}, {"pr": 5, **review, "found": None}])
+    found = load(tmp_path)
+    assert found.calls and found.trials and found.reviews
+    assert (found.calls.queries, found.calls.texts) == (("7", "8"), ("One?\n", "One?\n"))
+    np.testing.assert_allclose(found.calls.ok, np.array([[2 / 3], [np.nan]]))
+    np.testing.assert_allclose(found.calls.seconds, np.array([[1], [np.nan]]))
+    assert (found.trials.tasks, found.trials.texts, found.trials.ok.tolist()) == (("1",), ("",), [1, 0])
+    assert (found.reviews.pulls, found.reviews.found.tolist()) == (("5",), [[1]])
+
+
 def test_a_split_depends_on_ids_alone() -> None:
     ids = [f"query_{i}" for i in range(2_000)]
     learned, judged = split(ids)
