@@ -51,6 +51,12 @@ def kernel(products: Rows, a_category: Ints, b_category: Ints, shape: Kernel) ->
     return np.asarray(alike * np.where(a_category[:, None] == b_category, np.float32(1), np.float32(0.5)))
 
 
+def nearness(products: Rows) -> Floats:
+    """(A,): the mean product with the five nearest among B."""
+    few = min(5, products.shape[1])
+    return np.asarray(np.partition(products, -few, 1)[:, -few:].mean(1), dtype=np.float64)
+
+
 def repeats(products: Rows, a_category: Ints, b_category: Ints) -> Ints:
     """(A,): the place among B of the same query, UNSEEN where it was never asked."""
     alike = np.where(a_category[:, None] == b_category, products, np.float32(-1))

@@ -152,12 +152,11 @@ def unseen(calls: Calls, table: Floats, pool: Ints, seed: int, groups: int = 12)
         rest = np.flatnonzero(~out)
         known = rest[split([calls.queries[i] for i in rest])[0]]
         learned, _ = success.fit(table[known], calls.categories[known], calls.ok[known], seed)
-        at = np.flatnonzero(out)
-        predicted[at] = learned.predict(table[at], calls.categories[at])[:, pool]
-        held = np.setdiff1d(rest, known)
-        for part, value in ((at, 1.0), (held, 0.0)):
-            flags.append(learned.novelty(table[part], calls.categories[part]))
-            strange.append(np.full(len(part), value))
+        at, held = np.flatnonzero(out), np.setdiff1d(rest, known)
+        told, novel = learned.told(table[at], calls.categories[at])
+        predicted[at] = told[:, pool]
+        flags += [novel, learned.told(table[held], calls.categories[held])[1]]
+        strange += [np.ones(len(at)), np.zeros(len(held))]
     ok = calls.ok[:, pool]
     each = [
         (metrics.ece(predicted[at], ok[at]), len(at))

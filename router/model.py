@@ -158,7 +158,7 @@ def predict(
     if any(name not in at for name in candidates):
         wide = success.with_model(wide, np.full(len(wide.rows), np.nan))
     places = [at.get(name, len(model.models)) for name in candidates]
-    every = wide.predict(rows, names)
+    every, novelty = wide.told(rows, names)
     chances = every[:, places]
     told = intervals.text_features(texts, rows[:, : success.MEANING])
 
@@ -177,7 +177,7 @@ def predict(
     return Predictions(
         chances, wide.scores(every, names)[:, places], _doubt(model.success, names, places, chances),
         interval("seconds"), interval("input_tokens"), interval("output_tokens"),
-        model.success.novelty(rows, names),
+        novelty,
     )  # fmt: skip
 
 

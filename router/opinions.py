@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from db.routing import Decision
-from router import model, neural
+from router import alike, model, neural
 from router.checkpoint import Checkpoint
 from router.choose import Price
 from router.intervals import Interval
@@ -95,8 +95,7 @@ def novel_above(learned: Checkpoint) -> float:
     rows = learned.success.rows
     products = rows @ rows.T
     np.fill_diagonal(products, -1.0)
-    nearest = np.partition(products, -min(5, len(rows)), 1)[:, -5:].mean(1)
-    return 1.0 + float(np.quantile(1.0 - nearest, NOVEL))
+    return 1.0 + float(np.quantile(1.0 - alike.nearness(products), NOVEL))
 
 
 class Kept:

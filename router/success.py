@@ -82,17 +82,25 @@ class Success:
 
     def predict(self, table: Floats, categories: np.typing.NDArray[np.str_]) -> Floats:
         """(N, M) probabilities for rows of `features.rows` and the queries' categories."""
+        return self.told(table, categories)[0]
+
+    def told(
+        self, table: Floats, categories: np.typing.NDArray[np.str_]
+    ) -> tuple[Floats, Floats]:  # fmt: skip
+        """`predict`, and (N,) novelty: how far a query is from all that was seen, 0 to 1, and 1 more in a
+        category never seen."""
         category = places(categories, self.categories)
-        parts, before = _parts(self, self.asked(table), category)
+        parts, before, near = _parts(self, self.asked(table), category)
         p = _apply(self.known, parts)
         new = category == shrinkage.UNSEEN
         if new.any():
             p[new] = _apply(self.unknown, parts[new])
-        for at in np.flatnonzero(before != shrinkage.UNSEEN):
+        at = np.flatnonzero(before != shrinkage.UNSEEN)
+        if len(at):
             k = before[at]
             came = self.rest[k] + self.rates.by_category[self.category[k]]
             p[at] = _asked_again(p[at], came, self.times[k], self.again)
-        return p
+        return p, new + 1 - near
 
     def scores(self, chances: Floats, categories: np.typing.NDArray[np.str_]) -> Floats:
         """(N, M): what to choose by, from what `predict` said.
@@ -101,12 +109,6 @@ class Success:
         chooses as well as plain rates do among many models, and better than they do between two."""
         category = places(categories, self.categories)
         return _mixed(chances, self.rates.at(category), self.plain[category])
-
-    def novelty(self, table: Floats, categories: np.typing.NDArray[np.str_]) -> Floats:
-        """(N,): how far a query is from all that was seen, 0 to 1, and 1 more in a category never seen."""
-        products = self.asked(table) @ self.rows.T
-        nearest = np.partition(products, -min(5, products.shape[1]), 1)[:, -5:].mean(1)
-        return np.asarray((places(categories, self.categories) < 0) + 1 - nearest, dtype=np.float64)
 
     def asked(self, table: Floats) -> Rows:
         return features.unit(table, self.kernel.letters_share)
@@ -139,7 +141,7 @@ def fit(
     for fold in by_query:
         rest = np.setdiff1d(np.arange(len(ok)), fold)
         part = _learn(unit[rest], category[rest], ok[rest], names, kernel)
-        parts[fold], _ = _parts(part, unit[fold], category[fold])
+        parts[fold], _, _ = _parts(part, unit[fold], category[fold])
     known, seen = _stack(parts, ok), np.zeros(ok.shape)
     for fold in by_query:
         rest = np.setdiff1d(np.arange(len(ok)), fold)
@@ -157,7 +159,7 @@ def fit(
                 unit[rest], np.searchsorted(others, category[rest]), ok[rest],
                 tuple(names[k] for k in others), kernel,
             )  # fmt: skip
-            parts[fold], _ = _parts(part, unit[fold], np.full(len(fold), shrinkage.UNSEEN))
+            parts[fold], _, _ = _parts(part, unit[fold], np.full(len(fold), shrinkage.UNSEEN))
         unknown = _stack(parts, ok)
     whole = _learn(unit, category, ok, names, kernel)
     wider = shrinkage.widened(whole.rates, category, ok, seed)
@@ -257,12 +259,13 @@ def _targets(rest: Floats) -> tuple[Floats, Floats]:
     return np.column_stack([filled.mean(1), filled @ directions.T]), back
 
 
-def _parts(success: Success, unit: Rows, category: Ints) -> tuple[Floats, Ints]:
+def _parts(success: Success, unit: Rows, category: Ints) -> tuple[Floats, Ints, Floats]:
     """(N, M, 6): logits of rates by category and overall, then what is above them at neighbours
-    (of the model, of all models) and by the kernel (of all models, of the model); and (N,) the place of the
-    same query where it was asked before: that says nothing of how much a neighbour's outcomes are worth.
+    (of the model, of all models) and by the kernel (of all models, of the model); (N,) the place of the
+    same query where it was asked before: that says nothing of how much a neighbour's outcomes are worth; and
+    (N,) how near the nearest are.
     """
-    before = np.full(len(unit), shrinkage.UNSEEN)
+    before, nearness = np.full(len(unit), shrinkage.UNSEEN), np.zeros(len(unit))
     found = np.zeros((len(unit), len(success.rates.overall), _PARTS))
     found[:, :, 0] = logit(success.rates.at(category))
     found[:, :, 1] = logit(success.rates.overall)
@@ -270,6 +273,7 @@ def _parts(success: Success, unit: Rows, category: Ints) -> tuple[Floats, Ints]:
     for start in range(0, len(unit), _AT_ONCE):
         at = slice(start, start + _AT_ONCE)
         products = unit[at] @ success.rows.T
+        nearness[at] = alike.nearness(products)
         near = alike.neighbours(products, category[at], success.category, success.rest)
         before[at] = alike.repeats(products, category[at], success.category)
         weights = alike.kernel(products, category[at], success.category, success.kernel)
@@ -278,7 +282,7 @@ def _parts(success: Success, unit: Rows, category: Ints) -> tuple[Floats, Ints]:
         far = weights @ duals + success.means
         found[at, :, 2], found[at, :, 3] = near, near.mean(1, keepdims=True)
         found[at, :, 4], found[at, :, 5] = far[:, :1], far[:, 1:]
-    return found, before
+    return found, before, nearness
 
 
 def _again(seen: Floats, ok: Floats, times: Floats | None) -> Again:
@@ -309,15 +313,16 @@ def _again(seen: Floats, ok: Floats, times: Floats | None) -> Again:
 
 
 def _asked_again(p: Floats, came: Floats, times: Floats, again: Again) -> Floats:
-    """(M,) chances at a query of which (M,) means of `times` outcomes are known, NaN where not: their
-    posterior mean."""
-    known = np.flatnonzero(np.isfinite(came))
-    prior = np.full((len(p), len(p)), again.shared) + np.eye(len(p)) * again.own
+    """(N, M) chances at queries of which (N, M) means of `times` outcomes are known, NaN where not: their
+    posterior mean. What all models share makes it a matrix of rank one and a diagonal, which is inverted by
+    hand (Sherman and Morrison 1950)."""
     # What is nearly sure is less left to chance.
-    typical = float((p * (1 - p)).mean())
-    chance = again.chance * (p * (1 - p) / max(typical, 1e-6) / np.maximum(times, 1))[known] + 1e-6
-    inside = prior[np.ix_(known, known)] + np.diag(chance)
-    moved = prior[:, known] @ np.linalg.solve(inside, (came - p)[known])
+    typical = np.maximum((p * (1 - p)).mean(1, keepdims=True), 1e-6)
+    chance = again.chance * p * (1 - p) / typical / np.maximum(times, 1) + 1e-6
+    inverse = np.where(np.isfinite(came), 1 / (again.own + chance), 0.0)
+    above = inverse * np.nan_to_num(came - p)
+    shared = again.shared * above.sum(1, keepdims=True) / (1 + again.shared * inverse.sum(1, keepdims=True))
+    moved = shared + again.own * (above - inverse * shared)
     return np.asarray(np.clip(p + moved, 0.005, 0.995), dtype=np.float64)
 
 

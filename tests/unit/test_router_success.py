@@ -122,7 +122,8 @@ def test_a_strange_category_is_less_sure_and_says_so() -> None:
     known = learned.predict(table[300:], categories[300:])
     strange = np.full(60, "never seen")
     assert learned.predict(table[300:], strange).std() < known.std()
-    assert learned.novelty(table[300:], strange).min() > learned.novelty(table[300:], categories[300:]).max()
+    _, novel = learned.told(table[300:], strange)
+    assert novel.min() > learned.told(table[300:], categories[300:])[1].max()
 
 
 def test_a_new_model_is_known_by_twenty_outcomes() -> None:
