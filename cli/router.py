@@ -1,9 +1,11 @@
 """`facilitair router`: what the router is worth."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+from rich.table import Table
 
 from cli.options import JsonOption
 from cli.output import columns, err, out, print_json, told
@@ -50,7 +52,36 @@ def evaluate(
     if as_json:
         print_json(found)
         return
-    table = columns("figure", "value")
-    for name, value in found.items():
-        table.add_row(name, "no data" if value is None else f"{value:.4f}")
-    out().print(table)
+    _print(found)
+
+
+_BASELINE: Final = "baseline_"
+_MEASURES: Final = ("quality", "usd_per_1k", "aiq", "brier", "ece")
+
+
+def _print(found: dict[str, float | None]) -> None:
+    """The figures that the router is judged by, what plainer ways come to, and all that stands behind."""
+    from router.evaluate import KEYS
+
+    ways: dict[str, dict[str, float | None]] = {}
+    for key in (key for key in found if key.startswith(_BASELINE)):
+        for measure in (one for one in _MEASURES if key.endswith(f"_{one}")):
+            name = key.removeprefix(_BASELINE).removesuffix(f"_{measure}").replace("_", " ")
+            ways.setdefault(name, {})[measure] = found[key]
+    beside = columns("beside it", *_MEASURES)
+    for name, measured in ways.items():
+        beside.add_row(name, *(_number(measured[one]) if one in measured else "" for one in _MEASURES))
+    rest = [key for key in found if key not in KEYS and not key.startswith(_BASELINE)]
+    for table in (_rows("figure", found, KEYS), *([beside] if ways else ()), _rows("in detail", found, rest)):
+        out().print(table, "")
+
+
+def _rows(title: str, found: Mapping[str, float | None], keys: Iterable[str]) -> Table:
+    table = columns(title, "value")
+    for key in keys:
+        table.add_row(key, _number(found[key]))
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "no data" if value is None else f"{value:.4f}"

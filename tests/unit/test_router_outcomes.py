@@ -7,7 +7,9 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from typer.testing import CliRunner
 
+from cli.main import app
 from router.evaluate import KEYS, evaluate
 from router.outcomes import load, split
 from schema.errors import Refused
@@ -96,3 +98,14 @@ def test_the_table_is_whole_where_data_are_not(tmp_path: Path) -> None:
     recall = found["reviewer_pair_recall"]
     assert recall is not None and 0.7 < recall < 1
     assert found["aiq"] is None and found["known_task_after_1"] is None
+    said = CliRunner().invoke(app, ["router", "evaluate", "--data", str(tmp_path)])
+    assert said.exit_code == 0
+    shown = dict(line.split(maxsplit=1) for line in said.stdout.splitlines() if line.strip())
+    assert shown["reviewer_pair_recall"].strip() == f"{recall:.4f}"
+    assert shown["aiq"].strip() == "no data"
+
+
+def test_a_checkpoint_is_judged_or_made_and_not_both(tmp_path: Path) -> None:
+    both = ["--checkpoint", str(tmp_path / "a"), "--save", str(tmp_path / "b")]
+    said = CliRunner().invoke(app, ["router", "evaluate", "--data", str(tmp_path), *both])
+    assert (said.exit_code, "--checkpoint and --save" in said.stderr) == (2, True)
