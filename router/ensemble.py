@@ -12,13 +12,12 @@ from typing import Final
 import numpy as np
 
 from router import metrics
-from router.odds import logit, sigmoid
+from router.odds import logistic, logit, sigmoid
 from router.outcomes import Floats
 
 RULES, MEMORY, NEURAL = 0, 1, 2
 """Places of the parts."""
 PARTS: Final = 3
-_RIDGE: Final = 1.0
 _ROUNDS: Final = 2000
 _EDGE: Final = 1e-3
 
@@ -105,22 +104,6 @@ def stacked(parts: Floats, ok: Floats, used: tuple[int, ...]) -> Floats:
             if (weights[1:] >= 0).all() and loss < best:
                 best, found = loss, weights
     return found
-
-
-def logistic(x: Floats, y: Floats, ridge: float = _RIDGE) -> Floats:
-    """(1 + F,): intercept and weights, by Newton's method; `y` (n,) may be fractions, x is (n, F)."""
-    x = np.column_stack([np.ones(len(x)), x])
-    penalty = np.diag([1e-6, *[ridge] * (x.shape[1] - 1)])
-    weights = np.zeros(x.shape[1])
-    for _ in range(50):
-        p = sigmoid(x @ weights)
-        slope = x.T @ (y - p) - penalty @ weights
-        step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + penalty, slope)
-        # From afar a whole step can overshoot where all is nearly certain.
-        weights = weights + step * min(1.0, 2.0 / (np.abs(step).max() + 1e-12))
-        if np.abs(step).max() < 1e-8:
-            break
-    return weights
 
 
 _ALONE: Final = np.array([0.0, 0.0, 1.0, 0.0])

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from router import ensemble, histories
+from router import histories
 from router.chance import point
 from router.expectation import reasoning_budget, tolerated
 from router.histories import Given, Past, Small
+from router.odds import logistic
 from router.outcomes import Calls, Floats, Ints
 from router.packing import pack, unpack
 from router.training import OnEpoch, Plan, Trained, Weights, train
@@ -269,7 +270,7 @@ def _begin(net: MoERouter, skipped: Small, ok: Floats) -> None:
     import torch
 
     known = np.isfinite(ok)
-    weights = ensemble.logistic(skipped[known].astype(np.float64), ok[known])
+    weights = logistic(skipped[known].astype(np.float64), ok[known])
     with torch.no_grad():
         net.past.copy_(torch.from_numpy(np.append(weights[1:], weights[0])))
 

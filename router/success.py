@@ -16,7 +16,7 @@ from router import alike, features, shrinkage
 from router.encoder import WIDTH
 from router.features import Rows
 from router.metrics import brier
-from router.odds import logit, sigmoid
+from router.odds import logistic, logit, sigmoid
 from router.outcomes import Floats, Ints
 
 FOLDS: Final = 5
@@ -327,19 +327,10 @@ def _asked_again(p: Floats, came: Floats, times: Floats, again: Again) -> Floats
 
 
 def _stack(parts: Floats, ok: Floats) -> Stack:
-    """Newton's method on the log-loss with a ridge of 1 on scaled parts; targets may be fractions."""
+    """A logistic regression with a ridge of 1 on scaled parts; targets may be fractions."""
     known = np.isfinite(ok)
-    x, y = parts[known], ok[known]
-    scale = x.std(0) + 1e-6
-    x = np.column_stack([np.ones(len(x)), x / scale])
-    ridge = np.diag([1e-6, *[1.0] * _PARTS])
-    weights = np.array([0.0, scale[0], *[0.0] * (_PARTS - 1)])
-    for _ in range(30):
-        p = sigmoid(x @ weights)
-        step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + ridge, x.T @ (y - p) - ridge @ weights)
-        weights = weights + step
-        if np.abs(step).max() < 1e-6:
-            break
+    scale = parts[known].std(0) + 1e-6
+    weights = logistic(parts[known] / scale, ok[known])
     return Stack(np.append(weights[:1], weights[1:] / scale))
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from router import metrics
-from router.ensemble import MEMORY, NEURAL, Ensemble, fit, logistic, stacked
+from router.ensemble import MEMORY, NEURAL, Ensemble, fit, stacked
+from router.odds import logistic
 from router.outcomes import Floats
 
 
