@@ -10,7 +10,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.heartbeats import heartbeats
 from activities.record import end_run_span
-from db import collaborations
+from db import collaborations, executions
 from db.collaborations import Run
 from db.engine import transaction
 from db.journal import Journal
@@ -86,6 +86,8 @@ class EndingsActivity:
         code, message = error_of(_status(ended)) or (None, None)
         if _status(ended) == "FAILED":
             code, message = await self._failure(ended)
+        async with transaction(self._engine) as connection:
+            await executions.abandon(connection, run, code or "cancelled", message or "its run was cancelled")
         finish = Finish(
             str(run.id), run.tenant, run.traceparent, "failed", SUB_STATES[_status(ended)], code, message
         )

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import catalogue, outbox, wakeups
+from db.collaborations import Run
 from schema.events import AttemptFailed, StepCaught, StepFinished, StepSkipped
 from schema.messages import StepRequest, StepResult
 from schema.tables import agent_executions as table
@@ -236,6 +237,24 @@ async def fail(
             code, cost, request.path,
         )  # fmt: skip
         await outbox.append(connection, request.tenant, request.collaboration, event, request.traceparent)
+
+
+async def abandon(connection: AsyncConnection, run: Run, code: str, message: str) -> None:
+    """Close what a run left running that ended in Temporal alone: nobody goes on with it. What a call still
+    comes to is booked, and answers nothing."""
+    left = await connection.execute(
+        update(table)
+        .where(table.c.collaboration_id == run.id, table.c.status == "running")
+        .values(status="failed", error_code=code, error_message=message, completed_at=datetime.now(UTC))
+        .returning(
+            table.c.id, table.c.step_id, table.c.iteration, table.c.attempt, table.c.path, table.c.kind
+        )
+    )
+    collaboration, free = str(run.id), _usd(Decimal(0))
+    for id, step, iteration, attempt, path, kind in left.all():
+        if kind != "item":
+            event = AttemptFailed(collaboration, str(id), step, iteration, attempt, code, free, path)
+            await outbox.append(connection, run.tenant, collaboration, event, run.traceparent)
 
 
 async def move(connection: AsyncConnection, begun: Claim, path: str) -> None:

@@ -32,8 +32,10 @@ async def endings(platform: Stack) -> AsyncIterator[EndingsActivity]:
 
 async def rows(platform: Stack, id: str) -> list[tuple[Any, ...]]:
     query = text("""
-        SELECT status, sub_state, error_code, error_message FROM collaborations
-        WHERE temporal_workflow_id = :id ORDER BY started_at
+        SELECT status, sub_state, error_code, error_message, (
+            SELECT count(*) FROM agent_executions WHERE collaboration_id = collaborations.id
+        ) AS steps
+        FROM collaborations WHERE temporal_workflow_id = :id ORDER BY started_at
     """)
     async with platform.engine.connect() as connection:
         return [tuple(row) for row in await connection.execute(query, {"id": id})]
@@ -41,7 +43,7 @@ async def rows(platform: Stack, id: str) -> list[tuple[Any, ...]]:
 
 async def waiting(platform: Stack, id: str, runs: int = 1) -> None:
     async with asyncio.timeout(30):
-        while len(found := await rows(platform, id)) < runs or found[-1][0] != "running":
+        while len(found := await rows(platform, id)) < runs or found[-1][0] != "running" or not found[-1][-1]:
             await asyncio.sleep(0.05)
 
 
@@ -74,12 +76,17 @@ async def test_a_terminated_run_is_closed_once_and_the_next_of_its_id_goes_on(
     await platform.start("waits-for-nobody", {}, id)
     await waiting(platform, id, 2)
     ended = await closed(platform, endings, id)
-    assert ended == ("failed", "terminated", "run_terminated", "the run was terminated in Temporal.")
+    assert ended[:3] == ("failed", "terminated", "run_terminated")
+    assert ended[3] == "the run was terminated in Temporal."
     await ActivityEnvironment().run(endings.close_ended)
     assert [row[0] for row in await rows(platform, id)] == ["failed", "running"]
-    told = text("SELECT payload FROM outbox WHERE aggregateid = :run AND type = 'CollaborationFinished'")
+    told = text("SELECT type, payload FROM outbox WHERE aggregateid = :run ORDER BY seq")
     async with platform.engine.connect() as connection:
-        [event] = (await connection.execute(told, {"run": run})).scalars().all()
+        *_, (_, left), (_, event) = await connection.execute(told, {"run": run})
+        steps = text("SELECT status, error_code FROM agent_executions WHERE collaboration_id = :run")
+        step = tuple((await connection.execute(steps, {"run": run})).one())
+    assert (left["step"], left["error_code"]) == ("a", "run_terminated")
+    assert step == ("failed", "run_terminated")
     assert (event["sub_state"], event["error_code"]) == ("terminated", "run_terminated")
     await handle.terminate()
 
