@@ -5,6 +5,7 @@ import json
 import sys
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -21,6 +22,7 @@ from db import quarantines
 from db.engine import transaction
 from router import checkpoint, features
 from router.checkpoint import Checkpoint
+from router.judge_checkpoint import read
 from schema.settings import Settings
 from tests.integration.door import door, problem
 from tests.integration.known_log import Work, begin, end, work
@@ -281,7 +283,7 @@ async def test_the_console_has_a_page(
 
 
 async def test_the_commands_say_what_the_doors_do(
-    settings: Settings, engine: AsyncEngine, gpt_is_better: Checkpoint
+    settings: Settings, engine: AsyncEngine, gpt_is_better: Checkpoint, tmp_path: Path
 ) -> None:
     request = await begin(engine, "Write a function")
     await work(engine, request, Work("code", "coder", GPT))
@@ -300,6 +302,9 @@ async def test_the_commands_say_what_the_doors_do(
         assert "checkpoint-1 decides" in await said("status")
         assert "by local" in await said("checkpoints")
         assert "registered" in await said("trainings")
+        assert "bytes in" in await said("export", "1", str(tmp_path / "one"))
+        assert read(tmp_path / "one").models == gpt_is_better.models
+        assert "cannot be written" in await said("export", "1", str(tmp_path), exit_code=2)
         step = ["predict", STEP["task"], "--role", "coder", "--among", GPT, "--among", DEEPSEEK]
         shown = await said(*step)
         assert f"{GPT}  by checkpoint-1 for coder/algorithms  confidence 0." in shown
