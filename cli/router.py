@@ -11,12 +11,7 @@ from cli.options import JsonOption
 from cli.output import columns, err, out, print_json, told
 from schema.errors import Refused
 
-app = typer.Typer(no_args_is_help=True, help="What the router is worth, on real outcomes.")
-
-
-@app.callback()
-def _group() -> None:
-    """Keeps `evaluate` a subcommand while it is the only one."""
+app = typer.Typer(no_args_is_help=True, help="Who chooses models, how that is learned, and what it is worth.")
 
 
 @app.command()

@@ -30,7 +30,7 @@ def read(path: Path) -> Model:
 
 def write(
     path: Path, calls: Calls, table: Floats, listed: Callable[[str], Price | None] | None = None
-) -> None:  # fmt: skip
+) -> None:
     """Learn from all of `calls`, for `read`: from models with a price, where there are two, so that cost is
     weighed. Raises Refused where there is too little, or the file cannot be written."""
     prices = {name: price for name in calls.models if (price := price_of(name, listed=listed)) is not None}

@@ -84,9 +84,7 @@ class Success:
         """(N, M) probabilities for rows of `features.rows` and the queries' categories."""
         return self.told(table, categories)[0]
 
-    def told(
-        self, table: Floats, categories: np.typing.NDArray[np.str_]
-    ) -> tuple[Floats, Floats]:  # fmt: skip
+    def told(self, table: Floats, categories: np.typing.NDArray[np.str_]) -> tuple[Floats, Floats]:
         """`predict`, and (N,) novelty: how far a query is from all that was seen, 0 to 1, and 1 more in a
         category never seen."""
         category = places(categories, self.categories)
