@@ -5,7 +5,7 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
-from temporalio.client import Client, WorkflowExecutionDescription, WorkflowFailureError
+from temporalio.client import Client, WorkflowExecutionDescription
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.heartbeats import heartbeats
@@ -16,12 +16,13 @@ from db.engine import transaction
 from db.journal import Journal
 from schema.endings import SUB_STATES, error_of
 from schema.messages import EndingsPass, Finish
-from workflows.failures import cause_of
+from workflows.failures import failure_of, first_run_id
 
 PAGE: Final = 200
 """Runs that Temporal is asked about at once."""
 _LISTED: Final = 100
-_ENDED: Final = "ExecutionStatus IN ('Terminated', 'TimedOut', 'Failed', 'Canceled')"
+_ENDED: Final = ", ".join(f"'{status.title().replace('_', '')}'" for status in SUB_STATES)
+"""As Temporal's lists spell them."""
 
 
 class EndingsActivity:
@@ -48,30 +49,28 @@ class EndingsActivity:
                 behind = page[-1]
 
     async def _ended(self, page: Sequence[Run]) -> list[tuple[Run, WorkflowExecutionDescription]]:
-        if not page:
-            return []
-        by_id: dict[str, list[Run]] = {}
+        by_id: dict[str, dict[str, Run]] = {}
         for run in page:
-            by_id.setdefault(run.temporal_workflow_id, []).append(run)
-        seen: set[tuple[str, str]] = set()
+            by_id.setdefault(run.temporal_workflow_id, {})[str(run.id)] = run
         found = []
-        for id, run_id in await self._candidates(by_id):
-            told = await self._describe(id, run_id)
-            if told is None or (id, _first(told)) in seen:
-                continue
-            seen.add((id, _first(told)))
-            if _status(told) in SUB_STATES:
-                found += [(run, told) for run in by_id[id] if str(run.id) == _first(told)]
+        for id, run_ids in (await self._candidates(by_id)).items():
+            left = by_id[id]
+            # The newest goes first: a run that was reset goes on under its id.
+            for run_id in (None, *run_ids):
+                if left and (told := await self._describe(id, run_id)):
+                    ours = left.pop(first_run_id(told), None)
+                    if ours and _status(told) in SUB_STATES:
+                        found.append((ours, told))
         return found
 
-    async def _candidates(self, ids: Collection[str]) -> list[tuple[str, str | None]]:
-        """(id, run id) of what may have ended, None for the newest of an id. That one goes first: a run that
-        was reset goes on under its id."""
-        # Temporal's lists never find these.
-        found: list[tuple[str, str | None]] = [(id, None) for id in ids if '"' in id or "\\" in id]
-        if among := ", ".join(f'"{id}"' for id in ids if (id, None) not in found):
-            async for hit in self._client.list_workflows(f"{_ENDED} AND WorkflowId IN ({among})"):
-                found += [(hit.id, None), (hit.id, hit.run_id)]
+    async def _candidates(self, ids: Collection[str]) -> dict[str, list[str]]:
+        """Of ids whose runs may have ended, those that Temporal lists as ended."""
+        # Temporal's lists never find the first ones.
+        found: dict[str, list[str]] = {id: [] for id in ids if '"' in id or "\\" in id}
+        if among := ", ".join(f'"{id}"' for id in ids if id not in found):
+            query = f"ExecutionStatus IN ({_ENDED}) AND WorkflowId IN ({among})"
+            async for hit in self._client.list_workflows(query):
+                found.setdefault(hit.id, []).append(hit.run_id)
         return found
 
     async def _describe(self, id: str, run_id: str | None) -> WorkflowExecutionDescription | None:
@@ -85,7 +84,8 @@ class EndingsActivity:
     async def _close(self, run: Run, ended: WorkflowExecutionDescription) -> bool:
         code, message = error_of(_status(ended)) or (None, None)
         if _status(ended) == "FAILED":
-            code, message = await self._failure(ended)
+            handle = self._client.get_workflow_handle(ended.id, run_id=ended.run_id)
+            code, message = await failure_of(handle)
         async with transaction(self._engine) as connection:
             await executions.abandon(connection, run, code or "cancelled", message or "its run was cancelled")
         finish = Finish(
@@ -96,18 +96,6 @@ class EndingsActivity:
         end_run_span(run, finish)
         return True
 
-    async def _failure(self, ended: WorkflowExecutionDescription) -> tuple[str, str]:
-        try:
-            await self._client.get_workflow_handle(ended.id, run_id=ended.run_id).result()
-        except WorkflowFailureError as error:
-            return cause_of(error)
-        return "run_failed", ""
-
 
 def _status(told: WorkflowExecutionDescription) -> str:
     return told.status.name if told.status else ""
-
-
-def _first(told: WorkflowExecutionDescription) -> str:
-    """The same along a chain of continued runs: Postgres' key of the collaboration."""
-    return told.raw_description.workflow_execution_info.first_run_id or told.run_id

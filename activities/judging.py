@@ -1,6 +1,5 @@
 """How good answers are in the eyes of a judge, and which an optimisation learns from or is held to."""
 
-import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from statistics import mean
 from typing import Any, Final
 
 from gateway.request import Message
+from schema.chance import point
 from schema.errors import Refused
 
 HELD_OUT_SHARE: Final = 0.2
@@ -45,8 +45,7 @@ def split(scored: Sequence[Scored]) -> tuple[list[Scored], list[Scored]]:
 
 
 def _mark(task: str) -> float:
-    plain = " ".join(task.split()).casefold()
-    return int.from_bytes(hashlib.sha256(plain.encode("utf-8", "replace")).digest()[:8]) / 2**64
+    return point(" ".join(task.split()).casefold())
 
 
 def to_learn_from(train: Sequence[Scored]) -> list[Scored]:

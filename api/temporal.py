@@ -137,19 +137,14 @@ class Temporal:
     async def failure(self, execution: Execution) -> tuple[str, str]:
         """(code, message) of a run that failed."""
         client = await self.client()
-        from temporalio.client import WorkflowFailureError
         from temporalio.service import RPCError
 
-        from workflows.failures import cause_of
+        from workflows.failures import failure_of
 
         try:
-            handle = client.get_workflow_handle(execution.id, run_id=execution.run_id)
-            await handle.result(rpc_timeout=CALL)
-        except WorkflowFailureError as error:
-            return cause_of(error)
+            return await failure_of(client.get_workflow_handle(execution.id, run_id=execution.run_id), CALL)
         except RPCError as error:
             raise self.told(error, execution.id) from error
-        return "run_failed", ""
 
     async def cancel(self, id: str, first_run_id: str | None = None) -> None:
         client = await self.client()
@@ -249,11 +244,13 @@ def _ended(id: str) -> Refused:
 
 
 async def _execution(found: "WorkflowExecutionDescription") -> Execution:
+    from workflows.failures import first_run_id
+
     memo = await found.memo()
     return Execution(
         id=found.id,
         run_id=found.run_id,
-        first_run_id=found.raw_description.workflow_execution_info.first_run_id or found.run_id,
+        first_run_id=first_run_id(found),
         type=found.workflow_type,
         status=found.status.name if found.status else "RUNNING",
         # A run that a plain SDK client started carries no memo: it belongs to the default tenant.

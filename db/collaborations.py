@@ -220,14 +220,11 @@ async def recent(
 
 async def running(connection: AsyncConnection, limit: int, behind: Run | None = None) -> list[Run]:
     """Of all tenants, the oldest first, those behind the last one of the page before."""
-    query = _RUN.where(collaborations.c.status == "running")
+    order = collaborations.c.started_at, collaborations.c.id
+    query = _RUN.where(collaborations.c.status == "running").order_by(*order).limit(limit)
     if behind:
-        query = query.where(
-            tuple_(collaborations.c.started_at, collaborations.c.id) > tuple_(behind.started_at, behind.id)
-        )
-    rows = await connection.execute(
-        query.order_by(collaborations.c.started_at, collaborations.c.id).limit(limit)
-    )
+        query = query.where(tuple_(*order) > tuple_(behind.started_at, behind.id))
+    rows = await connection.execute(query)
     return [Run(*tuple(row)) for row in rows]
 
 

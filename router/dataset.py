@@ -16,9 +16,9 @@ import numpy as np
 
 from db.outcomes import Row
 from router import asked
-from router.chance import point
 from router.offpolicy import Logged
-from router.outcomes import Calls, Floats
+from router.outcomes import Calls, Floats, means, numbers
+from schema.chance import point
 
 HELD_OUT: Final = 0.2
 """Of the collaborations: judged on, not learned from."""
@@ -80,8 +80,11 @@ def _fault(row: Row, now: datetime, seen: set[UUID]) -> str | None:
 
 def split(rows: Sequence[Row], held_out: float = HELD_OUT) -> tuple[list[Row], list[Row]]:
     """(to learn from, to judge on), by the hash of the collaboration: all steps of a run on one side."""
-    judged = [row for row in rows if point(str(row.collaboration)) < held_out]
-    return [row for row in rows if point(str(row.collaboration)) >= held_out], judged
+    learned: list[Row] = []
+    judged: list[Row] = []
+    for row in rows:
+        (judged if point(str(row.collaboration)) < held_out else learned).append(row)
+    return learned, judged
 
 
 def text_of(row: Row) -> str:
@@ -130,16 +133,7 @@ def to_calls(rows: Sequence[Row]) -> Calls:
           np.array([column[row.model] for row in rows], dtype=np.int64))  # fmt: skip
     shape = len(distinct), len(models)
 
-    times = np.zeros(shape)
-
-    def mean(values: Sequence[float | None]) -> Floats:
-        told = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-        known = np.isfinite(told)
-        total, count = np.zeros(shape), np.zeros(shape)
-        np.add.at(total, (at[0][known], at[1][known]), told[known])
-        np.add.at(count, (at[0][known], at[1][known]), 1)
-        times[:] = count
-        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    ok, times = means(at, numbers([row.ok for row in rows]), shape)
 
     def last(values: Sequence[float | None]) -> Floats:
         # Means would vary less than what intervals have to hold. What took no time or said nothing has no
@@ -153,7 +147,7 @@ def to_calls(rows: Sequence[Row]) -> Calls:
     return Calls(
         tuple(ids[step] for step in distinct), tuple(text for text, _ in distinct),
         np.array([category for _, category in distinct], dtype=np.str_), models,
-        mean([row.ok for row in rows]), last([row.seconds for row in rows]),
+        ok, last([row.seconds for row in rows]),
         last([row.input_tokens for row in rows]), last([row.output_tokens for row in rows]), times,
     )  # fmt: skip
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from db.routing import Decision
 from router import expectation, opinions
-from router.chance import draw, point
 from router.checkpoint import Checkpoint
 from router.choose import Price
 from router.model import Moves
@@ -18,6 +17,7 @@ from router.opinions import EXPLORE, Kept, Opinion, Question, votes
 from router.outcomes import Floats
 from router.rollout import SHARE
 from router.rules import FLOOR
+from schema.chance import draw, point
 
 MOST_BUDGET: Final = 32_000
 """Tokens; a higher limit would be none."""

@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from router.chance import point
 from router.outcomes import Floats, Trials
+from schema.chance import point
 
 _GRID: Final = np.linspace(-6.0, 6.0, 49)
 _ROUNDS: Final = 15

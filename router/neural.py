@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router import histories
-from router.chance import point
 from router.expectation import reasoning_budget, tolerated
 from router.histories import Given, Past, Small
 from router.odds import logistic
@@ -23,6 +22,7 @@ from router.outcomes import Calls, Floats, Ints
 from router.packing import pack, unpack
 from router.training import OnEpoch, Plan, Trained, Weights, train
 from schema.catalogue import MASTERS
+from schema.chance import point
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from router.chance import point
+from schema.chance import point
 from schema.errors import Refused
 
 Floats = NDArray[np.float64]
@@ -121,6 +121,21 @@ def split(ids: Sequence[str], test: float = 0.3) -> tuple[Ints, Ints]:
     return np.flatnonzero(~judged), np.flatnonzero(judged)
 
 
+def numbers(values: Sequence[Any]) -> Floats:
+    """NaN where nothing is known."""
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def means(at: tuple[Ints, Ints], values: Floats, shape: tuple[int, int]) -> tuple[Floats, Floats]:
+    """The mean in each cell of what was told of it, NaN without any, and of how many that is."""
+    known = np.isfinite(values)
+    cells = at[0][known], at[1][known]
+    total, times = np.zeros(shape), np.zeros(shape)
+    np.add.at(total, cells, values[known])
+    np.add.at(times, cells, 1)
+    return np.where(times > 0, total / np.maximum(times, 1), np.nan), times
+
+
 def _read(folder: Path, name: str) -> dict[str, list[Any]]:
     import pyarrow
     import pyarrow.parquet
@@ -139,27 +154,23 @@ def _read(folder: Path, name: str) -> dict[str, list[Any]]:
 
 
 def _calls(outcomes: dict[str, list[Any]], queries: dict[str, list[Any]]) -> Calls:
-    """What was put to a model more than once is the mean of it."""
     rows = {str(qid): k for k, qid in enumerate(queries["qid"])}
     places = {qid: i for i, qid in enumerate(rows)}
     models = _names(outcomes["model"])
     column = {model: j for j, model in enumerate(models)}
-    measured = _COLUMNS["tool_call_outcomes"][2:]
-    total = {name: np.zeros((len(places), len(models))) for name in measured}
-    times = {name: np.zeros((len(places), len(models))) for name in measured}
-    for k, qid in enumerate(map(str, outcomes["qid"])):
-        if qid not in places:
-            raise Refused("router_data_wrong", f"found the query {qid!r} in outcomes and not in queries.")
-        at = places[qid], column[str(outcomes["model"][k])]
-        for name in measured:
-            value = outcomes[name][k]
-            # Some logs write 0 where nothing was counted.
-            if value is not None and (value > 0 or (name == "ok" and value == 0)):
-                total[name][at] += value
-                times[name][at] += 1
-    found = {
-        name: np.where(times[name] > 0, total[name] / np.maximum(times[name], 1), np.nan) for name in measured
-    }
+    asked = [str(qid) for qid in outcomes["qid"]]
+    if unknown := next((qid for qid in asked if qid not in places), None):
+        raise Refused("router_data_wrong", f"found the query {unknown!r} in outcomes and not in queries.")
+    at = (
+        np.array([places[qid] for qid in asked], dtype=np.int64),
+        np.array([column[str(model)] for model in outcomes["model"]], dtype=np.int64),
+    )
+    found = {}
+    for name in _COLUMNS["tool_call_outcomes"][2:]:
+        values = numbers(outcomes[name])
+        # Some logs write 0 where nothing was counted.
+        values[values < 0 if name == "ok" else values <= 0] = np.nan
+        found[name], _ = means(at, values, (len(places), len(models)))
     texts = tuple(f"{queries['question'][k] or ''}\n{queries['func_names'][k] or ''}" for k in rows.values())
     categories = np.array([str(queries["category"][k]) for k in rows.values()], dtype=np.str_)
     return Calls(
@@ -191,16 +202,14 @@ def _reviews(rows: dict[str, list[Any]]) -> Reviews:
     issues = sorted(set(of))
     place = {issue: i for i, issue in enumerate(issues)}
     column = {name: j for j, name in enumerate(reviewers)}
-    said = np.zeros((len(issues), len(reviewers)))
-    judges = np.zeros_like(said)
-    for issue, tool, found in zip(of, rows["tool"], rows["found"], strict=True):
-        if found is not None:
-            at = place[issue], column[str(tool)]
-            said[at] += found
-            judges[at] += 1
+    at = (
+        np.array([place[issue] for issue in of], dtype=np.int64),
+        np.array([column[str(tool)] for tool in rows["tool"]], dtype=np.int64),
+    )
+    said, _ = means(at, numbers(rows["found"]), (len(issues), len(reviewers)))
     number = {name: i for i, name in enumerate(pulls)}
     pull = np.array([number[pr] for pr, _ in issues], dtype=np.int64)
-    return Reviews(reviewers, pulls, pull, said / np.maximum(judges, 1))
+    return Reviews(reviewers, pulls, pull, np.nan_to_num(said))
 
 
 def _names(values: Iterable[Any]) -> tuple[str, ...]:

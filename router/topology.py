@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from db.edges import State, Trial
-from router.chance import point
 from router.offpolicy import Value
+from schema.chance import point
 
 Floats = NDArray[np.float64]
 

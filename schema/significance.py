@@ -6,10 +6,11 @@ holds at all looks together. An ordinary t-test that is looked at every minute c
 far too often (`python -m bench.trials` measures both).
 """
 
-import hashlib
 import math
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
+
+from schema.chance import point
 
 Metric = Literal["quality", "success", "cost"]
 Verdict = Literal["running", "won", "lost", "undecided"]
@@ -21,8 +22,7 @@ MIN_UNITS: Final = 20
 
 def gets_candidate(trial: str, unit: str, share: float) -> bool:
     """By the hash and not by chance: a unit keeps its arm, and other trials deal anew."""
-    digest = hashlib.sha256(f"{trial}/{unit}".encode()).digest()
-    return int.from_bytes(digest[:8]) < share * 2**64
+    return point(f"{trial}/{unit}") < share
 
 
 @dataclass(frozen=True, slots=True)
