@@ -138,7 +138,7 @@ def _read(value: Json, name: str, catalogue: Catalogue) -> Definition:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     plan = document.load(text.encode("utf-8", "replace"))
     named = {**plan, "name": name} if isinstance(plan, dict) else plan
-    return validate(named, name=name, catalogue=catalogue).definition
+    return validate(named, name=name, catalogue=catalogue, planned=True).definition
 
 
 def _all_of(request: StepRequest, error: InvalidDefinition) -> str:

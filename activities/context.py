@@ -47,6 +47,11 @@ async def run_of(connection: AsyncConnection, collaboration: str) -> Run:
     return run or keep(await collaborations.find_run(connection, UUID(collaboration)))
 
 
+def known_run(collaboration: str) -> Run | None:
+    """A run, when this process has met it before."""
+    return _runs.get(collaboration)
+
+
 def known_facts(collaboration: str) -> tuple[Run, Compiled] | None:
     """A run and its definition, when this process has met both before."""
     run = _runs.get(collaboration)

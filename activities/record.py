@@ -42,6 +42,7 @@ from schema.errors import Refused, StepError
 from schema.expressions import Json
 from schema.messages import (
     ENGINE,
+    PLATFORM_QUEUES,
     Caught,
     Ended,
     Finish,
@@ -57,7 +58,7 @@ from schema.messages import (
     ToolCall,
     ToolReturn,
 )
-from schema.steps import LoopStep, MapStep, Step, ToolStep, WaitStep, seconds
+from schema.steps import Compensate, LoopStep, MapStep, Step, ToolStep, WaitStep, seconds
 from schema.templates import as_text, expressions, render
 from workflows.plan import COMPLETED, OPEN, Progress
 
@@ -180,12 +181,12 @@ class Record:
         """Begin a step that a user's own activity will do, and give it its arguments."""
         async with transaction(self._engine) as connection:
             context = await load(connection, request, later=bool(request.purpose))
-            worker, template = _call_of(context.step, request)
+            worker, call = _call_of(context.step, request)
             begun = await executions.claim(connection, request, worker)
             if begun.done:
                 return ToolCall(str(begun.execution), done=begun.done)
             try:
-                return ToolCall(str(begun.execution), args=_arguments(template, context.scope))
+                return ToolCall(str(begun.execution), args=_arguments(call, context.scope))
             except StepError as error:
                 await executions.fail(connection, request, begun, error.code, storable(error.message))
                 fault = error
@@ -383,18 +384,23 @@ def _seconds_left(run: Run, found: Compiled) -> float | None:
     return max(0.0, seconds(budget.time) - (datetime.now(UTC) - run.started_at).total_seconds())
 
 
-def _call_of(step: Step, request: StepRequest) -> tuple[Worker, Json]:
-    """(who does it, the arguments' template) of a step that a user's own activity does, or of its undoing."""
-    if request.purpose == UNDO:
-        how = how_to_undo(step)
-        return Worker("tool", how.activity or ""), how.args
-    assert isinstance(step, ToolStep)
-    return Worker("tool", step.activity or ""), step.args
+def _call_of(step: Step, request: StepRequest) -> tuple[Worker, ToolStep | Compensate]:
+    """(who does it, how it is called) of a step that a user's own activity does, or of its undoing."""
+    call = how_to_undo(step) if request.purpose == UNDO else step
+    assert isinstance(call, (ToolStep, Compensate))
+    return Worker("tool", call.activity or ""), call
 
 
-def _arguments(template: Json, scope: Scope) -> Json:
+def _arguments(call: ToolStep | Compensate, scope: Scope) -> Json:
     """What goes to a user's own activity; raises StepError."""
-    args = render(template, scope)
+    if call.task_queue in PLATFORM_QUEUES:
+        # Uploads are refused for it; definitions of an older release may still hold it.
+        raise StepError(
+            "queue_reserved",
+            f"found the platform's own queue {call.task_queue!r}; expected the queue of a worker of yours. "
+            "Serve the activity on a queue of your own and upload the definition with its name.",
+        )
+    args = render(call.args, scope)
     if (size := len(json.dumps(args))) > MAX_ARGS_BYTES:
         raise StepError(
             "tool_args_too_large",

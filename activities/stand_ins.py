@@ -177,7 +177,7 @@ def _check_plan(value: Json, given: Json, catalogue: Catalogue) -> None:
     try:
         plan = document.load(text.encode("utf-8", "replace"))
         named = {**plan, "name": "plan"} if isinstance(plan, dict) else plan
-        found = validate(named, name="plan", catalogue=catalogue).definition
+        found = validate(named, name="plan", catalogue=catalogue, planned=True).definition
     except InvalidDefinition as error:
         raise StepError("plan_invalid", error.message) from None
     full = json_schemas.with_defaults(found.input, given)

@@ -93,7 +93,7 @@ STEP_CODES: Final = (
     "run_failed", "cancelled", "timeout", "io_error", "database_unavailable", "internal_error",
     "map_not_a_list", "map_too_wide", "loop_exhausted", "human_timeout", "wait_time_invalid",
     "budget_exceeded", "budget_busy", "role_unknown", "skill_unknown", "prompt_unknown",
-    "child_id_taken", "input_too_large", "plan_invalid", "plan_too_deep",
+    "child_id_taken", "queue_reserved", "caller_foreign", "input_too_large", "plan_invalid", "plan_too_deep",
     "input_invalid", "definition_invalid", "provider_rate_limited", "provider_unavailable",
     "provider_timeout", "provider_stream_cut", "provider_auth", "provider_bad_request",
     "provider_content_policy", "provider_context_too_long", "price_missing", "model_unknown",

@@ -4,8 +4,14 @@ import json
 from typing import Final
 
 from schema.catalogue import BUILT_IN, Catalogue
-from schema.steps import JsonSchema
+from schema.problems import Problems, show
+from schema.shape import Parts
+from schema.steps import AgentStep, CollaborationStep, Compensate, JsonSchema, ToolStep
+from schema.templates import escape
 from schema.tools import TOOLS
+
+PLANNED_TOOLS: Final = tuple(name for name, tool in TOOLS.items() if not tool.reaches_out)
+"""The built-in tools that a definition written by a model may use: those that touch nothing outside."""
 
 # Loose on purpose: providers take no recursive schema, and the answer is checked like an upload anyway.
 ANSWER: Final[JsonSchema] = {
@@ -56,5 +62,47 @@ def guide(catalogue: Catalogue = BUILT_IN) -> str:
     tools = "\n".join(
         f"  {name} {{{', '.join(tool.args['properties'])}}}: {tool.description}"
         for name, tool in TOOLS.items()
+        if name in PLANNED_TOOLS
     )
     return _TEXT.format(roles=", ".join(catalogue.roles), tools=tools, example=json.dumps(EXAMPLE))
+
+
+def check(parts: Parts, problems: Problems, catalogue: Catalogue) -> None:
+    """Refuse what an author may use and a definition written by a model may not.
+
+    A model's answer can be steered by whatever text it has read. So its plan may ask models, compute and use
+    tools that touch nothing outside; people name workers of users, the network and stored definitions.
+    """
+    for name, agent in parts.agents.items():
+        for tool in catalogue.tools_of(agent):
+            own = f"/tools/{agent.tools.index(tool)}" if tool in agent.tools else ""  # or brought by a skill
+            _check_tool(f"/agents/{escape(name)}{own}", tool, problems)
+    for placed in parts.steps.values():
+        pointer, step = placed.pointer, placed.step
+        if isinstance(step, CollaborationStep) and step.ref is not None:
+            problems.add(
+                "not_for_plans", f"{pointer}/ref", f"the stored definition {show(step.ref)}",
+                "a plan that does its own work", "Write the steps into the plan instead.",
+            )  # fmt: skip
+        calls: list[tuple[str, ToolStep | Compensate]] = []
+        if isinstance(step, ToolStep):
+            calls.append((pointer, step))
+        if isinstance(step, (AgentStep, ToolStep, CollaborationStep)) and step.compensate:
+            calls.append((f"{pointer}/compensate", step.compensate))
+        for where, call in calls:
+            if call.activity is not None:
+                problems.add(
+                    "not_for_plans", f"{where}/activity", f"the activity {show(call.activity)}",
+                    "one of the tools " + ", ".join(PLANNED_TOOLS),
+                    "A plan cannot call workers of users: use a tool, or leave the step out.",
+                )  # fmt: skip
+            if call.tool is not None:
+                _check_tool(f"{where}/tool", call.tool, problems)
+
+
+def _check_tool(pointer: str, tool: str, problems: Problems) -> None:
+    if tool in TOOLS and tool not in PLANNED_TOOLS:
+        problems.add(
+            "not_for_plans", pointer, f"the tool {show(tool)}", "one of " + ", ".join(PLANNED_TOOLS),
+            "A plan cannot reach out of the platform: use another tool, or leave the step out.",
+        )  # fmt: skip

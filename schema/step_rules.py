@@ -7,6 +7,7 @@ from typing import Final, assert_never
 
 from schema import json_schemas
 from schema.expressions import ExpressionInvalid, Json
+from schema.messages import PLATFORM_QUEUES
 from schema.problems import EnoughProblems, Problems, show
 from schema.references import Place, References
 from schema.shape import Placed
@@ -151,6 +152,11 @@ class StepRules:
             problems.add(
                 "field_missing", f"{pointer}/task_queue", "nothing", "the queue your worker serves",
                 "Add task_queue.",
+            )  # fmt: skip
+        if step.task_queue in PLATFORM_QUEUES:
+            problems.add(
+                "queue_reserved", f"{pointer}/task_queue", f"the platform's own queue {step.task_queue!r}",
+                "the queue of a worker of yours", "Serve your activity on a queue of your own and name that.",
             )  # fmt: skip
         if step.tool is None:
             return

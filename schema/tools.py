@@ -12,6 +12,8 @@ class Tool:
     args: JsonSchema
     quick: bool = False
     """Takes milliseconds and calls nobody: may share an activity with its neighbours."""
+    reaches_out: bool = False
+    """Calls what is not the platform's own; a plan written by a model may not use it."""
 
 
 def _args(required: list[str], **properties: JsonSchema) -> JsonSchema:
@@ -33,6 +35,7 @@ TOOLS: Final[dict[str, Tool]] = {
             headers={"type": "object", "additionalProperties": _TEXT},
             body={},
         ),
+        reaches_out=True,
     ),
     "python.check": Tool(
         "Static analysis of Python source by ruff, without running it. "

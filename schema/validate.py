@@ -3,7 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from schema import document, estimate, limits, meaning, shape, short_form
+from schema import document, estimate, limits, meaning, planning, shape, short_form
 from schema.catalogue import BUILT_IN, Catalogue
 from schema.definition import Definition
 from schema.errors import InvalidDefinition
@@ -27,16 +27,19 @@ def validate_bytes(
     return validate(document.load(data, is_yaml=is_yaml), name=name, catalogue=catalogue)
 
 
-def validate(uploaded: Json, *, name: str | None = None, catalogue: Catalogue = BUILT_IN) -> Checked:
+def validate(
+    uploaded: Json, *, name: str | None = None, catalogue: Catalogue = BUILT_IN, planned: bool = False
+) -> Checked:
     """The definition in a JSON value; `name` serves a bare short-form list, which has none of its own.
 
-    `catalogue` is what the tenant's definitions may name. It is looked up again when steps run.
+    `catalogue` is what the tenant's definitions may name. It is looked up again when steps run. `planned`
+    says that a model wrote the definition, which may use less than an author.
     """
     short = short_form.is_short_form(uploaded)
     problems = Problems()
     with suppress(EnoughProblems):
         full = short_form.expand(uploaded, name, catalogue.roles) if short else uploaded
-        checked = _check(full, problems, catalogue)
+        checked = _check(full, problems, catalogue, planned)
         if checked is not None:
             return checked
     found = problems.all
@@ -45,7 +48,7 @@ def validate(uploaded: Json, *, name: str | None = None, catalogue: Catalogue = 
     raise InvalidDefinition(found)
 
 
-def _check(full: Json, problems: Problems, catalogue: Catalogue) -> Checked | None:
+def _check(full: Json, problems: Problems, catalogue: Catalogue, planned: bool) -> Checked | None:
     """Each phase sees only what the ones before it let through."""
     if not isinstance(full, dict):
         problems.add(
@@ -57,6 +60,8 @@ def _check(full: Json, problems: Problems, catalogue: Catalogue) -> Checked | No
     if problems.all:
         return None
     parts = shape.read(full, problems)
+    if planned:
+        planning.check(parts, problems, catalogue)
     links = meaning.check(parts, problems, catalogue)
     if problems.all:
         return None

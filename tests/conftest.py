@@ -142,7 +142,7 @@ _BUILDING = ("test_servers", "test_outage")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Quick tests first; those that need Weaviate last, since it may still be being built."""
-    order = ("unit", "replay", "integration", "acceptance")
+    order = ("unit", "replay", "security", "integration", "acceptance")
 
     def rank(item: pytest.Item) -> tuple[int, int]:
         folder = next((i for i, name in enumerate(order) if f"/{name}/" in str(item.path)), len(order))

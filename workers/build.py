@@ -11,9 +11,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import Interceptor, UnsandboxedWorkflowRunner, Worker
 
+from activities.callers import CallerInterceptor
 from activities.guard import ErrorInterceptor
 from db.engine import async_engine
 from db.journal import Journal
@@ -42,6 +44,11 @@ class Served:
 
     worker: Worker
     load: Callable[[], object] | None = None
+
+
+def _interceptors(engine: AsyncEngine, client: Client) -> list[Interceptor]:
+    """What stands around every activity. The first is the outermost: it translates the others' errors too."""
+    return [ErrorInterceptor(), CallerInterceptor(engine, client)]
 
 
 @asynccontextmanager
@@ -90,8 +97,9 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
         ]  # fmt: skip
         worker = Worker(
             client, task_queue=QUEUE_COLLABORATIONS, workflows=[Collaboration], activities=activities,
-            interceptors=[ErrorInterceptor()], max_cached_workflows=2_000, max_concurrent_activities=300,
-            max_concurrent_local_activities=200, max_concurrent_workflow_tasks=WORKFLOW_TASKS,
+            interceptors=_interceptors(engine, client), max_cached_workflows=2_000,
+            max_concurrent_activities=300, max_concurrent_local_activities=200,
+            max_concurrent_workflow_tasks=WORKFLOW_TASKS,
             sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
             max_eager_activity_reservations_per_workflow_task=20, graceful_shutdown_timeout=GRACE,
             workflow_failure_exception_types=FAILURE_TYPES,
@@ -115,8 +123,8 @@ async def _memory(client: Client, settings: Settings) -> AsyncIterator[Served]:
     recall = RecallActivity(engine, memory, encode, is_loaded)
     try:
         worker = Worker(
-            client, task_queue=QUEUE_MEMORY, activities=[recall.recall], interceptors=[ErrorInterceptor()],
-            graceful_shutdown_timeout=GRACE,
+            client, task_queue=QUEUE_MEMORY, activities=[recall.recall],
+            interceptors=_interceptors(engine, client), graceful_shutdown_timeout=GRACE,
         )  # fmt: skip
         # torch and the model take some seconds; the first step that recalls should not wait for them.
         yield Served(worker, lambda: encode(["warm up"]))
@@ -141,7 +149,7 @@ async def _learning(client: Client, settings: Settings) -> AsyncIterator[Served]
                 learn.due_to_learn, learn.collect_outcomes, learn.train_router, learn.judge_training,
                 learn.register_checkpoint, learn.end_training, rollouts.look_at_rollouts,
             ],
-            interceptors=[ErrorInterceptor()], graceful_shutdown_timeout=GRACE,
+            interceptors=_interceptors(engine, client), graceful_shutdown_timeout=GRACE,
             # Each may hold a tenant's outcomes in memory, and take a processor.
             max_concurrent_activities=4,
         )  # fmt: skip
@@ -191,7 +199,7 @@ async def _projections(client: Client, settings: Settings) -> AsyncIterator[Serv
                 ReconcileActivity(Reconciler(engine, gateway)).reconcile_calls,
                 TrialsActivity(engine).look_at_trials, EndingsActivity(engine, journal, client).close_ended,
             ],
-            interceptors=[ErrorInterceptor()], graceful_shutdown_timeout=GRACE,
+            interceptors=_interceptors(engine, client), graceful_shutdown_timeout=GRACE,
             sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
         )  # fmt: skip
         yield Served(worker)
