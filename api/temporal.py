@@ -72,11 +72,14 @@ class Temporal:
         from temporalio.client import Client
         from temporalio.service import RetryConfig
 
+        from workflows.codec import data_converter
+
         address = self._settings.temporal_address
         try:
             return await asyncio.wait_for(
                 Client.connect(
                     address, namespace=self._settings.temporal_namespace, identity="facilitair-api",
+                    data_converter=data_converter(self._settings),
                     retry_config=RetryConfig(max_elapsed_time_millis=3_000),
                 ),
                 _CONNECT_SECONDS,

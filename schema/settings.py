@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     port: int = Field(default=8700, alias="FACILITAIR_PORT")
     api_key: str = Field(default="", alias="FACILITAIR_API_KEY")
     """With a key set, every request must carry it; without one the API listens on loopback only."""
+    payload_keys: str = Field(default="", alias="FACILITAIR_PAYLOAD_KEYS")
+    """Base64 of 32 random bytes, which seal what the platform keeps in Temporal's histories; where `api_key`
+    is set also inputs and results of runs. Several with commas between: the first seals, all of them open."""
     temporal_ui_url: str = Field(default="", alias="FACILITAIR_TEMPORAL_UI_URL")
     """Where a browser finds Temporal's own pages; empty where nobody knows."""
     http_tool_allow: str = Field(default="", alias="FACILITAIR_HTTP_TOOL_ALLOW")

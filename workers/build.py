@@ -24,6 +24,7 @@ from schema.collector import settle
 from schema.messages import QUEUE_COLLABORATIONS, QUEUE_LEARNING, QUEUE_MEMORY, QUEUE_PROJECTIONS
 from schema.settings import Settings
 from workflows.client import connect, keep_schedules, start_projections
+from workflows.codec import data_converter
 from workflows.collaboration import FAILURE_TYPES, Collaboration
 
 # A dead worker's runs are taken over when its sticky queue times out: Temporal's own 10 s would show.
@@ -218,7 +219,7 @@ _BUILDERS: Final = {
 
 async def serve(queues: list[str], settings: Settings, stop: asyncio.Event) -> None:
     """Serve the queues until `stop` is set, then let running activities finish for a few seconds."""
-    client = await connect(settings.temporal_address, settings.temporal_namespace)
+    client = await connect(settings.temporal_address, settings.temporal_namespace, data_converter(settings))
     async with AsyncExitStack() as stack:
         loading: list[Callable[[], object]] = []
         for queue in queues:

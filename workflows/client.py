@@ -16,6 +16,7 @@ from temporalio.client import (
     ScheduleSpec,
 )
 from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.converter import DataConverter
 from temporalio.service import RPCError
 from temporalio.types import MethodAsyncNoParam
 
@@ -69,12 +70,12 @@ _REGULARLY: Final = (
 _log = logging.getLogger(__name__)
 
 
-async def connect(address: str, namespace: str) -> Client:
+async def connect(address: str, namespace: str, converter: DataConverter = DataConverter.default) -> Client:
     """A Temporal client, as soon as the server answers; gives up after a minute."""
     deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
     while True:
         try:
-            return await Client.connect(address, namespace=namespace)
+            return await Client.connect(address, namespace=namespace, data_converter=converter)
         except (RuntimeError, RPCError) as error:
             if asyncio.get_running_loop().time() >= deadline:
                 raise

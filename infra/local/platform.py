@@ -14,7 +14,7 @@ from infra.local.board import OnEvent
 from infra.local.ports import DEFAULTS, Ports
 from infra.local.process import Command
 from infra.local.service import Service, http_answers, postgres_answers, tcp_answers
-from infra.local.state import PlatformState, password
+from infra.local.state import PlatformState, password, payload_key
 from infra.local.supervisor import Supervisor, closure, end_survivors
 from schema.errors import Refused, Unavailable
 
@@ -50,6 +50,7 @@ def plan(data: Path, ports: Mapping[str, int], given: Mapping[str, str]) -> Plan
         or f"http://127.0.0.1:{ports['simulator']}",
         "FACILITAIR_HOST": given.get("FACILITAIR_HOST") or "127.0.0.1",
         "FACILITAIR_PORT": str(ports["api"]),
+        "FACILITAIR_PAYLOAD_KEYS": given.get("FACILITAIR_PAYLOAD_KEYS") or payload_key(data),
         "FACILITAIR_TEMPORAL_UI_URL": given.get("FACILITAIR_TEMPORAL_UI_URL")
         or ("" if given.get("TEMPORAL_ADDRESS") else f"http://127.0.0.1:{ports['temporal_ui']}"),
     }

@@ -1,5 +1,6 @@
 """What is running, as written to `<data>/platform.json`, and the lock that makes one supervisor its owner."""
 
+import base64
 import fcntl
 import json
 import os
@@ -113,10 +114,20 @@ def lock(data: Path) -> IO[str]:
 
 
 def password(data: Path, name: str) -> str:
-    """A generated password that stays with the data it protects."""
+    """Return a generated password that stays with the data it protects."""
+    # Hexadecimal: one that begins with "-" would be an option to the commands that it is given to.
+    return _kept_secret(data, name, secrets.token_hex(24))
+
+
+def payload_key(data: Path) -> str:
+    """Return the generated key that seals payloads in Temporal's histories: base64 of 32 bytes."""
+    return _kept_secret(data, "payloads", base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
+
+
+def _kept_secret(data: Path, name: str, new: str) -> str:
+    """Return the secret of a name, which is `new` when there was none."""
     path = data / "secrets" / name
     if not path.exists():
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        # Hexadecimal: one that begins with "-" would be an option to the commands that it is given to.
-        write_private(path, secrets.token_hex(24))
+        write_private(path, new)
     return path.read_text().strip()
