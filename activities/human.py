@@ -24,6 +24,7 @@ from schema.errors import StepError
 from schema.events import Event, HumanAsked, HumanDecided, HumanEscalated, HumanReminded
 from schema.messages import Asked, DecisionMade, Ended, StepRequest
 from schema.people import not_waiting, refused, verdict
+from schema.signing import Signer
 from schema.steps import HumanStep, seconds
 from schema.templates import as_text, render
 
@@ -56,8 +57,10 @@ class Human:
     """For a budget's question `request.purpose` is `budget`, for a model's `route`; they have no execution of
     their own."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, signer: Signer | None = None) -> None:
+        """`signer`: without one, whoever reaches Temporal may decide."""
         self._engine = engine
+        self._signer = signer
 
     @activity.defn(name="ask")
     async def ask(self, request: StepRequest) -> Asked:
@@ -129,6 +132,8 @@ class Human:
     async def record_decision(self, made: DecisionMade) -> Asked:
         """Take a person's decision; raises Refused. The same decision once more changes nothing."""
         request, decision = made.request, made.decision
+        if self._signer:
+            self._signer.check_decision(request.collaboration, decision)
         async with transaction(self._engine) as connection:
             task = await _at_path(connection, request)
             if task is None:

@@ -15,6 +15,7 @@ from db.engine import transaction
 from schema.compile import Compiled
 from schema.errors import StepError
 from schema.messages import Steer, Steered
+from schema.signing import Signer
 from schema.steering import MAX_FEEDBACKS, fault_of
 from schema.steps import AgentStep
 
@@ -24,8 +25,10 @@ _MAX_ACTOR_CHARS: Final = 205
 
 
 class SteerActivity:
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, signer: Signer | None = None) -> None:
+        """`signer`: without one, whoever reaches Temporal may steer."""
         self._engine = engine
+        self._signer = signer
 
     @activity.defn(name="steer")
     async def steer(self, steered: Steered) -> None:
@@ -34,6 +37,8 @@ class SteerActivity:
         Raises StepError where that cannot be done to this run.
         """
         action, steer = steered.action, steered.steer
+        if self._signer:
+            self._signer.check_steer(steered.collaboration, action, steer)
         actor = storable(steer.actor or NOBODY)[:_MAX_ACTOR_CHARS]
         async with transaction(self._engine) as connection:
             run, found = await facts_of(connection, steered.collaboration)

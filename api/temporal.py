@@ -17,6 +17,7 @@ from schema.messages import (
     Steer,
 )
 from schema.settings import Settings
+from schema.signing import signer_of
 
 # Importing temporalio takes half a second: it happens on first use, after the API has begun to answer.
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Execution:
 class Temporal:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.signer = signer_of(settings)
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
 
@@ -168,6 +170,7 @@ class Temporal:
         from temporalio.service import RPCError, RPCStatusCode
 
         handle = client.get_workflow_handle(id, first_execution_run_id=first_run_id)
+        steer = self.signer.steer(first_run_id, action, steer) if self.signer else steer
         try:
             return await asyncio.wait_for(
                 handle.execute_update(action, steer, result_type=str, rpc_timeout=CALL), _PATIENCE_SECONDS

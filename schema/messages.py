@@ -23,6 +23,8 @@ MEMO_TRACEPARENT = "facilitair_traceparent"
 MEMO_REQUESTED_BY = "facilitair_requested_by"
 MEMO_PARENT = "facilitair_parent"
 """{"collaboration": uuid, "path": step path}: the run that this one is a step of."""
+MEMO_PROOF = "facilitair_proof"
+"""The API's signature of the start, where a key for the API is set; see schema/signing.py."""
 MEMO_FORK = "facilitair_fork"
 """What `Fork` holds, as JSON: the run that this one goes on from."""
 
@@ -121,6 +123,8 @@ class PinRequest:
     """What MEMO_FORK held."""
     goes_on: bool = False
     """Whether the run was continued as new, and so is bound already."""
+    proof: str = ""
+    """What MEMO_PROOF held."""
 
 
 @dataclass(frozen=True)
@@ -420,6 +424,8 @@ class Decision:
     form: dict[str, Any] = field(default_factory=dict)
     edited: Any = None
     """What replaces the shown value, when the action edits one."""
+    proof: str = ""
+    """The API's signature, where a key for the API is set; see schema/signing.py."""
 
 
 @dataclass(frozen=True)
@@ -471,6 +477,8 @@ class Steer:
     """inject_feedback: likewise of an agent; adjust: the agent to ask otherwise (empty: every agent)."""
     changes: dict[str, Any] = field(default_factory=dict)
     """adjust: any of model, temperature, max_output_tokens, system; null takes a change back."""
+    proof: str = ""
+    """Likewise the API's signature."""
 
 
 @dataclass(frozen=True)

@@ -55,12 +55,17 @@ def key_id(key: bytes) -> str:
 
 
 def sealer_of(keys: str) -> Sealer | None:
-    """Read FACILITAIR_PAYLOAD_KEYS: base64 of 32 bytes, several with commas between; None where it is empty.
+    """Return what seals under FACILITAIR_PAYLOAD_KEYS; None where that is empty. Raises Refused."""
+    found = keys_of(keys)
+    return Sealer(found) if found else None
+
+
+def keys_of(text: str) -> list[bytes]:
+    """Read FACILITAIR_PAYLOAD_KEYS: base64 of 32 bytes, several with commas between.
 
     Raises Refused("payload_keys_invalid").
     """
-    named = [one.strip() for one in keys.split(",") if one.strip()]
-    return Sealer([_key(one) for one in named]) if named else None
+    return [_key(one.strip()) for one in text.split(",") if one.strip()]
 
 
 def _key(text: str) -> bytes:

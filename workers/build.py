@@ -23,6 +23,7 @@ from db.wakeups import Bell
 from schema.collector import settle
 from schema.messages import QUEUE_COLLABORATIONS, QUEUE_LEARNING, QUEUE_MEMORY, QUEUE_PROJECTIONS
 from schema.settings import Settings
+from schema.signing import signer_of
 from workflows.client import connect, keep_schedules, start_projections
 from workflows.codec import data_converter
 from workflows.collaboration import FAILURE_TYPES, Collaboration
@@ -84,7 +85,8 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
         agents = await stack.enter_async_context(means(engine, settings, tokens, tool.run, news))
         agent = AgentActivity(agents)
         segment = SegmentActivity(engine, journal, tool, agent.agent)
-        record, human, engine1 = Record(engine, journal, segment), Human(engine), Engine1(engine)
+        signer = signer_of(settings)
+        record, human, engine1 = Record(engine, journal, segment), Human(engine, signer), Engine1(engine)
         children, undo = Children(engine), UndoActivity(engine, tool.run)
         activities: list[Callable[..., Any]] = [
             record.pin, record.begin_call, record.end_call, record.open, record.end_item, record.close,
@@ -94,7 +96,7 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
             children.begin_child, children.end_child, children.fail_child, undo.compensations,
             undo.compensate, engine1.decide, engine1.skip, engine1.transform, agent.agent, segment.tool,
             OptimizeActivity(agents).optimize_prompt,
-            RouteActivity(engine).route, SteerActivity(engine).steer,
+            RouteActivity(engine).route, SteerActivity(engine, signer).steer,
         ]  # fmt: skip
         worker = Worker(
             client, task_queue=QUEUE_COLLABORATIONS, workflows=[Collaboration], activities=activities,

@@ -102,7 +102,9 @@ async def _tell_run(temporal: Temporal, task: Task, decision: Decision) -> None:
     from temporalio.exceptions import ApplicationError
     from temporalio.service import RPCError, RPCStatusCode
 
-    handle = client.get_workflow_handle(task.workflow_id, first_execution_run_id=str(task.collaboration))
+    run = str(task.collaboration)
+    handle = client.get_workflow_handle(task.workflow_id, first_execution_run_id=run)
+    decision = temporal.signer.decision(run, decision) if temporal.signer else decision
     try:
         await asyncio.wait_for(
             handle.execute_update("decide", decision, result_type=str, rpc_timeout=CALL), _PATIENCE_SECONDS

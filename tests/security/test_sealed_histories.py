@@ -106,10 +106,10 @@ async def test_on_a_laptop_only_our_own_activities_are_sealed(platform: Stack) -
     }
 
 
-def settings(platform: Stack, namespace: str, keys: str = KEY) -> Settings:
-    return platform.settings.model_copy(
-        update={"temporal_namespace": namespace, "api_key": "k" * 32, "payload_keys": keys}
-    )
+def keyed(keys: str, settings: Settings | None = None, **more: str) -> Settings:
+    """The settings with a key for the API."""
+    changes = {"api_key": "k" * 32, "payload_keys": keys, **more}
+    return (settings or Settings()).model_copy(update=changes)
 
 
 async def namespace(platform: Stack) -> str:
@@ -147,7 +147,10 @@ async def test_with_a_key_nothing_of_a_run_can_be_read(platform: Stack) -> None:
     await platform.store({**definition(queue), "name": name})
     address, own = platform.settings.temporal_address, await namespace(platform)
     reader = await connected(address, own, published(KEY))
-    async with serving(settings(platform, own)), Worker(reader, task_queue=queue, activities=[price]):
+    async with (
+        serving(keyed(KEY, platform.settings, temporal_namespace=own)),
+        Worker(reader, task_queue=queue, activities=[price]),
+    ):
         handle = await reader.start_workflow(name, {"task": SECRET}, id=name, task_queue=QUEUE_COLLABORATIONS)
         assert await asyncio.wait_for(handle.result(), 60) == {"own": f"seen: {SECRET}"}
         wrong = await reader.start_workflow(name, "text", id=f"{name}-wrong", task_queue=QUEUE_COLLABORATIONS)
@@ -167,9 +170,7 @@ async def test_with_a_key_nothing_of_a_run_can_be_read(platform: Stack) -> None:
 
 
 async def test_a_payload_is_opened_by_every_key_and_refused_when_changed() -> None:
-    old, new = (
-        data_converter(Settings(payload_keys=keys, api_key="k")) for keys in (OLD_KEY, f"{KEY},{OLD_KEY}")
-    )
+    old, new = (data_converter(keyed(keys)) for keys in (OLD_KEY, f"{KEY},{OLD_KEY}"))
     [sealed] = await old.encode([{"a": 1}])
     assert await new.decode([sealed]) == [{"a": 1}]
     assert await published(f"{KEY},{OLD_KEY}").decode([sealed]) == [{"a": 1}]
@@ -203,7 +204,7 @@ def test_two_seals_of_one_text_differ() -> None:
 
 
 def test_without_keys_nothing_is_sealed() -> None:
-    assert data_converter(Settings(payload_keys="", api_key="k")) is DataConverter.default
+    assert data_converter(keyed("")) is DataConverter.default
     assert sealer_of(" , ") is None
     [payload] = [DefaultPayloadConverter().to_payload({"a": uuid.uuid4().hex})]
     assert payload.metadata["encoding"] != ENCODING
