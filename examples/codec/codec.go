@@ -1,12 +1,18 @@
 // Package codec reads and writes a platform whose API key is set, with Temporal's Go SDK:
 //
-//	codec, err := codec.New(os.Getenv("FACILITAIR_PAYLOAD_KEYS"))
-//	client.Dial(client.Options{DataConverter: converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), codec)})
+//	keys := os.Getenv("FACILITAIR_PAYLOAD_KEYS")
+//	sealing, err := codec.New(keys)
+//	converter := converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), sealing)
+//	temporal, err := client.Dial(client.Options{DataConverter: converter})
+//	memo := map[string]any{"facilitair_proof": codec.Proof(keys, "default", "", "my-review", "code-review")}
+//	options := client.StartWorkflowOptions{ID: "my-review", TaskQueue: "collaborations", Memo: memo}
+//	run, err := temporal.ExecuteWorkflow(ctx, options, "code-review", map[string]any{"file": "…"})
 package codec
 
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -90,4 +96,23 @@ func (c *Codec) Decode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error
 		}
 	}
 	return opened, nil
+}
+
+// Proof is what the memo facilitair_proof of a start must hold. The type is the definition's name; the tenant is
+// "default" and the actor empty where the memo names none.
+func Proof(keys, tenant, actor, id, workflowType string) string {
+	first, _ := base64.URLEncoding.DecodeString(strings.Split(keys, ",")[0])
+	key := sign(first, []byte("facilitair proof"))
+	var parts []byte
+	for _, part := range []string{"start", tenant, actor, id, workflowType} {
+		sum := sha256.Sum256([]byte(part))
+		parts = append(parts, sum[:]...)
+	}
+	return hex.EncodeToString(sign(key, parts))
+}
+
+func sign(key, text []byte) []byte {
+	mac := hmac.New(sha256.New, key)
+	mac.Write(text)
+	return mac.Sum(nil)
 }

@@ -1,10 +1,16 @@
 """Read and write a platform whose API key is set, from any program with Temporal's Python SDK.
 
-Client.connect(address, data_converter=data_converter(os.environ["FACILITAIR_PAYLOAD_KEYS"]))
+keys = os.environ["FACILITAIR_PAYLOAD_KEYS"]
+client = await Client.connect(address, data_converter=data_converter(keys))
+memo = {"facilitair_proof": proof(keys, "my-review", "code-review")}
+await client.execute_workflow(
+    "code-review", {"file": "…"}, id="my-review", task_queue="collaborations", memo=memo
+)
 """
 
 import base64
 import hashlib
+import hmac
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -51,3 +57,10 @@ def data_converter(keys: str) -> DataConverter:
         payload_codec=Codec(keys),
         failure_converter_class=DefaultFailureConverterWithEncodedAttributes,
     )
+
+
+def proof(keys: str, id: str, type: str, tenant: str = "default", actor: str = "") -> str:
+    """What the memo `facilitair_proof` of a start must hold; `type` is the definition's name."""
+    key = hmac.digest(base64.urlsafe_b64decode(keys.split(",")[0]), b"facilitair proof", "sha256")
+    parts = ("start", tenant, actor, id, type)
+    return hmac.digest(key, b"".join(hashlib.sha256(one.encode()).digest() for one in parts), "sha256").hex()

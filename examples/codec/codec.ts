@@ -1,6 +1,12 @@
 // Read and write a platform whose API key is set, with Temporal's TypeScript SDK:
-// new Client({ connection, dataConverter: { payloadCodecs: [new Codec(process.env.FACILITAIR_PAYLOAD_KEYS!)] } })
-import { createCipheriv, createDecipheriv, createHash, randomBytes } from "node:crypto";
+//
+//   const keys = process.env.FACILITAIR_PAYLOAD_KEYS!;
+//   const client = new Client({ connection, dataConverter: { payloadCodecs: [new Codec(keys)] } });
+//   const memo = { facilitair_proof: proof(keys, "my-review", "code-review") };
+//   await client.workflow.execute("code-review", {
+//     args: [{ file: "…" }], workflowId: "my-review", taskQueue: "collaborations", memo,
+//   });
+import { createCipheriv, createDecipheriv, createHash, createHmac, randomBytes } from "node:crypto";
 import type { Payload, PayloadCodec } from "@temporalio/common";
 import { temporal } from "@temporalio/proto";
 
@@ -42,4 +48,12 @@ export class Codec implements PayloadCodec {
       return temporal.api.common.v1.Payload.decode(plain);
     });
   }
+}
+
+/** What the memo `facilitair_proof` of a start must hold; `type` is the definition's name. */
+export function proof(keys: string, id: string, type: string, tenant = "default", actor = ""): string {
+  const first = Buffer.from(keys.split(",")[0], "base64url");
+  const key = createHmac("sha256", first).update("facilitair proof").digest();
+  const parts = ["start", tenant, actor, id, type].map((one) => createHash("sha256").update(one).digest());
+  return createHmac("sha256", key).update(Buffer.concat(parts)).digest("hex");
 }
