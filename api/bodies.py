@@ -1,6 +1,9 @@
 """Request bodies: read as a stream, stopped at their limit, checked before they are parsed deep."""
 
 import asyncio
+import json
+from datetime import datetime
+from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 from fastapi import Request
@@ -92,17 +95,45 @@ def _load(data: bytes) -> Any:
 def _parse(data: bytes, model: type[M]) -> M:
     value = _load(data)
     try:
-        return model.model_validate(value)
+        return _typed(value, model)
     except ValidationError as error:
+        if _make_whole(value, error):
+            return _parse(json.dumps(value).encode(), model)
         problems = [_problem(item["loc"], item["input"], item["msg"]) for item in error.errors()[:20]]
         raise BadRequest("request_invalid", problems[0].message, problems) from None
+
+
+def _typed(value: Any, model: type[M]) -> M:
+    """Return the value as a request, read strictly as JSON: `true` is no number, a number no text and no
+    date."""
+    return model.model_validate_json(json.dumps(value), strict=True)
+
+
+def _make_whole(value: Any, error: ValidationError) -> bool:
+    """Write 3 for 3.0 where a whole number is wanted: JSON has one kind of number. Return whether any was."""
+    changed = False
+    for wrong in error.errors():
+        if wrong["type"] == "int_type" and _is_whole(wrong["input"]):
+            inner = value
+            for part in wrong["loc"]:
+                # What follows the place of the value names a kind that was tried there.
+                if _is_whole(found := inner[part]):
+                    inner[part], changed = int(found), True
+                    break
+                inner = found
+    return changed
+
+
+def _is_whole(found: Any) -> bool:
+    return isinstance(found, float) and found.is_integer()
 
 
 def _problem(location: tuple[int | str, ...], found: Any, expected: str) -> Problem:
     pointer = "".join(f"/{escape(str(part))}" for part in location)
     # Never quoted where it may be a secret that was sent in error.
     secret = bool(location) and "key" in str(location[-1]).lower()
-    shown = "a value that is not shown" if secret else repr(found)[:100]
+    told = str(found) if isinstance(found, (Decimal, datetime)) else repr(found)
+    shown = "a value that is not shown" if secret else told[:100]
     return Problem("request_invalid", pointer, shown, expected, "See /openapi.json.")
 
 
@@ -113,7 +144,7 @@ def _unsupported(found: str, expected: str) -> Refused:
     )
 
 
-def body_of(model: type[BaseModel]) -> dict[str, Any]:
+def body_of(model: type[BaseModel], *, optional: bool = False) -> dict[str, Any]:
     """The OpenAPI description of a body that is read by `read_json`."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {"requestBody": {"required": True, "content": {_JSON[0]: {"schema": schema}}}}
+    return {"requestBody": {"required": not optional, "content": {_JSON[0]: {"schema": schema}}}}

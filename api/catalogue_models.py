@@ -5,8 +5,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schema.catalogue import ProviderKind
+from api.shapes import NOT_BLANK
+from schema.catalogue import RELATIONSHIPS, ProviderKind
 from schema.catalogue_rules import MAX_TEXT
+from schema.steps import NAME
+from schema.tools import TOOLS
 
 Origin = Literal["built_in", "yours", "yours_instead"]
 _ORIGIN = "`built_in`, `yours`, or `yours_instead` of the built-in one of that name."
@@ -32,8 +35,9 @@ class RoleRequest(BaseModel):
     model: str | None = Field(default=None, max_length=200, description="provider/model")
     system: str | None = Field(default=None, max_length=MAX_TEXT, description="The system prompt.")
     relationship: str | None = Field(
-        default=None, max_length=63, description="The edge that its work leaves in the collaboration graph."
-    )
+        default=None, max_length=63, description="The edge that its work leaves in the collaboration graph.",
+        json_schema_extra={"anyOf": [{"enum": [*RELATIONSHIPS]}, {"type": "null"}]},
+    )  # fmt: skip
     description: str | None = Field(default=None, max_length=2_000, description="For people.")
     skills: list[str] | None = Field(
         default=None, max_length=20, description="Skills that every agent in this role has."
@@ -55,11 +59,17 @@ class RoleFact(BaseModel):
 class SkillRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    description: str = Field(max_length=2_000, description="What it is for, in a sentence.")
-    instructions: str = Field(max_length=MAX_TEXT, description="They follow the agent's system prompt.")
-    tools: list[str] = Field(
-        default_factory=list, max_length=20, description="Built-in tools that come with it."
+    description: str = Field(
+        max_length=2_000, description="What it is for, in a sentence.", json_schema_extra=NOT_BLANK
     )
+    instructions: str = Field(
+        max_length=MAX_TEXT, description="They follow the agent's system prompt.",
+        json_schema_extra=NOT_BLANK,
+    )  # fmt: skip
+    tools: list[str] = Field(
+        default_factory=list, max_length=20, description="Built-in tools that come with it.",
+        json_schema_extra={"items": {"enum": [*TOOLS]}, "uniqueItems": True},
+    )  # fmt: skip
 
 
 class SkillFact(BaseModel):
@@ -94,8 +104,9 @@ class ProviderRequest(BaseModel):
     )  # fmt: skip
     # Its length is checked with its form: an error of pydantic would quote it, and it may be a key.
     key_ref: str | None = Field(
-        default=None, description="The name under which workers find the key; never the key itself."
-    )
+        default=None, description="The name under which workers find the key; never the key itself.",
+        json_schema_extra={"anyOf": [{"type": "string", "pattern": NAME}, {"type": "null"}]},
+    )  # fmt: skip
     requests_per_minute: int | None = Field(
         default=None, ge=1, le=10_000_000, description="Absent: no limit of ours."
     )

@@ -15,10 +15,14 @@ class ForkRequest(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
+            "anyOf": [
+                {"properties": {"from": {"minItems": 1}}},
+                {"required": ["outputs"], "properties": {"outputs": {"minProperties": 1}}},
+            ],
             "examples": [
                 {"from": ["review"]},
                 {"from": [], "outputs": {"plan": {"files": ["a.py"]}}, "definition": "code-review@3"},
-            ]
+            ],
         },
     )
 

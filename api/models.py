@@ -6,6 +6,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api.fork_models import Lineage
+from api.shapes import one_of_both
 from schema.definition import LANGUAGE
 from schema.steps import DURATION, REF
 
@@ -361,10 +362,11 @@ class ScheduleRequest(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
+            "oneOf": [one_of_both("cron", "every"), one_of_both("every", "cron")],
             "examples": [
                 {"name": "daily-report@stable", "cron": "0 9 * * 1-5", "timezone": "Europe/Berlin"},
                 {"name": "check-inbox", "every": "30m", "input": {"box": "support"}},
-            ]
+            ],
         },
     )
 

@@ -3,11 +3,14 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.shapes import AwareMoment
+from api.spending_models import MODEL
 
 MOST_AT_ONCE = 256
 
-Model = Annotated[str, Field(pattern=r"^[^/\s\x00]+/[^\s\x00]+$", max_length=200)]
+Model = Annotated[str, Field(pattern=MODEL, max_length=200)]
 Short = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
 
 
@@ -149,7 +152,7 @@ class TrainingRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="The same data and seed, the same weights.")
-    until: AwareDatetime | None = Field(
+    until: AwareMoment | None = Field(
         default=None, description="What ended later is not learned from. Absent: until now."
     )
 

@@ -1,11 +1,14 @@
 """What calls of models came to, what may be spent, and what models cost."""
 
+import math
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Self
+from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic.config import JsonDict
 
 from db.limits import EACH, Counter, Limit, LimitScope, Period
 from db.spending_report import By
@@ -13,8 +16,41 @@ from db.spending_report import By
 MODEL = r"^[^\x00-\x20/]+/[^\x00-\x20]+$"
 SUBJECT = r"^[^\x00-\x1f]+$"
 
-# As a number of JSON: what is finer than a micro-dollar is refused, not rounded.
-Usd = Annotated[Decimal, Field(ge=0, lt=1_000_000_000, decimal_places=6, examples=[25])]
+_NOISE: Final = 1e-15
+_NOISY_FROM: Final = 1e6
+"""Dollars; of more, a float's noise is as large as what must be refused."""
+_MAX_USD: Final = 1_000_000_000
+_USD_TEXT: Final = r"^[0-9]{1,9}(\.[0-9]{1,6})?$"
+
+
+def _micro_dollars(given: Any) -> Any:
+    """Return a number or its text as exact dollars; a float by its nearest micro-dollar, where it differs by
+    its own noise alone, as 0.1 + 0.2 does from 0.3. Raise ValueError for a text that is no plain number."""
+    if isinstance(given, str) and not re.fullmatch(_USD_TEXT, given):
+        raise ValueError("expected a number such as 0.25")
+    if isinstance(given, bool) or not isinstance(given, (str, int, float)):
+        return given
+    nearest = round(float(given), 6)
+    if isinstance(given, float) and math.isclose(nearest, given, rel_tol=_NOISE) and given < _NOISY_FROM:
+        return Decimal(repr(nearest))
+    return Decimal(str(given))
+
+
+# What is finer than a micro-dollar is refused, not rounded. Text is taken too: it has no noise.
+Usd = Annotated[
+    Decimal,
+    Field(ge=0, lt=_MAX_USD, decimal_places=6),
+    BeforeValidator(_micro_dollars),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "exclusiveMaximum": _MAX_USD, "multipleOf": 1e-6},
+                {"type": "string", "pattern": _USD_TEXT},
+            ],
+            "examples": [25],
+        }
+    ),
+]
 
 
 class SumFact(BaseModel):
@@ -54,23 +90,36 @@ class LimitKey(BaseModel):
     )  # fmt: skip
     period: Period = Field(description="A day or month of UTC, or `total`: for ever.")
 
-    @model_validator(mode="after")
-    def _one_meaning(self) -> Self:
-        if (self.scope == "tenant") != (self.subject == ""):
-            wanted = "no subject for a tenant" if self.scope == "tenant" else f"a {self.scope}, or {EACH}"
-            raise ValueError(f"expected {wanted}")
-        return self
+
+_NO_SUBJECT: Final[JsonDict] = {"properties": {"scope": {"const": "tenant"}, "subject": {"const": ""}}}
+_SUBJECT: Final[JsonDict] = {
+    "required": ["subject"],
+    "properties": {"scope": {"enum": ["user", "definition"]}, "subject": {"minLength": 1}},
+}
+_GIVEN: Final[JsonDict] = {"not": {"type": "null"}}
 
 
 class LimitRequest(LimitKey):
     """Dollars, tokens (input and output together), or both."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"scope": "tenant", "period": "day", "usd": 25}]}
+        extra="forbid",
+        json_schema_extra={
+            "oneOf": [_NO_SUBJECT, _SUBJECT],
+            "anyOf": [{"required": [one], "properties": {one: _GIVEN}} for one in ("usd", "tokens")],
+            "examples": [{"scope": "tenant", "period": "day", "usd": 25}],
+        },
     )
 
     usd: Usd | None = None
-    tokens: int | None = Field(default=None, ge=0, le=10**15, strict=True)
+    tokens: int | None = Field(default=None, ge=0, le=10**15)
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> Self:
+        if (self.scope == "tenant") != (self.subject == ""):
+            wanted = "no subject for a tenant" if self.scope == "tenant" else f"a {self.scope}, or {EACH}"
+            raise ValueError(f"expected {wanted}")
+        return self
 
     @model_validator(mode="after")
     def _limits(self) -> Self:

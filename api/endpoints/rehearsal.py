@@ -4,15 +4,17 @@ import asyncio
 import json
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from activities.rehearsal import Rehearsal
 from api.bodies import body_of, read_json
 from api.pricing import PriceList, price_list
 from api.problems import BadRequest, errors
+from api.shapes import one_of_both
 from api.spending_models import EffectivePrice, EstimateDocument, limit_fact
 from api.starts import check_input
 from api.state import Actor, State, StateOf, Tenant
@@ -31,10 +33,13 @@ from schema.validate import validate_bytes
 router = APIRouter(prefix="/definitions", tags=["definitions"])
 
 
+_ONE: Final[JsonDict] = {"oneOf": [one_of_both("name", "definition"), one_of_both("definition", "name")]}
+
+
 class PlanRequest(BaseModel):
     """Exactly one of both."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_ONE)
 
     definition: Any = Field(default=None, description="A definition, which need not be stored.")
     name: str | None = Field(
@@ -44,7 +49,8 @@ class PlanRequest(BaseModel):
 
 class DryRunRequest(PlanRequest):
     model_config = ConfigDict(
-        json_schema_extra={
+        json_schema_extra=_ONE
+        | {
             "examples": [
                 {
                     "name": "code-review",
@@ -65,7 +71,7 @@ class DryRunRequest(PlanRequest):
 
 class EstimateRequest(PlanRequest):
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"name": "code-review", "input": {"task": "x", "file": "y"}}]}
+        json_schema_extra=_ONE | {"examples": [{"name": "code-review", "input": {"task": "x", "file": "y"}}]}
     )
 
     input: Any = Field(

@@ -11,6 +11,7 @@ from api.endpoints import collaborations
 from api.endpoints.collaborations import Id
 from api.models import Accepted
 from api.problems import errors
+from api.shapes import NOT_BLANK
 from api.state import Actor, State, StateOf, Tenant
 from api.steering import Action, steer_run
 from schema.messages import Steer
@@ -38,7 +39,10 @@ class SteerRequest(BaseModel):
 class FeedbackRequest(SteerRequest):
     model_config = ConfigDict(json_schema_extra={"examples": [{"text": "Prefer the standard library."}]})
 
-    text: str = Field(max_length=MAX_FEEDBACK_CHARS, description="What every later prompt of the run holds.")
+    text: str = Field(
+        max_length=MAX_FEEDBACK_CHARS, description="What every later prompt of the run holds.",
+        json_schema_extra=NOT_BLANK,
+    )  # fmt: skip
     step: Annotated[str, Field(pattern=STEP_ID)] | None = Field(
         default=None, description="Only the prompts of this step hold it."
     )
@@ -48,7 +52,7 @@ class FeedbackRequest(SteerRequest):
 class Changes(BaseModel):
     """How an agent is asked instead; null takes a change back, what is absent stays as it is."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"minProperties": 1})
 
     model: str | None = Field(default=None, max_length=200, description="provider/model")
     temperature: float | None = Field(default=None, ge=0, le=2)
@@ -65,13 +69,17 @@ class AdjustRequest(SteerRequest):
     changes: Changes = Field(description="For every agent, where `agent` names none.")
 
 
-@router.post("/{id}/pause", responses=errors(404, 409, 413, 415))
+@router.post(
+    "/{id}/pause", openapi_extra=body_of(SteerRequest, optional=True), responses=errors(404, 409, 413, 415)
+)
 async def pause(id: Id, request: Request, state: StateOf, tenant: Tenant, actor: Actor) -> Accepted:
     """Let nothing new begin. What is under way goes on to its end. The body may be empty."""
     return await _steer(state, tenant, actor, id, "pause", await _for_whom(request, state))
 
 
-@router.post("/{id}/resume", responses=errors(404, 409, 413, 415))
+@router.post(
+    "/{id}/resume", openapi_extra=body_of(SteerRequest, optional=True), responses=errors(404, 409, 413, 415)
+)
 async def resume(id: Id, request: Request, state: StateOf, tenant: Tenant, actor: Actor) -> Accepted:
     """End a pause. The body may be empty."""
     return await _steer(state, tenant, actor, id, "resume", await _for_whom(request, state))
