@@ -13,9 +13,8 @@ from uuid import UUID
 from schema.errors import Refused
 
 AGENT: Final = "agent"
-_PLACE: Final = re.compile(
-    r"([0-9a-f]{1,16})\.([0-9a-f]{1,16})((?:\+[0-9a-f]{1,16})*)((?:~[0-9a-f]{12}:[0-9a-f]{1,8})*)"
-)
+PLACE: Final = r"([0-9a-f]{1,16})\.([0-9a-f]{1,16})((?:\+[0-9a-f]{1,16})*)((?:~[0-9a-f]{12}:[0-9a-f]{1,8})*)"
+_PLACE: Final = re.compile(PLACE)
 MAX_PLACE_CHARS: Final = 32_000
 
 

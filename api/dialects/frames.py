@@ -21,13 +21,29 @@ from typing import Any, Final
 from uuid import UUID
 
 from schema.errors import Refused
-from schema.live import MAX_PLACE_CHARS, Live, LiveEvent, RunBegan, RunEnded, StepBegan, StepEnded, key_of
+from schema.live import (
+    MAX_PLACE_CHARS,
+    PLACE,
+    Live,
+    LiveEvent,
+    RunBegan,
+    RunEnded,
+    StepBegan,
+    StepEnded,
+    key_of,
+)
 
 _CURSOR: Final = re.compile(
     r"(?:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):)?([0-9a-fp.+~:]*)"
     r"((?:![bm][0-9a-f]{12}\.\d{1,2})*)(?:!j\.(\d{1,3}))?(!e)?"
 )
 _MARK: Final = re.compile(r"!([bm])([0-9a-f]{12})\.(\d{1,2})")
+_RUN: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}:"
+_BEHIND: Final = r"(?:![bm][0-9a-f]{12}\.[0-9]{1,2})*(?:!j\.[0-9]{1,3})?(?:!e)?$"
+POSITION: Final = rf"^(?:{_RUN})?(?:{PLACE}|p[0-9]{{1,12}})?{_BEHIND}"
+"""Ids as a stream takes them, for the OpenAPI document."""
+POSITION_OF_RUN: Final = rf"^{_RUN}(?:{PLACE})?{_BEHIND}"
+"""Those that say which run they are of."""
 
 
 @dataclass(frozen=True, slots=True)

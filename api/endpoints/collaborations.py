@@ -59,7 +59,7 @@ async def list_collaborations(
         str | None,
         Query(max_length=200, pattern=r"^[^\x00]*$", description="Words of the id, the name or the task."),
     ] = None,
-    after: Annotated[str | None, Query(max_length=200, description="The `next` of the page before.")] = None,
+    after: Annotated[str | None, cursors.query(cursors.MOMENT_AND_ID)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> CollaborationPage:
     """Runs, newest first."""
@@ -68,7 +68,7 @@ async def list_collaborations(
         status=status, name=name, words=q,
     )  # fmt: skip
     page = found[:limit]
-    more = cursors.encode(page[-1].started_at.isoformat(), page[-1].uuid) if len(found) > limit else None
+    more = cursors.encode_moment(page[-1].started_at, page[-1].uuid) if len(found) > limit else None
     return CollaborationPage(items=[runs.summary(one) for one in page], next=more)
 
 
@@ -184,9 +184,7 @@ async def events(
     id: Id,
     connection: Connection,
     tenant: Tenant,
-    after: Annotated[
-        str | None, Query(max_length=200, description="The `next` of an earlier answer.")
-    ] = None,
+    after: Annotated[str | None, cursors.query(cursors.TWO_NUMBERS)] = None,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 200,
 ) -> EventPage:
     """What happened to a run, oldest first, in an order that never gains a past."""

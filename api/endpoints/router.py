@@ -43,7 +43,9 @@ async def status(connection: Connection, tenant: Tenant) -> RouterStatus:
 async def list_checkpoints(
     connection: Connection,
     tenant: Tenant,
-    before: Annotated[int | None, Query(ge=1, description="The `next` of the page before.")] = None,
+    before: Annotated[
+        int | None, Query(ge=1, le=2**31 - 1, description="The `next` of the page before.")
+    ] = None,
     limit: Limit = 50,
 ) -> CheckpointPage:
     """Checkpoints that were put to work, the newest first."""
@@ -75,7 +77,10 @@ async def read_content(
 
 
 @router.post(
-    "/trainings", status_code=202, openapi_extra=body_of(TrainingRequest), responses=errors(409, 413, 415)
+    "/trainings",
+    status_code=202,
+    openapi_extra=body_of(TrainingRequest, optional=True),
+    responses=errors(409, 413, 415),
 )
 async def train(request: Request, state: StateOf, tenant: Tenant, actor: Actor) -> TrainingStarted:
     """Learn from all outcomes until now. What comes of it enters in shadow, or is refused with the reason."""
@@ -87,14 +92,14 @@ async def train(request: Request, state: StateOf, tenant: Tenant, actor: Actor) 
 async def list_trainings(
     connection: Connection,
     tenant: Tenant,
-    after: Annotated[str | None, Query(max_length=200, description="The `next` of the page before.")] = None,
+    after: Annotated[str | None, cursors.query(cursors.MOMENT_AND_ID)] = None,
     limit: Limit = 50,
 ) -> TrainingPage:
     """Every time that the router learned, or tried to, the newest first."""
     place = cursors.moment_and_id(after) if after else None
     found = await trainings.page(connection, tenant, after=place, limit=limit + 1)
     page = found[:limit]
-    more = cursors.encode(page[-1].started_at.isoformat(), page[-1].id) if len(found) > limit else None
+    more = cursors.encode_moment(page[-1].started_at, page[-1].id) if len(found) > limit else None
     return TrainingPage(items=[router_facts.training(one) for one in page], next=more)
 
 
@@ -112,7 +117,9 @@ async def promote(request: Request, state: StateOf, tenant: Tenant, actor: Actor
         return router_facts.checkpoint(await checkpoints.promote(connection, tenant, wanted.number, actor))
 
 
-@router.post("/rollback", openapi_extra=body_of(RollbackRequest), responses=errors(409, 413, 415))
+@router.post(
+    "/rollback", openapi_extra=body_of(RollbackRequest, optional=True), responses=errors(409, 413, 415)
+)
 async def roll_back(request: Request, state: StateOf, tenant: Tenant, actor: Actor) -> RouterStatus:
     """Who serves (or is on the way, where rules do) serves no more: the one before does, else rules."""
     wanted = await read_json(request, state, RollbackRequest, optional=True)

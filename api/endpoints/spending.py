@@ -12,6 +12,7 @@ from api import cursors
 from api.bodies import body_of, read_json
 from api.pricing import price_list
 from api.problems import BadRequest, errors
+from api.shapes import Moment
 from api.spending_models import (
     MODEL,
     LimitKey,
@@ -39,7 +40,6 @@ router = APIRouter(tags=["spending"])
 _SPAN: Final = timedelta(days=30)
 _EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
-After = Annotated[str | None, Query(max_length=2_000, description="The `next` of the page before.")]
 PageSize = Annotated[int, Query(ge=1, le=200)]
 Model = Annotated[str, Path(pattern=MODEL, max_length=200, examples=["openai/gpt-4o-mini"])]
 
@@ -52,9 +52,9 @@ async def report(
     connection: Connection,
     tenant: Tenant,
     by: Annotated[By, Query(description="What to sum by.")] = "model",
-    since: Annotated[datetime | None, Query(description="Absent: 30 days before `until`.")] = None,
-    until: Annotated[datetime | None, Query(description="Absent: now. Without a zone UTC is meant.")] = None,
-    after: After = None,
+    since: Annotated[Moment | None, Query(description="Absent: 30 days before `until`.")] = None,
+    until: Annotated[Moment | None, Query(description="Absent: now. Without a zone UTC is meant.")] = None,
+    after: Annotated[str | None, cursors.query(cursors.USD_AND_NAME, max_length=2_000)] = None,
     limit: PageSize = 50,
 ) -> SpendingReport:
     """What the calls that began in a time came to, summed."""
@@ -96,7 +96,10 @@ def _sum(found: Sum) -> SumFact:
 
 @router.get("/limits", responses=errors())
 async def list_limits(
-    connection: Connection, tenant: Tenant, after: After = None, limit: PageSize = 50
+    connection: Connection,
+    tenant: Tenant,
+    after: Annotated[str | None, cursors.query(cursors.LIMIT_KEY, max_length=2_000)] = None,
+    limit: PageSize = 50,
 ) -> LimitPage:
     """The limits of the tenant, its users and its definitions, and what is spent and reserved of them now."""
     place = cursors.limit_key(after) if after else None
@@ -162,7 +165,7 @@ async def list_prices(
     return PricePage(items=[_price(one) for one in page], next=page[-1].model if len(found) > limit else None)
 
 
-@router.get("/prices/{model:path}", responses=errors())
+@router.get("/prices/{model:path}", responses=errors(404))
 async def read_price(model: Model, state: StateOf, tenant: Tenant) -> ModelPrice:
     """What a call of a model costs now, where that comes from, and the tenant's own versions."""
     async with state.transaction() as connection:
@@ -172,7 +175,7 @@ async def read_price(model: Model, state: StateOf, tenant: Tenant) -> ModelPrice
     return ModelPrice(**fact.model_dump(), versions=[_price(one) for one in own])
 
 
-@router.put("/prices/{model:path}", openapi_extra=body_of(PriceRequest), responses=errors(413, 415))
+@router.put("/prices/{model:path}", openapi_extra=body_of(PriceRequest), responses=errors(404, 413, 415))
 async def set_price(
     model: Model, request: Request, state: StateOf, tenant: Tenant, actor: Actor
 ) -> PriceVersion:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from api import collaborate, following
 from api.dialects.agui import AGUI
-from api.dialects.frames import Cursor, parse
+from api.dialects.frames import POSITION, POSITION_OF_RUN, Cursor, parse
 from api.dialects.seed import SEED, started
 from api.dialects.vercel import VERCEL
 from api.endpoints.collaborations import Id
@@ -27,8 +27,16 @@ router = APIRouter(tags=["streams"])
 seed_router = APIRouter(tags=["streams"])
 
 _DIALECTS: Final = {"agui": AGUI, "vercel": VERCEL, "seed": SEED}
+_EVENT: Final = {
+    "type": "object",
+    "description": "Each event.",
+    "properties": {"id": {"type": "string"}, "event": {"type": "string"}, "data": {"type": "string"}},
+}
 _STREAM: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"content": {"text/event-stream": {}}, "description": "Events, until the run has ended."},
+    200: {
+        "content": {"text/event-stream": {"schema": _EVENT}},
+        "description": "Events, until the run has ended.",
+    },
     204: {"description": "All was told before: an EventSource that comes back stays away."},
 }
 
@@ -36,8 +44,16 @@ _ACCEPTED_SECONDS: Final = 10.0
 """How long a run may take from its start until Postgres knows it, where nothing but its number is known."""
 _LOOK_SECONDS: Final = 0.1
 
+_WHERE: Final = "Where to go on: the last `id` that came."
 LastEventId = Annotated[
-    str | None, Header(max_length=MAX_PLACE_CHARS, description="Where to go on: the last `id` that came.")
+    str,
+    Header(max_length=MAX_PLACE_CHARS, description=_WHERE, json_schema_extra={"pattern": f"{POSITION}|^$"}),
+]
+LastEventIdOfRun = Annotated[
+    str,
+    Header(
+        max_length=MAX_PLACE_CHARS, description=_WHERE, json_schema_extra={"pattern": f"{POSITION_OF_RUN}|^$"}
+    ),
 ]
 
 
@@ -53,13 +69,14 @@ async def stream(
     tenant: Tenant,
     dialect: Literal["agui", "vercel", "seed"] = "agui",
     starting_after: Annotated[
-        str | None,
+        str,
         Query(
             max_length=MAX_PLACE_CHARS,
             description="An `id` of this stream: only what came after it, for one who was told nothing yet.",
+            json_schema_extra={"pattern": f"{POSITION}|^$"},
         ),
-    ] = None,
-    last_event_id: LastEventId = None,
+    ] = "",
+    last_event_id: LastEventId = "",
     playback: Annotated[
         float | None,
         Query(
@@ -70,7 +87,7 @@ async def stream(
     """A run from its beginning until it has ended: in AG-UI events, as a UI message stream of Vercel's AI
     SDK, or plainly what agents say. Who leaves stops nothing; who comes back goes on where they were."""
     run = await following.find(state, tenant, id)
-    cursor = parse(last_event_id or starting_after or "")
+    cursor = parse(last_event_id or starting_after)
     following.checked(cursor, run, played=playback is not None)
     if cursor.ended:
         return Response(status_code=204)
@@ -105,7 +122,7 @@ async def stream_collaborate(
     idempotency_key: Annotated[
         str | None, Header(description="Asked again with it, it is the same run.")
     ] = None,
-    last_event_id: LastEventId = None,
+    last_event_id: LastEventIdOfRun = "",
 ) -> Response:
     """Start a collaboration on a task and watch what its agents say. Whoever comes back with `Last-Event-ID`,
     as every EventSource does, goes on in the same run, and never starts a second one."""

@@ -43,7 +43,7 @@ async def list_tasks(
         Query(max_length=50, description="Questions to any of these, and to everybody. Repeat it."),
     ] = None,
     collaboration: Annotated[str | None, Query(pattern=r"^[^\x00-\x1f]{1,1000}$")] = None,
-    after: Annotated[str | None, Query(max_length=200, description="The `next` of the page before.")] = None,
+    after: Annotated[str | None, cursors.query(cursors.MOMENT_AND_ID)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> TaskPage:
     """Questions to people, oldest first."""
@@ -52,7 +52,7 @@ async def list_tasks(
         after=cursors.moment_and_id(after) if after else None, limit=limit + 1,
     )  # fmt: skip
     page = found[:limit]
-    more = cursors.encode(page[-1].opened_at.isoformat(), page[-1].id) if len(found) > limit else None
+    more = cursors.encode_moment(page[-1].opened_at, page[-1].id) if len(found) > limit else None
     return TaskPage(items=[TaskSummary(**_summary(one)) for one in page], next=more)
 
 
