@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import Scope
 
 from schema.errors import FacilitairError, InvalidDefinition, NotFound, Problem, Refused, Unavailable
@@ -19,6 +20,7 @@ from schema.templates import escape
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 2
+_METHODS: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 _UNDEFINED_TABLE: Final = "42P01"
 
 _log = logging.getLogger("facilitair.api")
@@ -34,9 +36,12 @@ _STATUS_BY_CODE: Final = {
     "steer_unsupported": 409,
     "prompt_in_use": 409,
     "trial_running": 409,
+    "trial_pointless": 409,
+    "too_few_examples": 409,
     "optimization_running": 409,
     "training_running": 409,
     "checkpoint_state": 409,
+    "definition_deprecated": 404,
     "human_not_waiting": 409,
     "human_already_decided": 409,
     "api_key_wrong": 401,
@@ -78,15 +83,27 @@ class BadRequest(Refused):
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The error responses of a route, for the OpenAPI document. The last four can come from any route."""
-    schema = {"$ref": "#/components/schemas/ProblemDocument"}
-    return {
-        status: {"description": _DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": schema}}}
-        for status in (*statuses, 401, 403, 422, 500, 503)
+    """The error responses of a route, for the OpenAPI document. The last six can come from any route."""
+    found: dict[int | str, dict[str, Any]] = {
+        status: {"description": _DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": _SCHEMA}}}
+        for status in (*statuses, 400, 401, 403, 422, 500, 503)
     }
+    # The server itself answers what it cannot take apart, before the API sees it.
+    found[400]["content"]["text/plain"] = {"schema": {"type": "string"}}
+    found[401]["headers"] = {"WWW-Authenticate": _header("How to give the key.")}
+    found[503]["headers"] = {"Retry-After": _header("Seconds to wait.")}
+    return found
+
+
+def _header(description: str) -> dict[str, Any]:
+    return {"description": description, "required": True, "schema": {"type": "string"}}
+
+
+_SCHEMA: Final = {"$ref": "#/components/schemas/ProblemDocument"}
 
 
 _DESCRIPTIONS: Final = {
+    400: "It cannot be read as HTTP, for instance because its address is longer than 64 KiB.",
     401: "The API key is missing or wrong.",
     403: "A web page of another origin asked.",
     404: "There is no such thing, or it belongs to another tenant.",
@@ -182,7 +199,17 @@ def _from_http(error: HTTPException, request: Request) -> Response:
         else str(error.detail)
     )
     body = document(FacilitairError(code, detail), request.url.path) | {"status": error.status_code}
-    return Response(json.dumps(body), error.status_code, error.headers, MEDIA_TYPE)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_allowed(request))
+    return Response(json.dumps(body), error.status_code, headers, MEDIA_TYPE)
+
+
+def _allowed(request: Request) -> list[str]:
+    """Return the methods that the address takes: its routes are one by one, and each knows its own alone."""
+    tried = ((method, dict(request.scope) | {"method": method}) for method in _METHODS)
+    routes = request.app.routes
+    return [method for method, scope in tried if any(one.matches(scope)[0] is Match.FULL for one in routes)]
 
 
 def install(app: FastAPI) -> None:

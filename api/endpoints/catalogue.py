@@ -70,7 +70,7 @@ async def read(state: StateOf, tenant: Tenant) -> CatalogueDocument:
 # -- roles --------------------------------------------------------------------------------------------
 
 
-@router.put("/roles/{name}", openapi_extra=body_of(RoleRequest), responses=errors(413, 415))
+@router.put("/roles/{name}", openapi_extra=body_of(RoleRequest), responses=errors(404, 413, 415))
 async def set_role(name: Name, request: Request, state: StateOf, tenant: Tenant, actor: Actor) -> RoleFact:
     """Add a role, or have one of your own instead of the built-in. Steps that begin from then on use it."""
     wanted = await read_json(request, state, RoleRequest)
@@ -110,7 +110,7 @@ def _role(name: str, role: RoleDefault, by: Set | None) -> RoleFact:
 # -- skills -------------------------------------------------------------------------------------------
 
 
-@router.put("/skills/{name}", openapi_extra=body_of(SkillRequest), responses=errors(413, 415))
+@router.put("/skills/{name}", openapi_extra=body_of(SkillRequest), responses=errors(404, 413, 415))
 async def set_skill(name: Name, request: Request, state: StateOf, tenant: Tenant, actor: Actor) -> SkillFact:
     """Add a skill, or have one of your own instead of the built-in. Steps that begin from then on use it."""
     wanted = await read_json(request, state, SkillRequest)
@@ -143,7 +143,7 @@ def _skill(name: str, skill: Skill, by: Set | None) -> SkillFact:
 # -- providers ----------------------------------------------------------------------------------------
 
 
-@router.put("/providers/{name}", openapi_extra=body_of(ProviderRequest), responses=errors(413, 415))
+@router.put("/providers/{name}", openapi_extra=body_of(ProviderRequest), responses=errors(404, 413, 415))
 async def set_provider(
     name: Name, request: Request, state: StateOf, tenant: Tenant, actor: Actor
 ) -> ProviderFact:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
@@ -43,7 +43,14 @@ _DOCUMENT = {
         "required": True,
         "description": "A definition in the language facilitair/v1; see /v1/schema.",
         "content": {
-            "application/json": {"schema": {"oneOf": [{"type": "object"}, {"type": "array"}]}},
+            "application/json": {
+                "schema": {
+                    "oneOf": [
+                        {"type": "object", "required": ["steps"]},
+                        {"type": "array", "items": {"type": "object"}, "minItems": 1},
+                    ]
+                }
+            },
             "application/yaml": {"schema": {"type": "string"}},
         },
     }
@@ -187,9 +194,13 @@ async def plan(
 
 schema_router = APIRouter(tags=["definitions"])
 _SCHEMA = json.dumps(json_schema())
+SCHEMA_TYPE: Final = "application/schema+json"
 
 
-@schema_router.get("/schema", responses=errors(), response_model=dict[str, Any])
+@schema_router.get(
+    "/schema", response_class=Response,
+    responses={200: {"content": {SCHEMA_TYPE: {"schema": {"type": "object"}}}}, **errors()},
+)  # fmt: skip
 async def schema() -> Response:
     """The JSON Schema of the language: editors complete and check with it while typing."""
-    return Response(_SCHEMA, media_type="application/schema+json")
+    return Response(_SCHEMA, media_type=SCHEMA_TYPE)

@@ -21,13 +21,13 @@ router = APIRouter(prefix="/health", tags=["health"])
 _PATIENCE_SECONDS: Final = 3.0
 
 
-@router.get("/live")
+@router.get("/live", responses=errors())
 async def live() -> Live:
     """The process answers. Nothing else is asked."""
     return Live()
 
 
-_AWAY: Final[dict[int | str, dict[str, Any]]] = {
+_AWAY: Final[dict[int | str, dict[str, Any]]] = errors() | {
     503: {"model": Ready, "description": "A required server is away."}
 }
 

@@ -61,7 +61,7 @@ def _told(trial: trials.Trial, figures: dict[str, Any] | None) -> Trial:
 
 
 @router.post(
-    "/optimize", status_code=202, openapi_extra=body_of(OptimizeRequest),
+    "/optimize", status_code=202, openapi_extra=body_of(OptimizeRequest, optional=True),
     responses=errors(404, 409, 413, 415),
 )  # fmt: skip
 async def optimize(

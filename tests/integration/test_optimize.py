@@ -109,7 +109,7 @@ async def test_it_is_refused_below_a_thousand_scored_collaborations(
 ) -> None:
     problem(await http.post("/v1/prompts/p/optimize", json={}), 404, "prompt_unknown")
     await scored_runs(http, engine, 999)
-    refused = problem(await http.post("/v1/prompts/p/optimize", json={}), 422, "too_few_examples")
+    refused = problem(await http.post("/v1/prompts/p/optimize", json={}), 409, "too_few_examples")
     assert "found 999 scored collaborations" in refused["detail"]
     with pytest.raises(Refused, match="found 999 scored") as caught:
         await run(means, search())

@@ -338,7 +338,7 @@ async def test_while_a_trial_goes_on_the_name_keeps_its_meaning(http: httpx.Asyn
     assert (stopped["status"], stopped["winner"]) == ("stopped", None)
     assert (await http.delete("/v1/prompts/p/trial")).json() == stopped
     assert (await http.post("/v1/prompts/p/promote", json={"version": 2})).status_code == 200
-    problem(await http.post("/v1/prompts/p/trial", json={"candidate": 2}), 422, "trial_pointless")
+    problem(await http.post("/v1/prompts/p/trial", json={"candidate": 2}), 409, "trial_pointless")
     problem(await http.post("/v1/prompts/p/trial", json={"candidate": 9}), 404, "prompt_unknown")
     problem(await http.post("/v1/prompts/p/trial", json={"candidate": 1, "share": 1}), 422, "request_invalid")
     problem(await http.get("/v1/prompts/q/trial"), 404, "prompt_unknown")

@@ -155,13 +155,13 @@ async def test_a_deprecated_version_is_meant_by_its_number_only(
     named = await http.put(f"/v1/definitions/{name}/aliases/fast", json={"version": 2})
     assert named.json()["warnings"] == [f"{name}@2 is deprecated: It is slow."]
     refused = await http.put(f"/v1/definitions/{name}/aliases/current", json={"version": 2})
-    problem(refused, 422, "definition_deprecated")
+    problem(refused, 404, "definition_deprecated")
 
     await http.post(f"{path}/1/deprecate", json={"reason": "Old"})
-    told = problem(await http.get(f"/v1/definitions/{name}"), 422, "definition_deprecated")
+    told = problem(await http.get(f"/v1/definitions/{name}"), 404, "definition_deprecated")
     assert "every version" in told["detail"] and "It is slow." in told["detail"]
     start = await http.post("/v1/collaborations", json={"definition": name})
-    problem(start, 422, "definition_deprecated")
+    problem(start, 404, "definition_deprecated")
     again = await http.delete(f"{path}/1/deprecate")
     assert again.json()["deprecated"] is None
     assert await _meant(http, name) == 1
