@@ -137,7 +137,7 @@ def simulator(servers: Supervisor) -> str:
 
 
 # They start platforms of their own, Weaviate included.
-_BUILDING = ("test_servers", "test_outage")
+_BUILDING = ("test_servers", "test_outage", "test_contract")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
