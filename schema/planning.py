@@ -1,9 +1,11 @@
 """What an agent that writes definitions is told of the language, and the form in which it answers."""
 
 import json
+from contextlib import suppress
 from typing import Final
 
 from schema.catalogue import BUILT_IN, Catalogue
+from schema.errors import StepError
 from schema.problems import Problems, show
 from schema.shape import Parts
 from schema.steps import AgentStep, CollaborationStep, Compensate, JsonSchema, ToolStep
@@ -74,9 +76,13 @@ def check(parts: Parts, problems: Problems, catalogue: Catalogue) -> None:
     tools that touch nothing outside; people name workers of users, the network and stored definitions.
     """
     for name, agent in parts.agents.items():
-        for tool in catalogue.tools_of(agent):
-            own = f"/tools/{agent.tools.index(tool)}" if tool in agent.tools else ""  # or brought by a skill
-            _check_tool(f"/agents/{escape(name)}{own}", tool, problems)
+        pointer = f"/agents/{escape(name)}"
+        for index, tool in enumerate(agent.tools):
+            _check_tool(f"{pointer}/tools/{index}", tool, problems)
+        with suppress(StepError):  # of a role or skill that is not there, which is refused elsewhere
+            brought = (tool for skill in catalogue.skills_of(agent).values() for tool in skill.tools)
+            for tool in dict.fromkeys(brought):
+                _check_tool(pointer, tool, problems)
     for placed in parts.steps.values():
         pointer, step = placed.pointer, placed.step
         if isinstance(step, CollaborationStep) and step.ref is not None:
