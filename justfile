@@ -2,7 +2,7 @@
 default:
     @just --list
 
-# The environment, from the lock file.
+# The environment, in the exact versions of pyproject.toml.
 setup:
     uv sync
 
@@ -27,6 +27,10 @@ fmt:
     uv run ruff format .
     uv run ruff check --fix .
 
-# The exact versions with their hashes, for images; no index is named in it.
-lock:
-    uv export --no-dev --no-emit-project --no-header --quiet -o requirements.lock
+# The exact versions: as constraints in pyproject.toml, and with their hashes for images. After a changed dependency.
+lock *arguments:
+    uv run --no-sync python -m infra.gate.lock {{arguments}}
+
+# Everything that is installed or downloaded, as a CycloneDX document.
+sbom file="sbom.json":
+    uv run python -m infra.gate.sbom {{file}}

