@@ -12,6 +12,7 @@ from uuid import UUID
 from opentelemetry import trace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
 from activities import frames
 from activities.context import (
@@ -36,6 +37,7 @@ from db.engine import transaction
 from db.executions import Outcome, Worker
 from db.journal import Journal, Meant
 from db.telemetry import chosen_ids, context_of
+from infra.disk import Disk
 from schema import json_schemas, telemetry
 from schema.compile import Compiled, compiled, later_expressions
 from schema.errors import Refused, StepError
@@ -65,6 +67,7 @@ from workflows.plan import COMPLETED, OPEN, Progress
 INLINE_OUTPUT_BYTES: Final = 128 * 1024
 """Largest output that a workflow returns itself; for a larger one it returns a reference."""
 MAX_ARGS_BYTES: Final = 256 * 1024
+_FULL_DISK_PATIENCE: Final = timedelta(seconds=30)
 
 _TRACEPARENT: Final = re.compile(r"^00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}$")
 
@@ -90,7 +93,10 @@ def run_context(first_run_id: str, given: str | None) -> tuple[str, str | None]:
 
 
 class Record:
-    def __init__(self, engine: AsyncEngine, journal: Journal, segments: SegmentActivity) -> None:
+    def __init__(
+        self, engine: AsyncEngine, journal: Journal, segments: SegmentActivity, disk: Disk | None = None
+    ) -> None:
+        self._disk = disk or Disk()
         self._engine = engine
         self._journal = journal
         self._segments = segments
@@ -99,6 +105,9 @@ class Record:
     async def pin(self, request: PinRequest) -> Pinned:
         """Bind a run to a version, check its input, and run what can be run at once. Done again, it returns
         the same version and what has ended."""
+        if request.parent is None and not request.goes_on and (full := self._disk.full):
+            # Temporal has accepted it, so it waits. Each try is written to the same disk: not often.
+            raise ApplicationError(full, type="disk_full", next_retry_delay=_FULL_DISK_PATIENCE)
         with self._journal.crowd.joined():
             if begun := await self._begin(request):
                 return await self._start(*begun)

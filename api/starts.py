@@ -36,6 +36,8 @@ def new_id(name: str) -> str:
 
 async def check(state: State, tenant: str, name: str, input: Any) -> list[str]:
     """What to warn the caller of; raises unless `name` (or name@3, name@alias) exists and the input fits."""
+    # Before Postgres, which may be away for that very reason.
+    state.disk.require_room()
     async with state.transaction() as connection:
         version = await definitions.find(connection, tenant, *definitions.split_type(name))
     schema = compiled(version.sha256, version.source).definition.input

@@ -18,6 +18,7 @@ from api.rehearsing import Rehearsing
 from api.router_metrics import RouterMetrics
 from api.temporal import Temporal
 from db.engine import transaction
+from infra.disk import Disk
 from schema.settings import Settings
 
 
@@ -36,6 +37,10 @@ class State:
     rehearsing: Rehearsing = field(default_factory=Rehearsing)
     predicting: Predicting = field(default_factory=Predicting)
     router_metrics: RouterMetrics = field(default_factory=RouterMetrics)
+
+    @property
+    def disk(self) -> Disk:
+        return Disk(self.settings.data, self.settings.disk_reserve_mib)
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         return transaction(self.engine)

@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
-from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -45,6 +44,7 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Start the platform, run a code review on a real file, and show the answer and where to look."""
+    from infra.local.state import without_password
     from schema.settings import default_data_dir
 
     directory = (data or default_data_dir()).expanduser().resolve()
@@ -62,7 +62,7 @@ def demo(
     watched = killer.look if killer else lambda seen: None
     seen = follow(api, accepted["id"], on_change=watched)
     found = result(seen.run, seen.steps()) | {
-        "addresses": {name: _without_password(one) for name, one in started.addresses.items()}
+        "addresses": {name: without_password(one) for name, one in started.addresses.items()}
     }
     if killer:
         found["crash"] = killer.verdict(seen)
@@ -171,13 +171,14 @@ def _print_crash(console: Console, verdict: dict[str, Any]) -> None:
 
 def _print_where(console: Console, directory: Path, api: Api, id: str) -> None:
     from infra.local import read_state
+    from infra.local.state import without_password
 
     state = read_state(directory)
     if state is None:
         return
     console.print("\nwhere to look", style="bold")
     for name, address in state.addresses.items():
-        console.print(Text(f"  {name:<18}{_without_password(address)}"))
+        console.print(Text(f"  {name:<18}{without_password(address)}"))
     _print_projections(console, state, api)
     option = f" --data {directory}" if "FACILITAIR_DATA" not in os.environ else ""
     console.print(
@@ -201,8 +202,3 @@ def _print_projections(console: Console, state: "PlatformState", api: Api) -> No
             lag = api.get("/health/projections")[projection]
             if lag["events"]:
                 console.print(Text(f"  the {projection} is catching up: {lag['events']} events to go"))
-
-
-def _without_password(address: str) -> str:
-    password = urlsplit(address).password if "//" in address else None
-    return address.replace(f":{password}@", ":…@") if password else address

@@ -1,6 +1,7 @@
 """`facilitair up | down | status | doctor`: the servers and processes of the platform on this machine."""
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -9,7 +10,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
-from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -53,7 +53,7 @@ def up(
     as_json: JsonOption = False,
 ) -> None:
     """Start the whole platform, or use the one that runs already."""
-    from infra.local import read_state, start, start_detached
+    from infra.local import private, read_state, start, start_detached
 
     directory = _directory(data)
     try:
@@ -66,6 +66,7 @@ def up(
                 out.print(f"already running under {directory}")
             ready = _follow(lambda: read_state(directory), as_json=as_json)
             raise typer.Exit(0 if ready else 1)
+        os.umask(private.UMASK)
         supervisor = start(directory)
     except FacilitairError as error:
         _fail(error, as_json)
@@ -90,7 +91,8 @@ def down(data: DataOption = None, as_json: JsonOption = False) -> None:
 
 
 def status(data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Show what runs and where it listens. Ends with 1 when something that is needed does not answer."""
+    """Show what runs and where it listens. Ends with 1 when something that is needed does not answer, or
+    when the disk is too full for new runs."""
     from infra.local import read_state
 
     directory = _directory(data)
@@ -104,7 +106,7 @@ def status(data: DataOption = None, as_json: JsonOption = False) -> None:
     else:
         out.print(_table(now))
         _print_addresses(now)
-    raise typer.Exit(0 if now is not None and now.ready else 1)
+    raise typer.Exit(0 if now is not None and now.ready and not now.disk_full else 1)
 
 
 def doctor(data: DataOption = None, as_json: JsonOption = False) -> None:
@@ -196,16 +198,14 @@ def _announce(now: "PlatformState", as_json: bool) -> None:
 
 
 def _print_addresses(now: "PlatformState") -> None:
+    from infra.local.state import without_password
+
     table = Table.grid(padding=(0, 2))
     for name, address in now.addresses.items():
-        table.add_row(name, Text(_without_password(address)))
+        table.add_row(name, Text(without_password(address)))
     out.print(table)
-
-
-def _without_password(address: str) -> str:
-    """For the screen; `status --json` has it whole."""
-    password = urlsplit(address).password if "//" in address else None
-    return address.replace(f":{password}@", ":…@") if password else address
+    if full := now.disk_full:
+        out.print(Text(full, style="red"))
 
 
 def _table(now: "PlatformState") -> Table:

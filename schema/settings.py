@@ -1,5 +1,6 @@
 """All settings, under the names that the servers' own tools use. Entry points build one and pass it on."""
 
+import os
 from pathlib import Path
 
 from pydantic import Field
@@ -7,7 +8,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 def default_data_dir() -> Path:
-    return Path.home() / ".local" / "share" / "facilitair"
+    """Return where a platform keeps its data when nobody names a place.
+
+    For root it is the system's place for that: Postgres runs as another user, who cannot pass root's home.
+    Data that lies in root's home already stays there.
+    """
+    at_home = Path.home() / ".local" / "share" / "facilitair"
+    if os.geteuid() != 0 or at_home.exists():
+        return at_home
+    return Path("/var/lib/facilitair")
 
 
 class Settings(BaseSettings):
@@ -24,6 +33,8 @@ class Settings(BaseSettings):
     neo4j_database: str = "neo4j"
     weaviate_url: str = "http://127.0.0.1:8080"
     weaviate_grpc_url: str = "127.0.0.1:50051"
+    weaviate_api_key: str = ""
+    """What Weaviate asks for; empty for one of your own that asks for nothing."""
 
     simulator_url: str = Field(default="http://127.0.0.1:7900", alias="FACILITAIR_SIMULATOR_URL")
     openai_api_key: str = ""
@@ -60,6 +71,11 @@ class Settings(BaseSettings):
     """Tokens of runs that ended longer ago are kept packed, in a tenth of the room."""
     tokens_keep_days: float = Field(default=0, ge=0, alias="FACILITAIR_TOKENS_KEEP_DAYS")
     """Packed tokens are deleted after this long; 0 keeps them for ever."""
+
+    data: str = Field(default="", alias="FACILITAIR_DATA")
+    """The data directory of a platform on this machine; empty where the servers are elsewhere."""
+    disk_reserve_mib: float = Field(default=512, ge=0, alias="FACILITAIR_DISK_RESERVE_MIB")
+    """No run begins while less than this is free for the data directory."""
 
     otel_exporter_otlp_endpoint: str = ""
     capture_message_content: bool = Field(

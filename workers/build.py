@@ -20,6 +20,7 @@ from activities.guard import ErrorInterceptor
 from db.engine import async_engine
 from db.journal import Journal
 from db.wakeups import Bell
+from infra.disk import Disk
 from schema.collector import settle
 from schema.messages import QUEUE_COLLABORATIONS, QUEUE_LEARNING, QUEUE_MEMORY, QUEUE_PROJECTIONS
 from schema.settings import Settings
@@ -86,7 +87,9 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
         agent = AgentActivity(agents)
         segment = SegmentActivity(engine, journal, tool, agent.agent)
         signer = signer_of(settings)
-        record, human, engine1 = Record(engine, journal, segment), Human(engine, signer), Engine1(engine)
+        disk = Disk(settings.data, settings.disk_reserve_mib)
+        record, human = Record(engine, journal, segment, disk), Human(engine, signer)
+        engine1 = Engine1(engine)
         children, undo = Children(engine), UndoActivity(engine, tool.run)
         activities: list[Callable[..., Any]] = [
             record.pin, record.begin_call, record.end_call, record.open, record.end_item, record.close,

@@ -44,6 +44,8 @@ async def ready(state: StateOf, response: Response, tenant: Tenant) -> Ready:
         "weaviate": (False, _weaviate),
         # Without a checkpoint that can be asked, rules decide.
         "router": (False, partial(_router, tenant=tenant)),
+        # What has begun goes on and everything can be read; only new runs are refused.
+        "disk": (False, _disk),
     }
     results = await asyncio.gather(*(_check(ask, state, required) for required, ask in checks.values()))
     found = dict(zip(checks, results, strict=True))
@@ -90,6 +92,11 @@ async def _router(state: State, tenant: str) -> str:
     if broken := state.predicting.held(serving.id)["broken"]:
         raise Unavailable("checkpoint_broken", f"{broken}; rules decide in its place.")
     return f"checkpoint {serving.number} decides"
+
+
+async def _disk(state: State) -> str:
+    state.disk.require_room()
+    return ""
 
 
 async def _temporal(state: State) -> str:

@@ -1,8 +1,10 @@
 """What every service is doing now: written by the runners, waited on and written to disk for readers."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +17,7 @@ from schema.errors import Unavailable
 
 OnEvent = Callable[[ServiceState], None]
 _PROGRESS_SECONDS = 0.25
+_log = logging.getLogger(__name__)
 
 
 class Board:
@@ -27,7 +30,8 @@ class Board:
         self._on_event = on_event
         self._changed = threading.Condition()
         self._last_progress: dict[str, float] = {}
-        state.write(data, first)
+        self._written = True
+        self._write()
 
     @property
     def state(self) -> PlatformState:
@@ -60,7 +64,7 @@ class Board:
         """The last word: nothing runs any more."""
         with self._changed:
             self._state = replace(self._state, pid=None, process_started=None)
-            state.write(self._data, self._state)
+            self._write()
 
     def progress(self, name: str) -> Progress:
         """For slow work: what it says is shown, but not more often than a person can read."""
@@ -109,6 +113,24 @@ class Board:
         with self._changed:
             now = change(self._state.services[name])
             self._state = replace(self._state, services={**self._state.services, name: now})
-            state.write(self._data, self._state)
+            self._write()
             self._changed.notify_all()
-        self._on_event(now)
+        with suppress(OSError):  # whoever prints it may print to the same full disk
+            self._on_event(now)
+
+    def write_again(self) -> None:
+        """Write what a full disk has kept from being written, once there is room."""
+        with self._changed:
+            if not self._written:
+                self._write()
+
+    def _write(self) -> None:
+        """Write the state for readers. It is a courtesy to them: services are looked after without it."""
+        try:
+            state.write(self._data, self._state)
+        except OSError as error:
+            if self._written:
+                _log.warning("the state cannot be written for now", extra={"error": str(error)})
+            self._written = False
+        else:
+            self._written = True

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from infra.disk import DATA_VARIABLE, Disk
 from infra.local import cache, go, java, neo4j, postgres, state, temporal, weaviate
 from infra.local.platform import external_services
 from infra.local.ports import DEFAULTS, is_free
@@ -42,7 +43,7 @@ def examine(data: Path, given: Mapping[str, str] | None = None) -> list[Finding]
     running = now if now is not None and now.running else None
     return [
         _python(),
-        _disk(data),
+        _disk(data, running.environment if running else given),
         _installed("postgres", postgres.version),
         _installed("temporal", lambda: str(temporal.binary())),
         _java(given),
@@ -59,10 +60,12 @@ def _python() -> Finding:
     return Finding("python", "good", f"{found} at {sys.executable}")
 
 
-def _disk(data: Path) -> Finding:
+def _disk(data: Path, given: Mapping[str, str]) -> Finding:
     place = next(path for path in (data, *data.parents) if path.exists())
     free = shutil.disk_usage(place).free
     found = f"{free / 1024**3:.1f} GiB free for {data}"
+    if full := Disk.of({**given, DATA_VARIABLE: str(data)}).full:
+        return Finding("disk", "bad", full, "free some room: new runs begin again by themselves")
     if free < _NEEDED_BYTES:
         return Finding(
             "disk", "bad", found, "free 3 GiB, or choose another place with --data and FACILITAIR_CACHE"

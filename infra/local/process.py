@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from infra.local import private
 from schema.errors import Unavailable
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
-_LOG_LIMIT_BYTES = 20 * 1024 * 1024
+LOG_LIMIT_BYTES: Final = 20 * 1024 * 1024
 _KEPT_VARIABLES = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 
 UNHURRIED: Final = 10
@@ -65,7 +66,7 @@ def spawn(command: Command, log: Path, death_signal: int = signal.SIGKILL) -> su
         command.user,
         str(command.niceness),
     ]
-    with log.open("ab") as output:
+    with private.appended(log) as output:
         return subprocess.Popen(
             [*launcher, *command.argv],
             env=dict(command.environment),
@@ -79,7 +80,7 @@ def spawn(command: Command, log: Path, death_signal: int = signal.SIGKILL) -> su
 
 def spawn_detached(command: Command, log: Path) -> None:
     """Start a process that outlives us and is no child of ours."""
-    with log.open("ab") as output:
+    with private.appended(log) as output:
         subprocess.run(
             [sys.executable, "-I", "-S", str(_LAUNCHER), "detach", command.user, "0", *command.argv],
             env=dict(command.environment),
@@ -187,6 +188,11 @@ def last_lines(log: Path, count: int = 5) -> str:
 
 
 def _rotate(log: Path) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
-        log.replace(log.with_suffix(".log.1"))
+    private.directory(log.parent)
+    if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
+        log.replace(older(log))
+
+
+def older(log: Path) -> Path:
+    """Return where the part of a log is kept that came before."""
+    return log.with_suffix(".log.1")

@@ -179,7 +179,7 @@ class Runner(threading.Thread):
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         failed = self._failed_starts >= _FAILED_AFTER
         # What it printed itself says most: a program that could not start wrote no log of its own.
-        printed = self._log.stat().st_size > self._log_began
+        printed = self._log.exists() and self._log.stat().st_size > self._log_began
         log = self._log if printed or self.service.private_log is None else self.service.private_log
         message = (
             f"ended with {how}; {process.last_lines(log, 3)}" if self._failed_starts else f"ended with {how}"

@@ -4,18 +4,23 @@ import base64
 import fcntl
 import json
 import os
+import re
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import IO, Literal
+from urllib.parse import urlsplit
 
-from infra.local import process
+from infra.disk import Disk
+from infra.local import private, process
 from schema.errors import Refused
 
 Status = Literal["preparing", "starting", "ready", "failed", "external", "stopped"]
 
 STATE_FILE = "platform.json"
+_SECRET_ENDINGS = ("_PASSWORD", "_KEY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +64,28 @@ class PlatformState:
         """Whether everything that the main job needs answers."""
         return self.running and all(one.answers for one in self.services.values() if one.essential)
 
+    @property
+    def disk_full(self) -> str:
+        """Why no run can begin, looked up now: a full disk is the one thing that cannot be written to it."""
+        return Disk.of(self.environment).full
+
     def as_json(self) -> dict[str, object]:
-        return asdict(self) | {"running": self.running, "ready": self.ready}
+        """Return what programs may print and log: everything but passwords and keys."""
+        told = asdict(self) | {"running": self.running, "ready": self.ready, "disk_full": self.disk_full}
+        told["addresses"] = {name: without_password(address) for name, address in self.addresses.items()}
+        told["environment"] = {
+            name: without_password(value)
+            for name, value in self.environment.items()
+            if not name.endswith(_SECRET_ENDINGS)
+        }
+        return told
+
+
+def without_password(address: str) -> str:
+    """Return an address as people and logs may see it."""
+    password = urlsplit(address).password if "//" in address else None
+    shown = address.replace(f":{password}@", ":…@") if password else address
+    return re.sub(r"(?i)(password=)[^&\s]+", r"\1…", shown)
 
 
 def read(data: Path) -> PlatformState | None:
@@ -86,15 +111,19 @@ def write(data: Path, state: PlatformState) -> None:
 def write_private(path: Path, text: str) -> None:
     """Replace a file whole, readable by its owner only."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    partial.replace(path)
+    try:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(text)
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)  # on a full disk half of it would take what room there is
+        raise
 
 
 def lock(data: Path) -> IO[str]:
     """Become the one supervisor of a data directory, for as long as the returned file stays open."""
-    data.mkdir(parents=True, exist_ok=True)
-    file = (data / "lock").open("a+")
+    private.directory(data)
+    file = os.fdopen(os.open(data / "lock", os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -107,9 +136,9 @@ def lock(data: Path) -> IO[str]:
             f"(`facilitair status --data {data}`), end it with `facilitair down --data {data}`, "
             "or choose another --data directory.",
         ) from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
+    with suppress(OSError):  # only told to the next who wants it; a full disk is no reason to stay away
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), str(os.getpid()).encode())
     return file
 
 
@@ -128,6 +157,6 @@ def _kept_secret(data: Path, name: str, new: str) -> str:
     """Return the secret of a name, which is `new` when there was none."""
     path = data / "secrets" / name
     if not path.exists():
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        private.directory(path.parent)
         write_private(path, new)
     return path.read_text().strip()

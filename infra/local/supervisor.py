@@ -6,12 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from infra.local import process
+from infra.local import private, process
 from infra.local.board import Board, OnEvent
 from infra.local.ports import Ports
 from infra.local.runner import Runner, end_survivor
 from infra.local.service import Service
 from infra.local.state import PlatformState, ServiceState
+from infra.local.upkeep import Upkeep
 from schema.errors import Refused
 
 
@@ -47,11 +48,11 @@ class Supervisor:
             services={one.name: _first_state(one) for one in services},
         )
         self._board = Board(data, first, on_event)
-        logs = data / "logs"
-        logs.mkdir(exist_ok=True)
+        logs = private.directory(data / "logs")
         self._runners = {one.name: Runner(one, self._board, logs / f"{one.name}.log") for one in services}
 
     def begin(self) -> None:
+        Upkeep(self._board, self.data / "logs").start()
         for runner in self._runners.values():
             runner.start()
 
