@@ -57,7 +57,7 @@ class Memory:
 def _client(settings: Settings) -> WeaviateAsyncClient:
     _weaviate()
     from weaviate import WeaviateAsyncClient
-    from weaviate.classes.init import AdditionalConfig, Timeout
+    from weaviate.classes.init import AdditionalConfig, Auth, Timeout
     from weaviate.connect import ConnectionParams
 
     http = urlsplit(settings.weaviate_url)
@@ -72,6 +72,7 @@ def _client(settings: Settings) -> WeaviateAsyncClient:
             grpc_port=grpc.port or 50051,
             grpc_secure=secure,
         ),
+        auth_client_secret=Auth.api_key(settings.weaviate_api_key) if settings.weaviate_api_key else None,
         additional_config=AdditionalConfig(timeout=Timeout(init=3, query=10, insert=60), trust_env=False),
         # They ask for /meta and compare versions with the internet's newest.
         skip_init_checks=True,

@@ -1,18 +1,21 @@
 """`python -m infra.local --data DIR`: runs the platform until it is told to stop (SIGTERM or SIGINT)."""
 
 import argparse
+import os
 import signal
 import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
+from infra.local import private
 from infra.local.platform import start
 from infra.local.state import ServiceState
 from schema.errors import FacilitairError
 
 
 def main() -> int:
+    os.umask(private.UMASK)
     parser = argparse.ArgumentParser(prog="python -m infra.local")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--only", help="comma-separated services; what they need comes with them")

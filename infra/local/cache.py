@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from infra.local import private
 from infra.local.process import Progress
 from schema.errors import Unavailable
 
@@ -34,7 +35,8 @@ def install(directory: Path, build: Callable[[Path], Mapping[str, object]], prog
     """Make `directory` with `build`, unless it is there. One builder at a time; half a build never shows."""
     if contents(directory) is not None:
         return
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    private.owned(cache_dir())  # programs lie there that are run
+    private.directory(directory.parent)
     with directory.with_name(f"{directory.name}.lock").open("w") as file:
         _wait_for(file.fileno(), progress)
         if contents(directory) is not None:

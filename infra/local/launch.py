@@ -31,6 +31,7 @@ def become_user(user: str) -> None:
 def main(arguments: list[str]) -> None:
     mode, user, niceness, *command = arguments
     os.nice(int(niceness))
+    os.umask(0o077)  # private.UMASK: what a server writes is nobody else's
     if mode == "detach":
         if os.fork():
             os._exit(0)

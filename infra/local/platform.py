@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from infra.local import neo4j, postgres, process, processes, state, temporal, weaviate
+from infra.disk import DATA_VARIABLE, DEFAULT_RESERVE_MIB, RESERVE_VARIABLE
+from infra.local import neo4j, postgres, private, process, processes, state, temporal, weaviate
 from infra.local.board import OnEvent
 from infra.local.ports import DEFAULTS, Ports
 from infra.local.process import Command
@@ -35,16 +36,20 @@ def plan(data: Path, ports: Mapping[str, int], given: Mapping[str, str]) -> Plan
     postgres_password = password(data, "postgres")
     local_url = f"postgresql://postgres:{postgres_password}@127.0.0.1:{ports['postgres']}/{DATABASE}"
     neo4j_password = password(data, "neo4j")
+    weaviate_key = password(data, "weaviate")
     weaviate_url = given.get("WEAVIATE_URL") or f"http://127.0.0.1:{ports['weaviate']}"
     weaviate_host = urlsplit(weaviate_url).hostname or "127.0.0.1"
     weaviate_grpc_port = 50051 if given.get("WEAVIATE_URL") else ports["weaviate_grpc"]
     environment = {
+        DATA_VARIABLE: str(data),
+        RESERVE_VARIABLE: _disk_reserve(given),
         "TEMPORAL_ADDRESS": given.get("TEMPORAL_ADDRESS") or f"127.0.0.1:{ports['temporal']}",
         "DATABASE_URL": given.get("DATABASE_URL") or local_url,
         "NEO4J_URI": given.get("NEO4J_URI") or f"bolt://127.0.0.1:{ports['neo4j']}",
         "NEO4J_USER": given.get("NEO4J_USER", "neo4j") if given.get("NEO4J_URI") else "neo4j",
         "NEO4J_PASSWORD": given.get("NEO4J_PASSWORD", "") if given.get("NEO4J_URI") else neo4j_password,
         "WEAVIATE_URL": weaviate_url,
+        "WEAVIATE_API_KEY": given.get("WEAVIATE_API_KEY", "") if given.get("WEAVIATE_URL") else weaviate_key,
         "WEAVIATE_GRPC_URL": given.get("WEAVIATE_GRPC_URL") or f"{weaviate_host}:{weaviate_grpc_port}",
         "FACILITAIR_SIMULATOR_URL": given.get("FACILITAIR_SIMULATOR_URL")
         or f"http://127.0.0.1:{ports['simulator']}",
@@ -80,11 +85,26 @@ def plan(data: Path, ports: Mapping[str, int], given: Mapping[str, str]) -> Plan
         "neo4j": neo4j.service(
             data, bolt_port=ports["neo4j"], http_port=ports["neo4j_http"], password=neo4j_password
         ),
-        "weaviate": weaviate.service(data, ports, password(data, "weaviate_cluster")),
+        "weaviate": weaviate.service(
+            data, ports, password=password(data, "weaviate_cluster"), key=weaviate_key
+        ),
     }
     external = external_services(given)
     own = processes.services(data, environment, start_simulator=not given.get("FACILITAIR_SIMULATOR_URL"))
     return Plan([*(external.get(name, local[name]) for name in local), *own], addresses, environment)
+
+
+def _disk_reserve(given: Mapping[str, str]) -> str:
+    asked = given.get(RESERVE_VARIABLE) or str(DEFAULT_RESERVE_MIB)
+    try:
+        valid = 0 <= float(asked) < float("inf")
+    except ValueError:
+        valid = False
+    if not valid:
+        raise Refused(
+            "disk_reserve_invalid", f"{RESERVE_VARIABLE} is {asked!r}; expected a number of MiB, 0 or more."
+        )
+    return asked
 
 
 def external_services(given: Mapping[str, str]) -> dict[str, Service]:
@@ -124,12 +144,16 @@ def start(
     try:
         before = state.read(data)
         end_survivors(before)
+        private.tighten(data, passable=bool(process.unprivileged_user()))
         chosen = ports.choose(_wanted_ports(before, given))
         planned = plan(data, chosen, given)
         listed = planned.services if services is None else services
+        wanted = closure(listed, [one.name for one in listed] if only is None else only)
+        if services is None and any(one.name == "postgres" and one.command is not None for one in wanted):
+            postgres.refuse_closed_way(data)
         supervisor = Supervisor(
             data,
-            closure(listed, [one.name for one in listed] if only is None else only),
+            wanted,
             lock=lock,
             ports=ports,
             chosen=chosen,
@@ -137,9 +161,13 @@ def start(
             environment=planned.environment,
             on_event=on_event,
         )
-    except BaseException:
+    except BaseException as error:
         ports.release()
         lock.close()
+        if isinstance(error, OSError):
+            raise Unavailable(
+                "platform_failed", f"{data} cannot be used: {error}. Correct that, or choose another --data."
+            ) from error
         raise
     supervisor.begin()
     return supervisor
@@ -160,8 +188,8 @@ def _wanted_ports(before: PlatformState | None, given: Mapping[str, str]) -> dic
 def start_detached(data: Path, only: Collection[str] | None = None, *, timeout_seconds: float = 30.0) -> int:
     """Start the platform in a process that outlives this one; returns its pid once it owns `data`."""
     data = data.expanduser().resolve()
-    logs = data / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
+    private.directory(data)
+    logs = private.directory(data / "logs")
     argv = [sys.executable, "-m", "infra.local", "--data", str(data)]
     if only is not None:
         argv += ["--only", ",".join(only)]

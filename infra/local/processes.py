@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from infra.local import cache, process
+from infra.local import cache, private, process
 from infra.local.process import Command
 from infra.local.service import Service, http_answers
 
@@ -19,7 +19,7 @@ def services(data: Path, environment: Mapping[str, str], *, start_simulator: boo
     return [
         Service(
             name="simulator",
-            command=_module(data, environment, "infra.simulator", *simulated) if start_simulator else None,
+            command=_module(data, {}, "infra.simulator", *simulated) if start_simulator else None,
             ready=lambda: http_answers(f"{simulator}/health"),
             address=simulator,
         ),
@@ -32,12 +32,13 @@ def services(data: Path, environment: Mapping[str, str], *, start_simulator: boo
         ),
         Service(
             name="api",
-            command=_module(data, environment, "api"),
+            command=_module(data, {**_own_key(), **environment}, "api"),
             ready=lambda: http_answers(f"{api}/health/ready"),
             address=api,
             depends_on=("migrate", "temporal", "simulator"),
         ),
-        _worker(data, environment, "worker", "collaborations"),
+        # It calls the providers, so it needs our caller's keys, under whatever names.
+        _worker(data, {**_everything(), **environment}, "worker", "collaborations"),
         _worker(data, environment, "projector", "memory,learning,projections", niceness=process.UNHURRIED),
     ]
 
@@ -49,7 +50,7 @@ def _worker(data: Path, environment: Mapping[str, str], name: str, queues: str, 
     )
 
     def command() -> Command:
-        ready_file.parent.mkdir(exist_ok=True)
+        private.directory(ready_file.parent)
         ready_file.unlink(missing_ok=True)  # the one before wrote it; this one has to say so itself
         return replace(start(), niceness=niceness)
 
@@ -63,13 +64,50 @@ def _worker(data: Path, environment: Mapping[str, str], name: str, queues: str, 
     )
 
 
+# What our own settings and Python's libraries read, without what names a key or a password.
+_READ = (
+    "FACILITAIR_",
+    "TEMPORAL_",
+    "NEO4J_",
+    "OTEL_",
+    "PYTHON",
+    "HF_",
+    "OMP_",
+    "MKL_",
+    "TORCH_",
+    "LC_",
+    "XDG_",
+)
+_SECRET_ENDINGS = ("_KEY", "_PASSWORD", "_SECRET", "_TOKEN")
+_TENANTS_KEYS = "FACILITAIR_KEY_"
+_API_KEY = "FACILITAIR_API_KEY"
+# It would forbid what PYTHONPYCACHEPREFIX is for.
+_NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
+
+
 def _python_environment() -> dict[str, str]:
-    """Our environment, with compiled modules kept in our cache where they may not be kept beside the sources:
-    compiling litellm at each start would cost ten seconds."""
-    environment = dict(os.environ)
-    if environment.pop("PYTHONDONTWRITEBYTECODE", None):
+    """Return what every process of ours gets of our caller's environment.
+
+    Compiled modules are kept in our cache where they may not be kept beside the sources: compiling litellm
+    at each start would cost ten seconds.
+    """
+    environment = process.server_environment()
+    for name, value in os.environ.items():
+        secret = name.startswith(_TENANTS_KEYS) or name.endswith(_SECRET_ENDINGS)
+        if name.startswith(_READ) and not secret and name != _NO_BYTECODE:
+            environment[name] = value
+    if _NO_BYTECODE in os.environ:
         environment["PYTHONPYCACHEPREFIX"] = str(cache.cache_dir() / "pycache")
     return environment
+
+
+def _own_key() -> dict[str, str]:
+    """Return the key that callers of the API must carry, for the one process that asks for it."""
+    return {_API_KEY: os.environ[_API_KEY]} if _API_KEY in os.environ else {}
+
+
+def _everything() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in (_NO_BYTECODE, _API_KEY)}
 
 
 def _module(

@@ -40,10 +40,8 @@ class Service:
     """Where it writes why it failed, when that is not its output."""
 
 
-def http_answers(
-    url: str, *, contains: str = "", post: object = None, user: tuple[str, str] | None = None
-) -> bool:
-    """Whether a request is answered with success (and the body contains a text)."""
+def http_answers(url: str, *, post: object = None, user: tuple[str, str] | None = None) -> bool:
+    """Whether a request is answered with success."""
     headers = {"Content-Type": "application/json"}
     if user is not None:
         headers["Authorization"] = "Basic " + base64.b64encode(":".join(user).encode()).decode()
@@ -51,8 +49,8 @@ def http_answers(
     request = urllib.request.Request(url, data=body, headers=headers)
     # No proxy: the servers are on loopback, and a proxy from the environment would be asked for them.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=2) as answer:
-        return contains in answer.read().decode(errors="replace")
+    with opener.open(request, timeout=2):
+        return True
 
 
 def tcp_answers(address: str, default_port: int) -> bool:

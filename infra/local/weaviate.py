@@ -7,14 +7,16 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 
-from infra.local import cache, process
+from infra.local import cache, private, process
 from infra.local.go import find_go
 from infra.local.process import Command, Progress
 from infra.local.service import Service, http_answers
 from schema.errors import Unavailable
 
 VERSION = "1.35.2"
-_MODULE = "github.com/weaviate/weaviate"
+MODULE_SUM = "h1:D/cB4Lz8BIhE8s6cMUa4dRhlz356r1LRqDLgr5pKhPA="
+"""Go's sum of the module's files; the module's own go.sum holds those of everything that it needs."""
+MODULE = "github.com/weaviate/weaviate"
 _EVERY_INTERFACE = 'fmt.Sprintf(":%d"'
 _LOOPBACK = 'fmt.Sprintf("127.0.0.1:%d"'
 _LISTENERS = (
@@ -35,14 +37,14 @@ def binary() -> Path:
     return Path(named).expanduser() if named else build_dir() / "weaviate-server"
 
 
-def service(data: Path, ports: Mapping[str, int], password: str) -> Service:
-    """`ports` by their names in infra.local.ports."""
+def service(data: Path, ports: Mapping[str, int], *, password: str, key: str) -> Service:
+    """`ports` by their names in infra.local.ports; `key` opens its API, `password` its cluster port."""
     store = data / "weaviate"
     port = ports["weaviate"]
 
     def command() -> Command:
-        store.mkdir(exist_ok=True)
-        environment = process.server_environment(**_environment(store, ports, password))
+        private.directory(store)
+        environment = process.server_environment(**_environment(store, ports, password, key))
         argv = [str(binary()), "--scheme", "http", "--host", "127.0.0.1", "--port", str(port)]
         return Command(argv, environment, store, niceness=process.UNHURRIED)
 
@@ -59,7 +61,7 @@ def service(data: Path, ports: Mapping[str, int], password: str) -> Service:
     )
 
 
-def _environment(store: Path, ports: Mapping[str, int], password: str) -> dict[str, str]:
+def _environment(store: Path, ports: Mapping[str, int], password: str, key: str) -> dict[str, str]:
     return {
         "PERSISTENCE_DATA_PATH": str(store),
         "RAFT_JOIN": "node1",
@@ -76,7 +78,12 @@ def _environment(store: Path, ports: Mapping[str, int], password: str) -> dict[s
         "CLUSTER_BASIC_AUTH_PASSWORD": password,
         "GRPC_PORT": str(ports["weaviate_grpc"]),
         "GO_PROFILING_DISABLE": "true",
-        "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED": "true",
+        "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED": "false",
+        "AUTHENTICATION_APIKEY_ENABLED": "true",
+        "AUTHENTICATION_APIKEY_ALLOWED_KEYS": key,
+        "AUTHENTICATION_APIKEY_USERS": "facilitair",
+        # By default it lets the pages of every origin read its answers.
+        "CORS_ALLOW_ORIGIN": f"http://127.0.0.1:{ports['api']}",
         "DISABLE_TELEMETRY": "true",
         "DEFAULT_VECTORIZER_MODULE": "none",
         "LOG_LEVEL": "warning",
@@ -99,15 +106,22 @@ def _build(directory: Path, progress: Progress) -> Mapping[str, object]:
     """Download the module (Go checks it against its checksum database), bind it to loopback, compile."""
     go = find_go(progress)
     progress.say(f"downloading the sources of Weaviate {VERSION}")
-    environment = {**os.environ, "GOFLAGS": "", "GOWORK": "off"}
+    # The Go that was found builds it; another would be downloaded where the module asks for one.
+    environment = {**os.environ, "GOFLAGS": "", "GOWORK": "off", "GOTOOLCHAIN": "local"}
     described = process.run_tool(
-        [str(go), "mod", "download", "-json", f"{_MODULE}@v{VERSION}"],
+        [str(go), "mod", "download", "-json", f"{MODULE}@v{VERSION}"],
         progress,
         directory=directory,
         environment=environment,
     )
     # Notices of downloads may come before the document.
     module = json.loads(described[described.index("{") : described.rindex("}") + 1])
+    if module.get("Sum") != MODULE_SUM:
+        raise Unavailable(
+            "weaviate_sources",
+            f"found the sum {module.get('Sum')!r} of Weaviate {VERSION}'s sources; expected {MODULE_SUM!r}. "
+            "They are not built: see what GOPROXY and GOFLAGS point to, or set WEAVIATE_URL.",
+        )
     sources = directory / "sources"
     # The module cache is read-only; copyfile leaves the permissions behind.
     shutil.copytree(module["Dir"], sources, copy_function=shutil.copyfile)
@@ -131,7 +145,7 @@ def _build(directory: Path, progress: Progress) -> Mapping[str, object]:
         on_line=count,
     )
     shutil.rmtree(sources)
-    return {"version": VERSION, "sum": module.get("Sum", ""), "listens": "loopback"}
+    return {"version": VERSION, "sum": MODULE_SUM, "listens": "loopback"}
 
 
 def _bind_to_loopback(sources: Path) -> None:

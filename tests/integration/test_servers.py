@@ -8,7 +8,7 @@ import tempfile
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import neo4j
@@ -33,6 +33,7 @@ Begin = Callable[..., Supervisor]
 def tmp_path() -> Iterator[Path]:
     """Not pytest's own: each new session of pytest closes its parent to other users, Postgres among them."""
     with tempfile.TemporaryDirectory(prefix="facilitair-test-", ignore_cleanup_errors=True) as directory:
+        Path(directory).chmod(0o711)  # data directories are made in it, and Postgres' user passes through
         yield Path(directory)
 
 
@@ -49,9 +50,13 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
         one.stop()
 
 
-def weaviate_json(url: str, path: str, body: object = None) -> object:
+def weaviate_json(environment: Mapping[str, str], path: str, body: object = None) -> object:
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"{url}/v1/{path}", data, {"Content-Type": "application/json"})
+    headers = {
+        "Content-Type": "application/json",
+        "Authorization": f"Bearer {environment['WEAVIATE_API_KEY']}",
+    }
+    request = urllib.request.Request(f"{environment['WEAVIATE_URL']}/v1/{path}", data, headers)
     with urllib.request.urlopen(request, timeout=10) as answer:
         return json.load(answer)
 
@@ -134,7 +139,7 @@ def test_neo4j_answers(servers: Supervisor) -> None:
 
 def test_weaviate_answers(servers: Supervisor) -> None:
     servers.wait_ready("weaviate", timeout_seconds=BUILD_SECONDS)
-    meta = weaviate_json(servers.addresses["weaviate"], "meta")
+    meta = weaviate_json(servers.environment, "meta")
     assert isinstance(meta, dict)
     assert meta["version"] == "1.35.2"
 
@@ -165,7 +170,7 @@ async def test_data_survives_a_killed_supervisor_which_leaves_no_orphans(
         client = await Client.connect(environment["TEMPORAL_ADDRESS"])
         await client.start_workflow("nobody", id="kept", task_queue="nobody")
         cypher(environment, "CREATE (:Kept {id: 7})")
-        weaviate_json(environment["WEAVIATE_URL"], "schema", {"class": "Kept", "vectorizer": "none"})
+        weaviate_json(environment, "schema", {"class": "Kept", "vectorizer": "none"})
     finally:
         os.kill(supervisor_pid, signal.SIGKILL)
     until(lambda: not living(before), 30)
@@ -185,8 +190,8 @@ async def test_data_survives_a_killed_supervisor_which_leaves_no_orphans(
         client = await Client.connect(environment["TEMPORAL_ADDRESS"])
         assert (await client.get_workflow_handle("kept").describe()).workflow_type == "nobody"
         assert cypher(environment, "MATCH (k:Kept) RETURN k.id") == [[7]]
-        weaviate_json(environment["WEAVIATE_URL"], "schema", {"class": "Later", "vectorizer": "none"})
-        schema = weaviate_json(environment["WEAVIATE_URL"], "schema")
+        weaviate_json(environment, "schema", {"class": "Later", "vectorizer": "none"})
+        schema = weaviate_json(environment, "schema")
         assert isinstance(schema, dict)
         assert sorted(one["class"] for one in schema["classes"]) == ["Kept", "Later"]
 
@@ -213,9 +218,9 @@ def test_two_copies_on_one_machine_do_not_collide(begin: Begin) -> None:
     ports = [port for one in copies for port in one.state.ports.values()]
     assert len(set(ports)) == len(ports)
     for number, one in enumerate(copies):
-        weaviate_json(one.addresses["weaviate"], "schema", {"class": f"Copy{number}", "vectorizer": "none"})
+        weaviate_json(one.environment, "schema", {"class": f"Copy{number}", "vectorizer": "none"})
     for number, one in enumerate(copies):
-        schema = weaviate_json(one.addresses["weaviate"], "schema")
+        schema = weaviate_json(one.environment, "schema")
         assert isinstance(schema, dict)
         assert [found["class"] for found in schema["classes"]] == [f"Copy{number}"]
 
