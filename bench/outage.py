@@ -56,7 +56,7 @@ async def scenario(on: Stack, service: str, seconds: float, runs: int) -> Outcom
     chain = definition(4)
     await on.store(chain)
     name = f"outage-{service}-{int(time.time())}"
-    starts = asyncio.create_task(_start_over(on, chain["name"], name, runs, seconds + 4))
+    starts = asyncio.create_task(start_over(on, chain["name"], name, runs, seconds + 4))
     await asyncio.sleep(2)
     began = time.monotonic()
     await asyncio.to_thread(on.supervisor.kill, service, restart=False)
@@ -64,16 +64,16 @@ async def scenario(on: Stack, service: str, seconds: float, runs: int) -> Outcom
     await asyncio.to_thread(on.supervisor.restart, service)
     await on.wait_ready(service, timeout_seconds=180)
     away = time.monotonic() - began
-    ended = [await _ended(on, id) for id in await starts]
+    results = [await ended(on, id) for id in await starts]
     finished = time.monotonic()
-    differences = await _settled(on)
+    differences = await settled(on)
     return Outcome(
-        service, round(away, 1), runs, ended.count("completed"), runs - ended.count("completed"),
+        service, round(away, 1), runs, results.count("completed"), runs - results.count("completed"),
         differences, round(time.monotonic() - finished, 1),
     )  # fmt: skip
 
 
-async def _start_over(on: Stack, definition: str, prefix: str, runs: int, seconds: float) -> list[str]:
+async def start_over(on: Stack, definition: str, prefix: str, runs: int, seconds: float) -> list[str]:
     """Start `runs` collaborations spread over `seconds`; a start that Temporal did not take is repeated."""
     ids = [f"{prefix}-{i}" for i in range(runs)]
     for id in ids:
@@ -87,7 +87,7 @@ async def _start_over(on: Stack, definition: str, prefix: str, runs: int, second
     return ids
 
 
-async def _ended(on: Stack, id: str) -> str:
+async def ended(on: Stack, id: str) -> str:
     while True:
         try:
             await on.client.get_workflow_handle(id).result()
@@ -117,7 +117,7 @@ async def differences(on: Stack) -> int | None:
         await graph.close()
 
 
-async def _settled(on: Stack) -> int:
+async def settled(on: Stack) -> int:
     """The differences once nothing moves any more; -1 when it never comes to rest."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     while time.monotonic() < deadline:

@@ -24,10 +24,14 @@ def directory(path: Path) -> Path:
 def owned(path: Path) -> Path:
     """Make or take a directory that nobody else can have prepared for us.
 
-    Raises Refused("directory_not_ours") when it is a link, belongs to another user, or others may write to
-    it: they could have laid links or programs there.
+    Raises Refused("directory_not_ours") when it is a link, belongs to another user, or everybody may write
+    to it: they could have laid links or programs there. What only our group may write to, as where the umask
+    is 002, is closed to it.
     """
     found = directory(path).lstat()
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and found.st_mode & 0o022 == 0o020:
+        path.chmod(stat.S_IMODE(found.st_mode) & ~0o020)
+        found = path.lstat()
     if stat.S_ISLNK(found.st_mode):
         wrong = "it is a link"
     elif not stat.S_ISDIR(found.st_mode):

@@ -59,6 +59,16 @@ def test_a_registry_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
         Ports(registry).choose({"api": WANTED})
 
 
+def test_a_registry_of_a_user_with_a_group_of_ones_own_is_closed_to_it(tmp_path: Path) -> None:
+    registry = tmp_path / "ports"
+    registry.mkdir()
+    registry.chmod(0o775)
+    chosen = Ports(registry)
+    assert chosen.choose({"api": WANTED}) == {"api": WANTED}
+    chosen.release()
+    assert registry.stat().st_mode & 0o777 == 0o755
+
+
 def test_a_registry_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "ports").symlink_to(tmp_path / "elsewhere")
