@@ -3,6 +3,7 @@
 import logging
 import time
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
@@ -13,7 +14,7 @@ _errors = logging.getLogger("facilitair.api")
 
 
 class AccessLog:
-    """The outermost ASGI middleware. Logs no query and no body: they may hold what a person wrote."""
+    """ASGI middleware around all that can fail. Logs no query and no body: people wrote what they hold."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -36,6 +37,8 @@ class AccessLog:
 
         try:
             await self._app(scope, receive, watched)
+        except ClientDisconnect:
+            pass  # whoever left in the middle of a body, or was too slow with it, reads no answer
         except Exception:
             _errors.exception("unexpected", extra={"method": method, "path": without_secret(scope["path"])})
             if status == 0 and scope["type"] == "http":

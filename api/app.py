@@ -3,15 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import RedirectResponse
+from sqlalchemy.exc import DBAPIError
 
-from api import problems
+from api import documentation, problems
 from api.access_log import AccessLog
-from api.auth import Guard
+from api.auth import ApiKey, Guard
 from api.console.mount import PATH as CONSOLE
 from api.console.mount import Console
 from api.endpoints import (
@@ -39,8 +38,12 @@ from api.endpoints import (
     versions,
 )
 from api.live import Hub
+from api.origins import Origins
 from api.projections import Projections
-from api.state import State
+from api.public_address import public_address
+from api.request_limits import RequestLimits
+from api.security_headers import SecurityHeaders
+from api.state import State, tenant
 from api.temporal import Temporal
 from db.engine import async_engine
 from db.wakeups import Bell
@@ -76,9 +79,11 @@ def create_app(settings: Settings) -> FastAPI:
         await bell.close()
         await engine.dispose()
 
-    console = Console(settings)
+    public = public_address(settings)
+    key = ApiKey(settings.api_key)
+    console = Console(settings, key, public)
     app = FastAPI(
-        title="Facilitair", version="1", description=_DESCRIPTION, lifespan=lifespan, redoc_url=None,
+        title="Facilitair", version="1", description=_DESCRIPTION, lifespan=lifespan, openapi_url=None,
         redirect_slashes=False,
         # Its own spans for every request and dependency would drown those of the runs.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
@@ -100,10 +105,13 @@ def create_app(settings: Settings) -> FastAPI:
     for path in ("/", CONSOLE):
         app.add_route(path, lambda request: RedirectResponse(f"{CONSOLE}/"), include_in_schema=False)
     app.mount(CONSOLE, console)
-    # The last one added is the outermost: what is refused is logged too.
-    app.add_middleware(Guard, api_key=settings.api_key)
+    documentation.install(app)
+    # The last one added is the outermost: what is refused is logged too, and carries the headers.
+    origins = Origins(keyed=key.is_set, host=settings.host, public=public)
+    app.add_middleware(Guard, origins=origins, key=key)
+    app.add_middleware(RequestLimits, settings=settings)
     app.add_middleware(AccessLog)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.add_middleware(SecurityHeaders, https=public is not None and public.is_https)
     return app
 
 
@@ -114,25 +122,6 @@ async def _warm_up(state: State) -> None:
     await asyncio.to_thread(compile_expression, "input.a == 1")
     with suppress(FacilitairError):  # when it is away, the first who needs it connects
         await state.temporal.client()
+    with suppress(FacilitairError, DBAPIError):
+        await state.key_name.of(state, tenant())
     settle()
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    if app.openapi_schema is None:
-        schema = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
-        )
-        components = schema.setdefault("components", {})
-        schemas = components.setdefault("schemas", {})
-        document = problems.ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas |= document.pop("$defs") | {"ProblemDocument": document}
-        for operation in (one for methods in schema["paths"].values() for one in methods.values()):
-            for body in operation.get("requestBody", {}).get("content", {}).values():
-                schemas |= body["schema"].pop("$defs", {})
-        components["securitySchemes"] = {
-            "bearer": {"type": "http", "scheme": "bearer"},
-            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-        }
-        schema["security"] = [{"bearer": []}, {"header": []}, {}]
-        app.openapi_schema = schema
-    return app.openapi_schema

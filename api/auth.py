@@ -1,105 +1,110 @@
-"""Who may ask: with a key set, who carries it; without one, this machine's own programs."""
+"""Decide who may ask: first from where a request comes, then whether it carries the key."""
 
 import base64
 import binascii
-import hashlib
-import ipaddress
+import math
 import secrets
 from typing import Final
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import problems
+from api.addresses import client_address
+from api.failed_keys import FailedKeys
+from api.origins import HEALTH_PATHS, HOOKS, Origins, is_console
+from api.problems import TryLater
 from schema.errors import FacilitairError, Refused
 
-_OPEN_PATHS = (
-    "/health", "/health/live", "/health/ready", "/v1/health", "/v1/health/live", "/v1/health/ready",
-)  # fmt: skip
-# Their addresses are secrets themselves: no web page can guess one, and who was given one has no key.
-_SECRET_PATHS = "/hooks/"
 SUBPROTOCOL: Final = "facilitair"
 """Of WebSockets. A browser, which cannot set their headers, offers `facilitair.key.<base64url>` beside it."""
 _KEY_PROTOCOL: Final = f"{SUBPROTOCOL}.key."
-# It asks for the key itself, once, and knows who gave it by a cookie.
-_CONSOLE = "/console"
+MIN_KEY_CHARS: Final = 16
 
 
 def is_open(path: str) -> bool:
-    """Whether whoever knows the address may ask."""
-    return path in _OPEN_PATHS or path.startswith(_SECRET_PATHS)
-
-
-def is_console(path: str) -> bool:
-    return path in ("/", _CONSOLE) or path.startswith(f"{_CONSOLE}/")
+    """Return whether an address needs no key: a webhook's is a secret itself."""
+    return path in HEALTH_PATHS or path.startswith(HOOKS)
 
 
 def without_secret(path: str) -> str:
-    """A path as logs may hold it."""
-    return f"{_SECRET_PATHS}…" if path.startswith(_SECRET_PATHS) else path
+    """Return a path as logs may hold it."""
+    return f"{HOOKS}…" if path.startswith(HOOKS) else path
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address can only be reached from this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+class ApiKey:
+    """The key of the API, and who has guessed at it."""
 
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._failed = FailedKeys()
 
-def actor(api_key: str) -> str:
-    """The name under which a caller stands in the audit log: never the key itself."""
-    return f"key:{hashlib.sha256(api_key.encode()).hexdigest()[:8]}" if api_key else "local"
+    @property
+    def is_set(self) -> bool:
+        return bool(self._key)
+
+    def refusal(self, scope: Scope, given: str) -> FacilitairError | None:
+        """Return why what was given is not taken, None where it is the key."""
+        address = client_address(scope)
+        # Whoever has to wait learns nothing meanwhile, also not that a guess was right.
+        if given and (wait := self._failed.wait_seconds(address)):
+            seconds = math.ceil(wait)
+            return TryLater(
+                "too_many_wrong_keys",
+                "found many different wrong keys from this address; expected the right one. Wait "
+                f"{seconds} s before the next try.",
+                seconds,
+            )
+        # As bytes: compare_digest refuses text that is not ASCII.
+        if secrets.compare_digest(given.encode(), self._key.encode()):
+            return None
+        if given:
+            self._failed.add(address, given)
+        return Refused(
+            "api_key_wrong",
+            f"found {'a wrong' if given else 'no'} API key; expected the value of FACILITAIR_API_KEY in "
+            "`Authorization: Bearer …` or `X-API-Key: …`.",
+        )
 
 
 class Guard:
     """ASGI middleware that refuses a request before anything of it is read."""
 
-    def __init__(self, app: ASGIApp, api_key: str) -> None:
+    def __init__(self, app: ASGIApp, origins: Origins, key: ApiKey) -> None:
         self._app = app
-        self._key = api_key
+        self._origins = origins
+        self._key = key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan" and not self._passes(scope["path"]):
-            refusal = self._refusal(Headers(scope=scope))
+        if scope["type"] != "lifespan":
+            refusal = self.refusal(scope)
             if refusal is not None:
-                await _refuse(refusal, scope, receive, send)
+                await problems.refuse(refusal, scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _passes(self, path: str) -> bool:
-        return is_open(path) or (bool(self._key) and is_console(path))
-
-    def _refusal(self, headers: Headers) -> FacilitairError | None:
-        if self._key:
-            given = (
-                headers.get("x-api-key")
-                or headers.get("authorization", "").removeprefix("Bearer ")
-                or _offered(headers)
-            )
-            # As bytes: compare_digest refuses text that is not ASCII.
-            if secrets.compare_digest(given.encode(), self._key.encode()):
-                return None
-            return Refused(
-                "api_key_wrong",
-                f"found {'a wrong' if given else 'no'} API key; expected the value of FACILITAIR_API_KEY in "
-                "`Authorization: Bearer …` or `X-API-Key: …`.",
-            )
-        return _foreign(headers)
+    def refusal(self, scope: Scope) -> FacilitairError | None:
+        """Return why a request of HTTP or a WebSocket is refused, None where it may go on."""
+        refused = self._origins.refusal(scope)
+        if refused is not None:
+            return refused
+        path = scope["path"]
+        # The console asks for the key itself, once, and knows who gave it by a cookie.
+        if not self._key.is_set or is_open(path) or is_console(path):
+            return None
+        return self._key.refusal(scope, _given_key(Headers(scope=scope)))
 
 
-async def _refuse(refusal: FacilitairError, scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
-        await send({"type": "websocket.close", "code": 1008, "reason": refusal.code})
-        return
-    await problems.response(refusal, scope["path"])(scope, receive, send)
+def _given_key(headers: Headers) -> str:
+    return (
+        headers.get("x-api-key")
+        or headers.get("authorization", "").removeprefix("Bearer ")
+        or _offered(headers)
+    )
 
 
 def _offered(headers: Headers) -> str:
-    """The key among the subprotocols of a WebSocket."""
+    """Return the key among the subprotocols of a WebSocket."""
     for one in headers.get("sec-websocket-protocol", "").split(","):
         name = one.strip()
         if name.startswith(_KEY_PROTOCOL):
@@ -109,26 +114,3 @@ def _offered(headers: Headers) -> str:
             except (binascii.Error, ValueError):
                 return ""
     return ""
-
-
-def _foreign(headers: Headers) -> FacilitairError | None:
-    """Without a key, a web page that a person visits must not reach the platform through their browser:
-    neither under a name that it points at loopback (DNS rebinding), nor by a form that it submits."""
-    host = host_of("//" + headers.get("host", ""))
-    origin = headers.get("origin")
-    named = [host] if origin is None else [host, host_of(origin)]
-    strangers = [name for name in named if name is None or not is_loopback(name)]
-    if not strangers:
-        return None
-    return Refused(
-        "origin_refused",
-        f"found the host or origin {strangers[0]!r}; expected this machine's own name for itself "
-        "(127.0.0.1 or localhost). Set FACILITAIR_API_KEY to be reached under any other.",
-    )
-
-
-def host_of(url: str) -> str | None:
-    try:
-        return urlsplit(url).hostname
-    except ValueError:
-        return None

@@ -13,7 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from schema.errors import FacilitairError, InvalidDefinition, NotFound, Problem, Refused, Unavailable
 from schema.templates import escape
@@ -28,6 +28,7 @@ _log = logging.getLogger("facilitair.api")
 _STATUS_BY_CODE: Final = {
     "document_too_large": 413,
     "body_too_large": 413,
+    "input_too_large": 413,
     "media_type_unsupported": 415,
     "collaboration_exists": 409,
     "collaboration_ended": 409,
@@ -46,6 +47,9 @@ _STATUS_BY_CODE: Final = {
     "human_already_decided": 409,
     "api_key_wrong": 401,
     "origin_refused": 403,
+    "too_many_wrong_keys": 429,
+    "too_many_requests": 429,
+    "api_busy": 503,
 }
 
 
@@ -82,16 +86,25 @@ class BadRequest(Refused):
         self.problems = list(problems)
 
 
+class TryLater(Refused):
+    """A request that would be taken later; the caller is told when."""
+
+    def __init__(self, code: str, message: str, retry_after_seconds: int) -> None:
+        super().__init__(code, message)
+        self.retry_after_seconds = retry_after_seconds
+
+
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The error responses of a route, for the OpenAPI document. The last six can come from any route."""
+    """The error responses of a route, for the OpenAPI document. The last seven can come from any route."""
     found: dict[int | str, dict[str, Any]] = {
         status: {"description": _DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": _SCHEMA}}}
-        for status in (*statuses, 400, 401, 403, 422, 500, 503)
+        for status in (*statuses, 400, 401, 403, 422, 429, 500, 503)
     }
     # The server itself answers what it cannot take apart, before the API sees it.
     found[400]["content"]["text/plain"] = {"schema": {"type": "string"}}
     found[401]["headers"] = {"WWW-Authenticate": _header("How to give the key.")}
-    found[503]["headers"] = {"Retry-After": _header("Seconds to wait.")}
+    for status in (429, 503):
+        found[status]["headers"] = {"Retry-After": _header("Seconds to wait.")}
     return found
 
 
@@ -111,6 +124,7 @@ _DESCRIPTIONS: Final = {
     413: "The body is too large.",
     415: "The content type is not one that this address reads.",
     422: "Refused; `problems` says where and what to do.",
+    429: "Too much at once from this address, or too many wrong keys; `Retry-After` says when to try again.",
     500: "A fault of the platform.",
     503: "A server that the platform needs is away; try again.",
 }
@@ -147,10 +161,20 @@ def response(error: FacilitairError, path: str) -> Response:
     headers = {}
     if body["status"] == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if body["status"] == 503:
+    if isinstance(error, TryLater):
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    elif body["status"] == 503:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     # A surrogate in a found value cannot be written as UTF-8; escaped it can.
     return Response(json.dumps(body), body["status"], headers, MEDIA_TYPE)
+
+
+async def refuse(error: FacilitairError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request, or a WebSocket that is not open yet, with an error."""
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008, "reason": error.code})
+        return
+    await response(error, scope["path"])(scope, receive, send)
 
 
 def internal_error(scope: Scope) -> Response:

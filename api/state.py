@@ -10,10 +10,11 @@ from fastapi import Depends
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from starlette.requests import HTTPConnection
 
-from api import auth
+from api.key_name import KeyName
 from api.live import Hub
 from api.predicting import Predicting
 from api.projections import Projections
+from api.readiness import Readiness
 from api.rehearsing import Rehearsing
 from api.router_metrics import RouterMetrics
 from api.temporal import Temporal
@@ -37,6 +38,8 @@ class State:
     rehearsing: Rehearsing = field(default_factory=Rehearsing)
     predicting: Predicting = field(default_factory=Predicting)
     router_metrics: RouterMetrics = field(default_factory=RouterMetrics)
+    key_name: KeyName = field(default_factory=KeyName)
+    readiness: Readiness = field(default_factory=Readiness)
 
     @property
     def disk(self) -> Disk:
@@ -56,8 +59,10 @@ def tenant() -> str:
     return "default"
 
 
-def actor(request: HTTPConnection) -> str:
-    return auth.actor(state(request).settings.api_key)
+async def actor(request: HTTPConnection) -> str:
+    """Return the name under which the caller stands in the audit log."""
+    found = state(request)
+    return await found.key_name.of(found, tenant())
 
 
 async def connection(request: HTTPConnection) -> AsyncIterator[AsyncConnection]:

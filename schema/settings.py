@@ -62,6 +62,29 @@ class Settings(BaseSettings):
     payload_keys: str = Field(default="", alias="FACILITAIR_PAYLOAD_KEYS")
     """Base64 of 32 random bytes, which seal what the platform keeps in Temporal's histories; where `api_key`
     is set also inputs and results of runs. Several with commas between: the first seals, all of them open."""
+    public_url: str = Field(default="", alias="FACILITAIR_PUBLIC_URL")
+    """Where browsers find the API, for example https://facilitair.example.com; empty where it is reached
+    directly. It decides the host names that are answered, webhooks' addresses and how cookies are set."""
+    trusted_proxies: str = Field(default="", alias="FACILITAIR_TRUSTED_PROXIES")
+    """Comma-separated addresses or networks of proxies whose X-Forwarded-For names the client; empty
+    believes none."""
+
+    max_requests: int = Field(default=1_000, ge=1, alias="FACILITAIR_MAX_REQUESTS")
+    """Requests, streams and sockets that one API process serves at once; health checks are not counted."""
+    max_requests_per_address: int = Field(default=500, ge=1, alias="FACILITAIR_MAX_REQUESTS_PER_ADDRESS")
+    """The same for one client address."""
+    max_watchers: int = Field(default=800, ge=1, alias="FACILITAIR_MAX_WATCHERS")
+    """Streams and sockets among them."""
+    max_silent_connections: int = Field(default=500, ge=1, alias="FACILITAIR_MAX_SILENT_CONNECTIONS")
+    """Connections that have sent no whole request yet; above it the oldest are closed."""
+    max_silent_per_address: int = Field(default=100, ge=1, alias="FACILITAIR_MAX_SILENT_PER_ADDRESS")
+    """The same for one client address."""
+    header_seconds: float = Field(default=10, gt=0, alias="FACILITAIR_HEADER_SECONDS")
+    """Within this time the headers of a request must have come."""
+    body_seconds: float = Field(default=60, gt=0, alias="FACILITAIR_BODY_SECONDS")
+    """Within this time after its headers the body must have come."""
+    first_message_seconds: float = Field(default=20, gt=0, alias="FACILITAIR_FIRST_MESSAGE_SECONDS")
+    """Within this time a WebSocket must have said what it is for."""
     temporal_ui_url: str = Field(default="", alias="FACILITAIR_TEMPORAL_UI_URL")
     """Where a browser finds Temporal's own pages; empty where nobody knows."""
     http_tool_allow: str = Field(default="", alias="FACILITAIR_HTTP_TOOL_ALLOW")

@@ -103,6 +103,30 @@ webhooks = Table(
     comment="Addresses that start a collaboration when they are called.",
 )
 
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True, comment="Random; the audit log calls the key so."),
+    tenant_id(),
+    Column("salt", LargeBinary, nullable=False),
+    Column("scrypt", LargeBinary, nullable=False),
+    moment("created_at", default=True),
+    comment="The names of keys that the API has been started with.",
+)
+
+console_sessions = Table(
+    "console_sessions",
+    metadata,
+    Column(
+        "id_hmac", Text, primary_key=True, comment="Of the cookie's value, by the key: another key has none."
+    ),
+    tenant_id(),
+    moment("created_at", default=True),
+    moment("last_used_at", default=True),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    comment="People who are signed in to the console.",
+)
+
 collaborations = Table(
     "collaborations",
     metadata,

@@ -7,11 +7,6 @@ from pathlib import Path
 from typing import Final
 
 _STATIC: Final = Path(__file__).parent / "static"
-# Before the first paint, or a dark page would flash white.
-_THEME: Final = """<script>(() => {
-  const kept = localStorage.getItem("facilitair-theme") || "auto";
-  document.documentElement.dataset.theme = kept;
-})()</script>"""
 
 
 @cache
@@ -23,4 +18,6 @@ def address(name: str) -> str:
 def head(*scripts: str) -> str:
     """What every page's head holds; `scripts` are loaded in their order, once the page has been read."""
     tags = "".join(f'<script defer src="{escape(address(name))}"></script>' for name in scripts)
-    return f'{_THEME}<link rel="stylesheet" href="{escape(address("console.css"))}">{tags}'
+    # The theme before the first paint, or a dark page would flash white.
+    theme = f'<script src="{escape(address("theme.js"))}"></script>'
+    return f'{theme}<link rel="stylesheet" href="{escape(address("console.css"))}">{tags}'

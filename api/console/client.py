@@ -6,6 +6,8 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp
 
+from api.addresses import IN_PROCESS
+
 _TIMEOUT_SECONDS: Final = 60.0
 
 
@@ -34,7 +36,7 @@ class Api:
         import httpx  # a fifth of a second, which nobody waits for who only starts the API
 
         self._client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app, raise_app_exceptions=False),
+            transport=httpx.ASGITransport(app, raise_app_exceptions=False, client=(IN_PROCESS, 0)),
             base_url="http://127.0.0.1/v1", headers={"X-API-Key": key} if key else {},
             timeout=_TIMEOUT_SECONDS,
         )  # fmt: skip

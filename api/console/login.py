@@ -4,6 +4,8 @@ from html import escape
 from urllib.parse import quote
 
 from api.console.assets import head
+from api.problems import TryLater
+from schema.errors import FacilitairError
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Sign in · Facilitair</title>
@@ -19,9 +21,17 @@ _PAGE = """<!doctype html>
 </form></main></body></html>"""
 
 
-def page(after: str, *, wrong: bool = False) -> str:
+def page(after: str, *, wrong: FacilitairError | None = None) -> str:
+    """Return the page; `wrong` says why what was given before is not taken."""
     return _PAGE.format(
         head=head(), next=escape(quote(after, safe="/")), invalid=' aria-invalid="true"' if wrong else "",
-        tone="bad" if wrong else "muted", role="alert" if wrong else "note",
-        hint="That is not the key." if wrong else "The value of FACILITAIR_API_KEY.",
+        tone="bad" if wrong else "muted", role="alert" if wrong else "note", hint=escape(_hint(wrong)),
     )  # fmt: skip
+
+
+def _hint(wrong: FacilitairError | None) -> str:
+    if wrong is None:
+        return "The value of FACILITAIR_API_KEY."
+    if isinstance(wrong, TryLater):
+        return f"Too many wrong keys. Wait {wrong.retry_after_seconds} s before the next try."
+    return "That is not the key."

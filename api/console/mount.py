@@ -6,6 +6,7 @@ Importing NiceGUI takes a second and a half, which the API's start does not wait
 import asyncio
 import importlib
 import os
+import secrets
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,37 +19,37 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api import problems
+from api.auth import ApiKey
 from api.console import login
 from api.console.client import Api
-from api.console.session import Sessions, forgotten, is_own
-from api.state import State
+from api.console.session import Sessions
+from api.problems import TryLater
+from api.public_address import PublicAddress
+from api.state import State, tenant
 from schema.settings import Settings
 
 PATH: Final = "/console"
 STATIC: Final = Path(__file__).parent / "static"
-# NiceGUI's own start script and Vue's templates are inline and compiled in the browser.
+# NiceGUI compiles Vue's templates and runs what the server tells a page in the browser, hence eval; and its
+# elements carry their styles. Its scripts in the page have a nonce, which nothing that users wrote is given.
 _POLICY: Final = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "default-src 'none'; script-src 'self'{more}; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; object-src 'none'; "
-    "base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
-)
-_HEADERS: Final = (
-    (b"content-security-policy", _POLICY.encode()),
-    (b"referrer-policy", b"same-origin"),
-    (b"x-content-type-options", b"nosniff"),
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 # The addresses of our files change with their content.
 _LASTING: Final = ((b"cache-control", b"public, max-age=31536000, immutable"),)
 _MAX_FORM_BYTES: Final = 8_192
-_WRONG_KEY_SECONDS: Final = 0.5
 
 
 class Console:
     """An ASGI app. The pages find it in their request's scope, as `facilitair.console`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, key: ApiKey, public: PublicAddress | None) -> None:
         self.settings = settings
-        self._sessions = Sessions(settings.api_key)
+        self._key = key
+        self._sessions = Sessions(settings.api_key, public)
         self._static = StaticFiles(directory=STATIC)
         self._open = AsyncExitStack()
         self._loading: asyncio.Task[ASGIApp] | None = None
@@ -85,35 +86,66 @@ class Console:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._root = scope["app"]
         path = scope["path"].removeprefix(PATH)
-        if scope["type"] == "http":
-            send = _with_headers(send, _LASTING if path.startswith("/static/") else ())
-        if not is_own(scope, loopback_only=not self._sessions.needed):
-            await _refuse(scope, receive, send)
-        elif path.startswith("/static/"):
-            await self._static(
-                {**scope, "path": path.removeprefix("/static"), "root_path": ""}, receive, send
-            )
-        elif path in ("/login", "/logout"):
-            await (await self._log_in(Request(scope, receive), path))(scope, receive, send)
-        elif not self._sessions.holds(Headers(scope=scope)):
-            await _to_login(scope, receive, send)
+        if path.startswith("/static/"):
+            file = {**scope, "path": path.removeprefix("/static"), "root_path": ""}
+            await self._static(file, receive, _with_headers(send, _policy(), _LASTING))
+        elif path in ("/login", "/logout") and scope["type"] == "http":
+            answer = await (self._log_in if path == "/login" else self._log_out)(Request(scope, receive))
+            await answer(scope, receive, _with_headers(send, _policy()))
+        elif not self._sessions.needed:
+            await self._show(scope, receive, send)
+        elif session := await self._sessions.of(self.state, Headers(scope=scope)):
+            await self._show_until_end(session, scope, receive, send)
         else:
-            gui = await self.load()
-            # Its own spans would become the parents of the runs that a page starts.
-            quiet = {**scope, "facilitair.console": self, "fastapi.telemetry": None}
-            await gui(quiet, receive, send)
+            await _to_login(scope, receive, _with_headers(send, _policy()))
 
-    async def _log_in(self, request: Request, path: str) -> Response:
-        if path == "/logout" or not self._sessions.needed:
-            return RedirectResponse(f"{PATH}/", 303, headers={"set-cookie": forgotten()})
+    async def _show(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gui = await self.load()
+        nonce = secrets.token_urlsafe(16)
+        # Its own spans would become the parents of the runs that a page starts.
+        quiet = {
+            **scope, "facilitair.console": self, "facilitair.nonce": nonce, "fastapi.telemetry": None,
+        }  # fmt: skip
+        await gui(quiet, receive, _with_headers(send, _policy(f" 'nonce-{nonce}' 'unsafe-eval'")))
+
+    async def _show_until_end(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Show a page, whose line is cut when the session is over: signing out leaves no page behind."""
+        if scope["type"] != "websocket":
+            await self._show(scope, receive, send)
+            return
+        showing = asyncio.create_task(self._show(scope, receive, send))
+        ending = asyncio.create_task(self._sessions.wait_for_end(self.state, session))
+        try:
+            await asyncio.wait((showing, ending), return_when=asyncio.FIRST_COMPLETED)
+            if showing.done():
+                showing.result()
+            else:
+                await send({"type": "websocket.close", "code": 4401})
+        finally:
+            for task in (showing, ending):
+                task.cancel()
+            await asyncio.gather(showing, ending, return_exceptions=True)
+
+    async def _log_in(self, request: Request) -> Response:
+        if not self._sessions.needed:
+            return RedirectResponse(f"{PATH}/", 303)
         after = _safe(request.query_params.get("next", ""))
         if request.method != "POST":
             return HTMLResponse(login.page(after))
-        if self._sessions.is_key(await _given_key(request)):
-            cookie = self._sessions.new(secure=request.url.scheme == "https")
+        refused = self._key.refusal(request.scope, (await _given_key(request)).strip())
+        if refused is None:
+            cookie = await self._sessions.open(self.state, tenant())
             return RedirectResponse(after, 303, headers={"set-cookie": cookie})
-        await asyncio.sleep(_WRONG_KEY_SECONDS)
-        return HTMLResponse(login.page(after, wrong=True), 401)
+        again = HTMLResponse(login.page(after, wrong=refused), problems.status_of(refused))
+        if isinstance(refused, TryLater):
+            again.headers["retry-after"] = str(refused.retry_after_seconds)
+        return again
+
+    async def _log_out(self, request: Request) -> Response:
+        if request.method != "POST":
+            return Response("Sign out by the button.", 405, {"allow": "POST"})
+        cookie = await self._sessions.end(self.state, request.headers)
+        return RedirectResponse(f"{PATH}/", 303, headers={"set-cookie": cookie})
 
 
 def _import_pages() -> Any:
@@ -147,17 +179,15 @@ async def _to_login(scope: Scope, receive: Receive, send: Send) -> None:
     await answer(scope, receive, send)
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 4403})
-        return
-    await Response("Another web page asked; open the console itself.", 403)(scope, receive, send)
+def _policy(more: str = "") -> bytes:
+    """Return the policy of a page, `more` being what its scripts may do beyond coming from our own files."""
+    return _POLICY.format(more=more).encode()
 
 
-def _with_headers(send: Send, more: Sequence[tuple[bytes, bytes]]) -> Send:
+def _with_headers(send: Send, policy: bytes, more: Sequence[tuple[bytes, bytes]] = ()) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], *_HEADERS, *more]
+            message["headers"] = [*message["headers"], (b"content-security-policy", policy), *more]
         await send(message)
 
     return sending

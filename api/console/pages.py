@@ -6,7 +6,9 @@ from typing import Any, Final
 
 import nicegui
 from fastapi import FastAPI, Request
+from jinja2 import ChoiceLoader, DictLoader
 from nicegui import ui
+from nicegui.client import templates
 from starlette.types import ASGIApp
 
 from api.console import analytics, definition, definitions, router, run, runs, tasks
@@ -22,6 +24,19 @@ ui.run_with(
     show_welcome_message=False, binding_refresh_interval=None, reconnect_timeout=10.0,
     message_history_length=200,
 )  # fmt: skip
+
+
+def _give_nonces() -> None:
+    """Give the scripts of NiceGUI's page the nonce of the request. Those of its template only: what is put
+    into the template afterwards holds what users wrote."""
+    loader = templates.env.loader
+    assert loader is not None
+    page, _, _ = loader.get_source(templates.env, "index.html")
+    own = page.replace("<script", "<script nonce=\"{{ request.scope['facilitair.nonce'] }}\"")
+    templates.env.loader = ChoiceLoader([DictLoader({"index.html": own}), loader])
+
+
+_give_nonces()
 
 
 @asynccontextmanager

@@ -1,86 +1,95 @@
 """Who may see the console: with a key set, who has given it once; without one, this machine's own browser."""
 
-import hashlib
+import asyncio
 import hmac
 import secrets
-import time
+from collections import defaultdict
+from contextlib import suppress
+from datetime import timedelta
 from http.cookies import CookieError, SimpleCookie
 from typing import Final
-from urllib.parse import urlsplit
 
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.datastructures import Headers
-from starlette.types import Scope
 
-from api.auth import host_of, is_loopback
+from api.public_address import PublicAddress
+from api.state import State
+from db import console_sessions
 
-COOKIE: Final = "facilitair_console"
-LASTS_SECONDS: Final = 12 * 3600
+LASTS: Final = timedelta(hours=12)
+_LOOKED_AT_EVERY_SECONDS: Final = 30.0
+"""How soon an open page learns that its session was ended by another process."""
 
 
 class Sessions:
-    """Signed cookies. What signs them is derived from the key: they outlive a restart, and not the key."""
+    """People who are signed in. Postgres knows them by a hash that the key goes into: they outlive a restart,
+    and not the key."""
 
-    def __init__(self, api_key: str) -> None:
+    def __init__(self, api_key: str, public: PublicAddress | None) -> None:
         self._key = api_key
-        self._secret = hmac.digest(api_key.encode(), b"facilitair console session", "sha256")
+        # `__Host-` lets no other host name and no unencrypted answer set the cookie.
+        self._secure = public is not None and public.is_https
+        self._cookie = "__Host-facilitair_console" if self._secure else "facilitair_console"
+        self._ended: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     @property
     def needed(self) -> bool:
         return bool(self._key)
 
-    def is_key(self, given: str) -> bool:
-        return secrets.compare_digest(given.strip().encode(), self._key.encode())
+    async def open(self, state: State, tenant: str) -> str:
+        """Begin a session; the value of a Set-Cookie header."""
+        id = secrets.token_urlsafe(32)
+        async with state.transaction() as connection:
+            await console_sessions.open_session(connection, tenant, self._hmac(id), LASTS)
+        return self._set_cookie(id, int(LASTS.total_seconds()))
 
-    def new(self, *, secure: bool) -> str:
-        """The value of a Set-Cookie header."""
-        text = f"{int(time.time()) + LASTS_SECONDS}.{secrets.token_urlsafe(12)}"
-        return _cookie(f"{text}.{self._sign(text)}", LASTS_SECONDS, secure)
+    async def of(self, state: State, headers: Headers) -> str | None:
+        """Return by what Postgres knows the session of a request; None where there is none."""
+        id = self._value(headers)
+        if not id:
+            return None
+        found = self._hmac(id)
+        async with state.transaction() as connection:
+            return found if await console_sessions.use(connection, found) else None
 
-    def holds(self, headers: Headers) -> bool:
-        """Whether a request may go on; raises nothing, whatever it carries."""
-        if not self._key:
-            return True
-        text, _, signature = _value(headers).rpartition(".")
-        until = text.partition(".")[0]
-        known = secrets.compare_digest(self._sign(text).encode(), signature.encode())
-        return known and until.isdecimal() and int(until) > time.time()
+    async def end(self, state: State, headers: Headers) -> str:
+        """End the session of a request; the value of a Set-Cookie header."""
+        if id := self._value(headers):
+            found = self._hmac(id)
+            async with state.transaction() as connection:
+                await console_sessions.end(connection, found)
+            self._end_here(found)
+        return self._set_cookie("", 0)
 
-    def _sign(self, text: str) -> str:
-        return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
+    async def wait_for_end(self, state: State, found: str) -> None:
+        """Return when a session is over, wherever it was ended."""
+        ended = self._ended[found]
+        while not ended.is_set():
+            try:
+                await asyncio.wait_for(ended.wait(), _LOOKED_AT_EVERY_SECONDS)
+            except TimeoutError:
+                # A page that is open stays open while Postgres is away.
+                with suppress(DBAPIError, PoolTimeout):
+                    async with state.transaction() as connection:
+                        if not await console_sessions.use(connection, found):
+                            self._end_here(found)
 
+    def _end_here(self, found: str) -> None:
+        """Let every open page of a session in this process know that it is over."""
+        if ended := self._ended.pop(found, None):
+            ended.set()
 
-def forgotten() -> str:
-    """The Set-Cookie header of who leaves."""
-    return _cookie("", 0, secure=False)
+    def _hmac(self, id: str) -> str:
+        return hmac.digest(self._key.encode(), id.encode("utf-8", "surrogateescape"), "sha256").hex()
 
+    def _value(self, headers: Headers) -> str:
+        try:
+            found = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
+        except CookieError:
+            return ""
+        return found.value if found else ""
 
-def is_own(scope: Scope, *, loopback_only: bool) -> bool:
-    """Whether the console's own pages ask, and not another web page through somebody's browser."""
-    headers = Headers(scope=scope)
-    host = headers.get("host", "")
-    if loopback_only and not is_loopback(host_of(f"//{host}") or ""):
-        return False
-    origin = headers.get("origin")
-    if origin is None:
-        return scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
-    return _netloc_of(origin) == host.lower()
-
-
-def _value(headers: Headers) -> str:
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""
-
-
-def _cookie(value: str, seconds: int, secure: bool) -> str:
-    kept = f"{COOKIE}={value}; Path=/console; Max-Age={seconds}; HttpOnly; SameSite=Strict"
-    return f"{kept}; Secure" if secure else kept
-
-
-def _netloc_of(url: str) -> str:
-    try:
-        return urlsplit(url).netloc.lower()
-    except ValueError:
-        return ""
+    def _set_cookie(self, value: str, seconds: int) -> str:
+        kept = f"{self._cookie}={value}; Max-Age={seconds}; HttpOnly; SameSite=Strict"
+        return f"{kept}; Path=/; Secure" if self._secure else f"{kept}; Path=/console"

@@ -36,7 +36,14 @@ _AWAY: Final[dict[int | str, dict[str, Any]]] = errors() | {
 @router.get("/ready", responses=_AWAY)
 async def ready(state: StateOf, response: Response, tenant: Tenant) -> Ready:
     """Postgres and Temporal answer. The graph, the memory and the router's checkpoint are told of and not
-    waited for."""
+    waited for. The answer may be a second old."""
+    found = await state.readiness.of(tenant, partial(_ready, state, tenant))
+    if not found.ready:
+        response.status_code = 503
+    return found
+
+
+async def _ready(state: State, tenant: str) -> Ready:
     checks: dict[str, tuple[bool, Callable[[State], Awaitable[str]]]] = {
         "postgres": (True, _postgres),
         "temporal": (True, _temporal),
@@ -49,10 +56,7 @@ async def ready(state: StateOf, response: Response, tenant: Tenant) -> Ready:
     }
     results = await asyncio.gather(*(_check(ask, state, required) for required, ask in checks.values()))
     found = dict(zip(checks, results, strict=True))
-    all_well = all(check.ok for check in results if check.required)
-    if not all_well:
-        response.status_code = 503
-    return Ready(ready=all_well, checks=found)
+    return Ready(ready=all(check.ok for check in results if check.required), checks=found)
 
 
 @router.get("/projections", responses=errors())

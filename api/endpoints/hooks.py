@@ -13,6 +13,7 @@ from api import starts
 from api.bodies import MAX_JSON_BYTES, body_of, read_json, read_value
 from api.models import Accepted, StoredWebhook, WebhookFact, WebhookPage, WebhookRequest
 from api.problems import BadRequest, errors
+from api.public_address import base_url
 from api.state import Actor, Connection, State, StateOf, Tenant
 from db import collaborations, definitions, webhooks
 from schema.errors import Problem, Refused, StepError
@@ -35,7 +36,7 @@ async def create(request: Request, state: StateOf, tenant: Tenant, actor: Actor)
     async with state.transaction() as connection:
         await definitions.find(connection, tenant, *definitions.split_type(wanted.name))
         made = await webhooks.create(connection, tenant, uuid4(), wanted.name, wanted.input, token, actor)
-    return StoredWebhook(**_fact(made), url=f"{request.base_url}hooks/{token}")
+    return StoredWebhook(**_fact(made), url=f"{base_url(request, state.settings)}/hooks/{token}")
 
 
 @router.get("", responses=errors())

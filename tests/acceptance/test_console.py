@@ -281,7 +281,7 @@ async def keyed(platform: Stack) -> AsyncIterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    own = {"FACILITAIR_PORT": str(port), "FACILITAIR_API_KEY": "open sesame"}
+    own = {"FACILITAIR_PORT": str(port), "FACILITAIR_API_KEY": "open sesame, please"}
     given = {**platform.supervisor.environment, **own}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "api", cwd=ROOT, env={**os.environ, **given},
@@ -311,7 +311,7 @@ async def test_with_a_key_a_person_signs_in_once(browser: Browser, keyed: str) -
         await page.keyboard.press("Enter")
         await expect(page.locator("#hint")).to_have_text("That is not the key.")
         await keep(page, "sign-in")
-        await page.locator("#key").fill("open sesame")
+        await page.locator("#key").fill("open sesame, please")
         await page.keyboard.press("Enter")
         # The page is the one that was asked for, and its line stands.
         await page.wait_for_url("**/console/tasks")

@@ -10,6 +10,7 @@ import uvicorn
 
 from api.app import create_app
 from api.live import Hub
+from api.serving import config
 from schema.settings import Settings
 
 
@@ -23,10 +24,7 @@ class Served:
 @asynccontextmanager
 async def served(settings: Settings) -> AsyncIterator[Served]:
     app = create_app(settings)
-    config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, log_config=None, access_log=False, timeout_graceful_shutdown=2
-    )
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(config(app, settings, host="127.0.0.1", port=0))
     serving = asyncio.create_task(server._serve())  # without its signal handlers
     try:
         while not server.started:

@@ -406,7 +406,7 @@ async def test_with_a_key_a_socket_needs_it(platform: Stack) -> None:
             assert caught.value.response.status_code == 401
         for right in (
             {"additional_headers": {"Authorization": "Bearer secret"}},
-            {"subprotocols": ["facilitair", f"facilitair.key.{coded}"], "origin": "https://my.example"},
+            {"subprotocols": ["facilitair", f"facilitair.key.{coded}"], "origin": str(api.http.base_url)},
         ):
             async with socket(api, **right) as line:
                 await say(line, type="pause")

@@ -9,73 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.datastructures import Headers
 
 from api.app import create_app
 from api.console import dag_svg, feed, forms, html, places
 from api.console.dag import Box, Layout, layout
-from api.console.session import COOKIE, Sessions, is_own
 from schema.live import Live, StepBegan, StepEnded, TokensCame
 from schema.settings import Settings
-
-
-def _cookie(set_cookie: str) -> Headers:
-    return Headers({"cookie": set_cookie.partition(";")[0]})
-
-
-def test_a_session_is_known_by_its_signature_and_ends_with_its_key() -> None:
-    sessions = Sessions("secret")
-    cookie = sessions.new(secure=True)
-    assert all(word in cookie for word in ("HttpOnly", "SameSite=Strict", "Path=/console", "Secure"))
-    assert "secret" not in cookie
-    assert sessions.holds(_cookie(cookie))
-    assert Sessions("secret").holds(_cookie(cookie))
-    assert not Sessions("another").holds(_cookie(cookie))
-    assert not sessions.holds(Headers({}))
-    for forged in ("", "x", "9999999999.x.y", "é", f"{2**40}..", cookie.partition(";")[0] + "0"):
-        assert not sessions.holds(Headers({"cookie": f"{COOKIE}={forged}"}))
-
-
-@pytest.mark.parametrize(("kind", "host", "origin", "fine"), [
-    ("http", "127.0.0.1:8700", None, True),
-    ("http", "evil.example", None, False),
-    ("http", "localhost:8700", "http://localhost:8700", True),
-    ("http", "localhost:8700", "http://localhost:9", False),
-    ("websocket", "127.0.0.1:8700", "http://127.0.0.1:8700", True),
-    ("websocket", "127.0.0.1:8700", "http://evil.example", False),
-    ("websocket", "127.0.0.1:8700", None, False),
-    ("websocket", "127.0.0.1:8700", "http://[", False),
-])  # fmt: skip
-def test_only_the_consoles_own_pages_reach_it(kind: str, host: str, origin: str | None, fine: bool) -> None:
-    headers = [(b"host", host.encode())] + ([(b"origin", origin.encode())] if origin else [])
-    scope = {"type": kind, "method": "GET", "headers": headers}
-    assert is_own(scope, loopback_only=True) is fine
-
-
-async def test_with_a_key_the_console_asks_for_it_once() -> None:
-    app = create_app(Settings(FACILITAIR_API_KEY="secret"))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://example.org") as http:
-        at_first = await http.get("/console/runs/x", headers={"accept": "text/html"})
-        assert (at_first.status_code, at_first.headers["location"]) == (
-            303, "/console/login?next=/console/runs/x",
-        )  # fmt: skip
-        assert (await http.get("/console/_nicegui/anything")).status_code == 401
-        form = await http.get(at_first.headers["location"])
-        assert 'type="password"' in form.text
-        assert "frame-ancestors 'none'" in form.headers["content-security-policy"]
-        same = {"origin": "http://example.org"}
-        wrong = await http.post("/console/login", data={"key": "no"}, headers=same)
-        assert (wrong.status_code, "set-cookie" in wrong.headers) == (401, False)
-        foreign = await http.post("/console/login", data={"key": "secret"}, headers={"origin": "http://evil"})
-        assert foreign.status_code == 403
-        for after, target in (("/console/tasks", "/console/tasks"), ("//evil.example", "/console/")):
-            right = await http.post(f"/console/login?next={after}", data={"key": "secret"}, headers=same)
-            assert (right.status_code, right.headers["location"]) == (303, target)
-            assert right.headers["set-cookie"].startswith(f"{COOKIE}=")
-        # The cookie opens the console only: the API still wants the key.
-        assert (
-            await http.get("/v1/definitions", headers={"cookie": right.headers["set-cookie"]})
-        ).status_code == 401
 
 
 async def test_the_root_leads_to_the_console() -> None:

@@ -1,0 +1,4 @@
+(() => {
+  const kept = localStorage.getItem("facilitair-theme") || "auto";
+  document.documentElement.dataset.theme = kept;
+})();

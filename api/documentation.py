@@ -1,0 +1,88 @@
+"""The OpenAPI document and the page that shows it, with nothing fetched from elsewhere."""
+
+import asyncio
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from api import problems
+
+_OWN: Final = Path(__file__).parent / "documentation_static"
+# Swagger UI sets styles by itself and holds its icons as data.
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_PAGE: Final = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>API · Facilitair</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,"><link rel="stylesheet" href="/docs/swagger-ui/swagger-ui.css"></head>
+<body><div id="swagger-ui"></div>
+<script src="/docs/swagger-ui/swagger-ui-bundle.js"></script>
+<script src="/docs/own/start.js"></script></body></html>"""
+
+
+def install(app: FastAPI) -> None:
+    """Add /openapi.json and /docs to the app."""
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    document = _Document(app)
+    app.add_route("/openapi.json", document.answer, include_in_schema=False)
+    app.add_route("/docs", _page, include_in_schema=False)
+    app.mount("/docs/swagger-ui", StaticFiles(directory=_swagger_ui()))
+    app.mount("/docs/own", StaticFiles(directory=_OWN))
+
+
+def _swagger_ui() -> Path:
+    """Return where a package of the registry keeps Swagger UI; only its files are used, not its code."""
+    found = importlib.util.find_spec("fastapi_offline")
+    assert found is not None and found.origin is not None
+    return Path(found.origin).parent / "static"
+
+
+async def _page(request: Request) -> Response:
+    return HTMLResponse(_PAGE, headers={"content-security-policy": _POLICY})
+
+
+class _Document:
+    """The OpenAPI document as bytes, made when it is first asked for."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._making: asyncio.Task[bytes] | None = None
+
+    async def answer(self, request: Request) -> Response:
+        if self._making is None:
+            # It takes seconds, which the event loop does not have.
+            self._making = asyncio.create_task(asyncio.to_thread(self._make))
+        return Response(await asyncio.shield(self._making), media_type="application/json")
+
+    def _make(self) -> bytes:
+        return json.dumps(self._app.openapi(), ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        components = schema.setdefault("components", {})
+        schemas = components.setdefault("schemas", {})
+        document = problems.ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= document.pop("$defs") | {"ProblemDocument": document}
+        for operation in (one for methods in schema["paths"].values() for one in methods.values()):
+            for body in operation.get("requestBody", {}).get("content", {}).values():
+                schemas |= body["schema"].pop("$defs", {})
+        components["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+        schema["security"] = [{"bearer": []}, {"header": []}, {}]
+        app.openapi_schema = schema
+    return app.openapi_schema
