@@ -1,6 +1,7 @@
 """The API's way to Temporal: connected when first needed, and again when it was away."""
 
 import asyncio
+import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -33,6 +34,8 @@ _STEER_REFUSED: Final = (
     "steer_invalid", "steer_unsupported", "agent_unknown", "step_unknown", "model_unknown",
     "collaboration_ended",
 )  # fmt: skip
+_MAX_INPUT_BYTES: Final = 2 * 1024 * 1024 - 64 * 1024
+"""Temporal takes no payload of more than 2 MiB, and writes what is not ASCII as six bytes for two."""
 _ENDED_MEANWHILE: Final = "AcceptedUpdateCompletedWorkflow"
 """Temporal's own type for an Update that a workflow accepted and did not come to."""
 TASK_TIMEOUT: Final = timedelta(seconds=TASK_TIMEOUT_SECONDS)
@@ -108,6 +111,7 @@ class Temporal:
         from temporalio.exceptions import WorkflowAlreadyStartedError
         from temporalio.service import RPCError
 
+        _check_size(input)
         reuse = WorkflowIDReusePolicy.REJECT_DUPLICATE if once else WorkflowIDReusePolicy.ALLOW_DUPLICATE
         try:
             handle = await client.start_workflow(
@@ -235,6 +239,17 @@ def _import() -> None:
 
 def _away(address: str) -> Unavailable:
     return Unavailable("temporal_unavailable", f"Temporal does not answer at {address}. Try again shortly.")
+
+
+def _check_size(input: Any) -> None:
+    """Raise Refused where Temporal would not take an input: it would say so as a fault of ours."""
+    size = len(json.dumps(input, separators=(",", ":")))
+    if size > _MAX_INPUT_BYTES:
+        raise Refused(
+            "input_too_large",
+            f"found an input of {size:,} bytes as Temporal keeps it; expected at most {_MAX_INPUT_BYTES:,}. "
+            "Pass large texts by reference.",
+        )
 
 
 def _unknown(id: str) -> NotFound:

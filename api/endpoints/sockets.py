@@ -11,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from api import collaborate, following, socket_messages
 from api.auth import SUBPROTOCOL
+from api.bodies import MAX_JSON_BYTES
 from api.dialects import frames
 from api.dialects.agui import SOCKET
 from api.dialects.frames import Cursor
@@ -28,6 +29,7 @@ from schema.steps import REF
 router = APIRouter(tags=["streams"])
 
 _GOING_AWAY: Final = 1001
+_POLICY_VIOLATION: Final = 1008
 
 
 @router.websocket("/ws/collaborate")
@@ -53,7 +55,12 @@ class _Session:
         self._obeying = asyncio.Lock()
 
     async def serve(self) -> None:
-        followed, cursor = await self._begin()
+        try:
+            followed, cursor = await self._begin()
+        except TimeoutError:
+            await self._say(_error(self._late()))
+            await self._socket.close(_POLICY_VIOLATION)
+            return
         watching = asyncio.create_task(self._watch(followed, cursor))
         listening = asyncio.create_task(self._listen(followed.id))
         both = (watching, listening)
@@ -71,15 +78,26 @@ class _Session:
         await self._socket.close()
 
     async def _begin(self) -> tuple[Followed, Cursor]:
-        """What is watched; asks again until the client says it rightly."""
+        """What is watched; asks again until the client says it rightly. Raises TimeoutError where it does not
+        in time: one that says nothing must not keep its place for ever."""
+        until = asyncio.get_running_loop().time() + self._state.settings.first_message_seconds
         while True:
-            text = await self._receive()
+            async with asyncio.timeout_at(until):
+                text = await self._receive()
             try:
                 return await self._begun(text)
             except Exception as error:
                 await self._say(_error(error))
 
+    def _late(self) -> Refused:
+        return Refused(
+            "first_message_late",
+            f"found no message that begins anything within {self._state.settings.first_message_seconds:g} s; "
+            'expected a task in plain words, {"type": "start", …} or {"type": "watch", …}.',
+        )
+
     async def _begun(self, text: str) -> tuple[Followed, Cursor]:
+        _check_size(text)
         plain = _is_plain(text)
         message = Start(type="start", input={"task": text}) if plain else await self._parse(text)
         if isinstance(message, Watch):
@@ -183,6 +201,16 @@ class _Session:
 
     async def _say(self, message: dict[str, Any]) -> None:
         await self._socket.send_text(json.dumps(message, ensure_ascii=False))
+
+
+def _check_size(text: str) -> None:
+    size = len(text.encode("utf-8", "replace"))
+    if size > MAX_JSON_BYTES:
+        raise Refused(
+            "body_too_large",
+            f"found a message of {size:,} bytes; expected at most {MAX_JSON_BYTES:,}. Pass large texts by "
+            "reference.",
+        )
 
 
 def _is_plain(text: str) -> bool:
