@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from api import problems
+from schema.settings import Settings
 
 _OWN: Final = Path(__file__).parent / "documentation_static"
 # Swagger UI sets styles by itself and holds its icons as data.
@@ -32,8 +34,7 @@ _PAGE: Final = """<!doctype html>
 def install(app: FastAPI) -> None:
     """Add /openapi.json and /docs to the app."""
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
-    document = _Document(app)
-    app.add_route("/openapi.json", document.answer, include_in_schema=False)
+    app.add_route("/openapi.json", _Document().answer, include_in_schema=False)
     app.add_route("/docs", _page, include_in_schema=False)
     app.mount("/docs/swagger-ui", StaticFiles(directory=_swagger_ui()))
     app.mount("/docs/own", StaticFiles(directory=_OWN))
@@ -53,18 +54,24 @@ async def _page(request: Request) -> Response:
 class _Document:
     """The OpenAPI document as bytes, made when it is first asked for."""
 
-    def __init__(self, app: FastAPI) -> None:
-        self._app = app
+    def __init__(self) -> None:
         self._making: asyncio.Task[bytes] | None = None
 
     async def answer(self, request: Request) -> Response:
-        if self._making is None:
-            # It takes seconds, which the event loop does not have.
-            self._making = asyncio.create_task(asyncio.to_thread(self._make))
+        if self._making is None or (self._making.done() and self._making.exception()):
+            self._making = asyncio.create_task(_made_elsewhere())
         return Response(await asyncio.shield(self._making), media_type="application/json")
 
-    def _make(self) -> bytes:
-        return json.dumps(self._app.openapi(), ensure_ascii=False, separators=(",", ":")).encode()
+
+async def _made_elsewhere() -> bytes:
+    # Seconds of pure computation: in a thread, too, they would hold the event loop for half a second.
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "api.documentation", stdout=asyncio.subprocess.PIPE
+    )
+    written, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"the OpenAPI document could not be made (exit status {process.returncode})")
+    return written
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
@@ -86,3 +93,15 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         schema["security"] = [{"bearer": []}, {"header": []}, {}]
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def main() -> int:
+    """Write the document to standard output."""
+    from api.app import create_app
+
+    sys.stdout.buffer.write(json.dumps(create_app(Settings()).openapi(), separators=(",", ":")).encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

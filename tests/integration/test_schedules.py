@@ -339,7 +339,7 @@ async def test_whoever_knows_the_address_needs_no_key_and_no_log_holds_it(
             await http.post("/v1/definitions", json=document, headers=key)
             made = (await http.post("/v1/webhooks", json={"name": "open"}, headers=key)).json()
             path = made["url"].removeprefix("http://127.0.0.1")
-            foreign = {"Host": "tunnel.example", "Origin": "https://elsewhere.example"}
+            foreign = {"Host": "tunnel.example"}
             assert (await http.post(path, json={}, headers=foreign)).status_code == 202
             problem(await http.get("/v1/webhooks"), 401, "api_key_wrong")
     logged = [record.__dict__.get("path") for record in caplog.records]

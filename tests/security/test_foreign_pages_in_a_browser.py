@@ -129,7 +129,7 @@ async def test_the_documentation_is_shown_from_our_own_files(browser: Browser, a
     asked: set[str] = set()
     page.on("request", lambda one: asked.add(httpx.URL(one.url).host) if one.url.startswith("http") else None)
     await page.goto("/docs")
-    await page.get_by_text("/definitions/validate").first.wait_for(timeout=60_000)
+    await page.get_by_text("/definitions/validate").first.wait_for(timeout=90_000)
     await keep(page, "docs")
     await context.close()
     assert (wrong, asked) == ([], {"127.0.0.1"})
@@ -142,7 +142,7 @@ async def test_the_console_runs_no_script_that_stands_in_a_page(browser: Browser
     blocked = await page.evaluate(
         "() => new Promise((end) => { document.addEventListener('securitypolicyviolation', (event) =>"
         " end([event.effectiveDirective, window.ran])); document.body.insertAdjacentHTML('beforeend',"
-        " '<img src=\"/console/none\" onerror=\"window.ran = true\">'); })"
+        ' \'<img src="/console/none" onerror="window.ran = true">\'); })'
     )
     await context.close()
     assert blocked == ["script-src-attr", None]
