@@ -66,7 +66,7 @@ class AgentActivity:
         )  # fmt: skip
         with span(
             f"{telemetry.INVOKE_AGENT} {step.agent}",
-            request.traceparent,
+            request,
             {
                 telemetry.OPERATION: telemetry.INVOKE_AGENT,
                 telemetry.AGENT_NAME: step.agent,

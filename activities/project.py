@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
@@ -208,20 +209,30 @@ async def _rest() -> None:
         await asyncio.wait_for(activity.wait_for_worker_shutdown(), POLL_SECONDS)
 
 
+@dataclass(frozen=True)
+class _Traced:
+    """A run whose events are copied."""
+
+    tenant: str
+    collaboration: str
+    traceparent: str
+
+
 @contextlib.contextmanager
 def _spans(name: str, events: Sequence[LoggedEvent]) -> Iterator[None]:
     """One span per collaboration of a batch, in that collaboration's own trace."""
     recent = datetime.now(UTC) - SPAN_AGE
-    seen: dict[str, list[LoggedEvent]] = {}
+    seen: dict[_Traced, list[LoggedEvent]] = {}
     for event in events:
         if event.traceparent and event.created_at > recent:
-            seen.setdefault(event.aggregate_id, []).append(event)
+            run = _Traced(event.tenant, event.aggregate_id, event.traceparent)
+            seen.setdefault(run, []).append(event)
     with contextlib.ExitStack() as stack:
-        for collaboration, own in seen.items():
+        for run, own in seen.items():
             attributes: dict[str, Value | None] = {
                 telemetry.PROJECTION: name,
                 telemetry.EVENTS: len(own),
-                telemetry.COLLABORATION: collaboration,
+                telemetry.COLLABORATION: run.collaboration,
             }
-            stack.enter_context(span(f"project {name}", own[0].traceparent, attributes))
+            stack.enter_context(span(f"project {name}", run, attributes))
         yield

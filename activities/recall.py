@@ -46,7 +46,7 @@ class RecallActivity:
         """Keep the hints for a step. Asked again, it may find newer ones; the first are what counts."""
         with span(
             f"{telemetry.RETRIEVAL} {request.step}",
-            request.traceparent,
+            request,
             {
                 telemetry.OPERATION: telemetry.RETRIEVAL,
                 telemetry.STEP: request.step,

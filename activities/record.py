@@ -21,6 +21,7 @@ from activities.context import (
     facts_of,
     iteration,
     keep,
+    known_run,
     load,
     run_of,
     scope,
@@ -36,9 +37,9 @@ from db.compensations import UNDO
 from db.engine import transaction
 from db.executions import Outcome, Worker
 from db.journal import Journal, Meant
-from db.telemetry import chosen_ids, context_of
+from db.telemetry import chosen_ids, context_of, links_to
 from infra.disk import Disk
-from schema import json_schemas, telemetry
+from schema import json_schemas, names, telemetry
 from schema.compile import Compiled, compiled, later_expressions
 from schema.errors import Refused, StepError
 from schema.expressions import Json
@@ -69,7 +70,8 @@ INLINE_OUTPUT_BYTES: Final = 128 * 1024
 MAX_ARGS_BYTES: Final = 256 * 1024
 _FULL_DISK_PATIENCE: Final = timedelta(seconds=30)
 
-_TRACEPARENT: Final = re.compile(r"^00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}$")
+_TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_SPAN_ID: Final = re.compile(r"[0-9a-f]{16}")
 
 
 def task_of(input: Json) -> str:
@@ -82,14 +84,21 @@ def task_of(input: Json) -> str:
     return as_text(input)[:10_000]
 
 
-def run_context(first_run_id: str, given: str | None) -> tuple[str, str | None]:
-    """(traceparent of the run's own span, parent span id). Both follow from the run id and the request."""
-    run = UUID(first_run_id).hex
-    match = _TRACEPARENT.match(given or "")
-    trace_id, parent = (match.group(1), match.group(2)) if match else (run, None)
-    # A hash, because the run id itself is the trace id when no request brought one.
+def run_context(request: PinRequest, parent: Run | None) -> tuple[str, str | None, str | None]:
+    """(traceparent of the run's own span, id of the span above it, traceparent that it links to).
+
+    Every run has a trace of its own, and a sub-collaboration is part of its parent's. What a caller came with
+    is linked: whoever names somebody else's trace neither writes into it nor reads it.
+    """
+    run = UUID(request.first_run_id).hex
+    # A hash, because the run id itself is the trace id.
     span_id = hashlib.sha256(run.encode()).hexdigest()[:16]
-    return f"00-{trace_id}-{span_id}-01", parent
+    if parent:
+        _, trace_id, parent_span, _ = parent.traceparent.split("-")
+        return f"00-{trace_id}-{span_id}-01", parent_span, None
+    above = request.request_span if _SPAN_ID.fullmatch(request.request_span or "") else None
+    linked = request.traceparent if _TRACEPARENT.fullmatch(request.traceparent or "") else None
+    return f"00-{run}-{span_id}-01", above, linked
 
 
 class Record:
@@ -123,6 +132,7 @@ class Record:
         """A new run, in one statement that it shares with others; None where it takes more."""
         if request.goes_on or request.fork:
             return None
+        _check_names(request)
         name, selector = definitions.split_type(request.name)
         meant = self._journal.meant(request.tenant, name, selector)
         source = source_of(meant.sha256) if meant else None
@@ -132,8 +142,13 @@ class Record:
         given, fault = _given(found, request.input)
         if found.definition.budget or fault:
             return None
-        run = _new_run(request, meant.id, name, meant.number, meant.sha256, given)
-        if not await self._journal.start(run, selector, request.requested_by, request.parent):
+        if names.is_uuid(request.workflow_id):
+            async with transaction(self._engine) as connection:
+                await _check_uuid(connection, request.workflow_id)
+        parent = await self._parent(request)
+        run = _new_run(request, parent, meant.id, name, meant.number, meant.sha256, given)
+        around = request.parent if parent else None
+        if not await self._journal.start(run, selector, request.requested_by, around):
             return None
         return keep(run), found
 
@@ -142,6 +157,8 @@ class Record:
         known = await collaborations.known(connection, UUID(request.first_run_id))
         if known is not None:
             return keep(known), await definition_of(connection, known)
+        _check_names(request)
+        await _check_uuid(connection, request.workflow_id)
         name, selector = definitions.split_type(request.name)
         version = await definitions.find(connection, request.tenant, name, selector)
         found = compiled(version.sha256, version.source)
@@ -152,9 +169,11 @@ class Record:
                 f"the input does not fit {version.name}@{version.number}: {fault}. "
                 f"Expected: {json.dumps(found.definition.input)[:1_000]}",
             )
-        run = _new_run(request, version.id, version.name, version.number, version.sha256, given)
+        parent = await self._parent(request)
+        run = _new_run(request, parent, version.id, version.name, version.number, version.sha256, given)
+        around = request.parent if parent else None
         source = request.fork["collaboration"] if request.fork else None
-        run = await collaborations.create(connection, run, request.requested_by, request.parent, source)
+        run = await collaborations.create(connection, run, request.requested_by, around, source)
         if found.definition.budget:
             await spending.open(connection, run.id, run.tenant, found.definition.budget)
         if request.fork:
@@ -164,6 +183,19 @@ class Record:
         meant = Meant(version.id, version.number, version.sha256)
         self._journal.remember(request.tenant, name, selector, meant)
         return keep(run), found
+
+    async def _parent(self, request: PinRequest) -> Run | None:
+        """The run that this one is a step of. Its memo says so, and counts where Temporal says the same: the
+        run was begun as a child of that run's workflow."""
+        named = str((request.parent or {}).get("collaboration"))
+        if request.parent_workflow_id is None or not names.is_uuid(named):
+            return None
+        parent = known_run(named)
+        if parent is None:
+            async with transaction(self._engine) as connection:
+                parent = await collaborations.known(connection, UUID(named))
+        told = (request.parent_workflow_id, request.tenant)
+        return parent if parent and (parent.temporal_workflow_id, parent.tenant) == told else None
 
     async def _start(self, run: Run, found: Compiled) -> Pinned:
         """Run the quick steps at the beginning, and close the run when there are no others: then the whole of
@@ -355,13 +387,29 @@ def _given(found: Compiled, input: Json) -> tuple[Json, str]:
     return storable(given), json_schemas.faults(found.definition.input, given)
 
 
-def _new_run(request: PinRequest, version: UUID, name: str, number: int, sha256: str, given: Json) -> Run:
-    traceparent, parent = run_context(request.first_run_id, request.traceparent)
+def _check_names(request: PinRequest) -> None:
+    """Raise Refused for a run under a name of the platform's, whichever door it was started by."""
+    names.check_definition(request.name)
+    if names.is_reserved(request.workflow_id):
+        names.check_id(request.workflow_id)
+
+
+async def _check_uuid(connection: AsyncConnection, id: str) -> None:
+    """Raise Refused for an id that is another run's UUID. Temporal's clients make up UUIDs as ids, so that
+    others are no fault."""
+    if names.is_uuid(id) and await collaborations.is_known(connection, UUID(id)):
+        names.check_id(id)
+
+
+def _new_run(
+    request: PinRequest, parent: Run | None, version: UUID, name: str, number: int, sha256: str, given: Json
+) -> Run:
+    traceparent, above, linked = run_context(request, parent)
     return Run(
         id=UUID(request.first_run_id), temporal_workflow_id=request.workflow_id, tenant=request.tenant,
-        input=given, task=task_of(given), traceparent=traceparent, parent_span_id=parent,
+        input=given, task=task_of(given), traceparent=traceparent, parent_span_id=above,
         started_at=datetime.now(UTC), version_id=version, name=name, version=number, sha256=sha256,
-        engine=ENGINE,
+        engine=ENGINE, linked_traceparent=linked, request_digest=request.request,
     )  # fmt: skip
 
 
@@ -428,11 +476,14 @@ def end_run_span(run: Run, request: Finish) -> None:
             f"{telemetry.INVOKE_WORKFLOW} {run.name}",
             context=context_of(parent) or trace.set_span_in_context(trace.INVALID_SPAN),
             start_time=int(run.started_at.timestamp() * 1e9),
+            links=links_to(run.linked_traceparent),
             attributes={
                 telemetry.OPERATION: telemetry.INVOKE_WORKFLOW,
                 telemetry.WORKFLOW_NAME: run.name,
                 telemetry.VERSION: run.version,
                 telemetry.COLLABORATION: run.temporal_workflow_id,
+                telemetry.TENANT: run.tenant,
+                telemetry.RUN: str(run.id),
                 telemetry.STATUS: request.sub_state or request.status,
             },
         )

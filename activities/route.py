@@ -29,7 +29,7 @@ class RouteActivity:
         """The model for a step: the same one however often it is asked."""
         with span(
             f"route {request.step}",
-            request.traceparent,
+            request,
             {telemetry.STEP: request.step, telemetry.ITERATION: request.iteration},
         ) as current:
             async with transaction(self._engine) as connection:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, Protocol
 
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
@@ -15,19 +15,32 @@ Value = str | int | float | bool
 _TRACER = trace.get_tracer("facilitair")
 
 
+class Traced(Protocol):
+    """What a span belongs to."""
+
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def collaboration(self) -> str: ...
+    @property
+    def traceparent(self) -> str: ...
+
+
 @contextmanager
 def span(
     name: str,
-    traceparent: str | None,
+    of: Traced | None,
     attributes: Mapping[str, Value | None],
     kind: Literal["internal", "client"] = "internal",
 ) -> Iterator[Span]:
-    """A span below `traceparent` (below the current span when that is None); None values are left out."""
+    """A span in the trace of a run, which is written down with it. Without one: below the current span, and
+    of the same run. Values of None are left out."""
+    given = dict(attributes) | ({telemetry.TENANT: of.tenant, telemetry.RUN: of.collaboration} if of else {})
     with _TRACER.start_as_current_span(
         name,
-        context=context_of(traceparent),
+        context=context_of(of.traceparent) if of else None,
         kind=SpanKind.CLIENT if kind == "client" else SpanKind.INTERNAL,
-        attributes={key: value for key, value in attributes.items() if value is not None},
+        attributes={key: value for key, value in given.items() if value is not None},
         record_exception=False,
         set_status_on_exception=False,
     ) as current:

@@ -40,7 +40,7 @@ class ToolActivity:
                 return begun.done
         with span(
             f"{telemetry.EXECUTE_TOOL} {step.tool}",
-            request.traceparent,
+            request,
             {
                 telemetry.OPERATION: telemetry.EXECUTE_TOOL,
                 telemetry.TOOL_NAME: step.tool,

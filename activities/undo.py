@@ -58,7 +58,7 @@ class UndoActivity:
                 return begun.done
         with span(
             f"{telemetry.EXECUTE_TOOL} {how.tool}",
-            request.traceparent,
+            request,
             {
                 telemetry.OPERATION: telemetry.EXECUTE_TOOL,
                 telemetry.TOOL_NAME: how.tool,

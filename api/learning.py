@@ -14,10 +14,13 @@ async def start(state: State, tenant: str, wanted: TrainingRequest, actor: str) 
     from temporalio.exceptions import WorkflowAlreadyStartedError
     from temporalio.service import RPCError
 
+    from workflows import own
+
     id = f"facilitair.learn.{tenant}"
     until = wanted.until.isoformat() if wanted.until else ""
     learn = LearnRequest(tenant, actor, wanted.seed, until)
     try:
+        await own.evict(client, id, "facilitair.learn", QUEUE_LEARNING)
         handle = await client.start_workflow(
             "facilitair.learn", learn, id=id, task_queue=QUEUE_LEARNING, rpc_timeout=CALL,
             memo=memo_of(tenant, actor), static_summary=f"learn from {tenant}'s outcomes",

@@ -20,12 +20,15 @@ async def start(state: State, tenant: str, name: str, wanted: OptimizeRequest, a
     from temporalio.exceptions import WorkflowAlreadyStartedError
     from temporalio.service import RPCError
 
+    from workflows import own
+
     id = _workflow_id(tenant, name)
     request = OptimizePrompt(
         id=str(uuid.uuid4()), tenant=tenant, name=name, actor=actor, limit=wanted.limit,
         budget_usd=str(wanted.budget_usd), model=wanted.model or "", judge=wanted.judge or "",
     )  # fmt: skip
     try:
+        await own.evict(client, id, "facilitair.optimize", QUEUE_PROJECTIONS)
         await client.start_workflow(
             "facilitair.optimize", request, id=id, task_queue=QUEUE_PROJECTIONS, rpc_timeout=CALL,
             memo=memo_of(tenant, actor), static_summary=f"better examples for the prompt {name}",
@@ -45,7 +48,7 @@ async def state_of(state: State, tenant: str, name: str) -> OptimizeStarted:
     """The latest search; raises NotFound where there was none."""
     id = _workflow_id(tenant, name)
     try:
-        found = await state.temporal.describe(id, tenant)
+        found = await state.temporal.describe_own(id, "facilitair.optimize", tenant)
     except NotFound:
         raise NotFound(
             "optimization_unknown",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from api.models import Overlap, ScheduleDetail, ScheduledRun, ScheduleFact, SchedulePage, ScheduleRequest
 from api.temporal import CALL, TASK_TIMEOUT, Temporal, memo_of
+from schema import names
 from schema.errors import NotFound, Refused
 from schema.messages import MEMO_REQUESTED_BY, QUEUE_COLLABORATIONS
 from schema.steps import seconds
@@ -33,8 +34,12 @@ class Schedules:
         self._temporal = temporal
         self._tenant = tenant
 
-    async def create(self, id: str, wanted: ScheduleRequest, actor: str) -> None:
-        """Raises Refused("schedule_invalid") for a rhythm that there cannot be."""
+    async def create(self, id: str, wanted: ScheduleRequest, actor: str, secret: bytes) -> None:
+        """Raises Refused("schedule_invalid") for a rhythm that there cannot be.
+
+        `secret` goes into the ids of its runs: Temporal adds only the time, and an id that can be told before
+        its time can be taken by another run.
+        """
         check(wanted)
         client = await self._temporal.client()
         from temporalio.client import (
@@ -47,10 +52,11 @@ class Schedules:
             ScheduleState,
         )
 
+        stem = names.digest(secret, "schedule", self._tenant, id)
         intervals = [ScheduleIntervalSpec(timedelta(seconds=seconds(wanted.every)))] if wanted.every else []
         schedule = Schedule(
             action=ScheduleActionStartWorkflow(
-                wanted.name, wanted.input, id=id, task_queue=QUEUE_COLLABORATIONS,
+                wanted.name, wanted.input, id=f"{id}-{stem}", task_queue=QUEUE_COLLABORATIONS,
                 task_timeout=TASK_TIMEOUT, memo=memo_of(self._tenant, f"schedule:{id}"),
             ),
             spec=ScheduleSpec(

@@ -1,31 +1,29 @@
 """How a collaboration is started, whoever asks: a caller, a webhook, or later a schedule."""
 
 import base64
-import hashlib
 import secrets
+import time
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from starlette.requests import HTTPConnection
 
 from api.models import Accepted
 from api.problems import BadRequest
 from api.state import State
 from db import definitions
-from db.telemetry import context_of, current_traceparent
-from schema import json_schemas
+from db.telemetry import chosen_ids, links_to, random_span_id
+from schema import json_schemas, names, telemetry
 from schema.compile import compiled
-from schema.errors import Problem
+from schema.errors import FacilitairError, Problem
 from schema.messages import Fork
 from schema.steps import JsonSchema
 
 _tracer = trace.get_tracer("facilitair.api")
-
-
-def same_id(name: str, key: str) -> str:
-    """The id of whatever is started under one key; `name` may carry a selector."""
-    digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
-    return f"{definitions.split_type(name)[0]}-{digest[:20]}"
 
 
 def new_id(name: str) -> str:
@@ -36,6 +34,7 @@ def new_id(name: str) -> str:
 
 async def check(state: State, tenant: str, name: str, input: Any) -> list[str]:
     """What to warn the caller of; raises unless `name` (or name@3, name@alias) exists and the input fits."""
+    names.check_definition(name)
     # Before Postgres, which may be away for that very reason.
     state.disk.require_room()
     async with state.transaction() as connection:
@@ -78,25 +77,50 @@ async def start(
     id: str,
     tenant: str,
     actor: str,
-    once: bool = False,
+    request_digest: str | None = None,
     fork: Fork | None = None,
 ) -> str:
-    """Start what `check` let through, within the trace that the request belongs to; the run's UUID.
+    """Start what `check` let through; the run's UUID.
 
     `route` is the request's address without what is secret or one of many. Raises
-    Refused("collaboration_exists") while one with this id runs, with `once` also after it has ended.
+    Refused("collaboration_exists") for an id that a run has, also one that has ended.
     """
-    method = request.scope.get("method", "GET")  # a WebSocket begins as one
-    with _tracer.start_as_current_span(
-        f"{method} {route}",
-        context_of(request.headers.get("traceparent")),
-        trace.SpanKind.SERVER,
-        {"http.request.method": method, "http.route": route},
-    ):
-        return await state.temporal.start(
-            name, input, id=id, tenant=tenant, actor=actor, traceparent=current_traceparent(), once=once,
-            fork=fork,
+    began, span_id = time.time_ns(), random_span_id()
+    traceparent = request.headers.get("traceparent")
+    span = partial(_tell, request, route, began, span_id, tenant)
+    try:
+        run = await state.temporal.start(
+            name, input, id=id, tenant=tenant, actor=actor, span_id=span_id, fork=fork,
+            traceparent=traceparent if links_to(traceparent) else None, request_digest=request_digest,
         )  # fmt: skip
+    except Exception as error:
+        span(error=error)
+        raise
+    span(run=run)
+    return run
+
+
+def _tell(
+    request: HTTPConnection, route: str, began: int, span_id: str, tenant: str,
+    *, run: str = "", error: Exception | None = None,
+) -> None:  # fmt: skip
+    """Write the span of a request that started a run, in the run's own trace, whose id nobody knows before;
+    the caller's trace is linked."""
+    method = request.scope.get("method", "GET")  # a WebSocket begins as one
+    attributes = {
+        "http.request.method": method, "http.route": route, telemetry.TENANT: tenant,
+    }  # fmt: skip
+    with chosen_ids(UUID(run).hex, span_id) if run else nullcontext():
+        span = _tracer.start_span(
+            f"{method} {route}", Context(), trace.SpanKind.SERVER,
+            attributes | ({telemetry.RUN: run} if run else {}),
+            links=links_to(request.headers.get("traceparent")), start_time=began,
+        )  # fmt: skip
+    if error is not None:
+        code = error.code if isinstance(error, FacilitairError) else type(error).__name__
+        span.set_attribute(telemetry.ERROR_TYPE, code)
+        span.set_status(trace.Status(trace.StatusCode.ERROR, code))
+    span.end()
 
 
 def accepted(id: str, status: str = "running") -> Accepted:

@@ -18,6 +18,7 @@ from api.readiness import Readiness
 from api.rehearsing import Rehearsing
 from api.router_metrics import RouterMetrics
 from api.temporal import Temporal
+from db import secrets
 from db.engine import transaction
 from infra.disk import Disk
 from schema.settings import Settings
@@ -40,10 +41,18 @@ class State:
     router_metrics: RouterMetrics = field(default_factory=RouterMetrics)
     key_name: KeyName = field(default_factory=KeyName)
     readiness: Readiness = field(default_factory=Readiness)
+    _naming: bytes = b""
 
     @property
     def disk(self) -> Disk:
         return Disk(self.settings.data, self.settings.disk_reserve_mib)
+
+    async def naming(self) -> bytes:
+        """The secret that ids are derived with: the same in every process of the platform."""
+        if not self._naming:
+            async with self.transaction() as connection:
+                self._naming = await secrets.find(connection, secrets.NAMING)
+        return self._naming
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         return transaction(self.engine)

@@ -6,9 +6,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from schema import names
 from schema.errors import FacilitairError, NotFound, Refused, Unavailable
 from schema.messages import (
     MEMO_FORK,
+    MEMO_REQUEST,
+    MEMO_REQUEST_SPAN,
     MEMO_REQUESTED_BY,
     MEMO_TENANT,
     MEMO_TRACEPARENT,
@@ -55,6 +58,8 @@ class Execution:
     tenant: str
     started_at: datetime
     closed_at: datetime | None
+    request_digest: str | None = None
+    """Of the request that started it; None where it was started past the API."""
 
 
 class Temporal:
@@ -100,48 +105,67 @@ class Temporal:
         id: str,
         tenant: str,
         actor: str,
-        traceparent: str | None,
-        once: bool = False,
+        traceparent: str | None = None,
+        span_id: str | None = None,
+        request_digest: str | None = None,
         fork: Fork | None = None,
     ) -> str:
-        """Start a collaboration; its first run id. `definition` is name, name@version or name@alias. With
-        `once` the id is refused also when its collaboration has ended."""
+        """Start a collaboration; its first run id. `definition` is name, name@version or name@alias.
+
+        Raises Refused("collaboration_exists") for an id that a run has, also one that has ended.
+        """
         client = await self.client()
         from temporalio.common import WorkflowIDReusePolicy
         from temporalio.exceptions import WorkflowAlreadyStartedError
         from temporalio.service import RPCError
 
         _check_size(input)
-        reuse = WorkflowIDReusePolicy.REJECT_DUPLICATE if once else WorkflowIDReusePolicy.ALLOW_DUPLICATE
+        memo = memo_of(tenant, actor, traceparent, fork, span_id=span_id, request_digest=request_digest)
         try:
             handle = await client.start_workflow(
                 definition, input, id=id, task_queue=QUEUE_COLLABORATIONS,
-                memo=memo_of(tenant, actor, traceparent, fork), id_reuse_policy=reuse,
-                task_timeout=TASK_TIMEOUT, rpc_timeout=CALL,
+                memo=memo, id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE, task_timeout=TASK_TIMEOUT,
+                rpc_timeout=CALL,
             )  # fmt: skip
         except WorkflowAlreadyStartedError:
-            raise Refused(
-                "collaboration_exists",
-                f"found a running collaboration with the id {id!r}; expected a new one. Choose another "
-                "id, or none to have one made.",
-            ) from None
+            raise exists(id) from None
         except RPCError as error:
             raise self.told(error, id) from error
         return handle.first_execution_run_id or ""
 
-    async def describe(self, id: str, tenant: str, run_id: str | None = None) -> Execution:
-        """Raises NotFound, also for a run of another tenant."""
+    async def describe(self, id: str, tenant: str) -> Execution:
+        """A collaboration. Raises NotFound, also for a run of another tenant and for what is none.
+
+        A bare SDK client starts runs without a memo. What makes them collaborations is the platform's own:
+        the task queue, which nobody serves but the one workflow that runs definitions, and neither an id nor
+        a type that belongs to the platform.
+        """
+        found = await self._described(id)
+        if found.task_queue != QUEUE_COLLABORATIONS or any(map(names.is_reserved, (id, found.workflow_type))):
+            raise _unknown(id)
+        # Without a memo it belongs to the default tenant.
+        execution = await _execution(found, "default")
+        if execution.tenant != tenant:
+            raise _unknown(id)
+        return execution
+
+    async def describe_own(self, id: str, type: str, tenant: str) -> Execution:
+        """A workflow of the platform's own that was started for a tenant. Raises NotFound, also for what
+        stands there in its place."""
+        found = await self._described(id)
+        execution = await _execution(found, "")
+        if (execution.type, execution.tenant) != (type, tenant) or found.task_queue == QUEUE_COLLABORATIONS:
+            raise _unknown(id)
+        return execution
+
+    async def _described(self, id: str) -> "WorkflowExecutionDescription":
         client = await self.client()
         from temporalio.service import RPCError
 
         try:
-            found = await client.get_workflow_handle(id, run_id=run_id).describe(rpc_timeout=CALL)
+            return await client.get_workflow_handle(id).describe(rpc_timeout=CALL)
         except RPCError as error:
             raise self.told(error, id) from error
-        execution = await _execution(found)
-        if execution.tenant != tenant:
-            raise _unknown(id)
-        return execution
 
     async def failure(self, execution: Execution) -> tuple[str, str]:
         """(code, message) of a run that failed."""
@@ -155,7 +179,8 @@ class Temporal:
         except RPCError as error:
             raise self.told(error, execution.id) from error
 
-    async def cancel(self, id: str, first_run_id: str | None = None) -> None:
+    async def cancel(self, id: str, first_run_id: str) -> None:
+        """Ask a run to stop; nothing else that has its id by now is touched."""
         client = await self.client()
         from temporalio.service import RPCError
 
@@ -224,13 +249,24 @@ class Temporal:
 
 
 def memo_of(
-    tenant: str, actor: str, traceparent: str | None = None, fork: Fork | None = None
-) -> dict[str, Any]:
+    tenant: str, actor: str, traceparent: str | None = None, fork: Fork | None = None,
+    *, span_id: str | None = None, request_digest: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """What a collaboration is told of its start, beside its input."""
     told: dict[str, Any] = {MEMO_TENANT: tenant, MEMO_REQUESTED_BY: actor}
-    if traceparent:
-        told[MEMO_TRACEPARENT] = traceparent
+    more = {
+        MEMO_TRACEPARENT: traceparent, MEMO_REQUEST_SPAN: span_id, MEMO_REQUEST: request_digest,
+    }  # fmt: skip
+    told |= {key: value for key, value in more.items() if value}
     return told | {MEMO_FORK: asdict(fork)} if fork else told
+
+
+def exists(id: str) -> Refused:
+    return Refused(
+        "collaboration_exists",
+        f"found a run with the id {id!r} that another request started; expected a new id, or the very "
+        "request that started it. Choose another id, or none to have one made.",
+    )
 
 
 def _import() -> None:
@@ -264,7 +300,8 @@ def _ended(id: str) -> Refused:
     return Refused("collaboration_ended", f"found {id!r} ended; expected one that is still running.")
 
 
-async def _execution(found: "WorkflowExecutionDescription") -> Execution:
+async def _execution(found: "WorkflowExecutionDescription", tenant: str) -> Execution:
+    """`tenant`: whose it is where its memo does not say."""
     from workflows.failures import first_run_id
 
     memo = await found.memo()
@@ -274,8 +311,8 @@ async def _execution(found: "WorkflowExecutionDescription") -> Execution:
         first_run_id=first_run_id(found),
         type=found.workflow_type,
         status=found.status.name if found.status else "RUNNING",
-        # A run that a plain SDK client started carries no memo: it belongs to the default tenant.
-        tenant=str(memo.get(MEMO_TENANT, "default")),
+        tenant=str(memo.get(MEMO_TENANT, tenant)),
         started_at=found.start_time.astimezone(UTC),
         closed_at=found.close_time,
+        request_digest=memo.get(MEMO_REQUEST),
     )

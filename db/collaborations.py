@@ -1,17 +1,17 @@
 """Collaborations: pinned to a version at their first moment, closed once."""
 
-import contextlib
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Float, Row, and_, case, cast, desc, func, or_, select, true, tuple_
+from sqlalchemy import Float, Row, case, cast, desc, func, or_, select, true, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import outbox
+from schema import names
 from schema.errors import NotFound
 from schema.events import CollaborationStarted
 from schema.tables import agent_executions, collaborations, workflows
@@ -34,6 +34,9 @@ class Run:
     version: int
     sha256: str
     engine: int
+    linked_traceparent: str | None = None
+    """What its caller came with: the run's span links to it."""
+    request_digest: str | None = None
 
 
 _RUN = (
@@ -42,6 +45,7 @@ _RUN = (
         collaborations.c.input, collaborations.c.task, collaborations.c.traceparent,
         collaborations.c.parent_span_id, collaborations.c.started_at, workflows.c.id, workflows.c.name,
         workflows.c.version, workflows.c.sha256, collaborations.c.engine,
+        collaborations.c.linked_traceparent, collaborations.c.request_digest,
     )
     .join(workflows, workflows.c.id == collaborations.c.workflow_id)
 )  # fmt: skip
@@ -81,7 +85,8 @@ async def create(
             id=run.id, tenant_id=run.tenant, workflow_id=run.version_id,
             temporal_workflow_id=run.temporal_workflow_id, task=run.task, input=run.input,
             status="running", requested_by=requested_by, traceparent=run.traceparent,
-            parent_span_id=run.parent_span_id, engine=run.engine,
+            parent_span_id=run.parent_span_id, linked_traceparent=run.linked_traceparent,
+            request_digest=run.request_digest, engine=run.engine,
             parent_id=within.get("collaboration"), parent_path=within.get("path"),
             started_at=run.started_at,
         )
@@ -156,20 +161,20 @@ def _summary(row: Row[Any]) -> Summary:
     return Summary(*tuple(row))
 
 
-def _called(tenant: str, name: str) -> ColumnElement[bool]:
-    where = collaborations.c.temporal_workflow_id == name
-    with contextlib.suppress(ValueError):
-        where = where | (collaborations.c.id == UUID(name))
-    return and_(collaborations.c.tenant_id == tenant, where)
+def _called(tenant: str, name: str, query: Any) -> Any:
+    """The run that a name means: the one that has it for its UUID, or else the latest one under this Temporal
+    workflow id. An id that some client made up never stands before another run's UUID."""
+    c = collaborations.c
+    query, latest = query.where(c.tenant_id == tenant), desc(c.started_at)
+    if not names.is_uuid(name):
+        return query.where(c.temporal_workflow_id == name).order_by(latest).limit(1)
+    by_uuid = c.id == UUID(name)
+    return query.where(by_uuid | (c.temporal_workflow_id == name)).order_by(desc(by_uuid), latest).limit(1)
 
 
 async def find(connection: AsyncConnection, tenant: str, name: str) -> Summary:
-    """The latest run under a Temporal workflow id, or the run with that UUID; raises NotFound."""
-    row = (
-        await connection.execute(
-            _summaries().where(_called(tenant, name)).order_by(desc(collaborations.c.started_at)).limit(1)
-        )
-    ).one_or_none()
+    """The run with that UUID, or the latest one under a Temporal workflow id; raises NotFound."""
+    row = (await connection.execute(_called(tenant, name, _summaries()))).one_or_none()
     if row is None:
         raise NotFound(
             "collaboration_unknown",
@@ -180,14 +185,36 @@ async def find(connection: AsyncConnection, tenant: str, name: str) -> Summary:
 
 
 async def uuid_of(connection: AsyncConnection, tenant: str, name: str) -> UUID | None:
-    """The latest run under a Temporal workflow id, or the run with that UUID, where it is known."""
-    found: UUID | None = await connection.scalar(
-        select(collaborations.c.id)
-        .where(_called(tenant, name))
-        .order_by(desc(collaborations.c.started_at))
-        .limit(1)
-    )
+    """The run with that UUID, or the latest one under a Temporal workflow id, where it is known."""
+    found: UUID | None = await connection.scalar(_called(tenant, name, select(collaborations.c.id)))
     return found
+
+
+@dataclass(frozen=True)
+class StartedRun:
+    """A run, and of which request it came."""
+
+    uuid: UUID
+    request_digest: str | None
+
+
+async def started_as(connection: AsyncConnection, tenant: str, id: str) -> StartedRun | None:
+    """The latest run under a Temporal workflow id, where there was one."""
+    row = (
+        await connection.execute(
+            select(collaborations.c.id, collaborations.c.request_digest)
+            .where(collaborations.c.tenant_id == tenant, collaborations.c.temporal_workflow_id == id)
+            .order_by(desc(collaborations.c.started_at))
+            .limit(1)
+        )
+    ).one_or_none()
+    return StartedRun(*tuple(row)) if row else None
+
+
+async def is_known(connection: AsyncConnection, collaboration: UUID) -> bool:
+    """Tell whether there is a run with that UUID, whosever it is."""
+    found = await connection.scalar(select(collaborations.c.id).where(collaborations.c.id == collaboration))
+    return found is not None
 
 
 async def recent(

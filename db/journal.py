@@ -109,7 +109,8 @@ WITH given AS (
     SELECT * FROM json_to_recordset(%s::json) AS run(
         key text, tenant text, name text, number int, alias text, version uuid, workflow_id text, task text,
         input json, requested_by text, engine int, parent uuid, parent_path text, trace text,
-        parent_span text, started timestamptz, event_id uuid, event text, payload jsonb)
+        parent_span text, linked text, request text, started timestamptz, event_id uuid, event text,
+        payload jsonb)
 ), meant AS (
     SELECT given.* FROM given JOIN workflows ON id = given.version
     WHERE workflows.version = COALESCE(
@@ -122,9 +123,10 @@ WITH given AS (
               AND planned_by IS NULL) END)
 ), added AS (
     INSERT INTO collaborations (id, tenant_id, workflow_id, temporal_workflow_id, task, input, status,
-        requested_by, engine, parent_id, parent_path, traceparent, parent_span_id, started_at)
+        requested_by, engine, parent_id, parent_path, traceparent, parent_span_id, linked_traceparent,
+        request_digest, started_at)
     SELECT key::uuid, tenant, version, workflow_id, task, input, 'running', requested_by, engine, parent,
-        parent_path, trace, parent_span, started
+        parent_path, trace, parent_span, linked, request, started
     FROM meant
     ON CONFLICT DO NOTHING
     RETURNING id
@@ -249,6 +251,7 @@ class Journal:
             "task": run.task, "input": run.input, "requested_by": requested_by, "engine": run.engine,
             "parent": (parent or {}).get("collaboration"), "parent_path": (parent or {}).get("path"),
             "trace": run.traceparent, "parent_span": run.parent_span_id,
+            "linked": run.linked_traceparent, "request": run.request_digest,
             "started": run.started_at.isoformat(), "event_id": _id(), "event": type(event).__name__,
             "payload": event.payload(),
         }  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Final
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from db import spans
 from db.engine import sync_engine
+from schema import telemetry
 from schema.settings import Settings
 
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
@@ -67,10 +68,14 @@ class _PostgresExporter(SpanExporter):
     def shutdown(self) -> None:
         self._engine.dispose()
 
-    def _row(self, span: ReadableSpan) -> spans.Span:
+    def _row(self, span: ReadableSpan) -> spans.OwnedSpan:
         context = span.get_span_context()
         assert context is not None
-        return spans.Span(
+        attributes = dict(span.attributes or {})
+        tenant, run = attributes.pop(telemetry.TENANT, "default"), attributes.pop(telemetry.RUN, None)
+        if span.links:
+            attributes[telemetry.LINKS] = [_traceparent(link.context) for link in span.links]
+        return spans.OwnedSpan(
             trace_id=f"{context.trace_id:032x}",
             span_id=f"{context.span_id:016x}",
             parent_id=f"{span.parent.span_id:016x}" if span.parent else None,
@@ -80,8 +85,25 @@ class _PostgresExporter(SpanExporter):
             started_at=_time(span.start_time),
             ended_at=_time(span.end_time),
             status=span.status.status_code.name.lower(),
-            attributes=dict(span.attributes or {}),
+            attributes=attributes,
+            tenant_id=str(tenant),
+            collaboration_id=str(run) if run else None,
         )
+
+
+class _Belonging(SpanProcessor):
+    """Lets a span belong to the run that the span above it belongs to."""
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        above = trace.get_current_span(parent_context)
+        known = (above.attributes if isinstance(above, ReadableSpan) else None) or {}
+        for key in (telemetry.TENANT, telemetry.RUN):
+            if key in known and key not in (span.attributes or {}):
+                span.set_attribute(key, known[key])
+
+
+def _traceparent(context: trace.SpanContext) -> str:
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
 def _time(nanoseconds: int | None) -> datetime:
@@ -100,16 +122,22 @@ def setup(service: str, settings: Settings) -> TracerProvider:
         exporter = OTLPSpanExporter()
     else:
         exporter = _PostgresExporter(sync_engine(settings.database_url), service)
+    provider.add_span_processor(_Belonging())
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500))
     trace.set_tracer_provider(provider)
     return provider
 
 
-def current_traceparent() -> str | None:
-    """The W3C context of the current span, to pass on."""
-    carrier: dict[str, str] = {}
-    _PROPAGATOR.inject(carrier)
-    return carrier.get("traceparent")
+def random_span_id() -> str:
+    """An id for a span that is written later, by `chosen_ids`."""
+    return f"{RandomIdGenerator().generate_span_id():016x}"
+
+
+def links_to(traceparent: str | None) -> list[trace.Link]:
+    """Links to the span that a W3C traceparent names; none to none, or to one that is malformed."""
+    context = context_of(traceparent)
+    found = trace.get_current_span(context).get_span_context() if context else trace.INVALID_SPAN_CONTEXT
+    return [trace.Link(found)] if found.is_valid else []
 
 
 def context_of(traceparent: str | None) -> Context | None:

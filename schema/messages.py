@@ -20,6 +20,12 @@ TASK_TIMEOUT_SECONDS = 2.0
 
 MEMO_TENANT = "facilitair_tenant"
 MEMO_TRACEPARENT = "facilitair_traceparent"
+"""Of a sub-collaboration its parent's context, whose trace it belongs to; of any other run its caller's,
+which is only linked."""
+MEMO_REQUEST_SPAN = "facilitair_request_span"
+"""The id of the span of the request that started the run, in the run's own trace."""
+MEMO_REQUEST = "facilitair_request"
+"""A digest of the request that started the run: the same request again finds the run."""
 MEMO_REQUESTED_BY = "facilitair_requested_by"
 MEMO_PARENT = "facilitair_parent"
 """{"collaboration": uuid, "path": step path}: the run that this one is a step of."""
@@ -125,6 +131,12 @@ class PinRequest:
     """Whether the run was continued as new, and so is bound already."""
     proof: str = ""
     """What MEMO_PROOF held."""
+    parent_workflow_id: str | None = None
+    """Of a child workflow, in Temporal's own words: a memo alone is anybody's word."""
+    request_span: str | None = None
+    """What MEMO_REQUEST_SPAN held."""
+    request: str | None = None
+    """What MEMO_REQUEST held."""
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,15 @@ aliases = Table(
     comment="Names for versions that a person may move.",
 )
 
+platform_secrets = Table(
+    "platform_secrets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+    moment("created_at", default=True),
+    comment="Made once by the platform itself and shared by all its processes.",
+)
+
 webhooks = Table(
     "webhooks",
     metadata,
@@ -150,6 +159,8 @@ collaborations = Table(
     Column("forked_at", ARRAY(Text), comment="The steps that it ran again."),
     Column("traceparent", Text, nullable=False, comment="W3C context of the run's own span."),
     Column("parent_span_id", Text, comment="The span of the request that started the run."),
+    Column("linked_traceparent", Text, comment="The caller's W3C context: linked, never joined."),
+    Column("request_digest", Text, comment="Of the request that started the run: tells it from another."),
     moment("started_at", default=True),
     moment("completed_at"),
     CheckConstraint("status IN ('running', 'completed', 'failed')", name="status"),
@@ -713,6 +724,8 @@ spans = Table(
     Column("ended_at", DateTime(timezone=True), nullable=False),
     Column("status", Text, nullable=False),
     Column("attributes", JSONB, nullable=False),
+    tenant_id(),
+    Column("collaboration_id", UUID, comment="The run that it belongs to; null of what belongs to none."),
     Index("ix_spans_started", "started_at"),
     comment="Traces kept here while no OTLP endpoint is set.",
 )

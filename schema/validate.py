@@ -3,12 +3,12 @@
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from schema import document, estimate, limits, meaning, planning, shape, short_form
+from schema import document, estimate, limits, meaning, names, planning, shape, short_form
 from schema.catalogue import BUILT_IN, Catalogue
 from schema.definition import Definition
 from schema.errors import InvalidDefinition
 from schema.expressions import Json
-from schema.problems import EnoughProblems, Problems, kind_of
+from schema.problems import EnoughProblems, Problems, kind_of, show
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,16 @@ def validate(
     raise InvalidDefinition(found)
 
 
+def _check_name(full: dict[str, Json], problems: Problems) -> None:
+    name = full.get("name")
+    if isinstance(name, str) and names.is_reserved(name):
+        problems.add(
+            "name_reserved", "/name", f"the name {show(name)}",
+            f"a name that does not begin with `{names.OWN}`",
+            "Those names belong to the platform's own workflows: put a word of your own before it.",
+        )  # fmt: skip
+
+
 def _check(full: Json, problems: Problems, catalogue: Catalogue, planned: bool) -> Checked | None:
     """Each phase sees only what the ones before it let through."""
     if not isinstance(full, dict):
@@ -59,6 +69,7 @@ def _check(full: Json, problems: Problems, catalogue: Catalogue, planned: bool) 
     limits.check(full, problems)
     if problems.all:
         return None
+    _check_name(full, problems)
     parts = shape.read(full, problems)
     if planned:
         planning.check(parts, problems, catalogue)

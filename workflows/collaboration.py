@@ -15,6 +15,8 @@ with workflow.unsafe.imports_passed_through():
     from schema.messages import (
         MEMO_FORK,
         MEMO_PARENT,
+        MEMO_REQUEST,
+        MEMO_REQUEST_SPAN,
         MEMO_REQUESTED_BY,
         MEMO_TENANT,
         MEMO_TRACEPARENT,
@@ -234,6 +236,9 @@ async def _pin(args: Sequence[RawValue]) -> Pinned:
         parent=memo.get(MEMO_PARENT),
         fork=memo.get(MEMO_FORK),
         goes_on=info.continued_run_id is not None,
+        parent_workflow_id=info.parent.workflow_id if info.parent else None,
+        request_span=memo.get(MEMO_REQUEST_SPAN),
+        request=memo.get(MEMO_REQUEST),
     )
     try:
         pinned: Pinned = await local("pin", request, Pinned, "pin the version", limit=SEGMENT_TIMEOUT)

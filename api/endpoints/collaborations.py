@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from api import cursors, runs, starts
+from api import cursors, once, runs, starts
 from api.bodies import body_of, read_json
 from api.models import (
     Accepted,
@@ -34,19 +34,26 @@ Status = Literal["running", "completed", "failed"]
 
 @router.post("", status_code=202, openapi_extra=body_of(StartRequest), responses=errors(404, 409, 413, 415))
 async def start(
-    request: Request, response: Response, state: StateOf, tenant: Tenant, actor: Actor
+    request: Request,
+    response: Response,
+    state: StateOf,
+    tenant: Tenant,
+    actor: Actor,
+    idempotency_key: once.Key = None,
 ) -> Accepted:
-    """Start a collaboration. What cannot run is refused here, before anything has begun."""
+    """Start a collaboration. What cannot run is refused here, before anything has begun.
+
+    The same request again, with its `id` or its `Idempotency-Key`, starts nothing, also after the run has
+    ended; `status` then is `repeated`. Another request with that id is refused with 409, with that key 422.
+    """
     wanted = await read_json(request, state, StartRequest)
-    warnings = await starts.check(state, tenant, wanted.definition, wanted.input)
-    new = wanted.id or starts.new_id(wanted.definition)
-    await starts.start(
-        request, state, wanted.definition, wanted.input, route="/v1/collaborations", id=new, tenant=tenant,
-        actor=actor,
+    begun = await once.begin(
+        request, state, tenant, actor, wanted.definition, wanted.input, id=wanted.id, key=idempotency_key,
+        route="/v1/collaborations",
     )  # fmt: skip
-    answer = starts.accepted(new)
+    answer = starts.accepted(begun.id, "repeated" if begun.found else "running")
     response.headers["Location"] = answer.links["self"]
-    return answer.model_copy(update={"warnings": warnings})
+    return answer.model_copy(update={"warnings": begun.warnings})
 
 
 @router.get("", responses=errors())
@@ -166,10 +173,11 @@ async def cancel(id: Id, state: StateOf, tenant: Tenant) -> Accepted:
 
 @router.get("/{id}/trace", responses=errors(404))
 async def trace_of(id: Id, connection: Connection, tenant: Tenant) -> Trace:
-    """The spans of a run, while no OTLP endpoint is set; with one they are kept there."""
+    """The spans of a run and of its sub-collaborations, while no OTLP endpoint is set; with one they are kept
+    there. A trace of the caller's is linked."""
     found = await collaborations.find(connection, tenant, id)
     trace_id = runs.trace_id(found)
-    kept = await spans.of_trace(connection, trace_id)
+    kept = await spans.of_run(connection, tenant, found.uuid, trace_id)
     return Trace(
         trace_id=trace_id,
         spans=[

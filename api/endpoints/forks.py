@@ -1,11 +1,12 @@
 """Go on from a run: from chosen steps, or from where it failed."""
 
 import json
+from dataclasses import asdict
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from api import starts
+from api import once, starts
 from api.bodies import body_of, read_json
 from api.endpoints.collaborations import Id
 from api.fork_models import Forked, ForkRequest, RerunRequest
@@ -91,7 +92,11 @@ async def _begin(
     request: Request, state: State, source: forks.Source, definition: str, given: Any, how: Fork, *,
     route: str, id: str | None, tenant: str, actor: str,
 ) -> Forked:  # fmt: skip
-    """Start the run; what cannot go on is refused here, before anything has begun."""
+    """Start the run, unless the same request with its id has started it before; what cannot go on is refused
+    here, before anything has begun."""
+    asked = {"definition": definition, "input": given, "fork": asdict(how)}
+    wanted = await once.identify(state, tenant, definition, asked, id=id)
+    begun = await once.find(state, tenant, wanted) is not None
     warnings = await starts.check(state, tenant, definition, given)
     async with state.transaction() as connection:
         version = await definitions.find(connection, tenant, *definitions.split_type(definition))
@@ -100,12 +105,12 @@ async def _begin(
         parts = await forks.division(connection, source, found, full, how)
     # By its number: what an alias means may change before the run is pinned.
     pinned = f"{version.name}@{version.number}"
-    new = id or starts.new_id(version.name)
-    await starts.start(
-        request, state, pinned, given, route=route, id=new, tenant=tenant, actor=actor, fork=how
-    )
-    answer = starts.accepted(new)
+    if not begun:
+        _, begun = await once.start(
+            request, state, wanted, pinned, given, route=route, tenant=tenant, actor=actor, fork=how
+        )
+    answer = starts.accepted(wanted.id, "repeated" if begun else "running")
     return Forked(
-        id=answer.id, links=answer.links, warnings=warnings, definition=pinned, kept=parts.kept,
-        resumed=parts.resumed, again=parts.again,
+        id=answer.id, status=answer.status, links=answer.links, warnings=warnings, definition=pinned,
+        kept=parts.kept, resumed=parts.resumed, again=parts.again,
     )  # fmt: skip

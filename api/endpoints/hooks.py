@@ -16,6 +16,7 @@ from api.problems import BadRequest, errors
 from api.public_address import base_url
 from api.state import Actor, Connection, State, StateOf, Tenant
 from db import collaborations, definitions, webhooks
+from schema import names
 from schema.errors import Problem, Refused, StepError
 from schema.expressions import ExpressionInvalid, Json, compile_expression
 from schema.templates import count, expressions, render
@@ -32,6 +33,7 @@ async def create(request: Request, state: StateOf, tenant: Tenant, actor: Actor)
     """Make an address that starts a collaboration. It is secret, and shown this once."""
     wanted = await read_json(request, state, WebhookRequest)
     await asyncio.get_running_loop().run_in_executor(state.checking, _check_template, wanted.input)
+    names.check_definition(wanted.name)
     token = secrets.token_urlsafe(32)
     async with state.transaction() as connection:
         await definitions.find(connection, tenant, *definitions.split_type(wanted.name))
@@ -73,7 +75,7 @@ async def call(
     async with state.transaction() as connection:
         hook = await webhooks.called(connection, token)
     key = idempotency_key or x_github_delivery
-    id = starts.same_id(hook.name, f"{hook.id}/{key}") if key else starts.new_id(hook.name)
+    id = await _delivery_id(state, hook, key) if key else starts.new_id(hook.name)
     response.headers["Location"] = f"/v1/collaborations/{id}"
     body = await read_value(request, state)
     if key and await _has_begun(state, hook.tenant, id):
@@ -84,7 +86,7 @@ async def call(
     try:
         await starts.start(
             request, state, hook.name, input, route="/hooks/{token}", id=id, tenant=hook.tenant,
-            actor=f"webhook:{hook.id}", once=key is not None,
+            actor=f"webhook:{hook.id}",
         )  # fmt: skip
     except Refused as error:
         if key and error.code == "collaboration_exists":
@@ -93,10 +95,16 @@ async def call(
     return starts.accepted(id).model_copy(update={"warnings": warnings})
 
 
+async def _delivery_id(state: State, hook: webhooks.Webhook, key: str) -> str:
+    """The id of a delivery's run. Who knows the webhook and the key cannot compute it, and take it first."""
+    delivery = names.digest(await state.naming(), "delivery", hook.tenant, str(hook.id), key)
+    return f"{definitions.split_type(hook.name)[0]}-{delivery}"
+
+
 async def _has_begun(state: State, tenant: str, id: str) -> bool:
     """Temporal forgets what has ended, after a while; Postgres does not."""
     async with state.transaction() as connection:
-        return await collaborations.uuid_of(connection, tenant, id) is not None
+        return await collaborations.started_as(connection, tenant, id) is not None
 
 
 def _input(template: Json, body: Json) -> Json:

@@ -29,7 +29,7 @@ async def create(
     warnings = await starts.check(state, tenant, wanted.name, wanted.input)
     id = starts.new_id(wanted.name)
     schedules = Schedules(state.temporal, tenant)
-    await schedules.create(id, wanted, actor)
+    await schedules.create(id, wanted, actor, await state.naming())
     await _audit(state, tenant, actor, "schedule.create", id)
     response.headers["Location"] = f"/v1/schedules/{id}"
     return (await schedules.read(id)).model_copy(update={"warnings": warnings})

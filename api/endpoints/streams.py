@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from api import collaborate, following
+from api import collaborate, following, once
 from api.dialects.agui import AGUI
 from api.dialects.frames import POSITION, POSITION_OF_RUN, Cursor, parse
 from api.dialects.seed import SEED, started
@@ -119,9 +119,7 @@ async def stream_collaborate(
     id: Annotated[
         str | None, Query(pattern=START_ID, description="The run's id: asked again, it is the same run.")
     ] = None,
-    idempotency_key: Annotated[
-        str | None, Header(description="Asked again with it, it is the same run.")
-    ] = None,
+    idempotency_key: once.Key = None,
     last_event_id: LastEventIdOfRun = "",
 ) -> Response:
     """Start a collaboration on a task and watch what its agents say. Whoever comes back with `Last-Event-ID`,

@@ -376,7 +376,8 @@ async def test_a_running_one_keeps_its_id_and_can_be_cancelled(running: httpx.As
     await running.post("/v1/definitions", json={"name": name, "steps": steps})
     body = {"definition": name, "id": f"{name}.1"}
     assert (await running.post("/v1/collaborations", json=body)).status_code == 202
-    await _problem(await running.post("/v1/collaborations", json=body), 409, "collaboration_exists")
+    other = await running.post("/v1/collaborations", json=body | {"input": {"b": 1}})
+    await _problem(other, 409, "collaboration_exists")
     await _until(running, body["id"], status="running", sub_state="")
     missing = await running.get(f"/v1/collaborations/{body['id']}/steps/a")
     await _problem(missing, 404, "step_output_unknown")
