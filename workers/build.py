@@ -13,11 +13,13 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client
+from temporalio.service import RPCError
 from temporalio.worker import Interceptor, UnsandboxedWorkflowRunner, Worker
 
 from activities.callers import CallerInterceptor
 from activities.guard import ErrorInterceptor
-from db.engine import async_engine
+from db import secrets
+from db.engine import async_engine, transaction
 from db.journal import Journal
 from db.wakeups import Bell
 from infra.disk import Disk
@@ -25,7 +27,7 @@ from schema.collector import settle
 from schema.messages import QUEUE_COLLABORATIONS, QUEUE_LEARNING, QUEUE_MEMORY, QUEUE_PROJECTIONS
 from schema.settings import Settings
 from schema.signing import signer_of
-from workflows.client import connect, keep_schedules, start_projections
+from workflows.client import connect, keep_own
 from workflows.codec import data_converter
 from workflows.collaboration import FAILURE_TYPES, Collaboration
 
@@ -35,6 +37,8 @@ STICKY_TIMEOUT: Final = timedelta(seconds=1)
 # and their time with the server would run out.
 WORKFLOW_TASKS: Final = 60
 GRACE: Final = timedelta(seconds=5)
+OWN_SECONDS: Final = 30.0
+"""Between two looks at what stands under the platform's own ids."""
 # By default a heartbeat is held back for 80 % of its timeout, and a busy second then costs a paid call.
 HEARTBEAT_PACE: Final = timedelta(seconds=1)
 
@@ -232,8 +236,9 @@ async def serve(queues: list[str], settings: Settings, stop: asyncio.Event) -> N
             await stack.enter_async_context(served.worker)
             loading += [served.load] if served.load else []
         if QUEUE_PROJECTIONS in queues:
-            await start_projections(client)
-            await keep_schedules(client)
+            secret = await _naming(settings)
+            await keep_own(client, secret)
+            stack.push_async_callback(_ended, asyncio.create_task(_keep_on(client, secret)))
         _tell_ready()
         _log.info("serving", extra={"queues": queues})
         for load in loading:
@@ -242,6 +247,31 @@ async def serve(queues: list[str], settings: Settings, stop: asyncio.Event) -> N
         settle()
         await stop.wait()
         _log.info("stopping")
+
+
+async def _naming(settings: Settings) -> bytes:
+    engine = async_engine(settings.database_url)
+    try:
+        async with transaction(engine) as connection:
+            return await secrets.find(connection, secrets.NAMING)
+    finally:
+        await engine.dispose()
+
+
+async def _keep_on(client: Client, secret: bytes) -> None:
+    """Look again and again at what stands under the platform's own ids."""
+    while True:
+        await asyncio.sleep(OWN_SECONDS)
+        try:
+            await keep_own(client, secret)
+        except (RPCError, RuntimeError):  # Temporal is away, and the next look comes
+            _log.warning("the platform's own workflows could not be looked at", exc_info=True)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 def _tell_ready() -> None:

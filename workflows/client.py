@@ -1,9 +1,8 @@
 """Connections to Temporal, and the start of the workflows that always run."""
 
 import asyncio
-import contextlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -12,15 +11,20 @@ from temporalio.client import (
     Schedule,
     ScheduleActionStartWorkflow,
     ScheduleAlreadyRunningError,
+    ScheduleHandle,
     ScheduleIntervalSpec,
     ScheduleSpec,
+    ScheduleUpdate,
+    ScheduleUpdateInput,
 )
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError
 from temporalio.types import MethodAsyncNoParam
 
+from schema import names
 from schema.messages import QUEUE_LEARNING, QUEUE_PROJECTIONS
+from workflows import own
 from workflows.archive import Archive
 from workflows.endings import CloseEnded
 from workflows.learning import LearnAll
@@ -83,28 +87,68 @@ async def connect(address: str, namespace: str, converter: DataConverter = DataC
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
+async def keep_own(client: Client, secret: bytes) -> None:
+    """See to it that under the platform's ids stands what it does itself, all the time and regularly."""
+    await own.evict_all(client)
+    await start_projections(client)
+    await keep_schedules(client, secret)
+
+
 async def start_projections(client: Client) -> None:
-    """See to it that every projection runs; one that already does is left alone."""
+    """See to it that every projection runs; one that already does is left alone, anything else in its
+    place is ended."""
     for name in PROJECTIONS:
+        id = f"{names.OWN}.projection.{name}"
+        await own.evict(client, id, "facilitair.projection", QUEUE_PROJECTIONS)
         await client.start_workflow(
             Projection.run,
             name,
-            id=f"facilitair.projection.{name}",
+            id=id,
             task_queue=QUEUE_PROJECTIONS,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             static_summary=f"keep {name} in step with the outbox",
         )
 
 
-async def keep_schedules(client: Client) -> None:
-    """Schedule what is regularly done; a schedule that is there is left as people set it."""
+async def keep_schedules(client: Client, secret: bytes) -> None:
+    """Schedule what is regularly done. A schedule that is there keeps its rhythm and its pause as people set
+    them; what it starts must be ours."""
     for one in _REGULARLY:
-        schedule = Schedule(
-            action=ScheduleActionStartWorkflow(
-                one.run, id=f"facilitair.{one.name}", task_queue=one.queue,
-                static_summary=one.summary,
-            ),
-            spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(one.every, offset=one.offset)]),
-        )  # fmt: skip
-        with contextlib.suppress(ScheduleAlreadyRunningError):
-            await client.create_schedule(f"facilitair-{one.name}", schedule)
+        id, schedule = f"{names.OWN}-{one.name}", _schedule(one, secret)
+        try:
+            await client.create_schedule(id, schedule)
+        except ScheduleAlreadyRunningError:
+            await _keep_ours(client.get_schedule_handle(id), schedule)
+
+
+def _schedule(one: _Regular, secret: bytes) -> Schedule:
+    # Temporal adds the time to the id. Nobody outside can tell the whole, and take it before its time.
+    stem = names.digest(secret, "schedule", names.OWN, one.name)
+    action = ScheduleActionStartWorkflow(
+        one.run, id=f"{names.OWN}.{one.name}.{stem}", task_queue=one.queue, static_summary=one.summary
+    )
+    intervals = [ScheduleIntervalSpec(one.every, offset=one.offset)]
+    return Schedule(action=action, spec=ScheduleSpec(intervals=intervals))
+
+
+async def _keep_ours(handle: ScheduleHandle, wanted: Schedule) -> None:
+    ours = wanted.action
+    assert isinstance(ours, ScheduleActionStartWorkflow)
+    found = (await handle.describe()).schedule.action
+    told = (
+        (found.workflow, found.task_queue, found.id) if isinstance(found, ScheduleActionStartWorkflow) else ()
+    )
+    if told == (ours.workflow, ours.task_queue, ours.id):
+        return
+    is_ours = told[:2] == (ours.workflow, ours.task_queue)
+    if not is_ours:
+        _log.error(
+            "a schedule under an id of the platform started something else",
+            extra={"schedule": handle.id, "found": told},
+        )
+
+    def corrected(known: ScheduleUpdateInput) -> ScheduleUpdate:
+        # The rhythm of what was none of ours nobody of us has set.
+        return ScheduleUpdate(replace(known.description.schedule, action=ours) if is_ours else wanted)
+
+    await handle.update(corrected)

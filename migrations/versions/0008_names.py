@@ -6,8 +6,8 @@ Revision: 0007_names, after 0006
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0007_names"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 
