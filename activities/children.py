@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
@@ -21,7 +22,8 @@ from schema.compile import compiled
 from schema.definition import Definition
 from schema.errors import InvalidDefinition, StepError
 from schema.expressions import Json
-from schema.messages import ChildEnd, ChildFailed, ChildRun, Ended, Fork, StepRequest
+from schema.messages import ChildEnd, ChildFailed, ChildRun, Ended, Fork, StepRequest, started_by
+from schema.signing import Signer
 from schema.steps import CollaborationStep
 from schema.templates import render
 from schema.validate import validate
@@ -37,8 +39,10 @@ MAX_SHOWN: Final = 20
 
 
 class Children:
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, signer: Signer | None = None) -> None:
+        """`signer`: what proves to the child's pin that the platform started it."""
         self._engine = engine
+        self._signer = signer
 
     @activity.defn(name="begin_child")
     async def begin_child(self, request: StepRequest) -> ChildRun:
@@ -57,12 +61,17 @@ class Children:
             before = await children.begun_elsewhere(connection, begun.execution) if begun.goes_on else None
         full = _checked_input(request, version, given)
         same = before is not None and (before.version, before.input) == (version.id, full)
-        return ChildRun(
+        child = ChildRun(
             workflow=f"{version.name}@{version.number}",
             workflow_id=child_id(context.run.temporal_workflow_id, request.path),
             input=given,
             fork=Fork(str(before.id), []) if before and same else None,
         )
+        if self._signer is None:
+            return child
+        by = started_by(context.run.temporal_workflow_id)
+        proof = self._signer.start(request.tenant, by, child.workflow_id, child.workflow, child.fork)
+        return replace(child, proof=proof)
 
     @activity.defn(name="end_child")
     async def end_child(self, end: ChildEnd) -> Ended:

@@ -49,6 +49,7 @@ from schema.messages import (
     Caught,
     Ended,
     Finish,
+    Fork,
     ItemEnd,
     ItemEnded,
     Opened,
@@ -61,6 +62,7 @@ from schema.messages import (
     ToolCall,
     ToolReturn,
 )
+from schema.signing import Signer
 from schema.steps import Compensate, LoopStep, MapStep, Step, ToolStep, WaitStep, seconds
 from schema.templates import as_text, expressions, render
 from workflows.plan import COMPLETED, OPEN, Progress
@@ -103,9 +105,16 @@ def run_context(request: PinRequest, parent: Run | None) -> tuple[str, str | Non
 
 class Record:
     def __init__(
-        self, engine: AsyncEngine, journal: Journal, segments: SegmentActivity, disk: Disk | None = None
+        self,
+        engine: AsyncEngine,
+        journal: Journal,
+        segments: SegmentActivity,
+        disk: Disk | None = None,
+        signer: Signer | None = None,
     ) -> None:
+        """`signer`: without one, whoever reaches Temporal may start runs."""
         self._disk = disk or Disk()
+        self._signer = signer
         self._engine = engine
         self._journal = journal
         self._segments = segments
@@ -133,6 +142,7 @@ class Record:
         if request.goes_on or request.fork:
             return None
         _check_names(request)
+        self._check_proof(request)
         name, selector = definitions.split_type(request.name)
         meant = self._journal.meant(request.tenant, name, selector)
         source = source_of(meant.sha256) if meant else None
@@ -158,6 +168,7 @@ class Record:
         if known is not None:
             return keep(known), await definition_of(connection, known)
         _check_names(request)
+        self._check_proof(request)
         await _check_uuid(connection, request.workflow_id)
         name, selector = definitions.split_type(request.name)
         version = await definitions.find(connection, request.tenant, name, selector)
@@ -183,6 +194,16 @@ class Record:
         meant = Meant(version.id, version.number, version.sha256)
         self._journal.remember(request.tenant, name, selector, meant)
         return keep(run), found
+
+    def _check_proof(self, request: PinRequest) -> None:
+        """Raise Refused("proof_missing") for a start past the API, where a key for the API is set."""
+        if self._signer is None:
+            return
+        by = request.requested_by or ""
+        # Temporal puts the time behind the id that a schedule gives its runs.
+        id = names.without_time(request.workflow_id) if by.startswith("schedule:") else request.workflow_id
+        fork = Fork(**request.fork) if request.fork else None
+        self._signer.check_start(request.proof, request.tenant, by, id, request.name, fork)
 
     async def _parent(self, request: PinRequest) -> Run | None:
         """The run that this one is a step of. Its memo says so, and counts where Temporal says the same: the

@@ -52,12 +52,14 @@ class Schedules:
             ScheduleState,
         )
 
-        stem = names.digest(secret, "schedule", self._tenant, id)
+        stem = f"{id}-{names.digest(secret, 'schedule', self._tenant, id)}"
+        by = f"schedule:{id}"
+        memo = memo_of(self._tenant, by) | self._temporal.proof_of(self._tenant, by, stem, wanted.name)
         intervals = [ScheduleIntervalSpec(timedelta(seconds=seconds(wanted.every)))] if wanted.every else []
         schedule = Schedule(
             action=ScheduleActionStartWorkflow(
-                wanted.name, wanted.input, id=f"{id}-{stem}", task_queue=QUEUE_COLLABORATIONS,
-                task_timeout=TASK_TIMEOUT, memo=memo_of(self._tenant, f"schedule:{id}"),
+                wanted.name, wanted.input, id=stem, task_queue=QUEUE_COLLABORATIONS,
+                task_timeout=TASK_TIMEOUT, memo=memo,
             ),
             spec=ScheduleSpec(
                 cron_expressions=[wanted.cron] if wanted.cron else [], intervals=intervals,
@@ -69,9 +71,9 @@ class Schedules:
             ),
             state=ScheduleState(paused=wanted.paused),
         )  # fmt: skip
-        memo = {**memo_of(self._tenant, actor), MEMO_RHYTHM: wanted.model_dump(include=set(_RHYTHM))}
+        rhythm = {**memo_of(self._tenant, actor), MEMO_RHYTHM: wanted.model_dump(include=set(_RHYTHM))}
         async with self._errors(id, wanted):
-            await client.create_schedule(self._own(id), schedule, memo=memo, rpc_timeout=CALL)
+            await client.create_schedule(self._own(id), schedule, memo=rhythm, rpc_timeout=CALL)
 
     async def read(self, id: str) -> ScheduleDetail:
         """Raises NotFound, also for a schedule of another tenant."""

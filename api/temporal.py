@@ -10,6 +10,7 @@ from schema import names
 from schema.errors import FacilitairError, NotFound, Refused, Unavailable
 from schema.messages import (
     MEMO_FORK,
+    MEMO_PROOF,
     MEMO_REQUEST,
     MEMO_REQUEST_SPAN,
     MEMO_REQUESTED_BY,
@@ -121,6 +122,7 @@ class Temporal:
 
         _check_size(input)
         memo = memo_of(tenant, actor, traceparent, fork, span_id=span_id, request_digest=request_digest)
+        memo |= self.proof_of(tenant, actor, id, definition, fork)
         try:
             handle = await client.start_workflow(
                 definition, input, id=id, task_queue=QUEUE_COLLABORATIONS,
@@ -132,6 +134,12 @@ class Temporal:
         except RPCError as error:
             raise self.told(error, id) from error
         return handle.first_execution_run_id or ""
+
+    def proof_of(
+        self, tenant: str, actor: str, id: str, definition: str, fork: Fork | None = None
+    ) -> dict[str, str]:
+        """Return what a start's memo holds so that workers believe the rest of it."""
+        return {MEMO_PROOF: self.signer.start(tenant, actor, id, definition, fork)} if self.signer else {}
 
     async def describe(self, id: str, tenant: str) -> Execution:
         """A collaboration. Raises NotFound, also for a run of another tenant and for what is none.

@@ -38,6 +38,11 @@ ENGINE = 2
 """The interpreter's semantics that new runs are pinned to; a run keeps its own to its end."""
 
 
+def started_by(workflow_id: str) -> str:
+    """Return who stands as the starter of a sub-collaboration: the run that it is a step of."""
+    return f"collaboration:{workflow_id}"
+
+
 @dataclass(frozen=True)
 class RetryRule:
     max_attempts: int
@@ -518,6 +523,8 @@ class ChildRun:
     ended: Ended | None = None
     fork: Fork | None = None
     """Of a forked run: what its sub-collaboration had done in the run that it goes on from."""
+    proof: str = ""
+    """The platform's signature of the start, where a key for the API is set."""
 
 
 @dataclass(frozen=True)

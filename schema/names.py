@@ -53,6 +53,11 @@ def check_id(id: str) -> None:
         )
 
 
+def without_time(id: str) -> str:
+    """Return the id that a schedule was given for its runs, from the id of one of them."""
+    return _SCHEDULED.sub("", id)
+
+
 def check_definition(name: str) -> None:
     """Raise Refused("name_reserved") for a definition (name, name@3 or name@alias) whose name belongs to the
     platform: one that was stored before such names were refused."""

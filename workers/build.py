@@ -92,9 +92,9 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
         segment = SegmentActivity(engine, journal, tool, agent.agent)
         signer = signer_of(settings)
         disk = Disk(settings.data, settings.disk_reserve_mib)
-        record, human = Record(engine, journal, segment, disk), Human(engine, signer)
+        record, human = Record(engine, journal, segment, disk, signer), Human(engine, signer)
         engine1 = Engine1(engine)
-        children, undo = Children(engine), UndoActivity(engine, tool.run)
+        children, undo = Children(engine, signer), UndoActivity(engine, tool.run)
         activities: list[Callable[..., Any]] = [
             record.pin, record.begin_call, record.end_call, record.open, record.end_item, record.close,
             record.caught, record.begin_wait, record.end_wait, record.finish, segment.segment, segment.chain,

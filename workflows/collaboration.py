@@ -15,6 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from schema.messages import (
         MEMO_FORK,
         MEMO_PARENT,
+        MEMO_PROOF,
         MEMO_REQUEST,
         MEMO_REQUEST_SPAN,
         MEMO_REQUESTED_BY,
@@ -239,6 +240,7 @@ async def _pin(args: Sequence[RawValue]) -> Pinned:
         parent_workflow_id=info.parent.workflow_id if info.parent else None,
         request_span=memo.get(MEMO_REQUEST_SPAN),
         request=memo.get(MEMO_REQUEST),
+        proof=str(memo.get(MEMO_PROOF) or ""),
     )
     try:
         pinned: Pinned = await local("pin", request, Pinned, "pin the version", limit=SEGMENT_TIMEOUT)

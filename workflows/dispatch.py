@@ -23,6 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from schema.messages import (
         MEMO_FORK,
         MEMO_PARENT,
+        MEMO_PROOF,
         MEMO_REQUESTED_BY,
         MEMO_TENANT,
         MEMO_TRACEPARENT,
@@ -50,6 +51,7 @@ with workflow.unsafe.imports_passed_through():
         ToolCall,
         ToolReturn,
         Undo,
+        started_by,
     )
     from workflows.interpreter import Later, Work, one, repeated
     from workflows.pausing import Pause
@@ -362,11 +364,13 @@ class Dispatch:
         memo: dict[str, Any] = {
             MEMO_TENANT: request.tenant,
             MEMO_TRACEPARENT: request.traceparent,
-            MEMO_REQUESTED_BY: f"collaboration:{workflow.info().workflow_id}",
+            MEMO_REQUESTED_BY: started_by(workflow.info().workflow_id),
             MEMO_PARENT: {"collaboration": request.collaboration, "path": request.path},
         }
         if child.fork:
             memo[MEMO_FORK] = asdict(child.fork)
+        if child.proof:
+            memo[MEMO_PROOF] = child.proof
         limit = asyncio.timeout(step.timeout_seconds)
         try:
             async with limit, self._slots:

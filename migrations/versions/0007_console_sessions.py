@@ -1,6 +1,6 @@
 """people signed in to the console, and names of keys
 
-Revision: 0007_console_sessions, after 0006
+Revision: 0007, after 0006
 """
 
 import sqlalchemy as sa

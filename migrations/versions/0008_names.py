@@ -1,6 +1,6 @@
 """names that cannot be guessed, and traces that belong to a run
 
-Revision: 0007_names, after 0006
+Revision: 0008, after 0007
 """
 
 import sqlalchemy as sa

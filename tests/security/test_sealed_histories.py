@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -15,19 +16,31 @@ from google.protobuf.message import Message
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.converter import DataConverter, DefaultPayloadConverter
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.worker import Worker
 
+from api.temporal import Temporal
 from bench.stack import Stack
 from examples.codec.codec import data_converter as published
+from examples.codec.codec import proof
 from schema.errors import Refused
-from schema.messages import QUEUE_COLLABORATIONS
+from schema.messages import (
+    MEMO_FORK,
+    MEMO_PARENT,
+    MEMO_PROOF,
+    MEMO_REQUESTED_BY,
+    MEMO_TENANT,
+    QUEUE_COLLABORATIONS,
+    Decision,
+    Steer,
+)
 from schema.sealing import Sealer, key_id, sealer_of
 from schema.settings import Settings
-from tests.integration.test_collaboration import unique
+from schema.signing import signer_of
+from tests.integration.test_collaboration import failure, unique
 from workers.build import serve
 from workflows.codec import ENCODING, data_converter
 
@@ -142,31 +155,129 @@ async def serving(settings: Settings) -> AsyncIterator[None]:
         await task
 
 
-async def test_with_a_key_nothing_of_a_run_can_be_read(platform: Stack) -> None:
-    name, queue = unique("keyed"), unique("own")
-    await platform.store({**definition(queue), "name": name})
+@dataclass(frozen=True)
+class Keyed:
+    """A namespace of its own, whose worker has a key for the API."""
+
+    platform: Stack
+    namespace: str
+    settings: Settings
+    holder: Client
+    """Of a program that has the key of payloads."""
+    bare: Client
+    """Of one that has not."""
+
+    async def store(self, definition: dict[str, Any]) -> str:
+        name = unique("keyed")
+        await self.platform.store({**definition, "name": name})
+        return name
+
+    async def start(self, name: str, input: Any, id: str = "", **memo: Any) -> WorkflowHandle[Any, Any]:
+        """Start past the API; without a memo, with the proof that the published code makes."""
+        given = memo or {MEMO_PROOF: proof(KEY, id or name, name)}
+        return await self.holder.start_workflow(
+            name, input, id=id or name, task_queue=QUEUE_COLLABORATIONS, memo=given
+        )
+
+
+@pytest.fixture(scope="module")
+async def keyed_worker(platform: Stack) -> AsyncIterator[Keyed]:
     address, own = platform.settings.temporal_address, await namespace(platform)
-    reader = await connected(address, own, published(KEY))
-    async with (
-        serving(keyed(KEY, platform.settings, temporal_namespace=own)),
-        Worker(reader, task_queue=queue, activities=[price]),
-    ):
-        handle = await reader.start_workflow(name, {"task": SECRET}, id=name, task_queue=QUEUE_COLLABORATIONS)
+    settings = keyed(KEY, platform.settings, temporal_namespace=own)
+    holder, bare = await connected(address, own, published(KEY)), await connected(address, own)
+    async with serving(settings):
+        yield Keyed(platform, own, settings, holder, bare)
+
+
+async def test_with_a_key_nothing_of_a_run_can_be_read(keyed_worker: Keyed) -> None:
+    queue = unique("own")
+    name = await keyed_worker.store(definition(queue))
+    async with Worker(keyed_worker.holder, task_queue=queue, activities=[price]):
+        handle = await keyed_worker.start(name, {"task": SECRET})
         assert await asyncio.wait_for(handle.result(), 60) == {"own": f"seen: {SECRET}"}
-        wrong = await reader.start_workflow(name, "text", id=f"{name}-wrong", task_queue=QUEUE_COLLABORATIONS)
-        with pytest.raises(WorkflowFailureError) as caught:
-            await wrong.result()
-        assert isinstance(caught.value.cause, ApplicationError) and caught.value.cause.type == "input_invalid"
-    bare = await Client.connect(address, namespace=own)
-    for id in (name, f"{name}-wrong"):
-        found = await seen(bare.get_workflow_handle(id))
+        wrong = f"{name}-wrong"
+        assert (await failure(await keyed_worker.start(name, "text", wrong))).type == "input_invalid"
+    for id in (name, wrong):
+        history = keyed_worker.bare.get_workflow_handle(id)
         # Temporal's own bookkeeping of a local activity: its id and name, no content.
-        assert {where for where, encodings in found.items() if encodings != {SEALED}} <= {
+        assert {where for where, encodings in (await seen(history)).items() if encodings != {SEALED}} <= {
             ".marker_recorded_event_attributes.details.payloads"
         }
-        assert SECRET not in await text_of(bare.get_workflow_handle(id))
+        assert SECRET not in await text_of(history)
         with pytest.raises((RuntimeError, KeyError, WorkflowFailureError)):
-            await bare.get_workflow_handle(id).result(rpc_timeout=timedelta(seconds=5))
+            await history.result(rpc_timeout=timedelta(seconds=5))
+
+
+CHILD: dict[str, Any] = {"steps": {"a": {"kind": "transform", "value": "done"}}}
+QUESTION: dict[str, Any] = {
+    "steps": {
+        "approve": {"kind": "human", "title": "Pay?", "actions": [{"id": "yes"}], "assignees": ["user:ada"]}
+    }
+}
+
+
+@pytest.mark.parametrize(
+    "memo",
+    [
+        {"who": "nobody"},
+        {MEMO_PROOF: "00" * 32},
+        {MEMO_TENANT: "another", MEMO_PROOF: "own"},
+        {MEMO_REQUESTED_BY: "user:ada", MEMO_PROOF: "own"},
+        {MEMO_PROOF: "of another id"},
+        {MEMO_PROOF: "of another type"},
+        {MEMO_PARENT: {"collaboration": str(uuid.uuid4()), "path": "a"}, "who": "a child"},
+        {MEMO_FORK: {"collaboration": str(uuid.uuid4()), "from_steps": []}, MEMO_PROOF: "own"},
+    ],
+)
+async def test_a_start_without_the_platforms_proof_is_refused(
+    keyed_worker: Keyed, memo: dict[str, Any]
+) -> None:
+    name = await keyed_worker.store(CHILD)
+    proofs = {
+        "own": proof(KEY, name, name), "of another id": proof(KEY, "another", name),
+        "of another type": proof(KEY, name, "another"),
+    }  # fmt: skip
+    if MEMO_PROOF in memo:
+        memo = {**memo, MEMO_PROOF: proofs.get(memo[MEMO_PROOF], memo[MEMO_PROOF])}
+    error = await failure(await keyed_worker.start(name, {}, name, **memo))
+    assert error.type == "proof_missing"
+
+
+async def test_what_the_platform_starts_carries_its_proof(keyed_worker: Keyed) -> None:
+    child = await keyed_worker.store(CHILD)
+    parent = await keyed_worker.store(
+        {
+            "steps": {"sub": {"kind": "collaboration", "ref": child, "input": {}}},
+            "output": "${steps.sub.output}",
+        }
+    )
+    assert await (await keyed_worker.start(parent, {})).result() == "done"
+    temporal = Temporal(keyed_worker.settings)
+    await temporal.start(child, {}, id=f"{child}-api", tenant="default", actor="key:ada")
+    client = await temporal.client()
+    assert await client.get_workflow_handle(f"{child}-api").result() == "done"
+
+
+async def test_nobody_decides_or_steers_past_the_api(keyed_worker: Keyed) -> None:
+    name = await keyed_worker.store(QUESTION)
+    handle = await keyed_worker.start(name, {})
+    run = str(handle.first_execution_run_id)
+    decision = Decision("approve", "yes", "user:ada")
+    for update, argument in (("decide", decision), ("pause", Steer(actor="user:ada"))):
+        with pytest.raises(WorkflowUpdateFailedError) as refused:
+            await handle.execute_update(update, argument)
+        assert isinstance(refused.value.cause, ApplicationError)
+        assert refused.value.cause.type == "proof_missing"
+    signer = signer_of(keyed_worker.settings)
+    assert signer is not None
+    other = signer.decision(str(uuid.uuid4()), decision)
+    with pytest.raises(WorkflowUpdateFailedError):
+        await handle.execute_update("decide", other)
+    temporal = Temporal(keyed_worker.settings)
+    assert await temporal.steer(name, run, "pause", Steer(actor="user:ada")) == "paused"
+    assert await temporal.steer(name, run, "resume", Steer(actor="user:ada")) == "running"
+    assert await handle.execute_update("decide", signer.decision(run, decision)) == "decided"
+    assert (await handle.result())["decision"] == "yes"
 
 
 async def test_a_payload_is_opened_by_every_key_and_refused_when_changed() -> None:
