@@ -20,7 +20,7 @@ from schema.errors import Refused
 Status = Literal["preparing", "starting", "ready", "failed", "external", "stopped"]
 
 STATE_FILE = "platform.json"
-_SECRET_ENDINGS = ("_PASSWORD", "_KEY")
+_SECRET_ENDINGS = ("_PASSWORD", "_KEY", "_KEYS")
 
 
 @dataclass(frozen=True, slots=True)

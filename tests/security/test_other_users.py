@@ -54,7 +54,7 @@ def test_no_password_stands_in_the_process_list_nor_in_an_environment_that_other
     platform: Any, servers: Supervisor
 ) -> None:
     secrets = secrets_of(servers)
-    assert secrets.keys() == {"postgres", "neo4j", "weaviate", "weaviate_cluster"}
+    assert secrets.keys() == {"payloads", "postgres", "neo4j", "weaviate", "weaviate_cluster"}
     pids = [one.pid for one in servers.state.services.values() if one.pid is not None]
     told = stranger(secrets=secrets, environments=[f"/proc/{pid}/environ" for pid in pids])
     assert (told["secrets"], told["environments"]) == ([], [])
