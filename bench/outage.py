@@ -10,8 +10,10 @@ import asyncio
 import json
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
+from neo4j.exceptions import DriverError, Neo4jError
 from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
@@ -121,8 +123,10 @@ async def settled(on: Stack) -> int:
     """The differences once nothing moves any more; -1 when it never comes to rest."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     while time.monotonic() < deadline:
-        if (found := await differences(on)) is not None:
-            return found
+        # A graph that is only just coming back refuses logins.
+        with suppress(DriverError, Neo4jError):
+            if (found := await differences(on)) is not None:
+                return found
         await asyncio.sleep(0.5)
     return -1
 

@@ -89,6 +89,8 @@ def service(data: Path, *, bolt_port: int, http_port: int, password: str) -> Ser
         start_seconds=180.0,
         stop_seconds=30.0,
         death_signal=signal.SIGTERM,
+        # After a full disk its databases stay shut, logins among them, until it is started again.
+        patience_seconds=20.0,
         private_log=home / "logs" / "neo4j.log",
     )
 

@@ -19,6 +19,7 @@ _LONGEST_PAUSE_SECONDS = 10.0
 _STEADY_SECONDS = 5.0
 """A process that lived this long was working: its end is one crash, not part of a row of failed starts."""
 _FAILED_AFTER = 5
+_ASK_AGAIN_SECONDS = 5.0
 
 
 class Runner(threading.Thread):
@@ -126,6 +127,8 @@ class Runner(threading.Thread):
         if child is None:
             return
         answered = not self.service.one_shot and self._wait_until_it_answers(child, began)
+        if answered and self.service.patience_seconds is not None:
+            self._watch(child, self.service.patience_seconds)
         code = child.wait()
         with self._guard:
             self._process = None
@@ -166,6 +169,22 @@ class Runner(threading.Thread):
                 self._signal(signal.SIGKILL, child)
             time.sleep(_POLL_SECONDS)
         return False
+
+    def _watch(self, child: subprocess.Popen[bytes], patience_seconds: float) -> None:
+        """Ask a process that lives whether it still answers; end it when it has not for too long."""
+        answered_at = time.monotonic()
+        while child.poll() is None:
+            if self._answers():
+                answered_at = time.monotonic()
+            elif time.monotonic() - answered_at > patience_seconds:
+                self._board.set(self.service.name, "starting", f"gave no answer for {patience_seconds:g} s")
+                self._signal(self.service.stop_signal, child)
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(self.service.stop_seconds)
+                self._signal(signal.SIGKILL, child)
+                return
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(min(_ASK_AGAIN_SECONDS, patience_seconds / 4))
 
     def _answers(self) -> bool:
         with suppress(OSError):

@@ -36,6 +36,8 @@ class Service:
     stop_seconds: float = 10.0
     death_signal: signal.Signals = signal.SIGKILL
     """Sent by the kernel when the supervisor dies. Servers with a store get their own clean stop."""
+    patience_seconds: float | None = None
+    """A server that was ready and has not answered for so long is started again; None never asks it again."""
     private_log: Path | None = None
     """Where it writes why it failed, when that is not its output."""
 

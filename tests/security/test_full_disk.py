@@ -9,6 +9,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,23 @@ def test_supervision_goes_on_while_the_disk_is_full_and_is_written_down_afterwar
     finally:
         supervisor.stop()
     assert {one.status for one in supervisor.state.services.values()} == {"stopped"}
+
+
+def test_a_server_that_lives_and_no_longer_answers_is_started_again(tmp_path: Path) -> None:
+    shut = tmp_path / "shut"
+    plain = service(tmp_path, "neo4j")
+    mute = replace(plain, ready=lambda: plain.ready() and not shut.exists(), patience_seconds=0.4)
+    supervisor = start(tmp_path / "data", services=[mute], given={})
+    try:
+        supervisor.wait_ready("neo4j", timeout_seconds=20)
+        first = supervisor.state.services["neo4j"].pid
+        shut.touch()
+        until(lambda: supervisor.state.services["neo4j"].pid not in (None, first))
+        shut.unlink()
+        supervisor.wait_ready("neo4j", timeout_seconds=20)
+        assert supervisor.state.services["neo4j"].restarts >= 1
+    finally:
+        supervisor.stop()
 
 
 def test_a_platform_that_cannot_write_to_its_directory_says_so_plainly(small_disk: Path) -> None:
