@@ -111,7 +111,7 @@ class ProviderRequest(BaseModel):
         default=None, ge=1, le=10_000_000, description="Absent: no limit of ours."
     )
     tokens_per_minute: int | None = Field(
-        default=None, ge=1, le=10_000_000_000, description="Absent: no limit of ours."
+        default=None, ge=1, le=2_000_000_000, description="Absent: no limit of ours."
     )
 
 

@@ -34,7 +34,7 @@ def encode(*parts: object) -> str:
     return ".".join(map(str, parts))
 
 
-def encode_moment(moment: datetime, id: UUID) -> str:
+def encode_moment(moment: datetime, id: object) -> str:
     return encode((moment - _EPOCH) // _MICROSECOND, id)
 
 

@@ -69,7 +69,8 @@ def checked(cursor: Cursor, run: UUID, *, played: bool = False) -> Cursor:
             "stream_place_invalid",
             f"found the id of an event of the run {cursor.run}; expected one of this run, {run}.",
         )
-    if cursor.place and not played:
+    # Who joins is told what was before a place, also where what follows is played back.
+    if cursor.joining is not None or (cursor.place and not played):
         parse_place(cursor.place)
     return cursor
 

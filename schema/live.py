@@ -13,7 +13,10 @@ from uuid import UUID
 from schema.errors import Refused
 
 AGENT: Final = "agent"
-PLACE: Final = r"([0-9a-f]{1,16})\.([0-9a-f]{1,16})((?:\+[0-9a-f]{1,16})*)((?:~[0-9a-f]{12}:[0-9a-f]{1,8})*)"
+# As large as the database's integers of 64 and of 32 bits.
+_LONG: Final = r"(?:[0-7][0-9a-f]{15}|[0-9a-f]{1,15})"
+_SHORT: Final = r"(?:[0-7][0-9a-f]{7}|[0-9a-f]{1,7})"
+PLACE: Final = rf"({_LONG})\.({_LONG})((?:\+{_LONG})*)((?:~[0-9a-f]{{12}}:{_SHORT})*)"
 _PLACE: Final = re.compile(PLACE)
 MAX_PLACE_CHARS: Final = 32_000
 

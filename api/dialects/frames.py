@@ -39,10 +39,11 @@ _CURSOR: Final = re.compile(
 )
 _MARK: Final = re.compile(r"!([bm])([0-9a-f]{12})\.(\d{1,2})")
 _RUN: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}:"
-_BEHIND: Final = r"(?:![bm][0-9a-f]{12}\.[0-9]{1,2})*(?:!j\.[0-9]{1,3})?(?:!e)?$"
-POSITION: Final = rf"^(?:{_RUN})?(?:{PLACE}|p[0-9]{{1,12}})?{_BEHIND}"
+_MARKS: Final = r"(?:![bm][0-9a-f]{12}\.[0-9]{1,2})*"
+_TOLD: Final = rf"(?:{PLACE}{_MARKS}!j\.[0-9]{{1,3}}|(?:{PLACE})?{_MARKS})(?:!e)?"
+POSITION: Final = rf"^(?:{_RUN})?(?:{_TOLD}|p[0-9]{{1,12}}{_MARKS}(?:!e)?)$"
 """Ids as a stream takes them, for the OpenAPI document."""
-POSITION_OF_RUN: Final = rf"^{_RUN}(?:{PLACE})?{_BEHIND}"
+POSITION_OF_RUN: Final = rf"^{_RUN}{_TOLD}$"
 """Those that say which run they are of."""
 
 

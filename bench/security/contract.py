@@ -56,7 +56,7 @@ _SHOWN_FAULTS: Final = 3
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is played: until so many cases were sent, or the time is over."""
+    """How much is played: so many cases, and every operation, unless the time is over before."""
 
     cases: int
     seconds: int
@@ -69,7 +69,7 @@ class Extent:
 
 
 LONG: Final = Extent(cases=20_000, seconds=1_700, examples=10, chains=60)
-SHORT: Final = Extent(cases=500, seconds=60, examples=2, chains=5, coverage=False)
+SHORT: Final = Extent(cases=300, seconds=75, examples=1, chains=3, coverage=False)
 
 
 @dataclass
@@ -108,7 +108,7 @@ def play(url: str, extent: Extent) -> Contract:
     for event in running:
         if isinstance(event, events.ScenarioFinished):
             _count(found, event.phase.value, event.recorder)
-            if found.cases >= extent.cases:
+            if found.cases >= extent.cases and len(found.operations) == len(schema):
                 running.stop()
         elif isinstance(event, events.NonFatalError):
             found.undocumented += 1

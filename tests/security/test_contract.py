@@ -155,9 +155,10 @@ async def test_a_method_that_an_address_does_not_take_is_told_those_that_it_take
         ("PUT", "/v1/prices/openai/x", {"input_usd": "1e3", "output_usd": 1}),
         ("PUT", "/v1/prices/openai/x", {"input_usd": 1e-45, "output_usd": 1}),
         ("POST", "/v1/router/predict", {"task": 5}),
+        ("PUT", "/v1/providers/p", {"kind": "ollama", "tokens_per_minute": 2_204_452_605}),
     ],
 )
-async def test_a_value_of_another_type_is_refused(
+async def test_a_value_of_another_type_or_beyond_what_can_be_kept_is_refused(
     http: httpx.AsyncClient, method: str, path: str, body: dict[str, Any]
 ) -> None:
     answer = await http.request(method, path, json=body)
@@ -203,8 +204,10 @@ def test_every_cursor_of_limits_that_the_document_allows_is_read(cursor: str) ->
 def test_every_place_in_a_stream_that_the_document_allows_is_read(text: str) -> None:
     cursor = parse(text)
     assert cursor.run is not None
-    if cursor.place:
-        assert parse_place(cursor.place).xid >= 0
+    if cursor.place or cursor.joining is not None:
+        place = parse_place(cursor.place)
+        assert max(place.xid, place.seq, *place.beyond, 0) < 2**63
+        assert max([*place.open.values(), 0]) < 2**31
 
 
 async def test_schemathesis_finds_no_answer_that_the_document_does_not_promise() -> None:
