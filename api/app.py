@@ -107,7 +107,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount(CONSOLE, console)
     documentation.install(app)
     # The last one added is the outermost: what is refused is logged too, and carries the headers.
-    origins = Origins(keyed=key.is_set, host=settings.host, public=public)
+    origins = Origins(
+        keyed=key.is_set, host=settings.host, public=public, temporal_ui=settings.temporal_ui_url
+    )
     app.add_middleware(Guard, origins=origins, key=key)
     app.add_middleware(RequestLimits, settings=settings)
     app.add_middleware(AccessLog)

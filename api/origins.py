@@ -18,6 +18,7 @@ HEALTH_PATHS: Final = (
     "/health", "/health/live", "/health/ready", "/v1/health", "/v1/health/live", "/v1/health/ready",
 )  # fmt: skip
 HOOKS: Final = "/hooks/"
+CODEC: Final = "/console/codec/"
 _CONSOLE: Final = "/console"
 # The only GET that starts something: an EventSource can send nothing else.
 _STARTING_PATHS: Final = ("/stream/collaborate", "/v1/stream/collaborate")
@@ -51,8 +52,12 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 class Origins:
     """The names that the API answers to, and the pages that may ask."""
 
-    def __init__(self, *, keyed: bool, host: str, public: PublicAddress | None) -> None:
+    def __init__(
+        self, *, keyed: bool, host: str, public: PublicAddress | None, temporal_ui: str = ""
+    ) -> None:
+        """`temporal_ui`: the origin of Temporal's own pages, which may ask for what is sealed."""
         self._keyed, self._public = keyed, public
+        self._temporal_ui = temporal_ui.rstrip("/").lower()
         self._names = {host.lower()} | ({public.host} if public else set())
 
     def refusal(self, scope: Scope) -> Refused | None:
@@ -65,6 +70,9 @@ class Origins:
             return self._unknown_host(hosts)
         if path in HEALTH_PATHS:
             return None
+        if path.startswith(CODEC) and self._temporal_ui:
+            origins = [origin.lower() for origin in headers.getlist("origin")]
+            return None if origins == [self._temporal_ui] else _foreign(f"the origins {origins}"[:200])
         for origin in headers.getlist("origin"):
             if not self._is_own(origin, parts):
                 return _foreign(f"the origin {origin[:200]!r}")

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
 from api.auth import ApiKey
-from api.console import login
+from api.console import codec, login
 from api.console.client import Api
 from api.console.session import Sessions
 from api.problems import TryLater
@@ -50,6 +50,7 @@ class Console:
         self.settings = settings
         self._key = key
         self._sessions = Sessions(settings.api_key, public)
+        self._codec = codec.Codec(settings)
         self._static = StaticFiles(directory=STATIC)
         self._open = AsyncExitStack()
         self._loading: asyncio.Task[ASGIApp] | None = None
@@ -92,6 +93,8 @@ class Console:
         elif path in ("/login", "/logout") and scope["type"] == "http":
             answer = await (self._log_in if path == "/login" else self._log_out)(Request(scope, receive))
             await answer(scope, receive, _with_headers(send, _policy()))
+        elif path in codec.PATHS and scope["type"] == "http":
+            await (await self._codec_answer(Request(scope, receive), path))(scope, receive, send)
         elif not self._sessions.needed:
             await self._show(scope, receive, send)
         elif session := await self._sessions.of(self.state, Headers(scope=scope)):
@@ -125,6 +128,15 @@ class Console:
             for task in (showing, ending):
                 task.cancel()
             await asyncio.gather(showing, ending, return_exceptions=True)
+
+    async def _codec_answer(self, request: Request, path: str) -> Response:
+        if request.method == "OPTIONS":
+            return self._codec.preflight()
+        if request.method != "POST":
+            return Response("Ask by POST.", 405, {"allow": "POST, OPTIONS"})
+        if self._sessions.needed and not await self._sessions.of(self.state, request.headers):
+            return self._codec.refusal(401, "Sign in to the console first.")
+        return await self._codec.answer(request, path)
 
     async def _log_in(self, request: Request) -> Response:
         if not self._sessions.needed:

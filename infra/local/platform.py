@@ -80,6 +80,7 @@ def plan(data: Path, ports: Mapping[str, int], given: Mapping[str, str]) -> Plan
             ui_port=ports["temporal_ui"],
             http_port=ports["temporal_http"],
             metrics_port=ports["temporal_metrics"],
+            codec_url=f"http://127.0.0.1:{ports['api']}/console/codec",
         ),
         "postgres": postgres.service(data, ports["postgres"], local_url, postgres_password),
         "neo4j": neo4j.service(

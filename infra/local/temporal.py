@@ -32,7 +32,10 @@ SEARCH_ATTRIBUTES = {
 }
 
 
-def service(data: Path, *, port: int, ui_port: int, http_port: int, metrics_port: int) -> Service:
+def service(
+    data: Path, *, port: int, ui_port: int, http_port: int, metrics_port: int, codec_url: str
+) -> Service:
+    """`codec_url`: where its pages ask for what is sealed in histories."""
     store = data / "temporal"
 
     def command() -> Command:
@@ -40,7 +43,7 @@ def service(data: Path, *, port: int, ui_port: int, http_port: int, metrics_port
         argv = [str(binary()), "server", "start-dev", "--db-filename", str(store / "temporal.db")]
         argv += ["--ip", "127.0.0.1", "--port", str(port), "--ui-port", str(ui_port)]
         argv += ["--http-port", str(http_port), "--metrics-port", str(metrics_port)]
-        argv += ["--ui-disable-news-fetch", "--log-level", "warn"]
+        argv += ["--ui-codec-endpoint", codec_url, "--ui-disable-news-fetch", "--log-level", "warn"]
         argv += ["--sqlite-pragma", "journal_mode=wal"]  # half the writes; a commit still reaches the disk
         for name, value in _DYNAMIC_CONFIG.items():
             argv += ["--dynamic-config-value", f"{name}={value}"]
