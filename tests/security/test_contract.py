@@ -45,10 +45,8 @@ _VALUES: Final = {
     "25 digits": "9999999999999999999999999",
     "more than a double": "1e999",
     "NaN": "NaN",
-    "Infinity": "-Infinity",
     "digits of Bengal": quote("১২"),
     "10,000 letters": "x" * 10_000,
-    "dots": "%2e%2e%2f%2e%2e",
     "the largest place": "ffffffffffffffff.ffffffffffffffff",
 }
 _UUID: Final = "01a22d53-879e-7cfd-b8f3-c80000000000"
