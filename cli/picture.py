@@ -1,5 +1,6 @@
 """A run on a terminal while it goes on: a tree of steps, no wider and no higher than there is room."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -152,7 +153,7 @@ def _question(seen: Watched, asked: PeopleAsked, width: int) -> list[Text]:
     actions = "|".join(seen.actions.get(asked.task_id, [])) or "ACTION"
     title = Text.assemble(("? ", "yellow bold"), (clean(asked.title), "bold"), f"  asks {clean(whom)}")
     # The command is there to be copied: it may take more than a line.
-    return [_one_line(title, width), Text(f"  facilitair decide {id} {actions}")]
+    return [_one_line(title, width), Text(f"  facilitair decide {shlex.quote(id)} {actions}")]
 
 
 def _in_height(rows: list[Row], height: int) -> list[Row]:

@@ -1,5 +1,6 @@
 """`facilitair prices [set | show]`: what models cost, for a million tokens."""
 
+import shlex
 from typing import Annotated, Any, Final
 
 import typer
@@ -55,9 +56,8 @@ def show(
         out().print()
         _print_versions(found["versions"])
     if found["source"] is None:
-        said = (
-            f"calls of it are refused with price_missing; `facilitair prices set {found['answers']}` sets it"
-        )
+        model = shlex.quote(found["answers"])
+        said = f"calls of it are refused with price_missing; `facilitair prices set {model}` sets it"
         print_warnings({"warnings": [said]})
 
 

@@ -1,5 +1,6 @@
 """`facilitair run | watch | playback | cancel`."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -43,7 +44,7 @@ def run(
         print_json(accepted)
     else:
         out().print(accepted["id"], markup=False)
-        err().print(f"`facilitair watch {accepted['id']}` shows how it goes", markup=False)
+        err().print(f"`facilitair watch {shlex.quote(accepted['id'])}` shows how it goes", markup=False)
 
 
 @told
@@ -89,7 +90,8 @@ def cancel(
 
 def to_its_end(api: Api, id: str, *, as_json: bool, tokens: bool = False) -> None:
     """Show a run until it has ended; exits with 1 when it failed."""
-    with _leaving(f"{id} goes on without you. `facilitair watch {id}` or `facilitair cancel {id}`."):
+    quoted = shlex.quote(id)
+    with _leaving(f"{id} goes on without you. `facilitair watch {quoted}` or `facilitair cancel {quoted}`."):
         seen = follow(api, id, speak=tokens and not as_json)
         _print(seen, as_json=as_json)
         if seen.run["status"] != "completed":

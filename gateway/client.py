@@ -131,7 +131,7 @@ class Gateway:
         if self._http is None:
             from gateway.http import Http
 
-            self._http = Http(self._destinations.guarded)
+            self._http = Http(self._destinations.reach)
         return self._http
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, get_args
@@ -11,7 +12,7 @@ from gateway.keys import Keys
 from gateway.limits import NO_LIMITS, Limits, limits_in
 from schema.catalogue import PROVIDERS, ProviderKind, TenantProvider
 from schema.errors import ProviderError
-from schema.hosts import fault_of
+from schema.hosts import fault_of, names_in
 from schema.settings import Settings
 
 Kind = Literal[ProviderKind, "simulator"]
@@ -112,7 +113,7 @@ class Destinations:
             raise ProviderError(
                 "model_unknown",
                 f"found model {model!r} of no provider of tenant {tenant!r}; expected one of {known}. "
-                f"Define it with `facilitair providers set {name}`, or name another model",
+                f"Define it with `facilitair providers set {shlex.quote(name)}`, or name another model",
                 retryable=False,
             )
         kind = _kind(name)
@@ -136,12 +137,14 @@ class Destinations:
             "deepseek": known.deepseek_api_key, "openrouter": known.openrouter_api_key,
         }.get(kind, "")  # fmt: skip
 
-    def guarded(self, place: str) -> bool:
-        """Whether host:port was allowed by its name alone, and so must not be a private address."""
-        allowed = {name.strip().lower() for name in self._settings.provider_hosts.split(",")}
+    def reach(self, place: str) -> Literal["anywhere", "public", "nowhere"]:
+        """Where a host:port may lead: what the operator named with its port, or set as an address of the
+        platform, anywhere; what is allowed by its name alone to public addresses; anything else nowhere."""
+        allowed = names_in(self._settings.provider_hosts)
         ours = {_place(self._address(kind)) for kind in get_args(ProviderKind)}
-        host = place.rpartition(":")[0]
-        return host in allowed and place not in allowed | ours | {_place(self._settings.simulator_url)}
+        if place in allowed | ours | {_place(self._settings.simulator_url)}:
+            return "anywhere"
+        return "public" if place.rpartition(":")[0] in allowed else "nowhere"
 
     def _platforms(self, kind: ProviderKind, model: str) -> Destination:
         model = SUCCESSORS.get(model, model)

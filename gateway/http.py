@@ -4,22 +4,19 @@ Import it late: aiohttp takes a fifth of a second.
 """
 
 import asyncio
-import ipaddress
-import socket
-import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, Final
 
 import aiohttp
-import httpx
-from aiohttp.abc import ResolveResult
 from aiohttp.helpers import get_env_proxy_for_url
 from yarl import URL
 
 from gateway.failures import Disconnected, Refusal
+from gateway.outbound import HostNotAllowed, Outbound, PrivateAddress, Reach
 from gateway.patience import Patience
+from schema.foreign_json import read_json
 
 MAX_CONNECTIONS: Final = 2_000
 MOST_OF_A_REFUSAL: Final = 64 * 1024
@@ -30,42 +27,17 @@ REST_SECONDS: Final = 1.0
 NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None)
 
 
-class PublicResolver(aiohttp.ThreadedResolver):
-    """Names that the operator allowed without a port must not lead into the private network."""
-
-    def __init__(self, guarded: Callable[[str], bool]) -> None:
-        super().__init__()
-        self._guarded = guarded
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await super().resolve(host, port, family)
-        if self._guarded(f"{host}:{port}"):
-            for entry in found:
-                if not ipaddress.ip_address(entry["host"].partition("%")[0]).is_global:
-                    raise OSError(
-                        f"{host} is the private address {entry['host']}; where that is meant, the operator "
-                        f"allows it as {host}:{port} in FACILITAIR_PROVIDER_HOSTS"
-                    )
-        return found
-
-
 class Http:
     """The connections of a process. Make it where the loop runs."""
 
-    def __init__(self, guarded: Callable[[str], bool]) -> None:
+    def __init__(self, reach: Callable[[str], Reach]) -> None:
         async def sent(_session: object, context: SimpleNamespace, _params: object) -> None:
             context.trace_request_ctx.note_sent()
 
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(sent)
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=MAX_CONNECTIONS, ssl=_certificates(), resolver=PublicResolver(guarded),
-                ttl_dns_cache=60,
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(), timeout=NO_TIMEOUT, trace_configs=[trace],
+        self._outbound = Outbound(
+            reach, connections=MAX_CONNECTIONS, timeout=NO_TIMEOUT, traces=[trace],
             # Compressed events wait for each other.
             headers={"accept-encoding": "identity", "user-agent": "facilitair"},
         )  # fmt: skip
@@ -80,7 +52,7 @@ class Http:
         address = URL(url)
         try:
             async with patience.head() as limit:
-                response = await self._session.post(
+                response = await self._outbound.session(address).post(
                     address, data=body, headers=headers, allow_redirects=False, trace_request_ctx=patience,
                     **self._proxy(address),
                 )  # fmt: skip
@@ -101,13 +73,14 @@ class Http:
         with suppress(aiohttp.ClientError, OSError, ValueError):
             async with (
                 asyncio.timeout(seconds),
-                self._session.get(
+                self._outbound.session(address).get(
                     address, headers=headers, allow_redirects=False, trace_request_ctx=patience,
                     **self._proxy(address),
                 ) as response,
             ):  # fmt: skip
-                known = response.status == 200
-                return response.status, await response.json(content_type=None) if known else None
+                if response.status != 200:
+                    return response.status, None
+                return 200, read_json(await _bounded(response, MOST_OF_A_REFUSAL))
         return 0, None
 
     async def close(self) -> None:
@@ -116,9 +89,11 @@ class Http:
             task.cancel()
         # Each gives its connection back, which would else be found open by the collector.
         await asyncio.gather(*resting, return_exceptions=True)
-        await self._session.close()
+        await self._outbound.close()
 
     def _proxy(self, address: URL) -> dict[str, Any]:
+        if self._outbound.reach(address) != "anywhere":
+            return {}  # a proxy would look the name up by itself, and go where it leads
         # By ourselves and once per host: aiohttp would go through a thread for it, for every call.
         place = (address.scheme, address.host, address.port)
         if place not in self._proxies:
@@ -190,6 +165,16 @@ async def _read_rest(response: aiohttp.ClientResponse) -> None:
                 pass
 
 
+async def _bounded(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The body; raises ValueError where it is longer than `most` bytes."""
+    body = b""
+    while packet := await response.content.readany():
+        body += packet
+        if len(body) > most:
+            raise ValueError(f"more than {most:,} bytes")
+    return body
+
+
 async def _refusal(response: aiohttp.ClientResponse) -> Refusal:
     body = b""
     try:
@@ -204,12 +189,16 @@ async def _refusal(response: aiohttp.ClientResponse) -> Refusal:
 
 def _reason(error: BaseException) -> str:
     """Why a connection failed, without the request: it carries the key."""
+    if isinstance(error, HostNotAllowed):
+        return f"{error}; expected one in FACILITAIR_PROVIDER_HOSTS"
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, PrivateAddress):
+        place = f"{error.host}:{error.port}"
+        return (
+            f"{error.os_error} ({error.host}); where that is meant, the operator allows it as {place} in "
+            "FACILITAIR_PROVIDER_HOSTS"
+        )
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"no connection to {error.host}:{error.port}: {error.os_error.strerror or error.os_error}"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "it closed the connection"
     return f"the connection broke ({type(error).__name__})"
-
-
-def _certificates() -> ssl.SSLContext:
-    return httpx.create_ssl_context()

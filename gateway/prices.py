@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
@@ -136,6 +137,6 @@ def price_missing(model: str) -> ProviderError:
     return ProviderError(
         "price_missing",
         f"found no price for {model}; expected one in dollars for a million tokens. Set it with "
-        f"`facilitair prices set {model} --in 0.15 --out 0.6`, with the provider's own figures.",
+        f"`facilitair prices set {shlex.quote(model)} --in 0.15 --out 0.6`, with the provider's own figures.",
         retryable=False,
     )

@@ -1,6 +1,7 @@
 """Go on from a run: from chosen steps, or from where it failed."""
 
 import json
+import shlex
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -66,7 +67,7 @@ async def rerun(
         raise Refused(
             "collaboration_not_failed",
             f"found {id!r} {source.status}; expected one that failed or was cancelled. "
-            f"To run some steps of it again: `facilitair fork {id} --from STEP`.",
+            f"To run some steps of it again: `facilitair fork {shlex.quote(id)} --from STEP`.",
         )
     forked = await _begin(
         request, state, source, _name(source, wanted.definition), source.input, Fork(str(source.id), []),

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shlex
 from decimal import Decimal
 from functools import partial
 from typing import Any, Final
@@ -135,7 +136,7 @@ def _estimated(
     most = estimated(definition, per_token, known, input)
     warnings = [
         f"found no price for {one.answers}: its calls are refused with price_missing. Set it with "
-        f"`facilitair prices set {one.answers}`."
+        f"`facilitair prices set {shlex.quote(one.answers)}`."
         for one in models.values()
         if one.source is None
     ]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from yarl import URL
 
 from gateway.http import Http
 from gateway.patience import Patience
@@ -25,7 +26,7 @@ async def provider(status: str) -> AsyncIterator[tuple[Http, Callable[[], Patien
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    http = Http(lambda _: False)
+    http = Http(lambda _: "anywhere")
     try:
         yield http, lambda: Patience(Timeouts(), streamed=True), f"http://127.0.0.1:{port}/"
     finally:
@@ -54,8 +55,8 @@ async def test_a_refusal_that_is_cancelled_leaves_nothing_open() -> None:
     async with provider("500 Internal Server Error") as (http, patience, url):
         asking = asyncio.create_task(http.open(url, {}, b"{}", patience()))
         await asyncio.sleep(0.1)
-        assert len(http._session.connector._acquired) == 1  # type: ignore[union-attr]
+        assert len(http._outbound.session(URL(url)).connector._acquired) == 1  # type: ignore[union-attr]
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        assert not http._session.connector._acquired  # type: ignore[union-attr]
+        assert not http._outbound.session(URL(url)).connector._acquired  # type: ignore[union-attr]

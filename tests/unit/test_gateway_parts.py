@@ -293,7 +293,7 @@ def test_what_a_removed_provider_answered_for_goes_to_nobody_else() -> None:
 @pytest.mark.parametrize(
     ("values", "provider", "said"),
     [
-        ({}, ACME, "'llm.acme.example', port 443; expected one that the operator allowed: none are"),
+        ({}, ACME, "'llm.acme.example', port 443; expected one that the operator allowed. Let"),
         (ALLOWED, TenantProvider("a", "openai_compatible"), "found no base_url"),
         (ALLOWED, TenantProvider("a", "openai_compatible", "https://u:p@llm.acme.example"), "a login in it"),
         (ALLOWED, TenantProvider("a", "openai_compatible", "http://10.0.0.5:8001"), "port 8001"),
@@ -384,9 +384,10 @@ def test_limits_that_cannot_be_read_end_the_start(text: str) -> None:
 
 def test_only_names_allowed_without_a_port_must_be_public() -> None:
     destinations = Destinations(_settings(provider_hosts="a.example,b.example:8443", ollama_host="a.example"))
-    assert destinations.guarded("a.example:443")
-    assert not destinations.guarded("b.example:8443")
-    assert not destinations.guarded("api.openai.com:443")
+    assert destinations.reach("a.example:443") == "public"
+    assert destinations.reach("b.example:8443") == "anywhere"
+    assert destinations.reach("api.openai.com:443") == "anywhere"
+    assert destinations.reach("b.example:443") == "nowhere"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,67 @@
+"""The one door for JSON that others wrote: answers of models, providers and web servers, events, files.
+
+Uploads have a stricter door of their own, `schema.document`, which names every fault with its place.
+"""
+
+import json
+import math
+from typing import Any, Final, NoReturn
+
+MAX_DEPTH: Final = 100
+"""Levels of nesting. Everything behind this door may walk a value by recursion."""
+
+
+class NotJson(ValueError):
+    """The text is not JSON."""
+
+
+class UnusableJson(NotJson):
+    """It reads like JSON, and holds what JSON or a database cannot: NaN, a number out of range, or more
+    levels than anybody can walk."""
+
+
+def read_json(data: str | bytes | bytearray) -> Any:
+    """The value that a JSON text holds. Raises NotJson, which is a ValueError, and nothing else."""
+    try:
+        text = data if isinstance(data, str) else bytes(data).decode("utf-8-sig")
+        value = _DECODER.decode(text)
+    except UnusableJson:
+        raise
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError as error:
+        # Python's own words quote nothing but positions; those of other errors might quote the text.
+        place = f"{error.msg} at character {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
+        raise NotJson(place or "the text is not UTF-8, or holds a number of too many digits") from None
+    # Whatever has few brackets cannot be deep, and most texts have few.
+    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value):
+        raise _too_deep()
+    return value
+
+
+def _is_deep(value: Any) -> bool:
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        parts = [part for item in level for part in (item.values() if isinstance(item, dict) else item)]
+        level = [part for part in parts if isinstance(part, (dict, list))]
+        if not level:
+            return False
+    return True
+
+
+def _too_deep() -> UnusableJson:
+    return UnusableJson(f"found more than {MAX_DEPTH} levels of nesting; expected at most {MAX_DEPTH}")
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise UnusableJson(f"found {constant}; expected a finite number: JSON has no {constant}")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise UnusableJson(f"found the number {text[:40]}; expected a finite number")
+    return value
+
+
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
