@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from temporalio.exceptions import ApplicationError, CancelledError, TemporalErro
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 from db.spending import BudgetExceeded
+from schema.bugs import bug
 from schema.errors import FacilitairError, ProviderError, StepError
 from schema.messages import OTHERS_MONEY
 
@@ -29,7 +31,8 @@ _DATABASE_AWAY = (
 def translate(error: BaseException) -> BaseException:
     """The error as Temporal should see it.
 
-    What we do not know is a bug of ours: trying it again would only hide it, so it ends the step.
+    What we do not know is a bug of ours: trying it again would only hide it, so it ends the step. Of a bug
+    only its type is told: its text may hold SQL and values, and histories and rows are read by many.
     """
     match error:
         case TemporalError() | asyncio.CancelledError() | CancelledError():
@@ -48,12 +51,19 @@ def translate(error: BaseException) -> BaseException:
             return ApplicationError(
                 "Postgres does not answer; the step is tried again when it does.", type="database_unavailable"
             )
-        case OSError():
-            return ApplicationError(f"{type(error).__name__}: {error}", type="io_error")
-        case _:
+        case RecursionError():
             return ApplicationError(
-                f"{type(error).__name__}: {error}"[:1_000], type="internal_error", non_retryable=True
+                "found a value with more levels than can be walked; expected flatter data.",
+                type="output_invalid",
+                non_retryable=True,
             )
+        case OSError():
+            told = bug(error, _log, **_where())
+            reason = os.strerror(error.errno) if error.errno else type(error).__name__
+            return ApplicationError(f"{reason}. {told.message}", type="io_error")
+        case _:
+            told = bug(error, _log, **_where())
+            return ApplicationError(told.message, type=told.code, non_retryable=True)
 
 
 def given_up() -> StepError:
@@ -66,7 +76,15 @@ def describe(error: Exception) -> tuple[str, str]:
     translated = translate(error)
     if isinstance(translated, ApplicationError):
         return translated.type or "internal_error", translated.message
-    return type(error).__name__, str(error)
+    return type(error).__name__, "it was ended from outside"
+
+
+def _where() -> dict[str, str]:
+    """The activity that runs now, for the log."""
+    if not activity.in_activity():
+        return {}
+    info = activity.info()
+    return {"activity": info.activity_type, "workflow_id": info.workflow_id or ""}
 
 
 def _database_away(error: BaseException) -> bool:
@@ -87,13 +105,5 @@ class _Guarded(ActivityInboundInterceptor):
         try:
             return await super().execute_activity(input)
         except Exception as error:
-            translated = translate(error)
-            if isinstance(translated, ApplicationError) and translated.type == "internal_error":
-                info = activity.info()
-                _log.exception(
-                    "activity failed by a bug",
-                    extra={"activity": info.activity_type, "workflow_id": info.workflow_id},
-                )
-            if translated is error:
-                raise
-            raise translated from error
+            # Without its causes: Temporal would store the text of each of them.
+            raise translate(error) from None

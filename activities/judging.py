@@ -1,6 +1,5 @@
 """How good answers are in the eyes of a judge, and which an optimisation learns from or is held to."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any, Final
 from gateway.request import Message
 from schema.chance import point
 from schema.errors import Refused
+from schema.foreign_json import read_json
 
 HELD_OUT_SHARE: Final = 0.2
 MOST_TRAINED: Final = 64
@@ -82,7 +82,7 @@ def verdict(text: str) -> float | None:
     """The quality that the judge gave; None where it gave none."""
     fenced = _FENCE.match(text)
     try:
-        quality = json.loads(fenced[1] if fenced else text)["quality"]
+        quality = read_json(fenced[1] if fenced else text)["quality"]
     except (ValueError, KeyError, TypeError):
         return None
     if isinstance(quality, bool) or not isinstance(quality, (int, float)) or not 0 <= quality <= 1:

@@ -404,8 +404,11 @@ class Record:
 
 def _given(found: Compiled, input: Json) -> tuple[Json, str]:
     """(the input with its defaults, as Postgres can hold it; what is wrong with it, or nothing)"""
-    given = json_schemas.with_defaults(found.definition.input, input)
-    return storable(given), json_schemas.faults(found.definition.input, given)
+    try:
+        given = storable(json_schemas.with_defaults(found.definition.input, input))
+    except (StepError, RecursionError) as error:
+        return None, getattr(error, "message", "it has more levels than can be walked")
+    return given, json_schemas.faults(found.definition.input, given)
 
 
 def _check_names(request: PinRequest) -> None:

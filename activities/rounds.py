@@ -1,12 +1,12 @@
 """Tools that a model calls by itself: what it is offered, and what each round of calls came to."""
 
-import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from gateway.request import Completion, Message, ToolCall, ToolSpec
 from schema.errors import FacilitairError
 from schema.expressions import Json
+from schema.foreign_json import NotJson, read_json
 from schema.templates import as_text
 from schema.tools import TOOLS
 
@@ -61,8 +61,8 @@ async def _result(call: dict[str, Any], by_wire: dict[str, str], run: Run) -> Js
     if name is None:
         return _error("tool_unknown", f"found {call['name']!r}; expected one of {', '.join(by_wire)}.")
     try:
-        arguments = json.loads(call["arguments"] or "{}")
-    except json.JSONDecodeError as error:
+        arguments = read_json(call["arguments"] or "{}")
+    except NotJson as error:
         return _error("tool_args_wrong", f"the arguments are not JSON: {error}.")
     if not isinstance(arguments, dict):
         return _error("tool_args_wrong", "expected a JSON object of arguments.")

@@ -1,6 +1,7 @@
 """Values on their way into Postgres: what it can hold, and how much of it."""
 
 import json
+import math
 from datetime import UTC, datetime
 from typing import Final
 
@@ -14,10 +15,15 @@ MAX_OUTPUT_BYTES: Final = 16 * 1024 * 1024
 
 
 def checked_output(output: Json) -> Json:
-    """The output, if Postgres and readers can hold it; raises StepError("output_too_large")."""
-    if output is None or isinstance(output, (bool, int, float)):
+    """The output, if Postgres and readers can hold it; raises StepError: output_too_large, output_invalid."""
+    if output is None or isinstance(output, (bool, int)):
         return output
-    size = len(json.dumps(output, ensure_ascii=False).encode("utf-8", "replace"))
+    try:
+        size = len(json.dumps(output, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace"))
+    except ValueError:
+        raise _not_finite("NaN or Infinity") from None
+    except RecursionError:
+        raise _too_deep() from None
     if size > MAX_OUTPUT_BYTES:
         raise StepError(
             "output_too_large",
@@ -28,16 +34,39 @@ def checked_output(output: Json) -> Json:
 
 
 def storable(value: Json) -> Json:
-    """The value without what Postgres cannot hold: NUL and half surrogate pairs in text."""
+    """The value without what Postgres cannot hold: NUL and half surrogate pairs in text.
+
+    Raises StepError("output_invalid") for NaN and Infinity, which have no place in JSON, and for a value
+    with more levels than can be walked.
+    """
+    try:
+        return _storable(value)
+    except RecursionError:
+        raise _too_deep() from None
+
+
+def _storable(value: Json) -> Json:
     if isinstance(value, str):
         if value.isascii() and "\0" not in value:
             return value
         return value.replace("\0", "").encode("utf-8", "replace").decode()
     if isinstance(value, dict):
-        return {storable(key): storable(item) for key, item in value.items()}
+        return {_storable(key): _storable(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [storable(item) for item in value]
+        return [_storable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _not_finite(str(value))
     return value
+
+
+def _not_finite(found: str) -> StepError:
+    return StepError("output_invalid", f"found {found} in a value; expected finite numbers, as JSON has.")
+
+
+def _too_deep() -> StepError:
+    return StepError(
+        "output_invalid", "found a value with more levels than can be walked; expected flatter data."
+    )
 
 
 def output_fault(step: ToolStep, output: Json) -> str | None:

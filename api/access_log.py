@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
 from api.auth import without_secret
+from schema.bugs import bug
 
 _log = logging.getLogger("facilitair.access")
 _errors = logging.getLogger("facilitair.api")
@@ -39,10 +40,10 @@ class AccessLog:
             await self._app(scope, receive, watched)
         except ClientDisconnect:
             pass  # whoever left in the middle of a body, or was too slow with it, reads no answer
-        except Exception:
-            _errors.exception("unexpected", extra={"method": method, "path": without_secret(scope["path"])})
+        except Exception as error:
+            told = bug(error, _errors, method=method, path=without_secret(scope["path"]))
             if status == 0 and scope["type"] == "http":
-                await problems.internal_error(scope)(scope, receive, watched)
+                await problems.response(told, scope["path"])(scope, receive, watched)
         finally:
             milliseconds = round((time.perf_counter() - began) * 1000, 1)
             _log.info(

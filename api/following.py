@@ -18,6 +18,7 @@ from api.models import CollaborationDetail
 from api.playback import playback
 from api.state import State
 from db import collaborations, joining
+from schema.bugs import bug
 from schema.errors import FacilitairError, NotFound, Refused, Unavailable
 from schema.live import Live, parse_place
 
@@ -113,6 +114,9 @@ async def follow(
         _log.warning("a watcher of %s is sent away: Postgres does not answer", run)
     except FacilitairError as error:
         yield _end(dialect, run, before, dialect.refused(error.code, error.message))
+    except Exception as error:
+        told = bug(error, _log, run=run)
+        yield _end(dialect, run, before, dialect.refused(told.code, told.message))
 
 
 def _end(dialect: Dialect, run: str, place: str, blocks: Iterable[Block]) -> bytes:

@@ -177,14 +177,6 @@ async def refuse(error: FacilitairError, scope: Scope, receive: Receive, send: S
     await response(error, scope["path"])(scope, receive, send)
 
 
-def internal_error(scope: Scope) -> Response:
-    """What the caller learns of a bug: that it is one, and where to look."""
-    error = FacilitairError(
-        "internal_error", "found a fault of the platform itself. The API's log has the details."
-    )
-    return response(error, scope["path"])
-
-
 def from_database(error: DBAPIError | PoolTimeout) -> FacilitairError | None:
     """The database's own errors in our words; None for a bug."""
     if isinstance(error, PoolTimeout) or error.connection_invalidated:

@@ -217,7 +217,7 @@ class Temporal:
             code = cause.type if isinstance(cause, ApplicationError) and cause.type else "internal_error"
             if code == _ENDED_MEANWHILE:
                 raise _ended(id) from error
-            message = cause.message if isinstance(cause, ApplicationError) else str(cause)
+            message = cause.message if isinstance(cause, ApplicationError) else type(cause).__name__
             kind = Refused if code in _STEER_REFUSED else FacilitairError
             raise kind(code, message) from error
         except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:

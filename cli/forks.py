@@ -1,6 +1,5 @@
 """`facilitair fork | rerun | show`: go on from a run, and see where runs come from."""
 
-import json
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +13,7 @@ from cli.output import err, out, print_json, print_warnings, told
 from cli.runs import IdArgument, to_its_end
 from cli.tree import print_end, steps
 from schema.errors import Refused
+from schema.foreign_json import read_json
 
 DefinitionOption = Annotated[
     str | None,
@@ -107,7 +107,7 @@ def _output(pair: str) -> tuple[str, Any]:
         raise Refused("request_invalid", f"found --set {pair!r}; expected step=JSON or step=@file.")
     text = read_text(value[1:]) if value.startswith("@") else value
     try:
-        return step, json.loads(text)
+        return step, read_json(text)
     except ValueError as error:
         raise Refused(
             "request_invalid",

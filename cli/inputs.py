@@ -1,12 +1,12 @@
 """What a person types as input, as the JSON that a run gets."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from schema.errors import Refused
+from schema.foreign_json import read_json
 
 
 def read_text(path: str) -> str:
@@ -46,6 +46,6 @@ def _pair(pair: str) -> tuple[str, Any]:
 
 def _json(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        return read_json(text)
     except ValueError as error:
         raise Refused("input_invalid", f"found no JSON in {where}: {error}.") from None

@@ -1,6 +1,5 @@
 """`facilitair prompts …`: prompts as versions, and A/B tests of them."""
 
-import json
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +10,7 @@ from cli.inputs import read_text
 from cli.options import DataOption, JsonOption, LimitOption, UrlOption
 from cli.output import columns, err, out, print_json, print_page, told
 from schema.errors import Refused
+from schema.foreign_json import read_json
 
 app = typer.Typer(help="Stored prompts: versions, A/B tests, optimisation.", no_args_is_help=True)
 
@@ -125,7 +125,7 @@ def _content(file: str) -> Any:
         except yaml.YAMLError as error:
             raise Refused("input_invalid", f"found no YAML in {file}: {error}.") from None
     try:
-        return json.loads(text)
+        return read_json(text)
     except ValueError as error:
         raise Refused("input_invalid", f"found no JSON in {file}: {error}.") from None
 

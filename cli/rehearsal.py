@@ -15,6 +15,7 @@ from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, Ur
 from cli.output import FAILED, InputRefused, columns, err, out, print_json, told
 from cli.tree import print_output
 from schema.errors import Problem, Refused
+from schema.foreign_json import read_json
 
 WhatArgument = Annotated[
     str,
@@ -143,7 +144,7 @@ def _mocks(file: str | None) -> Any:
     if file is None:
         return {}
     try:
-        return json.loads(read_text(file))
+        return read_json(read_text(file))
     except ValueError as error:
         raise Refused("mocks_invalid", f"found no JSON in {file}: {error}.") from None
 

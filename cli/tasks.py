@@ -13,6 +13,7 @@ from cli.inputs import parse, read_text
 from cli.options import DataOption, JsonOption, LimitOption, UrlOption
 from cli.output import columns, out, print_json, print_page, told
 from schema.errors import Refused
+from schema.foreign_json import read_json
 
 app = typer.Typer()
 
@@ -136,7 +137,7 @@ def login() -> str | None:
 
 def _form(text: str | None) -> dict[str, Any]:
     try:
-        value = json.loads(text or "{}")
+        value = read_json(text or "{}")
     except ValueError:
         value = None
     if not isinstance(value, dict):
@@ -151,7 +152,7 @@ def _edited(task: dict[str, Any], action: str, text: str) -> Any:
     if edits is None or isinstance(task["show"].get(edits), str):
         return text
     try:
-        return json.loads(text)
+        return read_json(text)
     except ValueError:
         raise Refused(
             "human_form_invalid", f"found no JSON in --edit; expected some, since {edits!r} is not text."

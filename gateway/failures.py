@@ -10,6 +10,7 @@ from gateway.patience import TimedOut, Which
 from gateway.retry_after import retry_after_seconds
 from gateway.sse import EventTooLong
 from schema.errors import ProviderError
+from schema.foreign_json import NotJson, read_json
 
 RETRYABLE: Final = frozenset(
     ("provider_rate_limited", "provider_unavailable", "provider_timeout", "provider_stream_cut")
@@ -176,8 +177,8 @@ def _read_refusal(body: bytes) -> tuple[str, str]:
     """(everything said, the sentence for people): providers agree on neither shape nor names."""
     text = body.decode("utf-8", "replace").strip()
     try:
-        read: Any = json.loads(text)
-    except ValueError:
+        read: Any = read_json(text)
+    except NotJson:
         # A page of some machine in between: its words are for nobody.
         return text, "" if text.startswith("<") else text
     told = read[0] if isinstance(read, list) and read else read

@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.destinations import Structure
 from gateway.request import Message
+from schema.foreign_json import NotJson, read_json
 
 
 def wire_messages(
@@ -51,8 +52,8 @@ def _wire_message(message: Message) -> dict[str, Any]:
 def _readable(arguments: str) -> str:
     """What a model wrote is told back to it; broken JSON in a wrapping, for many servers read it."""
     try:
-        if isinstance(json.loads(arguments), dict):
+        if isinstance(read_json(arguments), dict):
             return arguments
-    except ValueError:
+    except NotJson:
         pass
     return json.dumps({"unreadable": arguments}, ensure_ascii=False)

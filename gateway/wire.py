@@ -7,6 +7,7 @@ from typing import Any, Final, TypeGuard
 
 from gateway.failures import BrokenAnswer, error_in
 from gateway.request import ToolCall, Usage
+from schema.foreign_json import read_json
 
 SIMULATOR_FINGERPRINT: Final = "facilitair-simulator"
 DONE: Final = b"[DONE]"
@@ -46,7 +47,7 @@ class Answer:
             self.done = True
             return None
         try:
-            event = json.loads(data.decode())
+            event = read_json(data)
             if self.translate is not None:
                 event = self.translate(event)
                 if event is None:
@@ -60,7 +61,7 @@ class Answer:
     def take_whole(self, body: bytes, translate: Callable[[Any], Mapping[str, Any]] | None = None) -> str:
         """The text of an answer that came in one piece; raises BrokenAnswer."""
         try:
-            read = json.loads(body.decode())
+            read = read_json(body)
             if translate is not None:
                 read = translate(read)
             for choice in (read.get("choices") or ())[:1]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from schema.settings import Settings
 
 if TYPE_CHECKING:
     from neo4j import AsyncDriver, AsyncSession
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ def answering() -> Iterator[None]:
     try:
         yield
     except (DriverError, OSError) as error:
-        raise Unavailable("graph_unavailable", f"Neo4j does not answer: {error}") from error
+        _log.warning("Neo4j does not answer", extra={"error": str(error)[:500]})
+        raise Unavailable("graph_unavailable", f"Neo4j does not answer ({type(error).__name__}).") from error
     except AuthError as error:
         raise Unavailable(
             "graph_unavailable",

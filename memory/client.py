@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from schema.settings import Settings
 
 if TYPE_CHECKING:
     from weaviate import WeaviateAsyncClient
+
+
+_log = logging.getLogger(__name__)
 
 
 def _weaviate() -> Any:
@@ -91,4 +95,7 @@ def answering() -> Iterator[None]:
         yield
     # The client lets errors of its transports through: of a server that dies in mid-answer, for one.
     except (WeaviateBaseError, TransportError, RpcError, OSError) as error:
-        raise Unavailable("memory_unavailable", f"Weaviate does not answer: {error}"[:500]) from error
+        _log.warning("Weaviate does not answer", extra={"error": str(error)[:500]})
+        raise Unavailable(
+            "memory_unavailable", f"Weaviate does not answer as it should ({type(error).__name__})."
+        ) from error

@@ -1,7 +1,5 @@
 """Whether an answer is what its step promises, and what the agent is told when it is not."""
 
-import json
-import math
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -10,6 +8,7 @@ from schema import document, json_schemas
 from schema.catalogue import BUILT_IN, Catalogue
 from schema.errors import InvalidDefinition, StepError
 from schema.expressions import Json, compile_expression, evaluate
+from schema.foreign_json import NotJson, read_json
 from schema.steps import AgentStep, Expectation, Reflect
 from schema.templates import as_text
 from schema.validate import validate
@@ -43,11 +42,11 @@ def read(step: AgentStep, answer: str) -> Json:
     try:
         if step.emits:
             return document.load(text.encode("utf-8", "replace"))
-        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        return read_json(text)
     except InvalidDefinition as error:
         problem = error.problems[0]
         raise NotReadable(f"{problem.pointer or '/'}: {problem.message}") from None
-    except (ValueError, RecursionError) as error:
+    except NotJson as error:
         raise NotReadable(f"it is not JSON ({error}); it begins {answer[:80]!r}.") from None
 
 
@@ -90,14 +89,3 @@ def _unmet(expectation: Expectation, scope: Mapping[str, Json]) -> str | None:
     return (
         expectation.message if held is False else f"{expectation.message} (it came to {as_text(held)[:100]})"
     )
-
-
-def _refuse(constant: str) -> Json:
-    raise ValueError(f"JSON has no {constant}")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"the number {text[:40]} is too large")
-    return value

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from temporalio import workflow
 from temporalio.common import RawValue
-from temporalio.exceptions import ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ApplicationError, TemporalError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from schema.errors import FacilitairError, StepError
@@ -94,7 +94,9 @@ class Collaboration:
                 raise
             code, message = cause(error)
             await _close(dispatch, "", code, message)
-            raise ApplicationError(message, type=code, non_retryable=True) from error
+            # Of a bug not even the cause: Temporal would store its text.
+            known = error if isinstance(error, (FacilitairError, TemporalError)) else None
+            raise ApplicationError(message, type=code, non_retryable=True) from known
 
     @workflow.update(description="What a person decided of a question that the run asks.")
     async def decide(self, decision: Decision) -> str:

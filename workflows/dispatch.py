@@ -476,7 +476,13 @@ def cause(error: BaseException) -> tuple[str, str]:
         case TemporalTimeoutError():
             kind = found.type.name.lower().replace("_", "-") if found.type is not None else "unknown"
             return "timeout", f"found no end in time ({kind}); give the step more time or less to do."
-    return "step_failed", f"{type(found).__name__}: {found}"
+    return "step_failed", fault_told(found)
+
+
+def fault_told(error: BaseException) -> str:
+    """What readers learn of a bug. Its text may quote values, and so is for the worker's log alone."""
+    workflow.logger.error("a fault of the platform", exc_info=error)
+    return f"{type(error).__name__}: a fault of the platform; the worker's log has it under the run's id."
 
 
 def _is_of_others(exceeded: StepError) -> bool:

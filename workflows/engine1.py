@@ -27,6 +27,7 @@ with workflow.unsafe.imports_passed_through():
         ToolCall,
         ToolReturn,
     )
+    from workflows.dispatch import fault_told
 
 MAX_RUNNING = 500
 HEARTBEAT_TIMEOUT = timedelta(seconds=5)
@@ -248,7 +249,7 @@ def _cause(error: BaseException) -> tuple[str, str]:
     if isinstance(cause, TimeoutError):
         kind = cause.type.name.lower().replace("_", "-") if cause.type is not None else "unknown"
         return "timeout", f"found no end in time ({kind}); give the step more time or less to do."
-    return "step_failed", f"{type(cause).__name__}: {cause}"
+    return "step_failed", fault_told(cause)
 
 
 def _failure(pinned: Pinned, error: BaseException) -> Finish:

@@ -1,11 +1,11 @@
 """Built-in tools on texts: pure, quick, no I/O."""
 
 import difflib
-import json
 import re
 from typing import Any, Final
 
 from schema.errors import StepError
+from schema.foreign_json import NotJson, read_json
 
 _FENCE: Final = re.compile(r"^```([\w+#.-]*)[^\n]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
 _MAX_LINES: Final = 20_000
@@ -37,8 +37,8 @@ def parse_json(text: str) -> dict[str, Any]:
     fenced = _FENCE.search(text)
     candidate = fenced[2] if fenced else text
     try:
-        return {"value": json.loads(candidate)}
-    except (ValueError, RecursionError) as error:
+        return {"value": read_json(candidate)}
+    except NotJson as error:
         raise StepError(
             "tool_failed", f"found no JSON in the text ({error}); it begins {text[:80]!r}."
         ) from None

@@ -12,6 +12,7 @@ from api.console.html import badge, embed, simulated, text
 from api.console.layout import Frame, missing
 from api.console.runs import dialog, starts, state_of, task_of
 from api.playback import playback
+from schema.foreign_json import NotJson, read_json
 
 _TABS: Final = (
     ("agents", "Agents"), ("step", "Step"), ("timeline", "Timeline"), ("result", "Input & output"),
@@ -93,12 +94,12 @@ def _steers(frame: Frame, id: str) -> None:
         wanted: dict[str, Any] = {"from": [step]}
         try:
             if facts.get("output") is not None:
-                value = facts["output"] if facts["as"] == "text" else json.loads(str(facts["output"]))
+                value = facts["output"] if facts["as"] == "text" else read_json(str(facts["output"]))
                 wanted = {"from": [], "outputs": {step: value}}
             if facts.get("input") is not None:
-                wanted["input"] = json.loads(str(facts["input"]))
+                wanted["input"] = read_json(str(facts["input"]))
             begun = await frame.api.post(f"{own}/fork", wanted)
-        except json.JSONDecodeError as error:
+        except NotJson as error:
             frame.call("run.forkWrong", f"Not JSON: {error}")
         except Fault as fault:
             frame.call("run.forkWrong", str(fault))

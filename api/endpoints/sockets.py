@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from contextlib import aclosing, suppress
 from typing import Annotated, Any, Final, assert_never
 
@@ -22,6 +23,7 @@ from api.socket_messages import Ack, Adjust, Decide, Feedback, Message, Pause, S
 from api.state import Actor, State, StateOf, Tenant
 from api.steering import steer_run
 from db import people
+from schema.bugs import bug
 from schema.errors import FacilitairError, Refused
 from schema.messages import Steer
 from schema.steps import REF
@@ -30,6 +32,8 @@ router = APIRouter(tags=["streams"])
 
 _GOING_AWAY: Final = 1001
 _POLICY_VIOLATION: Final = 1008
+
+_log = logging.getLogger("facilitair.api")
 
 
 @router.websocket("/ws/collaborate")
@@ -218,9 +222,11 @@ def _is_plain(text: str) -> bool:
 
 
 def _error(error: Exception) -> dict[str, Any]:
-    """An error frame; what is no error of the platform's own is raised on."""
+    """An error frame. Of a bug it tells the type only, and where the rest stands."""
+    if isinstance(error, WebSocketDisconnect):
+        raise error
     if isinstance(error, (DBAPIError, PoolTimeout)):
         error = from_database(error) or error
     if not isinstance(error, FacilitairError):
-        raise error
+        error = bug(error, _log, path="/ws/collaborate")
     return {"type": "error", "code": error.code, "message": error.message}

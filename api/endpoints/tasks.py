@@ -112,7 +112,7 @@ async def _tell_run(temporal: Temporal, task: Task, decision: Decision) -> None:
     except WorkflowUpdateFailedError as error:
         cause = error.cause
         code = cause.type if isinstance(cause, ApplicationError) and cause.type else "internal_error"
-        message = cause.message if isinstance(cause, ApplicationError) else str(cause)
+        message = cause.message if isinstance(cause, ApplicationError) else type(cause).__name__
         kind = Refused if code.startswith("human_") else FacilitairError
         raise kind(code, message) from error
     except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:

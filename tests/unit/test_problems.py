@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
 from api import problems
+from api.access_log import AccessLog
 from schema.errors import FacilitairError, InvalidDefinition, NotFound, Problem, Refused, Unavailable
 
 _PROBLEM = Problem("kind_unknown", "/steps/a/kind", "'nope'", "one of agent, tool", "Correct it.")
@@ -56,7 +58,25 @@ def test_half_a_surrogate_pair_in_a_message_can_be_sent() -> None:
     assert json.loads(bytes(answer.body))["detail"] == "found '\ud800'"
 
 
-def test_a_bug_shows_nothing_of_itself() -> None:
-    answer = problems.internal_error({"type": "http", "path": "/v1/x"})
-    assert answer.status_code == 500
-    assert json.loads(bytes(answer.body))["code"] == "internal_error"
+async def test_a_bug_shows_nothing_of_itself(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ValueError("[SQL: SELECT secret]")
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/v1/x", "headers": []}
+    await AccessLog(app)(scope, receive, send)
+    told = json.loads(sent[1]["body"])
+    [logged] = [one for one in caplog.records if one.message == "a fault of the platform"]
+    assert (sent[0]["status"], told["code"]) == (500, "internal_error")
+    assert told["detail"] == (
+        "found a fault of the platform itself (ValueError). The log has the details under "
+        f"{logged.__dict__['bug']}."
+    )
+
+
+async def receive() -> Message:
+    return {"type": "http.disconnect"}
