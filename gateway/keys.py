@@ -10,6 +10,9 @@ from schema.errors import ProviderError
 
 # No separators and no leading dot: a name that leads nowhere else.
 NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+DEFAULT_TENANT: Final = "default"
+_PREFIX: Final = "FACILITAIR_KEY_"
+_KEPT: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789")
 SENDABLE: Final = re.compile(r"[!-~]{1,4096}")
 
 
@@ -24,8 +27,9 @@ class Keys:
     def find(self, tenant: str, reference: str) -> str:
         """Raises provider_auth with the places that were looked at."""
         variable = variable_of(tenant, reference)
-        if key := os.environ.get(variable, "").strip():
-            return _sendable(key, variable)
+        for name in (variable, _older_variable(tenant, reference)):
+            if name and (key := os.environ.get(name, "").strip()):
+                return _sendable(key, name)
         places = [f"the environment variable {variable}"]
         if self.directory and NAME.fullmatch(tenant) and NAME.fullmatch(reference):
             path = Path(self.directory) / tenant / reference
@@ -51,12 +55,28 @@ class Keys:
 
 
 def variable_of(tenant: str, reference: str) -> str:
-    """The environment variable of a key."""
-    return "_".join(("FACILITAIR_KEY", _in_variable(tenant), _in_variable(reference)))
+    """The environment variable of a key, which belongs to one tenant and one reference only.
+
+    Small letters become capital ones and digits stay; every other character is `_` and its two hexadecimal
+    digits. So two underscores can only be what stands between tenant and reference.
+    """
+    return f"{_PREFIX}{_in_variable(tenant)}__{_in_variable(reference)}"
 
 
 def _in_variable(name: str) -> str:
-    return re.sub(r"[^A-Z0-9]", "_", name.upper())
+    return "".join(
+        chr(byte).upper() if byte in _KEPT else f"_{byte:02X}"
+        for byte in name.encode("utf-8", "surrogateescape")
+    )
+
+
+def _older_variable(tenant: str, reference: str) -> str:
+    """The variable's name in earlier releases, for the tenant that they had; "" where there is none.
+
+    Other tenants' names could be the same. With two underscores it could be a name of today.
+    """
+    name = f"{_PREFIX}{DEFAULT_TENANT.upper()}_{re.sub(r'[^A-Z0-9]', '_', reference.upper())}"
+    return name if tenant == DEFAULT_TENANT and "__" not in name else ""
 
 
 def _sendable(key: str, place: str) -> str:

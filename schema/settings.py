@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     provider_hosts: str = Field(default="", alias="FACILITAIR_PROVIDER_HOSTS")
     """Comma-separated host or host:port names that tenants' own providers may have; empty allows none."""
     keys_dir: str = Field(default="", alias="FACILITAIR_KEYS_DIR")
-    """Where tenants' keys lie, as <tenant>/<reference>; FACILITAIR_KEY_<TENANT>_<REFERENCE> goes before."""
+    """Where tenants' keys lie, as <tenant>/<reference>; FACILITAIR_KEY_<TENANT>__<REFERENCE> goes before."""
 
     host: str = Field(default="127.0.0.1", alias="FACILITAIR_HOST")
     port: int = Field(default=8700, alias="FACILITAIR_PORT")

@@ -392,7 +392,7 @@ def _acme(url: str, **more: Any) -> dict[str, Any]:
 
 
 async def test_a_tenants_own_provider_is_called_with_its_own_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FACILITAIR_KEY_TEAM_1_MAIN", "acme-secret")
+    monkeypatch.setenv("FACILITAIR_KEY_TEAM_2D1__MAIN", "acme-secret")
     async with answering(event_reply(_openai("Hi"))) as provider:
         gateway = Gateway(only_simulated("http://127.0.0.1:9", provider_hosts=provider.host))
         _, first = await _collect(gateway, _request("acme/m", **_acme(provider.url, key_ref="main")))

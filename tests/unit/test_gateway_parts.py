@@ -236,7 +236,7 @@ ACME = TenantProvider("acme", "openai_compatible", "https://llm.acme.example/v1/
 
 @pytest.fixture
 def acme_key(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("FACILITAIR_KEY_TEAM_1_MAIN", "acme-secret-key")
+    monkeypatch.setenv("FACILITAIR_KEY_TEAM_2D1__MAIN", "acme-secret-key")
     return "acme-secret-key"
 
 
@@ -358,8 +358,8 @@ def test_a_reference_leads_nowhere_else(tmp_path: Path, reference: str) -> None:
 
 
 def test_a_key_that_cannot_be_sent_is_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FACILITAIR_KEY_T_MAIN", "two words")
-    with pytest.raises(ProviderError, match="FACILITAIR_KEY_T_MAIN") as caught:
+    monkeypatch.setenv("FACILITAIR_KEY_T__MAIN", "two words")
+    with pytest.raises(ProviderError, match="FACILITAIR_KEY_T__MAIN") as caught:
         Keys("").find("t", "main")
     assert "two words" not in caught.value.message
 
