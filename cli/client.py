@@ -122,7 +122,7 @@ def _error(answer: "httpx.Response") -> FacilitairError:
 
 def segment(text: str) -> str:
     """A person's text as one segment of a path."""
-    return quote(text, safe="")
+    return quote(text, safe="", errors="replace")
 
 
 def connect(url: str | None, data: Path | None) -> Api:

@@ -1,5 +1,7 @@
 """The `facilitair` command. Modules of commands import little at the top: `--help` must come at once."""
 
+import sys
+
 import typer
 
 from cli import (
@@ -26,6 +28,7 @@ from cli import (
     versions,
     webhooks,
 )
+from cli.output import tell_bug
 
 app = typer.Typer(
     name="facilitair",
@@ -94,7 +97,10 @@ app.command(rich_help_panel=_LOOK)(ask.trace)
 
 
 def main() -> None:
-    app()
+    try:
+        app()
+    except Exception as error:
+        tell_bug(error, as_json="--json" in sys.argv)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """How commands speak: results on stdout, everything else on stderr, errors with a code and a cure."""
 
 import functools
-import json
+import logging
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, NoReturn, ParamSpec
 
 import typer
@@ -11,6 +13,7 @@ from rich.console import Console, OverflowMethod
 from rich.table import Table
 from rich.text import Text
 
+from cli.terminal import Terminal, json_text
 from schema.errors import FacilitairError, InvalidDefinition, NotFound, Problem, Refused
 
 P = ParamSpec("P")
@@ -47,7 +50,7 @@ def err() -> Console:
 
 
 def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False)
+    console = Terminal(stderr=stderr)
     if not console.is_terminal:
         console.width = _FILE_WIDTH  # a file or a pipe has no edge: tables keep their words whole
     return console
@@ -73,7 +76,7 @@ def print_more(page: dict[str, Any], limit: int) -> None:
 
 
 def print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=1, default=str) + "\n")
+    sys.stdout.write(json_text(value) + "\n")
     sys.stdout.flush()
 
 
@@ -107,6 +110,34 @@ def fail(error: FacilitairError, *, as_json: bool) -> NoReturn:
         for one in problems:
             _print_problem(console, one, lines.get(one.pointer))
     raise typer.Exit(exit_code(error))
+
+
+def tell_bug(error: Exception, *, as_json: bool) -> NoReturn:
+    """Tell of a fault of the command itself, whose text is for a file of the user's alone, and end."""
+    from schema.bugs import bug
+    from schema.settings import default_data_dir
+
+    log = logging.getLogger("facilitair.cli")
+    logs = Path(os.environ.get("FACILITAIR_DATA") or default_data_dir()) / "logs"
+    where = logs / "cli.log"
+    try:
+        logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = os.open(where, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        handler: logging.Handler = logging.StreamHandler(
+            os.fdopen(file, "a", encoding="utf-8", errors="backslashreplace")
+        )
+    except OSError:
+        handler, where = logging.NullHandler(), Path("nothing: the log could not be written")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(bug)s %(message)s"))
+    log.addHandler(handler)
+    log.propagate = False
+    found = bug(error, log)
+    log.removeHandler(handler)
+    handler.close()
+    try:
+        fail(FacilitairError(found.code, f"{found.message} Look into {where}."), as_json=as_json)
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
 
 
 def _print_problem(console: Console, problem: Problem, line: int | None) -> None:

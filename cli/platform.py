@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cli.output import columns
+from cli.output import columns, print_json
+from cli.terminal import Terminal
 from schema.errors import FacilitairError, Refused
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ _COLOURS = {
 _REFRESH_SECONDS = 0.2
 _DETACHED_READY_SECONDS = 300.0
 
-out = Console()
-err = Console(stderr=True)
+out = Terminal()
+err = Terminal(stderr=True)
 
 
 def up(
@@ -85,7 +85,7 @@ def down(data: DataOption = None, as_json: JsonOption = False) -> None:
     directory = _directory(data)
     stopped = stop_running(directory)
     if as_json:
-        out.print_json(json.dumps({"stopped": stopped, "data": str(directory)}))
+        print_json({"stopped": stopped, "data": str(directory)})
     else:
         out.print("stopped" if stopped else f"nothing was running under {directory}")
 
@@ -135,8 +135,7 @@ def _fail(error: FacilitairError, as_json: bool) -> NoReturn:
     if as_json:
         sys.stdout.write(json.dumps({"error": {"code": error.code, "message": error.message}}) + "\n")
     else:
-        err.print(f"[red]{error.code}[/]: ", end="")
-        err.print(error.message, markup=False)
+        err.print(Text.assemble((error.code, "red"), ": ", error.message))
     raise typer.Exit(2 if isinstance(error, Refused) else 1)
 
 
@@ -188,7 +187,7 @@ def _announce(now: "PlatformState", as_json: bool) -> None:
         return
     missing = [one for one in now.services.values() if not one.answers]
     if now.ready:
-        out.print("[green]ready[/]")
+        out.print("ready", style="green")
     _print_addresses(now)
     for one in missing:
         what = "still arriving" if not one.essential and one.status != "failed" else one.status
@@ -238,5 +237,4 @@ class _Lines:
         for one in now.services.values():
             if not self._silent and self._shown.get(one.name) != one.status:
                 self._shown[one.name] = one.status
-                sys.stdout.write(f"{one.name}: {one.status} {one.message}".rstrip() + "\n")
-                sys.stdout.flush()
+                out.print(f"{one.name}: {one.status} {one.message}".rstrip(), soft_wrap=True)
