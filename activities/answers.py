@@ -3,9 +3,9 @@
 import asyncio
 import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from opentelemetry.trace import Span
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,7 +25,7 @@ from activities.values import checked_output, storable
 from db import cache, control, executions, flights, turns
 from db import routed as decisions
 from db.control import Control
-from db.engine import transaction
+from db.engine import persist, transaction
 from db.executions import Claim, Outcome, Worker
 from gateway.destinations import Destination
 from gateway.request import Completion, Message, ModelRequest, Timeouts
@@ -36,6 +36,10 @@ from schema.messages import PAUSED, StepRequest, StepResult
 from schema.steps import AgentStep, Verify, seconds
 from schema.templates import as_text
 
+T = TypeVar("T")
+
+LEAST_SECONDS: Final = 5.0
+"""A write of what was paid for is tried again for as long, even at the end of the step's time."""
 TURN_SECONDS: Final = 5.0
 """So long a call waits for its turn with a provider while another model is left to be asked."""
 
@@ -116,7 +120,7 @@ class Answers:
             if draft := self._draft:
                 return await self._take_draft(draft)
             bill, completion = await self._ask()
-            await self.means.tokens.flush()
+            await self._flush()
             if self._is_cut(completion):
                 raise AnswerCut(completion.output_tokens)
             if completion.tool_calls:
@@ -126,11 +130,15 @@ class Answers:
             outcome = _outcome(output, completion)
             if self._verifies:
                 await self._verify(self._as_draft(outcome), bill)
-            async with transaction(self.engine) as connection:
-                result = await executions.complete(connection, self.request, self.worker, self.begun, outcome)
-                if result:
+
+            async def finish(connection: AsyncConnection) -> StepResult | None:
+                done = await executions.complete(connection, self.request, self.worker, self.begun, outcome)
+                if done:
                     await self._land(connection, bill, completion)
                 await bill.close(connection)
+                return done
+
+            result = await self._keep(finish)
         except asyncio.CancelledError as error:
             await self._close(error, "cancelled", "the step was cancelled while it ran")
             raise
@@ -203,12 +211,15 @@ class Answers:
             raise OutputInvalid(["no more tools may be called; give the answer now."], completion.text)
         request = replace(self.request, purpose=rounds.purpose(number))
         kept = rounds.record(completion)
-        async with transaction(self.engine) as connection:
+
+        async def finish(connection: AsyncConnection) -> StepResult | None:
             await executions.move(connection, self.begun, request.path)
             outcome = _outcome(kept, completion)
             done = await executions.complete(connection, request, self.worker, self.begun, outcome)
             await bill.close(connection)
-        if done is None:
+            return done
+
+        if await self._keep(finish) is None:
             raise given_up()
         self.bill = None
         self.kept_rounds.append(kept)
@@ -274,10 +285,26 @@ class Answers:
         if bill and isinstance(error, ProviderError):
             await self.purse.ask_after(bill, error)
         paid = bill.paid() if bill else None
-        async with transaction(self.engine) as connection:
+
+        async def fail(connection: AsyncConnection) -> None:
             await executions.fail(connection, self.request, self.begun, code, message, paid)
             if bill:
                 await bill.close(connection, error)
+
+        await self._keep(fail)
+
+    async def _keep(self, write: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Write down what was paid for; a worker whose connection went stale does not throw it away."""
+
+        async def once() -> T:
+            async with transaction(self.engine) as connection:
+                return await write(connection)
+
+        return await persist(once, max(self._seconds_left(), LEAST_SECONDS))
+
+    async def _flush(self) -> None:
+        """What was said is in Postgres before its end is."""
+        await persist(self.means.tokens.flush, max(self._seconds_left(), LEAST_SECONDS))
 
     # -- what the routing rule asks of an answer -----------------------------------------------------------
 
@@ -304,12 +331,15 @@ class Answers:
     async def _take_draft(self, draft: Draft) -> StepResult:
         """Finish with an answer that an earlier attempt left, if the verifier takes it."""
         await self._verify(draft, None)
-        async with transaction(self.engine) as connection:
-            result = await executions.complete(
-                connection, self.request, self.worker, self.begun, draft.outcome()
-            )
+
+        async def finish(connection: AsyncConnection) -> StepResult | None:
+            outcome = draft.outcome()
+            done = await executions.complete(connection, self.request, self.worker, self.begun, outcome)
             if self.key:
                 await flights.release(connection, self.request.tenant, self.key, self.begun.execution)
+            return done
+
+        result = await self._keep(finish)
         if result is None:
             raise given_up()
         return result
@@ -333,14 +363,18 @@ class Answers:
         judge.purse = replace(self.purse, purpose=routed.PURPOSE)
         assert judge.worker.requested_model
         judge.choices = Choices(judge.worker.requested_model, [])
-        async with transaction(self.engine) as connection:
-            judge.begun = await executions.claim(connection, judge.request, judge.worker)
-            if judge.begun.done:
+
+        async def begin(connection: AsyncConnection) -> Claim:
+            begun = await executions.claim(connection, judge.request, judge.worker)
+            if begun.done:
                 raise given_up()
-            await executions.set_input(connection, judge.begun.execution, routed.kept(draft))
+            await executions.set_input(connection, begun.execution, routed.kept(draft))
             if bill and (paid := bill.paid()):
                 await decisions.book(connection, self.begun.execution, paid)
                 await bill.close(connection)
+            return begun
+
+        judge.begun = await self._keep(begin)
         plan.draft = draft
         plan.judge(await judge._score(plan.rule))
 
@@ -348,12 +382,16 @@ class Answers:
         """As the verifier: what the answer is worth; None where there is no saying, and the run goes on."""
         try:
             bill, completion = await self._ask()
-            await self.means.tokens.flush()
+            await self._flush()
             score = judging.verdict(completion.text)
             outcome = _outcome(routed.verdict(score, rule), completion)
-            async with transaction(self.engine) as connection:
+
+            async def finish(connection: AsyncConnection) -> StepResult | None:
                 done = await executions.complete(connection, self.request, self.worker, self.begun, outcome)
                 await bill.close(connection)
+                return done
+
+            done = await self._keep(finish)
         except asyncio.CancelledError as error:
             await self._close(error, "cancelled", "the step was cancelled while it ran")
             raise
@@ -505,8 +543,10 @@ class Answers:
         answered = await rounds.answered(kept, self._tools(), self.means.run_tool)
         if answered != kept:
             path = replace(self.request, purpose=rounds.purpose(number)).path
-            async with transaction(self.engine) as connection:
-                await executions.set_output(connection, self.context.run.id, path, answered)
+
+            # The tools have run, and may have been paid for.
+            run = self.context.run.id
+            await self._keep(lambda connection: executions.set_output(connection, run, path, answered))
         return answered
 
     def _destination(self, asked: ModelRequest) -> Destination:

@@ -11,7 +11,7 @@ from uuid import uuid4
 from activities.means import Means
 from activities.spending import Bill
 from db import ledger
-from db.engine import statement, transaction
+from db.engine import persist, statement, transaction
 from db.ledger import Call, PriceMissing
 from db.spending import BudgetBusy, BudgetExceeded
 from gateway.prices import FREE, Price, general_price, price_missing
@@ -49,12 +49,17 @@ class Asker:
         try:
             bill.completion = await self._answer(bill)
         except BaseException as error:
+            await self._close(bill, error)
+            raise
+        await self._close(bill)
+        return bill.completion.text
+
+    async def _close(self, bill: Bill, error: BaseException | None = None) -> None:
+        async def once() -> None:
             async with transaction(self.means.engine) as connection:
                 await bill.close(connection, error)
-            raise
-        async with transaction(self.means.engine) as connection:
-            await bill.close(connection)
-        return bill.completion.text
+
+        await persist(once, CALL_SECONDS)
 
     async def _answer(self, bill: Bill) -> Completion:
         asked, means = bill.asked, self.means

@@ -6,26 +6,17 @@ import os
 from datetime import timedelta
 from typing import Any
 
-import psycopg
-import sqlalchemy.exc
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, CancelledError, TemporalError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
+from db.engine import is_away
 from db.spending import BudgetExceeded
 from schema.bugs import bug
 from schema.errors import FacilitairError, ProviderError, StepError
 from schema.messages import OTHERS_MONEY
 
 _log = logging.getLogger(__name__)
-
-_DATABASE_AWAY = (
-    sqlalchemy.exc.OperationalError,
-    sqlalchemy.exc.InterfaceError,
-    sqlalchemy.exc.TimeoutError,
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-)
 
 
 def translate(error: BaseException) -> BaseException:
@@ -47,7 +38,7 @@ def translate(error: BaseException) -> BaseException:
                 non_retryable=not error.retryable,
                 next_retry_delay=timedelta(seconds=after) if after else None,
             )
-        case _ if _database_away(error):
+        case _ if is_away(error):
             return ApplicationError(
                 "Postgres does not answer; the step is tried again when it does.", type="database_unavailable"
             )
@@ -85,12 +76,6 @@ def _where() -> dict[str, str]:
         return {}
     info = activity.info()
     return {"activity": info.activity_type, "workflow_id": info.workflow_id or ""}
-
-
-def _database_away(error: BaseException) -> bool:
-    if isinstance(error, sqlalchemy.exc.DBAPIError) and error.connection_invalidated:
-        return True
-    return isinstance(error, _DATABASE_AWAY)
 
 
 class ErrorInterceptor(Interceptor):

@@ -1,6 +1,6 @@
 """One tool step: a built-in tool, found by name."""
 
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -12,7 +12,7 @@ from activities.tools.http import HttpTool
 from activities.tools.pause import pause
 from activities.values import checked_output, output_fault, storable
 from db import cache, executions
-from db.engine import transaction
+from db.engine import persist, transaction
 from db.executions import Outcome
 from schema import json_schemas, telemetry
 from schema.errors import StepError
@@ -21,6 +21,8 @@ from schema.messages import StepRequest, StepResult
 from schema.steps import ToolStep, seconds
 from schema.templates import render
 from schema.tools import TOOLS
+
+_KEEP_SECONDS: Final = 30.0
 
 
 class ToolActivity:
@@ -60,10 +62,16 @@ class ToolActivity:
                 async with transaction(self._engine) as connection:
                     await executions.fail(connection, request, begun, *describe(error))
                 raise
-            async with transaction(self._engine) as connection:
-                result = await executions.complete(connection, request, worker, begun, outcome)
-                if result and step.cache and outcome.reused_from is None:
-                    await cache.store(connection, request.tenant, _cache_key(step, args), begun.execution)
+
+            async def finish() -> StepResult | None:
+                async with transaction(self._engine) as connection:
+                    done = await executions.complete(connection, request, worker, begun, outcome)
+                    if done and step.cache and outcome.reused_from is None:
+                        await cache.store(connection, request.tenant, _cache_key(step, args), begun.execution)
+                return done
+
+            # What a tool did, it did: another attempt would do it again.
+            result = await persist(finish, _KEEP_SECONDS)
         if result is None:
             raise given_up()
         return result

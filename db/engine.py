@@ -1,13 +1,31 @@
 """Connections to Postgres, and `transaction()`: the one place that commits (`statement()` apart)."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import Engine, create_engine, make_url
+import psycopg
+from sqlalchemy import Engine, create_engine, event, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from db import wakeups
 from db.wakeups import Bell
+
+T = TypeVar("T")
+
+IDLE_SECONDS: Final = 5.0
+"""A connection that lay unused for longer is asked whether it still stands, before it is used."""
+_FIRST_PAUSE_SECONDS: Final = 0.05
+_LONGEST_PAUSE_SECONDS: Final = 1.0
+_AWAY: Final = (
+    exc.OperationalError, exc.InterfaceError, exc.TimeoutError, psycopg.OperationalError,
+    psycopg.InterfaceError,
+)  # fmt: skip
+
+_log = logging.getLogger(__name__)
 
 
 def _url(database_url: str) -> str:
@@ -23,8 +41,9 @@ def sync_engine(database_url: str) -> Engine:
 def async_engine(
     database_url: str, *, pool_size: int = 10, pre_ping: bool = False, bell: Bell | None = None
 ) -> AsyncEngine:
-    """`pre_ping` costs a round trip per use, so workers do without: after a restart of Postgres a stale
-    connection fails one attempt there, and Temporal makes the next. A person has no such helper.
+    """`pre_ping` costs a round trip per use, so workers do without: there only a connection that lay unused
+    is asked first. One that breaks while it is used fails an attempt, and Temporal makes the next; but what
+    was paid by then is kept with `persist`.
 
     `bell` wakes who waits for news of the runs that a transaction changed.
     """
@@ -32,7 +51,53 @@ def async_engine(
         _url(database_url), pool_size=pool_size, max_overflow=pool_size, pool_timeout=20, pool_recycle=1800,
         pool_pre_ping=pre_ping, connect_args={"connect_timeout": 5},
     )  # fmt: skip
+    if not pre_ping:
+        _ask_idle_ones(engine)
     return engine.execution_options(bell=bell) if bell else engine
+
+
+def _ask_idle_ones(engine: AsyncEngine) -> None:
+    """After a restart of Postgres no idle connection of the pool fails anybody's first statement."""
+
+    @event.listens_for(engine.sync_engine, "checkin")
+    def rested(_connection: Any, record: Any) -> None:
+        record.info["since"] = time.monotonic()
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def ask(connection: Any, record: Any, _proxy: Any) -> None:
+        if time.monotonic() - record.info.get("since", time.monotonic()) < IDLE_SECONDS:
+            return
+        try:
+            engine.sync_engine.dialect.do_ping(connection)
+        except Exception as error:
+            # The pool then drops the others of the same age too, and makes a new one.
+            raise exc.InvalidatePoolError from error
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether Postgres, or the way to it, is at fault, and not what was asked."""
+    if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(error, _AWAY)
+
+
+async def persist(work: Callable[[], Awaitable[T]], seconds: float) -> T:
+    """Do a piece of work again, each time on a fresh connection, while Postgres is away and for so long.
+
+    For what comes after money was spent: giving the attempt up would pay for the answer a second time. The
+    work must be harmless when done twice, since a commit may have gone through that nobody heard of.
+    """
+    loop = asyncio.get_running_loop()
+    until, pause = loop.time() + seconds, _FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return await work()
+        except Exception as error:
+            if not is_away(error) or loop.time() + pause > until:
+                raise
+            _log.warning("a paid write waits for Postgres", extra={"error": type(error).__name__})
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
 @asynccontextmanager

@@ -196,6 +196,9 @@ async def complete(
         .values(status="completed", output=outcome.output, **paid, **judgement)
     )
     if done.rowcount == 0:
+        row = (await connection.execute(select(table).where(table.c.id == begun.execution))).one()
+        if row.status == "completed":
+            return _result(row)  # by a commit of this attempt's own that nobody had heard of
         await connection.execute(update(table).where(table.c.id == begun.execution).values(**paid))
         return None
     event = StepFinished(
