@@ -12,6 +12,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from starlette.requests import HTTPConnection
 
+from api.acts import audited
 from api.models import Accepted
 from api.problems import BadRequest
 from api.state import State
@@ -89,10 +90,11 @@ async def start(
     traceparent = request.headers.get("traceparent")
     span = partial(_tell, request, route, began, span_id, tenant)
     try:
-        run = await state.temporal.start(
-            name, input, id=id, tenant=tenant, actor=actor, span_id=span_id, fork=fork,
-            traceparent=traceparent if links_to(traceparent) else None, request_digest=request_digest,
-        )  # fmt: skip
+        async with audited(state, tenant, actor, "run.fork" if fork else "run.start", id, definition=name):
+            run = await state.temporal.start(
+                name, input, id=id, tenant=tenant, actor=actor, span_id=span_id, fork=fork,
+                traceparent=traceparent if links_to(traceparent) else None, request_digest=request_digest,
+            )  # fmt: skip
     except Exception as error:
         span(error=error)
         raise

@@ -4,8 +4,9 @@ from dataclasses import replace
 from typing import Literal
 
 from api import runs
+from api.acts import audited
 from api.state import State
-from db import audit, catalogue, collaborations
+from db import catalogue, collaborations
 from schema.errors import NotFound, Refused
 from schema.messages import Steer
 from schema.steering import fault_of
@@ -33,13 +34,12 @@ async def steer_run(state: State, tenant: str, actor: str, id: str, action: Acti
             "collaboration_ended", f"found {workflow!r} {status}; expected one that is still running."
         )
     steer = replace(steer, actor=steer.actor or actor)
-    now = await state.temporal.steer(workflow, first_run, action, steer)
-    if steer.actor != actor:
-        async with state.transaction() as connection:
-            await audit.append(
-                connection, tenant, actor, "run.speak_for", workflow, how=action, steered_by=steer.actor
-            )
-    return now
+    if steer.actor == actor:
+        # The act itself is in the log with what it changed, by the run's own hand.
+        return await state.temporal.steer(workflow, first_run, action, steer)
+    for_whom = {"how": action, "steered_by": steer.actor}
+    async with audited(state, tenant, actor, "run.speak_for", workflow, **for_whom):
+        return await state.temporal.steer(workflow, first_run, action, steer)
 
 
 async def _find(state: State, tenant: str, id: str) -> tuple[str, str, str]:

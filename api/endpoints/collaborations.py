@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from api import cursors, once, runs, starts
+from api.acts import audited
 from api.bodies import body_of, read_json
 from api.models import (
     Accepted,
@@ -159,7 +160,7 @@ async def step_details(
 
 
 @router.post("/{id}/cancel", status_code=202, responses=errors(404, 409))
-async def cancel(id: Id, state: StateOf, tenant: Tenant) -> Accepted:
+async def cancel(id: Id, state: StateOf, tenant: Tenant, actor: Actor) -> Accepted:
     """Ask a run to stop. Steps under way are cancelled, and the run ends as failed (cancelled)."""
     now = await read(id, state, tenant)
     if now.status != "running":
@@ -167,7 +168,8 @@ async def cancel(id: Id, state: StateOf, tenant: Tenant) -> Accepted:
             "collaboration_ended",
             f"found {id!r} {now.sub_state or now.status}; expected one that is still running.",
         )
-    await state.temporal.cancel(now.id, now.run_id)
+    async with audited(state, tenant, actor, "run.cancel", now.id):
+        await state.temporal.cancel(now.id, now.run_id)
     return starts.accepted(now.id, "cancelling")
 
 

@@ -5,12 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from api import starts
+from api.acts import audited
 from api.bodies import body_of, read_json
 from api.models import ScheduleDetail, SchedulePage, ScheduleRequest
 from api.problems import errors
 from api.schedules import Schedules, check
-from api.state import Actor, State, StateOf, Tenant
-from db import audit
+from api.state import Actor, StateOf, Tenant
 
 router = APIRouter(prefix="/schedules", tags=["schedules"])
 
@@ -29,8 +29,8 @@ async def create(
     warnings = await starts.check(state, tenant, wanted.name, wanted.input)
     id = starts.new_id(wanted.name)
     schedules = Schedules(state.temporal, tenant)
-    await schedules.create(id, wanted, actor, await state.naming())
-    await _audit(state, tenant, actor, "schedule.create", id)
+    async with audited(state, tenant, actor, "schedule.create", id, definition=wanted.name):
+        await schedules.create(id, wanted, actor, await state.naming())
     response.headers["Location"] = f"/v1/schedules/{id}"
     return (await schedules.read(id)).model_copy(update={"warnings": warnings})
 
@@ -56,8 +56,8 @@ async def read(id: Id, state: StateOf, tenant: Tenant) -> ScheduleDetail:
 async def pause(id: Id, state: StateOf, tenant: Tenant, actor: Actor) -> ScheduleDetail:
     """Start nothing until it is resumed."""
     schedules = Schedules(state.temporal, tenant)
-    await schedules.pause(id, actor)
-    await _audit(state, tenant, actor, "schedule.pause", id)
+    async with audited(state, tenant, actor, "schedule.pause", id):
+        await schedules.pause(id, actor)
     return await schedules.read(id)
 
 
@@ -65,8 +65,8 @@ async def pause(id: Id, state: StateOf, tenant: Tenant, actor: Actor) -> Schedul
 async def resume(id: Id, state: StateOf, tenant: Tenant, actor: Actor) -> ScheduleDetail:
     """Go on. What was missed while it was paused is not made up for."""
     schedules = Schedules(state.temporal, tenant)
-    await schedules.resume(id, actor)
-    await _audit(state, tenant, actor, "schedule.resume", id)
+    async with audited(state, tenant, actor, "schedule.resume", id):
+        await schedules.resume(id, actor)
     return await schedules.read(id)
 
 
@@ -74,18 +74,13 @@ async def resume(id: Id, state: StateOf, tenant: Tenant, actor: Actor) -> Schedu
 async def run(id: Id, state: StateOf, tenant: Tenant, actor: Actor) -> ScheduleDetail:
     """Start a run now as well; `overlap` holds for it too. It shows among `recent` a moment later."""
     schedules = Schedules(state.temporal, tenant)
-    await schedules.run(id)
-    await _audit(state, tenant, actor, "schedule.run", id)
+    async with audited(state, tenant, actor, "schedule.run", id):
+        await schedules.run(id)
     return await schedules.read(id)
 
 
 @router.delete("/{id}", status_code=204, responses=errors(404))
 async def remove(id: Id, state: StateOf, tenant: Tenant, actor: Actor) -> None:
     """Start nothing any more. Runs that are under way go on."""
-    await Schedules(state.temporal, tenant).remove(id)
-    await _audit(state, tenant, actor, "schedule.remove", id)
-
-
-async def _audit(state: State, tenant: str, actor: str, action: str, id: str) -> None:
-    async with state.transaction() as connection:
-        await audit.append(connection, tenant, actor, action, id)
+    async with audited(state, tenant, actor, "schedule.remove", id):
+        await Schedules(state.temporal, tenant).remove(id)

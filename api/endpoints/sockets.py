@@ -163,7 +163,7 @@ class _Session:
                 steer = Steer(message.actor or "", agent=message.agent, changes=changes)
                 await self._steer(id, message.type, steer)
             case Stop():
-                await collaborations.cancel(id, self._state, self._tenant)
+                await collaborations.cancel(id, self._state, self._tenant, self._actor)
             case Decide():
                 await self._decide(id, message)
             case Ack():

@@ -103,9 +103,9 @@ async def adjust(id: Id, request: Request, state: StateOf, tenant: Tenant, actor
 
 
 @router.post("/{id}/stop", status_code=202, responses=errors(404, 409))
-async def stop(id: Id, state: StateOf, tenant: Tenant) -> Accepted:
+async def stop(id: Id, state: StateOf, tenant: Tenant, actor: Actor) -> Accepted:
     """The same as `/cancel`."""
-    return await collaborations.cancel(id, state, tenant)
+    return await collaborations.cancel(id, state, tenant, actor)
 
 
 async def _for_whom(request: Request, state: State) -> Steer:

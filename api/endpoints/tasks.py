@@ -7,6 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 
 from api import cursors
+from api.acts import audited
 from api.bodies import body_of, read_json
 from api.problems import errors
 from api.state import Actor, Connection, State, StateOf, Tenant
@@ -19,7 +20,7 @@ from api.task_models import (
     TaskSummary,
 )
 from api.temporal import CALL, Temporal
-from db import audit, people
+from db import people
 from db.people import Made, Summary, Task
 from schema.errors import FacilitairError, Refused, Unavailable
 from schema.messages import Asked, Decision
@@ -80,17 +81,18 @@ async def take_decision(
     )
     if fault := not_waiting(task.path) if task.status != people.OPEN else refused(_asked(task), decision):
         raise fault
-    await _tell_run(state.temporal, task, decision)
-    return await _decided(state, tenant, task, decision, actor)
+    if decision.actor == actor:
+        await _tell_run(state.temporal, task, decision)
+    else:
+        for_whom = {"task": str(task.id), "decided_by": decision.actor, "groups": decision.groups}
+        subject = f"{task.workflow_id}/{task.path}"
+        async with audited(state, tenant, actor, "human.speak_for", subject, **for_whom):
+            await _tell_run(state.temporal, task, decision)
+    return await _decided(state, tenant, task)
 
 
-async def _decided(state: State, tenant: str, task: Task, decision: Decision, actor: str) -> TaskDetail:
+async def _decided(state: State, tenant: str, task: Task) -> TaskDetail:
     async with state.transaction() as connection:
-        if decision.actor != actor:
-            await audit.append(
-                connection, tenant, actor, "human.speak_for", f"{task.workflow_id}/{task.path}",
-                task=str(task.id), decided_by=decision.actor, groups=decision.groups,
-            )  # fmt: skip
         now = await people.find(connection, tenant, task.id)
         return _detail(now, await people.decisions(connection, task.id))
 
