@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import re
-import shutil
 import string
 import subprocess
 import sys
@@ -80,15 +79,20 @@ def test_a_changed_or_added_jar_is_not_run(tmp_path: Path) -> None:
     digests.check(lib, listing)
     (lib / "b.jar").unlink()
     digests.check(lib, listing)
-    for spoil in (
-        lambda: (lib / "a.jar").write_bytes(b"changed"),
-        lambda: ((lib / "a.jar").write_bytes(b"a"), (lib / "c.jar").write_bytes(b"c")),
-        lambda: shutil.rmtree(lib),
-    ):
-        spoil()
-        with pytest.raises(Unavailable) as refused:
-            digests.check(lib, listing)
-        assert refused.value.code == "download_changed"
+    (lib / "a.jar").write_bytes(b"changed")
+    _refused(lib, listing)
+    (lib / "a.jar").write_bytes(b"a")
+    (lib / "c.jar").write_bytes(b"c")
+    _refused(lib, listing)
+    for jar in lib.iterdir():
+        jar.unlink()
+    _refused(lib, listing)
+
+
+def _refused(lib: Path, listing: Path) -> None:
+    with pytest.raises(Unavailable) as refused:
+        digests.check(lib, listing)
+    assert refused.value.code == "download_changed"
 
 
 @pytest.mark.usefixtures("neo4j")
