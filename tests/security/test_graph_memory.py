@@ -6,7 +6,7 @@ import pytest
 from infra.local import Supervisor
 
 COLLECTING = (
-    "UNWIND range(1, 60000000) AS x WITH collect(toString(x) + ' of many') AS all RETURN size(all)",
+    "UNWIND range(1, 60000000) AS x WITH collect(toString(x) + ' of many') AS many RETURN size(many)",
     "UNWIND range(1, 60000000) AS x WITH x ORDER BY x % 1000 RETURN x SKIP 59999999",
 )
 
