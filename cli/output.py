@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, NoReturn, ParamSpec
+from typing import Any, Final, NoReturn, ParamSpec, TextIO
 
 import typer
 from rich.console import Console, OverflowMethod
@@ -118,26 +118,28 @@ def tell_bug(error: Exception, *, as_json: bool) -> NoReturn:
     from schema.settings import default_data_dir
 
     log = logging.getLogger("facilitair.cli")
-    logs = Path(os.environ.get("FACILITAIR_DATA") or default_data_dir()) / "logs"
-    where = logs / "cli.log"
-    try:
-        logs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = os.open(where, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        handler: logging.Handler = logging.StreamHandler(
-            os.fdopen(file, "a", encoding="utf-8", errors="backslashreplace")
-        )
-    except OSError:
-        handler, where = logging.NullHandler(), Path("nothing: the log could not be written")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(bug)s %(message)s"))
-    log.addHandler(handler)
     log.propagate = False
-    found = bug(error, log)
-    log.removeHandler(handler)
-    handler.close()
+    where = Path(os.environ.get("FACILITAIR_DATA") or default_data_dir()) / "logs" / "cli.log"
     try:
-        fail(FacilitairError(found.code, f"{found.message} Look into {where}."), as_json=as_json)
+        with _private_log(where) as file:
+            handler = logging.StreamHandler(file)
+            handler.setFormatter(logging.Formatter("%(asctime)s %(bug)s %(message)s"))
+            log.addHandler(handler)
+            found = bug(error, log)
+            log.removeHandler(handler)
+        message = f"{found.message} Look into {where}."
+    except OSError as full:
+        message = f"found {type(error).__name__}, and {where} cannot be written ({type(full).__name__})."
+    try:
+        fail(FacilitairError("internal_error", message), as_json=as_json)
     except typer.Exit as end:
         sys.exit(end.exit_code)
+
+
+def _private_log(where: Path) -> TextIO:
+    where.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = os.open(where, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    return os.fdopen(file, "a", encoding="utf-8", errors="backslashreplace")
 
 
 def _print_problem(console: Console, problem: Problem, line: int | None) -> None:
