@@ -69,7 +69,8 @@ def create_app(settings: Settings) -> FastAPI:
         state = State(settings, engine, Temporal(settings), Projections(settings), Hub(settings.database_url))
         app.state.facilitair = state
         warming = asyncio.create_task(_warm_up(state))
-        yield
+        async with state.loop_watch.watching():
+            yield
         warming.cancel()
         await console.close()
         state.checking.shutdown(wait=False, cancel_futures=True)

@@ -20,6 +20,7 @@ from api.router_metrics import RouterMetrics
 from api.temporal import Temporal
 from db import secrets
 from db.engine import transaction
+from db.loop_watch import LoopWatch
 from infra.disk import Disk
 from schema.settings import Settings
 
@@ -41,6 +42,7 @@ class State:
     router_metrics: RouterMetrics = field(default_factory=RouterMetrics)
     key_name: KeyName = field(default_factory=KeyName)
     readiness: Readiness = field(default_factory=Readiness)
+    loop_watch: LoopWatch = field(default_factory=lambda: LoopWatch("api"))
     _naming: bytes = b""
 
     @property

@@ -21,6 +21,7 @@ from activities.guard import ErrorInterceptor
 from db import secrets
 from db.engine import async_engine, transaction
 from db.journal import Journal
+from db.loop_watch import LoopWatch
 from db.wakeups import Bell
 from infra.disk import Disk
 from schema.collector import settle
@@ -230,6 +231,7 @@ async def serve(queues: list[str], settings: Settings, stop: asyncio.Event) -> N
     """Serve the queues until `stop` is set, then let running activities finish for a few seconds."""
     client = await connect(settings.temporal_address, settings.temporal_namespace, data_converter(settings))
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(LoopWatch(f"worker-{queues[0]}").watching())
         loading: list[Callable[[], object]] = []
         for queue in queues:
             served = await stack.enter_async_context(_BUILDERS[queue](client, settings))

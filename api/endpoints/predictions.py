@@ -43,6 +43,7 @@ async def read_model_info(state: StateOf, tenant: Tenant) -> ModelInfo:
 @seed_router.get("/metrics")
 @router.get("/metrics", response_class=Response, responses=errors() | {200: {"content": {"text/plain": {}}}})
 async def metrics(state: StateOf, tenant: Tenant) -> Response:
-    """For Prometheus: decisions, fallbacks, latency, confidence, novelty, the checkpoint's age."""
-    text = await state.router_metrics.exposition(state.engine, tenant)
+    """For Prometheus: decisions, fallbacks, latency, confidence, novelty, the checkpoint's age, and the
+    longest time that this process's event loop was held."""
+    text = await state.router_metrics.exposition(state.engine, tenant) + state.loop_watch.exposition()
     return Response(text, media_type=router_metrics.MEDIA_TYPE)
