@@ -18,6 +18,9 @@ from schema.errors import Refused, Unavailable
 
 TIMEOUT_SECONDS: Final = 10.0
 MAX_ROWS: Final = 1_000
+MAX_CHARS: Final = 4 * 1024 * 1024
+MAX_VALUES: Final = 50_000
+"""Of all rows together."""
 
 PROCEDURES: Final = frozenset(
     {
@@ -50,11 +53,11 @@ async def ask(graph: Graph, cypher: str, parameters: Mapping[str, Any] | None = 
     from neo4j.exceptions import ClientError, Neo4jError
 
     check_text(cypher)
+    loop = asyncio.get_running_loop()
     try:
         with answering():
-            async with asyncio.timeout(TIMEOUT_SECONDS + 2), graph.session(read_only=True) as session:
-                await _check_plan(session, cypher, parameters)
-                return await _read(session, cypher, parameters)
+            async with asyncio.timeout(TIMEOUT_SECONDS + 2):
+                return await loop.run_in_executor(graph.readers, _ask, graph, cypher, parameters)
     except TimeoutError:
         raise Unavailable("graph_unavailable", "Neo4j did not answer in time.") from None
     except ClientError as error:
@@ -62,6 +65,12 @@ async def ask(graph: Graph, cypher: str, parameters: Mapping[str, Any] | None = 
     except Neo4jError as error:
         # Out of memory for this query, and the like: the server stays, the query must become smaller.
         raise Refused("cypher_failed", f"Neo4j gave the query up: {error.message}") from error
+
+
+def _ask(graph: Graph, cypher: str, parameters: Mapping[str, Any] | None) -> Answer:
+    with graph.reading_session() as session:
+        _check_plan(session, cypher, parameters)
+        return _read(session, cypher, parameters)
 
 
 def check_text(cypher: str) -> None:
@@ -89,11 +98,11 @@ def _check_procedure(written: str) -> None:
         )
 
 
-async def _check_plan(session: Any, cypher: str, parameters: Mapping[str, Any] | None) -> None:
+def _check_plan(session: Any, cypher: str, parameters: Mapping[str, Any] | None) -> None:
     from neo4j import Query
 
     query = Query(f"EXPLAIN {cypher}", timeout=TIMEOUT_SECONDS)
-    summary = await (await session.run(query, parameters)).consume()
+    summary = session.run(query, parameters).consume()
     if summary.query_type != "r":
         raise Refused(
             "cypher_not_read_only", "found a query that writes or administers; expected one that reads."
@@ -119,14 +128,34 @@ def _operators(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         waiting.extend(part.get("children", ()))
 
 
-async def _read(session: Any, cypher: str, parameters: Mapping[str, Any] | None) -> Answer:
+def _read(session: Any, cypher: str, parameters: Mapping[str, Any] | None) -> Answer:
     from neo4j import Query
 
-    result = await session.run(Query(cypher, timeout=TIMEOUT_SECONDS), parameters)
-    columns = list(result.keys())
-    records = await result.fetch(MAX_ROWS + 1)
-    rows = [[as_json(value) for value in record.values()] for record in records[:MAX_ROWS]]
-    return Answer(columns, rows, truncated=len(records) > MAX_ROWS)
+    result = session.run(Query(cypher, timeout=TIMEOUT_SECONDS), parameters)
+    columns, room = list(result.keys()), _Room()
+    rows: list[list[Any]] = []
+    for record in result:
+        if len(rows) == MAX_ROWS:
+            return Answer(columns, rows, truncated=True)
+        rows.append([as_json(value, room) for value in record.values()])
+    return Answer(columns, rows, truncated=False)
+
+
+class _Room:
+    """How much an answer may still hold."""
+
+    def __init__(self) -> None:
+        self._chars, self._values = MAX_CHARS, MAX_VALUES
+
+    def take(self, chars: int) -> None:
+        """Note one more value; raises Refused where the answer becomes too large."""
+        self._chars, self._values = self._chars - chars, self._values - 1
+        if self._chars < 0 or self._values < 0:
+            raise Refused(
+                "cypher_answer_too_large",
+                f"found an answer of more than {MAX_CHARS:,} characters or {MAX_VALUES:,} values; expected "
+                "less. Return fewer properties, or add a LIMIT.",
+            )
 
 
 def _refusal(error: Any) -> Refused:
@@ -141,37 +170,38 @@ def _refusal(error: Any) -> Refused:
     return Refused("cypher_invalid", str(error.message))
 
 
-def as_json(value: Any) -> Any:
+def as_json(value: Any, room: _Room) -> Any:
     """Neo4j's values as JSON: nodes, relationships and paths as objects, times as ISO 8601 text."""
     from neo4j.graph import Node, Path, Relationship
 
+    room.take(len(value) if isinstance(value, str) else 0)
     match value:
         case None | bool() | int() | str():
             return value
         case float():
             return value if math.isfinite(value) else str(value)
         case Node():
-            return {"labels": sorted(value.labels), "properties": _object(value)}
+            return {"labels": sorted(value.labels), "properties": _object(value, room)}
         case Relationship():
             return {
                 "type": value.type,
                 "from": value.start_node.get("key") if value.start_node else None,
                 "to": value.end_node.get("key") if value.end_node else None,
-                "properties": _object(value),
+                "properties": _object(value, room),
             }
         case Path():
             return {
-                "nodes": [as_json(node) for node in value.nodes],
-                "relationships": [as_json(edge) for edge in value.relationships],
+                "nodes": [as_json(node, room) for node in value.nodes],
+                "relationships": [as_json(edge, room) for edge in value.relationships],
             }
         case list() | tuple():
-            return [as_json(item) for item in value]
+            return [as_json(item, room) for item in value]
         case dict():
-            return {str(key): as_json(item) for key, item in value.items()}
+            return {str(key): as_json(item, room) for key, item in value.items()}
         case _:
             iso_format = getattr(value, "iso_format", None)
             return iso_format() if iso_format else str(value)
 
 
-def _object(entity: Any) -> dict[str, Any]:
-    return {key: as_json(item) for key, item in sorted(entity.items())}
+def _object(entity: Any, room: _Room) -> dict[str, Any]:
+    return {key: as_json(item, room) for key, item in sorted(entity.items())}
