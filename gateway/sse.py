@@ -17,13 +17,21 @@ class EventReader:
     """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []
+        """The packets of a line that has not ended."""
+        self._rest_size = 0
         self._data: list[bytes] = []
         self._size = 0
 
     def feed(self, packet: bytes) -> list[bytes]:
         # A CR before the LF, and one that ended the packet before, go with their line.
-        *lines, self._rest = (self._rest + packet).split(b"\n")
+        first, *lines = packet.split(b"\n")
+        self._rest.append(first)
+        self._rest_size += len(first)
+        if lines:
+            # Joined once, when the line ends: else many small packets would copy it again and again.
+            lines, self._rest = [b"".join(self._rest), *lines[:-1]], [lines[-1]]
+            self._rest_size = len(self._rest[0])
         events: list[bytes] = []
         for line in lines:
             if line.endswith(b"\r"):
@@ -34,7 +42,7 @@ class EventReader:
                 self._data.append(line[6:] if line[5:6] == b" " else line[5:])
                 self._size += len(line)
             # Everything else is a comment, which keeps connections alive, or a field that we do not need.
-        if self._size + len(self._rest) > MOST_BYTES:
+        if self._size + self._rest_size > MOST_BYTES:
             raise EventTooLong(f"one event of its answer is longer than {MOST_BYTES:,} bytes")
         return events
 

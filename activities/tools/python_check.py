@@ -3,12 +3,17 @@
 import asyncio
 import json
 import sys
+from asyncio.subprocess import PIPE, Process
+from contextlib import suppress
 from typing import Any, Final
 
 from schema.errors import StepError
 
 MAX_SOURCE_BYTES: Final = 1024 * 1024
 MAX_FINDINGS: Final = 200
+MAX_MESSAGE_CHARS: Final = 1_000
+_MAX_LINE_BYTES: Final = 1024 * 1024
+"""Of one finding: ruff quotes what it found."""
 _SECONDS: Final = 20
 _DEFAULT_RULES: Final = ("E9", "F", "B", "C90", "S", "PL", "SIM", "PERF", "RET")
 
@@ -24,27 +29,27 @@ async def check(source: str, filename: str = "source.py", select: list[str] | No
     if not all(rule.isalnum() for rule in rules):
         raise StepError("tool_failed", f"found the rules {rules!r}; expected names such as F, B or E501.")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--output-format", "json",
+        sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--output-format", "json-lines",
         "--exit-zero", "--select", ",".join(rules),
         "--stdin-filename", filename.rsplit("/", 1)[-1] or "source.py", "-",
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=_MAX_LINE_BYTES,
     )  # fmt: skip
+    sending = asyncio.create_task(_send(process, data))
     try:
         async with asyncio.timeout(_SECONDS):
-            output, errors = await process.communicate(data)
+            found = await _found(process)
     except TimeoutError:
         raise StepError("tool_failed", f"ruff did not finish within {_SECONDS} s.") from None
     finally:
+        sending.cancel()
         if process.returncode is None:
-            process.kill()
+            with suppress(ProcessLookupError):
+                process.kill()
             await process.wait()
-    if process.returncode != 0:
-        raise StepError("tool_failed", f"ruff failed: {errors.decode(errors='replace')[:300]}")
-    found = json.loads(output)
     findings = [
         {
             "code": item["code"] or "syntax",
-            "message": item["message"],
+            "message": item["message"][:MAX_MESSAGE_CHARS],
             "line": item["location"]["row"],
             "column": item["location"]["column"],
         }
@@ -56,3 +61,33 @@ async def check(source: str, filename: str = "source.py", select: list[str] | No
         "lines": source.count("\n") + 1,
         "truncated": len(found) > MAX_FINDINGS,
     }
+
+
+async def _send(process: Process, data: bytes) -> None:
+    assert process.stdin
+    with suppress(ConnectionError):  # it has been ended, with as much as is told
+        process.stdin.write(data)
+        await process.stdin.drain()
+        process.stdin.close()
+
+
+async def _found(process: Process) -> list[dict[str, Any]]:
+    """One more finding than is told, where there are more: the rest is neither held nor read."""
+    assert process.stdout and process.stderr
+    found: list[dict[str, Any]] = []
+    while len(found) <= MAX_FINDINGS:
+        try:
+            line = await process.stdout.readline()
+        except ValueError:
+            raise StepError(
+                "tool_failed", f"ruff told a finding of more than {_MAX_LINE_BYTES:,} bytes; expected less."
+            ) from None
+        if not line:
+            break
+        found.append(json.loads(line))
+    else:
+        return found
+    errors = await process.stderr.read(_MAX_LINE_BYTES)
+    if await process.wait() != 0:
+        raise StepError("tool_failed", f"ruff failed: {errors.decode(errors='replace')[:300]}")
+    return found
