@@ -1,6 +1,5 @@
 """How good answers are in the eyes of a judge, and which an optimisation learns from or is held to."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -9,6 +8,7 @@ from typing import Any, Final
 from gateway.request import Message
 from schema.chance import point
 from schema.errors import Refused
+from schema.fences import unfenced
 from schema.foreign_json import read_json
 
 HELD_OUT_SHARE: Final = 0.2
@@ -21,7 +21,6 @@ VERDICT: Final[dict[str, Any]] = {
     "required": ["quality"],
     "properties": {"quality": {"type": "number", "minimum": 0, "maximum": 1}},
 }
-_FENCE: Final = re.compile(r"\A\s*```\w*\n(.*)\n\s*```\s*\Z", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -80,9 +79,8 @@ def question(system: str, task: str, answer: str) -> list[Message]:
 
 def verdict(text: str) -> float | None:
     """The quality that the judge gave; None where it gave none."""
-    fenced = _FENCE.match(text)
     try:
-        quality = read_json(fenced[1] if fenced else text)["quality"]
+        quality = read_json(unfenced(text))["quality"]
     except (ValueError, KeyError, TypeError):
         return None
     if isinstance(quality, bool) or not isinstance(quality, (int, float)) or not 0 <= quality <= 1:

@@ -269,7 +269,7 @@ class Record:
                     connection, request.request, begun, request.error_code, request.error_message or ""
                 )
                 return None
-            output = checked_output(storable(request.output))
+            output = storable(checked_output(request.output))
             fault = output_fault(context.step, output) if isinstance(context.step, ToolStep) else None
             if fault is None:
                 return await executions.complete(connection, request.request, worker, begun, Outcome(output))

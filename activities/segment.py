@@ -226,7 +226,7 @@ class _Chain(InProcess):
         assert definition.tool is not None
         args = render(definition.args, self.scopes[frame])
         async with asyncio.timeout(step.timeout_seconds):
-            output = checked_output(storable(await self.activity._tools.run(definition.tool, args)))
+            output = storable(checked_output(await self.activity._tools.run(definition.tool, args)))
         if fault := output_fault(definition, output):
             raise StepError("output_invalid", fault)
         return output

@@ -54,7 +54,7 @@ class ToolActivity:
                 args = render(step.args, context.scope)
                 outcome = await self._kept(request, step, args)
                 if outcome is None:
-                    output = checked_output(storable(await self.run(step.tool, args)))
+                    output = storable(checked_output(await self.run(step.tool, args)))
                     if fault := output_fault(step, output):
                         raise StepError("output_invalid", fault)
                     outcome = Outcome(output)

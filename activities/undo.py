@@ -67,7 +67,7 @@ class UndoActivity:
             },
         ):
             try:
-                output = checked_output(storable(await self._tool(how.tool, render(how.args, context.scope))))
+                output = storable(checked_output(await self._tool(how.tool, render(how.args, context.scope))))
             except Exception as error:
                 async with transaction(self._engine) as connection:
                     await executions.fail(connection, request, begun, *describe(error))

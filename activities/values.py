@@ -8,6 +8,7 @@ from typing import Final
 from schema import json_schemas
 from schema.errors import StepError
 from schema.expressions import Json
+from schema.sizes import check_size
 from schema.steps import ToolStep
 from schema.templates import as_text
 
@@ -18,6 +19,7 @@ def checked_output(output: Json) -> Json:
     """The output, if Postgres and readers can hold it; raises StepError: output_too_large, output_invalid."""
     if output is None or isinstance(output, (bool, int)):
         return output
+    check_size(output)
     try:
         size = len(json.dumps(output, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace"))
     except ValueError:

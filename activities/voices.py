@@ -13,7 +13,8 @@ from schema.definition import StreamEdge
 from schema.expressions import Json
 from schema.templates import as_text
 
-_SENTENCE: Final = re.compile(r"[.!?…]+[\"'”’)\]]*\s")
+# Looked for from the first of several full stops only: a line of nothing else would take quadratic time.
+_SENTENCE: Final = re.compile(r"(?<![.!?…])[.!?…]+[\"'”’)\]]*\s")
 _PARAGRAPH: Final = re.compile(r"\n[ \t]*\n")
 _FENCE: Final = re.compile(r"^[ \t]*```[^\n]*(?:\n|$)", re.MULTILINE)
 

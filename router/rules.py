@@ -37,7 +37,7 @@ _LANGUAGE_PATTERNS: Final = tuple(
 
 # An organisation by its legal form, by the noun it ends on, or by being a well-known one.
 _LEGAL_FORM: Final = re.compile(
-    r"\b[A-Z][\w&'-]*(?:\s+(?:[A-Z&][\w&'-]*|of|and)){0,5},?\s+"
+    r"\b[A-Z][\w&'-]{0,40}(?:\s{1,9}(?:[A-Z&][\w&'-]{0,40}|of|and)){0,5},?\s{1,9}"
     r"(?:Inc|Corp|Corporation|Ltd|LLC|LLP|PLC|GmbH|AG|BV|Holdings|Bank|University|Institute|Foundation|"
     r"Association|Ministry|Agency)\b"
 )

@@ -21,7 +21,7 @@ MAX_OWN: Final = 200
 _KEY_PREFIX: Final = re.compile(
     r"(sk|pk|rk|gsk|xai|hf|ghp|gho|r8|nvapi|pplx)[-_]|github_pat_|AIza|AKIA|ya29\.|eyJ|Bearer\b"
 )
-_RANDOM: Final = re.compile(r"(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{20,}")
+_RANDOM: Final = re.compile(r"[A-Za-z0-9]{20,}")
 
 
 def role_problems(role: RoleDefault, catalogue: Catalogue) -> list[Problem]:
@@ -91,7 +91,9 @@ def provider_problems(provider: TenantProvider, allowed_hosts: str) -> list[Prob
 
 
 def looks_like_key(text: str) -> bool:
-    return bool(_KEY_PREFIX.match(text.strip()) or _RANDOM.search(text))
+    return bool(_KEY_PREFIX.match(text.strip())) or any(
+        not word.isalpha() and not word.isdecimal() for word in _RANDOM.findall(text)
+    )
 
 
 def _key_ref_fault(reference: str) -> Problem | None:

@@ -1,18 +1,32 @@
-"""Read what a checked CEL expression refers to, from its serialised form.
-
-The library shows no syntax tree, only `cel.expr.CheckedExpr` as bytes (cel-spec, proto/cel/expr). The few
-fields needed here are read straight from the protobuf wire format.
-"""
+"""Read what a checked CEL expression refers to, from its serialised form."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
-_CHECKED_EXPR, _TYPE_MAP = 4, 3
-_ID, _CONST, _IDENT, _SELECT, _CALL, _LIST, _STRUCT, _COMPREHENSION = 2, 3, 4, 5, 6, 7, 8, 9
+from schema.cel_cost import Call, Constant, Literal, Loop, Node, Part, Path, Variable
+from schema.cel_wire import (
+    CALL,
+    CHECKED_EXPR,
+    COMPREHENSION,
+    CONST,
+    CONST_STRING,
+    ID,
+    IDENT,
+    INDEX,
+    LIST,
+    SELECT,
+    STRUCT,
+    TYPE_MAP,
+    Message,
+    fields,
+    number,
+    sub,
+    subs,
+    text,
+)
+
 _TYPE_LIST = 6
 
-_INDEX = {"_[_]", "_[?_]", "_?._"}
 # Calls whose result is always a list in a fixed order, so that iterating it is the same everywhere.
 _ORDERED_CALLS = {"list", "entries", "split", "math.sort"}
 
@@ -21,8 +35,6 @@ _LOOKING_CALLS = {
     "_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_", "_&&_", "_||_", "!_", "@in", "size", "matches", "contains",
     "startsWith", "endsWith", "indexOf", "lastIndexOf", "@not_strictly_false",
 }  # fmt: skip
-
-Message = dict[int, list[bytes | int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,59 +59,7 @@ class Facts:
     """Roots used without a constant name behind them, such as `steps[input.x]`."""
     copies: int
     """The most often that one value can be repeated in the result, apart from iterating."""
-    loop_reads: frozenset[tuple[str, ...]] | None
-    """Paths read once per iteration of a macro; None when a macro repeats another macro's variable."""
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-
-
-@lru_cache(maxsize=1024)
-def _fields(data: bytes) -> Message:
-    """The fields of one message, to be read only: the walks below come by each several times."""
-    message: Message = {}
-    at = 0
-    while at < len(data):
-        tag, at = _varint(data, at)
-        wire = tag & 7
-        value: bytes | int
-        if wire == 0:
-            value, at = _varint(data, at)
-        elif wire == 2:
-            size, at = _varint(data, at)
-            value, at = data[at : at + size], at + size
-        else:
-            size = 8 if wire == 1 else 4
-            value, at = data[at : at + size], at + size
-        message.setdefault(tag >> 3, []).append(value)
-    return message
-
-
-def _sub(message: Message, field: int) -> Message | None:
-    values = message.get(field)
-    return _fields(values[0]) if values and isinstance(values[0], bytes) else None
-
-
-def _subs(message: Message, field: int) -> list[Message]:
-    return [_fields(value) for value in message.get(field, []) if isinstance(value, bytes)]
-
-
-def _text(message: Message, field: int) -> str:
-    values = message.get(field)
-    return values[0].decode() if values and isinstance(values[0], bytes) else ""
-
-
-def _int(message: Message, field: int) -> int:
-    values = message.get(field)
-    return values[0] if values and isinstance(values[0], int) else 0
+    tree: Node
 
 
 class _Walk:
@@ -110,31 +70,29 @@ class _Walk:
         self.found: dict[Reference, None] = {}
         self.dynamic: dict[str, None] = {}
         self.unordered = 0
-        self.loop_reads: set[tuple[str, ...]] = set()
-        self.repeats_variable = False
 
     def path(self, expr: Message, bound: frozenset[str]) -> tuple[tuple[str, ...], bool, bool] | None:
         """(path, optional, complete) when the expression is a chain from a root; complete is False when an
         index that is no constant name cut it short."""
-        if ident := _sub(expr, _IDENT):
-            name = _text(ident, 1)
+        if ident := sub(expr, IDENT):
+            name = text(ident, 1)
             return ((name,), False, True) if name in self.roots and name not in bound else None
-        if select := _sub(expr, _SELECT):
-            base = self.path(_sub(select, 1) or {}, bound)
+        if select := sub(expr, SELECT):
+            base = self.path(sub(select, 1) or {}, bound)
             if base is None:
                 return None
             path, optional, complete = base
-            test_only = bool(_int(select, 3))
-            return (*path, _text(select, 2)) if complete else path, optional or test_only, complete
-        if (call := _sub(expr, _CALL)) and _text(call, 2) in _INDEX:
-            args = _subs(call, 3)
+            test_only = bool(number(select, 3))
+            return (*path, text(select, 2)) if complete else path, optional or test_only, complete
+        if (call := sub(expr, CALL)) and text(call, 2) in INDEX:
+            args = subs(call, 3)
             base = self.path(args[0], bound)
             if base is None:
                 return None
             path, optional, complete = base
-            optional = optional or _text(call, 2) != "_[_]"
-            constant = _sub(args[1], _CONST)
-            key = _text(constant, 6) if constant and 6 in constant else None
+            optional = optional or text(call, 2) != "_[_]"
+            constant = sub(args[1], CONST)
+            key = text(constant, 6) if constant and 6 in constant else None
             if key is None or not complete:
                 return path, optional, False
             return (*path, key), optional, True
@@ -155,35 +113,35 @@ class _Walk:
 
     def _visit_indexes(self, expr: Message, bound: frozenset[str]) -> None:
         """Inside a chain that an index cut short, the index itself may refer to something."""
-        if select := _sub(expr, _SELECT):
-            self._visit_indexes(_sub(select, 1) or {}, bound)
-        elif call := _sub(expr, _CALL):
-            args = _subs(call, 3)
+        if select := sub(expr, SELECT):
+            self._visit_indexes(sub(select, 1) or {}, bound)
+        elif call := sub(expr, CALL):
+            args = subs(call, 3)
             self._visit_indexes(args[0], bound)
-            if 6 not in (_sub(args[1], _CONST) or {}):
+            if 6 not in (sub(args[1], CONST) or {}):
                 self.visit(args[1], bound)
 
     def _children(self, expr: Message, bound: frozenset[str]) -> Iterator[tuple[Message, frozenset[str]]]:
-        if select := _sub(expr, _SELECT):
-            yield _sub(select, 1) or {}, bound
-        elif call := _sub(expr, _CALL):
-            yield from ((arg, bound) for field in (1, 3) for arg in _subs(call, field))
-        elif items := _sub(expr, _LIST):
-            yield from ((item, bound) for item in _subs(items, 1))
-        elif struct := _sub(expr, _STRUCT):
-            for entry in _subs(struct, 2):
-                yield from ((part, bound) for field in (3, 4) if (part := _sub(entry, field)))
-        elif loop := _sub(expr, _COMPREHENSION):
-            inner = bound | {_text(loop, 1), _text(loop, 3), _text(loop, 8)} - {""}
-            around = _sub(loop, 2) or {}
+        if select := sub(expr, SELECT):
+            yield sub(select, 1) or {}, bound
+        elif call := sub(expr, CALL):
+            yield from ((arg, bound) for field in (1, 3) for arg in subs(call, field))
+        elif items := sub(expr, LIST):
+            yield from ((item, bound) for item in subs(items, 1))
+        elif struct := sub(expr, STRUCT):
+            for entry in subs(struct, 2):
+                yield from ((part, bound) for field in (3, 4) if (part := sub(entry, field)))
+        elif loop := sub(expr, COMPREHENSION):
+            inner = bound | {text(loop, 1), text(loop, 3), text(loop, 8)} - {""}
+            around = sub(loop, 2) or {}
             self._check_range(around, bound)
             yield around, bound
-            yield from ((part, inner) for field in (4, 5, 6, 7) if (part := _sub(loop, field)))
+            yield from ((part, inner) for field in (4, 5, 6, 7) if (part := sub(loop, field)))
 
     def _check_range(self, around: Message, bound: frozenset[str]) -> None:
-        kind = self.types.get(_int(around, _ID), {})
-        call = _sub(around, _CALL)
-        if _TYPE_LIST in kind or (call and _text(call, 2) in _ORDERED_CALLS):
+        kind = self.types.get(number(around, ID), {})
+        call = sub(around, CALL)
+        if _TYPE_LIST in kind or (call and text(call, 2) in _ORDERED_CALLS):
             return
         chain = self.path(around, bound)
         if chain and chain[2] and (len(chain[0]) > 1 or chain[0][0] in self.values):
@@ -191,62 +149,78 @@ class _Walk:
         else:
             self.unordered += 1
 
-    def copies(self, expr: Message, variables: Mapping[str, int], own: frozenset[str], built: bool) -> int:
-        """How often the result can repeat one value. `variables` are those of the macros around, `own` those
-        of the innermost; `built` is False where a value is only looked at, as by a comparison."""
-        if ident := _sub(expr, _IDENT):
-            name = _text(ident, 1)
-            if built and own:
-                if name not in variables:
-                    self.loop_reads.add((name,))
-                elif name not in own:
-                    self.repeats_variable = True
-            return variables.get(name, 1)
-        if chain := self.path(expr, frozenset(variables)):
-            if built and own:
-                self.loop_reads.add(chain[0])
+    def copies(self, expr: Message, variables: Mapping[str, int]) -> int:
+        """How often the result can repeat one value; `variables` are those of the macros around."""
+        if ident := sub(expr, IDENT):
+            return variables.get(text(ident, 1), 1)
+        if self.path(expr, frozenset(variables)):
             return 1
-        if select := _sub(expr, _SELECT):
-            return self.copies(_sub(select, 1) or {}, variables, own, built)
-        if loop := _sub(expr, _COMPREHENSION):
-            return self._loop_copies(loop, variables, own, built)
-        call = _sub(expr, _CALL)
-        looks = call is not None and _text(call, 2) in _LOOKING_CALLS
-        inside = built if call and _text(call, 2) in _INDEX else not looks
+        if select := sub(expr, SELECT):
+            return self.copies(sub(select, 1) or {}, variables)
+        if loop := sub(expr, COMPREHENSION):
+            return self._loop_copies(loop, variables)
+        call = sub(expr, CALL)
         children = self._children(expr, frozenset(variables))
-        total = sum(self.copies(child, variables, own, inside) for child, _ in children)
-        return 0 if looks else max(total, 1)
+        total = sum(self.copies(child, variables) for child, _ in children)
+        return 0 if call is not None and text(call, 2) in _LOOKING_CALLS else max(total, 1)
 
-    def _loop_copies(
-        self, loop: Message, variables: Mapping[str, int], own: frozenset[str], built: bool
-    ) -> int:
-        around = self.copies(_sub(loop, 2) or {}, variables, own, built)
-        mine = frozenset({_text(loop, 1), _text(loop, 3), _text(loop, 8)} - {""})
-        inner = {**variables, **dict.fromkeys(mine, around), _text(loop, 3): 0}
-        parts = [part for field in (4, 5, 6, 7) if (part := _sub(loop, field))]
-        return max([around, *(self.copies(part, inner, mine, True) for part in parts)])
+    def _loop_copies(self, loop: Message, variables: Mapping[str, int]) -> int:
+        around = self.copies(sub(loop, 2) or {}, variables)
+        mine = frozenset({text(loop, 1), text(loop, 3), text(loop, 8)} - {""})
+        inner = {**variables, **dict.fromkeys(mine, around), text(loop, 3): 0}
+        parts = [part for field in (4, 5, 6, 7) if (part := sub(loop, field))]
+        return max([around, *(self.copies(part, inner) for part in parts)])
+
+    def tree(self, expr: Message, bound: frozenset[str]) -> Node:
+        """The expression as far as its costs depend on it."""
+        chain = self.path(expr, bound)
+        if chain and chain[2]:
+            return Path(chain[0])
+        if ident := sub(expr, IDENT):
+            return Variable(text(ident, 1))
+        if constant := sub(expr, CONST):
+            return Constant(text(constant, CONST_STRING) if CONST_STRING in constant else None)
+        if select := sub(expr, SELECT):
+            return Part(self.tree(sub(select, 1) or {}, bound))
+        if loop := sub(expr, COMPREHENSION):
+            return self._loop_tree(loop, bound)
+        children = tuple(self.tree(child, inner) for child, inner in self._children(expr, bound))
+        call = sub(expr, CALL)
+        if call is None:
+            return Literal(children)
+        name = text(call, 2)
+        if name in INDEX and len(children) == 2:
+            return Part(*children)
+        return Call(name, children)
+
+    def _loop_tree(self, loop: Message, bound: frozenset[str]) -> Loop:
+        variables = tuple(name for name in (text(loop, 1), text(loop, 8)) if name)
+        accumulator = text(loop, 3)
+        inner = bound | {*variables, accumulator}
+        init, condition, step, result = (self.tree(sub(loop, field) or {}, inner) for field in (4, 5, 6, 7))
+        around = self.tree(sub(loop, 2) or {}, bound)
+        return Loop(around, variables, accumulator, init, condition, step, result)
 
 
 def read(serialised: bytes, roots: frozenset[str], values: frozenset[str]) -> Facts:
     """What the expression refers to; `serialised` is an Any that holds a CheckedExpr. `values` are the roots
     that need not be maps."""
-    any_message = _fields(serialised)
-    checked = _sub(any_message, 2) or {}
+    any_message = fields(serialised)
+    checked = sub(any_message, 2) or {}
     types: dict[int, Message] = {}
-    for raw in checked.get(_TYPE_MAP, []):
+    for raw in checked.get(TYPE_MAP, []):
         if isinstance(raw, bytes):
-            entry = _fields(raw)
-            types[_int(entry, 1)] = _sub(entry, 2) or {}
+            entry = fields(raw)
+            types[number(entry, 1)] = sub(entry, 2) or {}
     walk = _Walk(roots, values, types)
-    expr = _sub(checked, _CHECKED_EXPR) or {}
+    expr = sub(checked, CHECKED_EXPR) or {}
     walk.visit(expr, frozenset())
     chain = walk.path(expr, frozenset())
-    copies = walk.copies(expr, {}, frozenset(), True)
     return Facts(
         references=tuple(walk.found),
         is_path=chain is not None and chain[2] and not chain[1],
         unordered_ranges=walk.unordered,
         dynamic_roots=tuple(walk.dynamic),
-        copies=copies,
-        loop_reads=None if walk.repeats_variable else frozenset(walk.loop_reads),
+        copies=walk.copies(expr, {}),
+        tree=walk.tree(expr, frozenset()),
     )

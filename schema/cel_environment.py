@@ -8,11 +8,11 @@ from typing import Any, Final
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_math, ext_optional
 
+from schema.cel_cost import MAX_BUILT_CHARS
+
 ROOTS: Final = frozenset({"input", "steps", "run", "item", "index", "iter", "output"})
 VALUE_ROOTS: Final = frozenset({"item", "output"})
 """Roots that may be any value; the others are maps, and `index` is a number."""
-MAX_BUILT_CHARS: Final = 4 * 1024 * 1024
-"""Text that replace(), join() and their like may build in one evaluation."""
 
 
 @lru_cache(maxsize=1)

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from cel_expr_python import cel
 
-from schema import cel_ast
+from schema import cel_ast, cel_cost
 from schema.cel_ast import Reference
+from schema.cel_cost import Budget, Node, Path, Slices
 from schema.cel_environment import ROOTS, VALUE_ROOTS, begin_evaluation, environment
 from schema.errors import StepError
 from schema.steps import RESERVED_IDS
@@ -23,8 +24,6 @@ from schema.steps import RESERVED_IDS
 MAX_CHARS: Final = 2_000
 MAX_COPIES: Final = 1_000
 """How often one value may be repeated by `+` and by lists, nested macros multiplying."""
-MAX_WORK_BYTES: Final = 256 * 1024 * 1024
-"""What one evaluation may take in the worst case; CEL itself stops at 10,000 iterations."""
 
 _PATH: Final = re.compile(r"(input|steps|item|iter|output)(\.[a-zA-Z_][a-zA-Z0-9_]*){1,12}", re.ASCII)
 """What most expressions are: a plain path, whose value no type can contradict before the run."""
@@ -49,8 +48,10 @@ class Expression:
     is_path: bool
     result_type: str
     """CEL's name for the type of the result: BOOL, STRING, DYN …"""
-    copies: int
-    loop_reads: frozenset[tuple[str, ...]] | None
+    tree: Node
+    repeats: bool
+    """It may read a value more than once, as macros do."""
+    slices: Slices | None
     program: Any
     """What CEL made of it; None for a plain path, which needs no CEL."""
 
@@ -108,7 +109,9 @@ def compile_expression(source: str) -> Expression:
 def _compile(source: str) -> Expression | tuple[str, str, str, str]:
     """The expression, or what ExpressionInvalid is made of: refusing twice costs no more than once."""
     if _PATH.fullmatch(source) and RESERVED_IDS.isdisjoint(path := source.split(".")):
-        return Expression(source, (Reference(tuple(path), False),), True, "DYN", 1, frozenset(), None)
+        return Expression(
+            source, (Reference(tuple(path), False),), True, "DYN", Path(tuple(path)), False, None, None
+        )
     try:
         program = environment().compile(source)
         serialised = program.serialize()
@@ -132,7 +135,7 @@ def _compile(source: str) -> Expression | tuple[str, str, str, str]:
         )  # fmt: skip
     return Expression(
         source, facts.references, facts.is_path, program.return_type().name(),
-        facts.copies, facts.loop_reads, program,
+        facts.tree, cel_cost.repeats(facts.tree), cel_cost.slices(facts.tree), program,
     )  # fmt: skip
 
 
@@ -198,44 +201,44 @@ def _only_what_is_read(expression: Expression, scope: Mapping[str, Json]) -> dic
     return data
 
 
-def _check_work(expression: Expression, data: Mapping[str, Json]) -> None:
-    """Refuse what could come to more than fits: nothing can interrupt CEL once it runs."""
-    if expression.copies <= 1 and expression.loop_reads == frozenset():
-        return
-    total, longest = _size(data)
-    repeated = total
-    if expression.loop_reads is not None:
-        repeated = sum(_size(value)[0] for path in expression.loop_reads if (value := lookup(path, data)[1]))
-    worst = expression.copies * (total + repeated * min(longest, 10_000) + len(expression.source))
-    if worst > MAX_WORK_BYTES:
+def _is_small(value: Json) -> bool:
+    return not isinstance(value, (str, list, Mapping)) or (
+        isinstance(value, str) and len(value) <= cel_cost.SMALL_CHARS
+    )
+
+
+def _check_cost(expression: Expression, data: Mapping[str, Json], budget: Budget) -> Slices | None:
+    """Refuse what could hold the process too long: nothing can interrupt CEL once it runs.
+
+    Returns the list that is to be given in slices, where one is long.
+    """
+
+    def find(path: tuple[str, ...]) -> Json:
+        return lookup(path, data)[1]
+
+    if not expression.repeats and all(_is_small(find(one.path)) for one in expression.references):
+        return None
+    sliced = expression.slices
+    long = find(sliced.path) if sliced else None
+    if not isinstance(long, list) or not cel_cost.MAX_SLICE < len(long) <= cel_cost.MAX_ITERATIONS:
+        sliced = None
+    try:
+        cel_cost.Estimate(find, budget, sliced.path if sliced else None).check(expression.tree)
+    except cel_cost.TooCostly:
         raise StepError(
             "expression_failed",
-            f"{expression.source!r} could come to {worst:,} bytes with the values it reads now; at most "
-            f"{MAX_WORK_BYTES:,}. Read less of them, or use a tool step.",
-        )
+            f"{expression.source!r} could take longer with the values it reads now than the "
+            f"{cel_cost.MAX_NANOSECONDS // 1_000_000} ms that one evaluation may. Let it read less of them, "
+            "spread the work over a map, or use a tool step.",
+        ) from None
+    return sliced
 
 
-def _size(value: Json) -> tuple[int, int]:
-    """(about how many bytes, length of the longest list or map)."""
-    size = longest = 0
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        size += 16
-        if isinstance(item, str):
-            size += len(item)
-        elif isinstance(item, Mapping):
-            longest = max(longest, len(item))
-            size += sum(map(len, item))
-            stack.extend(item.values())
-        elif isinstance(item, list):
-            longest = max(longest, len(item))
-            stack.extend(item)
-    return size, longest
+def evaluate(expression: Expression, scope: Mapping[str, Json], budget: Budget | None = None) -> Json:
+    """The value of the expression; raises StepError("expression_failed").
 
-
-def evaluate(expression: Expression, scope: Mapping[str, Json]) -> Json:
-    """The value of the expression; raises StepError("expression_failed")."""
+    `budget` is what it may cost; None stands for as much as a single one may.
+    """
     if expression.is_path:
         path = expression.references[0].path
         found, value = lookup(path, scope)
@@ -247,8 +250,27 @@ def evaluate(expression: Expression, scope: Mapping[str, Json]) -> Json:
             "Use [?'name'] and orValue() where it may be absent.",
         )
     data = _only_what_is_read(expression, scope)
-    _check_work(expression, data)
+    sliced = _check_cost(expression, data, budget or Budget())
     begin_evaluation()
+    return _in_slices(expression, data, sliced) if sliced else _run(expression, data)
+
+
+def _in_slices(expression: Expression, data: dict[str, Json], sliced: Slices) -> Json:
+    """The value of an expression that goes through a long list, which it is given slice by slice."""
+    *above, last = sliced.path
+    holder = data
+    for key in above:
+        holder[key] = dict(holder[key])  # what is copied was the run's own
+        holder = holder[key]
+    whole = holder[last]
+    results = []
+    for start in range(0, len(whole), cel_cost.MAX_SLICE):
+        holder[last] = whole[start : start + cel_cost.MAX_SLICE]
+        results.append(_run(expression, data))
+    return sum(results) if sliced.counts else [item for part in results for item in part]
+
+
+def _run(expression: Expression, data: Mapping[str, Json]) -> Json:
     try:
         result = expression.program.eval(data=data)
         failed, value = result.type() == cel.Type.ERROR, result.plain_value()

@@ -7,11 +7,19 @@ from urllib.parse import unquote
 
 import jsonschema_rs
 
+from schema import schema_cost
 from schema.expressions import Json
+from schema.sizes import MAX_VALUES
 from schema.steps import JsonSchema
 from schema.templates import escape
 
 _MAX_ERRORS = 20
+_MAX_DETAILED = 3_000
+"""Checks of a validation that tells every fault: the library makes each a text of its own, which takes it a
+thousand times as long as the check."""
+_CHARS_OF_A_DETAIL = 4_000
+_SHARED = ("$defs", "definitions")
+"""Where the parts of a schema are that references lead to."""
 
 
 # A schema is expanded as often as it is referred to, so a short one could hold a worker for ever.
@@ -27,6 +35,12 @@ def _validator(schema: str) -> jsonschema_rs.Draft202012Validator:
     return jsonschema_rs.Draft202012Validator(
         json.loads(schema), offline=True, validate_formats=True, pattern_options=options
     )
+
+
+@lru_cache(maxsize=1024)
+def _weights(schema: str) -> schema_cost.Weights:
+    whole = json.loads(schema)
+    return schema_cost.weights(whole, lambda reference: resolve(whole, reference))
 
 
 def size(schema: JsonSchema) -> int:
@@ -47,7 +61,10 @@ def schema_fault(schema: JsonSchema) -> str | None:
     """What is wrong with the schema itself, or None."""
     try:
         _check_cost(schema)
-        _validator(json.dumps(schema))
+        text = json.dumps(schema)
+        _validator(text)
+        if (checks := max(_weights(text).by_depth)) > schema_cost.MAX_CHECKS:
+            raise ValueError(f"keywords that come to {checks:,.0f} checks of one value")
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
         return str(error).split("\n", 1)[0][:300]
     return None
@@ -113,12 +130,76 @@ def _expanded(item: Json, references: dict[str, Json], costs: dict[str, int]) ->
 
 
 def violations(schema: JsonSchema, value: Json) -> list[tuple[str, str]]:
-    """(JSON pointer into the value, what is wrong there), at most 20; empty when the value fits."""
-    errors = _validator(json.dumps(schema)).iter_errors(value)
+    """(JSON pointer into the value, what is wrong there), at most 20; empty when the value fits.
+
+    A value that would take too long to validate does not fit. Of a large one only the first fault is told.
+    """
+    text = json.dumps(schema)
+    weights = _weights(text)
+    cost = schema_cost.cost(weights, value)
+    if cost.is_too_much:
+        return [("", _too_much(cost))]
+    validator = _validator(text)
+    if validator.is_valid(value):
+        return []
+    if cost.checks * (1 + (cost.chars + 10 * cost.values) / _CHARS_OF_A_DETAIL) > _MAX_DETAILED:
+        return _first_fault(schema, value)
     return [
         ("".join(f"/{escape(str(part))}" for part in error.instance_path), error.message[:300])
-        for error in islice(errors, _MAX_ERRORS)
+        for error in islice(validator.iter_errors(value), _MAX_ERRORS)
     ]
+
+
+def _too_much(cost: schema_cost.Cost) -> str:
+    if cost.values > MAX_VALUES:
+        return f"it has more than {MAX_VALUES:,} values"
+    return (
+        f"it takes more than {schema_cost.MAX_CHECKS:,} checks, keywords of the schema times values; "
+        "make it smaller or the schema simpler"
+    )
+
+
+def _first_fault(schema: JsonSchema, value: Json) -> list[tuple[str, str]]:
+    """Find the part of a large value that does not fit, and tell what is wrong with it."""
+    below = schema
+    while isinstance(reference := below.get("$ref"), str):
+        below = resolve(schema, reference)
+    properties, items = below.get("properties"), below.get("items")
+    at: str | int | None = None
+    part: Json = None
+    if isinstance(value, dict) and isinstance(properties, dict):
+        unfit = (
+            name for name in properties if name in value and not _fits(schema, properties[name], value[name])
+        )
+        if (at := next(unfit, None)) is not None:
+            part = properties[at]
+    elif isinstance(value, list) and isinstance(items, dict) and "prefixItems" not in below:
+        at, part = _first_unfit(schema, items, value), items
+    if at is None or not isinstance(part, dict):
+        return [("", "it does not fit the schema, and is too large for its faults to be told one by one")]
+    found = violations(_part(schema, part), value[at])
+    return [(f"/{escape(str(at))}{pointer}", message) for pointer, message in found]
+
+
+def _part(schema: JsonSchema, part: JsonSchema) -> JsonSchema:
+    """A part of a schema as one of its own, in which the references still lead where they led."""
+    return {**part, **{word: schema[word] for word in _SHARED if word in schema}}
+
+
+def _fits(schema: JsonSchema, part: Json, value: Json) -> bool:
+    return not isinstance(part, dict) or _validator(json.dumps(_part(schema, part))).is_valid(value)
+
+
+def _first_unfit(schema: JsonSchema, item: JsonSchema, values: list[Json]) -> int | None:
+    """The first item that does not fit, found by halving the list."""
+    items = {"items": item}
+    low, high = 0, len(values)
+    if _fits(schema, items, values):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _fits(schema, items, values[low:middle]) else (low, middle)
+    return low
 
 
 def faults(schema: JsonSchema, value: Json, most: int = 5) -> str:

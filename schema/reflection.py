@@ -1,6 +1,5 @@
 """Whether an answer is what its step promises, and what the agent is told when it is not."""
 
-import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -8,6 +7,7 @@ from schema import document, json_schemas
 from schema.catalogue import BUILT_IN, Catalogue
 from schema.errors import InvalidDefinition, StepError
 from schema.expressions import Json, compile_expression, evaluate
+from schema.fences import unfenced
 from schema.foreign_json import NotJson, read_json
 from schema.steps import AgentStep, Expectation, Reflect
 from schema.templates import as_text
@@ -15,8 +15,6 @@ from schema.validate import validate
 
 MAX_FAULTS: Final = 20
 """More would only make the next question dearer: the first ones usually explain the rest."""
-
-_FENCED: Final = re.compile(r"\A\s*```[\w-]*[ \t]*\n(.*)\n[ \t]*```\s*\Z", re.DOTALL)
 
 
 class NotReadable(ValueError):
@@ -37,8 +35,7 @@ def read(step: AgentStep, answer: str) -> Json:
     """
     if step.output_schema is None and step.emits is None:
         return answer
-    fenced = _FENCED.match(answer)
-    text = fenced[1] if fenced else answer
+    text = unfenced(answer)
     try:
         if step.emits:
             return document.load(text.encode("utf-8", "replace"))

@@ -5,7 +5,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
+from schema.cel_cost import Budget
+from schema.errors import StepError
 from schema.expressions import ExpressionInvalid, Json, compile_expression, evaluate
+from schema.sizes import check_size
 
 _MARK: Final = re.compile(r"""['"{}\\]""")
 
@@ -114,20 +117,47 @@ def as_text(value: Json) -> str:
 
 
 def render(value: Json, scope: Mapping[str, Json]) -> Json:
-    """The value with every expression replaced by what it comes to; raises StepError."""
-    return _render(value, lambda source: evaluate(compile_expression(source), scope))
+    """The value with every expression replaced by what it comes to; raises StepError.
+
+    All of them together may cost no more than one, and come to no more than a step may hold.
+    """
+    budget = Budget()
+
+    def resolve(source: str) -> Json:
+        return evaluate(compile_expression(source), scope, budget)
+
+    rendered, changed = _render(value, resolve, budget)
+    if changed:
+        check_size(rendered)
+    return rendered
 
 
-def _render(value: Json, resolve: Callable[[str], Json]) -> Json:
+def _render(value: Json, resolve: Callable[[str], Json], budget: Budget) -> tuple[Json, bool]:
+    """(the value, whether there was an expression in it)"""
     if isinstance(value, str):
         if "${" not in value:
-            return value
+            return value, False
         parts = split(value)
         if len(parts) == 1 and isinstance(parts[0], tuple):
-            return resolve(parts[0][0])
-        return "".join(part if isinstance(part, str) else as_text(resolve(part[0])) for part in parts)
+            return resolve(parts[0][0]), True
+        return "".join(
+            part if isinstance(part, str) else _text(resolve(part[0]), budget) for part in parts
+        ), True
     if isinstance(value, Mapping):
-        return {key: _render(item, resolve) for key, item in value.items()}
+        pairs = {key: _render(item, resolve, budget) for key, item in value.items()}
+        return {key: item for key, (item, _) in pairs.items()}, any(changed for _, changed in pairs.values())
     if isinstance(value, list):
-        return [_render(item, resolve) for item in value]
-    return value
+        items = [_render(item, resolve, budget) for item in value]
+        return [item for item, _ in items], any(changed for _, changed in items)
+    return value, False
+
+
+def _text(value: Json, budget: Budget) -> str:
+    """A value within a text, which may hold as much of it as fits the budget."""
+    if not budget.spend_on_text(value):
+        raise StepError(
+            "output_too_large",
+            "found a text into which more is put than one step may hold; expected less. Put parts of the "
+            "values into it, or pass them on as they are.",
+        )
+    return as_text(value)

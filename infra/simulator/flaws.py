@@ -120,7 +120,7 @@ FLAWS: Final = (
     _flaw(
         "mutable-default",
         "major",
-        r"(\w+): (list|dict)(\[[^\]]*\])? = (?:\[\]|\{\})",
+        r"\b(\w+): (list|dict)(\[[^\]]*\])? = (?:\[\]|\{\})",
         r"\1: \2\3 | None = None",
         "a mutable default is shared by all calls",
         "default to None",
@@ -178,7 +178,7 @@ FLAWS: Final = (
 
 # What linters print: path:line[:column]: CODE message. Their findings are facts and are always reported.
 TOOL_FINDING: Final = re.compile(
-    r"^\s*(?:[-*]\s*)?(?P<file>[\w./-]+\.\w{1,5}):(?P<line>\d+)(?::\d+)?:?\s+(?P<message>\S.*)$", re.M
+    r"^[ \t]*(?:[-*][ \t]*)?(?P<file>[\w./-]+\.\w{1,5}):(?P<line>\d+)(?::\d+)?:?\s+(?P<message>\S.*)$", re.M
 )
 # The same as JSON, in whatever order the tool wrote the keys.
 TOOL_OBJECT: Final = re.compile(r"\{[^{}]*\}")

@@ -53,7 +53,7 @@ import json issues
 STOP_WORDS: Final = frozenset(_COMMON_WORDS.split())
 FENCE: Final = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.S)
 CODE_LINE: Final = re.compile(
-    r"^\s*(def |class |import |from \w|return\b|if .*:$|for .*:$|const |let |function |func |async |@\w)",
+    r"^[ \t]*(def |class |import |from \w|return\b|if .*:$|for .*:$|const |let |function |func |async |@\w)",
     re.M,
 )
 IDENTIFIER: Final = re.compile(

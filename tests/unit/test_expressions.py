@@ -216,7 +216,7 @@ def test_bombs_fail_soon_at_run(source: str) -> None:
 
 
 def test_large_values_that_are_only_looked_at_do_no_harm() -> None:
-    scope = SCOPE | {"input": {"many": [{"id": str(i), "n": i} for i in range(1_000)], "text": "t" * 500_000}}
+    scope = SCOPE | {"input": {"many": [{"id": str(i), "n": i} for i in range(1_000)], "text": "t" * 50_000}}
     looks = "input.many.filter(x, x.id != input.text && input.text.size() > x.n).size()"
     assert evaluate(compile_expression(looks), scope) == 1_000
 
