@@ -113,7 +113,7 @@ async def _pinned(connection: AsyncConnection, context: StepContext, ref: str) -
     run = context.run
     parent = await definitions.find(connection, run.tenant, run.name, run.version)
     name, _ = definitions.split_type(ref)
-    return await definitions.find(connection, run.tenant, name, parent.pins[ref])
+    return await definitions.startable(connection, run.tenant, name, parent.pins[ref])
 
 
 async def _planned(connection: AsyncConnection, context: StepContext, request: StepRequest) -> Version:

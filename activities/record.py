@@ -171,7 +171,7 @@ class Record:
         self._check_proof(request)
         await _check_uuid(connection, request.workflow_id)
         name, selector = definitions.split_type(request.name)
-        version = await definitions.find(connection, request.tenant, name, selector)
+        version = await definitions.startable(connection, request.tenant, name, selector)
         found = compiled(version.sha256, version.source)
         given, fault = _given(found, request.input)
         if fault:

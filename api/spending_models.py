@@ -223,6 +223,13 @@ class ModelPrice(EffectivePrice):
     versions: list[PriceVersion] = Field(description="The tenant's own, the newest first: at most 100.")
 
 
+class TreeFact(BaseModel):
+    """The most that one start can lead to, stored sub-collaborations and all within them included."""
+
+    executions: int = Field(description="Of steps, repetitions counted.")
+    children: int = Field(description="Sub-collaborations.")
+
+
 class EstimateDocument(BaseModel):
     """The most that one run can come to, retries and sub-collaborations apart."""
 
@@ -230,6 +237,7 @@ class EstimateDocument(BaseModel):
     executions: int = Field(description="Of steps, repetitions counted.")
     model_calls: int
     children: int = Field(description="Sub-collaborations, whose own cost is not in.")
+    tree: TreeFact
     usd: float | None = Field(
         description="A guess where prompts read what only the run will show; null where a price is missing."
     )

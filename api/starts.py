@@ -39,7 +39,7 @@ async def check(state: State, tenant: str, name: str, input: Any) -> list[str]:
     # Before Postgres, which may be away for that very reason.
     state.disk.require_room()
     async with state.transaction() as connection:
-        version = await definitions.find(connection, tenant, *definitions.split_type(name))
+        version = await definitions.startable(connection, tenant, *definitions.split_type(name))
     schema = compiled(version.sha256, version.source).definition.input
     fix = f"See the `input` of `GET /v1/definitions/{version.name}?version={version.number}`."
     check_input(version.name, schema, input, fix)

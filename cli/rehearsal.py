@@ -104,9 +104,15 @@ def _source(edge: dict[str, str]) -> str:
 
 def _estimate(most: dict[str, Any]) -> Text:
     cost = "" if most["usd"] is None else f", ${most['usd']:.4f}"
+    tree = most["tree"]
+    within = (
+        f", with sub-collaborations {tree['executions']:,} executions in {tree['children'] + 1:,} runs"
+        if most["children"]
+        else ""
+    )
     return Text(
         f"At most {most['executions']:,} executions, {most['events']:,} events, {most['model_calls']:,} "
-        f"model calls{cost}; retries apart.",
+        f"model calls{cost}{within}; retries apart.",
         style="dim",
     )
 

@@ -98,7 +98,13 @@ def estimate(
         print_json(found)
         return
     cost = "unknown" if found["usd"] is None else f"at most ${found['usd']:,.6f}"
-    children = f", {found['children']:,} sub-collaborations not counted" if found["children"] else ""
+    tree = found["tree"]
+    children = (
+        f", {found['children']:,} sub-collaborations not counted; with them and all within at most "
+        f"{tree['children']:,} sub-collaborations and {tree['executions']:,} executions"
+        if found["children"]
+        else ""
+    )
     out().print(
         Text.assemble((found["name"], "bold"), f"  {cost}, {found['model_calls']:,} model calls{children}")
     )

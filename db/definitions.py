@@ -25,10 +25,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import audit, outbox
+from db import audit, outbox, trees
 from schema.compile import walk
 from schema.definition import Definition
 from schema.errors import InvalidDefinition, NotFound, Refused
+from schema.estimate import check_tree
 from schema.events import AliasMoved, DefinitionStored
 from schema.json_schemas import with_defaults
 from schema.problems import EnoughProblems, Problems
@@ -247,6 +248,16 @@ async def _why_not(
     return deprecated(Version(*last), f"every version of {name!r} deprecated, the last one")
 
 
+async def startable(
+    connection: AsyncConnection, tenant: str, name: str, selector: int | str | None = None
+) -> Version:
+    """The version that `find` finds, where a run of it is bounded. Raises Refused("too_large_tree") too."""
+    version = await find(connection, tenant, name, selector)
+    if version.pins:  # without them its size was checked when it was uploaded
+        await trees.check(connection, tenant, version.id, version.name, version.number)
+    return version
+
+
 async def newest_usable(connection: AsyncConnection, tenant: str, name: str, *, below: int) -> int | None:
     """The number of the newest version below that one which the bare name may mean."""
     query = _NEWEST.where(_usable.c.version < below)
@@ -322,6 +333,15 @@ def _refs(definition: Definition) -> Iterator[tuple[str, CollaborationStep, str]
             yield pointer, step, step.ref
 
 
+async def stored_refs(connection: AsyncConnection, tenant: str, definition: Definition) -> dict[str, int]:
+    """ref → version as of now, of those sub-collaborations that are stored."""
+    found = {
+        ref: await _look_up(connection, tenant, *split_type(ref))
+        for ref in {ref for _, _, ref in _refs(definition)}
+    }
+    return {ref: version.number for ref, version in found.items() if version is not None}
+
+
 async def bind(connection: AsyncConnection, tenant: str, definition: Definition) -> dict[str, int]:
     """ref → version of every sub-collaboration, as of now; raises InvalidDefinition with all that is wrong.
 
@@ -357,6 +377,9 @@ async def bind(connection: AsyncConnection, tenant: str, definition: Definition)
             f"more than {MAX_LEVELS} levels of collaborations within each other", f"at most {MAX_LEVELS}",
             "Let one of them do the work of its sub-collaboration itself.",
         )  # fmt: skip
+    if not problems.all and pins:
+        with suppress(EnoughProblems):
+            check_tree(definition, await trees.sizes(connection, tenant, pins), problems)
     if problems.all:
         raise InvalidDefinition(problems.all)
     return pins

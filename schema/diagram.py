@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, assert_never
 from schema.catalogue import BUILT_IN, Catalogue
 from schema.compile import walk
 from schema.definition import Definition
-from schema.estimate import Prices, estimate
+from schema.estimate import Prices, TreeSize, estimate
 from schema.messages import Plan, PlanStep
 from schema.steps import (
     AgentStep,
@@ -65,11 +65,16 @@ class Edge:
 
 
 def as_json(
-    definition: Definition, plan: Plan, prices: Prices | None = None, catalogue: Catalogue = BUILT_IN
+    definition: Definition,
+    plan: Plan,
+    prices: Prices | None = None,
+    catalogue: Catalogue = BUILT_IN,
+    within: Mapping[str, TreeSize] | None = None,
 ) -> dict[str, Any]:
-    """Nodes, edges and the most that one run can come to; `prices` for what it may cost."""
+    """Nodes, edges and the most that one run can come to; `prices` for what it may cost, `within` for the
+    sub-collaborations that it refers to."""
     steps = _steps(definition)
-    most = estimate(definition, prices, catalogue)
+    most = estimate(definition, prices, catalogue, within=within)
     return {
         "name": definition.name,
         "nodes": [_node(one, steps[one.id], frame) for one, frame in planned(plan)],

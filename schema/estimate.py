@@ -1,7 +1,7 @@
 """How large one run of a definition can become, known before it runs: what is unbounded is not uploaded."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, assert_never
 
@@ -33,6 +33,10 @@ from schema.tools import TOOLS
 
 MAX_EXECUTIONS: Final = 200_000
 """Steps that one run may execute, repetitions counted."""
+MAX_TREE_CHILDREN: Final = 10_000
+"""Sub-collaborations that one run may begin, those within them counted."""
+MAX_TREE_EXECUTIONS: Final = 2_000_000
+"""Steps that one run and all sub-collaborations within it may execute, repetitions counted."""
 EVENTS_PER_HISTORY: Final = 10_000
 """After so many events a run continues as new."""
 
@@ -53,6 +57,14 @@ Prices = Callable[[str], tuple[Decimal, Decimal] | None]
 
 
 @dataclass(frozen=True, slots=True)
+class TreeSize:
+    """The most that a run and all sub-collaborations within it can come to, retries apart."""
+
+    executions: int
+    children: int
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """What one run can come to at most, retries apart."""
 
@@ -66,6 +78,8 @@ class Estimate:
     usd: Decimal | None
     """Without sub-collaborations; None when no prices are given, or one is missing. A guess where prompts
     read values whose size only the run will show, or an input that is not given."""
+    tree: TreeSize
+    """With the sub-collaborations whose size is known, and all within them."""
 
 
 @dataclass(slots=True)
@@ -75,12 +89,21 @@ class _Sum:
     model_calls: int = 0
     children: int = 0
     usd: Decimal | None = Decimal(0)
+    executions_within: int = 0
+    """Of sub-collaborations."""
+    children_within: int = 0
+
+    @property
+    def tree(self) -> TreeSize:
+        return TreeSize(self.executions + self.executions_within, self.children + self.children_within)
 
     def add(self, other: "_Sum", times: int = 1) -> None:
         self.executions += other.executions * times
         self.events += other.events * times
         self.model_calls += other.model_calls * times
         self.children += other.children * times
+        self.executions_within += other.executions_within * times
+        self.children_within += other.children_within * times
         self.usd = None if self.usd is None or other.usd is None else self.usd + other.usd * times
 
 
@@ -95,13 +118,21 @@ class _Basis:
     catalogue: Catalogue = BUILT_IN
     input: Json = None
     """Of the run, where it is known."""
+    within: Mapping[str, TreeSize] = field(default_factory=dict)
+    """ref of a sub-collaboration → how large it can become, where that is known."""
 
 
 def estimate(
-    definition: Definition, prices: Prices | None = None, catalogue: Catalogue = BUILT_IN, input: Json = None
+    definition: Definition,
+    prices: Prices | None = None,
+    catalogue: Catalogue = BUILT_IN,
+    input: Json = None,
+    within: Mapping[str, TreeSize] | None = None,
 ) -> Estimate:
-    """The most that one run of a valid definition can come to."""
-    total = _total(_Basis(definition, _turns(definition), prices, catalogue, input), definition.steps)
+    """Return the most that one run of a valid definition can come to. `within` holds the size of what its
+    refs name."""
+    basis = _Basis(definition, _turns(definition), prices, catalogue, input, within or {})
+    total = _total(basis, definition.steps)
     usd = total.usd if prices else None
     budget = definition.budget
     if usd is not None and budget and budget.usd is not None and budget.on_exceed == "stop":
@@ -113,6 +144,7 @@ def estimate(
         total.model_calls,
         total.children,
         usd,
+        total.tree,
     )
 
 
@@ -122,17 +154,58 @@ def check_size(definition: Definition, problems: Problems) -> None:
     whole = _total(basis, definition.steps).executions
     if whole <= MAX_EXECUTIONS:
         return
-    sizes = {
-        pointer: _step(basis, name, step).executions
-        for pointer, name, step, owner in walk(definition.steps)
-        if not owner
-    }
-    culprit = max(sizes, key=sizes.__getitem__)
     problems.add(
-        "too_large_run", culprit, f"up to {whole:,} executions of steps in one run",
-        f"at most {MAX_EXECUTIONS:,}, repetitions counted",
+        "too_large_run", _largest(basis, lambda size: size.executions),
+        f"up to {whole:,} executions of steps in one run", f"at most {MAX_EXECUTIONS:,}, repetitions counted",
         "Lower max_items or max_iterations, or let the body run a collaboration of its own.",
     )  # fmt: skip
+
+
+def tree_size(definition: Definition, within: Mapping[str, TreeSize]) -> TreeSize:
+    """Return how large the runs that one start of a valid definition leads to can become together."""
+    basis = _Basis(definition, _turns(definition), within=within)
+    return _total(basis, definition.steps).tree
+
+
+def check_tree(definition: Definition, within: Mapping[str, TreeSize], problems: Problems) -> None:
+    """Refuse what multiplies: repetitions of sub-collaborations which repeat others in their turn."""
+    basis = _Basis(definition, _turns(definition), within=within)
+    size = _total(basis, definition.steps).tree
+    if not is_too_large(size):
+        return
+    by_children = size.children > MAX_TREE_CHILDREN
+    culprit = _largest(basis, lambda one: one.tree.children if by_children else one.tree.executions)
+    problems.add("too_large_tree", culprit, *tree_fault(size))
+
+
+def is_too_large(size: TreeSize) -> bool:
+    """Tell whether a run could begin more than one start may lead to."""
+    return size.children > MAX_TREE_CHILDREN or size.executions > MAX_TREE_EXECUTIONS
+
+
+def tree_fault(size: TreeSize) -> tuple[str, str, str]:
+    """Return what is found, what is expected and what to do where a tree of runs is too large."""
+    return (
+        f"up to {_figure(size.children)} sub-collaborations and {_figure(size.executions)} executions of "
+        "steps by one start, those within each other multiplied",
+        f"at most {MAX_TREE_CHILDREN:,} and {MAX_TREE_EXECUTIONS:,}",
+        "Lower max_items or max_iterations here or in what the refs name.",
+    )
+
+
+def _figure(number: int) -> str:
+    """Write a number of any size in a few characters."""
+    return f"{number:,}" if number < 10**12 else f"10^{len(str(number)) - 1}"
+
+
+def _largest(basis: _Basis, measure: Callable[[_Sum], int]) -> str:
+    """Return the pointer of the top-level step that adds most."""
+    sizes = {
+        pointer: measure(_step(basis, name, step))
+        for pointer, name, step, owner in walk(basis.definition.steps)
+        if not owner
+    }
+    return max(sizes, key=sizes.__getitem__)
 
 
 def _turns(definition: Definition) -> dict[str, int]:
@@ -171,14 +244,17 @@ def _step(basis: _Basis, name: str, step: Step) -> _Sum:
             return _Sum(1, _QUICK)
         case MapStep() | LoopStep():
             times = step.max_items if isinstance(step, MapStep) else step.max_iterations
-            inner = _total(basis, step.body.steps)
             whole = _Sum(1, _REPETITION + _REPETITION * times)
-            whole.add(inner, times)
+            whole.add(_total(basis, step.body.steps), times)
             return whole
         case HumanStep():
             return _Sum(1, _HUMAN)
         case CollaborationStep():
-            return _Sum(1, _CHILD, 0, 1)
+            # What an agent will plan is of unknown size: it is checked when it has been planned.
+            inner = basis.within.get(step.ref or "", TreeSize(0, 0))
+            return _Sum(
+                1, _CHILD, 0, 1, executions_within=inner.executions, children_within=inner.children
+            )  # fmt: skip
         case WaitStep():
             return _Sum(1, _WAIT)
         case _:

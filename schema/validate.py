@@ -78,6 +78,8 @@ def _check(full: Json, problems: Problems, catalogue: Catalogue, planned: bool) 
         return None
     definition = Definition.model_validate(full)
     estimate.check_size(definition, problems)
+    if not problems.all:
+        estimate.check_tree(definition, {}, problems)
     if problems.all:
         return None
     return Checked(definition, {step: link.inferred for step, link in links.items() if link.inferred})

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
 from decimal import Decimal
 from functools import partial
 from typing import Any, Final
@@ -10,22 +12,24 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.rehearsal import Rehearsal
 from api.bodies import body_of, read_json
 from api.pricing import PriceList, price_list
 from api.problems import BadRequest, errors
 from api.shapes import one_of_both
-from api.spending_models import EffectivePrice, EstimateDocument, limit_fact
+from api.spending_models import EffectivePrice, EstimateDocument, TreeFact, limit_fact
 from api.starts import check_input
 from api.state import Actor, State, StateOf, Tenant
-from db import catalogue, definitions, limits
+from db import catalogue, definitions, limits, trees
 from db.limits import Counter, Limit
 from schema import diagram, mocks
 from schema.catalogue import Catalogue
 from schema.compile import compile_plan, compiled
 from schema.definition import Definition
 from schema.errors import Problem, Refused
+from schema.estimate import TreeSize
 from schema.estimate import estimate as estimated
 from schema.json_schemas import with_defaults
 from schema.steps import REF
@@ -96,15 +100,18 @@ async def plan(request: Request, state: StateOf, tenant: Tenant) -> Picture:
     definition, known = await _definition(state, tenant, asked)
     async with state.transaction() as connection:
         prices = await price_list(state, connection, tenant)
+        within = await _within(connection, tenant, definition)
     return await asyncio.get_running_loop().run_in_executor(
-        state.checking, _picture, definition, known, prices
+        state.checking, _picture, definition, known, prices, within
     )
 
 
-def _picture(definition: Definition, known: Catalogue, prices: PriceList) -> Picture:
+def _picture(
+    definition: Definition, known: Catalogue, prices: PriceList, within: Mapping[str, TreeSize]
+) -> Picture:
     whole = compile_plan(definition)
     return Picture(
-        **diagram.as_json(definition, whole, prices.per_token, known),
+        **diagram.as_json(definition, whole, prices.per_token, known, within),
         mermaid=diagram.mermaid(definition, whole),
     )
 
@@ -120,12 +127,26 @@ async def estimate(request: Request, state: StateOf, tenant: Tenant, actor: Acto
     async with state.transaction() as connection:
         prices = await price_list(state, connection, tenant)
         held = await limits.holding(connection, tenant, user=actor, definition=definition.name)
-    work = partial(_estimated, definition, known, prices, asked.input, held)
+        within = await _within(connection, tenant, definition)
+    work = partial(_estimated, definition, known, prices, asked.input, held, within)
     return await asyncio.get_running_loop().run_in_executor(state.checking, work)
 
 
+async def _within(connection: AsyncConnection, tenant: str, definition: Definition) -> dict[str, TreeSize]:
+    """ref → size, of those sub-collaborations that are stored. A run keeps to the versions of its upload,
+    which may be others than what the refs mean now."""
+    return await trees.sizes(
+        connection, tenant, await definitions.stored_refs(connection, tenant, definition)
+    )
+
+
 def _estimated(
-    definition: Definition, known: Catalogue, prices: PriceList, input: Any, held: list[tuple[Limit, Counter]]
+    definition: Definition,
+    known: Catalogue,
+    prices: PriceList,
+    input: Any,
+    held: list[tuple[Limit, Counter]],
+    within: Mapping[str, TreeSize],
 ) -> EstimateDocument:
     models: dict[str, EffectivePrice] = {}
 
@@ -133,7 +154,7 @@ def _estimated(
         models.setdefault(model, prices.fact(model))
         return prices.per_token(model)
 
-    most = estimated(definition, per_token, known, input)
+    most = estimated(definition, per_token, known, input, within)
     warnings = [
         f"found no price for {one.answers}: its calls are refused with price_missing. Set it with "
         f"`facilitair prices set {shlex.quote(one.answers)}`."
@@ -150,7 +171,8 @@ def _estimated(
             )
     return EstimateDocument(
         name=definition.name, executions=most.executions, model_calls=most.model_calls,
-        children=most.children, usd=None if most.usd is None else float(most.usd),
+        children=most.children, tree=TreeFact(**asdict(most.tree)),
+        usd=None if most.usd is None else float(most.usd),
         prices=list(models.values()), limits=[limit_fact(limit, [counter]) for limit, counter in held],
         warnings=warnings,
     )  # fmt: skip

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from schema.estimate import Estimate, estimate
+from schema.estimate import Estimate, TreeSize, estimate
 from schema.validate import validate
 
 AGENTS = {
@@ -42,7 +42,9 @@ def loop(times: int, **steps: Any) -> dict[str, Any]:
 def test_the_most_that_a_run_comes_to(
     steps: dict[str, Any], executions: int, events: int, model_calls: int, children: int
 ) -> None:
-    assert whole(steps) == Estimate(executions, events, 0, model_calls, children, None)
+    assert whole(steps) == Estimate(
+        executions, events, 0, model_calls, children, None, TreeSize(executions, children)
+    )  # fmt: skip
 
 
 def test_a_long_loop_continues_as_new() -> None:
