@@ -13,6 +13,7 @@ from temporalio import activity
 from activities.context import StepContext, load, worker_of
 from activities.values import checked_output, storable
 from db import children, definitions, executions
+from db.admission import Admission
 from db.definitions import Version
 from db.engine import transaction
 from db.executions import Outcome
@@ -39,9 +40,10 @@ MAX_SHOWN: Final = 20
 
 
 class Children:
-    def __init__(self, engine: AsyncEngine, signer: Signer | None = None) -> None:
+    def __init__(self, engine: AsyncEngine, admission: Admission, signer: Signer | None = None) -> None:
         """`signer`: what proves to the child's pin that the platform started it."""
         self._engine = engine
+        self._admission = admission
         self._signer = signer
 
     @activity.defn(name="begin_child")
@@ -55,11 +57,19 @@ class Children:
             assert isinstance(context.step, CollaborationStep)
             given = render(context.step.input, context.scope)
             if context.step.ref is None:
-                version = await _planned(connection, context, request)
+                version = await _planned(
+                    connection, context, request, self._admission.settings.max_definition_bytes
+                )
             else:
                 version = await _pinned(connection, context, context.step.ref)
             before = await children.begun_elsewhere(connection, begun.execution) if begun.goes_on else None
-        full = _checked_input(request, version, given)
+            full = _checked_input(request, version, given)
+            # A retry finds the execution that the first try began and counted in this same transaction.
+            if not begun.goes_on:
+                await self._admission.child(connection, request.tenant)
+                await children.count(
+                    connection, context.run.id, self._admission.settings.max_sub_collaborations
+                )
         same = before is not None and (before.version, before.input) == (version.id, full)
         child = ChildRun(
             workflow=f"{version.name}@{version.number}",
@@ -116,7 +126,9 @@ async def _pinned(connection: AsyncConnection, context: StepContext, ref: str) -
     return await definitions.startable(connection, run.tenant, name, parent.pins[ref])
 
 
-async def _planned(connection: AsyncConnection, context: StepContext, request: StepRequest) -> Version:
+async def _planned(
+    connection: AsyncConnection, context: StepContext, request: StepRequest, max_bytes: int
+) -> Version:
     """The definition that an earlier step wrote, checked like an upload and stored.
 
     Raises StepError("plan_invalid") with everything that is wrong with it.
@@ -137,6 +149,7 @@ async def _planned(connection: AsyncConnection, context: StepContext, request: S
         version, _ = await definitions.save(
             connection, run.tenant, checked, f"collaboration:{run.temporal_workflow_id}", planned_by=run.id
         )
+        await definitions.check_room(connection, run.tenant, max_bytes)
     except InvalidDefinition as error:
         raise StepError("plan_invalid", _all_of(request, error)) from error
     return version

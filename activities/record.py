@@ -31,7 +31,8 @@ from activities.context import (
 from activities.segment import SegmentActivity
 from activities.undo import how_to_undo
 from activities.values import checked_output, moment_of, output_fault, storable
-from db import collaborations, control, definitions, executions, forks, spending
+from db import children, collaborations, control, definitions, executions, forks, spending
+from db.admission import SCHEDULE, Admission
 from db.collaborations import Run
 from db.compensations import UNDO
 from db.engine import transaction
@@ -41,7 +42,7 @@ from db.telemetry import chosen_ids, context_of, links_to
 from infra.disk import Disk
 from schema import json_schemas, names, telemetry
 from schema.compile import Compiled, compiled, later_expressions
-from schema.errors import Refused, StepError
+from schema.errors import Refused, StepError, TryLater
 from schema.expressions import Json
 from schema.messages import (
     ENGINE,
@@ -109,6 +110,7 @@ class Record:
         engine: AsyncEngine,
         journal: Journal,
         segments: SegmentActivity,
+        admission: Admission,
         disk: Disk | None = None,
         signer: Signer | None = None,
     ) -> None:
@@ -116,6 +118,7 @@ class Record:
         self._disk = disk or Disk()
         self._signer = signer
         self._engine = engine
+        self._admission = admission
         self._journal = journal
         self._segments = segments
 
@@ -126,6 +129,7 @@ class Record:
         if request.parent is None and not request.goes_on and (full := self._disk.full):
             # Temporal has accepted it, so it waits. Each try is written to the same disk: not often.
             raise ApplicationError(full, type="disk_full", next_retry_delay=_FULL_DISK_PATIENCE)
+        await self._admit(request)
         with self._journal.crowd.joined():
             if begun := await self._begin(request):
                 return await self._start(*begun)
@@ -136,6 +140,25 @@ class Record:
                 return pinned
             steered = await control.state(connection, run.id)
             return replace(pinned, paused=steered.own, paused_above=steered.above)
+
+    async def _admit(self, request: PinRequest) -> None:
+        """Count a start that came past the API's doors: from a schedule, a Temporal client or Temporal's UI.
+
+        Raises TryLater, unless it is a retry for a run that has begun.
+        """
+        scheduled = (request.requested_by or "").startswith(SCHEDULE)
+        if request.goes_on or (request.requested_by and not scheduled):
+            return
+        if await self._parent(request):  # counted by `begin_child`
+            return
+        try:
+            await self._admission.start(request.tenant)
+            if scheduled and request.requested_by:
+                await self._admission.scheduled(request.tenant, request.requested_by)
+        except TryLater:
+            async with transaction(self._engine) as connection:
+                if await collaborations.known(connection, UUID(request.first_run_id)) is None:
+                    raise
 
     async def _begin(self, request: PinRequest) -> tuple[Run, Compiled] | None:
         """A new run, in one statement that it shares with others; None where it takes more."""
@@ -189,6 +212,8 @@ class Record:
             await spending.open(connection, run.id, run.tenant, found.definition.budget)
         if request.fork:
             await forks.keep(connection, run, found, request.fork)
+            most = self._admission.settings.max_sub_collaborations
+            await children.count_resumed(connection, run.id, most)
         # The next run of the name finds all that at hand.
         await definition_of(connection, run)
         meant = Meant(version.id, version.number, version.sha256)

@@ -16,6 +16,7 @@ from api.console.mount import Console
 from api.endpoints import (
     analytics,
     archive,
+    bounds,
     catalogue,
     collaborations,
     definitions,
@@ -45,6 +46,7 @@ from api.request_limits import RequestLimits
 from api.security_headers import SecurityHeaders
 from api.state import State, tenant
 from api.temporal import Temporal
+from db.admission import Admission
 from db.engine import async_engine
 from db.wakeups import Bell
 from schema.collector import settle
@@ -66,7 +68,10 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         bell = Bell(settings.database_url)
         engine = async_engine(settings.database_url, pre_ping=True, bell=bell)
-        state = State(settings, engine, Temporal(settings), Projections(settings), Hub(settings.database_url))
+        state = State(
+            settings, engine, Temporal(settings), Projections(settings), Hub(settings.database_url),
+            Admission(engine, settings),
+        )  # fmt: skip
         app.state.facilitair = state
         warming = asyncio.create_task(_warm_up(state))
         async with state.loop_watch.watching():
@@ -96,7 +101,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(one, include_in_schema=False)
     for one in (
         definitions.router, definitions.schema_router, rehearsal.router, versions.router,
-        edges.router, catalogue.router, spending.router,
+        edges.router, catalogue.router, spending.router, bounds.router,
         collaborations.router, steering.router, forks.router, schedules.router, hooks.router,
         prompts.router, trials.router, graph.router, tasks.router, archive.router, analytics.router,
         router.router, router.outcome_router, predictions.router,

@@ -13,8 +13,7 @@ from api import problems
 from api.addresses import client_address
 from api.failed_keys import FailedKeys
 from api.origins import HEALTH_PATHS, HOOKS, Origins, is_console
-from api.problems import TryLater
-from schema.errors import FacilitairError, Refused
+from schema.errors import FacilitairError, Refused, TryLater
 
 SUBPROTOCOL: Final = "facilitair"
 """Of WebSockets. A browser, which cannot set their headers, offers `facilitair.key.<base64url>` beside it."""

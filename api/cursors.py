@@ -13,6 +13,7 @@ from api.problems import BadRequest
 _UUID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 # At most 16 digits of microseconds end in the year 2286; at most 18 digits fit the database's 64 bits.
 MOMENT_AND_ID: Final = rf"^([0-9]{{1,16}})\.({_UUID})$"
+MOMENT_AND_SPAN: Final = r"^([0-9]{1,16})\.([0-9a-f]{1,32})$"
 TWO_NUMBERS: Final = r"^([0-9]{1,18})\.([0-9]{1,18})$"
 USD_AND_NAME: Final = r"^([0-9]{1,12}\.[0-9]{6})\.([^\x00]*)$"
 LIMIT_KEY: Final = r"^(tenant|user|definition)\.(day|month|total)\.([^\x00]*)$"
@@ -41,6 +42,11 @@ def encode_moment(moment: datetime, id: object) -> str:
 def moment_and_id(cursor: str) -> tuple[datetime, UUID]:
     microseconds, id = _parts(cursor, MOMENT_AND_ID)
     return _EPOCH + int(microseconds) * _MICROSECOND, UUID(id)
+
+
+def moment_and_span(cursor: str) -> tuple[datetime, str]:
+    microseconds, span = _parts(cursor, MOMENT_AND_SPAN)
+    return _EPOCH + int(microseconds) * _MICROSECOND, span
 
 
 def two_numbers(cursor: str) -> tuple[int, int]:

@@ -237,7 +237,15 @@ class CollaborationPage(BaseModel):
 
 
 class CollaborationDetail(CollaborationSummary):
-    steps: list[Attempt]
+    steps: list[Attempt] = Field(description="Attempts at steps in the order they began: a page of them.")
+    next: str | None = Field(
+        default=None, description="For `after`, where there are more attempts; null at their end."
+    )
+    sub_collaborations: int = Field(
+        default=0,
+        description="How many have begun in the tree of runs that this one belongs to; one start may lead to "
+        "FACILITAIR_MAX_SUB_COLLABORATIONS.",
+    )
     lineage: Lineage | None = Field(default=None, description="With ?include=lineage.")
     input: Any = Field(default=None, description="With ?include=input.")
     output: Any = Field(default=None, description="With ?include=output.")
@@ -295,7 +303,8 @@ class SpanFact(BaseModel):
 
 class Trace(BaseModel):
     trace_id: str
-    spans: list[SpanFact]
+    spans: list[SpanFact] = Field(description="In the order they began: a page of them.")
+    next: str | None = Field(description="For `after`, where there are more; null at their end.")
 
 
 class EventFact(BaseModel):

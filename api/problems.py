@@ -15,7 +15,15 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from schema.errors import FacilitairError, InvalidDefinition, NotFound, Problem, Refused, Unavailable
+from schema.errors import (
+    FacilitairError,
+    InvalidDefinition,
+    NotFound,
+    Problem,
+    Refused,
+    TryLater,
+    Unavailable,
+)
 from schema.templates import escape
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -50,6 +58,9 @@ _STATUS_BY_CODE: Final = {
     "too_many_wrong_keys": 429,
     "too_many_requests": 429,
     "api_busy": 503,
+    "definitions_full": 409,
+    "too_many_webhooks": 409,
+    "too_many_schedules": 409,
 }
 
 
@@ -86,14 +97,6 @@ class BadRequest(Refused):
         self.problems = list(problems)
 
 
-class TryLater(Refused):
-    """A request that would be taken later; the caller is told when."""
-
-    def __init__(self, code: str, message: str, retry_after_seconds: int) -> None:
-        super().__init__(code, message)
-        self.retry_after_seconds = retry_after_seconds
-
-
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The error responses of a route, for the OpenAPI document. The last seven can come from any route."""
     found: dict[int | str, dict[str, Any]] = {
@@ -124,7 +127,7 @@ _DESCRIPTIONS: Final = {
     413: "The body is too large.",
     415: "The content type is not one that this address reads.",
     422: "Refused; `problems` says where and what to do.",
-    429: "Too much at once from this address, or too many wrong keys; `Retry-After` says when to try again.",
+    429: "Too much at once, from this address or by this tenant; `Retry-After` says when to try again.",
     500: "A fault of the platform.",
     503: "A server that the platform needs is away; try again.",
 }
@@ -137,6 +140,8 @@ def status_of(error: FacilitairError) -> int:
         return _STATUS_BY_CODE[error.code]
     if isinstance(error, NotFound):
         return 404
+    if isinstance(error, TryLater):
+        return 429
     if isinstance(error, Refused):
         return 422
     return 503 if isinstance(error, Unavailable) else 500

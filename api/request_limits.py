@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api import problems
 from api.addresses import IN_PROCESS, client_address
 from api.origins import HEALTH_PATHS
-from api.problems import TryLater
+from schema.errors import TryLater
 from schema.settings import Settings
 
 

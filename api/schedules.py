@@ -94,18 +94,24 @@ class Schedules:
 
     async def page(self, after: str, limit: int) -> SchedulePage:
         """In the order of ids, those behind `after`. A change shows here a moment later."""
-        client = await self._temporal.client()
-        found: dict[str, ScheduleListDescription] = {}
-        async with self._errors(""):
-            # Temporal lists in an order of its own.
-            mine = f"ScheduleId STARTS_WITH {json.dumps(self._own(''))}"
-            async for one in await client.list_schedules(mine, rpc_timeout=CALL):
-                id = one.id.rpartition("/")[2]
-                if self._own(id) == one.id and id > after and one.schedule and one.info:
-                    found[id] = one
+        # Temporal lists in an order of its own.
+        found = {id: one async for id, one in self._all() if id > after}
         ids = sorted(found)
         page = [await _listed(id, found[id]) for id in ids[:limit]]
         return SchedulePage(items=page, next=page[-1].id if len(ids) > limit else None)
+
+    async def count(self) -> int:
+        """How many there are. A change shows here a moment later."""
+        return len([id async for id, _ in self._all()])
+
+    async def _all(self) -> "AsyncIterator[tuple[str, ScheduleListDescription]]":
+        client = await self._temporal.client()
+        async with self._errors(""):
+            mine = f"ScheduleId STARTS_WITH {json.dumps(self._own(''))}"
+            async for one in await client.list_schedules(mine, rpc_timeout=CALL):
+                id = one.id.rpartition("/")[2]
+                if self._own(id) == one.id and one.schedule and one.info:
+                    yield id, one
 
     async def pause(self, id: str, actor: str) -> None:
         async with self._errors(id):
@@ -150,13 +156,15 @@ class Schedules:
             raise self._temporal.told(error, id) from error
 
 
-def check(wanted: ScheduleRequest) -> None:
+def check(wanted: ScheduleRequest, shortest_seconds: float = _SHORTEST_SECONDS) -> None:
     """What Temporal would accept and no person means; the rest it refuses itself."""
     if wanted.cron is not None and not _CRON.fullmatch(wanted.cron.strip()):
         raise _cron_wrong(wanted.cron, f"{len(wanted.cron.split())} fields")
-    if wanted.every is not None and not _SHORTEST_SECONDS <= seconds(wanted.every) <= _LONGEST_SECONDS:
+    if wanted.every is not None and not shortest_seconds <= seconds(wanted.every) <= _LONGEST_SECONDS:
         raise Refused(
-            "schedule_invalid", f"found every {wanted.every!r}; expected 1s up to 366d, such as 30m."
+            "schedule_invalid",
+            f"found every {wanted.every!r}; expected {shortest_seconds:g}s up to 366d, such as 30m "
+            "(FACILITAIR_MIN_SCHEDULE_SECONDS).",
         )
     if seconds(wanted.catch_up) < _SHORTEST_CATCH_UP_SECONDS:
         raise Refused("schedule_invalid", f"found catch_up {wanted.catch_up!r}; expected 10s or more.")

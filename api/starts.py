@@ -84,8 +84,10 @@ async def start(
     """Start what `check` let through; the run's UUID.
 
     `route` is the request's address without what is secret or one of many. Raises
-    Refused("collaboration_exists") for an id that a run has, also one that has ended.
+    Refused("collaboration_exists") for an id that a run has, also one that has ended, and TryLater while the
+    tenant starts or runs more than it may.
     """
+    await state.admission.start(tenant)
     began, span_id = time.time_ns(), random_span_id()
     traceparent = request.headers.get("traceparent")
     span = partial(_tell, request, route, began, span_id, tenant)

@@ -19,6 +19,7 @@ from api.rehearsing import Rehearsing
 from api.router_metrics import RouterMetrics
 from api.temporal import Temporal
 from db import secrets
+from db.admission import Admission
 from db.engine import transaction
 from db.loop_watch import LoopWatch
 from infra.disk import Disk
@@ -34,6 +35,7 @@ class State:
     temporal: Temporal
     projections: Projections
     hub: Hub
+    admission: Admission
     # Checking a hostile upload takes up to 100 ms of pure computation; health must answer meanwhile.
     checking: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "checking"))
 

@@ -52,8 +52,8 @@ def trace(
 ) -> None:
     """Show a run's trace: time, model, tokens and dollars of every span, and their sum."""
     api = connect(url, data)
-    found: dict[str, Any] = api.get(f"/collaborations/{segment(id)}/trace")
-    run: dict[str, Any] = api.get(f"/collaborations/{segment(id)}")
+    found: dict[str, Any] = api.whole(f"/collaborations/{segment(id)}/trace", "spans")
+    run: dict[str, Any] = api.whole(f"/collaborations/{segment(id)}", "steps")
     if as_json:
         print_json(found | {"total": total(run)})
     elif not found["spans"]:

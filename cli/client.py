@@ -37,6 +37,14 @@ class Api:
         given = {key: value for key, value in query.items() if value is not None}
         return self._request("GET", path, params=given)
 
+    def whole(self, path: str, key: str, **query: Any) -> Any:
+        """An answer that has a list in pages, with all of its pages."""
+        found = page = self.get(path, **query)
+        while place := page.get("next"):
+            page = self.get(path, after=place)
+            found[key] += page[key]
+        return found | {"next": None}
+
     def post(self, path: str, value: Any = None, **query: Any) -> Any:
         return self._request("POST", path, json=value, params=query)
 

@@ -196,7 +196,7 @@ def _show_stream(view: _View, run: dict[str, Any], **query: Any) -> bool:
                     time.sleep(_FRAME_SECONDS)  # a busy run is drawn no more often than one can see
             elif not query and time.monotonic() - looked > _LOOK_SECONDS:
                 looked = time.monotonic()
-                if _read(view.api, view.id)["status"] != "running":
+                if view.api.get(f"/collaborations/{segment(view.id)}", limit=1)["status"] != "running":
                     return False
 
 
@@ -205,7 +205,7 @@ def _read(api: Api, id: str, **query: Any) -> dict[str, Any]:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            run: dict[str, Any] = api.get(f"/collaborations/{segment(id)}", **query)
+            run: dict[str, Any] = api.whole(f"/collaborations/{segment(id)}", "steps", **query)
             return run
         except (NothingRunning, Unavailable):
             if time.monotonic() > deadline:

@@ -72,7 +72,7 @@ def rerun(
 def show(id: IdArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
     """Show a run: its answer, its steps, where it comes from and what came of it."""
     api = connect(url, data)
-    run: dict[str, Any] = api.get(f"/collaborations/{segment(id)}", include="output,lineage")
+    run: dict[str, Any] = api.whole(f"/collaborations/{segment(id)}", "steps", include="output,lineage")
     if as_json:
         print_json(run)
         return
@@ -119,7 +119,7 @@ def _input(api: Api, id: str, pairs: list[str], json_path: str | None) -> Any:
     given = parse(pairs, json_path)
     if json_path is not None:
         return given
-    own = api.get(f"/collaborations/{segment(id)}", include="input")["input"]
+    own = api.get(f"/collaborations/{segment(id)}", include="input", limit=1)["input"]
     return {**own, **given} if isinstance(own, dict) else given
 
 

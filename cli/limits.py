@@ -29,12 +29,13 @@ def list_(
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the limits and what is left of them, or set and remove some."""
+    """List the limits and what is left of them, or set and remove some; and what the operator allows."""
     if context.invoked_subcommand:
         return
-    page = connect(url, data).get("/limits", limit=limit)
+    api = connect(url, data)
+    page, bounds = api.get("/limits", limit=limit), api.get("/bounds")["items"]
     if as_json:
-        print_json(page)
+        print_json(page | {"bounds": bounds})
         return
     table = columns("limit of", "per", "allows", "spent", "reserved", "left")
     for one in page["items"]:
@@ -44,6 +45,16 @@ def list_(
             own = "" if counter["subject"] == one["subject"] else f"  {counter['subject']}"
             table.add_row(Text(own), "", "", *_counted(one, counter))
     print_page(page, table, limit)
+    _print_bounds(bounds)
+
+
+def _print_bounds(bounds: list[dict[str, Any]]) -> None:
+    """Show what the operator allows each tenant."""
+    table = columns("bound", "allows", "used", "set by")
+    for one in bounds:
+        used = "" if one["used"] is None else f"{one['used']:,}"
+        table.add_row(Text(one["about"]), f"{one['limit']:,.0f}", used, one["setting"])
+    out().print(table)
 
 
 @app.command("set")

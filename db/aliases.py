@@ -1,5 +1,7 @@
 """Which version people mean: aliases, roll back, deprecation."""
 
+from typing import Final
+
 from sqlalchemy import func, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,6 +22,9 @@ from schema.errors import NotFound, Refused
 from schema.events import AliasMoved, VersionDeprecated
 from schema.tables import aliases, workflows
 
+MAX_ALIASES: Final = 100
+"""Of one definition."""
+
 
 async def move(
     connection: AsyncConnection, tenant: str, name: str, alias: str, number: int, actor: str
@@ -29,6 +34,13 @@ async def move(
     version = await find(connection, tenant, name, number)
     if alias == CURRENT and version.deprecated is not None:
         raise deprecated(version)
+    given = await aliases_of(connection, tenant, name)
+    if alias not in given and alias != CURRENT and len(given) >= MAX_ALIASES:
+        raise Refused(
+            "too_many_aliases",
+            f"found {MAX_ALIASES} aliases of {name!r}; expected fewer before another is set. Remove one "
+            f"first: `facilitair versions {name}` shows them.",
+        )
     changed = await connection.execute(
         upsert(aliases)
         .values(tenant_id=tenant, name=name, alias=alias, version=number, set_by=actor)

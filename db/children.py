@@ -1,13 +1,13 @@
 """What a collaboration must know of those around and within it."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import func, literal, select
+from sqlalchemy import func, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.errors import NotFound
+from schema.errors import NotFound, StepError
 from schema.tables import agent_executions, collaborations, workflows
 
 
@@ -62,6 +62,58 @@ async def begun_elsewhere(connection: AsyncConnection, execution: UUID) -> Begun
         )
     ).one_or_none()
     return Begun(*row) if row else None
+
+
+# The root's row is locked until the transaction ends: it is the last thing that a transaction takes.
+_COUNT: Final = text("""
+WITH RECURSIVE lineage AS (
+    SELECT id, parent_id, tenant_id FROM collaborations WHERE id = :run
+    UNION ALL
+    SELECT c.id, c.parent_id, c.tenant_id FROM collaborations c JOIN lineage ON lineage.parent_id = c.id
+)
+INSERT INTO run_trees AS tree (root_id, tenant_id, children)
+SELECT id, tenant_id, :more FROM lineage WHERE parent_id IS NULL
+ON CONFLICT (root_id) DO UPDATE SET children = tree.children + :more
+RETURNING children
+""")
+_COUNTED: Final = text("""
+WITH RECURSIVE lineage AS (
+    SELECT id, parent_id FROM collaborations WHERE id = :run
+    UNION ALL
+    SELECT c.id, c.parent_id FROM collaborations c JOIN lineage ON lineage.parent_id = c.id
+)
+SELECT children FROM run_trees WHERE root_id IN (SELECT id FROM lineage WHERE parent_id IS NULL)
+""")
+
+
+async def count(connection: AsyncConnection, run: UUID, most: int, more: int = 1) -> None:
+    """Count sub-collaborations that a run begins, at the outermost run around it.
+
+    Raises StepError("too_many_children") where they are more than one start may lead to.
+    """
+    counted = (await connection.execute(_COUNT, {"run": run, "more": more})).scalar()
+    if counted is not None and counted > most:
+        raise StepError(
+            "too_many_children",
+            f"found more than {most:,} sub-collaborations after one start, those within each other "
+            "included; expected at most so many (FACILITAIR_MAX_SUB_COLLABORATIONS). Let fewer of them do "
+            "more, or start several runs.",
+        )
+
+
+async def counted(connection: AsyncConnection, run: UUID) -> int:
+    """How many sub-collaborations have begun in the tree of runs that this one belongs to."""
+    return (await connection.execute(_COUNTED, {"run": run})).scalar() or 0
+
+
+async def count_resumed(connection: AsyncConnection, run: UUID, most: int) -> None:
+    """Count those that a forked run goes on with: they begin as runs of their own. Raises StepError."""
+    e = agent_executions.c
+    query = select(func.count()).where(
+        e.collaboration_id == run, e.kind == "collaboration", e.status == "running"
+    )
+    if resumed := (await connection.execute(query)).scalar_one():
+        await count(connection, run, most, resumed)
 
 
 async def planned_levels(connection: AsyncConnection, collaboration: UUID) -> int:

@@ -245,6 +245,18 @@ async def recent(
     return [_summary(row) for row in rows]
 
 
+async def count_running(
+    connection: AsyncConnection, tenant: str, most: int, *, requested_by: str | None = None
+) -> int:
+    """Count a tenant's runs that are under way, at most `most`; only those that somebody asked for."""
+    c = collaborations.c
+    query = select(c.id).where(c.status == "running", c.tenant_id == tenant)
+    if requested_by is not None:
+        query = query.where(c.requested_by == requested_by)
+    counted = await connection.execute(select(func.count()).select_from(query.limit(most).subquery()))
+    return int(counted.scalar_one())
+
+
 async def running(connection: AsyncConnection, limit: int, behind: Run | None = None) -> list[Run]:
     """Of all tenants, the oldest first, those behind the last one of the page before."""
     order = collaborations.c.started_at, collaborations.c.id

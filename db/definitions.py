@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import audit, outbox, trees
+from db import audit, outbox, trees, usage
 from schema.compile import walk
 from schema.definition import Definition
 from schema.errors import InvalidDefinition, NotFound, Refused
@@ -155,6 +155,7 @@ async def save(
         )
     ).one()  # fmt: skip
     version = Version(*row)
+    await usage.add(connection, tenant, "definition_bytes", len(source.encode()))
     await outbox.append(
         connection, tenant, str(version.id), DefinitionStored(str(version.id), name, version.number, sha256)
     )
@@ -162,6 +163,17 @@ async def save(
     if planned_by is None:
         await drop_alias(connection, tenant, version.id, name, CURRENT)
     return version, True
+
+
+async def check_room(connection: AsyncConnection, tenant: str, max_bytes: int) -> None:
+    """Raise Refused("definitions_full") where what was just saved is more than a tenant may store."""
+    stored = (await usage.of_tenant(connection, tenant)).get("definition_bytes", 0)
+    if stored > max_bytes:
+        raise Refused(
+            "definitions_full",
+            f"found {stored:,} bytes of stored definitions with this one; expected at most {max_bytes:,} "
+            "(FACILITAIR_MAX_DEFINITION_BYTES). Ask the operator for more room.",
+        )
 
 
 async def take_turn(connection: AsyncConnection, tenant: str, name: str) -> None:

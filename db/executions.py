@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import Select, desc, insert, select, update
+from sqlalchemy import Select, desc, insert, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -478,12 +478,16 @@ async def catch(
     await outbox.append(connection, request.tenant, request.collaboration, event, request.traceparent)
 
 
-async def of_collaboration(connection: AsyncConnection, collaboration: UUID) -> list[Any]:
-    """Every attempt of a collaboration, without outputs, in the order they began."""
-    columns = [column for column in table.c if column.name != "output"]
-    rows = await connection.execute(
-        select(*columns)
-        .where(table.c.collaboration_id == collaboration)
-        .order_by(table.c.started_at, table.c.attempt)
-    )
-    return list(rows)
+async def page(
+    connection: AsyncConnection, collaboration: UUID, *, after: tuple[datetime, UUID] | None, limit: int
+) -> list[Any]:
+    """Attempts at steps in the order they began, those behind the (started_at, id) of the last one seen.
+
+    Without what went in and came out: so each is a few kilobytes at most.
+    """
+    columns = [column for column in table.c if column.name not in ("input", "output")]
+    order = table.c.started_at, table.c.id
+    query = select(*columns).where(table.c.collaboration_id == collaboration)
+    if after is not None:
+        query = query.where(tuple_(*order) > tuple_(*after))
+    return list(await connection.execute(query.order_by(*order).limit(limit)))

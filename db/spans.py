@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, Text, cast, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -44,22 +44,47 @@ def save(engine: Engine, batch: Sequence[OwnedSpan]) -> None:
 _SPAN: Final = [spans.c[one.name] for one in fields(Span)]
 
 
-async def of_run(connection: AsyncConnection, tenant: str, collaboration: UUID, trace_id: str) -> list[Span]:
-    """The spans of a run and of the runs that are steps of it, in the order they began. What somebody else
-    has written under the same trace id is none of them."""
+async def of_run(
+    connection: AsyncConnection,
+    tenant: str,
+    collaboration: UUID,
+    trace_id: str,
+    *,
+    after: tuple[datetime, str] | None,
+    limit: int,
+    max_bytes: int,
+) -> tuple[list[Span], bool]:
+    """Spans of a run and of the runs that are steps of it, in the order they began, behind the (started_at,
+    span_id) of the last one seen; and whether there are more. What somebody else has written under the same
+    trace id is none of them. A page holds one at least, and beyond it no more bytes than `max_bytes`."""
     run = collaborations.c
     family = (
         select(run.id).where(run.id == collaboration, run.tenant_id == tenant).cte("family", recursive=True)
     )
     below = select(run.id).where(run.parent_id == family.c.id, run.tenant_id == tenant)
     family = family.union(below)
-    rows = await connection.execute(
-        select(*_SPAN)
-        .where(
-            spans.c.trace_id == trace_id,
-            spans.c.tenant_id == tenant,
-            spans.c.collaboration_id.in_(select(family.c.id)),
-        )
-        .order_by(spans.c.started_at, spans.c.span_id)
+    order = spans.c.started_at, spans.c.span_id
+    query = select(*_SPAN).where(
+        spans.c.trace_id == trace_id,
+        spans.c.tenant_id == tenant,
+        spans.c.collaboration_id.in_(select(family.c.id)),
     )
-    return [Span(**row._mapping) for row in rows]
+    if after is not None:
+        query = query.where(tuple_(*order) > tuple_(*after))
+    found = query.order_by(*order).limit(limit + 1).cte("found")
+    place = found.c.started_at, found.c.span_id
+    size = func.octet_length(cast(found.c.attributes, Text)) + func.octet_length(found.c.name)
+    sized = select(
+        found,
+        func.sum(size).over(order_by=place).label("bytes"),
+        func.row_number().over(order_by=place).label("number"),
+        func.count().over().label("in_all"),
+    ).subquery()
+    # What is too large stays in the server.
+    fits = (sized.c.number == 1) | (sized.c.bytes <= max_bytes)
+    rows = await connection.execute(
+        select(sized).where(fits, sized.c.number <= limit).order_by(sized.c.number)
+    )
+    page = list(rows)
+    facts = [Span(**{one.name: row._mapping[one.name] for one in fields(Span)}) for row in page]
+    return facts, bool(page) and len(page) < page[0].in_all

@@ -6,11 +6,12 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import audit
-from schema.errors import NotFound
+from db import audit, usage
+from db.admission import bucket_of
+from schema.errors import NotFound, Refused
 from schema.tables import webhooks
 
 
@@ -54,6 +55,24 @@ async def create(
     return Webhook(*row)
 
 
+async def check_room(connection: AsyncConnection, tenant: str, most: int) -> None:
+    """Raise Refused("too_many_webhooks") where there is no room for one more. Others who ask wait."""
+    await connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"{tenant}/*webhooks"}
+    )
+    if await count(connection, tenant) >= most:
+        raise Refused(
+            "too_many_webhooks",
+            f"found {most:,} webhooks; expected fewer before another is made (FACILITAIR_MAX_WEBHOOKS). "
+            "Remove those that nobody calls: `facilitair webhook list`.",
+        )
+
+
+async def count(connection: AsyncConnection, tenant: str) -> int:
+    query = select(func.count()).select_from(webhooks).where(webhooks.c.tenant_id == tenant)
+    return int((await connection.execute(query)).scalar_one())
+
+
 async def called(connection: AsyncConnection, token: str) -> Webhook:
     """The webhook with that token, whoever's it is, marked as called now; raises NotFound."""
     row = (
@@ -94,4 +113,5 @@ async def remove(connection: AsyncConnection, tenant: str, id: UUID, actor: str)
             "webhook_unknown",
             f"found no webhook {str(id)!r}; expected an id that `facilitair webhook list` shows.",
         )
+    await usage.remove_bucket(connection, tenant, bucket_of(id))
     await audit.append(connection, tenant, actor, "webhook.remove", str(id))

@@ -56,6 +56,14 @@ class Refused(FacilitairError):
     """The caller's request cannot be carried out as it stands; trying again unchanged will not help."""
 
 
+class TryLater(Refused):
+    """A request that would be taken later; the caller is told when."""
+
+    def __init__(self, code: str, message: str, retry_after_seconds: int) -> None:
+        super().__init__(code, message)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class Unavailable(FacilitairError):
     """A server that the platform needs does not answer; trying again later will help."""
 
@@ -94,6 +102,7 @@ STEP_CODES: Final = (
     "map_not_a_list", "map_too_wide", "loop_exhausted", "human_timeout", "wait_time_invalid",
     "budget_exceeded", "budget_busy", "role_unknown", "skill_unknown", "prompt_unknown",
     "child_id_taken", "queue_reserved", "caller_foreign", "input_too_large", "plan_invalid", "plan_too_deep",
+    "too_large_tree", "too_many_children", "too_many_running", "definitions_full",
     "input_invalid", "definition_invalid", "provider_rate_limited", "provider_unavailable",
     "provider_timeout", "provider_stream_cut", "provider_auth", "provider_bad_request",
     "provider_content_policy", "provider_context_too_long", "price_missing", "model_unknown",

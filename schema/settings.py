@@ -90,6 +90,28 @@ class Settings(BaseSettings):
     http_tool_allow: str = Field(default="", alias="FACILITAIR_HTTP_TOOL_ALLOW")
     """Comma-separated host or host:port names that the http tool may call; empty allows none."""
 
+    max_starts_per_minute: int = Field(default=6_000, ge=1, alias="FACILITAIR_MAX_STARTS_PER_MINUTE")
+    """Runs that a tenant may start a minute through all doors together, and at once after a quiet minute."""
+    max_running_runs: int = Field(default=20_000, ge=1, alias="FACILITAIR_MAX_RUNNING_RUNS")
+    """Runs of a tenant that are under way at the same time, sub-collaborations included."""
+    max_sub_collaborations: int = Field(
+        default=10_000, ge=1, le=10_000, alias="FACILITAIR_MAX_SUB_COLLABORATIONS"
+    )
+    """Sub-collaborations that one start may lead to, those within each other included. An upload is checked
+    against the largest value, which is `schema.estimate.MAX_TREE_CHILDREN`."""
+    max_schedules: int = Field(default=200, ge=0, alias="FACILITAIR_MAX_SCHEDULES")
+    min_schedule_seconds: float = Field(default=10, ge=1, alias="FACILITAIR_MIN_SCHEDULE_SECONDS")
+    """The shortest time between two starts that a schedule may ask for."""
+    max_overlapping_runs: int = Field(default=100, ge=1, alias="FACILITAIR_MAX_OVERLAPPING_RUNS")
+    """Runs of one schedule with the overlap `allow_all` that are under way at the same time."""
+    max_webhooks: int = Field(default=200, ge=0, alias="FACILITAIR_MAX_WEBHOOKS")
+    max_webhook_calls_per_minute: int = Field(
+        default=600, ge=1, alias="FACILITAIR_MAX_WEBHOOK_CALLS_PER_MINUTE"
+    )
+    """Of one webhook."""
+    max_definition_bytes: int = Field(default=1 << 30, ge=1, alias="FACILITAIR_MAX_DEFINITION_BYTES")
+    """Of all versions of all definitions that a tenant has stored, those that agents planned included."""
+
     tokens_archive_after_days: float = Field(default=7, ge=0, alias="FACILITAIR_TOKENS_ARCHIVE_AFTER_DAYS")
     """Tokens of runs that ended longer ago are kept packed, in a tenth of the room."""
     tokens_keep_days: float = Field(default=0, ge=0, alias="FACILITAIR_TOKENS_KEEP_DAYS")

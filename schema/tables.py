@@ -9,6 +9,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Double,
     Float,
     ForeignKey,
     Index,
@@ -171,6 +172,35 @@ collaborations = Table(
     Index("ix_collaborations_running", "started_at", "id", postgresql_where=text("status = 'running'")),
     Index("ix_collaborations_forked_from", "forked_from"),
     comment="One row per run of a version.",
+)
+
+run_trees = Table(
+    "run_trees",
+    metadata,
+    Column("root_id", UUID, ForeignKey("collaborations.id", ondelete="CASCADE"), primary_key=True),
+    tenant_id(),
+    Column("children", Integer, nullable=False),
+    comment="How many sub-collaborations a start has led to; runs without any have no row.",
+)
+
+tenant_rates = Table(
+    "tenant_rates",
+    metadata,
+    Column("tenant_id", Text, primary_key=True, server_default="default"),
+    Column("subject", Text, primary_key=True, comment="starts, or webhook/<id>"),
+    Column("tokens", Double, nullable=False),
+    Column("refilled_at", DateTime(timezone=True), nullable=False),
+    comment="What may still happen this minute: token buckets.",
+)
+
+tenant_usage = Table(
+    "tenant_usage",
+    metadata,
+    Column("tenant_id", Text, primary_key=True, server_default="default"),
+    Column("subject", Text, primary_key=True, comment="definition_bytes or schedules"),
+    Column("used", BigInteger, nullable=False),
+    moment("changed_at", default=True),
+    comment="How much a tenant has of what is limited, where counting it anew would take long.",
 )
 
 agent_executions = Table(

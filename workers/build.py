@@ -19,6 +19,7 @@ from temporalio.worker import Interceptor, UnsandboxedWorkflowRunner, Worker
 from activities.callers import CallerInterceptor
 from activities.guard import ErrorInterceptor
 from db import secrets
+from db.admission import Admission
 from db.engine import async_engine, transaction
 from db.journal import Journal
 from db.loop_watch import LoopWatch
@@ -91,11 +92,11 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
         agents = await stack.enter_async_context(means(engine, settings, tokens, tool.run, news))
         agent = AgentActivity(agents)
         segment = SegmentActivity(engine, journal, tool, agent.agent)
-        signer = signer_of(settings)
+        signer, admission = signer_of(settings), Admission(engine, settings)
         disk = Disk(settings.data, settings.disk_reserve_mib)
-        record, human = Record(engine, journal, segment, disk, signer), Human(engine, signer)
+        record, human = Record(engine, journal, segment, admission, disk, signer), Human(engine, signer)
         engine1 = Engine1(engine)
-        children, undo = Children(engine, signer), UndoActivity(engine, tool.run)
+        children, undo = Children(engine, admission, signer), UndoActivity(engine, tool.run)
         activities: list[Callable[..., Any]] = [
             record.pin, record.begin_call, record.end_call, record.open, record.end_item, record.close,
             record.caught, record.begin_wait, record.end_wait, record.finish, segment.segment, segment.chain,

@@ -4,8 +4,7 @@ from html import escape
 from urllib.parse import quote
 
 from api.console.assets import head
-from api.problems import TryLater
-from schema.errors import FacilitairError
+from schema.errors import FacilitairError, TryLater
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Sign in · Facilitair</title>

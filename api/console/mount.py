@@ -24,9 +24,9 @@ from api.auth import ApiKey
 from api.console import codec, login
 from api.console.client import Api
 from api.console.session import Sessions
-from api.problems import TryLater
 from api.public_address import PublicAddress
 from api.state import State, tenant
+from schema.errors import TryLater
 from schema.settings import Settings
 
 PATH: Final = "/console"

@@ -182,10 +182,12 @@ def trace(found: Mapping[str, Any]) -> str:
             f'<span class="n">{_span_seconds(span["seconds"])}</span></li>'
         )
     more = f'<p class="muted">{len(spans) - _MOST_SPANS} more spans.</p>' if len(spans) > _MOST_SPANS else ""
+    if found["next"]:
+        more = '<p class="muted">There are many more spans: facilitair trace shows them all.</p>'
     return (
         f'<div class="pad">'
         f'<p class="muted small">Trace <span class="mono">{text(found["trace_id"])}</span> · '
-        f"{len(spans)} spans · "
+        f"{len(spans)}{'+' if found['next'] else ''} spans · "
         f'{seconds(whole)}</p><ol class="spans">{"".join(rows)}</ol>{more}</div>'
     )
 

@@ -1,6 +1,6 @@
 """Start, list, read and cancel collaborations."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
@@ -23,7 +23,7 @@ from api.models import (
 )
 from api.problems import errors
 from api.state import Actor, Connection, StateOf, Tenant
-from db import collaborations, executions, lineage, outbox, spans, steps
+from db import children, collaborations, executions, lineage, outbox, spans, steps
 from schema.errors import NotFound, Refused
 from schema.steps import NAME, STEP_PATH
 
@@ -31,6 +31,10 @@ router = APIRouter(prefix="/collaborations", tags=["collaborations"])
 
 Id = Annotated[str, Path(pattern=r"^[^\x00-\x1f]{1,1000}$", examples=["code-review-k3p7q2xa"])]
 Status = Literal["running", "completed", "failed"]
+Limit = Annotated[int, Query(ge=1, le=1_000)]
+MAX_PAGE: Final = 1_000
+MAX_PAGE_BYTES: Final = 4 * 1024 * 1024
+"""Of spans, whose attributes may hold what models were asked and answered."""
 
 
 @router.post("", status_code=202, openapi_extra=body_of(StartRequest), responses=errors(404, 409, 413, 415))
@@ -92,24 +96,30 @@ async def read(
             description="input,output,lineage",
         ),
     ] = "",
+    after: Annotated[str | None, cursors.query(cursors.MOMENT_AND_ID)] = None,
+    limit: Limit = MAX_PAGE,
 ) -> CollaborationDetail:
-    """One run with every attempt at its steps."""
+    """One run with the attempts at its steps: those of ordinary runs all at once, of larger ones by pages."""
+    place = cursors.moment_and_id(after) if after else None
     try:
         async with state.transaction() as connection:
             found = await collaborations.find(connection, tenant, id)
-            attempts = await executions.of_collaboration(connection, found.uuid)
-            contents: dict[str, Any] = {}
+            attempts = await executions.page(connection, found.uuid, after=place, limit=limit + 1)
+            contents: dict[str, Any] = {"sub_collaborations": await children.counted(connection, found.uuid)}
             if "lineage" in include:
                 contents["lineage"] = runs.lineage(await lineage.of(connection, tenant, found.uuid))
             if "input" in include or "output" in include:
-                values = await collaborations.input_and_output(connection, found.uuid)
-                contents |= dict(zip(("input", "output"), values, strict=True))
+                input, output = await collaborations.input_and_output(connection, found.uuid)
+                contents |= {"input": input} if "input" in include else {}
+                contents |= {"output": output} if "output" in include else {}
     except NotFound:
         return await runs.not_in_postgres(state.temporal, tenant, id)
+    page = attempts[:limit]
     detail = CollaborationDetail(
         **runs.summary(found).model_dump(),
-        steps=[runs.attempt(row) for row in attempts],
-        **{key: value for key, value in contents.items() if key in include.split(",")},
+        steps=[runs.attempt(row) for row in page],
+        next=cursors.encode_moment(page[-1].started_at, page[-1].id) if len(attempts) > limit else None,
+        **contents,
     )
     return await runs.checked_with_temporal(state.temporal, tenant, detail)
 
@@ -174,13 +184,23 @@ async def cancel(id: Id, state: StateOf, tenant: Tenant, actor: Actor) -> Accept
 
 
 @router.get("/{id}/trace", responses=errors(404))
-async def trace_of(id: Id, connection: Connection, tenant: Tenant) -> Trace:
+async def trace_of(
+    id: Id,
+    connection: Connection,
+    tenant: Tenant,
+    after: Annotated[str | None, cursors.query(cursors.MOMENT_AND_SPAN)] = None,
+    limit: Limit = MAX_PAGE,
+) -> Trace:
     """The spans of a run and of its sub-collaborations, while no OTLP endpoint is set; with one they are kept
     there. A trace of the caller's is linked."""
+    place = cursors.moment_and_span(after) if after else None
     found = await collaborations.find(connection, tenant, id)
     trace_id = runs.trace_id(found)
-    kept = await spans.of_run(connection, tenant, found.uuid, trace_id)
+    kept, more = await spans.of_run(
+        connection, tenant, found.uuid, trace_id, after=place, limit=limit, max_bytes=MAX_PAGE_BYTES
+    )
     return Trace(
+        next=cursors.encode_moment(kept[-1].started_at, kept[-1].span_id) if more else None,
         trace_id=trace_id,
         spans=[
             SpanFact(**vars(span), seconds=round((span.ended_at - span.started_at).total_seconds(), 6))

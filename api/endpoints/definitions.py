@@ -88,7 +88,7 @@ def _etag(found: definitions.Version) -> str:
 
 @router.post(
     "", status_code=201, openapi_extra=_DOCUMENT,
-    responses={200: {"model": StoredDefinition, "description": "Stored before."}, **errors(413, 415)},
+    responses={200: {"model": StoredDefinition, "description": "Stored before."}, **errors(409, 413, 415)},
 )  # fmt: skip
 async def upload(
     request: Request, response: Response, state: StateOf, tenant: Tenant, actor: Actor, name: ShortName = None
@@ -99,6 +99,8 @@ async def upload(
     async with state.transaction() as connection:
         aliases = await definitions.aliases_of(connection, tenant, checked.definition.name)
         version, created = await definitions.save(connection, tenant, checked.definition, actor)
+        if created:
+            await definitions.check_room(connection, tenant, state.settings.max_definition_bytes)
         warnings = starts.warnings(version)
         if created and definitions.CURRENT in aliases:
             warnings.append(_moved(version, aliases[definitions.CURRENT]))

@@ -28,7 +28,7 @@ _MAX_EXPRESSIONS: Final = 50
 """Each may repeat the whole body."""
 
 
-@router.post("", status_code=201, openapi_extra=body_of(WebhookRequest), responses=errors(404, 413, 415))
+@router.post("", status_code=201, openapi_extra=body_of(WebhookRequest), responses=errors(404, 409, 413, 415))
 async def create(request: Request, state: StateOf, tenant: Tenant, actor: Actor) -> StoredWebhook:
     """Make an address that starts a collaboration. It is secret, and shown this once."""
     wanted = await read_json(request, state, WebhookRequest)
@@ -37,6 +37,7 @@ async def create(request: Request, state: StateOf, tenant: Tenant, actor: Actor)
     token = secrets.token_urlsafe(32)
     async with state.transaction() as connection:
         await definitions.find(connection, tenant, *definitions.split_type(wanted.name))
+        await webhooks.check_room(connection, tenant, state.settings.max_webhooks)
         made = await webhooks.create(connection, tenant, uuid4(), wanted.name, wanted.input, token, actor)
     return StoredWebhook(**_fact(made), url=f"{base_url(request, state.settings)}/hooks/{token}")
 
@@ -74,6 +75,7 @@ async def call(
     came before starts nothing; `status` then is `repeated`. Knowing the address is all it takes."""
     async with state.transaction() as connection:
         hook = await webhooks.called(connection, token)
+    await state.admission.webhook(hook.tenant, hook.id)
     key = idempotency_key or x_github_delivery
     id = await _delivery_id(state, hook, key) if key else starts.new_id(hook.name)
     response.headers["Location"] = f"/v1/collaborations/{id}"

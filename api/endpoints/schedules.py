@@ -10,7 +10,9 @@ from api.bodies import body_of, read_json
 from api.models import ScheduleDetail, SchedulePage, ScheduleRequest
 from api.problems import errors
 from api.schedules import Schedules, check
-from api.state import Actor, StateOf, Tenant
+from api.state import Actor, State, StateOf, Tenant
+from db import usage
+from schema.errors import Refused
 
 router = APIRouter(prefix="/schedules", tags=["schedules"])
 
@@ -18,19 +20,24 @@ Id = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,99}$", examples=["daily
 
 
 @router.post(
-    "", status_code=201, openapi_extra=body_of(ScheduleRequest), responses=errors(404, 413, 415)
+    "", status_code=201, openapi_extra=body_of(ScheduleRequest), responses=errors(404, 409, 413, 415)
 )  # fmt: skip
 async def create(
     request: Request, response: Response, state: StateOf, tenant: Tenant, actor: Actor
 ) -> ScheduleDetail:
     """Start a collaboration again and again. The name is looked up anew for each run."""
     wanted = await read_json(request, state, ScheduleRequest)
-    check(wanted)
+    check(wanted, state.settings.min_schedule_seconds)
     warnings = await starts.check(state, tenant, wanted.name, wanted.input)
     id = starts.new_id(wanted.name)
     schedules = Schedules(state.temporal, tenant)
     async with audited(state, tenant, actor, "schedule.create", id, definition=wanted.name):
-        await schedules.create(id, wanted, actor, await state.naming())
+        await _take_place(state, tenant, schedules)
+        try:
+            await schedules.create(id, wanted, actor, await state.naming())
+        except BaseException:
+            await _give_back(state, tenant)
+            raise
     response.headers["Location"] = f"/v1/schedules/{id}"
     return (await schedules.read(id)).model_copy(update={"warnings": warnings})
 
@@ -84,3 +91,34 @@ async def remove(id: Id, state: StateOf, tenant: Tenant, actor: Actor) -> None:
     """Start nothing any more. Runs that are under way go on."""
     async with audited(state, tenant, actor, "schedule.remove", id):
         await Schedules(state.temporal, tenant).remove(id)
+    await _give_back(state, tenant)
+
+
+async def _take_place(state: State, tenant: str, schedules: Schedules) -> None:
+    """Count one schedule more before it is made, so that many at once stay within the limit.
+
+    Who removes one in Temporal itself is not heard of here: where there seems to be no room, or none was
+    counted yet, Temporal's own list says what there is. It is behind for a moment, so that it is asked only
+    when the last change is a minute old. Raises Refused("too_many_schedules").
+    """
+    most = state.settings.max_schedules
+    async with state.transaction() as connection:
+        if await usage.take_place(connection, tenant, "schedules", most):
+            return
+        settled = await usage.is_settled(connection, tenant, "schedules")
+    if settled:
+        there = await schedules.count()
+        async with state.transaction() as connection:
+            await usage.correct(connection, tenant, "schedules", there)
+            if await usage.take_place(connection, tenant, "schedules", most):
+                return
+    raise Refused(
+        "too_many_schedules",
+        f"found {most:,} schedules; expected fewer before another is made (FACILITAIR_MAX_SCHEDULES). "
+        "Remove some: `facilitair schedule list`.",
+    )
+
+
+async def _give_back(state: State, tenant: str) -> None:
+    async with state.transaction() as connection:
+        await usage.add(connection, tenant, "schedules", -1)

@@ -9,9 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from activities.record import Record
 from activities.segment import SegmentActivity
 from activities.tools import text
+from db.admission import Admission
 from db.journal import Journal
 from db.wakeups import Bell
 from schema.messages import StepRequest, StepResult
+from schema.settings import Settings
 
 
 class _Tools:
@@ -28,9 +30,10 @@ async def _agent(request: StepRequest) -> StepResult:
 
 
 @asynccontextmanager
-async def recording(engine: AsyncEngine) -> AsyncIterator[Record]:
+async def recording(engine: AsyncEngine, settings: Settings | None = None) -> AsyncIterator[Record]:
+    admission = Admission(engine, settings or Settings())
     async with journal(engine) as writing:
-        yield Record(engine, writing, SegmentActivity(engine, writing, _Tools(), _agent))
+        yield Record(engine, writing, SegmentActivity(engine, writing, _Tools(), _agent), admission)
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from activities.children import Children
 from api.app import create_app
 from bench.stack import Stack
 from db import catalogue
+from db.admission import Admission
 from db.engine import transaction
 from schema.catalogue import BUILT_IN, RoleDefault
 from schema.errors import StepError
@@ -336,7 +337,7 @@ async def test_a_plan_may_name_the_tenants_roles(
     await answers(control, json.dumps(plan), "critic")  # the guide names the tenant's roles
     await agents.agent(request)
     assert await output(engine, request) == plan
-    children = Children(engine)
+    children = Children(engine, Admission(engine, Settings()))
     run = StepRequest(request.collaboration, request.tenant, "run", request.traceparent)
     begun = await ActivityEnvironment().run(children.begin_child, run)
     assert begun.workflow.startswith("audit-run@") or begun.workflow.startswith("one-run@")

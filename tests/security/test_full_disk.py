@@ -173,7 +173,9 @@ async def test_the_api_refuses_new_runs_reads_on_and_tells_its_health(settings: 
 async def test_a_run_that_temporal_has_taken_waits_for_room(engine: AsyncEngine) -> None:
     request = PinRequest("w", str(uuid.uuid4()), "hello", {}, "default", None, None)
     async with recording(engine) as enough:
-        waiting = Record(enough._engine, enough._journal, enough._segments, Disk("/", ALL_OF_IT))
+        waiting = Record(
+            enough._engine, enough._journal, enough._segments, enough._admission, Disk("/", ALL_OF_IT)
+        )
         with pytest.raises(ApplicationError) as refused:
             await waiting.pin(request)
     assert (refused.value.type, refused.value.non_retryable) == ("disk_full", False)

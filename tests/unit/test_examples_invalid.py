@@ -81,7 +81,7 @@ def test_every_code_of_the_platform_has_a_line() -> None:
     """Error classes raised with a literal code anywhere in the repository."""
     text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
     documented = set(re.findall(r'<a id="([a-z0-9_]+)"></a>', text))
-    classes = "FacilitairError|NotFound|Refused|BadRequest|Unavailable|StepError|ProviderError"
+    classes = "FacilitairError|NotFound|Refused|TryLater|BadRequest|Unavailable|StepError|ProviderError"
     raised = re.compile(rf'(?:\b(?:{classes})\(\s*|\btype=)"([a-z]+_[a-z_]+)"')
     packages = (
         "schema", "db", "workflows", "activities", "gateway", "router", "memory", "graph", "api", "cli",
