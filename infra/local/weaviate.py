@@ -84,6 +84,8 @@ def _environment(store: Path, ports: Mapping[str, int], password: str, key: str)
         "AUTHENTICATION_APIKEY_USERS": "facilitair",
         # By default it lets the pages of every origin read its answers.
         "CORS_ALLOW_ORIGIN": f"http://127.0.0.1:{ports['api']}",
+        # By default a disk that is 90 % full makes shards read-only until somebody opens each by hand.
+        "DISK_USE_READONLY_PERCENTAGE": "0",
         "DISABLE_TELEMETRY": "true",
         "DEFAULT_VECTORIZER_MODULE": "none",
         "LOG_LEVEL": "warning",
