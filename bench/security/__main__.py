@@ -1,6 +1,6 @@
 """Attacks on a platform of its own: `python -m bench.security [--json] [--short]`.
 
-Plays the proofs of the audit and their variants (tests/security), more than 1,000 hostile uploads, inputs, pages
+Plays the proofs of the audit and their kin (tests/security), more than 1,000 hostile uploads, inputs, pages
 and starts against a running platform while a neighbour's runs are timed, and schemathesis against the API.
 """
 
@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,8 @@ import httpx
 
 from bench.hostile_uploads import uploads
 from bench.security import contract
-from bench.security.cases import HttpCase, activities, bounds, holds, names, outbound, pages, played
+from bench.security.cases import activities, bounds, holds, names, outbound, pages
+from bench.security.cases.playing import Case, play
 from bench.stack import Stack, stack
 from schema.messages import QUEUE_COLLABORATIONS
 
@@ -90,7 +91,7 @@ async def play_variants(report: Report, on: Stack) -> None:
     async with httpx.AsyncClient(base_url=on.supervisor.addresses["api"], timeout=60, limits=limits) as http:
         await _neighbours_runs(on, _QUIET_RUNS)  # warms up
         before = await _holds(http, on)
-        cases = [case async for case in _cases(http)]
+        cases = await _cases(http)
         for first in range(0, len(cases), _CASES_A_WINDOW):
             quiet += await _neighbours_runs(on, _QUIET_RUNS)
             attack = asyncio.create_task(_attack(report, cases[first : first + _CASES_A_WINDOW], http, on))
@@ -102,24 +103,28 @@ async def play_variants(report: Report, on: Stack) -> None:
     report.neighbour_slowdown = round(statistics.median(attacked) / statistics.median(quiet), 3)
 
 
-async def _cases(http: httpx.AsyncClient) -> AsyncIterator[Any]:
-    victim, prey, held = await names.prepare(http), await bounds.prepare(http), await holds.prepare(http)
-    for upload in uploads():
-        yield upload
-    for case in (*names.cases(victim), *bounds.cases(prey), *holds.cases(held)):
-        yield case
-    for case in (*activities.cases(), *pages.cases(victim), *outbound.cases()):
-        yield case
+async def _cases(http: httpx.AsyncClient) -> list[Case | outbound.Case]:
+    victim, prey = await names.prepare(http), await bounds.prepare(http)
+    return [
+        *uploads(), *names.cases(victim), *bounds.cases(prey), *holds.cases(), *activities.cases(),
+        *pages.cases(victim.completed, victim.definition), *outbound.cases(),
+    ]  # fmt: skip
 
 
-async def _attack(report: Report, cases: list[Any], http: httpx.AsyncClient, on: Stack) -> None:
+async def _attack(
+    report: Report, cases: Sequence[Case | outbound.Case], http: httpx.AsyncClient, on: Stack
+) -> None:
     for case in cases:
         report.variants += 1
-        came = await played(case, http, on.client)
+        if isinstance(case, outbound.Case):
+            found = await case.play()
+            came = "" if found == case.expected else found
+        else:
+            came = await play(case, http, on.client)
+            report.server_errors += came.startswith("5")
         if came:
             report.variants_open += 1
             report.open.append(f"{case.name}: {came}")
-            report.server_errors += came.startswith("5")
 
 
 async def _neighbours_runs(on: Stack, number: int) -> list[float]:

@@ -2,7 +2,7 @@
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from bench.security_cases.bounds import cases, prepare
+from bench.security.cases.bounds import cases, prepare
 from schema.settings import Settings
 from tests.integration.door import door
 from tests.integration.runs import rows

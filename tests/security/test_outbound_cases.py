@@ -1,6 +1,6 @@
 """The variants that `python -m bench.security` plays at the platform's ways out."""
 
-from bench.security_cases.outbound import cases, play_all
+from bench.security.cases.outbound import cases, play_all
 
 
 async def test_of_each_hostile_case_comes_what_must() -> None:

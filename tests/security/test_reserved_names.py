@@ -13,7 +13,8 @@ from websockets.asyncio.client import connect
 
 from api import socket_messages
 from api.app import create_app
-from bench.security_cases import names as hostile
+from bench.security.cases import names as hostile
+from bench.security.cases.playing import play
 from bench.stack import Stack
 from db import collaborations
 from db.engine import transaction
@@ -34,9 +35,7 @@ async def api(platform: Stack) -> AsyncIterator[Served]:
 async def test_every_door_refuses_what_is_not_the_callers_to_name(api: Served, platform: Stack) -> None:
     found = hostile.cases(await hostile.prepare(api.http))
     assert len(found) >= 80
-    wrong = {
-        case.name: came for case in found if (came := await hostile.play(case, api.http, platform.client))
-    }
+    wrong = {case.name: came for case in found if (came := await play(case, api.http, platform.client))}
     assert wrong == {}
     own = await platform.client.get_workflow_handle(hostile.OWN_WORKFLOW).describe()
     assert (own.workflow_type, own.status) == ("facilitair.projection", WorkflowExecutionStatus.RUNNING)

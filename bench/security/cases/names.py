@@ -3,14 +3,12 @@
 import asyncio
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx
-from temporalio.client import Client, WorkflowFailureError
-from temporalio.exceptions import ApplicationError
 
-from schema.messages import QUEUE_COLLABORATIONS
+from bench.security.cases.playing import HttpCase, TemporalCase
 
 OWN_WORKFLOW: Final = "facilitair.projection.vectors"
 """It runs on every platform, and belongs to nobody's tenant."""
@@ -34,30 +32,6 @@ class Victim:
     failed: str
     uuid: str
     """Of the completed one."""
-
-
-@dataclass(frozen=True)
-class HttpCase:
-    """A request, and the answer that must come of it."""
-
-    name: str
-    method: str
-    path: str
-    status: int
-    code: str
-    body: Any = None
-    query: dict[str, str] = field(default_factory=dict)
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class TemporalCase:
-    """A start past the API, and the code that the run must fail with."""
-
-    name: str
-    type: str
-    id: str
-    code: str
 
 
 Case = HttpCase | TemporalCase
@@ -167,26 +141,3 @@ def _past_the_api(victim: Victim) -> Iterator[Case]:
     yield TemporalCase("Temporal starts another's UUID", victim.definition, victim.uuid, "id_reserved")
     for name in (*_RESERVED_NAMES, "facilitair.learn", "facilitair.projection"):
         yield TemporalCase(f"Temporal starts a {name}", name, f"names-{uuid.uuid4().hex}", "name_reserved")
-
-
-async def play(case: Case, http: httpx.AsyncClient, client: Client) -> str:
-    """What came of a case that must not; empty where all is well."""
-    if isinstance(case, TemporalCase):
-        return await _play_start(case, client)
-    answer = await http.request(
-        case.method, case.path, json=case.body, params=case.query, headers=case.headers
-    )
-    code = answer.json().get("code", "") if "json" in answer.headers.get("content-type", "") else ""
-    if (answer.status_code, code) == (case.status, case.code):
-        return ""
-    return f"{answer.status_code} {code}: {answer.text[:200]}"
-
-
-async def _play_start(case: TemporalCase, client: Client) -> str:
-    try:
-        async with asyncio.timeout(30):
-            output = await client.execute_workflow(case.type, {}, id=case.id, task_queue=QUEUE_COLLABORATIONS)
-    except WorkflowFailureError as error:
-        code = error.cause.type if isinstance(error.cause, ApplicationError) else str(error.cause)
-        return "" if code == case.code else f"it failed with {code}"
-    return f"it came to {str(output)[:100]}"

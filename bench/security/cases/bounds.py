@@ -2,26 +2,14 @@
 
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx
 
+from bench.security.cases.playing import HttpCase
+
 _DAY: Final = {"every": "1d"}
-
-
-@dataclass(frozen=True)
-class HttpCase:
-    """A request, and the answer that must come of it."""
-
-    name: str
-    method: str
-    path: str
-    status: int
-    code: str
-    """Of the answer; of a refused definition, of its only problem."""
-    body: Any = None
-    query: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
