@@ -39,6 +39,7 @@ _REFUSED_BY_MORE: Final = {
     "GET /v1/collaborations/{id}/stream": "a place must be one of that run, or of that playback",
     "POST /v1/collaborations/{id}/fork": "the steps and the input must be ones of the run's definition",
     "POST /v1/collaborations/{id}/rerun": "the input must be one of the definition that is named",
+    "POST /v1/collaborations/{id}/feedback": "the step and its agent must be ones of the run",
     "POST /v1/collaborations/{id}/adjust": "the model's provider must be one of the tenant's",
     "POST /v1/collaborations/{id}/steps/{step}/outcome": "the step must be an agent's that has answered",
     "POST /v1/tasks/{id}/decisions": "the question itself says which actions there are, and its form",
