@@ -29,7 +29,7 @@ _CALL_OUT: Final = 3_000.0
 """A call of one of our own functions, whose arguments and result cross over value by value."""
 _CROSSING: Final = 6.0
 _RESULT: Final = 8.0
-_IN_TEXT: Final = 6.0
+_IN_TEXT: Final = 8.0
 """JSON that people can read is written by Python itself."""
 _IN_TEXT_CHAR: Final = 3.0
 _COMPILE_STATE: Final = 500.0

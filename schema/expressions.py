@@ -278,7 +278,8 @@ def _run(expression: Expression, data: Mapping[str, Json]) -> Json:
         # The iteration budget, or a value that has no plain form such as optional.of(1).
         raise StepError("expression_failed", f"{expression.source!r} failed: {_first_line(error)}") from None
     if failed:
-        raise StepError("expression_failed", f"{expression.source!r} failed: {value}")
+        # CEL quotes the whole of a pattern that it does not understand.
+        raise StepError("expression_failed", f"{expression.source!r} failed: {str(value)[:300]}")
     return _plain(value, expression.source)
 
 

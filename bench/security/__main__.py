@@ -23,7 +23,7 @@ import httpx
 from bench.hostile_uploads import uploads
 from bench.security import contract
 from bench.security.cases import activities, bounds, holds, names, outbound, pages
-from bench.security.cases.playing import Case, play
+from bench.security.cases.playing import Case, RunCase, play
 from bench.stack import Stack, stack
 from schema.messages import QUEUE_COLLABORATIONS
 
@@ -105,8 +105,14 @@ async def play_variants(report: Report, on: Stack) -> None:
 
 async def _cases(http: httpx.AsyncClient) -> list[Case | outbound.Case]:
     victim, prey = await names.prepare(http), await bounds.prepare(http)
+    holding = [
+        RunCase(
+            one.name, one.definition, one.input, ("" if one.expected == holds.COMPLETED else one.expected,)
+        )
+        for one in holds.runs()
+    ]
     return [
-        *uploads(), *names.cases(victim), *bounds.cases(prey), *holds.cases(), *activities.cases(),
+        *uploads(), *names.cases(victim), *bounds.cases(prey), *holding, *activities.cases(),
         *pages.cases(victim.completed, victim.definition), *outbound.cases(),
     ]  # fmt: skip
 

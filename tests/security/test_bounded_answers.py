@@ -42,11 +42,19 @@ async def run_with(engine: AsyncEngine, attempts: int, spans: int = 0, span_byte
         )
         await connection.execute(
             text(
-                "INSERT INTO spans SELECT :trace, to_char(n, 'FM000000'), NULL, 'a', 'INTERNAL', 's',"
+                "INSERT INTO spans (trace_id, span_id, parent_id, name, kind, service, started_at, ended_at,"
+                " status, attributes, tenant_id, collaboration_id)"
+                " SELECT :trace, to_char(n, 'FM000000'), NULL, 'a', 'INTERNAL', 's',"
                 " now() + (n / 7) * interval '1 ms', now() + interval '1 h', 'OK',"
-                " jsonb_build_object('text', repeat('x', :bytes)) FROM generate_series(1, :count) AS n"
+                " jsonb_build_object('text', repeat('x', :bytes)), 'default', :run"
+                " FROM generate_series(1, :count) AS n"
             ),
-            {"trace": TRACEPARENT.split("-")[1], "count": spans, "bytes": span_bytes},
+            {
+                "trace": TRACEPARENT.split("-")[1],
+                "run": request.collaboration,
+                "count": spans,
+                "bytes": span_bytes,
+            },
         )
     return request.collaboration
 
