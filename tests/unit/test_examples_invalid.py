@@ -47,7 +47,7 @@ def codes_in_source() -> set[str]:
                 and _CODE.fullmatch(first.value)
             ):
                 found.add(first.value)
-    return found - {"expression_failed"}  # a step's error at run, not a problem of a document
+    return found - {"expression_failed", "output_too_large"}  # errors at run, not problems of a document
 
 
 def codes_in_docs() -> set[str]:
