@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     port: int = Field(default=8700, alias="FACILITAIR_PORT")
     api_key: str = Field(default="", alias="FACILITAIR_API_KEY")
     """With a key set, every request must carry it; without one the API listens on loopback only."""
+    seal_runs: bool = Field(default=False, alias="FACILITAIR_SEAL_RUNS")
+    """Whether workers seal inputs and results of runs too, and take a start only with a proof. Where the API
+    has a key, its workers have this: they do not get the key itself."""
     payload_keys: str = Field(default="", alias="FACILITAIR_PAYLOAD_KEYS")
     """Base64 of 32 random bytes, which seal what the platform keeps in Temporal's histories; where `api_key`
     is set also inputs and results of runs. Several with commas between: the first seals, all of them open."""
@@ -126,3 +129,8 @@ class Settings(BaseSettings):
     capture_message_content: bool = Field(
         default=False, alias="OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
     )
+
+    @property
+    def seals_runs(self) -> bool:
+        """Whether all of a run is sealed, and starts are taken with a proof only."""
+        return self.seal_runs or bool(self.api_key)

@@ -70,7 +70,7 @@ class Signer:
 def signer_of(settings: Settings) -> Signer | None:
     """Return what signs and checks; None on a laptop, where no key for the API is set."""
     keys = keys_of(settings.payload_keys)
-    return Signer(keys) if settings.api_key and keys else None
+    return Signer(keys) if settings.seals_runs and keys else None
 
 
 def _of_start(tenant: str, actor: str, id: str, type: str, fork: Fork | None) -> list[str]:

@@ -64,7 +64,7 @@ def data_converter(settings: Settings) -> DataConverter:
     sealer = sealer_of(settings.payload_keys)
     if sealer is None:
         return DataConverter.default
-    everything = bool(settings.api_key)
+    everything = settings.seals_runs
     converter = dataclasses.replace(
         DataConverter.default, payload_codec=SealingCodec(sealer, everything=everything)
     )

@@ -37,9 +37,16 @@ def services(data: Path, environment: Mapping[str, str], *, start_simulator: boo
             address=api,
             depends_on=("migrate", "temporal", "simulator"),
         ),
-        # It calls the providers, so it needs our caller's keys, under whatever names.
+        # They call the providers, or ask them what lost calls came to, so they need our caller's keys, under
+        # whatever names.
         _worker(data, {**_everything(), **environment}, "worker", "collaborations"),
-        _worker(data, environment, "projector", "memory,learning,projections", niceness=process.UNHURRIED),
+        _worker(
+            data,
+            {**_everything(), **environment},
+            "projector",
+            "memory,learning,projections",
+            niceness=process.UNHURRIED,
+        ),
     ]
 
 
@@ -107,7 +114,9 @@ def _own_key() -> dict[str, str]:
 
 
 def _everything() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name not in (_NO_BYTECODE, _API_KEY)}
+    """Return our caller's environment for a worker, which learns that the API has a key, and not which."""
+    everything = {name: value for name, value in os.environ.items() if name not in (_NO_BYTECODE, _API_KEY)}
+    return everything | {"FACILITAIR_SEAL_RUNS": "true"} if os.environ.get(_API_KEY) else everything
 
 
 def _module(

@@ -1,5 +1,6 @@
 """Keys and passwords reach the processes that need them, and no output that is printed or logged."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -7,8 +8,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.exceptions import ApplicationError
 
+from examples.codec.codec import data_converter, proof
 from infra.local import Supervisor, neo4j, process, start
 from infra.local.java import find_java
 from infra.local.process import Progress
@@ -43,7 +48,7 @@ def keyed(open_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervis
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
-def test_a_providers_key_reaches_the_worker_alone(keyed: Supervisor) -> None:
+def test_a_providers_key_reaches_workers_alone(keyed: Supervisor) -> None:
     keyed.wait_ready(timeout_seconds=120)
     found = {}
     for name, one in keyed.state.services.items():
@@ -57,6 +62,24 @@ def test_a_providers_key_reaches_the_worker_alone(keyed: Supervisor) -> None:
         "api": {"the-platforms-own-key"},
         "worker": PROVIDERS,
     }
+
+
+async def test_workers_learn_that_the_api_has_a_key(keyed: Supervisor) -> None:
+    await asyncio.to_thread(keyed.wait_ready, timeout_seconds=120)
+    keys = keyed.environment["FACILITAIR_PAYLOAD_KEYS"]
+    document = {"name": "plain", "steps": {"a": {"kind": "transform", "value": "done"}}}
+    async with httpx.AsyncClient(base_url=keyed.addresses["api"]) as http:
+        stored = await http.post(
+            "/v1/definitions", json=document, headers={"x-api-key": GIVEN["FACILITAIR_API_KEY"]}
+        )
+        assert stored.status_code == 201
+    client = await Client.connect(keyed.addresses["temporal"], data_converter=data_converter(keys))
+    with pytest.raises(WorkflowFailureError) as refused:
+        await client.execute_workflow("plain", {}, id="forged", task_queue="collaborations")
+    assert isinstance(refused.value.cause, ApplicationError) and refused.value.cause.type == "proof_missing"
+    memo = {"facilitair_proof": proof(keys, "proven", "plain")}
+    proven = client.execute_workflow("plain", {}, id="proven", task_queue="collaborations", memo=memo)
+    assert await proven == "done"
 
 
 def test_status_as_json_tells_no_password(servers: Supervisor) -> None:

@@ -80,6 +80,7 @@ def test_the_wait_doubles_up_to_a_minute_and_is_forgotten() -> None:
         ({"FACILITAIR_PUBLIC_URL": "https://facilitair.example"}, "FACILITAIR_API_KEY"),
         ({"FACILITAIR_PUBLIC_URL": "facilitair.example"}, "expected scheme and host"),
         ({"FACILITAIR_PUBLIC_URL": "https://x.example/path", "FACILITAIR_API_KEY": KEY}, "expected scheme"),
+        ({"FACILITAIR_API_KEY": KEY, "FACILITAIR_PAYLOAD_KEYS": ""}, "no FACILITAIR_PAYLOAD_KEYS"),
     ],
 )
 def test_it_does_not_start_where_anybody_could_get_in(given: dict[str, str], says: str) -> None:
