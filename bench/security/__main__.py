@@ -7,39 +7,45 @@ and starts against a running platform while a neighbour's runs are timed, and sc
 import argparse
 import asyncio
 import json
-import re
 import statistics
 import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx
 
 from bench.hostile_uploads import uploads
-from bench.security import contract
+from bench.security import contract, neighbour
 from bench.security.cases import activities, bounds, holds, names, outbound, pages
 from bench.security.cases.playing import Case, RunCase, play
 from bench.stack import Stack, stack
-from schema.messages import QUEUE_COLLABORATIONS
+
+Window = tuple[float, float]
+"""From when to when, on the monotonic clock."""
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _SERVICES: Final = ("temporal", "postgres", "simulator", "migrate", "api", "worker", "projector", "neo4j")
-_NEIGHBOUR: Final[dict[str, Any]] = {
-    "name": "neighbour",
-    "steps": {
-        f"s{n}": {"kind": "tool", "tool": "pause", "args": {"seconds": 0}, "chain": False} for n in range(10)
-    },
-}
-"""A chain of 10 steps that do nothing, each an activity of its own."""
-_QUIET_RUNS: Final = 8
-_CASES_A_WINDOW: Final = 100
-_HELD: Final = re.compile(r'"held_ms": ?([0-9.]+)')
-_HOLD_GAUGE: Final = re.compile(r"^facilitair_loop_hold_seconds_max\S* ([0-9.e-]+)$", re.MULTILINE)
+_SHOWN_HOLDS: Final = 5
+_QUIET_SECONDS: Final = 6.0
+_CASES_A_WINDOW: Final = 150
+_CASES_A_SECOND: Final = 15.0
+"""As many as one caller may send without being slowed by limits of the API."""
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A moment in which an event loop did nothing else."""
+
+    process: str
+    held_ms: float
+    processor_ms: float
+    """How much of that its own thread worked; the rest it waited for a processor."""
 
 
 @dataclass
@@ -57,6 +63,8 @@ class Report:
     schemathesis_cases: int = 0
     schemathesis_server_errors: int = 0
     schemathesis_undocumented: int = 0
+    held: list[Hold] = field(default_factory=list)
+    """The longest holds."""
     open: list[str] = field(default_factory=list)
     """What did not come to what it must."""
 
@@ -84,23 +92,46 @@ async def play_proofs(report: Report) -> None:
 
 
 async def play_variants(report: Report, on: Stack) -> None:
-    """Play every hostile case while a neighbour's runs are timed."""
-    await on.store(_NEIGHBOUR)
-    quiet, attacked = list[float](), list[float]()
-    limits = httpx.Limits(max_connections=20)
-    async with httpx.AsyncClient(base_url=on.supervisor.addresses["api"], timeout=60, limits=limits) as http:
-        await _neighbours_runs(on, _QUIET_RUNS)  # warms up
-        before = await _holds(http, on)
+    """Play every hostile case, in turn with quiet moments, while a neighbour's runs are timed."""
+    await on.store(neighbour.DEFINITION)
+    quiet, attacked = list[Window](), list[Window]()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.security.neighbour", on.settings.temporal_address,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=_ROOT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    await process.stdout.readline()  # it runs
+    async with httpx.AsyncClient(base_url=on.supervisor.addresses["api"], timeout=60) as http:
         cases = await _cases(http)
+        started = datetime.now(UTC)
         for first in range(0, len(cases), _CASES_A_WINDOW):
-            quiet += await _neighbours_runs(on, _QUIET_RUNS)
-            attack = asyncio.create_task(_attack(report, cases[first : first + _CASES_A_WINDOW], http, on))
-            while not attack.done():
-                attacked += await _neighbours_runs(on, 1)
-            await attack
-        held = [ms for ms in await _holds(http, on) if ms not in before]
-    report.loop_hold_max_ms = max(held, default=0.0)
-    report.neighbour_slowdown = round(statistics.median(attacked) / statistics.median(quiet), 3)
+            began = time.monotonic()
+            await asyncio.sleep(_QUIET_SECONDS)
+            quiet.append((began, time.monotonic()))
+            began = time.monotonic()
+            await _attack(report, cases[first : first + _CASES_A_WINDOW], http, on)
+            attacked.append((began, time.monotonic()))
+    told, _ = await process.communicate()
+    runs = [(float(began), float(took)) for began, took in map(str.split, told.decode().splitlines())]
+    slow, usual = (statistics.median(_within(runs, windows)) for windows in (attacked, quiet))
+    report.neighbour_slowdown = round(slow / usual, 3)
+    report.held = sorted(_holds(on, started), key=lambda hold: -hold.held_ms)[:_SHOWN_HOLDS]
+    report.loop_hold_max_ms = max((hold.held_ms for hold in report.held), default=0.0)
+
+
+def _within(runs: list[tuple[float, float]], windows: list[Window]) -> list[float]:
+    """Return the seconds of the runs that began in one of the windows."""
+    return [took for began, took in runs if any(first <= began < last for first, last in windows)]
+
+
+def _holds(on: Stack, since: datetime) -> Iterator[Hold]:
+    """Return what the API and the workers have logged of their event loops."""
+    for log in (on.supervisor.data / "logs").glob("*.log"):
+        for line in log.read_text(errors="replace").splitlines():
+            if '"held_ms"' in line:
+                entry = json.loads(line)
+                if datetime.fromisoformat(entry["time"]) >= since:
+                    yield Hold(entry["process_name"], entry["held_ms"], entry["processor_ms"])
 
 
 async def _cases(http: httpx.AsyncClient) -> list[Case | outbound.Case]:
@@ -121,6 +152,7 @@ async def _attack(
     report: Report, cases: Sequence[Case | outbound.Case], http: httpx.AsyncClient, on: Stack
 ) -> None:
     for case in cases:
+        began = time.monotonic()
         report.variants += 1
         if isinstance(case, outbound.Case):
             found = await case.play()
@@ -131,25 +163,7 @@ async def _attack(
         if came:
             report.variants_open += 1
             report.open.append(f"{case.name}: {came}")
-
-
-async def _neighbours_runs(on: Stack, number: int) -> list[float]:
-    """Seconds that runs of a neighbour take, one after the other."""
-    found = []
-    for _ in range(number):
-        began = time.perf_counter()
-        id = f"neighbour-{time.monotonic_ns()}"
-        await on.client.execute_workflow("neighbour", {}, id=id, task_queue=QUEUE_COLLABORATIONS)
-        found.append(time.perf_counter() - began)
-    return found
-
-
-async def _holds(http: httpx.AsyncClient, on: Stack) -> list[float]:
-    """Milliseconds: what the API tells of its loop, and what the workers have logged of theirs."""
-    found = [float(one) * 1e3 for one in _HOLD_GAUGE.findall((await http.get("/metrics")).text)]
-    for log in (on.supervisor.data / "logs").glob("*.log"):
-        found += [float(one) for one in _HELD.findall(log.read_text(errors="replace"))]
-    return [round(one, 1) for one in found]
+        await asyncio.sleep(max(0.0, began + 1 / _CASES_A_SECOND - time.monotonic()))
 
 
 async def measure(*, short: bool) -> Report:
