@@ -54,7 +54,8 @@ async def _events(engine: AsyncEngine) -> list[tuple[str, Any]]:
 async def _audit(engine: AsyncEngine) -> list[tuple[str, str, Any]]:
     async with transaction(engine) as connection:
         rows = await connection.execute(text("SELECT action, subject, detail FROM audit_log ORDER BY id"))
-        return [(row.action, row.subject, row.detail) for row in rows if row.action != "definition.store"]
+        others = ("definition.store", "run.start")
+        return [(row.action, row.subject, row.detail) for row in rows if row.action not in others]
 
 
 # -- which version is meant -------------------------------------------------------------------------

@@ -89,10 +89,9 @@ def test_runs_are_started_in_the_places_that_are_known() -> None:
         "workflows/client.py",  # the platform's own
     }
     assert calls("temporal.start") == {"api/starts.py"}
-    assert calls("starts.start") == {
-        "api/collaborate.py", "api/endpoints/collaborations.py", "api/endpoints/forks.py",
-        "api/endpoints/hooks.py",
-    }  # fmt: skip
+    assert calls("starts.start") == {"api/once.py", "api/endpoints/hooks.py"}
+    assert calls("once.start") == {"api/endpoints/forks.py"}
+    assert calls("once.begin") == {"api/collaborate.py", "api/endpoints/collaborations.py"}
     assert calls("collaborate.begin") == {"api/endpoints/sockets.py", "api/endpoints/streams.py"}
 
 

@@ -22,7 +22,7 @@ READING: Final = HEALTH | PAGES - {"/console/"} | {
     "/openapi.json", "/docs", "/health/projections", "/v1/health/projections", "/model-info", "/metrics",
     "/v1/definitions", "/v1/definitions/{name}", "/v1/definitions/{name}/plan", "/v1/schema",
     "/v1/definitions/{name}/versions", "/v1/definitions/{name}/diff", "/v1/definitions/{name}/aliases",
-    "/v1/definitions/{name}/edges", "/v1/catalogue", "/v1/spending", "/v1/limits", "/v1/prices",
+    "/v1/definitions/{name}/edges", "/v1/catalogue", "/v1/spending", "/v1/limits", "/v1/bounds", "/v1/prices",
     "/v1/prices/{model:path}", "/v1/collaborations", "/v1/collaborations/{id}",
     "/v1/collaborations/{id}/steps/{step}", "/v1/collaborations/{id}/steps/{step}/details",
     "/v1/collaborations/{id}/trace", "/v1/collaborations/{id}/events", "/v1/collaborations/{id}/stream",

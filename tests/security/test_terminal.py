@@ -160,8 +160,10 @@ class Answers:
         "op": "add",
         "frame": "",
         "change": "changed",
+        "next": None,
     }
-    """Where the API has one of few words, which its description does not list."""
+    """Where the API has one of few words, which its description does not list; and no page is followed by
+    another."""
 
     def __init__(self) -> None:
         self.document = create_app(Settings()).openapi()
@@ -170,7 +172,8 @@ class Answers:
         """Objects that the description leaves free get the keys that a command reads of them."""
         texts = dict.fromkeys(("id", "what", "quorum", "when", "done", "from", "to", "label"), HOSTILE)
         counts = dict.fromkeys(("usd", "executions", "events", "model_calls"), 1)
-        plan = {**texts, **counts, "frame": "", "kind": "agent"}
+        tree = {"executions": 1, "children": 1}
+        plan = {**texts, **counts, "frame": "", "kind": "agent", "tree": tree, "children": 1}
         self.more: dict[str, Any] = plan if path.endswith("/plan") else {}
         for template, operations in self.document["paths"].items():
             pattern = re.sub(r"\{[^}]+\}", "[^/]+", template.replace("{model}", ".+"))
@@ -194,7 +197,7 @@ class Answers:
             case "object" if "properties" in schema:
                 return {
                     name: self.STATES[name]
-                    if name in self.STATES and one.get("type") == "string"
+                    if name in self.STATES and (name == "next" or one.get("type") == "string")
                     else self.value(one, depth + 1)
                     for name, one in schema["properties"].items()
                 }
