@@ -179,7 +179,7 @@ async def test_a_weaviate_that_dies_in_mid_answer_is_away() -> None:
         port = server.sockets[0].getsockname()[1]
         memory = Memory(Settings(weaviate_url=f"http://127.0.0.1:{port}"))
         for _ in range(2):
-            with pytest.raises(Unavailable, match="disconnected") as error:
+            with pytest.raises(Unavailable, match="RemoteProtocolError") as error:
                 await projection.position(memory)
             assert error.value.code == "memory_unavailable"
         await memory.close()
