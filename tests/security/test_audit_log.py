@@ -11,11 +11,13 @@ from temporalio.client import Client
 from api.acts import audited
 from api.steering import steer_run
 from api.temporal import Temporal
+from bench.stack import Stack
 from schema.errors import Unavailable
 from schema.messages import Steer
 from schema.settings import Settings
 from tests.integration.door import door
 from tests.integration.runs import begin, rows
+from tests.integration.test_collaboration import unique
 
 DEFINITION = {"name": "one", "steps": {"ask": {"kind": "transform", "value": "${input}"}}}
 LOG = (
@@ -43,12 +45,14 @@ async def started(http: httpx.AsyncClient, id: str) -> str:
 
 
 @pytest.mark.parametrize("how", ["cancel", "stop"])
-async def test_a_start_and_its_end_by_a_person_are_in_the_log(
-    http: httpx.AsyncClient, engine: AsyncEngine, how: str
-) -> None:
-    id = await started(http, f"audited-{how}-{engine.url.database}")
-    assert (await http.post(f"/v1/collaborations/{id}/{how}")).status_code == 202
-    assert await log(engine, id) == [
+async def test_a_start_and_its_end_by_a_person_are_in_the_log(platform: Stack, how: str) -> None:
+    name = unique("audited")
+    await platform.store({"name": name, "steps": {"rest": {"kind": "wait", "for": "1h"}}})
+    async with door(platform.settings) as http:
+        started = await http.post("/v1/collaborations", json={"definition": name, "id": name})
+        assert started.status_code == 202, started.text
+        assert (await http.post(f"/v1/collaborations/{name}/{how}")).status_code == 202
+    assert await log(platform.engine, name) == [
         ("local", "run.start", "wanted"), ("local", "run.start", "done"),
         ("local", "run.cancel", "wanted"), ("local", "run.cancel", "done"),
     ]  # fmt: skip
