@@ -32,6 +32,8 @@ Window = tuple[float, float]
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _SERVICES: Final = ("temporal", "postgres", "simulator", "migrate", "api", "worker", "projector", "neo4j")
 _SHOWN_HOLDS: Final = 5
+_WARM_UP_SECONDS: Final = 20.0
+"""Workers load litellm and torch when they serve already."""
 _QUIET_SECONDS: Final = 6.0
 _CASES_A_WINDOW: Final = 150
 _CASES_A_SECOND: Final = 15.0
@@ -101,6 +103,7 @@ async def play_variants(report: Report, on: Stack) -> None:
     )  # fmt: skip
     assert process.stdout is not None
     await process.stdout.readline()  # it runs
+    await asyncio.sleep(_WARM_UP_SECONDS)
     async with httpx.AsyncClient(base_url=on.supervisor.addresses["api"], timeout=60) as http:
         cases = await _cases(http)
         started = datetime.now(UTC)
@@ -111,7 +114,7 @@ async def play_variants(report: Report, on: Stack) -> None:
             began = time.monotonic()
             await _attack(report, cases[first : first + _CASES_A_WINDOW], http, on)
             attacked.append((began, time.monotonic()))
-    told, _ = await process.communicate()
+    told, _ = await process.communicate(b"")  # its input ends, and so does it
     runs = [(float(began), float(took)) for began, took in map(str.split, told.decode().splitlines())]
     slow, usual = (statistics.median(_within(runs, windows)) for windows in (attacked, quiet))
     report.neighbour_slowdown = round(slow / usual, 3)
