@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import httpx
 import schemathesis
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import Status, events, from_schema
@@ -104,6 +105,8 @@ async def measure(extent: Extent = LONG) -> Contract:
 def play(url: str, extent: Extent) -> Contract:
     """Play against a running API."""
     found = Contract()
+    # It is made when it is first asked for: on a busy machine that takes longer than schemathesis waits.
+    httpx.get(f"{url}/openapi.json", timeout=120).raise_for_status()
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json", config=_config(url, extent))
     running = from_schema(schema).execute()
     for event in running:
