@@ -15,7 +15,6 @@ from db.collaborations import Run
 from db.engine import transaction
 from schema.errors import Refused, Unavailable
 from schema.messages import (
-    PLATFORM_PREFIX,
     Caught,
     ChildEnd,
     ChildFailed,
@@ -28,6 +27,7 @@ from schema.messages import (
     StepRequest,
     ToolReturn,
 )
+from schema.names import OWN_TYPES
 from workflows.failures import first_run_id
 
 RunBound = (
@@ -68,7 +68,7 @@ class CallerInterceptor(Interceptor):
         """Raise Refused unless the calling workflow is the run of the request, and of its tenant."""
         caller = activity.info()
         if not isinstance(request, RunBound):
-            if not (caller.workflow_type or "").startswith(PLATFORM_PREFIX):
+            if not (caller.workflow_type or "").startswith(OWN_TYPES):
                 raise _foreign("a workflow of the platform")
         elif isinstance(request, PinRequest):
             # Its tenant is looked at by the pin itself, which knows what the start was given.

@@ -12,8 +12,6 @@ QUEUE_LEARNING = "learning"
 QUEUE_PROJECTIONS = "projections"
 PLATFORM_QUEUES = frozenset({QUEUE_COLLABORATIONS, QUEUE_MEMORY, QUEUE_LEARNING, QUEUE_PROJECTIONS})
 """The queues that the platform's own workers serve; no definition may name them."""
-PLATFORM_PREFIX = "facilitair."
-"""Begins the types and ids of the platform's own workflows."""
 
 TASK_TIMEOUT_SECONDS = 2.0
 """Of a run's workflow tasks. Temporal's own 10 s would be how long a run whose worker died waits."""

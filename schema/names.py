@@ -13,6 +13,8 @@ from typing import Any, Final
 from schema.errors import Refused
 
 OWN: Final = "facilitair"
+OWN_TYPES: Final = f"{OWN}."
+"""Begins the types of the platform's own workflows."""
 _RESERVED: Final = re.compile(rf"{OWN}(?![a-z0-9])", re.IGNORECASE)
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 # What Temporal appends to the id that a schedule starts.
