@@ -1,10 +1,11 @@
 """A platform of its own for one measurement: real servers, free ports, a directory that goes away."""
 
 import asyncio
+import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Collection, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,11 +66,29 @@ def settings_of(environment: dict[str, str]) -> Settings:
     return Settings(**{names.get(key) or key.lower(): value for key, value in known.items()})  # type: ignore[arg-type]
 
 
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Have variables of ours for a moment: what is started in it keeps them."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 @asynccontextmanager
-async def stack(only: Collection[str] | None = (*SERVERS, "worker")) -> AsyncIterator[Stack]:
-    """A platform with the named services (None: all), ended and removed afterwards."""
+async def stack(
+    only: Collection[str] | None = (*SERVERS, "worker"), environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Stack]:
+    """A platform with the named services (None: all), ended and removed afterwards.
+
+    Its processes get `environment` beside what they take of ours.
+    """
     data = Path(tempfile.mkdtemp(prefix="facilitair-bench-"))
-    supervisor = start(data, only, given={})
+    with _environment(environment or {}):
+        supervisor = start(data, only, given={})
     try:
         await asyncio.to_thread(supervisor.wait_ready, timeout_seconds=120)
         settings = settings_of(dict(supervisor.environment))

@@ -74,7 +74,7 @@ class Bench:
         name = f"peers_{self._count}"
         files = self._on.supervisor.data / name
         files.mkdir()
-        runs = [f"{peer}-{self._count}-{number}" for number in range(cell.runs)]
+        runs = [f"bench-{peer}-{self._count}-{number}" for number in range(cell.runs)]
         with self._database(name, "facilitair" if peer in OURS else "template1") as database_url:
             job = Job(peer, cell.workload, cell.concurrency, runs, self._cap_seconds)
             try:
