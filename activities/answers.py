@@ -304,7 +304,8 @@ class Answers:
 
     async def _flush(self) -> None:
         """What was said is in Postgres before its end is."""
-        await persist(self.means.tokens.flush, max(self._seconds_left(), LEAST_SECONDS))
+        said = self.begun.execution
+        await persist(lambda: self.means.tokens.flush(said), max(self._seconds_left(), LEAST_SECONDS))
 
     # -- what the routing rule asks of an answer -----------------------------------------------------------
 

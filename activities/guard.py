@@ -10,7 +10,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, CancelledError, TemporalError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
-from db.engine import is_away
+from db.isolation import is_away
 from db.spending import BudgetExceeded
 from schema.bugs import bug
 from schema.errors import FacilitairError, ProviderError, StepError

@@ -20,6 +20,7 @@ from activities.heartbeats import heartbeats
 from activities.spans import Value, span
 from db import outbox, vectors
 from db.engine import transaction
+from db.isolation import Isolation
 from db.outbox import LoggedEvent, Position
 from graph import constraints
 from graph.client import Graph
@@ -57,6 +58,10 @@ class Copy(Protocol):
     async def apply(self, after: Position, events: Sequence[LoggedEvent]) -> None:
         """Copy the next events behind `after`. Doing it twice changes nothing."""
 
+    async def pass_over(self, after: Position, event: LoggedEvent) -> None:
+        """Leave out the next event behind `after`, which cannot be copied. Raises where the copy's server
+        takes nothing at all, so that a full disk leaves out no event."""
+
 
 class GraphCopy:
     event_types = GRAPH_EVENTS
@@ -77,6 +82,9 @@ class GraphCopy:
     async def apply(self, after: Position, events: Sequence[LoggedEvent]) -> None:
         # When another projector was faster, the place read next tells where to go on.
         await graph.projection.apply(self._graph, after, events)
+
+    async def pass_over(self, after: Position, event: LoggedEvent) -> None:
+        await graph.projection.pass_over(self._graph, after, event.position)
 
 
 class VectorCopy:
@@ -113,6 +121,9 @@ class VectorCopy:
             )
         self._at = events[-1].position
 
+    async def pass_over(self, after: Position, event: LoggedEvent) -> None:
+        self._at = event.position
+
 
 class MemoryCopy:
     """Completed collaborations in Weaviate."""
@@ -134,6 +145,9 @@ class MemoryCopy:
         async with transaction(self._engine) as connection:
             batch = await memory.projection.remembered(connection, events, ENCODER, self._encode)
         await memory.projection.apply(self._memory, batch, events[-1].position)
+
+    async def pass_over(self, after: Position, event: LoggedEvent) -> None:
+        await memory.projection.move(self._memory, event.position)
 
 
 class ProjectActivity:
@@ -170,11 +184,25 @@ async def copy_batch(engine: AsyncEngine, name: str, copy: Copy) -> int:
         after = await copy.position()
     async with transaction(engine) as connection:
         events = await outbox.read_after(connection, after, BATCH_EVENTS, list(copy.event_types))
-    if events:
-        with _spans(name, events):
-            async with _answer_within(BATCH_SECONDS, name):
-                await copy.apply(after, events)
+    with _spans(name, events):
+        await _apply_apart(name, copy, after, Isolation(events))
     return len(events)
+
+
+async def _apply_apart(name: str, copy: Copy, after: Position, isolation: Isolation[LoggedEvent]) -> None:
+    """Copy events of all runs together, and leave out alone what cannot be copied."""
+    for part in isolation:
+        async with _answer_within(BATCH_SECONDS, name):
+            try:
+                await copy.apply(after, part)
+            except Exception as error:
+                isolation.refuse(error)
+                if len(part) > 1:
+                    continue
+                await copy.pass_over(after, part[0])
+                told = {"projection": name, "event": part[0].id, "run": part[0].aggregate_id}
+                _log.error("a projection leaves out an event", exc_info=error, extra=told)
+        after = part[-1].position
 
 
 @contextlib.asynccontextmanager

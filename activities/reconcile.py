@@ -1,6 +1,7 @@
 """What lost calls came to: their providers are asked, and where those cannot tell the most is assumed."""
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final, Literal
@@ -11,6 +12,7 @@ from temporalio import activity
 from activities.heartbeats import heartbeats
 from db import catalogue, ledger, lost_calls
 from db.engine import transaction
+from db.isolation import befalls_all
 from db.ledger import Tokens
 from db.lost_calls import LostCall
 from db.spending import Standing
@@ -27,6 +29,8 @@ PAGE: Final = 200
 IN_THE_WAY: Final = 100
 
 End = Literal["settled", "assumed", "refunded", "left"]
+
+_log = logging.getLogger(__name__)
 
 
 class Reconciler:
@@ -71,7 +75,13 @@ class Reconciler:
 
         async def one(call: LostCall) -> End:
             async with slots:
-                return await self._close(call)
+                try:
+                    return await self._close(call)
+                except Exception as error:
+                    if befalls_all(error):
+                        raise
+                    _log.error("a call cannot be closed", exc_info=error, extra={"call": str(call.id)})
+                    return "left"
 
         return Counter(await asyncio.gather(*map(one, calls)))
 

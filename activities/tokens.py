@@ -10,6 +10,7 @@ from uuid import UUID
 import psycopg
 
 from db import tokens
+from db.isolation import Isolation
 from db.raw import Line
 from db.tokens import Token
 from db.wakeups import Bell
@@ -32,6 +33,8 @@ class TokenLog:
         self._line = Line(database_url)
         self._bell = bell
         self._pending: list[Token] = []
+        self._refused: dict[UUID, Exception] = {}
+        """Executions of which Postgres did not take a token, until they are given up."""
         self._writing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -44,23 +47,34 @@ class TokenLog:
         if len(self._pending) >= MAX_PENDING:
             await self.flush()
 
-    async def flush(self) -> None:
-        """Write what is pending; raises when Postgres does not take it, and keeps it for the next time."""
+    async def flush(self, execution: UUID | None = None) -> None:
+        """Write what is pending. Raises when Postgres does not answer, and keeps it for the next time; and
+        when it cannot hold a token of the given execution."""
         async with self._writing:
-            batch, self._pending = self._pending, []
-            if not batch:
-                return
+            isolation, self._pending = Isolation(self._pending), []
             try:
-                await tokens.append(await self._line.open(), batch)
+                await self._write(isolation)
             except BaseException:
-                self._pending = batch + self._pending
+                self._pending = isolation.left + self._pending
                 await self._line.close()
                 raise
-        self._bell.spoke({token.run for token in batch})
+        if execution in self._refused:
+            raise self._refused[execution]
+
+    async def _write(self, isolation: Isolation[Token]) -> None:
+        for part in isolation:
+            try:
+                await tokens.append(await self._line.open(), part)
+            except Exception as error:
+                isolation.refuse(error)
+            else:
+                self._bell.spoke({token.run for token in part})
+        self._refused |= {token.execution: error for token, error in isolation.refused}
 
     def drop(self, execution: UUID) -> None:
         """Forget what an attempt that was given up had still pending."""
         self._pending = [token for token in self._pending if token.execution != execution]
+        self._refused.pop(execution, None)
 
     async def close(self) -> None:
         if self._task is not None:
@@ -74,6 +88,6 @@ class TokenLog:
             try:
                 await self.flush()
                 await asyncio.sleep(FLUSH_SECONDS)
-            except psycopg.Error:
+            except (psycopg.Error, OSError):
                 _log.warning("tokens wait for Postgres", extra={"pending": len(self._pending)})
                 await asyncio.sleep(1)

@@ -4,6 +4,7 @@ Only of runs that have ended. A fork keeps outputs of the run it goes on from, a
 nobody but a reader needs what was said on the way to them, and readers find it here (`db.tokens.spoken`).
 """
 
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,12 +16,15 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db.engine import transaction
+from db.isolation import befalls_all
 from db.tokens import Spoken, pack, unpack
 from schema.tables import token_archives as table
 
 FIRST: Final = UUID(int=0)
 BATCH: Final = 100
 """Executions of one transaction."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -104,12 +108,21 @@ async def archive(
     their ids. All of it is one transaction, so that a token is always in exactly one place."""
     await connection.execute(_ALONE)
     rows = await _spoken_by(connection, older_than, limit, behind)
-    tokens = 0
-    for row in rows:
-        if row.old:
-            tokens += await _move(connection, row)
+    moved = [tokens for row in rows if row.old and (tokens := await _moved(connection, row)) is not None]
     more = len(rows) == limit
-    return Moved(sum(row.old for row in rows), tokens, rows[-1].execution_id if more else None)
+    return Moved(len(moved), sum(moved), rows[-1].execution_id if more else None)
+
+
+async def _moved(connection: AsyncConnection, row: Any) -> int | None:
+    """The number of tokens that were moved; None where they cannot be, and then no others stay for them."""
+    try:
+        async with connection.begin_nested():
+            return await _move(connection, row)
+    except Exception as error:
+        if befalls_all(error):
+            raise
+        _log.error("tokens cannot be archived", exc_info=error, extra={"execution": str(row.execution_id)})
+        return None
 
 
 async def waiting(connection: AsyncConnection, older_than: datetime) -> Moved:

@@ -3,14 +3,15 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-import psycopg
-
+from db.isolation import Isolation
 from db.raw import Line
 
 MAX_BATCH: Final = 500
+MAX_BATCH_CHARS: Final = 16 * 1024 * 1024
+"""Of JSON. One caller's records may be larger, and then go alone."""
 LINGER_SECONDS: Final = 0.008
 """How long a statement waits for company where there is some: it costs about the same for one record as for
 ten, and what a busy machine does not spend on statements it spends on steps."""
@@ -34,9 +35,9 @@ class Crowd:
 
 
 Row = tuple[Any, ...]
-_Waiting = tuple[list[dict[str, Any]], asyncio.Future[dict[str, Row]]]
-_OWN_FAULTS: Final = (psycopg.DataError, psycopg.IntegrityError, ValueError)
-"""What a record can be to blame for; anything else befalls all who asked."""
+_Waiting = tuple[str, asyncio.Future[dict[str, Row]]]
+"""(records as JSON, parted by commas; what becomes of them)"""
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 class Batches:
@@ -64,8 +65,11 @@ class Batches:
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         answer: asyncio.Future[dict[str, Row]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((records, answer))
-        self._some.set()
+        try:
+            self._waiting.append((",".join(map(_ENCODER.encode, records)), answer))
+            self._some.set()
+        except (ValueError, TypeError, RecursionError) as error:
+            answer.set_exception(error)
         return answer
 
     async def close(self) -> None:
@@ -80,7 +84,7 @@ class Batches:
             await self._some.wait()
             if len(self._waiting) < self._crowd.size >= COMPANY:
                 await asyncio.sleep(LINGER_SECONDS)
-            batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+            batch = self._take()
             if not self._waiting:
                 self._some.clear()
             try:
@@ -90,26 +94,45 @@ class Batches:
                     answer.cancel()
                 raise
 
+    def _take(self) -> list[_Waiting]:
+        """Return the next to be answered, and let them wait no longer."""
+        count = chars = 0
+        for records, _ in self._waiting[:MAX_BATCH]:
+            chars += len(records)
+            if count and chars > MAX_BATCH_CHARS:
+                break
+            count += 1
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        return batch
+
     async def _answer(self, batch: list[_Waiting]) -> None:
+        isolation = Isolation(batch)
         try:
-            rows = await self._run([record for records, _ in batch for record in records])
+            await self._run_apart(isolation)
         except Exception as error:
-            if isinstance(error, _OWN_FAULTS) and len(batch) > 1:
-                # One who gave what cannot be stored takes no other's record with it.
-                for one in batch:
-                    await self._answer([one])
-                return
             # Whoever waits decides what to do; a broken connection is not used again.
             await self._line.close()
-            for _, answer in batch:
-                if not answer.done():
-                    answer.set_exception(error)
-        else:
-            for _, answer in batch:
-                if not answer.done():  # else its caller was cancelled meanwhile
-                    answer.set_result(rows)
+            _fail((one, error) for one in isolation.left)
+        _fail(isolation.refused)
 
-    async def _run(self, records: list[dict[str, Any]]) -> dict[str, Row]:
-        given = json.dumps(records, ensure_ascii=False)
+    async def _run_apart(self, isolation: Isolation[_Waiting]) -> None:
+        for part in isolation:
+            try:
+                rows = await self._run(",".join(records for records, _ in part))
+            except Exception as error:
+                isolation.refuse(error)
+            else:
+                for _, answer in part:
+                    if not answer.done():  # else its caller was cancelled meanwhile
+                        answer.set_result(rows)
+
+    async def _run(self, records: str) -> dict[str, Row]:
+        given = f"[{records}]"
         found = await (await self._line.open()).execute(self._statement, (given,), prepare=True)
         return {row[0]: row for row in await found.fetchall()}
+
+
+def _fail(refused: Iterable[tuple[_Waiting, Exception]]) -> None:
+    for (_, answer), error in refused:
+        if not answer.done():
+            answer.set_exception(error)

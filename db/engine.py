@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
-import psycopg
 from sqlalchemy import Engine, create_engine, event, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from db import wakeups
+from db.isolation import is_away
 from db.wakeups import Bell
 
 T = TypeVar("T")
@@ -20,11 +20,6 @@ IDLE_SECONDS: Final = 5.0
 """A connection that lay unused for longer is asked whether it still stands, before it is used."""
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 1.0
-_AWAY: Final = (
-    exc.OperationalError, exc.InterfaceError, exc.TimeoutError, psycopg.OperationalError,
-    psycopg.InterfaceError,
-)  # fmt: skip
-
 _log = logging.getLogger(__name__)
 
 
@@ -72,13 +67,6 @@ def _ask_idle_ones(engine: AsyncEngine) -> None:
         except Exception as error:
             # The pool then drops the others of the same age too, and makes a new one.
             raise exc.InvalidatePoolError from error
-
-
-def is_away(error: BaseException) -> bool:
-    """Whether Postgres, or the way to it, is at fault, and not what was asked."""
-    if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
-        return True
-    return isinstance(error, _AWAY)
 
 
 async def persist(work: Callable[[], Awaitable[T]], seconds: float) -> T:

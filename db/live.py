@@ -1,7 +1,8 @@
 """What happened in runs since their watchers last looked, read for many runs at once; see `db.telling`."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 from uuid import UUID
@@ -81,6 +82,9 @@ _ARCHIVED: Final = """
 """
 
 
+_log = logging.getLogger(__name__)
+
+
 class LiveSource:
     """Reads for all followers of a process, on one connection."""
 
@@ -111,14 +115,14 @@ class LiveSource:
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             seen = await _look(connection, followers)
             said = await _said(connection, followers, seen)
-        return [tell(follower, mine, said) for follower, mine in zip(followers, seen, strict=True)]
+        return [_apart(tell, follower, mine, said) for follower, mine in zip(followers, seen, strict=True)]
 
     async def read_tokens(self, followers: Sequence[Follower]) -> list[list[Live]]:
         """Only what the executions under way have said since."""
         seen = [Seen([], []) for _ in followers]
         async with self._connected() as connection:
             said = await _said(connection, followers, seen)
-        return [listen(follower, said) for follower in followers]
+        return [_apart(listen, follower, said) for follower in followers]
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
@@ -127,6 +131,16 @@ class LiveSource:
         except psycopg.Error:
             await self.close()
             raise
+
+
+def _apart(fold: Callable[..., list[Live]], follower: Follower, *read: Any) -> list[Live]:
+    """What a follower is told; one that cannot be told ends, and takes none of the others along."""
+    try:
+        return fold(follower, *read)
+    except Exception as error:
+        _log.error("a run cannot be followed", exc_info=error, extra={"run": follower.run})
+        follower.ended, follower.behind = True, False
+        return []
 
 
 async def _look(connection: psycopg.AsyncConnection[Any], followers: Sequence[Follower]) -> list[Seen]:

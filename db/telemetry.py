@@ -16,13 +16,14 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from db import spans
 from db.engine import sync_engine
+from db.isolation import Isolation, befalls_all
 from schema import telemetry
 from schema.settings import Settings
 
+_log = logging.getLogger(__name__)
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 _chosen_ids: ContextVar[tuple[int, int] | None] = ContextVar("chosen_ids", default=None)
 
@@ -59,10 +60,7 @@ class _PostgresExporter(SpanExporter):
         self._service = service
 
     def export(self, batch: Sequence[ReadableSpan]) -> SpanExportResult:
-        try:
-            spans.save(self._engine, [self._row(span) for span in batch])
-        except SQLAlchemyError:
-            return SpanExportResult.FAILURE
+        spans.save(self._engine, [self._row(span) for span in batch])
         return SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
@@ -89,6 +87,34 @@ class _PostgresExporter(SpanExporter):
             tenant_id=str(tenant),
             collaboration_id=str(run) if run else None,
         )
+
+
+class _Apart(SpanExporter):
+    """Exports spans of all runs together; one that cannot be exported is left out alone."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+
+    def export(self, batch: Sequence[ReadableSpan]) -> SpanExportResult:
+        isolation = Isolation(batch)
+        results = set()
+        for part in isolation:
+            try:
+                results.add(self._exporter.export(part))
+            except Exception as error:
+                if befalls_all(error):
+                    return SpanExportResult.FAILURE
+                isolation.refuse(error)
+        for span, fault in isolation.refused:
+            _log.error("a span is left out", extra={"span": span.name, "error": type(fault).__name__})
+        failed = SpanExportResult.FAILURE
+        return failed if failed in results else SpanExportResult.SUCCESS
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return self._exporter.force_flush(timeout_millis)
 
 
 class _Belonging(SpanProcessor):
@@ -123,7 +149,7 @@ def setup(service: str, settings: Settings) -> TracerProvider:
     else:
         exporter = _PostgresExporter(sync_engine(settings.database_url), service)
     provider.add_span_processor(_Belonging())
-    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=500))
+    provider.add_span_processor(BatchSpanProcessor(_Apart(exporter), schedule_delay_millis=500))
     trace.set_tracer_provider(provider)
     return provider
 

@@ -12,6 +12,8 @@ import psycopg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from schema.foreign import clean_text
+
 MOST: Final = 10_000
 """Tokens that a reader takes of one execution at a time: the bound of every channel between agents."""
 
@@ -35,7 +37,7 @@ async def append(connection: psycopg.AsyncConnection[Any], tokens: Sequence[Toke
     async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
         for one in tokens:
             await copy.write_row(
-                (one.tenant, one.execution, one.seq, one.text.replace("\0", ""), one.at, one.sent_to)
+                (one.tenant, one.execution, one.seq, clean_text(one.text), one.at, one.sent_to)
             )
 
 

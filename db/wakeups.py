@@ -7,12 +7,14 @@ by itself now and then.
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
 import psycopg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from db.isolation import Isolation
 from db.raw import connect
 
 CHANNEL: Final = "facilitair_live"
@@ -20,6 +22,7 @@ PACE_SECONDS: Final = 0.005
 """At most this often, for all runs of the process together."""
 _RUNS_PER_PAYLOAD: Final = 200
 """Postgres refuses payloads of 8,000 bytes."""
+_RUN: Final = re.compile("[0-9a-f]{32}")
 _PATIENCE_SECONDS: Final = 1.0
 
 _log = logging.getLogger(__name__)
@@ -89,8 +92,17 @@ class Bell:
         spoken, self._spoken = self._spoken - changed, set()
         for mark, runs in (("c", sorted(changed)), ("s", sorted(spoken))):
             for at in range(0, len(runs), _RUNS_PER_PAYLOAD):
-                payload = mark + ",".join(run.replace("-", "") for run in runs[at : at + _RUNS_PER_PAYLOAD])
-                await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, payload), prepare=True)
+                await _tell(connection, mark, runs[at : at + _RUNS_PER_PAYLOAD])
+
+
+async def _tell(connection: psycopg.AsyncConnection[Any], mark: str, runs: list[str]) -> None:
+    isolation = Isolation(runs)
+    for part in isolation:
+        payload = mark + ",".join(run.replace("-", "") for run in part)
+        try:
+            await connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, payload), prepare=True)
+        except Exception as error:
+            isolation.refuse(error)
 
 
 async def listen(database_url: str) -> AsyncIterator[tuple[bool, list[str]]]:
@@ -102,6 +114,6 @@ async def listen(database_url: str) -> AsyncIterator[tuple[bool, list[str]]]:
                 await connection.execute(f"LISTEN {CHANNEL}")
                 yield True, []
                 async for notice in connection.notifies():
-                    yield notice.payload[:1] == "c", notice.payload[1:].split(",")
+                    yield notice.payload[:1] == "c", _RUN.findall(notice.payload[1:])
         except psycopg.Error:
             await asyncio.sleep(_PATIENCE_SECONDS)

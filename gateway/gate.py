@@ -28,6 +28,8 @@ OWING_SECONDS: Final = 0.1
 """Corrections of calls that end at about the same time are written down together."""
 FORGET_SECONDS: Final = 30.0
 LONGEST_RETRY_SECONDS: Final = 600.0
+MAX_CORRECTION: Final = 1_000_000_000
+"""Tokens by which one call's count is corrected: what a provider counts is written down for all who wait."""
 SETTING: Final = "FACILITAIR_PROVIDER_LIMITS, or the tenant's provider"
 
 
@@ -107,6 +109,7 @@ class Gate:
         """Correct a slot soon."""
         if self.limits.tokens_per_minute is None:
             tokens = 0
+        tokens = max(-MAX_CORRECTION, min(tokens, MAX_CORRECTION))
         if requests or tokens:
             before = self._owed.get(slot, (0, 0))
             self._owed[slot] = (before[0] + requests, before[1] + tokens)

@@ -61,10 +61,19 @@ async def position(graph: Graph) -> Position:
 
 async def apply(graph: Graph, after: Position, events: Sequence[LoggedEvent]) -> bool:
     """Write `events`, the next ones behind `after`; False when the graph is no longer at `after`."""
+    return await _apply(graph, after, fold(events), events[-1].position)
+
+
+async def pass_over(graph: Graph, after: Position, end: Position) -> bool:
+    """Leave out what lies between `after` and `end`; False when the graph is no longer at `after`."""
+    return await _apply(graph, after, Rows(), end)
+
+
+async def _apply(graph: Graph, after: Position, rows: Rows, end: Position) -> bool:
     with answering():
         # An explicit transaction: the driver's managed ones retry, and retrying is Temporal's.
         async with graph.session() as session, await session.begin_transaction() as transaction:
-            written = await _write(transaction, after, fold(events), events[-1].position)
+            written = await _write(transaction, after, rows, end)
             if written:
                 await transaction.commit()
             return written

@@ -1,7 +1,7 @@
 """Completed collaborations in Weaviate: written under their own id, so that writing again changes nothing."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -19,7 +19,13 @@ EVENT_TYPES: Final = ("CollaborationFinished",)
 
 Encode = Callable[[Sequence[str]], list[list[float]]]
 
+MAX_MESSAGE_CHARS: Final = 16 * 1024 * 1024
+"""Of texts; the client takes messages of 100 MB."""
 _CURSOR: Final = uuid5(NAMESPACE_URL, "facilitair:projection:memory")
+
+
+class ObjectsRefused(Exception):
+    """Weaviate answers, and does not take some of the objects."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ async def apply(memory: Memory, batch: Sequence[Remembered], end: Position) -> N
         by_tenant.setdefault(item.tenant, []).append(item)
     for tenant, items in sorted(by_tenant.items()):
         await _upsert(memory, tenant, items)
-    await _move(memory, end)
+    await move(memory, end)
 
 
 async def store_collaboration(memory: Memory, item: Remembered) -> None:
@@ -102,21 +108,36 @@ async def _upsert(memory: Memory, tenant: str, items: Sequence[Remembered]) -> N
     client = await memory.client()
     from weaviate.classes.data import DataObject
 
-    objects = [
-        DataObject(properties=item.properties(), uuid=item.collaboration, vector=item.embedding)
-        for item in items
-    ]
-    with answering():
-        collection = client.collections.use(memory.collaborations).with_tenant(tenant)
-        done = await collection.data.insert_many(objects)
-    if done.errors:
-        first = next(iter(done.errors.values())).message
-        raise Unavailable(
-            "memory_unavailable", f"Weaviate refused {len(done.errors)} of {len(items)} objects: {first}"
-        )
+    collection = client.collections.use(memory.collaborations).with_tenant(tenant)
+    for part in _parts(items):
+        objects = [
+            DataObject(properties=item.properties(), uuid=item.collaboration, vector=item.embedding)
+            for item in part
+        ]
+        with answering():
+            done = await collection.data.insert_many(objects)
+        if done.errors:
+            first = next(iter(done.errors.values())).message
+            raise ObjectsRefused(f"{len(done.errors)} of {len(part)} objects: {first}")
 
 
-async def _move(memory: Memory, end: Position) -> None:
+def _parts(items: Sequence[Remembered]) -> Iterator[list[Remembered]]:
+    """Parts that Weaviate takes in one message."""
+    part: list[Remembered] = []
+    chars = 0
+    for item in items:
+        more = len(item.final_output) + len(item.task)
+        if part and chars + more > MAX_MESSAGE_CHARS:
+            yield part
+            part, chars = [], 0
+        part.append(item)
+        chars += more
+    if part:
+        yield part
+
+
+async def move(memory: Memory, end: Position) -> None:
+    """Write that the log is copied up to `end`."""
     client = await memory.client()
     from weaviate.classes.data import DataObject
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
+from uuid import UUID
 
 import httpx
 import psycopg
@@ -51,11 +52,11 @@ class Cutting(TokenLog):
         super().__init__(url, bell)
         self.url, self.times, self.cut = url, times, 0
 
-    async def flush(self) -> None:
+    async def flush(self, execution: UUID | None = None) -> None:
         if self.times and self._said_all():
             self.times -= 1
             self.cut += await asyncio.to_thread(cut_all, self.url)
-        await super().flush()
+        await super().flush(execution)
 
     def _said_all(self) -> bool:
         # The writer in the background flushes too, while the answer is still coming.
