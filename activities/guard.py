@@ -4,17 +4,27 @@ import asyncio
 import logging
 import os
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, CancelledError, TemporalError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
-from db.isolation import is_away
+from db.isolation import is_away, is_refused
 from db.spending import BudgetExceeded
-from schema.bugs import bug
+from schema.bugs import CODE, bug, noted
 from schema.errors import FacilitairError, ProviderError, StepError
+from schema.foreign import clean_text, too_deep
 from schema.messages import OTHERS_MONEY
+
+MAX_MESSAGE_CHARS: Final = 4_000
+MAX_UNFORESEEN: Final = 3
+"""Attempts at what fails in a way that we did not foresee: a bug must not be tried for days."""
+_OWN_FAULTS: Final = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError,
+    NotImplementedError, TypeError, ValueError, IntegrityError, ProgrammingError,
+)  # fmt: skip
 
 _log = logging.getLogger(__name__)
 
@@ -22,8 +32,8 @@ _log = logging.getLogger(__name__)
 def translate(error: BaseException) -> BaseException:
     """The error as Temporal should see it.
 
-    What we do not know is a bug of ours: trying it again would only hide it, so it ends the step. Of a bug
-    only its type is told: its text may hold SQL and values, and histories and rows are read by many.
+    Of what we did not foresee only its type is told: its text may hold SQL and values, and histories and rows
+    are read by many.
     """
     match error:
         case TemporalError() | asyncio.CancelledError() | CancelledError():
@@ -32,7 +42,7 @@ def translate(error: BaseException) -> BaseException:
             after = error.retry_after_seconds if isinstance(error, ProviderError) else None
             elsewhere = isinstance(error, BudgetExceeded) and not error.askable
             return ApplicationError(
-                error.message,
+                clean_text(error.message)[:MAX_MESSAGE_CHARS],
                 *([OTHERS_MONEY] if elsewhere else []),
                 type=error.code,
                 non_retryable=not error.retryable,
@@ -42,19 +52,28 @@ def translate(error: BaseException) -> BaseException:
             return ApplicationError(
                 "Postgres does not answer; the step is tried again when it does.", type="database_unavailable"
             )
-        case RecursionError():
+        case _ if is_refused(error):
             return ApplicationError(
-                "found a value with more levels than can be walked; expected flatter data.",
+                "found a value that Postgres cannot hold; expected JSON within the bounds of "
+                f"docs/foreign.md. The log has the details under {noted(error, _log, **_where())}.",
                 type="output_invalid",
                 non_retryable=True,
             )
+        case RecursionError():
+            return ApplicationError(f"{too_deep()}.", type="output_invalid", non_retryable=True)
         case OSError():
             told = bug(error, _log, **_where())
             reason = os.strerror(error.errno) if error.errno else type(error).__name__
             return ApplicationError(f"{reason}. {told.message}", type="io_error")
         case _:
             told = bug(error, _log, **_where())
-            return ApplicationError(told.message, type=told.code, non_retryable=True)
+            return ApplicationError(told.message, type=told.code, non_retryable=not _may_pass(error))
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether what we did not foresee may go well the next time: a fault of our own code does not."""
+    tried = activity.info().attempt if activity.in_activity() else 1
+    return not isinstance(error, _OWN_FAULTS) and tried < MAX_UNFORESEEN
 
 
 def given_up() -> StepError:
@@ -66,7 +85,7 @@ def describe(error: Exception) -> tuple[str, str]:
     """(code, message) of any error, as an execution row keeps it."""
     translated = translate(error)
     if isinstance(translated, ApplicationError):
-        return translated.type or "internal_error", translated.message
+        return clean_text(translated.type or CODE), translated.message
     return type(error).__name__, "it was ended from outside"
 
 

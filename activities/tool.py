@@ -58,20 +58,21 @@ class ToolActivity:
                     if fault := output_fault(step, output):
                         raise StepError("output_invalid", fault)
                     outcome = Outcome(output)
+
+                async def finish() -> StepResult | None:
+                    async with transaction(self._engine) as connection:
+                        done = await executions.complete(connection, request, worker, begun, outcome)
+                        if done and step.cache and outcome.reused_from is None:
+                            key = _cache_key(step, args)
+                            await cache.store(connection, request.tenant, key, begun.execution)
+                    return done
+
+                # What a tool did, it did: another attempt would do it again.
+                result = await persist(finish, _KEEP_SECONDS)
             except Exception as error:
                 async with transaction(self._engine) as connection:
                     await executions.fail(connection, request, begun, *describe(error))
                 raise
-
-            async def finish() -> StepResult | None:
-                async with transaction(self._engine) as connection:
-                    done = await executions.complete(connection, request, worker, begun, outcome)
-                    if done and step.cache and outcome.reused_from is None:
-                        await cache.store(connection, request.tenant, _cache_key(step, args), begun.execution)
-                return done
-
-            # What a tool did, it did: another attempt would do it again.
-            result = await persist(finish, _KEEP_SECONDS)
         if result is None:
             raise given_up()
         return result

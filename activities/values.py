@@ -1,13 +1,13 @@
 """Values on their way into Postgres: what it can hold, and how much of it."""
 
 import json
-import math
 from datetime import UTC, datetime
 from typing import Final
 
 from schema import json_schemas
 from schema.errors import StepError
 from schema.expressions import Json
+from schema.foreign import UnusableValue, clean_value
 from schema.sizes import check_size
 from schema.steps import ToolStep
 from schema.templates import as_text
@@ -22,10 +22,8 @@ def checked_output(output: Json) -> Json:
     check_size(output)
     try:
         size = len(json.dumps(output, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace"))
-    except ValueError:
-        raise _not_finite("NaN or Infinity") from None
-    except RecursionError:
-        raise _too_deep() from None
+    except (ValueError, TypeError):
+        raise StepError("output_invalid", "found no JSON; expected finite numbers and texts.") from None
     if size > MAX_OUTPUT_BYTES:
         raise StepError(
             "output_too_large",
@@ -36,39 +34,14 @@ def checked_output(output: Json) -> Json:
 
 
 def storable(value: Json) -> Json:
-    """The value without what Postgres cannot hold: NUL and half surrogate pairs in text.
+    """The value as Postgres and readers can hold it, see `schema.foreign`.
 
-    Raises StepError("output_invalid") for NaN and Infinity, which have no place in JSON, and for a value
-    with more levels than can be walked.
+    Raises StepError("output_invalid").
     """
     try:
-        return _storable(value)
-    except RecursionError:
-        raise _too_deep() from None
-
-
-def _storable(value: Json) -> Json:
-    if isinstance(value, str):
-        if value.isascii() and "\0" not in value:
-            return value
-        return value.replace("\0", "").encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {_storable(key): _storable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_storable(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise _not_finite(str(value))
-    return value
-
-
-def _not_finite(found: str) -> StepError:
-    return StepError("output_invalid", f"found {found} in a value; expected finite numbers, as JSON has.")
-
-
-def _too_deep() -> StepError:
-    return StepError(
-        "output_invalid", "found a value with more levels than can be walked; expected flatter data."
-    )
+        return clean_value(value)
+    except UnusableValue as error:
+        raise StepError("output_invalid", f"{error}.") from None
 
 
 def output_fault(step: ToolStep, output: Json) -> str | None:

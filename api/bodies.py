@@ -13,6 +13,7 @@ from api.problems import BadRequest
 from api.state import State
 from schema import document
 from schema.errors import InvalidDefinition, Problem, Refused
+from schema.foreign import MAX_DEPTH
 from schema.templates import escape
 
 M = TypeVar("M", bound=BaseModel)
@@ -87,7 +88,7 @@ async def read_value(request: Request, state: State) -> Any:
 
 def _load(data: bytes) -> Any:
     try:
-        return document.load(data, max_bytes=MAX_JSON_BYTES)
+        return document.load(data, max_bytes=MAX_JSON_BYTES, max_depth=MAX_DEPTH)
     except InvalidDefinition as error:
         raise BadRequest("request_invalid", error.message, error.problems) from None
 

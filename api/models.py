@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api.fork_models import Lineage
-from api.shapes import one_of_both
+from api.shapes import StoredValue, one_of_both
 from schema.definition import LANGUAGE
 from schema.steps import DURATION, REF
 
@@ -247,15 +247,15 @@ class CollaborationDetail(CollaborationSummary):
         "FACILITAIR_MAX_SUB_COLLABORATIONS.",
     )
     lineage: Lineage | None = Field(default=None, description="With ?include=lineage.")
-    input: Any = Field(default=None, description="With ?include=input.")
-    output: Any = Field(default=None, description="With ?include=output.")
+    input: StoredValue = Field(default=None, description="With ?include=input.")
+    output: StoredValue = Field(default=None, description="With ?include=output.")
 
 
 class StepOutput(BaseModel):
     step: str
     status: str
     model: str
-    output: Any
+    output: StoredValue
 
 
 class MemoryHit(BaseModel):
@@ -281,7 +281,7 @@ class Routing(BaseModel):
 class StepDetails(BaseModel):
     step: str
     attempts: list[Attempt]
-    output: Any = Field(description="Of the attempt that completed; null while none has.")
+    output: StoredValue = Field(description="Of the attempt that completed; null while none has.")
     memory: list[MemoryHit]
     memory_source: str | None = Field(description="weaviate, pgvector or none; null when nobody asked.")
     routing: Routing | None

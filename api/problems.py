@@ -15,6 +15,8 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
+from db.isolation import is_refused
+from schema.bugs import noted
 from schema.errors import (
     FacilitairError,
     InvalidDefinition,
@@ -186,6 +188,12 @@ def from_database(error: DBAPIError | PoolTimeout) -> FacilitairError | None:
     """The database's own errors in our words; None for a bug."""
     if isinstance(error, PoolTimeout) or error.connection_invalidated:
         return _postgres_away()
+    if is_refused(error):
+        return BadRequest(
+            "request_invalid",
+            "found a text or number in the request that Postgres cannot hold; expected Unicode without NUL "
+            f"and numbers within bounds. The log has the details under {noted(error, _log)}.",
+        )
     if getattr(error.orig, "sqlstate", None) == _UNDEFINED_TABLE:
         return Unavailable(
             "database_not_migrated",

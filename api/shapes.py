@@ -4,8 +4,10 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Final
 
-from pydantic import AwareDatetime, BeforeValidator, WithJsonSchema
+from pydantic import AwareDatetime, BeforeValidator, PlainSerializer, WithJsonSchema
 from pydantic.config import JsonDict
+
+from schema.foreign import readable
 
 # What counts as blank differs between engines of patterns: this has all that any of them does.
 NOT_BLANK: Final[JsonDict] = {"pattern": r"[^\s\x00-\x20\x7f-\xa0\ufeff]"}
@@ -33,6 +35,8 @@ Moment = Annotated[
     WithJsonSchema({"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}]}),
 ]
 """Of an address: where it names no zone, UTC is meant."""
+StoredValue = Annotated[Any, PlainSerializer(readable)]
+"""JSON that a run has left: it answers, whatever it is."""
 AwareMoment = Annotated[AwareDatetime, BeforeValidator(_dated)]
 
 

@@ -12,6 +12,7 @@ from api.problems import BadRequest
 from api.task_models import DecisionRequest
 from schema import document
 from schema.errors import InvalidDefinition, Problem
+from schema.foreign import MAX_DEPTH
 from schema.live import MAX_PLACE_CHARS
 from schema.steering import MAX_FEEDBACK_CHARS
 from schema.steps import REF, STEP_ID
@@ -103,7 +104,8 @@ _TYPES: Final = "start, watch, pause, resume, stop, adjust, inject_feedback, app
 def parse(text: str) -> Message:
     """Raises BadRequest."""
     try:
-        value = document.load(text.encode("utf-8", "replace"), max_bytes=MAX_JSON_BYTES)
+        data = text.encode("utf-8", "replace")
+        value = document.load(data, max_bytes=MAX_JSON_BYTES, max_depth=MAX_DEPTH)
     except InvalidDefinition as error:
         raise BadRequest("request_invalid", error.message, error.problems) from None
     try:

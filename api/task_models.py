@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.shapes import StoredValue
+
 
 class TaskAction(BaseModel):
     id: str
@@ -40,8 +42,8 @@ class TaskDecision(BaseModel):
     actor: str
     action: str
     form: dict[str, Any]
-    original: Any = Field(description="What was shown, where it was replaced.")
-    edited: Any
+    original: StoredValue = Field(description="What was shown, where it was replaced.")
+    edited: StoredValue
     at: datetime
 
 

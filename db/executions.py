@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db import catalogue, outbox, wakeups
 from db.collaborations import Run
 from schema.events import AttemptFailed, StepCaught, StepFinished, StepSkipped
+from schema.foreign import MAX_CODE_CHARS, clean_text
 from schema.messages import StepRequest, StepResult
 from schema.tables import agent_executions as table
 
@@ -228,7 +229,8 @@ async def fail(
 ) -> None:
     """Close an attempt that failed. What it had cost by then is kept: it was paid."""
     now = datetime.now(UTC)
-    values: dict[str, Any] = {"status": "failed", "error_code": code, "error_message": message[:2_000]}
+    code, message = clean_text(code)[:MAX_CODE_CHARS], clean_text(message)[:2_000]
+    values: dict[str, Any] = {"status": "failed", "error_code": code, "error_message": message}
     values |= _paid(outcome, begun.started_at, now) if outcome else {"completed_at": now}
     done = await connection.execute(
         update(table).where(table.c.id == begun.execution, table.c.status == "running").values(**values)

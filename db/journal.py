@@ -18,6 +18,7 @@ from db.executions import FINISHED, Known
 from db.wakeups import Bell
 from schema.events import AttemptFailed, CollaborationStarted, Event, StepFinished, StepSkipped
 from schema.expressions import Json
+from schema.foreign import clean_text
 from schema.messages import Finish
 
 MAX_NAMES: Final = 4_096
@@ -284,7 +285,8 @@ class Journal:
         """Close a run; False when it had been closed already. The first close counts."""
         record = {
             "tenant": request.tenant, "status": request.status, "sub_state": request.sub_state,
-            "code": request.error_code, "message": (request.error_message or "")[:4_000] or None,
+            "code": clean_text(request.error_code or "") or None,
+            "message": clean_text(request.error_message or "")[:4_000] or None,
             "output": output, "ended": datetime.now(UTC).isoformat(), "event_id": _id(),
             "trace": request.traceparent,
         }  # fmt: skip

@@ -10,6 +10,7 @@ import yaml
 
 from schema.errors import InvalidDefinition, Problem
 from schema.expressions import Json, storable
+from schema.foreign import MAX_DIGITS
 
 MAX_BYTES: Final = 256 * 1024
 MAX_YAML_BYTES: Final = 64 * 1024
@@ -18,7 +19,6 @@ MAX_VALUES: Final = 50_000
 """JSON values in one document: what checking costs grows with their number, not with bytes."""
 MAX_YAML_EVENTS: Final = 10_000
 """Parsing YAML costs twenty times what parsing JSON does."""
-MAX_DIGITS: Final = 30
 
 
 class _BadDocument(ValueError):
@@ -57,7 +57,7 @@ def _constant(text: str) -> Json:
 
 
 def _integer(text: str) -> int:
-    if len(text) > MAX_DIGITS:
+    if len(text.lstrip("+-")) > MAX_DIGITS:
         raise _bad_number(text)
     return int(text)
 
@@ -69,13 +69,13 @@ def _float(text: str) -> float:
     return value
 
 
-def _check_tree(value: Json) -> None:
+def _check_tree(value: Json, max_depth: int) -> None:
     """Depth, number and text, without recursion: the parser's own limit is far above ours."""
     if isinstance(value, str):
         _check_text(value)
     level = [value]
     count = 0
-    for _ in range(MAX_DEPTH):
+    for _ in range(max_depth):
         deeper: list[Json] = []
         for item in level:
             if isinstance(item, dict):
@@ -96,7 +96,7 @@ def _check_tree(value: Json) -> None:
                     deeper.append(part)
         level = deeper
     if level:
-        raise _too_deep()
+        raise _too_deep(max_depth)
 
 
 def _check_text(text: str) -> None:
@@ -107,9 +107,9 @@ def _check_text(text: str) -> None:
         )  # fmt: skip
 
 
-def _too_deep() -> _BadDocument:
+def _too_deep(max_depth: int = MAX_DEPTH) -> _BadDocument:
     return _problem(
-        "document_too_deep", f"more than {MAX_DEPTH} levels of nesting", f"at most {MAX_DEPTH}",
+        "document_too_deep", f"more than {max_depth} levels of nesting", f"at most {max_depth}",
         "Flatten the document.",
     )  # fmt: skip
 
@@ -209,7 +209,7 @@ def _load_yaml(text: str) -> Json:
     return yaml.load(text, Loader=_StrictLoader)
 
 
-def _load(data: bytes, is_yaml: bool, limit: int) -> Json:
+def _load(data: bytes, is_yaml: bool, limit: int, max_depth: int) -> Json:
     if len(data) > limit:
         raise _too_large(len(data), limit)
     try:
@@ -222,7 +222,7 @@ def _load(data: bytes, is_yaml: bool, limit: int) -> Json:
                 parse_int=_integer, parse_float=_float,
             )  # fmt: skip
     except RecursionError:
-        raise _too_deep() from None
+        raise _too_deep(max_depth) from None
     except UnicodeDecodeError as error:
         raise _problem(
             "document_bad_text", f"bytes that are not UTF-8 at offset {error.start}", "UTF-8",
@@ -240,13 +240,15 @@ def _load(data: bytes, is_yaml: bool, limit: int) -> Json:
             "document_not_json", f"{getattr(error, 'problem', None) or 'unreadable YAML'}{where}",
             "one YAML document", "Correct the syntax there.",
         ) from None  # fmt: skip
-    _check_tree(value)
+    _check_tree(value, max_depth)
     return value
 
 
-def load(data: bytes, *, is_yaml: bool = False, max_bytes: int | None = None) -> Any:
+def load(
+    data: bytes, *, is_yaml: bool = False, max_bytes: int | None = None, max_depth: int = MAX_DEPTH
+) -> Any:
     """The JSON value in `data`; raises InvalidDefinition with one problem."""
     try:
-        return _load(data, is_yaml, max_bytes or (MAX_YAML_BYTES if is_yaml else MAX_BYTES))
+        return _load(data, is_yaml, max_bytes or (MAX_YAML_BYTES if is_yaml else MAX_BYTES), max_depth)
     except _BadDocument as error:
         raise InvalidDefinition([error.problem]) from None

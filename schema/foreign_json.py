@@ -7,8 +7,7 @@ import json
 import math
 from typing import Any, Final, NoReturn
 
-MAX_DEPTH: Final = 100
-"""Levels of nesting. Everything behind this door may walk a value by recursion."""
+from schema.foreign import MAX_DEPTH, MAX_DIGITS, is_deep, too_deep
 
 
 class NotJson(ValueError):
@@ -28,29 +27,15 @@ def read_json(data: str | bytes | bytearray) -> Any:
     except UnusableJson:
         raise
     except RecursionError:
-        raise _too_deep() from None
+        raise UnusableJson(str(too_deep())) from None
     except ValueError as error:
         # Python's own words quote nothing but positions; those of other errors might quote the text.
         place = f"{error.msg} at character {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
         raise NotJson(place or "the text is not UTF-8, or holds a number of too many digits") from None
     # Whatever has few brackets cannot be deep, and most texts have few.
-    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value):
-        raise _too_deep()
+    if text.count("[") + text.count("{") > MAX_DEPTH and is_deep(value):
+        raise UnusableJson(str(too_deep()))
     return value
-
-
-def _is_deep(value: Any) -> bool:
-    level: list[Any] = [value]
-    for _ in range(MAX_DEPTH):
-        parts = [part for item in level for part in (item.values() if isinstance(item, dict) else item)]
-        level = [part for part in parts if isinstance(part, (dict, list))]
-        if not level:
-            return False
-    return True
-
-
-def _too_deep() -> UnusableJson:
-    return UnusableJson(f"found more than {MAX_DEPTH} levels of nesting; expected at most {MAX_DEPTH}")
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -64,4 +49,10 @@ def _finite(text: str) -> float:
     return value
 
 
-_DECODER: Final = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+def _integer(text: str) -> int:
+    if len(text.removeprefix("-")) > MAX_DIGITS:
+        raise UnusableJson(f"found an integer of more than {MAX_DIGITS} digits; expected it as text")
+    return int(text)
+
+
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, parse_int=_integer)

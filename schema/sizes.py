@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from schema.errors import StepError
+from schema.foreign import MAX_DEPTH, too_deep
 
 MAX_VALUES: Final = 200_000
 """JSON values in what a step makes, takes or promises: what everything done with them costs."""
@@ -37,11 +38,14 @@ def levels(value: Any) -> Iterator[tuple[list[Any], int]]:
 
 
 def check_size(value: Any) -> None:
-    """Raise StepError("output_too_large") for more than Postgres, readers and workers should hold."""
+    """Raise StepError for more than Postgres, readers and workers should hold: output_too_large, and
+    output_invalid for more levels than they can walk."""
     if isinstance(value, (bool, int, float)) or value is None:
         return
     values = chars = 0
-    for level, more in levels(value):
+    for depth, (level, more) in enumerate(levels(value)):
+        if depth >= MAX_DEPTH and any(isinstance(item, (dict, list)) for item in level):
+            raise StepError("output_invalid", f"{too_deep()}.")
         values, chars = values + len(level), chars + more
         if values > MAX_VALUES:
             raise _too_large(f"more than {MAX_VALUES:,} JSON values", f"at most {MAX_VALUES:,}")

@@ -12,6 +12,7 @@ from temporalio.exceptions import ApplicationError, TemporalError, is_cancelled_
 
 with workflow.unsafe.imports_passed_through():
     from schema.errors import FacilitairError, StepError
+    from schema.foreign import UnusableValue
     from schema.messages import (
         MEMO_FORK,
         MEMO_PARENT,
@@ -35,6 +36,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows import engine1
     from workflows.dispatch import SEGMENT_TIMEOUT, Dispatch, Question, cause, local
     from workflows.interpreter import Later, walk
+    from workflows.payloads import foreign_value
     from workflows.plan import COMPLETED, Progress
 
 _NEW_QUESTION_PATIENCE: Final = timedelta(seconds=10)
@@ -225,8 +227,10 @@ async def _pin(args: Sequence[RawValue]) -> Pinned:
             type="input_invalid",
             non_retryable=True,
         )
-    converter = workflow.payload_converter()
-    value = converter.from_payload(args[0].payload) if args else {}
+    try:
+        value = foreign_value(args[0]) if args else {}
+    except UnusableValue as error:
+        raise ApplicationError(f"{error}.", type="input_invalid", non_retryable=True) from None
     memo = workflow.memo()
     request = PinRequest(
         workflow_id=info.workflow_id,

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from temporalio import workflow
-from temporalio.common import Priority, RetryPolicy
+from temporalio.common import Priority, RawValue, RetryPolicy
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -20,6 +20,7 @@ from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 
 with workflow.unsafe.imports_passed_through():
     from schema.errors import StepError
+    from schema.foreign import MAX_CODE_CHARS, UnusableValue, clean_text
     from schema.messages import (
         MEMO_FORK,
         MEMO_PARENT,
@@ -55,6 +56,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from workflows.interpreter import Later, Work, one, repeated
     from workflows.pausing import Pause
+    from workflows.payloads import foreign_value
     from workflows.plan import COMPLETED, Progress, Segment, table
 
 # Temporal refuses more than 2,000 pending activities and the run then hangs: stay far below.
@@ -295,8 +297,9 @@ class Dispatch:
         try:
             async with self._slots:
                 await self.pause.ended()
-                output = await workflow.execute_activity(
-                    name, begun.args, task_queue=step.task_queue, activity_id=request.path,
+                returned: RawValue | None = await workflow.execute_activity(
+                    name, begun.args, result_type=RawValue, task_queue=step.task_queue,
+                    activity_id=request.path,
                     start_to_close_timeout=timeout, retry_policy=_retry(step),
                     # A queue that nobody serves must fail the step, not keep it waiting for ever.
                     schedule_to_start_timeout=timeout, summary=step.summary, priority=self._priority(step),
@@ -308,8 +311,15 @@ class Dispatch:
             back = ToolReturn(request, begun.execution, error_code=failed.code, error_message=failed.message)
             await local("end_call", back, StepResult, f"{step.summary} · end")
             raise failed from error
-        back = ToolReturn(request, begun.execution, output)
+        try:
+            back = ToolReturn(request, begun.execution, foreign_value(returned))
+        except UnusableValue as error:
+            back = ToolReturn(
+                request, begun.execution, error_code="output_invalid", error_message=f"{error}."
+            )
         await local("end_call", back, StepResult, f"{step.summary} · end")
+        if back.error_code:
+            raise StepError(back.error_code, back.error_message or "")
 
     async def _ask(self, activity: str, request: StepRequest, step: PlanStep) -> Asked:
         """Ask people and wait until that has ended; reminds, escalates and expires as the definition says."""
@@ -472,7 +482,7 @@ def cause(error: BaseException) -> tuple[str, str]:
         case StepError():
             return found.code, found.message
         case ApplicationError():
-            return found.type or "step_failed", found.message
+            return clean_text(found.type or "step_failed")[:MAX_CODE_CHARS], clean_text(found.message)
         case TemporalTimeoutError():
             kind = found.type.name.lower().replace("_", "-") if found.type is not None else "unknown"
             return "timeout", f"found no end in time ({kind}); give the step more time or less to do."
