@@ -7,13 +7,12 @@ from rich.text import Text
 
 from cli.client import Api, connect, segment
 from cli.follow import order_of
-from cli.inputs import parse, read_text
+from cli.inputs import parse, read_bytes, read_json
 from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, UrlOption
 from cli.output import err, out, print_json, print_warnings, told
 from cli.runs import IdArgument, to_its_end
 from cli.tree import print_end, steps
 from schema.errors import Refused
-from schema.foreign_json import read_json
 
 DefinitionOption = Annotated[
     str | None,
@@ -105,14 +104,9 @@ def _output(pair: str) -> tuple[str, Any]:
     step, equals, value = pair.partition("=")
     if not equals or not step:
         raise Refused("request_invalid", f"found --set {pair!r}; expected step=JSON or step=@file.")
-    text = read_text(value[1:]) if value.startswith("@") else value
-    try:
-        return step, read_json(text)
-    except ValueError as error:
-        raise Refused(
-            "request_invalid",
-            f"found no JSON for --set {step} ({error}); a text stands in quotes: --set '{step}=\"…\"'.",
-        ) from None
+    given = read_bytes(value[1:]) if value.startswith("@") else value
+    hint = f" A text stands in quotes: --set '{step}=\"…\"'."
+    return step, read_json(given, f"--set {step}", hint=hint)
 
 
 def _input(api: Api, id: str, pairs: list[str], json_path: str | None) -> Any:

@@ -1,10 +1,12 @@
 """How commands speak: results on stdout, everything else on stderr, errors with a code and a cure."""
 
 import functools
+import inspect
 import logging
+import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn, ParamSpec, TextIO
 
@@ -15,6 +17,7 @@ from rich.text import Text
 
 from cli.terminal import Terminal, json_text
 from schema.errors import FacilitairError, InvalidDefinition, NotFound, Problem, Refused
+from schema.foreign import clean_text
 
 P = ParamSpec("P")
 
@@ -151,12 +154,25 @@ def _print_problem(console: Console, problem: Problem, line: int | None) -> None
     console.print(Text(f"  fix       {problem.fix}"))
 
 
+def _check(arguments: Mapping[str, Any]) -> None:
+    """Raise Refused("input_invalid") for an argument that JSON cannot hold, as bytes that are not UTF-8."""
+    for name, given in arguments.items():
+        for one in given if isinstance(given, (list, tuple)) else (given,):
+            if isinstance(one, (str, Path)) and clean_text(str(one)) != str(one):
+                raise Refused(
+                    "input_invalid", f"found {ascii(str(one))[:100]} as {name}; expected UTF-8 without NUL."
+                )
+            if isinstance(one, float) and not math.isfinite(one):
+                raise Refused("input_invalid", f"found {one} as {name}; expected a finite number.")
+
+
 def told(command: Callable[P, None]) -> Callable[P, None]:
     """A command whose errors are told to a person, or as JSON to a program, with the exit code they have."""
 
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
+            _check(inspect.signature(command).bind(*args, **kwargs).arguments)
             command(*args, **kwargs)
         except FacilitairError as error:
             fail(error, as_json=bool(kwargs.get("as_json")))

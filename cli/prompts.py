@@ -6,11 +6,10 @@ import typer
 from rich.text import Text
 
 from cli.client import connect, segment
-from cli.inputs import read_text
+from cli.inputs import read_bytes, read_json, read_text
 from cli.options import DataOption, JsonOption, LimitOption, UrlOption
 from cli.output import columns, err, out, print_json, print_page, told
 from schema.errors import Refused
-from schema.foreign_json import read_json
 
 app = typer.Typer(help="Stored prompts: versions, A/B tests, optimisation.", no_args_is_help=True)
 
@@ -116,18 +115,7 @@ def _text(given: str) -> str:
 
 
 def _content(file: str) -> Any:
-    text = read_text(file)
-    if file.endswith((".yaml", ".yml")):
-        import yaml
-
-        try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise Refused("input_invalid", f"found no YAML in {file}: {error}.") from None
-    try:
-        return read_json(text)
-    except ValueError as error:
-        raise Refused("input_invalid", f"found no JSON in {file}: {error}.") from None
+    return read_json(read_bytes(file), file, is_yaml=file.endswith((".yaml", ".yml")))
 
 
 @app.command()

@@ -10,12 +10,11 @@ from rich.tree import Tree
 
 from cli.client import connect
 from cli.definitions import read_definition
-from cli.inputs import parse, read_text
+from cli.inputs import parse, read_bytes, read_json
 from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, UrlOption
 from cli.output import FAILED, InputRefused, columns, err, out, print_json, told
 from cli.tree import print_output
-from schema.errors import Problem, Refused
-from schema.foreign_json import read_json
+from schema.errors import Problem
 
 WhatArgument = Annotated[
     str,
@@ -149,10 +148,7 @@ def dry_run(
 def _mocks(file: str | None) -> Any:
     if file is None:
         return {}
-    try:
-        return read_json(read_text(file))
-    except ValueError as error:
-        raise Refused("mocks_invalid", f"found no JSON in {file}: {error}.") from None
+    return read_json(read_bytes(file), file, code="mocks_invalid")
 
 
 def _rehearsed(file: str, value: Any, given: Any) -> dict[str, Any]:

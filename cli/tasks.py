@@ -9,11 +9,10 @@ import typer
 from rich.text import Text
 
 from cli.client import Api, connect, segment
-from cli.inputs import parse, read_text
+from cli.inputs import parse, read_bytes, read_json
 from cli.options import DataOption, JsonOption, LimitOption, UrlOption
 from cli.output import columns, out, print_json, print_page, told
 from schema.errors import Refused
-from schema.foreign_json import read_json
 
 app = typer.Typer()
 
@@ -136,10 +135,7 @@ def login() -> str | None:
 
 
 def _form(text: str | None) -> dict[str, Any]:
-    try:
-        value = read_json(text or "{}")
-    except ValueError:
-        value = None
+    value = read_json(text or "{}", "--form", code="human_form_invalid")
     if not isinstance(value, dict):
         raise Refused("human_form_invalid", f"found --form {text!r}; expected a JSON object.")
     return value
@@ -147,16 +143,11 @@ def _form(text: str | None) -> dict[str, Any]:
 
 def _edited(task: dict[str, Any], action: str, text: str) -> Any:
     """Text where text was shown; where it was anything else, JSON."""
-    text = read_text(text[1:]) if text.startswith("@") else text
+    given = read_bytes(text[1:]) if text.startswith("@") else text.encode()
     edits = next((one["edits"] for one in task["actions"] if one["id"] == action), None)
     if edits is None or isinstance(task["show"].get(edits), str):
-        return text
-    try:
-        return read_json(text)
-    except ValueError:
-        raise Refused(
-            "human_form_invalid", f"found no JSON in --edit; expected some, since {edits!r} is not text."
-        ) from None
+        return given.decode("utf-8", "replace")
+    return read_json(given, "--edit", code="human_form_invalid", hint=f" {edits!r} is not text.")
 
 
 def _print(task: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from cli.main import app
@@ -464,3 +465,34 @@ def test_what_this_machine_does_not_know_a_tenant_may(tmp_path: Path) -> None:
     assert [(one["code"], "your tenant may know it" in one["fix"]) for one in told] == [
         ("model_unknown", True), ("model_unknown", False), ("role_unknown", True), ("skill_unknown", True),
     ]  # fmt: skip
+
+
+def _leaves(command: Any, *above: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _leaves(inner, *above, name)
+    if not hasattr(command, "commands"):
+        yield above, command
+
+
+_COMMANDS = dict(_leaves(get_command(app)))
+
+
+def _with(command: Any, option: Any) -> list[str]:
+    """Arguments of a command, with bytes that are not UTF-8 as the option."""
+    given: list[str] = []
+    for one in command.params:
+        if one is option or one.required:
+            value = "\udcff" if one is option else "1"
+            given += [value] if one.param_type_name == "argument" else [one.opts[0], value]
+    return given
+
+
+@pytest.mark.parametrize("name", _COMMANDS, ids=" ".join)
+def test_no_command_takes_what_json_and_utf_8_cannot_hold(name: tuple[str, ...]) -> None:
+    """Before anything is asked or read, with exit code 2."""
+    for option in _COMMANDS[name].params:
+        if option.name in ("url", "data") or getattr(option, "is_flag", False):
+            continue
+        result = CliRunner().invoke(app, [*name, *_with(_COMMANDS[name], option)])
+        told = (option.name, result.output, repr(result.exception))
+        assert (result.exit_code, type(result.exception)) == (2, SystemExit), told

@@ -48,3 +48,24 @@ def test_a_pointer_is_found_in_json_and_yaml() -> None:
 def test_an_unreadable_file_has_no_lines() -> None:
     assert locate.lines("{", ["/a"]) == {}
     assert locate.lines("[" * 100_000, ["/a"]) == {}
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        "a:=NaN", "a:=-Infinity", "a:=1e999", 'a:="\\ud83d"', 'a:={"b": 1, "b": 2}', "a:=\udcff",
+        'a:="\\u0000"', f"a:={'[' * 101}{']' * 101}", f"a:={'9' * 31}",
+    ],
+)  # fmt: skip
+def test_json_is_read_as_the_api_reads_it(pair: str) -> None:
+    with pytest.raises(Refused, match="found no JSON that can be used in --input a") as caught:
+        parse([pair], None)
+    assert caught.value.code == "input_invalid"
+    str(caught.value).encode()
+
+
+def test_a_file_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "input.json"
+    file.write_bytes(b'{"a": "\xff"}')
+    with pytest.raises(Refused, match="bytes that are not UTF-8"):
+        parse([], str(file))
