@@ -18,6 +18,7 @@ from activities.conversation import Conversation
 from activities.guard import describe, given_up
 from activities.listening import Listening, Place
 from activities.means import Means
+from activities.retries import next_try_seconds
 from activities.routed import AnswerCut, AnswerRejected, Draft, Routed
 from activities.spending import DEFAULT_MAX_OUTPUT_TOKENS, Bill, Purse
 from activities.steering import FRESH_SECONDS, POLL_SECONDS, Steered, model_of
@@ -28,6 +29,7 @@ from db.control import Control
 from db.engine import persist, transaction
 from db.executions import Claim, Outcome, Worker
 from gateway.destinations import Destination
+from gateway.finish import meaning_of, refusal
 from gateway.request import Completion, Message, ModelRequest, Timeouts
 from schema import planning, reflection, telemetry
 from schema.errors import ProviderError, StepError
@@ -98,7 +100,7 @@ class Answers:
                 self.conversation.reply_to(wrong.answer, wrong.faults)
             except ProviderError as failed:
                 if not self.choices.next(failed):
-                    raise self.choices.verdict() from None
+                    raise await self._verdict() from None
             except AnswerCut:
                 self.rule.limit = None
             except AnswerRejected:
@@ -123,11 +125,13 @@ class Answers:
             await self._flush()
             if self._is_cut(completion):
                 raise AnswerCut(completion.output_tokens)
+            if self.choices.more and (refused := refusal(completion.model, completion.finish_reason)):
+                raise refused
             if completion.tool_calls:
                 await self._keep_round(bill, completion)
                 return None
-            output = await self._output(completion)
-            outcome = _outcome(output, completion)
+            output, repaired = await self._output(completion)
+            outcome = replace(_outcome(output, completion), repaired=repaired)
             if self._verifies:
                 await self._verify(self._as_draft(outcome), bill)
 
@@ -263,6 +267,14 @@ class Answers:
             await flights.hand_on(connection, self.request.tenant, self.key, before, after)
         self.begun = begun
         return None
+
+    async def _verdict(self) -> ProviderError:
+        """What the step fails with for now, once it is noted until when its next attempt waits."""
+        error = self.choices.verdict()
+        if seconds := next_try_seconds(error):
+            execution = self.begun.execution
+            await self._keep(lambda connection: executions.wait(connection, execution, seconds))
+        return error
 
     def _follow(self, steering: Control) -> None:
         """Ask as people want it by now."""
@@ -407,19 +419,35 @@ class Answers:
 
     # -- what an answer must be ----------------------------------------------------------------------------
 
-    async def _output(self, completion: Completion) -> Json:
-        """The output that an answer holds; raises OutputInvalid with everything that is wrong with it."""
+    async def _output(self, completion: Completion) -> tuple[Json, bool]:
+        """The output that an answer holds, and whether it had to be mended; raises OutputInvalid with
+        everything that is wrong with it."""
         try:
             output = storable(reflection.read(self.step, completion.text))
             found = await self._faults(output)
         except reflection.NotReadable as error:
+            if mended := await self._mended(completion):
+                return mended[0], True
             found = [str(error)]
         if found:
             if completion.finish_reason == "length":
                 tokens = completion.output_tokens
                 found.insert(0, f"it broke off at the limit of {tokens:,} tokens; answer more briefly.")
+            elif meaning_of(completion.finish_reason) == "refused":
+                found.insert(0, f"it was broken off with {completion.finish_reason}.")
             raise OutputInvalid(found, completion.text)
-        return checked_output(output)
+        return checked_output(output), False
+
+    async def _mended(self, completion: Completion) -> tuple[Json] | None:
+        """What a whole answer that is nearly JSON must mean, if the step takes that."""
+        if completion.finish_reason != "stop":
+            return None
+        try:
+            output = await asyncio.to_thread(reflection.mended, self.step, completion.text)
+            output = checked_output(storable(output))
+        except (reflection.NotReadable, StepError):
+            return None
+        return None if await self._faults(output) else (output,)
 
     async def _faults(self, output: Json) -> list[str]:
         known = (self.step, output, self.context.scope, self.context.catalogue)
@@ -452,11 +480,12 @@ class Answers:
         return result
 
     async def _land(self, connection: AsyncConnection, bill: Bill, completion: Completion) -> None:
-        """Let equal steps take the answer, unless another model gave it or a limit cut it short."""
+        """Let equal steps take an answer of the model that was asked, unless it is cut, refused or empty."""
         if self.key is None:
             return
         cut = completion.finish_reason == "length" and self.conversation.agent.max_output_tokens is None
-        equal = bill.asked.model == self.choices.first and not cut
+        whole = not cut and meaning_of(completion.finish_reason) in ("good", "cut")
+        equal = bill.asked.model == self.choices.first and whole
         end = flights.land if equal else flights.release
         await end(connection, self.request.tenant, self.key, self.begun.execution)
 
@@ -596,7 +625,7 @@ def _outcome(output: Any, completion: Completion) -> Outcome:
         output=output, model=completion.model, provider=completion.provider,
         input_tokens=completion.input_tokens, output_tokens=completion.output_tokens,
         cost_usd=completion.cost_usd, first_token_ms=completion.first_token_ms,
-        simulated=completion.simulated,
+        simulated=completion.simulated, finish_reason=completion.finish_reason,
     )  # fmt: skip
 
 

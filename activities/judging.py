@@ -8,8 +8,9 @@ from typing import Any, Final
 from gateway.request import Message
 from schema.chance import point
 from schema.errors import Refused
-from schema.fences import unfenced
-from schema.foreign_json import read_json
+from schema.expressions import Json
+from schema.foreign_json import NotJson
+from schema.model_json import read_model_json
 
 HELD_OUT_SHARE: Final = 0.2
 MOST_TRAINED: Final = 64
@@ -80,12 +81,15 @@ def question(system: str, task: str, answer: str) -> list[Message]:
 def verdict(text: str) -> float | None:
     """The quality that the judge gave; None where it gave none."""
     try:
-        quality = read_json(unfenced(text))["quality"]
-    except (ValueError, KeyError, TypeError):
+        said = read_model_json(text, _is_verdict)
+    except NotJson:
         return None
-    if isinstance(quality, bool) or not isinstance(quality, (int, float)) or not 0 <= quality <= 1:
-        return None
-    return float(quality)
+    return float(said["quality"]) if _is_verdict(said) else None
+
+
+def _is_verdict(value: Json) -> bool:
+    quality = value.get("quality") if isinstance(value, dict) else None
+    return isinstance(quality, int | float) and not isinstance(quality, bool) and 0 <= quality <= 1
 
 
 @dataclass(frozen=True)

@@ -199,7 +199,8 @@ class Listening:
         """The step's own, with what there is of those it reads; below it, where it does not name them."""
         step, scope = self._place.step, self._place.scope
         read = {voice.name: voice.so_far_or_output() for voice in self._sources}
-        facts = {name: {"status": "running", "model": "", "output": output} for name, output in read.items()}
+        running = {"status": "running", "model": "", "finish_reason": ""}
+        facts = {name: {**running, "output": output} for name, output in read.items()}
         text = as_text(render(step.prompt, {**scope, "steps": {**scope["steps"], **facts}}))
         named = steps_read(source for _, source in expressions(step.prompt))
         shown = [f"## {name}\n{as_text(output)}" for name, output in read.items() if name not in named]

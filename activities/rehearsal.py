@@ -203,6 +203,7 @@ class _Stage(InProcess):
                 case AgentStep():
                     agent = self.found.definition.agents[definition.agent]
                     more["model"] = self._stand_ins.catalogue.model_of(agent)
+                    more["finish_reason"] = "stop"
                     self._stand_ins.agent(step.id, definition, scope, come)
                 case ToolStep():
                     self._stand_ins.tool(step.id, definition, scope, come)

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -118,7 +118,10 @@ class Purse:
         """Find out at once, where that can be, what a call came to that broke off."""
         asked = bill.asked
         destination = self.gateway.destination(asked.model, asked.providers, asked.tenant)
-        if not error.billed or not destination.can_be_asked:
+        if error.tokens:
+            bill.counted, bill.basis = Tokens(*error.tokens), "usage"
+            bill.provider, bill.simulated = destination.provider, destination.simulated
+        if bill.counted or bill.completion or not error.billed or not destination.can_be_asked:
             return
         try:
             async with asyncio.timeout(ASK_SECONDS):
@@ -139,7 +142,9 @@ class Bill:
     sent: bool = False
     completion: Completion | None = None
     counted: Tokens | None = None
-    """What the provider said afterwards of a call that broke off."""
+    """What the provider said of a call that failed."""
+    basis: Literal["usage", "asked"] = "asked"
+    """Whether it said that with the failure or afterwards."""
     provider: str = ""
     simulated: bool = False
 
@@ -152,7 +157,7 @@ class Bill:
         if done := self.completion:
             return Outcome(
                 None, done.model, done.provider, done.input_tokens, done.output_tokens, done.cost_usd,
-                done.first_token_ms, done.simulated,
+                done.first_token_ms, done.simulated, finish_reason=done.finish_reason,
             )  # fmt: skip
         price = self.asked.price
         if self.counted is None or price is None:
@@ -171,7 +176,7 @@ class Bill:
         elif (paid := self.paid()) and self.counted:
             code, name = getattr(error, "code", None), getattr(error, "response_id", "")
             await ledger.settle_later(
-                connection, self.call, "asked", self.counted, paid.cost_usd, error_code=code,
+                connection, self.call, self.basis, self.counted, paid.cost_usd, error_code=code,
                 response_id=name or None,
             )  # fmt: skip
         elif not self.sent:

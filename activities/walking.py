@@ -155,11 +155,13 @@ class InProcess(ABC):
         then = found.then or ""
         value = None if then else checked_output(render(found.value, self.scopes[frame]))
         await self.note_caught(step, frame, then, value, error)
-        fact = {"code": error.code, "message": error.message}
+        facts: dict[str, Any] = {"error": {"code": error.code, "message": error.message}}
+        if step.kind == "agent":
+            facts["finish_reason"] = ""
         if then:
-            self.see(frame, step.id, CAUGHT, error=fact)
+            self.see(frame, step.id, CAUGHT, **facts)
             return Ended(step.id, CAUGHT, f"!{then}")
-        self.see(frame, step.id, COMPLETED, output=value, error=fact)
+        self.see(frame, step.id, COMPLETED, output=value, **facts)
         return Ended(step.id, COMPLETED)
 
     def see(self, frame: str, name: str, status: str, *, model: str = "", **facts: Any) -> None:

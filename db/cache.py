@@ -25,7 +25,7 @@ def key_of(parts: dict[str, Any]) -> str:
 _FIND = (
     select(
         executions.c.id, executions.c.output, executions.c.model_id, executions.c.provider,
-        executions.c.simulated, executions.c.completed_at,
+        executions.c.simulated, executions.c.finish_reason, executions.c.completed_at,
     )
     .join(step_cache, step_cache.c.execution_id == executions.c.id)
     .where(
@@ -42,7 +42,10 @@ async def find(connection: AsyncConnection, tenant: str, key: str, max_age_secon
     row = (await connection.execute(_FIND, {"of_tenant": tenant, "of_key": key})).first()
     if row is None or (datetime.now(UTC) - row.completed_at).total_seconds() > max_age_seconds:
         return None
-    return Outcome(row.output, row.model_id, row.provider, simulated=row.simulated, reused_from=row.id)
+    return Outcome(
+        row.output, row.model_id, row.provider, simulated=row.simulated, reused_from=row.id,
+        finish_reason=row.finish_reason,
+    )  # fmt: skip
 
 
 async def store(connection: AsyncConnection, tenant: str, key: str, execution: UUID) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -54,6 +54,10 @@ class Outcome:
     branch: str | None = None
     reused_from: UUID | None = None
     """The execution whose output this is, where nothing was called."""
+    finish_reason: str | None = None
+    """Why a model's answer ended."""
+    repaired: bool = False
+    """Whether its JSON had to be mended."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +175,7 @@ def _paid(outcome: Outcome, started_at: datetime, now: datetime) -> dict[str, An
         "latency_ms": int((now - started_at).total_seconds() * 1000),
         "first_token_ms": outcome.first_token_ms, "simulated": outcome.simulated, "completed_at": now,
         "branch": outcome.branch, "reused_from": outcome.reused_from,
+        "finish_reason": outcome.finish_reason, "repaired": outcome.repaired,
     }  # fmt: skip
 
 
@@ -210,6 +215,7 @@ async def complete(
         output_tokens=outcome.output_tokens, latency_ms=paid["latency_ms"], cost_usd=_usd(outcome.cost_usd),
         found_issues=judgement.get("found_issues"), severity=judgement.get("severity"),
         quality=judgement.get("quality_score"), simulated=outcome.simulated, path=request.path,
+        finish_reason=outcome.finish_reason or "", repaired=outcome.repaired,
     )  # fmt: skip
     await outbox.append(connection, request.tenant, request.collaboration, event, request.traceparent)
     return StepResult(
@@ -262,6 +268,12 @@ async def abandon(connection: AsyncConnection, run: Run, code: str, message: str
             await outbox.append(connection, run.tenant, collaboration, event, run.traceparent)
 
 
+async def wait(connection: AsyncConnection, execution: UUID, seconds: float) -> None:
+    """Note with a failed attempt when its step is tried again."""
+    until = datetime.now(UTC) + timedelta(seconds=seconds)
+    await connection.execute(update(table).where(table.c.id == execution).values(retry_at=until))
+
+
 async def move(connection: AsyncConnection, begun: Claim, path: str) -> None:
     """Let an attempt under way stand under another path: it turned out to be no answer to its step yet."""
     running = (table.c.id == begun.execution, table.c.status == "running")
@@ -305,10 +317,13 @@ class Known:
     branch: str | None
     error_code: str | None
     error_message: str | None
+    finish_reason: str | None
 
     def facts(self) -> dict[str, Any]:
         """What `steps.<id>` holds."""
         found: dict[str, Any] = {"status": self.status, "model": self.model}
+        if self.model:
+            found["finish_reason"] = self.finish_reason or ""
         if self.status == "completed":
             found["output"] = self.output
         if self.branch and not self.branch.startswith("!"):
@@ -325,6 +340,7 @@ _KNOWN = (
     table.c.branch,
     table.c.error_code,
     table.c.error_message,
+    table.c.finish_reason,
 )
 
 

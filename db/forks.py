@@ -154,14 +154,15 @@ INSERT INTO agent_executions (
     id, tenant_id, collaboration_id, path, step_id, kind, iteration, attempt, agent_name, role, model_id,
     requested_model, provider, status, error_code, error_message, input_tokens, output_tokens, latency_ms,
     cost_usd, simulated, input, output, branch, reused_from, quality_score, found_issues, severity,
-    started_at, completed_at
+    finish_reason, repaired, started_at, completed_at
 )
 SELECT gen_random_uuid(), tenant_id, :run, path, step_id, kind, iteration, 1, agent_name, role, model_id,
     requested_model, provider, CASE WHEN open THEN 'running' ELSE status END,
     CASE WHEN NOT open THEN error_code END, CASE WHEN NOT open THEN error_message END, 0, 0, 0, 0, simulated,
     input, CASE WHEN NOT open THEN output END, branch,
     CASE WHEN NOT open THEN coalesce(reused_from, id) WHEN kind = 'collaboration' THEN id END,
-    quality_score, found_issues, severity, clock_timestamp() - behind * interval '1 microsecond',
+    quality_score, found_issues, severity, finish_reason, repaired,
+    clock_timestamp() - behind * interval '1 microsecond',
     CASE WHEN NOT open THEN clock_timestamp() - behind * interval '1 microsecond' END
 FROM placed
 """)

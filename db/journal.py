@@ -174,7 +174,7 @@ RETURNING id::text
 
 
 _STATES: Final = """
-SELECT asked.key, attempt, status, output, model_id, branch, error_code, error_message
+SELECT asked.key, attempt, status, output, model_id, branch, error_code, error_message, finish_reason
 FROM json_to_recordset(%s::json) AS asked(key text, run uuid, path text)
 JOIN LATERAL (
     SELECT * FROM agent_executions WHERE collaboration_id = asked.run AND path = asked.path

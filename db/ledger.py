@@ -17,8 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db.spending import Amount, Scope, Standing, count_from_now, refusal
 from schema.errors import ProviderError
 
-Basis = Literal["usage", "asked", "assumed"]
-"""What the provider said with its answer; what it said when it was asked later; the most it can have been."""
+Basis = Literal["usage", "larger", "asked", "assumed"]
+"""What the provider said with its answer; the larger of what it said there, where that contradicts itself;
+what it said when it was asked later; an estimate, or the most it can have been."""
 
 
 @dataclass(frozen=True)
@@ -220,11 +221,20 @@ class Counted(Protocol):
     def cached_input_tokens(self) -> int: ...
 
 
+class Told(Counted, Protocol):
+    """What it counted, and how far that can be trusted."""
+
+    @property
+    def assumed(self) -> bool: ...
+    @property
+    def contradictory(self) -> bool: ...
+
+
 class Completed(Protocol):
     """What a call came to, as the gateway tells it."""
 
     @property
-    def usage(self) -> Counted: ...
+    def usage(self) -> Told: ...
     @property
     def cost_usd(self) -> Decimal: ...
     @property
@@ -283,18 +293,21 @@ async def settle(connection: AsyncConnection, call: UUID, completion: Completed)
 
     The last statement of its transaction: others wait for the counters it locks.
     """
+    usage = completion.usage
+    basis: Basis = "assumed" if usage.assumed else "larger" if usage.contradictory else "usage"
     return await _close(
-        connection, call, "settled", "usage", completion.usage, completion.cost_usd,
+        connection, call, "settled", basis, usage, completion.cost_usd,
         answered_model=completion.model, response_id=completion.response_id or None,
         simulated=completion.simulated,
     )  # fmt: skip
 
 
 async def settle_later(
-    connection: AsyncConnection, call: UUID, basis: Literal["asked", "assumed"], counted: Counted,
+    connection: AsyncConnection, call: UUID, basis: Literal["usage", "asked", "assumed"], counted: Counted,
     usd: Decimal, *, error_code: str | None = None, response_id: str | None = None,
 ) -> bool:  # fmt: skip
-    """Book what a lost call came to, as the provider says when asked or as it can have been at most."""
+    """Book what a lost call came to, as the provider says with its failure, when it is asked, or as it can
+    have been at most."""
     return await _close(
         connection, call, "settled", basis, counted, usd, error_code=error_code, response_id=response_id,
         revisable=basis == "assumed",

@@ -20,7 +20,7 @@ from schema.verdicts import Verdicts, verdicts
 
 FAULTS: Final = (
     "output_invalid", "answer_rejected", "provider_rate_limited", "provider_unavailable", "provider_timeout",
-    "provider_stream_cut", "provider_content_policy", "provider_context_too_long",
+    "provider_stream_cut", "provider_content_policy", "provider_answer_empty", "provider_context_too_long",
 )  # fmt: skip
 """Failures that are the model's or its provider's. A budget, a key, a bug or a cancellation says nothing of
 the model."""

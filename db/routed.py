@@ -73,7 +73,7 @@ async def book(connection: AsyncConnection, execution: UUID, paid: Outcome) -> N
         .values(
             model_id=paid.model, provider=paid.provider, input_tokens=paid.input_tokens,
             output_tokens=paid.output_tokens, cost_usd=paid.cost_usd, first_token_ms=paid.first_token_ms,
-            simulated=paid.simulated,
+            simulated=paid.simulated, finish_reason=paid.finish_reason,
         )
     )  # fmt: skip
 

@@ -1,14 +1,16 @@
 """The one door to LLMs: a request in, text and then its account out. Retries are not made here."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from gateway import billed, door
 from gateway.destinations import Destination, Destinations, answered_model
-from gateway.estimate import WorstCase, most_input_tokens
-from gateway.failures import BrokenAnswer, as_provider_error
+from gateway.estimate import WorstCase, guessed_tokens, most_input_tokens
+from gateway.failures import Disconnected, as_provider_error
 from gateway.patience import Patience, TimedOut
 from gateway.prices import Price, general_price, price_missing
 from gateway.request import Completion, ModelRequest, Usage
@@ -16,12 +18,21 @@ from gateway.sse import EventReader
 from gateway.translate import Outgoing, outgoing
 from gateway.wire import Answer
 from schema.catalogue import TenantProvider
+from schema.errors import ProviderError
 from schema.settings import Settings
 
 if TYPE_CHECKING:
     from gateway.http import Exchange, Http
 
 NO_PROVIDERS: Final[Mapping[str, TenantProvider]] = MappingProxyType({})
+GRACE_SECONDS: Final = 1.0
+"""How long a complete answer may keep its stream open. Some servers never end it."""
+USAGE_GRACE_SECONDS: Final = 5.0
+"""How long an answer that has ended may take to say what it took. Many servers never do."""
+ASK_SECONDS: Final = 3.0
+"""How long a provider that can be asked may take to say it afterwards."""
+
+_log = logging.getLogger(__name__)
 
 
 class Gateway:
@@ -36,6 +47,7 @@ class Gateway:
             settings.deepseek_api_key,
         )  # fmt: skip
         self._secrets = tuple(key for key in keys if key)
+        self._warned: set[tuple[str, str]] = set()
 
     def destination(
         self, model: str, providers: Mapping[str, TenantProvider] = NO_PROVIDERS, tenant: str = "default"
@@ -78,14 +90,14 @@ class Gateway:
             answer.translate = wanted.event
             exchange = await self._open(wanted, patience)
             answer.simulated |= exchange.simulated
-            if not request.stream or exchange.is_json:
+            if exchange.is_json or not (request.stream or exchange.is_events):
                 if text := answer.take_whole(await exchange.whole(), wanted.whole):
                     patience.leave()
                     yield text
             else:
                 events = EventReader()
                 while not answer.done:
-                    packet = await exchange.packet()
+                    packet = await _packet(exchange, answer)
                     for event in events.feed(packet) if packet else events.end():
                         said = answer.take(event)
                         if said is None:
@@ -99,18 +111,46 @@ class Gateway:
                             patience.resume()
                     if not packet:
                         break
-            if missing := answer.missing():
-                raise BrokenAnswer(f"it ended its answer without {missing}; try again")
+                    if answer.finished:
+                        patience.close_within(GRACE_SECONDS if answer.complete else USAGE_GRACE_SECONDS)
+                if rest := answer.end():
+                    yield rest
+            answer.check()
             complete = True
         except Exception as error:
             # Without the cause: its text and its request carry keys, and Temporal stores the whole chain.
             raise as_provider_error(
-                error, destination, secrets=self._secrets, response_id=answer.response_id
+                error,
+                destination,
+                secrets=self._secrets,
+                response_id=answer.response_id,
+                tokens=_tokens(answer),
             ) from None
         finally:
             if exchange is not None:
                 exchange.end(complete=complete)
-        yield _completion(answer, destination, price, first_token_ms)
+        usage = await self._usage(answer, request, destination)
+        yield _completion(answer, destination, price, usage, first_token_ms)
+
+    async def _usage(self, answer: Answer, request: ModelRequest, destination: Destination) -> Usage:
+        """What the answer took, by its provider or by an estimate; people are told once for each model."""
+        into = most_input_tokens(request.messages, request.response_schema, destination, request.tools)
+        usage = answer.figures.usage(guessed_tokens(into), guessed_tokens(answer.said_bytes()))
+        if usage.assumed and destination.can_be_asked:
+            with suppress(ProviderError, TimeoutError):
+                async with asyncio.timeout(ASK_SECONDS):
+                    usage = await self.billed(destination, request.call_id, answer.response_id) or usage
+        if usage.assumed:
+            self._warn("a provider does not say what its answers took; an estimate is booked", destination)
+        elif usage.contradictory:
+            self._warn("a provider's counts contradict each other; the larger ones are booked", destination)
+        return usage
+
+    def _warn(self, sentence: str, destination: Destination) -> None:
+        if (sentence, destination.model) not in self._warned:
+            self._warned.add((sentence, destination.model))
+            fields = {"provider": destination.provider, "model": destination.model}
+            _log.warning(sentence, extra=fields)
 
     async def billed(self, destination: Destination, call_id: str, response_id: str) -> Usage | None:
         """What the provider says that a call came to; None where it cannot tell, or cannot yet."""
@@ -143,19 +183,31 @@ def warm_up() -> None:
     door.provider_config("openai", "gpt-4o-mini")
 
 
+async def _packet(exchange: "Exchange", answer: Answer) -> bytes:
+    """What comes next; b"" at the end, however an answer that says it has ended comes to it."""
+    try:
+        return await exchange.packet()
+    except (TimedOut, Disconnected):
+        if answer.finished:
+            return b""
+        raise
+
+
+def _tokens(answer: Answer) -> tuple[int, int, int] | None:
+    """What a failed answer took, where its provider says so at the end of it."""
+    if not answer.complete:
+        return None
+    usage = answer.figures.usage(0, 0)
+    return usage.input_tokens, usage.output_tokens, usage.cached_input_tokens
+
+
 def _completion(
-    answer: Answer, destination: Destination, price: Price, first_token_ms: int | None
+    answer: Answer, destination: Destination, price: Price, usage: Usage, first_token_ms: int | None
 ) -> Completion:
-    assert answer.usage is not None
-    usage, calls = answer.usage, answer.tool_calls()
-    finish = answer.finish_reason
-    if calls and finish in ("stop", "function_call"):
-        # Some servers end a call of tools like a text.
-        finish = "tool_calls"
     return Completion(
         text=answer.text, model=answered_model(destination, answer.model), usage=usage,
         cost_usd=price.cost_usd(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens),
-        finish_reason=finish, simulated=destination.simulated or answer.simulated,
+        finish_reason=answer.finish_reason, simulated=destination.simulated or answer.simulated,
         provider=destination.provider, response_id=answer.response_id, first_token_ms=first_token_ms,
-        tool_calls=calls,
+        tool_calls=answer.tool_calls(),
     )  # fmt: skip

@@ -20,6 +20,8 @@ PER_TRANSLATED_SCHEMA: Final = 700
 PER_TOOL: Final = 32
 FOR_TOOLS: Final = 64
 FOR_TRANSLATED_TOOLS: Final = 900
+BYTES_PER_TOKEN: Final = 3
+"""Of most texts, and rather too few than too many: the estimate must not fall short of the bill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,11 @@ def most_input_tokens(
         tokens += sum(PER_TOOL + _bytes(json.dumps(tool)) for tool in wire_tools(tools))
         tokens += FOR_TOOLS if destination.speaks_openai else FOR_TRANSLATED_TOOLS
     return tokens
+
+
+def guessed_tokens(bytes: int) -> int:
+    """Return how many tokens so many bytes probably are; for calls whose provider does not count them."""
+    return -(-bytes // BYTES_PER_TOKEN)
 
 
 def _message_tokens(message: Mapping[str, Any]) -> int:

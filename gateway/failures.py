@@ -10,13 +10,15 @@ from gateway.patience import TimedOut, Which
 from gateway.retry_after import retry_after_seconds
 from gateway.sse import EventTooLong
 from schema.errors import ProviderError
+from schema.foreign import clean_text
 from schema.foreign_json import NotJson, read_json
 
 RETRYABLE: Final = frozenset(
     ("provider_rate_limited", "provider_unavailable", "provider_timeout", "provider_stream_cut")
 )
 ELSEWHERE: Final = RETRYABLE | {
-    "provider_auth", "model_unknown", "provider_context_too_long", "provider_content_policy", "price_missing",
+    "provider_auth", "model_unknown", "provider_context_too_long", "provider_content_policy",
+    "provider_answer_empty", "price_missing",
 }  # fmt: skip
 # Keys have these shapes wherever a provider quotes one back, ours or not.
 KEY_SHAPES: Final = re.compile(r"\b(?:sk|pk|key|Bearer)[-_ ][A-Za-z0-9*._-]{6,}")
@@ -81,9 +83,10 @@ class NotSendable(Exception):
 
 
 def as_provider_error(
-    error: Exception, destination: Destination, *, secrets: Sequence[str] = (), response_id: str = ""
-) -> ProviderError:
-    """What a failed call came to."""
+    error: Exception, destination: Destination, *, secrets: Sequence[str] = (), response_id: str = "",
+    tokens: tuple[int, int, int] | None = None,
+) -> ProviderError:  # fmt: skip
+    """What a failed call came to; `tokens` is what its provider counted before it failed."""
     retry_after: float | None = None
     billed = True
     match error:
@@ -113,11 +116,11 @@ def as_provider_error(
         case BrokenAnswer() | EventTooLong():
             code, said = "provider_stream_cut", str(error)
         case _:
-            code, said = "provider_stream_cut", f"its answer cannot be read ({type(error).__name__})"
+            code, said = "provider_stream_cut", "its answer cannot be read"
     said = scrub(said, (*secrets, destination.api_key))
     return ProviderError(
         code, f"{destination.provider} failed on {destination.model}: {said}", retryable=code in RETRYABLE,
-        retry_after_seconds=retry_after, billed=billed, response_id=response_id,
+        retry_after_seconds=retry_after, billed=billed, response_id=response_id, tokens=tokens,
     )  # fmt: skip
 
 
@@ -127,9 +130,9 @@ def moves_on(error: ProviderError) -> bool:
 
 
 def scrub(text: str, secrets: Sequence[str]) -> str:
-    """Text without the given secrets or anything that looks like a key, at a bounded length."""
+    """Clean text without the given secrets or anything that looks like a key, at a bounded length."""
     # litellm appends tracebacks to some messages.
-    text = text.partition("\nTraceback")[0]
+    text = clean_text(text).partition("\nTraceback")[0]
     for secret in secrets:
         # Shorter ones are no secrets, and parts of words.
         if len(secret) >= 4:

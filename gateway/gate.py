@@ -15,7 +15,7 @@ from db.engine import transaction
 from gateway.fair import FairQueue, Waiting
 from gateway.limits import Limits
 from gateway.pace import Pace, Slot, Standing
-from schema.errors import FacilitairError, ProviderError, Unavailable
+from schema.errors import MAX_PROPOSED_WAIT_SECONDS, FacilitairError, ProviderError, Unavailable
 
 AT_ONCE: Final = 500
 """Turns that are asked for in one transaction."""
@@ -27,7 +27,6 @@ JITTER_SECONDS: Final = 0.05
 OWING_SECONDS: Final = 0.1
 """Corrections of calls that end at about the same time are written down together."""
 FORGET_SECONDS: Final = 30.0
-LONGEST_RETRY_SECONDS: Final = 600.0
 MAX_CORRECTION: Final = 1_000_000_000
 """Tokens by which one call's count is corrected: what a provider counts is written down for all who wait."""
 SETTING: Final = "FACILITAIR_PROVIDER_LIMITS, or the tenant's provider"
@@ -241,7 +240,7 @@ class Gate:
             standing, then = self._known
             tokens = sum(place.what.tokens for place in self._queue) + 1
             seconds = (standing.likely_at(len(self._queue), tokens) - standing.now) / 1000 - (now - then)
-        return min(max(seconds, self._next_at - now, SHORTEST_PAUSE_SECONDS), LONGEST_RETRY_SECONDS)
+        return min(max(seconds, self._next_at - now, SHORTEST_PAUSE_SECONDS), MAX_PROPOSED_WAIT_SECONDS)
 
     def _too_late(self, caller: Caller, again: float) -> ProviderError:
         limits = " and ".join(

@@ -126,7 +126,8 @@ class Exchange:
         rest: Callable[[aiohttp.ClientResponse], None],
     ) -> None:  # fmt: skip
         self.simulated = "x-facilitair-simulated" in response.headers
-        self.is_json = "json" in response.headers.get("content-type", "")
+        kind = response.headers.get("content-type", "")
+        self.is_json, self.is_events = "json" in kind, "event-stream" in kind
         self._response, self._patience, self._rest = response, patience, rest
         self._read = 0
         patience.watch(response.content.set_exception)

@@ -87,6 +87,13 @@ class Patience:
             if self._timer is None:
                 self._arm()
 
+    def close_within(self, seconds: float) -> None:
+        """Nothing more of the answer is missing: wait for its end for so long at most, whatever comes."""
+        end = self._loop.time() + seconds
+        if end < self._end:
+            self._end = end
+            self._arm()
+
     def over(self) -> bool:
         """Whether there was no time from the start."""
         return self._loop.time() >= self._end

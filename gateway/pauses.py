@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from db.traffic import Paused
-from schema.errors import ProviderError
+from schema.errors import MAX_PROPOSED_WAIT_SECONDS, ProviderError
 
 FIRST_SECONDS: Final = 1.0
 LONGEST_SECONDS: Final = 60.0
 """Where the provider does not say how long: doubled each time, until a call is answered."""
-LONGEST_ASKED_SECONDS: Final = 600.0
-"""A day, say, is no pause: steps fail meanwhile as they come, and some provider's clock may be wrong."""
 SPREAD_SECONDS: Final = 1.0
 """Those who waited do not all come in the same moment."""
 
@@ -69,7 +67,7 @@ class Pauses:
             level = self._levels[key] = min(self._levels.get(key, -1) + 1, 10)
             seconds = min(FIRST_SECONDS * (1 << level), LONGEST_SECONDS)
         else:
-            seconds = min(asked, LONGEST_ASKED_SECONDS)
+            seconds = min(asked, MAX_PROPOSED_WAIT_SECONDS)
         if seconds <= 0 or (pause and pause.until >= now + seconds):
             return None
         self._pauses[key] = _Pause(now, now + seconds, reason)

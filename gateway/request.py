@@ -88,6 +88,10 @@ class Usage:
     output_tokens: int
     cached_input_tokens: int = 0
     """Part of input_tokens."""
+    assumed: bool = False
+    """The provider did not say it all: at least one figure is an estimate."""
+    contradictory: bool = False
+    """The provider's figures do not agree, and these are the larger ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,7 @@ class Completion:
     usage: Usage
     cost_usd: Decimal
     finish_reason: str
+    """One of gateway.finish, or a provider's own word that is not known."""
     simulated: bool
     provider: str
     response_id: str

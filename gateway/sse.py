@@ -1,5 +1,6 @@
 """Server-sent events out of the packets of an answer."""
 
+import codecs
 from typing import Final
 
 MOST_BYTES: Final = 8 * 1024 * 1024
@@ -22,6 +23,7 @@ class EventReader:
         self._rest_size = 0
         self._data: list[bytes] = []
         self._size = 0
+        self._begun = False
 
     def feed(self, packet: bytes) -> list[bytes]:
         # A CR before the LF, and one that ended the packet before, go with their line.
@@ -34,6 +36,8 @@ class EventReader:
             self._rest_size = len(self._rest[0])
         events: list[bytes] = []
         for line in lines:
+            if not self._begun:
+                self._begun, line = True, line.removeprefix(codecs.BOM_UTF8)
             if line.endswith(b"\r"):
                 line = line[:-1]
             if not line:

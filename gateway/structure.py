@@ -1,7 +1,9 @@
 """Messages on the wire; and how a provider is asked for JSON: by schema where it takes one, else by words."""
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gateway.destinations import Structure
@@ -13,7 +15,7 @@ def wire_messages(
     messages: Sequence[Message], schema: Mapping[str, object] | None, structure: Structure
 ) -> list[dict[str, Any]]:
     """The messages as OpenAI takes them, with the schema spelled out where the wire has no place for it."""
-    wire = [_wire_message(message) for message in messages]
+    wire = [_wire_message(message) for message in with_own_ids(messages)]
     if schema is None or structure == "schema":
         return wire
     text = json.dumps(schema, ensure_ascii=False, sort_keys=True)
@@ -22,6 +24,35 @@ def wire_messages(
         wire[0]["content"] += f"\n\n{wanted}"
         return wire
     return [{"role": "system", "content": wanted}, *wire]
+
+
+def with_own_ids(messages: Sequence[Message]) -> list[Message]:
+    """The messages with an id for each tool call that no other call of them has, and for each result the id
+    of its call. Models repeat ids from round to round or give none, and strict providers refuse that."""
+    taken: set[str] = set()
+    asked: dict[str, list[str]] = {}
+    """id → the ids that stand for it, of calls whose result has not come."""
+    found: list[Message] = []
+    for message in messages:
+        if message.role == "tool":
+            waiting = asked.get(message.tool_call_id)
+            message = replace(message, tool_call_id=waiting.pop(0)) if waiting else message
+        elif message.tool_calls:
+            asked = {}
+            calls = tuple(replace(call, id=_own_id(call.id, taken)) for call in message.tool_calls)
+            for call, own in zip(message.tool_calls, calls, strict=True):
+                asked.setdefault(call.id, []).append(own.id)
+            message = replace(message, tool_calls=calls)
+        found.append(message)
+    return found
+
+
+def _own_id(id: str, taken: set[str]) -> str:
+    """Nine letters and digits where the call's own id will not do: what the strictest provider takes."""
+    if not id or id in taken:
+        id = next(name for n in itertools.count(len(taken)) if (name := f"call{n:05}") not in taken)
+    taken.add(id)
+    return id
 
 
 def wire_response_format(schema: Mapping[str, object], structure: Structure) -> dict[str, object]:

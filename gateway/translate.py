@@ -115,9 +115,15 @@ class _AnthropicEvents:
             return {"error": event.get("error") or "it reported an error without a reason"}
         chunk = self._events.chunk_parser(event)
         if kind == "message_start":
-            # Its usage is only the beginning of it; litellm adds it to the end's.
-            return {"id": event["message"].get("id"), "model": event["message"].get("model")}
-        return _openai_event(chunk, chunk.choices[0].delta, "delta")
+            # Its count of the output is only the beginning of it.
+            begun = event["message"]
+            usage = {**(begun.get("usage") or {}), "output_tokens": None}
+            return {"id": begun.get("id"), "model": begun.get("model"), "usage": usage}
+        told = _openai_event(chunk, chunk.choices[0].delta, "delta")
+        if kind == "message_delta":
+            told["usage"] = event.get("usage")
+            _keep_reason(told, event["delta"].get("stop_reason"))
+        return told
 
 
 def _anthropic_whole(config: Any, json_mode: bool) -> Callable[[dict[str, Any]], Mapping[str, Any]]:
@@ -127,13 +133,20 @@ def _anthropic_whole(config: Any, json_mode: bool) -> Callable[[dict[str, Any]],
         response, empty = door.empty_response()
         read = config.transform_parsed_response(body, response, empty, json_mode=json_mode)
         whole = _openai_event(read, read.choices[0].message, "message")
-        return {**whole, "id": body.get("id"), "model": body.get("model")}
+        _keep_reason(whole, body.get("stop_reason"))
+        return {**whole, "id": body.get("id"), "model": body.get("model"), "usage": body.get("usage")}
 
     return translate
 
 
+def _keep_reason(told: dict[str, Any], reason: object) -> None:
+    """Let Anthropic's own reason stand: litellm takes some of them for a good end. Of tools it knows better:
+    one of them may only carry the answer's JSON."""
+    if reason != "tool_use":
+        told["choices"][0]["finish_reason"] = reason
+
+
 def _openai_event(chunk: Any, said: Any, name: str) -> dict[str, Any]:
-    usage = getattr(chunk, "usage", None)
     calls = [
         {
             "index": getattr(call, "index", None), "id": call.id,
@@ -145,5 +158,4 @@ def _openai_event(chunk: Any, said: Any, name: str) -> dict[str, Any]:
         "content": said.content, "tool_calls": calls,
         "reasoning_content": getattr(said, "reasoning_content", None),
     }  # fmt: skip
-    choice = {name: told, "finish_reason": chunk.choices[0].finish_reason}
-    return {"choices": [choice], "usage": usage.model_dump() if usage else None}
+    return {"choices": [{name: told, "finish_reason": chunk.choices[0].finish_reason}]}

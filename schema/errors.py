@@ -3,6 +3,10 @@
 from dataclasses import asdict, dataclass
 from typing import Final
 
+MAX_PROPOSED_WAIT_SECONDS: Final = 600.0
+"""What a third party asks to wait is waited for so long at most: its clock may be wrong, and a day is no
+pause."""
+
 
 class FacilitairError(Exception):
     """Base of every error a person can meet. Code decides by `code` or type, never by the text.
@@ -78,21 +82,24 @@ class ProviderError(FacilitairError):
     """An LLM provider refused or failed.
 
     Codes: provider_rate_limited, provider_unavailable, provider_timeout, provider_stream_cut (all
-    retryable); provider_auth, provider_bad_request, provider_content_policy, provider_context_too_long,
-    model_unknown, price_missing (never retried).
+    retryable); provider_auth, provider_bad_request, provider_content_policy, provider_answer_empty,
+    provider_context_too_long, model_unknown, price_missing (never retried).
     """
 
     def __init__(
         self, code: str, message: str, *, retryable: bool, retry_after_seconds: float | None = None,
-        billed: bool = False, response_id: str = "",
+        billed: bool = False, response_id: str = "", tokens: tuple[int, int, int] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(code, message)
         self.retryable = retryable
-        self.retry_after_seconds = retry_after_seconds
+        asked = retry_after_seconds
+        self.retry_after_seconds = None if asked is None else min(asked, MAX_PROPOSED_WAIT_SECONDS)
         self.billed = billed
         """Whether the provider may have billed something: it had the request, and how it ended is unknown."""
         self.response_id = response_id
         """The provider's name for the answer that had begun."""
+        self.tokens = tokens
+        """Input, output and cached input, where the provider had counted them before it failed."""
 
 
 STEP_CODES: Final = (
@@ -105,6 +112,7 @@ STEP_CODES: Final = (
     "too_large_tree", "too_many_children", "too_many_running", "definitions_full",
     "input_invalid", "definition_invalid", "provider_rate_limited", "provider_unavailable",
     "provider_timeout", "provider_stream_cut", "provider_auth", "provider_bad_request",
-    "provider_content_policy", "provider_context_too_long", "price_missing", "model_unknown",
+    "provider_content_policy", "provider_answer_empty", "provider_context_too_long", "price_missing",
+    "model_unknown",
 )  # fmt: skip
 """What a step of ours can fail with, and so what `catch` can name; activities of users have their own."""

@@ -79,6 +79,10 @@ class StepFinished(Event):
     quality: float | None
     simulated: bool
     path: str = ""
+    finish_reason: str = ""
+    """Why a model's answer ended; "" where none was asked."""
+    repaired: bool = False
+    """Whether the answer's JSON had to be mended."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Final
 
 _FENCE: Final = "```"
 _LANGUAGE: Final = re.compile(r"[\w+#.-]*")
-_ONLY_LANGUAGE: Final = re.compile(r"[\w-]*[ \t]*")
+_ONLY_LANGUAGE: Final = re.compile(r"[`~]*[ \t]*[\w+#./-]*\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,8 @@ def blocks(text: str, most: int | None = None) -> list[Block]:
 def unfenced(text: str) -> str:
     """Return what stands in the one fence that is the whole text; without such a fence, the text."""
     head, newline, rest = text.strip().partition("\n")
-    inside, end, tail = rest.rpartition("\n")
-    if not newline or not end or tail.strip(" \t") != _FENCE or not head.startswith(_FENCE):
+    mark = head[:1]
+    inside = rest.rstrip(mark) if mark and mark in "`~" else rest
+    if not newline or not head.startswith(3 * mark) or len(rest) - len(inside) < len(_FENCE):
         return text
-    return inside if _ONLY_LANGUAGE.fullmatch(head, len(_FENCE)) else text
+    return inside.rstrip() if _ONLY_LANGUAGE.fullmatch(head) else text

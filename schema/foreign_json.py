@@ -38,6 +38,21 @@ def read_json(data: str | bytes | bytearray) -> Any:
     return value
 
 
+def first_json(text: str, start: int) -> tuple[Any, int]:
+    """Return the value that begins at `start` of a text, and where it ends. Raises NotJson."""
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+    except UnusableJson:
+        raise
+    except RecursionError:
+        raise UnusableJson(str(too_deep())) from None
+    except ValueError:
+        raise NotJson(f"no value begins at character {start}") from None
+    if is_deep(value):
+        raise UnusableJson(str(too_deep()))
+    return value, end
+
+
 def _refuse(constant: str) -> NoReturn:
     raise UnusableJson(f"found {constant}; expected a finite number: JSON has no {constant}")
 

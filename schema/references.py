@@ -17,7 +17,9 @@ _RUN_FACTS: Final = ("id", "name", "tenant", "version")
 _ITERATION_FACTS: Final = ("carry", "index", "output", "previous")
 _ERROR_FACTS: Final = ("code", "message")
 _DECISION_FACTS: Final = ("by", "decision", "decisions", "form", "value")
-_FACTS_OF_KIND: Final = {"agent": "model", "map": "items", "loop": "iterations", "switch": "branch"}
+_FACTS_OF_KIND: Final = {
+    "agent": ("model", "finish_reason"), "map": ("items",), "loop": ("iterations",), "switch": ("branch",),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,9 +234,7 @@ class References:
         if not rest:
             return
         catches = bool(step.catch)
-        known = ["output", "status", *(["error"] if catches else [])]
-        if step.kind in _FACTS_OF_KIND:
-            known.append(_FACTS_OF_KIND[step.kind])
+        known = ["output", "status", *(["error"] if catches else []), *_FACTS_OF_KIND.get(step.kind, ())]
         owner = f"a step of kind {step.kind}"
         if rest[0] == "error" and not catches:
             owner += " without `catch`"

@@ -1,14 +1,16 @@
 """Whether an answer is what its step promises, and what the agent is told when it is not."""
 
+import json
 from collections.abc import Mapping
 from typing import Final
 
-from schema import document, json_schemas
+from schema import document, json_schemas, model_json
 from schema.catalogue import BUILT_IN, Catalogue
 from schema.errors import InvalidDefinition, StepError
 from schema.expressions import Json, compile_expression, evaluate
 from schema.fences import unfenced
 from schema.foreign_json import NotJson, read_json
+from schema.model_json import read_model_json, without_thoughts
 from schema.steps import AgentStep, Expectation, Reflect
 from schema.templates import as_text
 from schema.validate import validate
@@ -29,22 +31,56 @@ def rules_of(step: AgentStep) -> Reflect:
 
 
 def read(step: AgentStep, answer: str) -> Json:
-    """The output that an answer holds: text, or JSON (bare or in one code fence) where the step promises it.
+    """The output that an answer holds: text, or JSON where the step promises it, whatever it is wrapped in.
 
     Raises NotReadable.
     """
     if step.output_schema is None and step.emits is None:
         return answer
-    text = unfenced(answer)
     try:
         if step.emits:
-            return document.load(text.encode("utf-8", "replace"))
-        return read_json(text)
+            return document.load(_plan_in(answer).encode("utf-8", "replace"))
+        return read_model_json(answer, lambda value: _fits(step, value))
     except InvalidDefinition as error:
         problem = error.problems[0]
         raise NotReadable(f"{problem.pointer or '/'}: {problem.message}") from None
     except NotJson as error:
         raise NotReadable(f"it is not JSON ({error}); it begins {answer[:80]!r}.") from None
+
+
+def mended(step: AgentStep, answer: str) -> Json:
+    """The output that an answer must mean that is nearly JSON, where the step wants it mended.
+
+    Raises NotReadable.
+    """
+    if step.output_schema is None or not rules_of(step).repair:
+        raise NotReadable("it is not mended here")
+    try:
+        return model_json.mended(answer)
+    except NotJson as error:
+        raise NotReadable(str(error)) from None
+
+
+def _fits(step: AgentStep, value: Json) -> bool:
+    return step.output_schema is None or not json_schemas.violations(step.output_schema, value)
+
+
+def _plan_in(answer: str) -> str:
+    """The text of a plan, which may also be YAML; raises NotJson."""
+    text = unfenced(without_thoughts(answer))
+    try:
+        read_json(text)
+    except NotJson:
+        try:
+            found = read_model_json(answer, _is_plan)
+        except NotJson:
+            return text
+        return json.dumps(found) if _is_plan(found) else text
+    return text
+
+
+def _is_plan(value: Json) -> bool:
+    return isinstance(value, dict) and "steps" in value
 
 
 def faults(

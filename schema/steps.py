@@ -202,6 +202,10 @@ class Reflect(Shape):
     expect: list[Expectation] = Field(
         default_factory=list, max_length=20, description="Checked in addition to output_schema."
     )
+    repair: bool = Field(
+        default=False,
+        description="Mend an answer that is nearly JSON instead of asking again, if what it then says fits.",
+    )
 
 
 class StepBase(Shape):

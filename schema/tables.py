@@ -228,6 +228,8 @@ agent_executions = Table(
     Column("first_token_ms", Integer),
     Column("cost_usd", Numeric(10, 6)),
     Column("simulated", Boolean, nullable=False, server_default=text("false")),
+    Column("finish_reason", Text, comment="Of an agent's answer: stop, length, content_filter, …"),
+    Column("repaired", Boolean, nullable=False, server_default=text("false")),
     Column(
         "input", JSON,
         comment="Of a map its list; of a loop and its iterations the next carry; of a turn what it was told.",
@@ -242,6 +244,7 @@ agent_executions = Table(
     Column("trial_id", UUID, comment="The A/B test that chose it."),
     moment("started_at", default=True),
     moment("completed_at"),
+    moment("retry_at"),
     UniqueConstraint("collaboration_id", "path", "attempt"),
     CheckConstraint(
         "status IN ('running', 'completed', 'failed', 'abandoned', 'skipped', 'caught')", name="status"
@@ -506,7 +509,7 @@ model_calls = Table(
     Column("opened_at", DateTime(timezone=True), server_default=text("clock_timestamp()"), nullable=False),
     moment("closed_at"),
     CheckConstraint("state IN ('open', 'unknown', 'settled', 'refunded')", name="state"),
-    CheckConstraint("basis IN ('usage', 'asked', 'assumed')", name="basis"),
+    CheckConstraint("basis IN ('usage', 'larger', 'asked', 'assumed')", name="basis"),
     Index("ix_model_calls_unsettled", "opened_at", postgresql_where=text("state IN ('open', 'unknown')")),
     Index("ix_model_calls_recent", "tenant_id", "opened_at"),
     Index("ix_model_calls_execution", "execution_id"),

@@ -62,7 +62,7 @@ FAULTS: Final[Mapping[str, tuple[dict[str, Any], Failure | None, Failure | None]
     "drop": ({"kind": "drop_mid_stream"}, CUT, CUT),
     "drop_at_once": ({"kind": "drop_mid_stream", "after_tokens": 0}, CUT, CUT),
     "end_without_finish": ({"kind": "end_early"}, CUT, ANSWERED),
-    "no_usage": ({"kind": "no_usage"}, CUT, CUT),
+    "no_usage": ({"kind": "no_usage"}, ANSWERED, ANSWERED),
     "malformed_event": ({"kind": "malformed_sse", "variant": "invalid_json"}, CUT, ANSWERED),
     "error_event": ({"kind": "malformed_sse", "variant": "error"}, CUT, ANSWERED),
     "split_events": ({"kind": "malformed_sse", "variant": "split"}, ANSWERED, ANSWERED),

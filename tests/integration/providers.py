@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,8 +67,9 @@ class Provider:
 
 
 @asynccontextmanager
-async def answering(*replies: bytes) -> AsyncIterator[Provider]:
-    """A provider that answers with these, the last one for ever."""
+async def answering(*replies: bytes | Sequence[bytes | float]) -> AsyncIterator[Provider]:
+    """A provider that answers with these, the last one for ever. A number within one is a pause in seconds;
+    one that announces no length leaves its connection open."""
     provider = Provider()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -81,9 +82,15 @@ async def answering(*replies: bytes) -> AsyncIterator[Provider]:
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 reply = replies[min(len(provider.asked), len(replies) - 1)]
                 provider.asked.append((head[0].split(" ")[1], headers, json.loads(body or b"{}")))
-                writer.write(reply)
-                await writer.drain()
-                if b"\r\nconnection: close" in reply or b"\r\n" not in reply:
+                pieces = [reply] if isinstance(reply, bytes) else reply
+                for piece in pieces:
+                    if isinstance(piece, bytes):
+                        writer.write(piece)
+                        await writer.drain()
+                    else:
+                        await asyncio.sleep(piece)
+                head_sent = pieces[0] if isinstance(pieces[0], bytes) else b""
+                if b"\r\nconnection: close" in head_sent or b"\r\n" not in head_sent:
                     break
         writer.close()
 
@@ -103,6 +110,12 @@ def event_reply(events: Iterable[object], **headers: str) -> bytes:
     """An HTTP response of server-sent events; mappings with a type are named by it, like Anthropic's."""
     text = "".join(_frame(event) for event in events)
     return _reply(text.encode(), "text/event-stream", "200 OK", headers)
+
+
+def open_reply(events: Iterable[object]) -> bytes:
+    """A response of server-sent events whose end is never told."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+    return head + "".join(_frame(event) for event in events).encode()
 
 
 def _frame(event: object) -> str:

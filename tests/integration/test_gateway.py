@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, aclosing, suppress
 from decimal import Decimal
 from typing import Any
@@ -12,11 +12,11 @@ import pytest
 
 from gateway.client import Gateway
 from gateway.prices import PRICES, Price
-from gateway.request import Completion, Message, ModelRequest, Timeouts, ToolCall, ToolSpec
+from gateway.request import Completion, Message, ModelRequest, Timeouts, ToolCall, ToolSpec, Usage
 from schema.catalogue import TenantProvider
 from schema.errors import ProviderError
 from tests.integration.faults import FAULTS, TIMEOUTS
-from tests.integration.providers import answering, event_reply, json_reply, only_simulated
+from tests.integration.providers import answering, event_reply, json_reply, only_simulated, open_reply
 
 TASK = (
     Message("system", "You are a programmer. Write complete, tested, readable code and nothing beside it."),
@@ -450,6 +450,66 @@ async def test_an_answer_in_one_piece_is_taken_where_a_stream_was_asked_for() ->
         pieces, completion = await _collect(gateway, _request("acme/m", **_acme(provider.url)))
         await gateway.close()
     assert (pieces, completion.finish_reason) == (["Hi"], "stop")
+
+
+async def _acme_says(*replies: bytes | Sequence[bytes | float], **more: Any) -> tuple[list[str], Completion]:
+    async with answering(*replies) as provider:
+        gateway = Gateway(only_simulated("http://127.0.0.1:9", provider_hosts=provider.host))
+        try:
+            return await _collect(gateway, _request("acme/m", **_acme(provider.url), **more))
+        finally:
+            await gateway.close()
+
+
+@pytest.mark.parametrize("silent", [True, False], ids=["silence", "comments"])
+async def test_a_complete_answer_needs_no_end_of_its_stream(silent: bool) -> None:
+    pieces: list[bytes | float] = [open_reply(_openai("Hi")[:-1])]
+    pieces += [30.0] if silent else [0.3, b": still here\n\n"] * 100
+    began = asyncio.get_running_loop().time()
+    said, completion = await _acme_says(pieces, timeouts=Timeouts(total=30, stall=10))
+    assert (said, completion.finish_reason, completion.usage) == (["Hi"], "stop", Usage(11, 5))
+    assert asyncio.get_running_loop().time() - began < 2
+
+
+async def test_usage_may_come_a_little_after_the_finish_reason() -> None:
+    events = _openai("Hi")[:-1]
+    last = event_reply(events[2:]).partition(b"\r\n\r\n")[2]
+    said, completion = await _acme_says([open_reply(events[:2]), 1.5, last, 30.0])
+    assert (said, completion.usage) == (["Hi"], Usage(11, 5))
+
+
+async def test_an_answer_that_breaks_off_fails_with_what_it_took() -> None:
+    choice = {"delta": {}, "finish_reason": "error", "error": {"code": 502, "message": "upstream went away"}}
+    events = [_openai("par")[0], {"choices": [choice]}, *_openai("")[2:]]
+    with pytest.raises(ProviderError, match="upstream went away") as caught:
+        await _acme_says(event_reply(events))
+    assert (caught.value.code, caught.value.retryable) == ("provider_stream_cut", True)
+    assert caught.value.tokens == (11, 5, 0)
+
+
+async def test_an_answer_that_is_not_counted_is_estimated_and_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    events = [*_openai("Hi there")[:2], "[DONE]"]
+    async with answering(event_reply(events)) as provider:
+        gateway = Gateway(only_simulated("http://127.0.0.1:9", provider_hosts=provider.host))
+        for _ in range(3):
+            _, completion = await _collect(gateway, _request("acme/m", **_acme(provider.url)))
+        await gateway.close()
+    assert completion.usage == Usage(67, 3, assumed=True)
+    assert completion.cost_usd == ACME_PRICE.cost_usd(67, 3)
+    [record] = [record for record in caplog.records if "an estimate is booked" in record.message]
+    assert (record.levelname, vars(record)["model"]) == ("WARNING", "acme/m")
+
+
+async def test_events_are_read_where_one_piece_was_asked_for() -> None:
+    said, completion = await _acme_says(event_reply(_openai("Hi")), stream=False)
+    assert (said, completion.finish_reason) == (["Hi"], "stop")
+
+
+async def test_half_a_character_at_the_end_is_said_too() -> None:
+    said, completion = await _acme_says(event_reply(_openai("Hi \ud83d")))
+    assert (said, completion.text) == (["Hi ", "�"], "Hi �")
 
 
 async def test_a_tool_call_that_ends_like_a_text_is_still_one() -> None:

@@ -171,10 +171,6 @@ async def test_an_older_model_answers_a_schema_by_a_tool() -> None:
     [
         (HELLO[:4], "without a finish reason"),
         (HELLO[:-2], "without a finish reason"),
-        (
-            [_start(), *_text("Hi"), {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}],
-            "without its usage",
-        ),
         ([_start(), {"type": "content_block_delta"}], "cannot be read"),
         (
             [_start(), {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}],
@@ -187,6 +183,37 @@ async def test_a_stream_of_anthropic_that_breaks_off_is_cut(events: Sequence[obj
         await _ask(event_reply(events))
     assert (caught.value.code, caught.value.billed) == ("provider_stream_cut", True)
     assert caught.value.response_id == "msg_1"
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish"),
+    [
+        ("end_turn", "stop"), ("stop_sequence", "stop"), ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"), ("refusal", "refusal"),
+    ],
+)  # fmt: skip
+async def test_anthropics_reasons_are_told_apart(reason: str, finish: str) -> None:
+    body = {
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4-6",
+        "content": [{"type": "text", "text": "Hi"}], "stop_reason": reason,
+        "usage": {"input_tokens": 11, "output_tokens": 5},
+    }  # fmt: skip
+    streamed = event_reply([_start(), *_text("Hi"), *_end(reason)])
+    for reply, stream in ((streamed, True), (json_reply(body), False)):
+        texts, completion, _ = await _ask(reply, stream=stream)
+        assert (texts, completion.finish_reason, completion.usage) == (["Hi"], finish, Usage(11, 5))
+
+
+async def test_a_turn_that_anthropic_only_pauses_is_no_answer() -> None:
+    with pytest.raises(ProviderError, match="pause_turn") as caught:
+        await _ask(event_reply([_start(), *_text("Hi"), *_end("pause_turn")]))
+    assert (caught.value.code, caught.value.tokens) == ("provider_stream_cut", (11, 5, 0))
+
+
+async def test_what_anthropics_words_do_not_count_is_estimated() -> None:
+    events = [_start(), *_text("Hi"), {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}]
+    _, completion, _ = await _ask(event_reply(events))
+    assert completion.usage == Usage(11, 1, assumed=True)
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import async_engine
-from gateway import circuit, pauses
+from gateway import circuit
 from gateway.pace import Pace
 from gateway.request import Usage
 from gateway.traffic import Traffic
-from schema.errors import ProviderError, Unavailable
+from schema.errors import MAX_PROPOSED_WAIT_SECONDS, ProviderError, Unavailable
 from tests.integration.runs import rows
 
 SECOND = Pace(window=1_000, margin=100, slot=50, spread=150, share=500)
@@ -187,7 +187,7 @@ async def test_a_pause_that_is_too_long_is_told_and_holds_for_limited_accounts(
     for traffic in (first, second):
         with pytest.raises(ProviderError, match="asked for a pause") as caught:
             await call(traffic, to, until=soon(5))
-        assert caught.value.retry_after_seconds == pytest.approx(pauses.LONGEST_ASKED_SECONDS, abs=5)
+        assert caught.value.retry_after_seconds == pytest.approx(MAX_PROPOSED_WAIT_SECONDS, abs=5)
 
 
 async def test_a_process_that_begins_within_a_pause_keeps_to_it(worker: Callable[..., Traffic]) -> None:

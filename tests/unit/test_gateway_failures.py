@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from datetime import UTC, datetime
 from email.utils import formatdate
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from gateway.failures import (
 from gateway.patience import TimedOut
 from gateway.retry_after import retry_after_seconds
 from gateway.sse import EventTooLong
-from schema.errors import ProviderError
+from schema.errors import MAX_PROPOSED_WAIT_SECONDS, ProviderError
 from tests.integration.faults import FAULTS, Failure
 
 SECRET = "sk-or-v1-0123456789abcdef"
@@ -100,6 +101,7 @@ def test_each_timeout_says_which_it_was_and_what_to_do(which: str, said: str) ->
         ("provider_rate_limited", True), ("provider_unavailable", True), ("provider_timeout", True),
         ("provider_stream_cut", True), ("provider_auth", True), ("model_unknown", True),
         ("provider_context_too_long", True), ("provider_content_policy", True), ("price_missing", True),
+        ("provider_answer_empty", True),
         ("provider_bad_request", False), ("budget_exceeded", False),
     ],
 )  # fmt: skip
@@ -154,7 +156,17 @@ def test_an_error_within_an_answer_is_understood(told: object, status: int | Non
         ({"retry-after": "nan"}, None),
         ({"x-ratelimit-reset-requests": "120ms"}, 0.12),
         ({"x-ratelimit-reset-requests": "6m0s"}, 360.0),
-        ({"x-ratelimit-reset-tokens": "1h2m3.5s"}, 3723.5),
+        ({"x-ratelimit-reset-tokens": "2m3.5s"}, 123.5),
+        ({"x-ratelimit-reset-tokens": "1h2m3.5s"}, MAX_PROPOSED_WAIT_SECONDS),
+        ({"retry-after": "99999999"}, MAX_PROPOSED_WAIT_SECONDS),
+        ({"retry-after": "Fri, 31 Dec 2083 23:59:59 GMT"}, MAX_PROPOSED_WAIT_SECONDS),
+        ({"retry-after": "Fri, 31 Dec 99999 23:59:59 GMT"}, None),
+        ({"retry-after": "2083-01-01T00:00:00Z"}, MAX_PROPOSED_WAIT_SECONDS),
+        # Moments that have passed, in seconds and milliseconds since 1970.
+        ({"retry-after": "1700000000"}, 0.0),
+        ({"retry-after-ms": "1700000000000"}, 0.0),
+        ({"retry-after": "99999999999"}, MAX_PROPOSED_WAIT_SECONDS),
+        ({"retry-after": "1m30s"}, 90.0),
         ({"x-ratelimit-reset-requests": "1s", "x-ratelimit-reset-tokens": "9s"}, 9.0),
         (
             {
@@ -181,8 +193,22 @@ def test_a_moment_to_wait_for_becomes_seconds() -> None:
     for headers in (
         {"retry-after": formatdate(soon, usegmt=True)},
         {"x-ratelimit-reset": str(round(soon * 1000))},
+        {"retry-after": str(round(soon))},
+        {"retry-after-ms": str(round(soon * 1000))},
+        {"retry-after": datetime.fromtimestamp(soon, UTC).isoformat()},
     ):
         assert retry_after_seconds(headers) == pytest.approx(60, abs=3)
+
+
+def test_nobody_proposes_a_longer_wait_than_the_bound() -> None:
+    asked = ProviderError("provider_rate_limited", "", retryable=True, retry_after_seconds=1e12)
+    assert asked.retry_after_seconds == MAX_PROPOSED_WAIT_SECONDS
+
+
+def test_a_reason_with_characters_that_nobody_can_store_is_cleaned() -> None:
+    body = rb'{"error": {"message": "bad \u0000 char \ud83d and \ud83d\ude00"}}'
+    failure = as_provider_error(Refusal(500, {}, body), DESTINATION)
+    assert failure.message == "openrouter failed on a/b: bad  char � and 😀"
 
 
 def test_no_key_leaves_in_a_message() -> None:

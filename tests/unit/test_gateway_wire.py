@@ -40,6 +40,7 @@ def test_the_last_event_may_lack_its_empty_line() -> None:
     assert _read([b"data: a\n\ndata: b"]) == [b"a", b"b"]
     assert _read([b"data: a\n\n: bye"]) == [b"a"]
     assert _read([]) == []
+    assert _read([b"\xef\xbb", b"\xbfdata: a\n\n"]) == [b"a"]
 
 
 @pytest.mark.parametrize("stream", [b"x" * 70_000, b"data: " + b"y" * 70_000 + b"\n"], ids=["line", "lines"])
@@ -73,40 +74,135 @@ def test_an_answer_is_put_together() -> None:
     # None is no sign of life: a beginning, a comment, an account.
     assert said == [None, "", "Hello ", "there", "", None, None]
     assert (answer.text, answer.model, answer.response_id) == ("Hello there", "m", "r1")
-    assert (answer.finish_reason, answer.usage, answer.done) == ("stop", Usage(11, 5, 4), True)
-    assert answer.missing() == ""
+    assert (answer.finish_reason, answer.figures.usage(1, 1), answer.done) == ("stop", Usage(11, 5, 4), True)
+    assert answer.complete
+    answer.check()
 
 
 @pytest.mark.parametrize(
-    ("events", "missing"),
+    ("events", "finished", "complete"),
     [
-        ([_event({"content": "a"})], "a finish reason"),
-        ([_event({"content": "a"}, finish="stop")], "its usage"),
-        ([_event(finish="stop"), _usage(None, 3)], "its usage"),
-        ([_event(finish="stop"), _usage(-1, True)], "its usage"),
-        ([_usage(1, 1)], "a finish reason"),
+        ([_event({"content": "a"})], False, False),
+        ([_usage(1, 1)], False, False),
+        ([_event(finish=""), _event(finish="null"), _usage(1, 1)], False, False),
+        ([_event({"content": "a"}, finish="stop")], True, False),
+        ([_event(finish="stop"), _usage(None, 3)], True, False),
+        ([_event(finish="stop"), _usage(-1, True)], True, False),
+        ([_usage(1, 1), _event(finish="stop")], True, True),
     ],
 )
-def test_an_answer_without_its_end_is_not_complete(events: list[bytes], missing: str) -> None:
+def test_an_answer_is_complete_with_its_finish_reason_and_its_usage(
+    events: list[bytes], finished: bool, complete: bool
+) -> None:
     answer = Answer()
     for event in events:
         answer.take(event)
-    assert answer.missing() == missing
+    assert (answer.finished, answer.complete) == (finished, complete)
+    if not finished:
+        with pytest.raises(BrokenAnswer, match="without a finish reason"):
+            answer.check()
+
+
+@pytest.mark.parametrize("end", [b"[DONE]", b"[DONE] ", b"  [DONE]\t"])
+def test_blanks_around_the_end_are_no_part_of_it(end: bytes) -> None:
+    answer = Answer()
+    assert answer.take(b"  ") is None
+    assert not answer.done
+    assert answer.take(end) is None
+    assert answer.done
 
 
 @pytest.mark.parametrize(
-    ("details", "cached"),
+    ("events", "reason"),
     [
-        ({"prompt_cache_hit_tokens": 3}, 3),
-        ({"prompt_tokens_details": None}, 0),
-        ({"prompt_tokens_details": {"cached_tokens": 99}}, 10),
-        ({"prompt_tokens_details": {"cached_tokens": "3"}}, 0),
+        ([_event({"content": "a"}, finish="stop")], "stop"),
+        ([_event(finish="stop")], "empty"),
+        ([_event({"content": " \n"}, finish="end_turn")], "empty"),
+        ([_event({"reasoning_content": "hm"}, finish="stop")], "empty"),
+        ([_event(finish="length")], "length"),
+        ([_event({"refusal": "I will not."}, finish="stop")], "refusal"),
+        ([_event({"tool_calls": [{"id": "a", "function": {"name": "f"}}]}, finish="stop")], "tool_calls"),
+        ([_event({"function_call": {"name": "f", "arguments": "{}"}}, finish="function_call")], "tool_calls"),
+        ([_event({"content": "a"}, finish="content_filter")], "content_filter"),
+        ([_event({"content": "a"}, finish="sudden")], "sudden"),
+        ([_event({"content": "a"})], ""),
     ],
 )
-def test_cached_tokens_are_part_of_the_input(details: dict[str, Any], cached: int) -> None:
+def test_an_answer_is_judged_by_how_it_ended(events: list[bytes], reason: str) -> None:
     answer = Answer()
-    answer.take(_usage(10, 1, **details))
-    assert answer.usage == Usage(10, 1, cached)
+    for event in events:
+        answer.take(event)
+    assert answer.finish_reason == reason
+
+
+def test_an_answer_that_breaks_off_says_so_after_its_usage() -> None:
+    answer = Answer()
+    answer.take(_event({"content": "par"}))
+    choice = {"delta": {}, "finish_reason": "error", "error": {"code": 502, "message": "upstream went away"}}
+    answer.take(json.dumps({"choices": [choice]}).encode())
+    answer.take(_usage(10, 5))
+    assert answer.complete
+    with pytest.raises(BrokenAnswer, match="upstream went away") as caught:
+        answer.check()
+    assert caught.value.status == 502
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}], "hello"),
+        ([{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}], ""),
+        ([{"type": "thinking", "text": "hm"}, {"type": "output_text", "text": "hello"}], "hello"),
+        ([{"type": "reference", "reference_ids": [1]}, "hello"], "hello"),
+        ({"type": "text", "text": "hello"}, "hello"),
+        ([{"type": "text", "text": {"value": "hello"}}], "hello"),
+        ([], None),
+        (None, None),
+    ],
+)
+def test_content_is_text_or_a_list_of_parts(content: Any, said: str | None) -> None:
+    answer = Answer()
+    assert answer.take(_event({"content": content})) == said
+    whole = Answer()
+    message = {"role": "assistant", "content": content}
+    assert whole.take_whole(json.dumps({"choices": [{"message": message}]}).encode()) == (said or "")
+
+
+def test_content_that_is_neither_is_told_in_words() -> None:
+    with pytest.raises(BrokenAnswer, match="found 5 as the content of its answer; expected text"):
+        Answer().take(_event({"content": 5}))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "said", "text"),
+    [
+        (["hi \ud83d", "\ude00 there"], ["hi ", "😀 there"], "hi 😀 there"),
+        (["hi \ud83d", " there"], ["hi ", "� there"], "hi � there"),
+        (["\ud83d", "\ud83d", "\ude00"], ["", "�", "😀"], "�😀"),
+        (["\ude00", "x\0y"], ["�", "xy"], "�xy"),
+        (["hi", "\ud83d"], ["hi", ""], "hi�"),
+    ],
+)
+def test_the_halves_of_a_character_join_while_it_streams(
+    pieces: list[str], said: list[str], text: str
+) -> None:
+    answer = Answer()
+    assert [answer.take(_event({"content": piece})) for piece in pieces] == said
+    rest = answer.end()
+    assert "".join(said) + rest == answer.text == text
+    whole = Answer()
+    body = {"choices": [{"message": {"content": "".join(pieces)}, "finish_reason": "stop"}]}
+    assert whole.take_whole(json.dumps(body).encode()) == whole.text == text
+
+
+def test_names_that_a_provider_gives_are_cleaned_and_bounded() -> None:
+    answer = Answer()
+    event = {"id": "r\0\ud83d" + "x" * 5_000, "model": "m\ude00", "choices": []}
+    answer.take(json.dumps(event).encode())
+    assert (answer.response_id[:3], len(answer.response_id), answer.model) == ("r�x", 200, "m�")
+    call = {"id": 7, "function": {"name": "f\0", "arguments": '{"a": "\ud83d"}'}}
+    answer.take(_event({"tool_calls": [call]}))
+    assert answer.tool_calls() == (ToolCall("7", "f", '{"a": "�"}'),)
 
 
 def _call(index: int | None, id: str | None, name: str | None, arguments: Any) -> dict[str, Any]:
@@ -127,6 +223,8 @@ def _call(index: int | None, id: str | None, name: str | None, arguments: Any) -
         [_call(0, "a", "f", '{"x":1}'), _call(0, "b", "g", "{}")],
         [_call(None, "a", "f", '{"x"'), _call(None, None, None, ":1}"), _call(None, "b", "g", "{}")],
         [_call(0, "a", "f", None), _call(0, "a", "f", '{"x":1}'), _call(1, "b", "g", {})],
+        # The name again with every piece.
+        [_call(0, "a", "f", '{"x"'), _call(0, None, "f", ":1}"), _call(1, "b", "g", "{}")],
     ],
 )
 def test_tool_calls_are_put_together(deltas: list[dict[str, Any]]) -> None:
@@ -141,6 +239,20 @@ def test_tool_calls_are_put_together(deltas: list[dict[str, Any]]) -> None:
     assert [call.id for call in found] == ["a", "b"]
 
 
+@pytest.mark.parametrize("index", [None, 0])
+def test_calls_without_ids_begin_with_a_name(index: int | None) -> None:
+    answer = Answer()
+    for arguments in ('{"x"', ":1}", '{"x":2}'):
+        name = None if arguments == ":1}" else "f"
+        answer.take(_event({"tool_calls": [_call(index, None, name, arguments)]}))
+    assert answer.tool_calls() == (ToolCall("call_0", "f", '{"x":1}'), ToolCall("call_1", "f", '{"x":2}'))
+    whole = Answer()
+    calls = [_call(None, None, "f", '{"x"'), _call(None, None, "f", '{"x":2}')]
+    message = {"content": None, "tool_calls": calls}
+    whole.take_whole(json.dumps({"choices": [{"message": message}]}).encode())
+    assert [call.arguments for call in whole.tool_calls()] == ['{"x"', '{"x":2}']
+
+
 def test_a_tool_call_without_a_name_of_its_own_gets_one() -> None:
     answer = Answer()
     answer.take(_event({"tool_calls": [_call(0, None, "f", "{}")]}))
@@ -150,8 +262,9 @@ def test_a_tool_call_without_a_name_of_its_own_gets_one() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b'{"id": "r', b"1", b"null", b"[]", b"\xff", b'{"choices": 5}', b'{"choices": [5]}', b'{"usage": 7}',
-        b'{"choices": [{"delta": "x"}]}', b'{"choices": [{"delta": {"content": ["x"]}}]}',
+        b'{"id": "r', b"1", b"null", b"[]", b"\xff", b'{"choices": 5}', b'{"choices": [5]}',
+        b'{"choices": [{"delta": "x"}]}', b'{"choices": [{"delta": {"content": 5}}]}',
+        b'{"choices": [{"delta": {"content": [true]}}]}',
         b'{"choices": [{"delta": {"tool_calls": [1]}}]}', b'{"choices": {"a": 1}}',
     ],
 )  # fmt: skip
@@ -177,7 +290,8 @@ def test_an_answer_in_one_piece_is_read() -> None:
         "usage": {"prompt_tokens": 3, "completion_tokens": 1},
     }  # fmt: skip
     assert answer.take_whole(json.dumps(body).encode()) == "Hi"
-    assert (answer.finish_reason, answer.usage, answer.simulated) == ("tool_calls", Usage(3, 1), True)
+    found = (answer.finish_reason, answer.figures.usage(9, 9), answer.simulated)
+    assert found == ("tool_calls", Usage(3, 1), True)
     assert answer.tool_calls() == (ToolCall("a", "f", "{}"),)
 
 

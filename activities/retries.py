@@ -1,0 +1,25 @@
+"""When Temporal tries a failed activity again, and how long a third party may make it wait."""
+
+from temporalio import activity
+
+from schema.errors import ProviderError
+
+
+def next_try_seconds(error: ProviderError) -> float | None:
+    """Return how long the present agent activity waits after this error; None where it is not tried again.
+
+    Within a chain of steps, and outside of Temporal, nobody waits for what a provider asks.
+    """
+    if not error.retryable or not activity.in_activity() or activity.info().activity_type != "agent":
+        return None
+    info = activity.info()
+    policy = info.retry_policy
+    if policy is None or 0 < policy.maximum_attempts <= info.attempt:
+        return None
+    if error.code in (policy.non_retryable_error_types or ()):
+        return None
+    if error.retry_after_seconds:
+        return error.retry_after_seconds
+    first, most = policy.initial_interval, policy.maximum_interval or 100 * policy.initial_interval
+    pause = first.total_seconds() * policy.backoff_coefficient ** (info.attempt - 1)
+    return min(pause, most.total_seconds())
