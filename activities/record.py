@@ -45,6 +45,7 @@ from schema.compile import Compiled, compiled, later_expressions
 from schema.errors import Refused, StepError, TryLater
 from schema.expressions import Json
 from schema.messages import (
+    BY_TEMPORAL,
     ENGINE,
     PLATFORM_QUEUES,
     Caught,
@@ -181,7 +182,7 @@ class Record:
         parent = await self._parent(request)
         run = _new_run(request, parent, meant.id, name, meant.number, meant.sha256, given)
         around = request.parent if parent else None
-        if not await self._journal.start(run, selector, request.requested_by, around):
+        if not await self._journal.start(run, selector, request.requested_by or BY_TEMPORAL, around):
             return None
         return keep(run), found
 
@@ -207,7 +208,8 @@ class Record:
         run = _new_run(request, parent, version.id, version.name, version.number, version.sha256, given)
         around = request.parent if parent else None
         source = request.fork["collaboration"] if request.fork else None
-        run = await collaborations.create(connection, run, request.requested_by, around, source)
+        by = request.requested_by or BY_TEMPORAL
+        run = await collaborations.create(connection, run, by, around, source)
         if found.definition.budget:
             await spending.open(connection, run.id, run.tenant, found.definition.budget)
         if request.fork:

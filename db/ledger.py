@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.spending import Amount, Scope, Standing, count_from_now, refusal
 from schema.errors import ProviderError
+from schema.messages import BY_TEMPORAL
 
 Basis = Literal["usage", "larger", "asked", "assumed"]
 """What the provider said with its answer; the larger of what it said there, where that contradicts itself;
@@ -86,8 +87,10 @@ WITH RECURSIVE lineage AS (
 ), names AS (
     SELECT name, depth FROM lineage JOIN workflows ON workflows.id = workflow_id
 ), asker AS (
+    -- Whoever asked for the outermost run asked for all that runs within it.
     SELECT coalesce(
-        (SELECT requested_by FROM lineage WHERE requested_by IS NOT NULL ORDER BY depth LIMIT 1),
+        (SELECT coalesce(requested_by, CAST(:by_temporal AS text)) FROM lineage
+            ORDER BY depth DESC LIMIT 1),
         CAST(:requested_by AS text)
     ) AS name
 ), price AS (
@@ -185,7 +188,7 @@ async def open(connection: AsyncConnection, call: Call) -> Opened:
     for the shortest time.
     """
     while True:
-        rows = (await connection.execute(_OPEN, asdict(call))).all()
+        rows = (await connection.execute(_OPEN, asdict(call) | {"by_temporal": BY_TEMPORAL})).all()
         first = rows[0]
         if first.source is None:
             raise PriceMissing

@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db import audit, prompts
 from db.collaborations import Run
 from schema.errors import NotFound, Refused
+from schema.messages import BY_TEMPORAL
 from schema.prompts import PromptContent
 from schema.significance import Arm, Metric, Reading, Rules, gets_candidate, read
-from schema.tables import collaborations
 from schema.tables import prompt_trials as table
 
 Unit = Literal["run", "user"]
@@ -101,9 +101,19 @@ async def choose(connection: AsyncConnection, run: Run, prompt: str) -> Chosen:
     return Chosen(found.content, found.ref, trial.id)
 
 
+# Who asked for the outermost run asked for all within it.
+_USER: Final = text("""
+WITH RECURSIVE lineage AS (
+    SELECT parent_id, requested_by FROM collaborations WHERE id = :run
+    UNION ALL
+    SELECT c.parent_id, c.requested_by FROM collaborations c JOIN lineage ON c.id = lineage.parent_id
+)
+SELECT nullif(requested_by, CAST(:nobody AS text)) FROM lineage WHERE parent_id IS NULL
+""")
+
+
 async def _user(connection: AsyncConnection, run: Run) -> str:
-    query = select(collaborations.c.requested_by).where(collaborations.c.id == run.id)
-    return await connection.scalar(query) or str(run.id)
+    return await connection.scalar(_USER, {"run": run.id, "nobody": BY_TEMPORAL}) or str(run.id)
 
 
 async def _pinned(connection: AsyncConnection, tenant: str, name: str, number: int | None) -> Chosen:
@@ -233,12 +243,16 @@ async def _end(connection: AsyncConnection, trial: Trial, status: str, reading: 
 # One run is one observation, and one user is one: of several runs their mean. Forks are left out: a person
 # chose them by how the first run went.
 _MEASURE: Final = text("""
-WITH used AS (
+WITH RECURSIVE used AS (
     SELECT collaboration_id AS run, min(prompt) AS prompt FROM agent_executions
     WHERE trial_id = :trial GROUP BY collaboration_id
+), lineage AS (
+    SELECT run, c.parent_id, requested_by FROM used JOIN collaborations c ON c.id = run
+    WHERE CAST(:unit AS text) = 'user'
+    UNION ALL
+    SELECT run, c.parent_id, c.requested_by FROM lineage JOIN collaborations c ON c.id = lineage.parent_id
 ), ended AS (
-    SELECT used.prompt, CASE WHEN CAST(:unit AS text) = 'user' THEN coalesce(run.requested_by, run.id::text)
-                             ELSE run.id::text END AS unit,
+    SELECT used.prompt, coalesce(nullif(asked.requested_by, CAST(:nobody AS text)), run.id::text) AS unit,
         CASE CAST(:metric AS text)
             WHEN 'success' THEN (run.status = 'completed')::int::float
             WHEN 'quality' THEN CASE WHEN run.status = 'failed' THEN 0 ELSE run.quality_score END
@@ -247,6 +261,7 @@ WITH used AS (
                 WHERE collaboration_id = run.id) END
         END AS value
     FROM used JOIN collaborations AS run ON run.id = used.run
+        LEFT JOIN lineage AS asked ON asked.run = used.run AND asked.parent_id IS NULL
     WHERE run.status IN ('completed', 'failed') AND run.sub_state <> 'cancelled' AND run.forked_from IS NULL
 ), units AS (
     SELECT prompt, unit, avg(value) AS value FROM ended GROUP BY prompt, unit
@@ -259,7 +274,7 @@ FROM units GROUP BY prompt
 
 async def measure(connection: AsyncConnection, trial: Trial) -> Reading:
     """The figures of both arms, of the runs that have ended."""
-    values = {"trial": trial.id, "unit": trial.unit, "metric": trial.metric}
+    values = {"trial": trial.id, "unit": trial.unit, "metric": trial.metric, "nobody": BY_TEMPORAL}
     arms = {
         row.prompt: Arm(row.units, row.mean, row.variance, row.unmeasured)
         for row in await connection.execute(_MEASURE, values)

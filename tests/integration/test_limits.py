@@ -19,7 +19,7 @@ from db.limits import EACH, Limit
 from db.spending import BudgetBusy, BudgetExceeded
 from db.spending_report import Span
 from schema.errors import FacilitairError, NotFound
-from schema.messages import OTHERS_MONEY, StepRequest
+from schema.messages import BY_TEMPORAL, OTHERS_MONEY, StepRequest, started_by
 from tests.integration.runs import begin, rows
 
 STRONG, CHEAP = "openai/gpt-4", "openai/gpt-4o-mini"
@@ -92,6 +92,29 @@ async def test_a_call_counts_for_everything_that_limits_it(
         ("step", f"{inner.collaboration}/ask", ""): (usd, ZERO),
     }  # fmt: skip
     assert await rows(engine, "SELECT requested_by, definition FROM model_calls") == [("ada", "inner")]
+
+
+@pytest.mark.parametrize(
+    ("user", "asker"),
+    [
+        ("ada", "ada"), ("schedule:nightly", "schedule:nightly"), ("webhook:1", "webhook:1"),
+        # As rows were written before runs past the API had a user.
+        (None, BY_TEMPORAL),
+    ],
+)  # fmt: skip
+async def test_a_users_limit_holds_for_all_that_runs_within_their_run(
+    engine: AsyncEngine, user: str | None, asker: str
+) -> None:
+    outer = await begin(engine, asking("outer"), user=user)
+    middle = await begin(engine, asking("middle"), parent=outer, user=started_by("outer"))
+    inner = await begin(engine, asking("inner"), parent=middle, user=started_by("middle"))
+    await put(engine, limit("user", EACH, "day", "0.5"))
+    await close_call(engine, await open_call(engine, inner, "0.4"), "0.4")
+    assert await counters(engine) == {("user", asker, today()): (Decimal("0.4"), ZERO)}
+    with pytest.raises(BudgetExceeded, match=f"limit of user {asker}"):
+        await open_call(engine, middle, "0.2")
+    await put(engine, limit("user", asker, "month", "0.6"))
+    assert (await counters(engine))["user", asker, today()[:7]] == (Decimal("0.4"), ZERO)
 
 
 @pytest.mark.parametrize(

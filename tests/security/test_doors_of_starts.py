@@ -16,7 +16,7 @@ from websockets.asyncio.client import connect
 
 from db.engine import transaction
 from schema.errors import TryLater
-from schema.messages import PinRequest, StepRequest
+from schema.messages import BY_TEMPORAL, PinRequest, StepRequest
 from schema.settings import Settings
 from tests.integration.door import problem
 from tests.integration.recording import recording
@@ -179,6 +179,8 @@ async def test_what_comes_past_the_api_is_counted_when_it_is_pinned(
             assert (caught.value.code, caught.value.retryable) == ("too_many_starts", False)
     # Two of the test's own, the first one, and the three that were let in elsewhere.
     assert await rows(engine, "SELECT count(*) FROM collaborations") == [(6,)]
+    query = "SELECT requested_by FROM collaborations WHERE id = :id"
+    assert await rows(engine, query, id=first.first_run_id) == [(BY_TEMPORAL,)]
 
 
 async def test_a_schedule_has_no_more_runs_under_way_than_it_may(
