@@ -225,7 +225,7 @@ class CollaborationSummary(BaseModel):
     completed_at: datetime | None
     seconds: float
     steps_done: int
-    tokens: int
+    tokens: int = Field(description="Of the run and all its sub-collaborations, as cost_usd and simulated.")
     cost_usd: float
     trace_id: str | None
     simulated: bool = Field(default=False, description="Whether any answer came from the simulator.")

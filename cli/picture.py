@@ -59,7 +59,8 @@ def _headline(seen: Watched, now: float, width: int) -> Text:
     if seen.ended and seen.ended.latency_ms:
         lasted = seen.ended.latency_ms / 1000
     seconds = f"{max(lasted, 0):.1f} s" if seen.began_at else ""
-    tokens = f"{_about(seen.root)}{seen.root.all_tokens():,} tokens"
+    counted = max(seen.root.all_tokens(), seen.ended.tokens if seen.ended else 0)
+    tokens = f"{_about(seen.root)}{counted:,} tokens"
     cost = f"${seen.ended.cost_usd if seen.ended and seen.ended.cost_usd else seen.root.all_cost():.4f}"
     if seen.ended:
         state = seen.ended.sub_state or seen.ended.status

@@ -43,8 +43,8 @@ def result(run: dict[str, Any], of_run: list[dict[str, Any]]) -> dict[str, Any]:
         "collaboration_id": run["id"], "definition": f"{run['name']}@{run['version']}",
         "status": run["status"], "sub_state": run["sub_state"], "error": run["error"],
         "output": run.get("output"), "seconds": run["seconds"], "tokens": run["tokens"],
-        "cost_usd": run["cost_usd"], "quality": run["quality"], "trace_id": run["trace_id"],
-        "steps": of_run,
+        "cost_usd": run["cost_usd"], "simulated": run.get("simulated", False), "quality": run["quality"],
+        "trace_id": run["trace_id"], "steps": of_run,
     }  # fmt: skip
 
 
@@ -60,12 +60,22 @@ def table(run: dict[str, Any], of_run: list[dict[str, Any]]) -> Table:
             str(one["attempts"] or ""), str(one["tokens"]), f"{one['seconds']:.2f}",
             f"{one['cost_usd']:.6f}", Text("simulated" if one["simulated"] else "", style="yellow"),
         )  # fmt: skip
+    if rest := _within_others(run, of_run):
+        found.add_row("in sub-collaborations", "", "", "", "", f"{rest[0]}", "", f"{rest[1]:.6f}", "")
     found.add_section()
+    mark = Text("simulated" if run.get("simulated") else "", style="yellow")
     found.add_row(
         "total", "", "", run["sub_state"] or run["status"], "", str(run["tokens"]), f"{run['seconds']:.2f}",
-        f"{run['cost_usd']:.6f}", "", style="bold",
+        f"{run['cost_usd']:.6f}", mark, style="bold",
     )  # fmt: skip
     return found
+
+
+def _within_others(run: dict[str, Any], of_run: list[dict[str, Any]]) -> tuple[int, float] | None:
+    """(tokens, dollars) of the run's total that no step of its own has; None where it has no other."""
+    tokens = run["tokens"] - sum(one["tokens"] for one in of_run)
+    cost_usd = run["cost_usd"] - sum(one["cost_usd"] for one in of_run)
+    return (tokens, cost_usd) if tokens > 0 or cost_usd > 1e-9 else None
 
 
 def print_output(console: Console, output: Any) -> None:
@@ -91,6 +101,8 @@ def print_end(console: Console, run: dict[str, Any], of_run: list[dict[str, Any]
     if run["error"]:
         console.print(Text.assemble(("\n" + run["error"]["code"], "red bold"), ": ", run["error"]["message"]))
     simulated = [one["id"] for one in of_run if one["simulated"]]
+    if run.get("simulated") and not simulated:
+        simulated = ["steps of sub-collaborations"]
     if simulated:
         console.print(
             Text(

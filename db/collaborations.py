@@ -3,10 +3,25 @@
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Float, Row, case, cast, desc, func, or_, select, true, tuple_
+from sqlalchemy import (
+    Boolean,
+    Float,
+    Integer,
+    Numeric,
+    Row,
+    cast,
+    column,
+    desc,
+    func,
+    or_,
+    select,
+    text,
+    true,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,7 +29,7 @@ from db import outbox
 from schema import names
 from schema.errors import NotFound
 from schema.events import CollaborationStarted
-from schema.tables import agent_executions, collaborations, workflows
+from schema.tables import collaborations, workflows
 
 
 @dataclass(frozen=True)
@@ -121,29 +136,39 @@ class Summary:
     completed_at: datetime | None
     traceparent: str
     steps_done: int
+    """Of its own; the figures below are those of its sub-collaborations, too."""
     cost_usd: Decimal
     input_tokens: int
     output_tokens: int
     simulated: bool
 
 
+# Turns of a step that reads others live are no steps, nor rounds of one whose model calls tools.
+_TOTALS: Final = """
+WITH RECURSIVE tree AS (
+    SELECT collaborations.id
+    UNION ALL
+    SELECT child.id FROM collaborations child JOIN tree ON child.parent_id = tree.id
+)
+SELECT count(*) FILTER (
+        WHERE e.collaboration_id = collaborations.id AND status IN ('completed', 'skipped')
+        AND path !~ '~((turn|tools)[0-9]|verify$)'
+    ) AS steps_done,
+    coalesce(sum(cost_usd), 0) AS cost_usd, coalesce(sum(input_tokens), 0) AS input_tokens,
+    coalesce(sum(output_tokens), 0) AS output_tokens, coalesce(bool_or(simulated), false) AS simulated
+FROM tree JOIN agent_executions e ON e.collaboration_id = tree.id
+"""
+
+
 def _summaries() -> Any:
-    run = agent_executions.c
-    # Turns of a step that reads others live are no steps, nor rounds of one whose model calls tools.
-    is_part = run.path.bool_op("~")("~((turn|tools)[0-9]|verify$)")
-    is_step = run.status.in_(("completed", "skipped")) & ~is_part
-    finished = func.sum(case((is_step, 1), else_=0))
     totals = (
-        select(
-            func.coalesce(finished, 0).label("steps_done"),
-            func.coalesce(func.sum(run.cost_usd), 0).label("cost_usd"),
-            func.coalesce(func.sum(run.input_tokens), 0).label("input_tokens"),
-            func.coalesce(func.sum(run.output_tokens), 0).label("output_tokens"),
-            func.coalesce(func.bool_or(run.simulated), False).label("simulated"),
+        text(_TOTALS)
+        .columns(
+            column("steps_done", Integer), column("cost_usd", Numeric), column("input_tokens", Integer),
+            column("output_tokens", Integer), column("simulated", Boolean),
         )
-        .where(run.collaboration_id == collaborations.c.id)
-        .lateral()
-    )
+        .lateral("totals")
+    )  # fmt: skip
     c = collaborations.c
     return (
         select(

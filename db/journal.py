@@ -182,9 +182,10 @@ JOIN LATERAL (
 ) AS last ON true
 """
 
-# The last judgement counts: a review after the repair outweighs the one before it.
+# The last judgement counts: a review after the repair outweighs the one before it. Costs are those of
+# sub-collaborations, too.
 _FINISH: Final = """
-WITH given AS (
+WITH RECURSIVE given AS (
     SELECT * FROM json_to_recordset(%s::json) AS run(
         key text, tenant text, status text, sub_state text, code text, message text, output json,
         ended timestamptz, event_id uuid, trace text)
@@ -200,15 +201,21 @@ WITH given AS (
     WHERE run.id = given.key::uuid AND run.status = 'running'
     RETURNING run.id, run.quality_score, given.event_id, given.tenant, given.status, given.sub_state,
         given.code, given.trace, given.ended - run.started_at AS lasted
+), tree AS (
+    SELECT key::uuid AS root, key::uuid AS id FROM given
+    UNION ALL
+    SELECT root, child.id FROM collaborations child JOIN tree ON child.parent_id = tree.id
 ), told AS (
     INSERT INTO outbox (id, tenant_id, aggregatetype, aggregateid, type, payload, traceparent)
     SELECT event_id, tenant, 'collaboration', id, 'CollaborationFinished', jsonb_build_object(
         'collaboration_id', id, 'status', status, 'sub_state', sub_state, 'error_code', code,
-        'cost_usd', (
-            SELECT COALESCE(sum(cost_usd), 0)::text FROM agent_executions
-            WHERE collaboration_id = closed.id),
+        'cost_usd', total.usd::text, 'tokens', total.tokens, 'simulated', total.simulated,
         'quality', quality_score, 'latency_ms', (extract(epoch FROM lasted) * 1000)::int), trace
-    FROM closed
+    FROM closed, LATERAL (
+        SELECT coalesce(sum(cost_usd), 0) AS usd, coalesce(bool_or(simulated), false) AS simulated,
+            coalesce(sum(input_tokens), 0) + coalesce(sum(output_tokens), 0) AS tokens
+        FROM tree JOIN agent_executions ON collaboration_id = tree.id WHERE tree.root = closed.id
+    ) AS total
 )
 SELECT id::text FROM closed
 """

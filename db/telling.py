@@ -259,6 +259,6 @@ def plain_event(type: str, facts: dict[str, Any], kept: dict[str, str]) -> LiveE
         case "CollaborationFinished":
             return RunEnded(
                 facts["status"], facts["sub_state"], facts["error_code"], float(facts["cost_usd"]),
-                facts["quality"], facts["latency_ms"],
+                facts["quality"], facts["latency_ms"], facts.get("tokens", 0), facts.get("simulated", False),
             )  # fmt: skip
     return None

@@ -179,5 +179,8 @@ class CollaborationFinished(Event):
     sub_state: str
     error_code: str | None
     cost_usd: str
+    """This, `tokens` and `simulated` are of the run and all its sub-collaborations."""
     quality: float | None
     latency_ms: int
+    tokens: int = 0
+    simulated: bool = False

@@ -116,8 +116,11 @@ class RunEnded:
     """cancelled, where somebody stopped it."""
     error_code: str | None
     cost_usd: float
+    """This, `tokens` and `simulated` are of the run and all its sub-collaborations."""
     quality: float | None
     latency_ms: int
+    tokens: int = 0
+    simulated: bool = False
 
 
 LiveEvent = RunBegan | StepBegan | TokensCame | StepEnded | PeopleAsked | PeopleDecided | Steered | RunEnded

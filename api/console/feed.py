@@ -99,7 +99,10 @@ def _told(
         case Steered():
             return ["steered", at, event.action, event.actor, event.detail]
         case RunEnded():
-            return ["end", at, event.status, event.sub_state, event.error_code, event.cost_usd]
+            return [
+                "end", at, event.status, event.sub_state, event.error_code, event.cost_usd, event.tokens,
+                event.simulated,
+            ]  # fmt: skip
         case _:
             assert_never(event)
 

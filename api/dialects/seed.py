@@ -20,7 +20,11 @@ def _blocks_of(run: str, event: LiveEvent) -> list[Block]:
                 )
             ]  # fmt: skip
         case RunEnded(status="completed"):
-            return [_block("done", status=event.status, cost_usd=event.cost_usd)]
+            return [
+                _block(
+                    "done", status=event.status, cost_usd=event.cost_usd, simulated=event.simulated
+                )
+            ]  # fmt: skip
         case RunEnded():
             return _refused(event.error_code or event.status, f"The run {event.sub_state or 'failed'}.")
         case _:

@@ -60,7 +60,7 @@
         if (id) executions.set(id, one);
       }
       Object.assign(one, { status, model: model || one.model, input, tokens: output, cost, ended: at, error, simulated });
-      if (simulated) $("#simulated").innerHTML = '<span class="badge simulated">simulated</span>';
+      if (simulated) markSimulated();
       if (status === "superseded") drop(one);
       else if (one.panel) head(one);
       touch(path, step, one);
@@ -74,10 +74,13 @@
       if (action === "inject_feedback") note(`${who(actor)} told ${detail.step || detail.agent || "every agent"}: ${detail.text || ""}`);
       if (action === "adjust") note(`${who(actor)} changed ${detail.agent || "every agent"}: ${JSON.stringify(detail.changes)}`);
     },
-    end([, at, status, sub, error]) {
+    end([, at, status, sub, error, cost, tokens, simulated]) {
       run.status = status;
       run.sub = sub;
       run.ended = at;
+      // With those of sub-collaborations. Runs of older releases ended without tokens.
+      Object.assign(run, { cost, tokens });
+      if (simulated) markSimulated();
       for (const one of executions.values()) {
         if (one.status === "running") { one.status = "abandoned"; one.ended = at; touch(one.path, one.step, one); if (one.panel) head(one); }
       }
@@ -86,6 +89,8 @@
       touchPeople();
     },
   };
+
+  const markSimulated = () => { $("#simulated").innerHTML = '<span class="badge simulated">simulated</span>'; };
 
   const who = (actor) => (actor || "somebody").replace(/^user:/, "");
 
@@ -200,8 +205,8 @@
       for (const step of drawn.nodes.keys()) dirty.add(step);
     }
     put("#f-steps", drawn.total ? `${total.steps} of ${drawn.total}` : String(total.steps));
-    put("#f-tokens", fc.number(total.tokens));
-    put("#f-cost", fc.dollars(total.cost));
+    put("#f-tokens", fc.number(Math.max(total.tokens, run.tokens || 0)));
+    put("#f-cost", fc.dollars(Math.max(total.cost, run.cost || 0)));
   }
 
   /** Text that is the same costs nothing. */
