@@ -25,6 +25,12 @@ MAX_JSON_BYTES: Final = 1024 * 1024
 """Of a request that is no definition: a run's input stays well below what Temporal takes."""
 
 
+def _is_json(media_type: str) -> bool:
+    """Tell whether a content type is JSON: by its name, or by its suffix `+json` (RFC 6839)."""
+    kind, _, name = media_type.partition("/")
+    return media_type in _JSON or (bool(kind) and name.endswith("+json"))
+
+
 def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
@@ -61,7 +67,7 @@ def _too_large(code: str, size: int, limit: int) -> Refused:
 async def read_document(request: Request) -> tuple[bytes, bool]:
     """(an uploaded document, whether it is YAML)."""
     media_type = _media_type(request)
-    if media_type not in _JSON + _YAML:
+    if not _is_json(media_type) and media_type not in _YAML:
         raise _unsupported(media_type, f"{_JSON[0]} or {_YAML[0]}")
     return await read(request, document.MAX_BYTES, "document_too_large"), media_type in _YAML
 
@@ -69,7 +75,7 @@ async def read_document(request: Request) -> tuple[bytes, bool]:
 async def read_json(request: Request, state: State, model: type[M], *, optional: bool = False) -> M:
     """A JSON body as a typed request; where it is `optional`, none at all is an empty one."""
     media_type = _media_type(request)
-    if media_type not in _JSON and not (optional and not media_type):
+    if not _is_json(media_type) and not (optional and not media_type):
         raise _unsupported(media_type, _JSON[0])
     data = await read(request, MAX_JSON_BYTES, "body_too_large")
     if optional and not data:
@@ -80,7 +86,7 @@ async def read_json(request: Request, state: State, model: type[M], *, optional:
 async def read_value(request: Request, state: State) -> Any:
     """A JSON body whatever its shape; nothing at all counts as an empty object."""
     media_type = _media_type(request)
-    if media_type not in ("", *_JSON):
+    if media_type and not _is_json(media_type):
         raise _unsupported(media_type, _JSON[0])
     data = await read(request, MAX_JSON_BYTES, "body_too_large")
     return await asyncio.get_running_loop().run_in_executor(state.checking, _load, data) if data else {}

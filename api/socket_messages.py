@@ -1,5 +1,7 @@
 """What a client says over a WebSocket."""
 
+import json
+import re
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
@@ -98,7 +100,29 @@ Command = Pause | Stop | Feedback | Adjust | Decide | Ack
 Message = Start | Watch | Command
 
 _MESSAGES: Final[TypeAdapter[Message]] = TypeAdapter(Annotated[Message, Field(discriminator="type")])
+_MESSAGE_BEGINS: Final = re.compile(r'\s*\{\s*("type"\s*:|$)')
 _TYPES: Final = "start, watch, pause, resume, stop, adjust, inject_feedback, approve, reject, decide, ack"
+
+
+def parse_first(text: str) -> Message:
+    """Return what a socket's first text says: a message, or a task in plain words. Raises BadRequest."""
+    return Start(type="start", input={"task": text}) if _is_plain(text) else parse(text)
+
+
+def _is_plain(text: str) -> bool:
+    """Tell whether a text is a task in plain words, also one that begins with a bracket or a brace. One that
+    begins as a message does is none, however it goes on: a slip in it must not start a run."""
+    if not text.lstrip().startswith(("{", "[")):
+        return bool(text.strip())
+    if _MESSAGE_BEGINS.match(text):
+        return False
+    try:
+        json.loads(text)
+    except json.JSONDecodeError:
+        return True
+    except (ValueError, RecursionError):  # JSON that no door takes
+        return False
+    return False
 
 
 def parse(text: str) -> Message:

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
-from api import starts
+from api import cloud_events, starts
 from api.bodies import MAX_JSON_BYTES, body_of, read_json, read_value
 from api.models import Accepted, StoredWebhook, WebhookFact, WebhookPage, WebhookRequest
 from api.problems import BadRequest, errors
@@ -71,15 +71,16 @@ async def call(
     idempotency_key: Annotated[str | None, Header(description="Says which deliveries are the same.")] = None,
     x_github_delivery: Annotated[str | None, Header(description="As Idempotency-Key.")] = None,
 ) -> Accepted:
-    """Start the collaboration with the input that the webhook makes of the JSON body. A delivery whose key
-    came before starts nothing; `status` then is `repeated`. Knowing the address is all it takes."""
+    """Start the collaboration with the input that the webhook makes of the JSON body or the CloudEvent. A
+    delivery whose key came before starts nothing; `status` then is `repeated`. Knowing the address is all it
+    takes."""
     async with state.transaction() as connection:
         hook = await webhooks.called(connection, token)
     await state.admission.webhook(hook.tenant, hook.id)
     key = idempotency_key or x_github_delivery
     id = await _delivery_id(state, hook, key) if key else starts.new_id(hook.name)
     response.headers["Location"] = f"/v1/collaborations/{id}"
-    body = await read_value(request, state)
+    body = cloud_events.event_of(request.headers, await read_value(request, state))
     if key and await _has_begun(state, hook.tenant, id):
         return starts.accepted(id, "repeated")
     make = partial(_input, hook.input, body)
@@ -95,6 +96,13 @@ async def call(
             return starts.accepted(id, "repeated")
         raise
     return starts.accepted(id).model_copy(update={"warnings": warnings})
+
+
+@call_router.options("/hooks/{token}", include_in_schema=False)
+async def permit(request: Request, token: str) -> Response:
+    """Permit a sender of CloudEvents to deliver, as it asks to be before its first event. Who does not know
+    the address learns nothing of it here."""
+    return Response(headers=cloud_events.permission(request.headers))
 
 
 async def _delivery_id(state: State, hook: webhooks.Webhook, key: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from collections.abc import Callable
 from contextlib import aclosing, suppress
 from typing import Annotated, Any, Final, assert_never
 
@@ -102,8 +103,7 @@ class _Session:
 
     async def _begun(self, text: str) -> tuple[Followed, Cursor]:
         _check_size(text)
-        plain = _is_plain(text)
-        message = Start(type="start", input={"task": text}) if plain else await self._parse(text)
+        message = await self._parse(text, socket_messages.parse_first)
         if isinstance(message, Watch):
             run = await following.find(self._state, self._tenant, message.id)
             cursor = following.checked(frames.parse(message.starting_after), run)
@@ -139,7 +139,7 @@ class _Session:
             text = await self._receive()
             async with self._obeying:
                 try:
-                    message = await self._parse(text)
+                    message = await self._parse(text, socket_messages.parse)
                     await self._obey(id, message)
                 except Exception as error:
                     await self._say(_error(error))
@@ -191,10 +191,10 @@ class _Session:
             task = asked[0].id
         await tasks.take_decision(self._state, self._tenant, self._actor, task, message.as_request())
 
-    async def _parse(self, text: str) -> Message:
+    async def _parse(self, text: str, parse: Callable[[str], Message]) -> Message:
         # A hostile message takes a while to be refused.
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._state.checking, socket_messages.parse, text)
+        return await loop.run_in_executor(self._state.checking, parse, text)
 
     async def _receive(self) -> str:
         message = await self._socket.receive()
@@ -215,10 +215,6 @@ def _check_size(text: str) -> None:
             f"found a message of {size:,} bytes; expected at most {MAX_JSON_BYTES:,}. Pass large texts by "
             "reference.",
         )
-
-
-def _is_plain(text: str) -> bool:
-    return bool(text.strip()) and not text.lstrip().startswith(("{", "["))
 
 
 def _error(error: Exception) -> dict[str, Any]:

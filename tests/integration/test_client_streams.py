@@ -336,6 +336,18 @@ async def test_a_hand_on_a_run(platform: Stack, api: Served) -> None:
         assert (await hear(line, "started"))["found"] is True
 
 
+@pytest.mark.parametrize("task", ["[urgent] fix the login page", "{name} is missing from the greeting"])
+async def test_a_task_in_brackets_starts_a_run(platform: Stack, api: Served, task: str) -> None:
+    definition = f"brackets-{uuid.uuid4().hex[:8]}"
+    await platform.store({"name": definition, "steps": {"t": {"kind": "transform", "value": "${input}"}}})
+    async with socket(api, f"/ws/collaborate?definition={definition}") as line:
+        await line.send(task)
+        run = (await hear(line, "started"))["id"]
+        await hear(line, "event", outcome={"type": "success"})
+    found = (await api.http.get(f"/v1/collaborations/{run}?include=output")).json()
+    assert (found["status"], found["output"]) == ("completed", {"task": task})
+
+
 async def test_stop(platform: Stack, api: Served) -> None:
     run = await begun(platform, {"steps": {"ask": {"kind": "human", "title": "Well?"}}})
     async with socket(api) as line:

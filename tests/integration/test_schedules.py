@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import json
 import logging
 import re
 import uuid
@@ -262,6 +263,44 @@ async def test_a_call_starts_a_run_with_what_it_brought(
     assert (await http.delete(f"/v1/webhooks/{id}")).status_code == 204
     problem(await http.post(path, json={}), 404, "webhook_unknown")
     problem(await http.delete(f"/v1/webhooks/{id}"), 404, "webhook_unknown")
+
+
+EVENT: dict[str, Any] = {
+    "specversion": "1.0", "type": "com.example.made", "source": "/orders", "id": "1",
+    "datacontenttype": "application/json", "data": {"task": "ä"},
+}  # fmt: skip
+BINARY = {f"ce-{name}": value for name, value in EVENT.items() if isinstance(value, str)} | {
+    "Content-Type": "application/json"
+}
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"Content-Type": "application/cloudevents+json; charset=utf-8"}, EVENT),
+        ({"Content-Type": "application/vnd.api+json"}, EVENT),
+        (BINARY, EVENT["data"]),
+    ],
+)
+async def test_an_event_starts_a_run_however_it_is_sent(
+    http: httpx.AsyncClient, temporal_client: Client, headers: dict[str, str], body: Any
+) -> None:
+    name = f"event-{uuid.uuid4().hex[:8]}"
+    definition = {"name": name, "steps": {"t": {"kind": "transform", "value": "${input}"}}}
+    (await http.post("/v1/definitions", json=definition)).raise_for_status()
+    _, path = await _webhook(http, name)
+    answer = await http.post(path, content=json.dumps(body), headers=headers)
+    assert answer.status_code == 202, answer.text
+    assert await _input_of(temporal_client.get_workflow_handle(answer.json()["id"])) == EVENT
+
+
+async def test_a_sender_of_events_gets_the_permission_that_it_asks_for(
+    http: httpx.AsyncClient, name: str
+) -> None:
+    _, path = await _webhook(http, name)
+    answer = await http.options(path, headers={"WebHook-Request-Origin": "eventgrid.azure.net"})
+    assert (answer.status_code, answer.headers["allow"]) == (200, "POST")
+    assert answer.headers["webhook-allowed-origin"] == "eventgrid.azure.net"
 
 
 @pytest.mark.parametrize("header", ["Idempotency-Key", "X-GitHub-Delivery"])
