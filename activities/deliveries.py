@@ -12,6 +12,7 @@ from db.engine import transaction
 from router import topology
 from schema.definition import StreamEdge
 from schema.messages import StepRequest
+from schema.steps import AgentStep
 from schema.streams import Streams
 
 
@@ -22,7 +23,7 @@ class Deliveries:
     heard: Streams
     """The live edges without those by which the step is told nothing in this run."""
     readers: list[str]
-    """The steps that are sent what it says."""
+    """The agents that are sent what it says."""
 
 
 async def of_step(engine: AsyncEngine, context: StepContext, request: StepRequest) -> Deliveries:
@@ -40,8 +41,8 @@ async def of_step(engine: AsyncEngine, context: StepContext, request: StepReques
         sources={**streams.sources, own: left(streams.sources.get(own, ()))},
         peers={**streams.peers, own: left(streams.peers.get(own, ()))},
     )
-    readers = dict.fromkeys(edge.target for edge in sent if (own, edge.target) not in silent)
-    return Deliveries(heard, list(readers))
+    readers = (context.compiled.steps[edge.target] for edge in sent if (own, edge.target) not in silent)
+    return Deliveries(heard, list(dict.fromkeys(one.agent for one in readers if isinstance(one, AgentStep))))
 
 
 async def _silent(

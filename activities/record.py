@@ -65,27 +65,40 @@ from schema.messages import (
     ToolReturn,
 )
 from schema.signing import Signer
-from schema.steps import Compensate, LoopStep, MapStep, Step, ToolStep, WaitStep, seconds
+from schema.steps import Compensate, JsonSchema, LoopStep, MapStep, Step, ToolStep, WaitStep, seconds
 from schema.templates import as_text, expressions, render
 from workflows.plan import COMPLETED, OPEN, Progress
 
 INLINE_OUTPUT_BYTES: Final = 128 * 1024
 """Largest output that a workflow returns itself; for a larger one it returns a reference."""
 MAX_ARGS_BYTES: Final = 256 * 1024
+MAX_TASK_CHARS: Final = 10_000
 _FULL_DISK_PATIENCE: Final = timedelta(seconds=30)
 
 _TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _SPAN_ID: Final = re.compile(r"[0-9a-f]{16}")
 
 
-def task_of(input: Json) -> str:
-    """What a run is about, in words: its task, else its first text, else its input as JSON."""
-    if isinstance(input, dict):
-        texts = [value for value in input.values() if isinstance(value, str)]
-        chosen = input.get("task") if isinstance(input.get("task"), str) else (texts[0] if texts else None)
-        if chosen:
-            return str(chosen)[:10_000]
-    return as_text(input)[:10_000]
+def task_of(input: Json, schema: JsonSchema) -> str:
+    """Return what a run is about, in words: the text `task`, else the first text that its input's schema
+    requires, else the longest text, else the input as JSON. Texts of an enum are no words of anybody's."""
+    if not isinstance(input, dict):
+        return as_text(input)[:MAX_TASK_CHARS]
+    declared = schema.get("properties") or {}
+    texts = {
+        key: value
+        for key, value in input.items()
+        if isinstance(value, str) and value and not _is_chosen(declared.get(key))
+    }
+    # Stored schemas have their properties in alphabetical order, and what they require in the author's.
+    for key in ("task", *(schema.get("required") or ())):
+        if key in texts:
+            return texts[key][:MAX_TASK_CHARS]
+    return max(texts.values(), key=len, default=as_text(input))[:MAX_TASK_CHARS]
+
+
+def _is_chosen(schema: JsonSchema | bool | None) -> bool:
+    return isinstance(schema, dict) and bool({"enum", "const"} & schema.keys())
 
 
 def run_context(request: PinRequest, parent: Run | None) -> tuple[str, str | None, str | None]:
@@ -180,7 +193,9 @@ class Record:
             async with transaction(self._engine) as connection:
                 await _check_uuid(connection, request.workflow_id)
         parent = await self._parent(request)
-        run = _new_run(request, parent, meant.id, name, meant.number, meant.sha256, given)
+        run = _new_run(
+            request, parent, meant.id, name, meant.number, meant.sha256, given, found.definition.input
+        )
         around = request.parent if parent else None
         if not await self._journal.start(run, selector, request.requested_by or BY_TEMPORAL, around):
             return None
@@ -205,7 +220,10 @@ class Record:
                 f"Expected: {json.dumps(found.definition.input)[:1_000]}",
             )
         parent = await self._parent(request)
-        run = _new_run(request, parent, version.id, version.name, version.number, version.sha256, given)
+        run = _new_run(
+            request, parent, version.id, version.name, version.number, version.sha256, given,
+            found.definition.input,
+        )  # fmt: skip
         around = request.parent if parent else None
         source = request.fork["collaboration"] if request.fork else None
         by = request.requested_by or BY_TEMPORAL
@@ -453,12 +471,13 @@ async def _check_uuid(connection: AsyncConnection, id: str) -> None:
 
 
 def _new_run(
-    request: PinRequest, parent: Run | None, version: UUID, name: str, number: int, sha256: str, given: Json
-) -> Run:
+    request: PinRequest, parent: Run | None, version: UUID, name: str, number: int, sha256: str, given: Json,
+    schema: JsonSchema,
+) -> Run:  # fmt: skip
     traceparent, above, linked = run_context(request, parent)
     return Run(
         id=UUID(request.first_run_id), temporal_workflow_id=request.workflow_id, tenant=request.tenant,
-        input=given, task=task_of(given), traceparent=traceparent, parent_span_id=above,
+        input=given, task=task_of(given, schema), traceparent=traceparent, parent_span_id=above,
         started_at=datetime.now(UTC), version_id=version, name=name, version=number, sha256=sha256,
         engine=ENGINE, linked_traceparent=linked, request_digest=request.request,
     )  # fmt: skip

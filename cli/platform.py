@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cli.output import columns, print_json
+from cli.output import UNREACHABLE, columns, print_json
 from cli.terminal import Terminal
 from schema.errors import FacilitairError, Refused
 
@@ -91,8 +91,8 @@ def down(data: DataOption = None, as_json: JsonOption = False) -> None:
 
 
 def status(data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Show what runs and where it listens. Ends with 1 when something that is needed does not answer, or
-    when the disk is too full for new runs."""
+    """Show what runs and where it listens. Ends with 3 when nothing runs, and with 1 when something that is
+    needed does not answer, or when the disk is too full for new runs."""
     from infra.local import read_state
 
     directory = _directory(data)
@@ -106,7 +106,9 @@ def status(data: DataOption = None, as_json: JsonOption = False) -> None:
     else:
         out.print(_table(now))
         _print_addresses(now)
-    raise typer.Exit(0 if now is not None and now.ready and not now.disk_full else 1)
+    if now is None or not now.running:
+        raise typer.Exit(UNREACHABLE)
+    raise typer.Exit(0 if now.ready and not now.disk_full else 1)
 
 
 def doctor(data: DataOption = None, as_json: JsonOption = False) -> None:

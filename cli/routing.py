@@ -100,7 +100,7 @@ def train(
         print_json(done)
     else:
         out().print(Text(f"{done['status']}: {done['reason']}"))
-    if done["status"] == "failed":
+    if done["status"] in ("failed", "refused"):
         raise typer.Exit(1)
 
 

@@ -39,6 +39,7 @@ from schema.templates import escape
 
 CURRENT: Final = "current"
 """The alias that says what the bare name means; while it is not set, the newest version is meant."""
+MAX_NAMED: Final = 20
 MAX_LEVELS: Final = 8
 """Collaborations within each other, the outermost included."""
 
@@ -212,6 +213,16 @@ async def _look_up(
     return Version(*row) if row else None
 
 
+async def _names(connection: AsyncConnection, tenant: str) -> str:
+    """The first names that people stored something under, for people; what agents planned is no name to
+    choose."""
+    stored = (workflows.c.tenant_id == tenant, workflows.c.planned_by.is_(None))
+    query = select(workflows.c.name).where(*stored).distinct().order_by(workflows.c.name)
+    found = list((await connection.execute(query.limit(MAX_NAMED + 1))).scalars())
+    more = "" if len(found) <= MAX_NAMED else " and others, which `facilitair list` shows"
+    return ", ".join(found[:MAX_NAMED]) + more or "none stored yet"
+
+
 async def _why_not(
     connection: AsyncConnection, tenant: str, name: str, selector: int | str | None
 ) -> NotFound | Refused:
@@ -219,15 +230,9 @@ async def _why_not(
     mine = (workflows.c.tenant_id == tenant, workflows.c.name == name)
     newest = (await connection.execute(select(func.max(workflows.c.version)).where(*mine))).scalar()
     if newest is None:
-        known = (
-            await connection.execute(
-                select(workflows.c.name).where(workflows.c.tenant_id == tenant).distinct().limit(20)
-            )
-        ).scalars()
-        names = ", ".join(sorted(known)) or "none stored yet"
         return NotFound(
             "definition_unknown",
-            f"found no definition {name!r}; expected one of: {names}. "
+            f"found no definition {name!r}; expected one of: {await _names(connection, tenant)}. "
             "Upload it with `facilitair apply FILE`.",
         )
     if isinstance(selector, int):

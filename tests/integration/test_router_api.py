@@ -217,7 +217,7 @@ async def test_one_training_goes_on_at_a_time_and_tells_how_it_ended(platform: S
         listed = (await http.get("/v1/router/trainings")).json()["items"]
         assert started.json()["id"] in {one["id"] for one in listed}
     async with served(platform.settings) as found:
-        shown = await command(found.port, "train", "--watch", "--until", EARLY)
+        shown = await command(found.port, "train", "--watch", "--until", EARLY, exit_code=1)
         assert shown.startswith("refused: ")
 
 

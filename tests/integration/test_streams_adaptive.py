@@ -152,7 +152,7 @@ async def test_on_the_platform_what_was_sent_is_what_was_decided(platform: Stack
     handles = [await platform.start(name, {}, f"{name}-{uuid4()}") for _ in range(3)]
     await asyncio.gather(*(handle.result() for handle in handles))
     query = (
-        "SELECT trial.delivered, bool_and(token.sent_to = ARRAY['check']), bool_or(token.sent_to <> '{}')"
+        "SELECT trial.delivered, bool_and(token.sent_to = ARRAY['fast']), bool_or(token.sent_to <> '{}')"
         " FROM edge_trials AS trial JOIN collaborations AS run ON run.id = trial.collaboration_id"
         " JOIN agent_executions AS writer ON writer.collaboration_id = run.id AND writer.path = 'write'"
         " JOIN token_stream AS token ON token.execution_id = writer.id"

@@ -43,6 +43,19 @@ async def _meant(http: httpx.AsyncClient, name: str) -> int:
     return int((await http.get(f"/v1/definitions/{name}")).json()["version"])
 
 
+async def test_an_unknown_name_is_told_what_people_stored_in_order(engine: AsyncEngine) -> None:
+    async with transaction(engine) as connection:
+        for number in reversed(range(definitions.MAX_NAMED + 1)):
+            stored = Definition.model_validate(_document(f"d{number:02}"))
+            await definitions.save(connection, "default", stored, "test")
+        plan = Definition.model_validate(_document("a-plan"))
+        await definitions.save(connection, "default", plan, "test", planned_by=uuid.uuid4())
+        with pytest.raises(NotFound) as caught:
+            await definitions.find(connection, "default", "nope")
+    first = ", ".join(f"d{number:02}" for number in range(definitions.MAX_NAMED))
+    assert f"expected one of: {first} and others, which `facilitair list` shows." in caught.value.message
+
+
 async def _events(engine: AsyncEngine) -> list[tuple[str, Any]]:
     async with transaction(engine) as connection:
         rows = await connection.execute(

@@ -48,6 +48,18 @@ class Stub:
         return CliRunner().invoke(app, [*arguments, "--url", self.url])
 
 
+def test_a_platform_that_does_not_run_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
+    for more in ([], ["--json"]):
+        assert CliRunner().invoke(app, ["status", "--data", str(tmp_path), *more]).exit_code == 3
+
+
+@pytest.mark.parametrize(("status", "code"), [("registered", 0), ("refused", 1), ("failed", 1)])
+def test_a_training_that_comes_to_nothing_fails_the_command(stub: "Stub", status: str, code: int) -> None:
+    done = {"id": "1", "status": status, "reason": "", "curve": []}
+    stub.answers |= {"/router/trainings": (202, {"id": "1"}), "/router/trainings/1": (200, done)}
+    assert stub.run("router", "train", "--watch").exit_code == code
+
+
 @pytest.fixture
 def stub() -> Iterator[Stub]:
     state = Stub()
