@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from urllib.parse import quote
 from uuid import UUID
 
 from opentelemetry import trace
@@ -66,39 +67,17 @@ from schema.messages import (
 )
 from schema.signing import Signer
 from schema.steps import Compensate, JsonSchema, LoopStep, MapStep, Step, ToolStep, WaitStep, seconds
-from schema.templates import as_text, expressions, render
+from schema.tasks import task_of
+from schema.templates import expressions, render
 from workflows.plan import COMPLETED, OPEN, Progress
 
 INLINE_OUTPUT_BYTES: Final = 128 * 1024
 """Largest output that a workflow returns itself; for a larger one it returns a reference."""
 MAX_ARGS_BYTES: Final = 256 * 1024
-MAX_TASK_CHARS: Final = 10_000
 _FULL_DISK_PATIENCE: Final = timedelta(seconds=30)
 
 _TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _SPAN_ID: Final = re.compile(r"[0-9a-f]{16}")
-
-
-def task_of(input: Json, schema: JsonSchema) -> str:
-    """Return what a run is about, in words: the text `task`, else the first text that its input's schema
-    requires, else the longest text, else the input as JSON. Texts of an enum are no words of anybody's."""
-    if not isinstance(input, dict):
-        return as_text(input)[:MAX_TASK_CHARS]
-    declared = schema.get("properties") or {}
-    texts = {
-        key: value
-        for key, value in input.items()
-        if isinstance(value, str) and value and not _is_chosen(declared.get(key))
-    }
-    # Stored schemas have their properties in alphabetical order, and what they require in the author's.
-    for key in ("task", *(schema.get("required") or ())):
-        if key in texts:
-            return texts[key][:MAX_TASK_CHARS]
-    return max(texts.values(), key=len, default=as_text(input))[:MAX_TASK_CHARS]
-
-
-def _is_chosen(schema: JsonSchema | bool | None) -> bool:
-    return isinstance(schema, dict) and bool({"enum", "const"} & schema.keys())
 
 
 def run_context(request: PinRequest, parent: Run | None) -> tuple[str, str | None, str | None]:
@@ -127,8 +106,12 @@ class Record:
         admission: Admission,
         disk: Disk | None = None,
         signer: Signer | None = None,
+        *,
+        searchable: bool = False,
     ) -> None:
-        """`signer`: without one, whoever reaches Temporal may start runs."""
+        """`signer`: without one, whoever reaches Temporal may start runs. `searchable`: whether Temporal has
+        the search attributes that runs set."""
+        self._searchable = searchable
         self._disk = disk or Disk()
         self._signer = signer
         self._engine = engine
@@ -149,7 +132,7 @@ class Record:
                 return await self._start(*begun)
         async with transaction(self._engine) as connection:
             run, found = await self._bind(connection, request)
-            pinned = _pinned(run, found, await _ended(connection, run, found))
+            pinned = self._pinned(run, found, await _ended(connection, run, found))
             if not request.goes_on:
                 return pinned
             steered = await control.state(connection, run.id)
@@ -161,7 +144,10 @@ class Record:
         Raises TryLater, unless it is a retry for a run that has begun.
         """
         scheduled = (request.requested_by or "").startswith(SCHEDULE)
-        if request.goes_on or (request.requested_by and not scheduled):
+        if request.requested_by and not scheduled:
+            return
+        # Another workflow may go on as a collaboration, which has not begun then.
+        if request.goes_on and await self._has_begun(request):
             return
         if await self._parent(request):  # counted by `begin_child`
             return
@@ -170,9 +156,12 @@ class Record:
             if scheduled and request.requested_by:
                 await self._admission.scheduled(request.tenant, request.requested_by)
         except TryLater:
-            async with transaction(self._engine) as connection:
-                if await collaborations.known(connection, UUID(request.first_run_id)) is None:
-                    raise
+            if not await self._has_begun(request):
+                raise
+
+    async def _has_begun(self, request: PinRequest) -> bool:
+        async with transaction(self._engine) as connection:
+            return await collaborations.is_known(connection, UUID(request.first_run_id))
 
     async def _begin(self, request: PinRequest) -> tuple[Run, Compiled] | None:
         """A new run, in one statement that it shares with others; None where it takes more."""
@@ -250,6 +239,9 @@ class Record:
         fork = Fork(**request.fork) if request.fork else None
         self._signer.check_start(request.proof, request.tenant, by, id, request.name, fork)
 
+    def _pinned(self, run: Run, found: Compiled, ended: list[Ended]) -> Pinned:
+        return replace(_pinned(run, found, ended), searchable=self._searchable)
+
     async def _parent(self, request: PinRequest) -> Run | None:
         """The run that this one is a step of. Its memo says so, and counts where Temporal says the same: the
         run was begun as a child of that run's workflow."""
@@ -266,7 +258,7 @@ class Record:
     async def _start(self, run: Run, found: Compiled) -> Pinned:
         """Run the quick steps at the beginning, and close the run when there are no others: then the whole of
         it costs Temporal one workflow task."""
-        pinned = _pinned(run, found, [])
+        pinned = self._pinned(run, found, [])
         quick = [segment for segment in Progress(found.plan).take_units()[0] if not segment.slow]
         if not quick:
             return pinned
@@ -278,7 +270,7 @@ class Record:
             if len(ended) < len(found.plan.steps) or any(one.status == OPEN for one in ended):
                 return replace(pinned, ended=ended)
             finish = Finish(pinned.collaboration, pinned.tenant, pinned.traceparent, COMPLETED)
-            output = await self._close(run, finish, _output(found, here))
+            output, _ = await self._close(run, finish, _output(found, here))
             return replace(pinned, plan=Plan([]), over=True, output=output)
         except StepError as error:
             return replace(pinned, error_code=error.code, error_message=error.message)
@@ -433,18 +425,24 @@ class Record:
                 found = await definition_of(connection, run)
                 sources = [source for _, source in expressions(found.outputs[""])]
                 output = _output(found, await scope(connection, run, found, sources))
-        return await self._close(run, request, output)
+        told, cost_usd = await self._close(run, request, output)
+        return {"output": told, "cost_usd": cost_usd} if request.with_cost else told
 
-    async def _close(self, run: Run, request: Finish, output: Json) -> Any:
-        if await self._journal.finish(request, output):
+    async def _close(self, run: Run, request: Finish, output: Json) -> tuple[Any, float | None]:
+        """(the output or a reference to it, what the run cost where it was not closed before)"""
+        closed = await self._journal.finish(request, output)
+        if closed:
             end_run_span(run, request)
-        text = json.dumps(output, ensure_ascii=False)
-        if len(text.encode("utf-8", "replace")) <= INLINE_OUTPUT_BYTES:
-            return output
-        return {
-            "output_reference": f"/v1/collaborations/{run.temporal_workflow_id}?include=output",
-            "bytes": len(text),
-        }  # fmt: skip
+        return _inline(run, output), float(closed.cost_usd) if closed else None
+
+
+def _inline(run: Run, output: Json) -> Any:
+    """Return the output itself, or a reference to a large one."""
+    text = json.dumps(output, ensure_ascii=False)
+    if len(text.encode("utf-8", "replace")) <= INLINE_OUTPUT_BYTES:
+        return output
+    address = f"/v1/collaborations/{quote(run.temporal_workflow_id, safe='')}?include=output"
+    return {"output_reference": address, "bytes": len(text)}
 
 
 def _given(found: Compiled, input: Json) -> tuple[Json, str]:
@@ -457,8 +455,10 @@ def _given(found: Compiled, input: Json) -> tuple[Json, str]:
 
 
 def _check_names(request: PinRequest) -> None:
-    """Raise Refused for a run under a name of the platform's, whichever door it was started by."""
+    """Raise Refused for a run under a name of the platform's, or one that no door could name, whichever door
+    it was started by."""
     names.check_definition(request.name)
+    names.check_nameable(request.workflow_id)
     if names.is_reserved(request.workflow_id):
         names.check_id(request.workflow_id)
 

@@ -43,6 +43,7 @@ from api.origins import Origins
 from api.projections import Projections
 from api.public_address import public_address
 from api.request_limits import RequestLimits
+from api.run_paths import RunPaths
 from api.security_headers import SecurityHeaders
 from api.state import State, tenant
 from api.temporal import Temporal
@@ -112,6 +113,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_route(path, lambda request: RedirectResponse(f"{CONSOLE}/"), include_in_schema=False)
     app.mount(CONSOLE, console)
     documentation.install(app)
+    app.add_middleware(RunPaths)
     # The last one added is the outermost: what is refused is logged too, and carries the headers.
     origins = Origins(
         keyed=key.is_set, host=settings.host, public=public, temporal_ui=settings.temporal_ui_url

@@ -52,6 +52,7 @@ class Valid(BaseModel):
     name: str
     steps: int
     inferred: dict[str, list[str]]
+    warnings: list[str] = Field(default=[], description="What may be meant so, and may not.")
 
 
 class Change(BaseModel):
@@ -209,6 +210,9 @@ class Attempt(BaseModel):
     error: ErrorFact | None
     started_at: datetime
     completed_at: datetime | None
+    waits_for: str | None = Field(
+        default=None, description="Why it does not begin: `no worker has polled 'billing' for 2m`."
+    )
 
 
 class CollaborationSummary(BaseModel):
@@ -245,6 +249,9 @@ class CollaborationDetail(CollaborationSummary):
         default=0,
         description="How many have begun in the tree of runs that this one belongs to; one start may lead to "
         "FACILITAIR_MAX_SUB_COLLABORATIONS.",
+    )
+    waits_for: list[str] = Field(
+        default=[], description="What keeps the run from going on, such as a task queue that no worker polls."
     )
     lineage: Lineage | None = Field(default=None, description="With ?include=lineage.")
     input: StoredValue = Field(default=None, description="With ?include=input.")

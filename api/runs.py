@@ -1,11 +1,14 @@
 """A collaboration as Postgres and Temporal together know it, in the API's words."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import db.lineage
+from api import queues
 from api.fork_models import Lineage, Relative
 from api.models import Attempt, CollaborationDetail, CollaborationSummary, ErrorFact
+from api.queues import Unpolled
 from api.temporal import Execution, Temporal
 from db.collaborations import Summary
 from schema.endings import SUB_STATES, error_of
@@ -86,6 +89,7 @@ async def not_in_postgres(temporal: Temporal, tenant: str, id: str) -> Collabora
         error=error, quality=None, started_at=execution.started_at, completed_at=execution.closed_at,
         seconds=_seconds(execution.started_at, execution.closed_at), steps_done=0, tokens=0, cost_usd=0.0,
         trace_id=None, steps=[],
+        waits_for=[one.told for one in await queues.unpolled(temporal, execution.waiting)],
     )  # fmt: skip
 
 
@@ -97,8 +101,10 @@ async def checked_with_temporal(
         return found
     try:
         execution = await temporal.describe(found.id, tenant)
-        if execution.status not in SUB_STATES or execution.first_run_id != found.run_id:
+        if found.run_id not in (execution.first_run_id, execution.run_id):
             return found
+        if execution.status not in SUB_STATES:
+            return _with_waiting(found, await queues.unpolled(temporal, execution.waiting))
         error = await _error_of(temporal, execution)
     except (NotFound, Unavailable):
         return found
@@ -108,6 +114,20 @@ async def checked_with_temporal(
             "completed_at": execution.closed_at, "seconds": _seconds(found.started_at, execution.closed_at),
         }
     )  # fmt: skip
+
+
+def _with_waiting(found: CollaborationDetail, waiting: Sequence[Unpolled]) -> CollaborationDetail:
+    if not waiting:
+        return found
+    told = {one.path: one.told for one in waiting}
+    steps = [
+        one.model_copy(update={"waits_for": told[one.path]})
+        if one.path in told and one.status == "running"
+        else one
+        for one in found.steps
+    ]
+    shown = [f"{path}: {why}" if path else why for path, why in told.items()]
+    return found.model_copy(update={"waits_for": shown, "steps": steps})
 
 
 async def _error_of(temporal: Temporal, execution: Execution) -> ErrorFact | None:

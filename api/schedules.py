@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from api.models import Overlap, ScheduleDetail, ScheduledRun, ScheduleFact, SchedulePage, ScheduleRequest
-from api.temporal import CALL, TASK_TIMEOUT, Temporal, memo_of
+from api.temporal import CALL, TASK_TIMEOUT, Temporal, details_of, memo_of, summary_of
 from schema import names
 from schema.errors import NotFound, Refused
 from schema.messages import MEMO_REQUESTED_BY, QUEUE_COLLABORATIONS
@@ -59,7 +59,8 @@ class Schedules:
         schedule = Schedule(
             action=ScheduleActionStartWorkflow(
                 wanted.name, wanted.input, id=stem, task_queue=QUEUE_COLLABORATIONS,
-                task_timeout=TASK_TIMEOUT, memo=memo,
+                task_timeout=TASK_TIMEOUT, memo=memo, static_summary=summary_of(wanted.input),
+                static_details=details_of(wanted.name, by),
             ),
             spec=ScheduleSpec(
                 cron_expressions=[wanted.cron] if wanted.cron else [], intervals=intervals,

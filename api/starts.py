@@ -6,6 +6,7 @@ import time
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 from opentelemetry import trace
@@ -128,6 +129,6 @@ def _tell(
 
 
 def accepted(id: str, status: str = "running") -> Accepted:
-    own = f"/v1/collaborations/{id}"
+    own = f"/v1/collaborations/{quote(id, safe='')}"
     parts = ("cancel", "trace", "events")
     return Accepted(id=id, status=status, links={"self": own, **{part: f"{own}/{part}" for part in parts}})

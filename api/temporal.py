@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from api.queues import Waiting, waiting_in
 from schema import names
 from schema.errors import FacilitairError, NotFound, Refused, Unavailable
 from schema.messages import (
@@ -23,15 +25,17 @@ from schema.messages import (
 )
 from schema.settings import Settings
 from schema.signing import signer_of
+from schema.tasks import task_of
 
 # Importing temporalio takes half a second: it happens on first use, after the API has begun to answer.
 if TYPE_CHECKING:
-    from temporalio.client import Client, WorkflowExecutionDescription
+    from temporalio.client import Client, WorkflowExecutionDescription, WorkflowHandle
     from temporalio.service import RPCError
 
 _CONNECT_SECONDS: Final = 3.0
 CALL: Final = timedelta(seconds=5)
 """How long one call of Temporal may take."""
+_POLLS: Final = timedelta(seconds=2)
 _PATIENCE_SECONDS: Final = 15.0
 """A run that is just being taken over by another worker needs some."""
 _STEER_REFUSED: Final = (
@@ -40,6 +44,8 @@ _STEER_REFUSED: Final = (
 )  # fmt: skip
 _MAX_INPUT_BYTES: Final = 2 * 1024 * 1024 - 64 * 1024
 """Temporal takes no payload of more than 2 MiB, and writes what is not ASCII as six bytes for two."""
+_MAX_SUMMARY_CHARS: Final = 90
+"""Temporal takes 400 bytes of JSON."""
 _ENDED_MEANWHILE: Final = "AcceptedUpdateCompletedWorkflow"
 """Temporal's own type for an Update that a workflow accepted and did not come to."""
 TASK_TIMEOUT: Final = timedelta(seconds=TASK_TIMEOUT_SECONDS)
@@ -61,6 +67,8 @@ class Execution:
     closed_at: datetime | None
     request_digest: str | None = None
     """Of the request that started it; None where it was started past the API."""
+    waiting: Sequence[Waiting] = ()
+    """What of it no worker has taken so far."""
 
 
 class Temporal:
@@ -126,6 +134,7 @@ class Temporal:
         try:
             handle = await client.start_workflow(
                 definition, input, id=id, task_queue=QUEUE_COLLABORATIONS,
+                static_summary=summary_of(input), static_details=details_of(definition, actor),
                 memo=memo, id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE, task_timeout=TASK_TIMEOUT,
                 rpc_timeout=CALL,
             )  # fmt: skip
@@ -187,26 +196,44 @@ class Temporal:
         except RPCError as error:
             raise self.told(error, execution.id) from error
 
+    async def handle_of(self, id: str, run: str) -> "WorkflowHandle[Any, Any]":
+        """Return the handle of the run with this UUID, and of nothing else that has its id by now.
+
+        The UUID is the first run id of a chain of continued runs. Those that a cron schedule starts share one
+        as well, and each of them is a collaboration under its own run id.
+        """
+        client = await self.client()
+        from temporalio.service import RPCError, RPCStatusCode
+
+        from workflows.failures import first_run_id
+
+        own = client.get_workflow_handle(id, run_id=run)
+        try:
+            if first_run_id(await own.describe(rpc_timeout=CALL)) != run:
+                return own
+        except RPCError as error:
+            # The first of a long chain may have been forgotten.
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise self.told(error, id) from error
+        return client.get_workflow_handle(id, first_execution_run_id=run)
+
     async def cancel(self, id: str, first_run_id: str) -> None:
         """Ask a run to stop; nothing else that has its id by now is touched."""
-        client = await self.client()
         from temporalio.service import RPCError
 
-        handle = client.get_workflow_handle(id, first_execution_run_id=first_run_id)
         try:
-            await handle.cancel(rpc_timeout=CALL)
+            await (await self.handle_of(id, first_run_id)).cancel(rpc_timeout=CALL)
         except RPCError as error:
             raise self.told(error, id) from error
 
     async def steer(self, id: str, first_run_id: str, action: str, steer: Steer) -> str:
         """Let a run take an Update: pause, resume, inject_feedback or adjust; `paused` or `running`, as it is
         then. Raises Refused where it does not."""
-        client = await self.client()
         from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
         from temporalio.exceptions import ApplicationError
         from temporalio.service import RPCError, RPCStatusCode
 
-        handle = client.get_workflow_handle(id, first_execution_run_id=first_run_id)
+        handle = await self.handle_of(id, first_run_id)
         steer = self.signer.steer(first_run_id, action, steer) if self.signer else steer
         try:
             return await asyncio.wait_for(
@@ -228,6 +255,28 @@ class Temporal:
         except RPCError as error:
             # What is closed takes no Update, and the caller has just found the run.
             raise (_ended(id) if error.status is RPCStatusCode.NOT_FOUND else self.told(error, id)) from error
+
+    async def last_poll(self, queue: str, *, of_workflows: bool = False) -> datetime | None:
+        """Return when a worker last polled a task queue for activities, or for workflows; None where none has
+        for five minutes. Raises Unavailable."""
+        client = await self.client()
+        from temporalio.api.enums.v1 import TaskQueueType
+        from temporalio.api.taskqueue.v1 import TaskQueue
+        from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+        from temporalio.service import RPCError
+
+        kind = (
+            TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW if of_workflows else TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
+        )
+        asked = DescribeTaskQueueRequest(
+            namespace=client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind
+        )
+        try:
+            found = await client.workflow_service.describe_task_queue(asked, timeout=_POLLS)
+        except RPCError as error:
+            raise self.told(error, queue) from error
+        polls = [one.last_access_time.ToDatetime(UTC) for one in found.pollers]
+        return max(polls, default=None)
 
     async def check(self) -> None:
         """Raises Unavailable unless the server and the namespace answer."""
@@ -267,6 +316,16 @@ def memo_of(
     }  # fmt: skip
     told |= {key: value for key, value in more.items() if value}
     return told | {MEMO_FORK: asdict(fork)} if fork else told
+
+
+def summary_of(input: Any) -> str:
+    """Return what Temporal's lists say of a run: what it is about."""
+    return " ".join(task_of(input, {}).split())[:_MAX_SUMMARY_CHARS]
+
+
+def details_of(definition: str, actor: str) -> str:
+    """Return what Temporal's page of a run says of its start, as Markdown."""
+    return f"`{definition}`, asked for by {actor}"
 
 
 def exists(id: str) -> Refused:
@@ -323,4 +382,5 @@ async def _execution(found: "WorkflowExecutionDescription", tenant: str) -> Exec
         started_at=found.start_time.astimezone(UTC),
         closed_at=found.close_time,
         request_digest=memo.get(MEMO_REQUEST),
+        waiting=waiting_in(found.raw_description, datetime.now(UTC)),
     )

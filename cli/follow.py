@@ -157,6 +157,12 @@ class _View:
             with contextlib.suppress(FacilitairError):  # of a run that has just ended, there is nothing to do
                 self.api.post(f"/collaborations/{segment(self.id)}/{'pause' if key == 'p' else 'resume'}", {})
 
+    def wait_for(self, told: list[str]) -> None:
+        """Say what keeps the run from going on."""
+        if told and not self.seen.waits_for and self.changes:
+            self.changes.wait_for(told)
+        self.seen.waits_for = told
+
     def catch_up(self, run: dict[str, Any]) -> None:
         if self.changes and not self.told:
             self.changes.catch_up(run)
@@ -192,12 +198,15 @@ def _show_stream(view: _View, run: dict[str, Any], **query: Any) -> bool:
                 return view.seen.ended is not None
             if events:
                 looked = time.monotonic()
+                view.wait_for([])
                 if view.live is not None:
                     time.sleep(_FRAME_SECONDS)  # a busy run is drawn no more often than one can see
             elif not query and time.monotonic() - looked > _LOOK_SECONDS:
                 looked = time.monotonic()
-                if view.api.get(f"/collaborations/{segment(view.id)}", limit=1)["status"] != "running":
+                run = view.api.get(f"/collaborations/{segment(view.id)}", limit=1)
+                if run["status"] != "running":
                     return False
+                view.wait_for(run.get("waits_for", []))
 
 
 def _read(api: Api, id: str, **query: Any) -> dict[str, Any]:

@@ -104,6 +104,10 @@ class Changes:
             case Steered():
                 self._print(f"{event.action} by {event.actor}")
 
+    def wait_for(self, told: list[str]) -> None:
+        for one in told:
+            self._print(f"! {one}")
+
     def catch_up(self, run: dict[str, Any]) -> None:
         """Of a run that had ended before anybody could tell: what came of each step."""
         if self._shown:

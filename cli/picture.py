@@ -47,6 +47,7 @@ class Row:
 def picture(seen: Watched, now: float, width: int, height: int, *, keys: str = "") -> Group:
     """The run as it is at a time, in seconds since the epoch."""
     footer = [line for one in seen.asked for line in _question(seen, one, width)]
+    footer += [_one_line(Text(f"! {clean(one)}", style="yellow"), width) for one in seen.waits_for]
     if keys and not seen.ended:
         footer.append(Text(keys, style="dim"))
     rows = [row for node in seen.root.within.values() for row in _rows(node, now, width)]

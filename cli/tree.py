@@ -98,6 +98,8 @@ def print_end(console: Console, run: dict[str, Any], of_run: list[dict[str, Any]
         print_output(console, run.get("output"))
         console.print()
     console.print(table(run, of_run))
+    for waits_for in run.get("waits_for", ()):
+        console.print(Text(f"\n! {waits_for}", style="yellow"))
     if run["error"]:
         console.print(Text.assemble(("\n" + run["error"]["code"], "red bold"), ": ", run["error"]["message"]))
     simulated = [one["id"] for one in of_run if one["simulated"]]

@@ -93,6 +93,8 @@ class Watched:
     ended: RunEnded | None = None
     ended_at: float = 0.0
     paused_by: str = ""
+    waits_for: list[str] = field(default_factory=list)
+    """What keeps it from going on, as the run itself told when it was last asked."""
     root: Node = field(default_factory=lambda: Node(""))
     speaking: dict[str, Node] = field(default_factory=dict)
     """Execution → the step that it is an attempt at."""

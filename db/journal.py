@@ -9,6 +9,7 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
@@ -198,27 +199,36 @@ WITH RECURSIVE given AS (
             WHERE collaboration_id = given.key::uuid AND quality_score IS NOT NULL
             ORDER BY completed_at DESC LIMIT 1)
     FROM given
-    WHERE run.id = given.key::uuid AND run.status = 'running'
+    WHERE run.id = given.key::uuid
+        AND (run.status = 'running' OR run.status = 'failed' AND given.status = 'completed')
     RETURNING run.id, run.quality_score, given.event_id, given.tenant, given.status, given.sub_state,
         given.code, given.trace, given.ended - run.started_at AS lasted
 ), tree AS (
     SELECT key::uuid AS root, key::uuid AS id FROM given
     UNION ALL
     SELECT root, child.id FROM collaborations child JOIN tree ON child.parent_id = tree.id
+), total AS (
+    SELECT closed.id, figures.* FROM closed, LATERAL (
+        SELECT coalesce(sum(cost_usd), 0) AS usd, coalesce(bool_or(simulated), false) AS simulated,
+            coalesce(sum(input_tokens), 0) + coalesce(sum(output_tokens), 0) AS tokens
+        FROM tree JOIN agent_executions ON collaboration_id = tree.id WHERE tree.root = closed.id
+    ) AS figures
 ), told AS (
     INSERT INTO outbox (id, tenant_id, aggregatetype, aggregateid, type, payload, traceparent)
     SELECT event_id, tenant, 'collaboration', id, 'CollaborationFinished', jsonb_build_object(
         'collaboration_id', id, 'status', status, 'sub_state', sub_state, 'error_code', code,
-        'cost_usd', total.usd::text, 'tokens', total.tokens, 'simulated', total.simulated,
+        'cost_usd', usd::text, 'tokens', tokens, 'simulated', simulated,
         'quality', quality_score, 'latency_ms', (extract(epoch FROM lasted) * 1000)::int), trace
-    FROM closed, LATERAL (
-        SELECT coalesce(sum(cost_usd), 0) AS usd, coalesce(bool_or(simulated), false) AS simulated,
-            coalesce(sum(input_tokens), 0) + coalesce(sum(output_tokens), 0) AS tokens
-        FROM tree JOIN agent_executions ON collaboration_id = tree.id WHERE tree.root = closed.id
-    ) AS total
+    FROM closed JOIN total USING (id)
 )
-SELECT id::text FROM closed
+SELECT id::text, usd::text FROM total
 """
+
+
+@dataclass(frozen=True)
+class ClosedRun:
+    cost_usd: Decimal
+    """Of the run and all its sub-collaborations."""
 
 
 class Journal:
@@ -288,8 +298,9 @@ class Journal:
         """Like `record`, to be awaited some time; what is recorded later cannot overtake it."""
         return self._record.send([entry.row() for entry in entries])
 
-    async def finish(self, request: Finish, output: Json) -> bool:
-        """Close a run; False when it had been closed already. The first close counts."""
+    async def finish(self, request: Finish, output: Json) -> ClosedRun | None:
+        """Close a run; None when it had been closed already. The first close counts, unless the run had
+        failed and completes after all: Temporal's reset lets it go on from where it stood before."""
         record = {
             "tenant": request.tenant, "status": request.status, "sub_state": request.sub_state,
             "code": clean_text(request.error_code or "") or None,
@@ -297,9 +308,9 @@ class Journal:
             "output": output, "ended": datetime.now(UTC).isoformat(), "event_id": _id(),
             "trace": request.traceparent,
         }  # fmt: skip
-        closed = await self._finish.ask(request.collaboration, record) is not None
+        closed = await self._finish.ask(request.collaboration, record)
         self._bell.changed([request.collaboration])
-        return closed
+        return ClosedRun(Decimal(closed[1])) if closed else None
 
     async def close(self) -> None:
         for batches in self._all:

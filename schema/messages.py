@@ -172,6 +172,8 @@ class Pinned:
     """Of a run that was continued as new: whether somebody had paused it."""
     paused_above: bool = False
     """Likewise: whether somebody had paused a run that it is a step of."""
+    searchable: bool = False
+    """Whether Temporal has the search attributes that runs set."""
 
 
 @dataclass(frozen=True)
@@ -340,6 +342,8 @@ class Finish:
     sub_state: str = ""
     error_code: str | None = None
     error_message: str | None = None
+    with_cost: bool = False
+    """Whether to return {"output", "cost_usd"}; else the output alone, as histories of older runs hold it."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ OWN: Final = "facilitair"
 OWN_TYPES: Final = f"{OWN}."
 """Begins the types of the platform's own workflows."""
 _RESERVED: Final = re.compile(rf"{OWN}(?![a-z0-9])", re.IGNORECASE)
+_UNNAMEABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]|\A\.{1,2}\Z")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 # What Temporal appends to the id that a schedule starts.
 _SCHEDULED: Final = re.compile(r"-\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$", re.IGNORECASE)
@@ -52,6 +53,16 @@ def check_id(id: str) -> None:
             "id_reserved",
             f"found the id {id!r}; expected one that does not end in a hyphen and a time: a schedule's run "
             "may come to have it. Write the time in another way.",
+        )
+
+
+def check_nameable(id: str) -> None:
+    """Raise Refused("id_invalid") for an id that no address, command or message could name."""
+    if _UNNAMEABLE.search(id):
+        raise Refused(
+            "id_invalid",
+            f"found the id {id!r}; expected one without line breaks and other control characters, and "
+            "not `.` or `..`: no address could name the run. Start it under another id.",
         )
 
 

@@ -29,7 +29,7 @@ from schema.collector import settle
 from schema.messages import QUEUE_COLLABORATIONS, QUEUE_LEARNING, QUEUE_MEMORY, QUEUE_PROJECTIONS
 from schema.settings import Settings
 from schema.signing import signer_of
-from workflows.client import connect, keep_own
+from workflows.client import connect, keep_own, registers_search_attributes
 from workflows.codec import data_converter
 from workflows.collaboration import FAILURE_TYPES, Collaboration
 
@@ -94,7 +94,9 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
         segment = SegmentActivity(engine, journal, tool, agent.agent)
         signer, admission = signer_of(settings), Admission(engine, settings)
         disk = Disk(settings.data, settings.disk_reserve_mib)
-        record, human = Record(engine, journal, segment, admission, disk, signer), Human(engine, signer)
+        searchable = await registers_search_attributes(client)
+        record = Record(engine, journal, segment, admission, disk, signer, searchable=searchable)
+        human = Human(engine, signer)
         engine1 = Engine1(engine)
         children, undo = Children(engine, admission, signer), UndoActivity(engine, tool.run)
         activities: list[Callable[..., Any]] = [

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import (
     Client,
     Schedule,
@@ -22,7 +24,7 @@ from temporalio.converter import DataConverter
 from temporalio.service import RPCError
 from temporalio.types import MethodAsyncNoParam
 
-from schema import names
+from schema import names, search_attributes
 from schema.messages import QUEUE_LEARNING, QUEUE_PROJECTIONS
 from workflows import own
 from workflows.archive import Archive
@@ -85,6 +87,27 @@ async def connect(address: str, namespace: str, converter: DataConverter = DataC
                 raise
             _log.info("waiting for Temporal", extra={"address": address, "error": str(error)})
             await asyncio.sleep(_PAUSE_SECONDS)
+
+
+async def registers_search_attributes(client: Client) -> bool:
+    """See to it that Temporal has the search attributes of runs; False where it has not, and may not get
+    them. A run that sets one that is not there would hang."""
+    service, namespace = client.operator_service, client.namespace
+    wanted = {
+        name: IndexedValueType.Value(f"INDEXED_VALUE_TYPE_{kind.upper()}")
+        for name, kind in search_attributes.KINDS.items()
+    }
+    try:
+        found = await service.list_search_attributes(ListSearchAttributesRequest(namespace=namespace))
+        if missing := {name: kind for name, kind in wanted.items() if name not in found.custom_attributes}:
+            await service.add_search_attributes(
+                AddSearchAttributesRequest(namespace=namespace, search_attributes=missing)
+            )
+            found = await service.list_search_attributes(ListSearchAttributesRequest(namespace=namespace))
+    except RPCError:
+        _log.warning("runs go without search attributes: Temporal does not register them", exc_info=True)
+        return False
+    return wanted.items() <= dict(found.custom_attributes).items()
 
 
 async def keep_own(client: Client, secret: bytes) -> None:

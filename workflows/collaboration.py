@@ -33,7 +33,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from schema.people import refused
     from schema.steering import fault_of
-    from workflows import engine1
+    from workflows import engine1, labels
     from workflows.dispatch import SEGMENT_TIMEOUT, Dispatch, Question, cause, local
     from workflows.interpreter import Later, walk
     from workflows.payloads import foreign_value
@@ -72,6 +72,7 @@ class Collaboration:
                 "this run was begun by an older release, whose runs cannot be steered; it can be cancelled.",
             )
             return await engine1.run(pinned)
+        labels.begin(pinned, COMPLETED if pinned.over else "running")
         if pinned.over:
             self._unsteerable = StepError("collaboration_ended", "it has ended already.")
             await workflow.wait_condition(workflow.all_handlers_finished)
@@ -232,9 +233,11 @@ async def _pin(args: Sequence[RawValue]) -> Pinned:
     except UnusableValue as error:
         raise ApplicationError(f"{error}.", type="input_invalid", non_retryable=True) from None
     memo = workflow.memo()
+    # What a cron schedule starts are runs of their own, though Temporal counts them as one chain.
+    by_cron = info.cron_schedule is not None
     request = PinRequest(
         workflow_id=info.workflow_id,
-        first_run_id=info.first_execution_run_id,
+        first_run_id=info.run_id if by_cron else info.first_execution_run_id,
         name=info.workflow_type,
         input=value,
         tenant=str(memo.get(MEMO_TENANT) or "default"),
@@ -242,7 +245,7 @@ async def _pin(args: Sequence[RawValue]) -> Pinned:
         requested_by=memo.get(MEMO_REQUESTED_BY),
         parent=memo.get(MEMO_PARENT),
         fork=memo.get(MEMO_FORK),
-        goes_on=info.continued_run_id is not None,
+        goes_on=info.continued_run_id is not None and not by_cron,
         parent_workflow_id=info.parent.workflow_id if info.parent else None,
         request_span=memo.get(MEMO_REQUEST_SPAN),
         request=memo.get(MEMO_REQUEST),
@@ -259,9 +262,14 @@ async def _finish(
     pinned: Pinned, status: str, sub_state: str = "", code: str | None = None, message: str | None = None
 ) -> Any:
     request = Finish(
-        pinned.collaboration, pinned.tenant, pinned.traceparent, status, sub_state, code, message
-    )
-    return await local("finish", request, None, f"close as {sub_state or status}")
+        pinned.collaboration, pinned.tenant, pinned.traceparent, status, sub_state, code, message,
+        with_cost=pinned.searchable,
+    )  # fmt: skip
+    finished = await local("finish", request, None, f"close as {sub_state or status}")
+    if not pinned.searchable:
+        return finished
+    labels.end(sub_state or status, finished["cost_usd"])
+    return finished["output"]
 
 
 async def _close(dispatch: Dispatch, sub_state: str, code: str, message: str) -> None:

@@ -13,6 +13,7 @@ from temporalio.exceptions import (
     ApplicationError,
     ChildWorkflowError,
     FailureError,
+    TimeoutType,
     WorkflowAlreadyStartedError,
     is_cancelled_exception,
 )
@@ -158,7 +159,9 @@ class Dispatch:
     # -- the port that `walk` asks for ---------------------------------------------------------------------
 
     def draining(self) -> bool:
-        self._drains = self._drains or workflow.info().is_continue_as_new_suggested()
+        info = workflow.info()
+        # Of a cron schedule's run Temporal would give the input of the last one in its chain to the next.
+        self._drains = self._drains or (info.is_continue_as_new_suggested() and info.cron_schedule is None)
         return self._drains
 
     def begin(self, progress: Progress, frame: str) -> list[Work]:
@@ -307,7 +310,7 @@ class Dispatch:
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            failed = StepError(*cause(error))
+            failed = _not_taken(error, step) or StepError(*cause(error))
             back = ToolReturn(request, begun.execution, error_code=failed.code, error_message=failed.message)
             await local("end_call", back, StepResult, f"{step.summary} · end")
             raise failed from error
@@ -462,6 +465,18 @@ def _is_cancelled() -> bool:
     """Whether what runs now is to stop, and not only something that it waits for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _not_taken(error: ActivityError, step: PlanStep | Undo) -> StepError | None:
+    """Why a user's own activity never began, where that is so."""
+    found = error.cause
+    if not isinstance(found, TemporalTimeoutError) or found.type is not TimeoutType.SCHEDULE_TO_START:
+        return None
+    return StepError(
+        "timeout",
+        f"no worker took it from the task queue {step.task_queue!r} within {step.timeout_seconds:g} s; start "
+        "a worker of yours that polls this queue, correct `task_queue`, or give the step more time.",
+    )
 
 
 def _retry(step: PlanStep | Undo) -> RetryPolicy:

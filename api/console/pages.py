@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from api.console import analytics, definition, definitions, router, run, runs, tasks
 from api.console.layout import Frame
+from api.run_paths import whole
 
 # A page waits for the API, which may wait for Postgres.
 _PATIENCE_SECONDS: Final = 30.0
@@ -56,7 +57,7 @@ async def _runs(request: Request) -> None:
 
 @ui.page("/runs/{id}", **_PAGE)
 async def _run(request: Request, id: str) -> None:
-    await run.show(Frame(request), id)
+    await run.show(Frame(request), whole(id))
 
 
 @ui.page("/tasks", **_PAGE)

@@ -148,12 +148,16 @@ def _tells(frame: Frame, id: str) -> None:
 
     async def head(facts: dict[str, Any]) -> None:
         run = await frame.api.get(own, include="lineage")
-        frame.call("run.head", task_of(run), run_views.lineage(run))
+        frame.call("run.head", task_of(run), run_views.lineage(run), _waits(run))
 
     frame.on("head", head)
     frame.on("step", step)
     frame.on("asked", asked)
     frame.on("view", view)
+
+
+def _waits(run: Mapping[str, Any]) -> str:
+    return " · ".join(run.get("waits_for") or ())
 
 
 def _page(frame: Frame, run: Mapping[str, Any], picture: str) -> str:
@@ -213,6 +217,7 @@ id="version">{version}</span></a>
 <option value="1">1×</option><option value="4" selected>4×</option><option value="10">10×</option></select>
 <button id="play" title="Show it once more as it happened">▷ Playback</button></span>{temporal}</div></div>
 <div id="paused" class="banner" role="status" hidden></div>
+<div id="waits" class="banner" role="status"{"" if _waits(run) else " hidden"}>{text(_waits(run))}</div>
 <div id="asked" class="asked-list" aria-live="polite"></div>
 <div class="run-body"><section class="card plan" aria-label="Plan"><div class="tools">
 <h2>Plan</h2><span class="legend muted"><i class="key"></i>order <i class="key stream"></i>stream</span>

@@ -3,8 +3,9 @@
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import AfterValidator
 
-from api import cursors, once, runs, starts
+from api import cursors, once, run_paths, runs, starts
 from api.acts import audited
 from api.bodies import body_of, read_json
 from api.models import (
@@ -29,7 +30,11 @@ from schema.steps import NAME, STEP_PATH
 
 router = APIRouter(prefix="/collaborations", tags=["collaborations"])
 
-Id = Annotated[str, Path(pattern=r"^[^\x00-\x1f]{1,1000}$", examples=["code-review-k3p7q2xa"])]
+Id = Annotated[
+    str,
+    AfterValidator(run_paths.whole),
+    Path(pattern=r"^[^\x00-\x1f]{1,1000}$", examples=["code-review-k3p7q2xa"]),
+]
 Status = Literal["running", "completed", "failed"]
 Limit = Annotated[int, Query(ge=1, le=1_000)]
 MAX_PAGE: Final = 1_000

@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from api import starts
+from api import queues, starts
 from api.bodies import read_document
 from api.models import (
     DefinitionDocument,
@@ -24,9 +24,9 @@ from api.problems import errors
 from api.state import Actor, Connection, State, StateOf, Tenant
 from db import catalogue, definitions
 from schema import diagram
-from schema.compile import compiled, dependencies
-from schema.definition import json_schema
-from schema.steps import NAME, SELECTOR
+from schema.compile import compiled, dependencies, walk
+from schema.definition import Definition, json_schema
+from schema.steps import NAME, SELECTOR, Compensate, ToolStep
 from schema.validate import Checked, validate_bytes
 
 router = APIRouter(prefix="/definitions", tags=["definitions"])
@@ -106,6 +106,7 @@ async def upload(
             warnings.append(_moved(version, aliases[definitions.CURRENT]))
         elif not created and not version.deprecated:
             warnings += _not_meant(version, await definitions.find(connection, tenant, version.name))
+    warnings += await queues.warnings(state.temporal, _own_queues(checked.definition))
     if not created:
         response.status_code = 200
     response.headers["ETag"] = _etag(version)
@@ -113,6 +114,14 @@ async def upload(
     return StoredDefinition(
         **version_facts(version), created=created, inferred=_inferred(checked.inferred), warnings=warnings
     )
+
+
+def _own_queues(definition: Definition) -> Iterator[str]:
+    """The task queues of authors' own workers."""
+    for _, _, step, _ in walk(definition.steps):
+        for call in (step, getattr(step, "compensate", None)):
+            if isinstance(call, (ToolStep, Compensate)) and call.task_queue:
+                yield call.task_queue
 
 
 def _moved(version: definitions.Version, before: int) -> str:
@@ -138,7 +147,10 @@ async def validate(request: Request, state: StateOf, tenant: Tenant, name: Short
     if definitions.refers(definition):
         async with state.transaction() as connection:
             await definitions.bind(connection, tenant, definition)
-    return Valid(name=definition.name, steps=len(definition.steps), inferred=_inferred(checked.inferred))
+    return Valid(
+        name=definition.name, steps=len(definition.steps), inferred=_inferred(checked.inferred),
+        warnings=await queues.warnings(state.temporal, _own_queues(definition)),
+    )  # fmt: skip
 
 
 @router.get("", responses=errors())

@@ -99,13 +99,12 @@ async def _decided(state: State, tenant: str, task: Task) -> TaskDetail:
 
 async def _tell_run(temporal: Temporal, task: Task, decision: Decision) -> None:
     """The run itself takes the decision: it may have gone on a moment ago."""
-    client = await temporal.client()
     from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
     from temporalio.exceptions import ApplicationError
     from temporalio.service import RPCError, RPCStatusCode
 
     run = str(task.collaboration)
-    handle = client.get_workflow_handle(task.workflow_id, first_execution_run_id=run)
+    handle = await temporal.handle_of(task.workflow_id, run)
     decision = temporal.signer.decision(run, decision) if temporal.signer else decision
     try:
         await asyncio.wait_for(

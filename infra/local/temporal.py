@@ -10,6 +10,7 @@ from pathlib import Path
 from infra.local import private, process
 from infra.local.process import Command
 from infra.local.service import Service
+from schema import search_attributes
 from schema.errors import Unavailable
 
 _DYNAMIC_CONFIG = {
@@ -23,12 +24,6 @@ _DYNAMIC_CONFIG = {
     # Every call of its API is refused that does not name this host, and no request can: Go's HTTP server
     # takes it for malformed. (With an empty list, a request with an empty Host is let through.)
     "frontend.httpAllowedHosts": '["<nobody>"]',
-}
-SEARCH_ATTRIBUTES = {
-    "FacilitairTenant": "Keyword",
-    "FacilitairVersion": "Keyword",
-    "FacilitairStatus": "Keyword",
-    "FacilitairCostUsd": "Double",
 }
 
 
@@ -47,7 +42,7 @@ def service(
         argv += ["--sqlite-pragma", "journal_mode=wal"]  # half the writes; a commit still reaches the disk
         for name, value in _DYNAMIC_CONFIG.items():
             argv += ["--dynamic-config-value", f"{name}={value}"]
-        for name, kind in SEARCH_ATTRIBUTES.items():
+        for name, kind in search_attributes.KINDS.items():
             argv += ["--search-attribute", f"{name}={kind}"]
         # Its heap is small, and by default Go would collect it many times a second.
         return Command(argv, {**process.server_environment(), "GOGC": "400"}, store)
@@ -73,7 +68,7 @@ def _answers(address: str) -> bool:
         found = await client.operator_service.list_search_attributes(
             ListSearchAttributesRequest(namespace="default"), timeout=timedelta(seconds=2)
         )
-        return SEARCH_ATTRIBUTES.keys() <= found.custom_attributes.keys()
+        return search_attributes.KINDS.keys() <= found.custom_attributes.keys()
 
     try:
         return asyncio.run(registered())

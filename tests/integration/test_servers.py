@@ -19,7 +19,7 @@ from temporalio.client import Client
 from infra.local import PlatformState, Supervisor, process, read_state, start, start_detached, stop_running
 from infra.local.java import bundled_java, java_version
 from infra.local.state import ServiceState
-from infra.local.temporal import SEARCH_ATTRIBUTES
+from schema import search_attributes
 
 SERVERS = ("postgres", "temporal", "neo4j", "weaviate")
 BUILD_SECONDS = 900
@@ -111,7 +111,7 @@ async def test_temporal_answers_and_knows_our_search_attributes(servers: Supervi
             timeout = event.workflow_execution_started_event_attributes.workflow_task_timeout
             assert timeout.ToTimedelta().total_seconds() == 2
             break
-        for name, kind in SEARCH_ATTRIBUTES.items():
+        for name, kind in search_attributes.KINDS.items():
             value = "1.5" if kind == "Double" else "'x'"
             assert (await client.count_workflows(f"{name} = {value}")).count == 0
     finally:

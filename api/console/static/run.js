@@ -546,9 +546,11 @@
       // A page in the background is drawn when somebody looks; it must not hold the line meanwhile.
       if (document.hidden) { draw(); fc.send({ do: "seen", number }); }
     },
-    head(task, lineage) {
+    head(task, lineage, waits) {
       $("#task").textContent = task;
       $("#lineage").innerHTML = lineage;
+      $("#waits").textContent = waits;
+      $("#waits").hidden = !waits;
     },
     step(path, html) {
       if (path !== selected) return;
@@ -599,6 +601,8 @@
     draw();
     clock();
     setInterval(clock, 200);
+    // What keeps the run from going on is no event: it is asked for.
+    setInterval(() => { if (run.status === "running" && !playing && !document.hidden) fc.send({ do: "head" }); }, 10_000);
     setInterval(() => { if (run.status === "running" && !run.ended) timelineDue = true; timeline(); }, 1000);
 
     $("#zoom-in").addEventListener("click", () => zoom(scale * 1.25));
