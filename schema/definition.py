@@ -1,6 +1,6 @@
 """facilitair/v1: the one JSON document that a user uploads."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -103,47 +103,3 @@ class Definition(Shape):
         default=None,
         description="The collaboration's result: any JSON with ${…} in it. Absent: what the last steps made.",
     )
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of the language, for editors; published as docs/facilitair-v1.schema.json."""
-    schema = Definition.model_json_schema(by_alias=True)
-    parts = schema.pop("$defs")
-    parts["Definition"] = schema
-    item = {
-        "type": "object",
-        "properties": {
-            "agent": {"type": "string", "description": "A role, or an agent that `agents` defines."},
-            "stream_to": {
-                "type": "array",
-                "items": {"type": "string"},
-                "description": "The agents that go on with its work.",
-            },
-        },
-        "required": ["agent"],
-        "additionalProperties": False,
-    }  # fmt: skip
-    parts["ShortForm"] = {
-        "type": "array", "items": item, "minItems": 1,
-        "description": "A list of agents and whom each streams to.",
-    }  # fmt: skip
-    rest = {key: part for key, part in schema["properties"].items() if key not in ("steps", "stream")}
-    parts["NamedShortForm"] = {
-        "type": "object",
-        "properties": {**rest, "steps": {"$ref": "#/$defs/ShortForm"}},
-        "required": ["name", "steps"],
-        "additionalProperties": False,
-    }
-    named = {"properties": {"steps": {"type": "array"}}, "required": ["steps"], "type": "object"}
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Facilitair definition (facilitair/v1)",
-        "if": {"type": "array"},
-        "then": {"$ref": "#/$defs/ShortForm"},
-        "else": {
-            "if": named,
-            "then": {"$ref": "#/$defs/NamedShortForm"},
-            "else": {"$ref": "#/$defs/Definition"},
-        },
-        "$defs": dict(sorted(parts.items())),
-    }

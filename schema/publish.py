@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from schema.definition import json_schema
+from schema.editors import json_schema
 
 PUBLISHED: Final = Path(__file__).resolve().parent.parent / "docs" / "facilitair-v1.schema.json"
 

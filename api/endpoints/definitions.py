@@ -25,7 +25,8 @@ from api.state import Actor, Connection, State, StateOf, Tenant
 from db import catalogue, definitions
 from schema import diagram
 from schema.compile import compiled, dependencies, walk
-from schema.definition import Definition, json_schema
+from schema.definition import Definition
+from schema.editors import json_schema
 from schema.steps import NAME, SELECTOR, Compensate, ToolStep
 from schema.validate import Checked, validate_bytes
 

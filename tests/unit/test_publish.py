@@ -1,14 +1,17 @@
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import pytest
+import yaml
 
+from schema.catalogue import ROLE_DEFAULTS, Catalogue
+from schema.editors import ID
 from schema.publish import PUBLISHED, main, published_text
 from schema.validate import validate, validate_bytes
+from tests.pages import PAGES, blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGE = ROOT / "docs" / "language.md"
@@ -24,8 +27,18 @@ def published() -> jsonschema_rs.Draft202012Validator:
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.json")), ids=lambda file: file.stem)
-def test_examples_fit_it(file: Path, published: jsonschema_rs.Draft202012Validator) -> None:
-    published.validate(json.loads(file.read_text(encoding="utf-8")))
+def test_examples_fit_it_and_say_where_it_is(
+    file: Path, published: jsonschema_rs.Draft202012Validator
+) -> None:
+    example = json.loads(file.read_text(encoding="utf-8"))
+    published.validate(example)
+    if isinstance(example, dict):  # a bare list has no place for it
+        assert (file.parent / example["$schema"]).resolve() == PUBLISHED
+
+
+def test_it_has_an_address_and_no_word_that_json_schema_does_not_know() -> None:
+    assert json.loads(published_text())["$id"] == ID
+    assert '"discriminator"' not in published_text()
 
 
 @pytest.mark.parametrize(
@@ -46,13 +59,27 @@ def test_every_field_says_what_it_is_for() -> None:
     assert silent == []
 
 
-def snippets() -> Iterator[Any]:
-    text = LANGUAGE.read_text(encoding="utf-8")
-    for number, (kind, body) in enumerate(re.findall(r"```(json|yaml)\n(.*?)```", text, re.DOTALL)):
-        yield pytest.param(kind, body, id=f"{kind}-{number}")
+def snippets(pages: list[Path]) -> Iterator[Any]:
+    for block in (block for page in pages for block in blocks(page)):
+        if block.language in ("json", "yaml"):
+            yield pytest.param(block.language, block.text, id=f"{block.page}-{block.line}")
 
 
-@pytest.mark.parametrize(("kind", "body"), list(snippets()))
+OTHER_PAGES = [page for page in PAGES if page != LANGUAGE]
+
+
+@pytest.mark.parametrize(("kind", "body"), list(snippets(OTHER_PAGES)))
+def test_whole_definitions_of_every_page_are_valid(
+    kind: str, body: str, published: jsonschema_rs.Draft202012Validator
+) -> None:
+    value = json.loads(body) if kind == "json" else yaml.safe_load(body)
+    if isinstance(value, dict) and "steps" in value:
+        published.validate(value)
+        roles = {"security-reviewer": ROLE_DEFAULTS["reviewer"]}
+        validate(value, catalogue=Catalogue(roles={**ROLE_DEFAULTS, **roles}, prompts={"summary": 1}))
+
+
+@pytest.mark.parametrize(("kind", "body"), list(snippets([LANGUAGE])))
 def test_snippets_of_the_language_reference_are_valid(
     kind: str, body: str, published: jsonschema_rs.Draft202012Validator
 ) -> None:
