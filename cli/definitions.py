@@ -1,22 +1,24 @@
-"""`facilitair apply | validate | list`: definitions, and the runs of them."""
+"""`facilitair apply | validate | list | runs`: definitions, and the runs of them."""
 
 import re
 from dataclasses import replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
-from cli.client import connect
+from cli.client import Api, connect
 from cli.inputs import read_bytes
 from cli.options import DataOption, JsonOption, LimitOption, UrlOption
 from cli.output import InputRefused, columns, err, out, print_json, print_page, print_warnings, told
+from schema.errors import Refused
 
 if TYPE_CHECKING:
     from schema.errors import Problem
     from schema.validate import Checked
 
+_SUFFIXES = (".json", ".yaml", ".yml")
 FileArgument = Annotated[
     str, typer.Argument(metavar="FILE", help="A definition as JSON or YAML; - reads JSON.")
 ]
@@ -46,17 +48,69 @@ def _print_inferred(inferred: dict[str, Any]) -> None:
 
 @told
 def apply(
-    file: FileArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="Definitions as JSON or YAML, or folders of them; - reads JSON.",
+        ),
+    ],
+    url: UrlOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Upload a definition: the next version of its name, or the one it already is."""
-    content = read_bytes(file)
-    try:
-        stored = connect(url, data).upload(content, is_yaml=_is_yaml(file), name=_name(file))
-    except InputRefused as refusal:
-        raise _with_lines(refusal, content) from None
+    """Upload definitions: each the next version of its name, or the one it already is. Those that others run
+    go first."""
+    api = connect(url, data)
+    stored = _uploaded(api, {file: read_bytes(file) for file in _expanded(files)}, quiet=as_json)
     if as_json:
-        print_json(stored)
-        return
+        print_json(stored[0] if len(files) == len(stored) == 1 else {"items": stored})
+
+
+def _expanded(files: list[str]) -> list[str]:
+    """Return the files that are meant, those of a folder in the order of their names. Raises Refused."""
+    found = []
+    for file in files:
+        if not Path(file).is_dir():
+            found.append(file)
+        elif inside := sorted(path for path in Path(file).iterdir() if path.suffix in _SUFFIXES):
+            found += [str(path) for path in inside]
+        else:
+            raise Refused(
+                "file_unreadable", f"found no definition in the folder {file!r}; expected files that end "
+                f"in {', '.join(_SUFFIXES)}.",
+            )  # fmt: skip
+    return found
+
+
+def _uploaded(api: Api, contents: dict[str, bytes], *, quiet: bool) -> list[dict[str, Any]]:
+    """Upload all, those that are refused for want of another again behind the others. Raises InputRefused."""
+    stored: list[dict[str, Any]] = []
+    waiting: dict[str, InputRefused] = {}
+    for file, content in contents.items():
+        try:
+            one = api.upload(content, is_yaml=_is_yaml(file), name=_name(file))
+        except InputRefused as refusal:
+            told = _with_lines(_of_file(refusal, file, contents), content)
+            if {problem.code for problem in refusal.problems} != {"collaboration_unknown"}:
+                raise told from None
+            waiting[file] = told
+            continue
+        stored.append(one)
+        if not quiet:
+            _print_stored(one)
+    if waiting and not stored:
+        raise next(iter(waiting.values()))
+    return stored + (_uploaded(api, {one: contents[one] for one in waiting}, quiet=quiet) if waiting else [])
+
+
+def _of_file(refusal: InputRefused, file: str, contents: dict[str, bytes]) -> InputRefused:
+    if len(contents) == 1:
+        return refusal
+    return InputRefused(refusal.code, f"{file}: {refusal.message}", refusal.problems)
+
+
+def _print_stored(stored: dict[str, Any]) -> None:
     state = "new" if stored["created"] else "unchanged"
     out().print(Text.assemble((f"{stored['name']}@{stored['version']}", "bold"), f"  {state}"))
     _print_inferred(stored["inferred"])
@@ -118,18 +172,45 @@ def list_(
 ) -> None:
     """List definitions, or the runs of them."""
     api = connect(url, data)
-    with_runs = runs or name is not None or status is not None
-    if with_runs:
-        page = api.get("/collaborations", name=name, status=status, limit=limit)
-    else:
-        page = api.get("/definitions", limit=limit)
+    if runs or name is not None or status is not None:
+        _print_runs(api, limit, as_json=as_json, name=name, status=status)
+        return
+    page = api.get("/definitions", limit=limit)
     if as_json:
         print_json(page)
         return
-    of_runs, of_definitions = "id definition status started seconds $", "name version stored sha256"
-    table = columns(*(of_runs if with_runs else of_definitions).split())
+    table = columns("name", "version", "stored", "sha256")
     for one in page["items"]:
-        table.add_row(*(_run_row(one) if with_runs else _definition_row(one)))
+        table.add_row(*_definition_row(one))
+    print_page(page, table, limit)
+
+
+@told
+def runs(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Runs of this definition only.")
+    ] = None,
+    status: Annotated[str | None, typer.Option("--status", help="running, completed or failed.")] = None,
+    search: Annotated[
+        str | None, typer.Option("--search", help="Words of the id, the definition's name or the task.")
+    ] = None,
+    limit: LimitOption = 50,
+    url: UrlOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List runs, newest first."""
+    _print_runs(connect(url, data), limit, as_json=as_json, name=name, status=status, q=search)
+
+
+def _print_runs(api: Api, limit: int, *, as_json: bool, **query: str | None) -> None:
+    page = api.get("/collaborations", limit=limit, **query)
+    if as_json:
+        print_json(page)
+        return
+    table = columns("id", "definition", "status", "started", "seconds", "$")
+    for one in page["items"]:
+        table.add_row(*_run_row(one))
     print_page(page, table, limit)
 
 

@@ -183,8 +183,8 @@ def _print_where(console: Console, directory: Path, api: Api, id: str) -> None:
     option = f" --data {directory}" if "FACILITAIR_DATA" not in os.environ else ""
     console.print(
         Text(
-            f"\nIt stays up: `facilitair trace {id}{option}`, `facilitair graph issues-by-pair{option}`; "
-            f"`facilitair down{option}` stops it."
+            f"\nIt stays up: `uv run facilitair trace {id}{option}`, "
+            f"`uv run facilitair graph issues-by-pair{option}`; `uv run facilitair down{option}` stops it."
         )
     )
 

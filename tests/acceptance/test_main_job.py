@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 import time
 from typing import Any
@@ -127,6 +128,24 @@ async def test_a_bare_temporal_script_starts_it_by_name(platform: Stack) -> None
     stdout, _ = await process.communicate()
     assert process.returncode == 0
     assert isinstance(json.loads(stdout), str)
+
+
+async def test_the_script_says_what_was_wrong_and_guesses_no_address(platform: Stack) -> None:
+    script = [sys.executable, "-I", str(ROOT / "examples" / "start_by_name.py")]
+    alone = {key: value for key, value in os.environ.items() if key != "TEMPORAL_ADDRESS"}
+    here = alone | {"TEMPORAL_ADDRESS": platform.settings.temporal_address}
+
+    async def told(*arguments: str, environment: dict[str, str]) -> str:
+        process = await asyncio.create_subprocess_exec(
+            *script, *arguments, env=environment, stderr=asyncio.subprocess.PIPE
+        )
+        _, stderr = await process.communicate()
+        assert process.returncode == 1
+        return stderr.decode()
+
+    assert "`facilitair status` prints it" in await told(environment=alone)
+    lines = (await told("", "no-such-thing", "{}", environment=here)).splitlines()
+    assert (len(lines), "no-such-thing" in lines[0]) == (1, True)
 
 
 async def test_refused_input_and_failed_runs_have_their_exit_codes(platform: Stack) -> None:

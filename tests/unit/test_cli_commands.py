@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from typer.main import get_command
@@ -40,6 +41,9 @@ class Stub:
     url: str = ""
     answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
+    queries: list[dict[str, str]] = field(default_factory=list)
+    queued: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
+    """Path → answers that go before the one of `answers`."""
 
     def last(self) -> tuple[str, str, Any]:
         return self.asked[-1]
@@ -67,10 +71,14 @@ def stub() -> Iterator[Stub]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path = self.path.partition("?")[0].removeprefix("/v1")
+            state.queries.append(dict(parse_qsl(self.path.partition("?")[2])))
             size = int(self.headers.get("content-length") or 0)
             body = self.rfile.read(size)
-            state.asked.append((self.command, path, json.loads(body) if body else None))
+            is_json = "yaml" not in (self.headers.get("content-type") or "")
+            state.asked.append((self.command, path, json.loads(body) if body and is_json else None))
             status, value = state.answers.get(path, (404, {"code": "definition_unknown", "detail": "none"}))
+            if state.queued.get(path):
+                status, value = state.queued[path].pop(0)
             data = b"" if status == 204 else json.dumps(value).encode()
             self.send_response(status)
             self.send_header("content-length", str(len(data)))
@@ -182,6 +190,36 @@ def test_apply_shows_problems_with_their_lines(stub: Stub, tmp_path: Path) -> No
     assert result.exit_code == 2
     assert "kind_unknown  line 3, /steps/a/kind" in result.stderr
     assert "Correct it." in result.stderr
+
+
+def test_apply_takes_folders_and_puts_first_what_others_run(stub: Stub, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no definition")
+    (tmp_path / "a-parent.json").write_text('{"name": "a-parent"}')
+    (tmp_path / "b-child.yaml").write_text("name: b-child")
+    (tmp_path / "empty").mkdir()
+    unknown = {
+        "code": "collaboration_unknown", "pointer": "/steps/x/ref", "found": "'b-child'",
+        "expected": "a stored definition", "fix": "Upload it first.", "message": "",
+    }  # fmt: skip
+    stored = {"name": "x", "version": 1, "created": True, "inferred": {}, "warnings": []}
+    stub.queued["/definitions"] = [
+        _problem(422, "definition_invalid", problems=[unknown]), (201, stored), (201, stored),
+    ]  # fmt: skip
+    result = stub.run("apply", str(tmp_path), "--json")
+    assert [one["name"] for one in json.loads(result.stdout)["items"]] == ["x", "x"]
+    assert len(stub.asked) == 3
+    stub.queued["/definitions"] = [_problem(422, "definition_invalid", problems=[unknown])] * 2
+    result = stub.run("apply", str(tmp_path))
+    assert (result.exit_code, "a-parent.json" in result.stderr) == (2, True)
+    result = stub.run("apply", str(tmp_path / "empty"))
+    assert (result.exit_code, "file_unreadable" in result.stderr) == (2, True)
+
+
+def test_runs_lists_the_runs_of_all_definitions(stub: Stub) -> None:
+    stub.answers["/collaborations"] = 200, {"items": [_RUN], "next": None}
+    assert stub.run("runs").stdout.splitlines()[1].split()[:3] == ["hello-1", "hello@1", "completed"]
+    assert stub.run("runs", "hello", "--status", "failed", "--search", "x").exit_code == 0
+    assert stub.queries[-1] == {"name": "hello", "status": "failed", "q": "x", "limit": "50"}
 
 
 def test_validate_needs_no_server(tmp_path: Path) -> None:
