@@ -219,7 +219,8 @@ class Answers:
         async def finish(connection: AsyncConnection) -> StepResult | None:
             await executions.move(connection, self.begun, request.path)
             outcome = _outcome(kept, completion)
-            done = await executions.complete(connection, request, self.worker, self.begun, outcome)
+            told = rounds.called(kept, request, str(self.begun.execution), self.worker.agent)
+            done = await executions.complete(connection, request, self.worker, self.begun, outcome, told)
             await bill.close(connection)
             return done
 
@@ -572,11 +573,10 @@ class Answers:
         """A round with what its tools came to, kept with it."""
         answered = await rounds.answered(kept, self._tools(), self.means.run_tool)
         if answered != kept:
-            path = replace(self.request, purpose=rounds.purpose(number)).path
-
+            request = replace(self.request, purpose=rounds.purpose(number))
+            told = rounds.returned(answered, request)
             # The tools have run, and may have been paid for.
-            run = self.context.run.id
-            await self._keep(lambda connection: executions.set_output(connection, run, path, answered))
+            await self._keep(lambda connection: executions.set_results(connection, request, answered, told))
         return answered
 
     def _destination(self, asked: ModelRequest) -> Destination:

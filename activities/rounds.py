@@ -1,17 +1,28 @@
 """Tools that a model calls by itself: what it is offered, and what each round of calls came to."""
 
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
+from opentelemetry.trace import Status, StatusCode
+
+from activities.spans import span
+from activities.values import storable
 from gateway.request import Completion, Message, ToolCall, ToolSpec
+from schema import telemetry
 from schema.errors import FacilitairError
+from schema.events import ToolsCalled, ToolsReturned
 from schema.expressions import Json
 from schema.foreign_json import NotJson, read_json
+from schema.messages import StepRequest
 from schema.templates import as_text
 from schema.tools import TOOLS
 
 MOST_CHARS: Final = 60_000
 """Of one result: what is longer would fill the model's context."""
+
+MAX_TOLD_CHARS: Final = 4_000
+"""Of the arguments and of the result of one call, as watchers are told them; the API has the whole."""
 
 Run = Callable[[str, dict[str, Any]], Awaitable[Json]]
 
@@ -26,6 +37,27 @@ def specs(names: Sequence[str]) -> list[ToolSpec]:
     return [
         ToolSpec(_wire_name(name), TOOLS[name].description, TOOLS[name].args) for name in dict.fromkeys(names)
     ]
+
+
+def called(kept: dict[str, Any], request: StepRequest, execution: str, agent: str) -> ToolsCalled:
+    """What watchers are told of the calls of a round. `request` is of the round itself."""
+    calls = [
+        {"id": _call_id(request, number), "name": call["name"], "arguments": _told_arguments(call)}
+        for number, call in enumerate(kept["calls"])
+    ]
+    return ToolsCalled(request.collaboration, execution, request.step, request.path, agent, storable(calls))
+
+
+def returned(kept: dict[str, Any], request: StepRequest) -> ToolsReturned:
+    """What watchers are told of the results of a round's calls."""
+    results = [
+        {
+            "id": _call_id(request, number), "content": as_text(call["result"])[:MAX_TOLD_CHARS],
+            "error": _error_code(call["result"]),
+        }
+        for number, call in enumerate(kept["calls"])
+    ]  # fmt: skip
+    return ToolsReturned(request.collaboration, request.step, request.path, storable(results))
 
 
 def record(completion: Completion) -> dict[str, Json]:
@@ -57,6 +89,19 @@ def messages(kept: dict[str, Any]) -> list[Message]:
 
 
 async def _result(call: dict[str, Any], by_wire: dict[str, str], run: Run) -> Json:
+    attributes = {
+        telemetry.OPERATION: telemetry.EXECUTE_TOOL, telemetry.TOOL_NAME: call["name"],
+        telemetry.TOOL_CALL_ID: call["id"],
+    }  # fmt: skip
+    with span(f"{telemetry.EXECUTE_TOOL} {call['name'][:100]}", None, attributes) as current:
+        result = await _called(call, by_wire, run)
+        if code := _error_code(result):
+            current.set_attribute(telemetry.ERROR_TYPE, code)
+            current.set_status(Status(StatusCode.ERROR, code))
+        return result
+
+
+async def _called(call: dict[str, Any], by_wire: dict[str, str], run: Run) -> Json:
     name = by_wire.get(call["name"])
     if name is None:
         return _error("tool_unknown", f"found {call['name']!r}; expected one of {', '.join(by_wire)}.")
@@ -74,6 +119,21 @@ async def _result(call: dict[str, Any], by_wire: dict[str, str], run: Run) -> Js
 
 def _error(code: str, message: str) -> Json:
     return {"error": {"code": code, "message": message}}
+
+
+def _error_code(result: Json) -> str | None:
+    error = result.get("error") if isinstance(result, dict) and result.keys() == {"error"} else None
+    return str(error["code"]) if isinstance(error, dict) and "code" in error else None
+
+
+def _call_id(request: StepRequest, number: int) -> str:
+    # Providers give the same id again in other rounds, and some give none.
+    return f"{request.path}.{number}"
+
+
+def _told_arguments(call: dict[str, Any]) -> str:
+    text = str(call["arguments"] or "{}")
+    return text if len(text) <= MAX_TOLD_CHARS else json.dumps({"cut": text[:MAX_TOLD_CHARS]})
 
 
 def _wire_name(name: str) -> str:

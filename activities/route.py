@@ -46,7 +46,7 @@ class RouteActivity:
             assert kept is not None
             current.set_attributes(
                 {
-                    telemetry.REQUEST_MODEL: kept.model,
+                    telemetry.ROUTED_MODEL: kept.model,
                     telemetry.POLICY: kept.policy,
                     telemetry.PROPENSITY: kept.propensity,
                 }

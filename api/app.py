@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.responses import RedirectResponse
 from sqlalchemy.exc import DBAPIError
 
@@ -18,6 +18,7 @@ from api.endpoints import (
     archive,
     bounds,
     catalogue,
+    chats,
     collaborations,
     definitions,
     edges,
@@ -38,6 +39,7 @@ from api.endpoints import (
     trials,
     versions,
 )
+from api.known_query import known_query
 from api.live import Hub
 from api.origins import Origins
 from api.projections import Projections
@@ -91,7 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
     console = Console(settings, key, public)
     app = FastAPI(
         title="Facilitair", version="1", description=_DESCRIPTION, lifespan=lifespan, openapi_url=None,
-        redirect_slashes=False,
+        redirect_slashes=False, generate_unique_id_function=documentation.operation_id,
         # Its own spans for every request and dependency would drown those of the runs.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )  # fmt: skip
@@ -106,8 +108,11 @@ def create_app(settings: Settings) -> FastAPI:
         collaborations.router, steering.router, forks.router, schedules.router, hooks.router,
         prompts.router, trials.router, graph.router, tasks.router, archive.router, analytics.router,
         router.router, router.outcome_router, predictions.router,
-        health.router, streams.router, streams.seed_router, sockets.router,
+        health.router, streams.router, chats.router,
     ):  # fmt: skip
+        app.include_router(one, prefix="/v1", dependencies=[Depends(known_query)])
+    # Whatever else the query of the first holds is for the run; the second is no request.
+    for one in (streams.seed_router, sockets.router):
         app.include_router(one, prefix="/v1")
     for path in ("/", CONSOLE):
         app.add_route(path, lambda request: RedirectResponse(f"{CONSOLE}/"), include_in_schema=False)

@@ -9,13 +9,30 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from api import problems
 from schema.settings import Settings
 
+TAGS: Final = {
+    "definitions": "What users upload: checked, stored in versions, planned and rehearsed.",
+    "catalogue": "Roles, skills, providers and models.",
+    "spending": "Prices, limits, and what was spent on whom.",
+    "collaborations": "Runs: start, read, steer, cancel, and go on from them.",
+    "streams": "Runs as they happen.",
+    "schedules": "Starts by the clock.",
+    "webhooks": "Starts by an address.",
+    "prompts": "Stored prompts and their trials.",
+    "tasks": "What people are asked.",
+    "graph": "Questions in Cypher.",
+    "analytics": "What runs came to, summed up.",
+    "router": "Which model does what.",
+    "health": "Whether the platform works.",
+}
+_ERRORS: Final = Path(__file__).resolve().parent.parent / "docs" / "errors.md"
 _OWN: Final = Path(__file__).parent / "documentation_static"
 # Swagger UI sets styles by itself and holds its icons as data.
 _POLICY: Final = (
@@ -31,11 +48,18 @@ _PAGE: Final = """<!doctype html>
 <script src="/docs/own/start.js"></script></body></html>"""
 
 
+def operation_id(route: APIRoute) -> str:
+    """Return the name that generators of clients give an operation: `collaborations_read`."""
+    return f"{route.tags[0] if route.tags else 'other'}_{route.name}"
+
+
 def install(app: FastAPI) -> None:
-    """Add /openapi.json and /docs to the app."""
+    """Add /openapi.json, /docs, and what `type` of a problem leads to."""
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     app.add_route("/openapi.json", _Document().answer, include_in_schema=False)
     app.add_route("/docs", _page, include_in_schema=False)
+    # A problem's `type` is relative, and so are the addresses that it is told at.
+    app.add_route("/{above:path}docs/errors.md", _errors, include_in_schema=False)
     app.mount("/docs/swagger-ui", StaticFiles(directory=_swagger_ui()))
     app.mount("/docs/own", StaticFiles(directory=_OWN))
 
@@ -49,6 +73,10 @@ def _swagger_ui() -> Path:
 
 async def _page(request: Request) -> Response:
     return HTMLResponse(_PAGE, headers={"content-security-policy": _POLICY})
+
+
+async def _errors(request: Request) -> Response:
+    return FileResponse(_ERRORS, media_type="text/markdown; charset=utf-8")
 
 
 class _Document:
@@ -77,8 +105,10 @@ async def _made_elsewhere() -> bytes:
 def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
-        )
+            title=app.title, version=app.version, description=app.description, routes=app.routes,
+            tags=[{"name": name, "description": about} for name, about in TAGS.items()],
+            servers=[{"url": "/", "description": "The API that serves this document."}],
+        )  # fmt: skip
         components = schema.setdefault("components", {})
         schemas = components.setdefault("schemas", {})
         document = problems.ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")

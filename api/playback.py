@@ -17,7 +17,7 @@ from uuid import UUID
 from api.state import State
 from db import playback as past
 from db import tokens
-from db.telling import beginning_of, end_of, plain_event, superseded
+from db.telling import beginning_of, end_of, plain_event, superseded, with_end
 from db.tokens import Spoken
 from schema.errors import Refused
 from schema.live import AGENT, Live, LiveEvent, RunEnded, StepBegan, StepEnded, TokensCame
@@ -223,7 +223,11 @@ class _Past:
             async with self._state.transaction() as connection:
                 kept = await past.kept(connection, self._run)
         if plain := plain_event(row.type, row.payload, kept):
-            yield plain
+            yield await self._whole(plain) if isinstance(plain, RunEnded) else plain
+
+    async def _whole(self, ended: RunEnded) -> RunEnded:
+        async with self._state.transaction() as connection:
+            return with_end(ended, await past.end(connection, self._run))
 
     async def _begin(self, step: StepBegan) -> StepBegan:
         self._open[step.execution] = step

@@ -61,7 +61,8 @@ def _is_in_process(scope: Scope) -> bool:
 
 def _is_watching(scope: Scope) -> bool:
     path: str = scope["path"]
-    return scope["type"] == "websocket" or path.endswith(("/stream", "/stream/collaborate"))
+    chats = path.startswith(("/v1/chat/", "/v1/agui/"))
+    return scope["type"] == "websocket" or chats or path.endswith(("/stream", "/stream/collaborate"))
 
 
 def _too_many(code: str, which: str, most: int, name: str) -> TryLater:

@@ -3,15 +3,13 @@
 import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from api.prometheus import head, metric
 from db import checkpoints, quarantines, routing_figures
 from db.engine import transaction
 from db.routing_figures import BUCKETS_MS, Figures, Sum
-
-MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class RouterMetrics:
@@ -32,11 +30,11 @@ class RouterMetrics:
             )
             known = await checkpoints.find(connection, tenant, serving.number) if serving else None
         lines = list(_lines(figures))
-        lines += _metric("facilitair_router_quarantined", "gauge", "Models that rest.", [("", resting)])
+        lines += metric("facilitair_router_quarantined", "gauge", "Models that rest.", [("", resting)])
         if known:
             age = (datetime.now(UTC) - known.trained_until).total_seconds()
             told = "Seconds since the newest outcome that the serving checkpoint knows."
-            lines += _metric(
+            lines += metric(
                 "facilitair_router_checkpoint_age_seconds", "gauge", told,
                 [(f'{{checkpoint="{known.number}"}}', round(age, 1))],
             )  # fmt: skip
@@ -48,16 +46,16 @@ def _lines(figures: Figures) -> Iterator[str]:
     for (policy, _), count in figures.decisions.items():
         made[policy] = made.get(policy, 0) + count
     fallbacks = sum(count for (_, fallback), count in figures.decisions.items() if fallback)
-    yield from _metric(
+    yield from metric(
         "facilitair_router_decisions_total", "counter", "Decisions, by policy.",
         [(f'{{policy="{policy}"}}', count) for policy, count in sorted(made.items())],
     )  # fmt: skip
-    yield from _metric(
+    yield from metric(
         "facilitair_router_fallbacks_total", "counter", "Decisions of rules in a broken checkpoint's place.",
         [("", fallbacks)],
     )  # fmt: skip
     name = "facilitair_router_decision_seconds"
-    yield from _head(name, "histogram", "How long a decision took, its text embedded already.")
+    yield from head(name, "histogram", "How long a decision took, its text embedded already.")
     below = 0
     for end, count in zip(BUCKETS_MS, figures.slower, strict=False):
         below += count
@@ -69,19 +67,8 @@ def _lines(figures: Figures) -> Iterator[str]:
         ("novelty", "How far a step is from what was learned from.", figures.novelty),
         ("order_sensitivity", "How far answers depend on the order of evidence.", figures.order_sensitivity),
     ):
-        yield from _head(f"facilitair_router_{what}", "summary", told)
+        yield from head(f"facilitair_router_{what}", "summary", told)
         yield from _sum(f"facilitair_router_{what}", found, 1)
-
-
-def _metric(name: str, kind: str, told: str, values: list[tuple[str, float]]) -> Iterator[str]:
-    yield from _head(name, kind, told)
-    for labels, value in values:
-        yield f"{name}{labels} {value}"
-
-
-def _head(name: str, kind: str, told: str) -> Iterator[str]:
-    yield f"# HELP {name} {told}"
-    yield f"# TYPE {name} {kind}"
 
 
 def _sum(name: str, found: Sum, unit: float) -> Iterator[str]:

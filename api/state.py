@@ -17,6 +17,7 @@ from api.projections import Projections
 from api.readiness import Readiness
 from api.rehearsing import Rehearsing
 from api.router_metrics import RouterMetrics
+from api.run_metrics import RunMetrics
 from api.temporal import Temporal
 from db import secrets
 from db.admission import Admission
@@ -42,6 +43,7 @@ class State:
     rehearsing: Rehearsing = field(default_factory=Rehearsing)
     predicting: Predicting = field(default_factory=Predicting)
     router_metrics: RouterMetrics = field(default_factory=RouterMetrics)
+    run_metrics: RunMetrics = field(default_factory=RunMetrics)
     key_name: KeyName = field(default_factory=KeyName)
     readiness: Readiness = field(default_factory=Readiness)
     loop_watch: LoopWatch = field(default_factory=lambda: LoopWatch("api"))

@@ -236,6 +236,26 @@ async def started_as(connection: AsyncConnection, tenant: str, id: str) -> Start
     return StartedRun(*tuple(row)) if row else None
 
 
+@dataclass(frozen=True)
+class Turn:
+    """A run among those of one chat."""
+
+    id: str
+    uuid: UUID
+    status: str
+
+
+async def turns(connection: AsyncConnection, tenant: str, ids: list[str]) -> list[Turn]:
+    """Those of the runs with these Temporal workflow ids that there are, oldest first."""
+    c = collaborations.c
+    rows = await connection.execute(
+        select(c.temporal_workflow_id, c.id, c.status)
+        .where(c.tenant_id == tenant, c.temporal_workflow_id.in_(ids))
+        .order_by(c.started_at)
+    )
+    return [Turn(*tuple(row)) for row in rows]
+
+
 async def is_known(connection: AsyncConnection, collaboration: UUID) -> bool:
     """Tell whether there is a run with that UUID, whosever it is."""
     found = await connection.scalar(select(collaborations.c.id).where(collaborations.c.id == collaboration))

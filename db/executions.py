@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import catalogue, outbox, wakeups
 from db.collaborations import Run
-from schema.events import AttemptFailed, StepCaught, StepFinished, StepSkipped
+from schema.events import AttemptFailed, Event, StepCaught, StepFinished, StepSkipped
+from schema.expressions import Json
 from schema.foreign import MAX_CODE_CHARS, clean_text
 from schema.messages import StepRequest, StepResult
 from schema.tables import agent_executions as table
@@ -187,11 +188,12 @@ async def _relationship(connection: AsyncConnection, tenant: str, worker: Worker
 
 
 async def complete(
-    connection: AsyncConnection, request: StepRequest, worker: Worker, begun: Claim, outcome: Outcome
-) -> StepResult | None:
+    connection: AsyncConnection, request: StepRequest, worker: Worker, begun: Claim, outcome: Outcome,
+    behind: Event | None = None,
+) -> StepResult | None:  # fmt: skip
     """Finish the step with this attempt, and tell the outbox; None when the attempt had been given up.
 
-    What it cost is booked either way.
+    What it cost is booked either way. `behind` is told right after the end.
     """
     now = datetime.now(UTC)
     paid = _paid(outcome, begun.started_at, now)
@@ -217,7 +219,8 @@ async def complete(
         quality=judgement.get("quality_score"), simulated=outcome.simulated, path=request.path,
         finish_reason=outcome.finish_reason or "", repaired=outcome.repaired,
     )  # fmt: skip
-    await outbox.append(connection, request.tenant, request.collaboration, event, request.traceparent)
+    for told in (event, behind) if behind else (event,):
+        await outbox.append(connection, request.tenant, request.collaboration, told, request.traceparent)
     return StepResult(
         execution=str(begun.execution), status="completed", model=outcome.model,
         input_tokens=outcome.input_tokens, output_tokens=outcome.output_tokens,
@@ -245,7 +248,7 @@ async def fail(
         cost = _usd(outcome.cost_usd if outcome else Decimal(0))
         event = AttemptFailed(
             request.collaboration, str(begun.execution), request.step, request.iteration, begun.attempt,
-            code, cost, request.path,
+            code, cost, request.path, message[:2_000],
         )  # fmt: skip
         await outbox.append(connection, request.tenant, request.collaboration, event, request.traceparent)
 
@@ -264,7 +267,9 @@ async def abandon(connection: AsyncConnection, run: Run, code: str, message: str
     collaboration, free = str(run.id), _usd(Decimal(0))
     for id, step, iteration, attempt, path, kind in left.all():
         if kind != "item":
-            event = AttemptFailed(collaboration, str(id), step, iteration, attempt, code, free, path)
+            event = AttemptFailed(
+                collaboration, str(id), step, iteration, attempt, code, free, path, message
+            )  # fmt: skip
             await outbox.append(connection, run.tenant, collaboration, event, run.traceparent)
 
 
@@ -280,12 +285,17 @@ async def move(connection: AsyncConnection, begun: Claim, path: str) -> None:
     await connection.execute(update(table).where(*running).values(path=path))
 
 
-async def set_output(connection: AsyncConnection, collaboration: UUID, path: str, output: Any) -> None:
-    """Replace what a finished execution came to by the same with more in it."""
-    of_step = (table.c.collaboration_id == collaboration, table.c.path == path)
-    await connection.execute(
-        update(table).where(*of_step, table.c.status == "completed").values(output=output)
+async def set_results(connection: AsyncConnection, request: StepRequest, round: Json, told: Event) -> None:
+    """Replace a finished round of tools by the same with the results of its calls, once, and tell the
+    outbox."""
+    done = await connection.execute(
+        update(table)
+        .where(table.c.collaboration_id == UUID(request.collaboration), table.c.path == request.path)
+        .where(table.c.status == "completed", table.c.output["calls", -1, "result"].is_(None))
+        .values(output=round)
     )
+    if done.rowcount:
+        await outbox.append(connection, request.tenant, request.collaboration, told, request.traceparent)
 
 
 async def skip(connection: AsyncConnection, request: StepRequest, worker: Worker) -> None:

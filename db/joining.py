@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db import playback, tokens
 from db.live import BY_KEYS
 from db.telling import began_of, end_of, plain_event
-from schema.live import AGENT, Place, RunBegan, StepBegan, StepEnded, key_of
+from schema.live import AGENT, Place, RunBegan, StepBegan, StepEnded, ToolsCalled, ToolsReturned, key_of
 
 MOST_MESSAGES: Final = 200
 """The newest of them: who joins a long run is not sent a book."""
@@ -29,6 +29,10 @@ class Missed:
     """Path → its last end."""
     said: list[tuple[StepEnded, str]] = field(default_factory=list)
     open: list[tuple[StepBegan, str]] = field(default_factory=list)
+    called: dict[str, ToolsCalled] = field(default_factory=dict)
+    """Execution → the tools that it called."""
+    returned: dict[str, ToolsReturned] = field(default_factory=dict)
+    """Path of a round of calls → its results."""
 
 
 async def missed(connection: AsyncConnection, run: UUID, place: Place) -> Missed:
@@ -42,6 +46,10 @@ async def missed(connection: AsyncConnection, run: UUID, place: Place) -> Missed
         elif isinstance(event, StepEnded):
             found.ended.pop(event.path, None)
             found.ended[event.path] = event
+        elif isinstance(event, ToolsCalled):
+            found.called[event.execution] = event
+        elif isinstance(event, ToolsReturned):
+            found.returned[event.path] = event
     if found.began and found.began.forked_from:
         found.began.kept.update(await playback.kept(connection, run))
     spoken = [one for one in found.ended.values() if one.kind == AGENT and one.status == "completed"]

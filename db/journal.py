@@ -83,7 +83,7 @@ class Entry:
             case "failed":
                 return AttemptFailed(
                     self.collaboration, id, self.step, self.iteration, self.attempt, self.error_code or "",
-                    "0.000000", self.path,
+                    "0.000000", self.path, self.error_message or "",
                 )  # fmt: skip
             case "completed":
                 return StepFinished(

@@ -69,6 +69,20 @@ KEPT: Final = """
             SELECT payload->>'execution_id' FROM outbox
             WHERE aggregateid = kept.collaboration_id::text AND type = 'StepFinished')
 """
+MAX_OUTPUT_BYTES: Final = 128 * 1024
+"""A larger output is not told with a run's end, only where to read it."""
+ENDS: Final = f"""
+    SELECT id::text AS run, error_message,
+        CASE WHEN octet_length(final_output::text) <= {MAX_OUTPUT_BYTES} THEN final_output
+            WHEN final_output IS NOT NULL THEN json_build_object(
+                'output_reference', '/v1/collaborations/' || temporal_workflow_id || '?include=output',
+                'bytes', octet_length(final_output::text))
+        END AS output,
+        (SELECT path FROM agent_executions
+         WHERE collaboration_id = run.id AND status = 'failed' AND error_code = run.error_code
+         ORDER BY completed_at DESC LIMIT 1) AS error_step
+    FROM collaborations AS run WHERE id = ANY(%s::uuid[])
+"""
 _SAID: Final = """
     SELECT asked.id::text AS execution, string_agg(token, '' ORDER BY seq) AS text, count(*) AS count,
         max(timestamp) AS at
@@ -161,14 +175,25 @@ async def _look(connection: psycopg.AsyncConnection[Any], followers: Sequence[Fo
     if forked:
         for row in await (await connection.execute(KEPT, (forked,))).fetchall():
             kept.setdefault(row.run, {})[row.path] = row.status
+    over = [follower.run for at, follower in enumerate(followers) if any(map(_is_end, events.get(at, [])))]
+    ends: dict[str, Any] = {}
+    if over:
+        ends = {row.run: row for row in await (await connection.execute(ENDS, (over,))).fetchall()}
     return [
-        Seen(events.get(at, []), under_way.get(follower.run, []), kept.get(follower.run, {}))
+        Seen(
+            events.get(at, []), under_way.get(follower.run, []), kept.get(follower.run, {}),
+            ends.get(follower.run),
+        )
         for at, follower in enumerate(followers)
-    ]
+    ]  # fmt: skip
 
 
 def _is_fork(row: Any) -> bool:
     return bool(row.type == "CollaborationStarted" and row.payload.get("forked_from"))
+
+
+def _is_end(row: Any) -> bool:
+    return bool(row.type == "CollaborationFinished")
 
 
 async def _said(

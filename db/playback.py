@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db.live import KEPT
+from db.live import ENDS, KEPT
 from schema.live import StepBegan
 
 PAGE: Final = 1_000
@@ -102,3 +102,8 @@ async def kept(connection: AsyncConnection, run: UUID) -> dict[str, str]:
     """Path → status of what a forked run took over."""
     rows = await connection.exec_driver_sql(KEPT, ([run],))
     return {row.path: row.status for row in rows}
+
+
+async def end(connection: AsyncConnection, run: UUID) -> Any:
+    """What is to be told with the end of a run, as `db.telling.with_end` takes it."""
+    return (await connection.exec_driver_sql(ENDS, ([run],))).one_or_none()

@@ -1,4 +1,4 @@
-"""Traces and logs of one process: OTLP when an endpoint is set, else Postgres; logs are JSON lines."""
+"""Traces and logs of one process: to Postgres, and by OTLP where an endpoint is set; logs are JSON lines."""
 
 import json
 import logging
@@ -141,15 +141,14 @@ def setup(service: str, settings: Settings) -> TracerProvider:
     provider = TracerProvider(
         resource=Resource.create({"service.name": f"facilitair-{service}"}), id_generator=_Ids()
     )
-    exporter: SpanExporter
-    if settings.otel_exporter_otlp_endpoint:
+    exporters: list[SpanExporter] = [_PostgresExporter(sync_engine(settings.database_url), service)]
+    if settings.otel_exporter_otlp_endpoint or settings.otel_exporter_otlp_traces_endpoint:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-        exporter = OTLPSpanExporter()
-    else:
-        exporter = _PostgresExporter(sync_engine(settings.database_url), service)
+        exporters.append(OTLPSpanExporter())
     provider.add_span_processor(_Belonging())
-    provider.add_span_processor(BatchSpanProcessor(_Apart(exporter), schedule_delay_millis=500))
+    for exporter in exporters:
+        provider.add_span_processor(BatchSpanProcessor(_Apart(exporter), schedule_delay_millis=500))
     trace.set_tracer_provider(provider)
     return provider
 

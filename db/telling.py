@@ -5,7 +5,7 @@ which the reader found it, so two watchers may see parallel steps interleaved di
 lost, told twice or told in the wrong order: a `Place` names exactly what was told, whatever commits late.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -23,6 +23,8 @@ from schema.live import (
     StepBegan,
     StepEnded,
     TokensCame,
+    ToolsCalled,
+    ToolsReturned,
     key_of,
 )
 
@@ -59,6 +61,8 @@ class Seen:
     under_way: list[Any]
     kept: dict[str, str] = field(default_factory=dict)
     """Path → status of what a forked run took over."""
+    end: Any = None
+    """What is to be told with the run's end: its error's message and step, its output."""
 
     def began(self, event: Any) -> StepBegan | None:
         """The beginning of an attempt that has failed."""
@@ -142,6 +146,7 @@ def _event(follower: Follower, row: Any, said: Said, seen: Seen) -> tuple[list[L
         if more:
             return lives, True
         follower.ended = True
+        event = with_end(event, seen.end)
     _pass(follower.place, row)
     return [*lives, Live(str(follower.place), row.created_at, event)], False
 
@@ -232,7 +237,17 @@ def end_of(type: str, facts: dict[str, Any], began: StepBegan | None) -> StepEnd
         execution, path, facts["step"], began.kind if began else "", facts["attempt"],
         began.agent if began else "", "failed", began.model if began else "",
         cost_usd=float(facts["cost_usd"]), error_code=facts["error_code"],
+        error_message=facts.get("error_message", ""),
     )  # fmt: skip
+
+
+def with_end(ended: RunEnded, row: Any) -> RunEnded:
+    """The end of a run with what its event does not hold."""
+    if row is None:
+        return ended
+    return replace(
+        ended, error_message=row.error_message or "", error_step=row.error_step or "", output=row.output
+    )
 
 
 def plain_event(type: str, facts: dict[str, Any], kept: dict[str, str]) -> LiveEvent | None:
@@ -248,6 +263,10 @@ def plain_event(type: str, facts: dict[str, Any], kept: dict[str, str]) -> LiveE
             return StepEnded(
                 "", facts["path"], facts["step"], "", 0, "", "caught", error_code=facts["error_code"]
             )
+        case "ToolsCalled":
+            return ToolsCalled(facts["execution_id"], facts["path"], facts["agent"], facts["calls"])
+        case "ToolsReturned":
+            return ToolsReturned(facts["path"], facts["results"])
         case "HumanAsked":
             return PeopleAsked(facts["task_id"], facts["path"], facts["title"], facts["assignees"])
         case "HumanDecided":

@@ -116,6 +116,30 @@ class AttemptFailed(Event):
     error_code: str
     cost_usd: str
     path: str = ""
+    error_message: str = ""
+
+
+@dataclass(frozen=True)
+class ToolsCalled(Event):
+    """A model called tools instead of answering; the round that did is finished."""
+
+    collaboration_id: str
+    execution_id: str
+    step: str
+    path: str
+    """Of the round: `review~tools1`."""
+    agent: str
+    calls: list[dict[str, Any]]
+    """id, name and arguments of each, the arguments as the model wrote them."""
+
+
+@dataclass(frozen=True)
+class ToolsReturned(Event):
+    collaboration_id: str
+    step: str
+    path: str
+    results: list[dict[str, Any]]
+    """id and content of each, and its error's code where it failed."""
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,26 @@ class StepEnded:
     latency_ms: int = 0
     error_code: str | None = None
     simulated: bool = False
+    error_message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolsCalled:
+    """A model called tools. Each call has an id that is the only one of its kind in the run."""
+
+    execution: str
+    """The attempt that called them; it has ended."""
+    path: str
+    agent: str
+    calls: list[dict[str, Any]]
+    """id, name and arguments of each, the arguments as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolsReturned:
+    path: str
+    results: list[dict[str, Any]]
+    """id, content as text, and error, the code of what failed or None, of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +141,25 @@ class RunEnded:
     latency_ms: int
     tokens: int = 0
     simulated: bool = False
+    error_message: str = ""
+    error_step: str = ""
+    """The path of the step that failed the run; empty where none did."""
+    output: Any = None
+    """What the definition's `output` came to; of a large one where to read it."""
 
 
-LiveEvent = RunBegan | StepBegan | TokensCame | StepEnded | PeopleAsked | PeopleDecided | Steered | RunEnded
+LiveEvent = (
+    RunBegan
+    | StepBegan
+    | TokensCame
+    | StepEnded
+    | ToolsCalled
+    | ToolsReturned
+    | PeopleAsked
+    | PeopleDecided
+    | Steered
+    | RunEnded
+)
 
 
 @dataclass(frozen=True, slots=True)

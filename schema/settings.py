@@ -126,6 +126,7 @@ class Settings(BaseSettings):
     """No run begins while less than this is free for the data directory."""
 
     otel_exporter_otlp_endpoint: str = ""
+    otel_exporter_otlp_traces_endpoint: str = ""
     capture_message_content: bool = Field(
         default=False, alias="OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
     )

@@ -23,6 +23,7 @@ def verify(events: list[dict[str, Any]], *, whole: bool = True) -> dict[str, str
     messages: dict[str, str] = {}
     open_messages: set[str] = set()
     steps: set[str] = set()
+    calls: dict[str, str] = {}
     ended = False
     for event in events:
         assert not ended, f"behind the end: {event}"
@@ -41,6 +42,13 @@ def verify(events: list[dict[str, Any]], *, whole: bool = True) -> dict[str, str
                 messages[event["messageId"]] += event["delta"]
             case "TEXT_MESSAGE_END":
                 open_messages.remove(event["messageId"])
+            case "TOOL_CALL_START":
+                assert event["toolCallId"] not in calls
+                calls[event["toolCallId"]] = "open"
+            case "TOOL_CALL_ARGS":
+                assert calls[event["toolCallId"]] == "open"
+            case "TOOL_CALL_END":
+                calls[event["toolCallId"]] = "ended"
             case "RUN_FINISHED":
                 assert not steps and not open_messages
                 ended = True

@@ -19,6 +19,8 @@ from schema.live import (
     StepBegan,
     StepEnded,
     TokensCame,
+    ToolsCalled,
+    ToolsReturned,
 )
 
 if TYPE_CHECKING:  # with NiceGUI, which its tests do not need
@@ -61,6 +63,8 @@ def merged(lives: list[Live]) -> list[Told]:
     last: dict[str, Told] = {}
     for live in lives:
         event = live.event
+        if isinstance(event, ToolsCalled | ToolsReturned):
+            continue  # the page reads a round with its step
         if isinstance(event, TokensCame):
             if (open := last.get(event.execution)) is not None:
                 open[2] += event.text

@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict
 from typing import Any, Final, assert_never
 
-from api.dialects.frames import Block, Dialect, Joined, as_sse
+from api.dialects.frames import Block, Dialect, Joined, as_sse, failure
 from schema.live import (
     AGENT,
     LiveEvent,
@@ -20,6 +20,8 @@ from schema.live import (
     StepBegan,
     StepEnded,
     TokensCame,
+    ToolsCalled,
+    ToolsReturned,
 )
 from schema.templates import escape
 
@@ -41,6 +43,10 @@ def events(run: str, event: LiveEvent) -> list[Event]:
             return _passed(event)
         case StepEnded():
             return _ended(event)
+        case ToolsCalled():
+            return [part for call in event.calls for part in _tool_call(event.execution, call)]
+        case ToolsReturned():
+            return [_tool_result(result) for result in event.results]
         case PeopleAsked():
             return [_custom("people_asked", asdict(event))]
         case PeopleDecided():
@@ -58,10 +64,7 @@ def joined(past: Joined) -> list[Event]:
     steps = _kept(past.began)
     steps |= {ended.path: _facts(ended) for ended in past.ended}
     steps |= {began.path: _under_way(began) for began, _ in past.open}
-    messages = [
-        {"id": ended.execution, "role": "assistant", "name": ended.agent, "content": text}
-        for ended, text in past.said
-    ]
+    messages = [message for ended, text in past.said for message in _messages_of(ended, text, past)]
     found = [
         _run_started(past.began), {"type": "MESSAGES_SNAPSHOT", "messages": messages},
         _snapshot(past.began, steps),
@@ -69,6 +72,22 @@ def joined(past: Joined) -> list[Event]:
     for began, text in past.open:
         found += [*_opened(began), *_said(began.execution, text)]
     return found
+
+
+def _messages_of(ended: StepEnded, text: str, past: Joined) -> list[Event]:
+    said: Event = {"id": ended.execution, "role": "assistant", "name": ended.agent, "content": text}
+    called = past.called.get(ended.execution)
+    if called is None:
+        return [said]
+    functions = [
+        {
+            "id": call["id"], "type": "function",
+            "function": {"name": call["name"], "arguments": call["arguments"]},
+        }
+        for call in called.calls
+    ]  # fmt: skip
+    results = past.returned[called.path].results if called.path in past.returned else []
+    return [said | {"toolCalls": functions}, *(_tool_message(one) for one in results)]
 
 
 def _run_started(began: RunBegan) -> Event:
@@ -107,6 +126,28 @@ def _said(execution: str, text: str) -> list[Event]:
     return [{"type": "TEXT_MESSAGE_CONTENT", "messageId": execution, "delta": text}] if text else []
 
 
+def _tool_call(execution: str, call: dict[str, Any]) -> list[Event]:
+    of_call = {"toolCallId": call["id"]}
+    start = {"type": "TOOL_CALL_START", "toolCallName": call["name"], "parentMessageId": execution} | of_call
+    arguments = {"type": "TOOL_CALL_ARGS", "delta": call["arguments"]} | of_call
+    return [start, arguments, {"type": "TOOL_CALL_END"} | of_call]
+
+
+def _tool_message(result: dict[str, Any]) -> Event:
+    message: Event = {
+        "id": f"{result['id']}:result", "role": "tool", "toolCallId": result["id"],
+        "content": result["content"],
+    }  # fmt: skip
+    return message | ({"error": result["error"]} if result["error"] else {})
+
+
+def _tool_result(result: dict[str, Any]) -> Event:
+    return {
+        "type": "TOOL_CALL_RESULT", "messageId": f"{result['id']}:result", "toolCallId": result["id"],
+        "content": result["content"], "role": "tool",
+    }  # fmt: skip
+
+
 def _passed(ended: StepEnded) -> list[Event]:
     """A step that was skipped, or whose failure was caught: no attempt of its own ended."""
     opened: list[Event] = []
@@ -126,7 +167,7 @@ def _ended(ended: StepEnded) -> list[Event]:
                 name,
                 {
                     "messageId": ended.execution, "path": ended.path, "attempt": ended.attempt,
-                    "code": ended.error_code,
+                    "code": ended.error_code, "message": ended.error_message,
                 },
             )
         )  # fmt: skip
@@ -138,7 +179,7 @@ def _run_ended(run: str, ended: RunEnded) -> list[Event]:
     status = {"op": "replace", "path": "/run/status", "value": ended.sub_state or ended.status}
     changed = {"type": "STATE_DELTA", "delta": [status]}
     if ended.status != "completed" and ended.sub_state != "cancelled":
-        return [changed, _error(ended.error_code or ended.status, f"The run {ended.sub_state or 'failed'}.")]
+        return [changed, error(ended.error_code or ended.status, failure(ended))]
     finished = {"type": "RUN_FINISHED", "threadId": run, "runId": run, "result": asdict(ended)}
     return [
         changed,
@@ -146,7 +187,7 @@ def _run_ended(run: str, ended: RunEnded) -> list[Event]:
     ]
 
 
-def _error(code: str, message: str) -> Event:
+def error(code: str, message: str) -> Event:
     return {"type": "RUN_ERROR", "message": message, "code": code}
 
 
@@ -181,11 +222,6 @@ def _blocks(found: list[Event]) -> list[Block]:
     return [Block(json.dumps(one, ensure_ascii=False, separators=(",", ":"))) for one in found]
 
 
-def _as_message(id: str, block: Block) -> bytes:
-    """A message of the WebSocket, and the line's end that divides it from the next in a frame."""
-    return f'{{"type":"event","seq":"{id}","event":{block.data}}}\n'.encode("utf-8", "replace")
-
-
 def _blocks_of(run: str, event: LiveEvent) -> list[Block]:
     return _blocks(events(run, event))
 
@@ -195,9 +231,7 @@ def _joined(past: Joined) -> list[Block]:
 
 
 def _refused(code: str, message: str) -> list[Block]:
-    return _blocks([_error(code, message)])
+    return _blocks([error(code, message)])
 
 
 AGUI: Final = Dialect("agui", _blocks_of, _joined, _refused, as_sse)
-SOCKET: Final = Dialect("socket", _blocks_of, _joined, _refused, _as_message)
-"""The same, as messages of a WebSocket."""

@@ -30,16 +30,18 @@ from schema.live import (
     RunEnded,
     StepBegan,
     StepEnded,
+    ToolsCalled,
+    ToolsReturned,
     key_of,
 )
 
 _CURSOR: Final = re.compile(
     r"(?:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):)?([0-9a-fp.+~:]*)"
-    r"((?:![bm][0-9a-f]{12}\.\d{1,2})*)(?:!j\.(\d{1,3}))?(!e)?"
+    r"((?:![bm][0-9a-f]{12}\.\d{1,4})*)(?:!j\.(\d{1,3}))?(!e)?"
 )
-_MARK: Final = re.compile(r"!([bm])([0-9a-f]{12})\.(\d{1,2})")
+_MARK: Final = re.compile(r"!([bm])([0-9a-f]{12})\.(\d{1,4})")
 _RUN: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}:"
-_MARKS: Final = r"(?:![bm][0-9a-f]{12}\.[0-9]{1,2})*"
+_MARKS: Final = r"(?:![bm][0-9a-f]{12}\.[0-9]{1,4})*"
 _TOLD: Final = rf"(?:{PLACE}{_MARKS}!j\.[0-9]{{1,3}}|(?:{PLACE})?{_MARKS})(?:!e)?"
 POSITION: Final = rf"^(?:{_RUN})?(?:{_TOLD}|p[0-9]{{1,12}}{_MARKS}(?:!e)?)$"
 """Ids as a stream takes them, for the OpenAPI document."""
@@ -65,6 +67,10 @@ class Joined:
     """What agents have said who have completed."""
     open: list[tuple[StepBegan, str]] = field(default_factory=list)
     """What is under way, and what it has said."""
+    called: dict[str, ToolsCalled] = field(default_factory=dict)
+    """Execution → the tools that it called."""
+    returned: dict[str, ToolsReturned] = field(default_factory=dict)
+    """Path of a round of calls → its results."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +159,12 @@ def numbered(
             id = f"{run}:{place}{behind}!{kind}{key}.{number}"
         found.append((id, block))
     return found, left
+
+
+def failure(ended: RunEnded) -> str:
+    """Say why a run did not complete, and at which step."""
+    message = ended.error_message or f"The run {ended.sub_state or 'failed'}."
+    return f"step {ended.error_step!r}: {message}" if ended.error_step else message
 
 
 def frame(dialect: Dialect, run: str, before: str, live: Live) -> bytes:

@@ -1,16 +1,21 @@
-"""What agents say, as named events: the plainest of the streams."""
+"""What agents say: the plainest of the streams.
+
+What is said comes twice: as the named event `agent_output`, and without a name, because an EventSource hands
+named events to `addEventListener` alone and those without one to `onmessage`.
+"""
 
 import json
 from typing import Any, Final
 
-from api.dialects.frames import Block, Dialect, Joined, as_sse
+from api.dialects.frames import Block, Dialect, Joined, as_sse, failure
 from schema.live import LiveEvent, RunEnded, StepEnded, TokensCame
 
 
 def _blocks_of(run: str, event: LiveEvent) -> list[Block]:
     match event:
         case TokensCame() if event.text:
-            return [_block("agent_output", agent=event.agent, content=event.text)]
+            named = _block("agent_output", agent=event.agent, content=event.text)
+            return [named, Block(named.data)]
         case StepEnded(kind="agent"):
             # Superseded and failed: what the agent said in this attempt is to be forgotten.
             return [
@@ -22,11 +27,12 @@ def _blocks_of(run: str, event: LiveEvent) -> list[Block]:
         case RunEnded(status="completed"):
             return [
                 _block(
-                    "done", status=event.status, cost_usd=event.cost_usd, simulated=event.simulated
+                    "done", status=event.status, cost_usd=event.cost_usd, simulated=event.simulated,
+                    output=event.output,
                 )
             ]  # fmt: skip
         case RunEnded():
-            return _refused(event.error_code or event.status, f"The run {event.sub_state or 'failed'}.")
+            return _refused(event.error_code or event.status, failure(event))
         case _:
             return []
 

@@ -7,7 +7,8 @@ import json
 from dataclasses import asdict
 from typing import Any, Final, assert_never
 
-from api.dialects.frames import Block, Dialect, Joined, as_sse
+from api.dialects.frames import Block, Dialect, Joined, as_sse, failure
+from schema.foreign_json import NotJson, read_json
 from schema.live import (
     AGENT,
     LiveEvent,
@@ -19,6 +20,8 @@ from schema.live import (
     StepBegan,
     StepEnded,
     TokensCame,
+    ToolsCalled,
+    ToolsReturned,
 )
 
 Part = dict[str, Any]
@@ -38,6 +41,10 @@ def parts(event: LiveEvent) -> list[Part]:
         case StepEnded():
             closed = [{"type": "text-end", "id": event.execution}] if event.kind == AGENT else []
             return [*closed, _step(event, event.status)]
+        case ToolsCalled():
+            return [_tool_call(call) for call in event.calls]
+        case ToolsReturned():
+            return [_tool_result(result) for result in event.results]
         case PeopleAsked() | PeopleDecided():
             return [_data("people", event.task_id, asdict(event) | {"event": type(event).__name__})]
         case Steered():
@@ -58,6 +65,9 @@ def joined(past: Joined) -> list[Part]:
             *_said(ended.execution, text),
             {"type": "text-end", "id": ended.execution},
         ]
+        if called := past.called.get(ended.execution):
+            found += parts(called)
+            found += parts(past.returned[called.path]) if called.path in past.returned else []
     for began, text in past.open:
         found += [*parts(began), *_said(began.execution, text)]
     return found
@@ -82,6 +92,30 @@ def _said(execution: str, text: str) -> list[Part]:
     return [{"type": "text-delta", "id": execution, "delta": text}] if text else []
 
 
+# The platform calls them: `providerExecuted` keeps a client from doing it, and `dynamic` from wanting a type.
+_TOOL: Final = {"dynamic": True, "providerExecuted": True}
+
+
+def _tool_call(call: dict[str, Any]) -> Part:
+    part = {"type": "tool-input-available", "toolCallId": call["id"], "toolName": call["name"]}
+    return part | {"input": _value(call["arguments"])} | _TOOL
+
+
+def _tool_result(result: dict[str, Any]) -> Part:
+    of_call = {"toolCallId": result["id"]} | _TOOL
+    if result["error"]:
+        return {"type": "tool-output-error", "errorText": result["content"]} | of_call
+    return {"type": "tool-output-available", "output": _value(result["content"])} | of_call
+
+
+def _value(text: str) -> Any:
+    """The JSON in a text, else the text: a model may write arguments that are none."""
+    try:
+        return read_json(text)
+    except NotJson:
+        return text
+
+
 def _step(of: StepBegan | StepEnded, status: str) -> Part:
     # One part per path: a later one takes its place. Superseded: what the attempt said is to be forgotten.
     return _data("step", of.path, asdict(of) | {"status": status})
@@ -98,7 +132,7 @@ def _ended(ended: RunEnded) -> list[Part]:
     elif ended.sub_state == "cancelled":
         end = {"type": "abort", "reason": "Somebody stopped the run."}
     else:
-        end = _error(ended.error_code or ended.status, f"The run {ended.sub_state or 'failed'}.")
+        end = _error(ended.error_code or ended.status, failure(ended))
     return [{"type": "data-run", "id": "end", "data": asdict(ended)}, {"type": "finish-step"}, end]
 
 

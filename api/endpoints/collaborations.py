@@ -196,8 +196,8 @@ async def trace_of(
     after: Annotated[str | None, cursors.query(cursors.MOMENT_AND_SPAN)] = None,
     limit: Limit = MAX_PAGE,
 ) -> Trace:
-    """The spans of a run and of its sub-collaborations, while no OTLP endpoint is set; with one they are kept
-    there. A trace of the caller's is linked."""
+    """The spans of a run and of its sub-collaborations; where an OTLP endpoint is set, it is sent them too. A
+    trace of the caller's is linked."""
     place = cursors.moment_and_span(after) if after else None
     found = await collaborations.find(connection, tenant, id)
     trace_id = runs.trace_id(found)

@@ -32,7 +32,7 @@ _AWAY: Final[dict[int | str, dict[str, Any]]] = errors() | {
 }
 
 
-@router.get("", responses=_AWAY)
+@router.get("", name="all", responses=_AWAY)
 @router.get("/ready", responses=_AWAY)
 async def ready(state: StateOf, response: Response, tenant: Tenant) -> Ready:
     """Postgres and Temporal answer. The graph, the memory and the router's checkpoint are told of and not

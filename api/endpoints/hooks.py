@@ -16,10 +16,11 @@ from api.problems import BadRequest, errors
 from api.public_address import base_url
 from api.state import Actor, Connection, State, StateOf, Tenant
 from db import collaborations, definitions, webhooks
-from schema import names
+from schema import json_schemas, names
+from schema.compile import compiled
 from schema.errors import Problem, Refused, StepError
 from schema.expressions import ExpressionInvalid, Json, compile_expression
-from schema.templates import count, expressions, render
+from schema.templates import count, escape, expressions, render
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 call_router = APIRouter(tags=["webhooks"])
@@ -36,7 +37,8 @@ async def create(request: Request, state: StateOf, tenant: Tenant, actor: Actor)
     names.check_definition(wanted.name)
     token = secrets.token_urlsafe(32)
     async with state.transaction() as connection:
-        await definitions.find(connection, tenant, *definitions.split_type(wanted.name))
+        version = await definitions.find(connection, tenant, *definitions.split_type(wanted.name))
+        _check_fields(wanted.input, version)
         await webhooks.check_room(connection, tenant, state.settings.max_webhooks)
         made = await webhooks.create(connection, tenant, uuid4(), wanted.name, wanted.input, token, actor)
     return StoredWebhook(**_fact(made), url=f"{base_url(request, state.settings)}/hooks/{token}")
@@ -158,6 +160,26 @@ def _check_template(template: Json) -> None:
         problems.append(Problem(error.code, where, error.found, error.expected, error.fix))
     if problems:
         raise BadRequest("request_invalid", f"{problems[0].pointer}: {problems[0].message}", problems)
+
+
+def _check_fields(template: Json, version: definitions.Version) -> None:
+    """Raises BadRequest where every delivery would be refused for a field that the template does not name."""
+    schema = compiled(version.sha256, version.source).definition.input
+    required = schema.get("required", ())
+    if not isinstance(template, dict) or not isinstance(required, list):
+        return
+    given = json_schemas.with_defaults(schema, template)
+    problems = [
+        Problem(
+            "input_invalid", f"/input/{escape(field)}", "nothing",
+            f"a value: {version.name}@{version.number} requires it",
+            "Give it, as a text or as ${input.…} over the request's body.",
+        )
+        for field in required
+        if field not in given
+    ]  # fmt: skip
+    if problems:
+        raise BadRequest("input_invalid", f"{problems[0].pointer}: {problems[0].message}", problems)
 
 
 def _fact(found: webhooks.Webhook) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from api import router_metrics
+from api import prometheus
 from api.bodies import body_of, read_json
 from api.problems import errors
 from api.router_facts import model_info
@@ -43,7 +43,12 @@ async def read_model_info(state: StateOf, tenant: Tenant) -> ModelInfo:
 @seed_router.get("/metrics")
 @router.get("/metrics", response_class=Response, responses=errors() | {200: {"content": {"text/plain": {}}}})
 async def metrics(state: StateOf, tenant: Tenant) -> Response:
-    """For Prometheus: decisions, fallbacks, latency, confidence, novelty, the checkpoint's age, and the
-    longest time that this process's event loop was held."""
-    text = await state.router_metrics.exposition(state.engine, tenant) + state.loop_watch.exposition()
-    return Response(text, media_type=router_metrics.MEDIA_TYPE)
+    """For Prometheus: runs, their errors, tokens and cost; the router's decisions, fallbacks, latency,
+    confidence, novelty and the checkpoint's age; and the longest time that this process's event loop was
+    held."""
+    parts = (
+        await state.run_metrics.exposition(state.engine, tenant),
+        await state.router_metrics.exposition(state.engine, tenant),
+        state.loop_watch.exposition(),
+    )
+    return Response("".join(parts), media_type=prometheus.MEDIA_TYPE)

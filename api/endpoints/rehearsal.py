@@ -93,7 +93,7 @@ class Picture(BaseModel):
     mermaid: str
 
 
-@router.post("/plan", openapi_extra=body_of(PlanRequest), responses=errors(404, 413, 415))
+@router.post("/plan", name="picture", openapi_extra=body_of(PlanRequest), responses=errors(404, 413, 415))
 async def plan(request: Request, state: StateOf, tenant: Tenant) -> Picture:
     """The plan of a definition, stored or not: nodes, edges, a picture, and what a run may cost at most."""
     asked = await read_json(request, state, PlanRequest)

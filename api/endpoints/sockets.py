@@ -15,8 +15,8 @@ from api import collaborate, following, socket_messages
 from api.auth import SUBPROTOCOL
 from api.bodies import MAX_JSON_BYTES
 from api.dialects import frames
-from api.dialects.agui import SOCKET
 from api.dialects.frames import Cursor
+from api.dialects.socket import SOCKET
 from api.endpoints import collaborations, tasks
 from api.following import Followed, follow
 from api.problems import BadRequest, from_database

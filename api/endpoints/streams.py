@@ -32,7 +32,7 @@ _EVENT: Final = {
     "description": "Each event.",
     "properties": {"id": {"type": "string"}, "event": {"type": "string"}, "data": {"type": "string"}},
 }
-_STREAM: Final[dict[int | str, dict[str, Any]]] = {
+STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "content": {"text/event-stream": {"schema": _EVENT}},
         "description": "Events, until the run has ended.",
@@ -57,12 +57,16 @@ LastEventIdOfRun = Annotated[
 ]
 
 
-@router.get(
-    "/collaborations/{id}/stream",
-    status_code=200,
-    response_class=EventStream,
-    responses={**_STREAM, **errors(404)},
-)
+_ADDRESS: Final = "/collaborations/{id}/stream"
+_ANY_BODY: Final = {"requestBody": {"content": {"application/json": {"schema": {}}}}}
+_READ: Final[dict[str, Any]] = {
+    "status_code": 200, "response_class": EventStream, "responses": {**STREAM, **errors(404)},
+}  # fmt: skip
+
+
+# AG-UI's HttpAgent posts its `RunAgentInput`; a run that has begun takes nothing from it, so it is not read.
+@router.post(_ADDRESS, name="stream_for_agent", openapi_extra=_ANY_BODY, **_READ)
+@router.get(_ADDRESS, **_READ)
 async def stream(
     id: Id,
     state: StateOf,
@@ -101,7 +105,7 @@ async def stream(
     "/stream/collaborate",
     status_code=200,
     response_class=EventStream,
-    responses={**_STREAM, **errors(404, 409)},
+    responses={**STREAM, **errors(404, 409)},
 )
 async def stream_collaborate(
     request: Request,

@@ -16,7 +16,11 @@ router = APIRouter(prefix="/prompts/{name}", tags=["prompts"])
 
 
 @router.post(
-    "/trial", status_code=201, openapi_extra=body_of(TrialRequest), responses=errors(404, 409, 413, 415)
+    "/trial",
+    name="start_trial",
+    status_code=201,
+    openapi_extra=body_of(TrialRequest),
+    responses=errors(404, 409, 413, 415),
 )
 async def start(name: Name, request: Request, state: StateOf, tenant: Tenant, actor: Actor) -> Trial:
     """Compare a version with what the bare name means, from the runs on that start now."""
@@ -26,7 +30,7 @@ async def start(name: Name, request: Request, state: StateOf, tenant: Tenant, ac
         return _told(trial, (await trials.measure(connection, trial)).as_json())
 
 
-@router.get("/trial", responses=errors(404))
+@router.get("/trial", name="read_trial", responses=errors(404))
 async def read(name: Name, connection: Connection, tenant: Tenant) -> Trial:
     """The latest trial with its figures: of now, or those that it ended with."""
     trial = await trials.latest(connection, tenant, name)
@@ -35,7 +39,7 @@ async def read(name: Name, connection: Connection, tenant: Tenant) -> Trial:
     return _told(trial, (await trials.measure(connection, trial)).as_json())
 
 
-@router.post("/trial/look", responses=errors(404))
+@router.post("/trial/look", name="look_at_trial", responses=errors(404))
 async def look(name: Name, connection: Connection, tenant: Tenant) -> Trial:
     """End the trial now if it is decided, rather than within a minute. Looking often spoils nothing."""
     trial = await trials.latest(connection, tenant, name)
@@ -45,7 +49,7 @@ async def look(name: Name, connection: Connection, tenant: Tenant) -> Trial:
     return _told(trial, reading.as_json())
 
 
-@router.delete("/trial", responses=errors(404))
+@router.delete("/trial", name="stop_trial", responses=errors(404))
 async def stop(name: Name, connection: Connection, tenant: Tenant, actor: Actor) -> Trial:
     """End the trial; the bare name means what it meant."""
     trial = await trials.stop(connection, tenant, name, actor)

@@ -228,6 +228,26 @@ async def test_odd_requests_are_refused_and_do_no_harm(http: httpx.AsyncClient, 
     assert (await http.get(path)).status_code in (404, 422)
 
 
+async def test_a_field_of_the_query_that_no_operation_has_is_refused(http: httpx.AsyncClient) -> None:
+    """At every address that only reads, as they are; one that takes what it gets is named."""
+    for path, methods in (await http.get("/openapi.json")).json()["paths"].items():
+        if "get" in methods and path != "/v1/stream/collaborate":
+            answer = await http.get(path, params={"definitoin": "hello"})
+            told = await _problem(answer, 422, "request_invalid")
+            assert "definitoin" in told["detail"]
+    told = (await http.get("/v1/collaborations", params={"nam": "hello"})).json()
+    assert "Did you mean 'name'?" in told["detail"]
+
+
+async def test_the_type_of_a_problem_leads_to_its_explanation(http: httpx.AsyncClient) -> None:
+    for path in ("/nowhere", "/v1/collaborations/none", "/v1/definitions/x/versions/1"):
+        answer = await http.get(path)
+        page, _, anchor = answer.json()["type"].partition("#")
+        explained = await http.get(str(answer.url.join(page)))
+        assert explained.headers["content-type"].startswith("text/markdown")
+        assert f'<a id="{anchor}"></a>' in explained.text
+
+
 async def test_every_address_but_health_wants_the_key(settings: Settings) -> None:
     app = create_app(settings.model_copy(update={"api_key": "secret"}))
     async with _door(settings.model_copy(update={"api_key": "secret"})) as http:

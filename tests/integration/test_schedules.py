@@ -226,6 +226,22 @@ async def test_schedules_of_another_tenant_do_not_exist(
 # -- webhooks ---------------------------------------------------------------------------------------
 
 
+async def test_a_webhook_that_every_delivery_would_be_refused_by_is_refused(http: httpx.AsyncClient) -> None:
+    needy = {
+        "name": "needy", "steps": {"a": {"kind": "transform", "value": 1}},
+        "input": {
+            "type": "object", "required": ["ticket", "severity", "kind"],
+            "properties": {"kind": {"type": "string", "default": "bug"}},
+        },
+    }  # fmt: skip
+    assert (await http.post("/v1/definitions", json=needy)).status_code == 201
+    missing = {"name": "needy", "input": {"ticket": "${input.title}"}}
+    told = problem(await http.post("/v1/webhooks", json=missing), 422, "input_invalid")
+    assert [one["pointer"] for one in told["problems"]] == ["/input/severity"]
+    for input in ({"ticket": "${input.title}", "severity": "low"}, "${input}"):
+        assert (await http.post("/v1/webhooks", json={"name": "needy", "input": input})).status_code == 201
+
+
 async def _webhook(http: httpx.AsyncClient, name: str, **more: Any) -> tuple[str, str]:
     """(id, path)"""
     answer = await http.post("/v1/webhooks", json={"name": name} | more)

@@ -212,6 +212,12 @@ async def test_a_worker_lost_within_a_tool_costs_no_second_call_of_the_model(
     # What it came to was not kept yet, so the tool runs again; the model had said what it wants.
     assert tools.calls == ["json.parse", "json.parse", "text.diff"]
     assert (await said(engine, request), (await provider(control))["calls"]) == ("Done.", 2)
+    # Watchers are told of each call and of its result, once.
+    told = "SELECT type, payload FROM outbox WHERE aggregateid = :run AND type LIKE 'Tools%' ORDER BY seq"
+    (called, calls), (returned, results) = await rows(engine, told, run=request.collaboration)
+    assert (called, returned) == ("ToolsCalled", "ToolsReturned")
+    assert [call["name"] for call in calls["calls"]] == ["json_parse", "text_diff"]
+    assert [one["id"] for one in results["results"]] == ["ask~tools1.0", "ask~tools1.1"]
     stuck.cancel()
     with pytest.raises(asyncio.CancelledError):
         await stuck

@@ -92,7 +92,9 @@ def test_runs_are_started_in_the_places_that_are_known() -> None:
     assert calls("starts.start") == {"api/once.py", "api/endpoints/hooks.py"}
     assert calls("once.start") == {"api/endpoints/forks.py"}
     assert calls("once.begin") == {"api/collaborate.py", "api/endpoints/collaborations.py"}
-    assert calls("collaborate.begin") == {"api/endpoints/sockets.py", "api/endpoints/streams.py"}
+    assert calls("collaborate.begin") == {
+        "api/endpoints/chats.py", "api/endpoints/sockets.py", "api/endpoints/streams.py",
+    }  # fmt: skip
 
 
 # -- the doors of the API ------------------------------------------------------------------------------

@@ -2,14 +2,15 @@
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 from uuid import uuid4
 
 import pytest
 
-from api.dialects.agui import AGUI, SOCKET
+from api.dialects.agui import AGUI
 from api.dialects.frames import Cursor, Dialect, Joined, Mark, as_sse, frame, mark_of, numbered, parse
 from api.dialects.seed import SEED
+from api.dialects.socket import SOCKET
 from api.dialects.vercel import VERCEL
 from schema.errors import Refused
 from schema.live import (
@@ -23,6 +24,8 @@ from schema.live import (
     StepBegan,
     StepEnded,
     TokensCame,
+    ToolsCalled,
+    ToolsReturned,
 )
 from tests.agui import checked, verify
 
@@ -50,15 +53,30 @@ def said(of: StepBegan, text: str, first: int = 0) -> TokensCame:
 
 
 A, B, B2, T = began(1, "a"), began(2, "b/~x"), began(3, "b/~x", 2), began(4, "t", kind="tool")
+CALLED = ToolsCalled(
+    A.execution, "a~tools1", "coder",
+    [
+        {"id": "a~tools1.0", "name": "text_diff", "arguments": '{"before":"x","after":"y"}'},
+        {"id": "a~tools1.1", "name": "http", "arguments": "no JSON"},
+    ],
+)  # fmt: skip
+RETURNED = ToolsReturned(
+    "a~tools1",
+    [
+        {"id": "a~tools1.0", "content": '{"added":1}', "error": None},
+        {"id": "a~tools1.1", "content": "refused", "error": "tool_args_wrong"},
+    ],
+)
 STORY: list[LiveEvent] = [
     RunBegan("w-1", RUN, "demo", 3, "do \u2028 it\n", {"old": "completed"}, _id(9)),
     A, B, said(A, "Hé"), said(B, "line\r\n\n"), T, ended(T), said(A, "🙂", 1), said(A, ""),
     ended(B, "superseded"), B2,
     Steered("pause", "user:ada", {"x": 1}), PeopleAsked("task", "ask", "Ship?", ["user:ada"]),
     PeopleDecided("task", "ask", "user:ada", "approve", True), ended(B2, "failed"), ended(A),
+    CALLED, RETURNED,
     StepEnded("", "s", "s", "", 0, "", "skipped"),
     StepEnded("", "b/~x", "b", "", 0, "", "caught", error_code="provider_timeout"),
-    RunEnded("completed", "", None, 1.5, 0.9, 1000),
+    RunEnded("completed", "", None, 1.5, 0.9, 1000, output={"sum": 3}),
 ]  # fmt: skip
 LIVES = [Live(f"{number:x}.{number:x}", AT, event) for number, event in enumerate(STORY, 1)]
 
@@ -176,7 +194,7 @@ def test_the_ui_message_stream() -> None:
             open_parts[part["id"]] += part["delta"]
         elif part["type"] != "text-end":
             known = ("start", "start-step", "finish-step", "finish")
-            assert part["type"] in known or part["type"].startswith("data-")
+            assert part["type"] in known or part["type"].startswith(("data-", "tool-"))
     assert open_parts == {A.execution: "Hé🙂", B.execution: "line\r\n\n", B2.execution: ""}
     ends = [part["id"] for part in parts if part["type"] == "text-end"]
     assert ends == [B.execution, B2.execution, A.execution]
@@ -184,13 +202,22 @@ def test_the_ui_message_stream() -> None:
 
 def test_what_agents_say() -> None:
     blocks = blocks_of(sent(SEED, fresh()))
-    assert [(block["event"], json.loads(block["data"]).get("content")) for block in blocks] == [
+    named = [block for block in blocks if "event" in block]
+    assert [(block["event"], json.loads(block["data"]).get("content")) for block in named] == [
         ("agent_output", "Hé"), ("agent_output", "line\r\n\n"), ("agent_output", "🙂"), ("agent_done", None),
         ("agent_done", None), ("agent_done", None), ("done", None),
     ]  # fmt: skip
-    assert json.loads(blocks[0]["data"])["agent"] == "coder"
-    assert json.loads(blocks[3]["data"])["status"] == "superseded"
-    assert json.loads(blocks[5]["data"])["simulated"] is True
+    assert json.loads(named[0]["data"])["agent"] == "coder"
+    assert json.loads(named[3]["data"])["status"] == "superseded"
+    assert json.loads(named[5]["data"])["simulated"] is True
+    assert json.loads(named[6]["data"])["output"] == {"sum": 3}
+
+
+def test_who_listens_to_unnamed_events_hears_what_agents_say() -> None:
+    """The page of the founding document: `onmessage`, of which EventSource keeps named events away."""
+    blocks = blocks_of(sent(SEED, fresh()))
+    heard = [json.loads(block["data"]) for block in blocks if "event" not in block]
+    assert heard == [{"agent": "coder", "content": text} for text in ("Hé", "line\r\n\n", "🙂")]
 
 
 def test_messages_of_a_socket_hold_the_same_events() -> None:
@@ -200,6 +227,67 @@ def test_messages_of_a_socket_hold_the_same_events() -> None:
     assert [(one["seq"], one["event"]) for one in messages] == [
         (block["id"], json.loads(block["data"])) for block in blocks
     ]
+
+
+def test_messages_of_a_socket_say_who_speaks_and_what() -> None:
+    """The page of the founding document: `renderAgent(chunk.agent, chunk.content)`."""
+    messages = [json.loads(line) for line in sent(SOCKET, fresh()).decode().split("\n")[:-1]]
+    said = [(one["agent"], one["content"]) for one in messages if "content" in one]
+    assert said == [("coder", "Hé"), ("coder", "line\r\n\n"), ("coder", "🙂")]
+    began_run = LIVES[0].event
+    assert isinstance(began_run, RunBegan)
+    joined = SOCKET.joined(Joined(began_run, open=[(A, "Hé")]))
+    assert json.loads("{" + joined[-1].data)["agent"] == "coder"
+
+
+def test_tools_that_a_model_calls_are_told() -> None:
+    events = [checked(block.data) for event in (CALLED, RETURNED) for block in AGUI.blocks(RUN, event)]
+    one = [event for event in events if event["toolCallId"] == "a~tools1.0"]
+    assert [event["type"] for event in one] == [
+        "TOOL_CALL_START", "TOOL_CALL_ARGS", "TOOL_CALL_END", "TOOL_CALL_RESULT",
+    ]  # fmt: skip
+    assert (one[0]["toolCallName"], one[0]["parentMessageId"]) == ("text_diff", A.execution)
+    assert (one[1]["delta"], one[3]["content"]) == ('{"before":"x","after":"y"}', '{"added":1}')
+    parts = [json.loads(block.data) for event in (CALLED, RETURNED) for block in VERCEL.blocks(RUN, event)]
+    told = [(part["type"], part.get("input", part.get("output", part.get("errorText")))) for part in parts]
+    assert told == [
+        ("tool-input-available", {"before": "x", "after": "y"}), ("tool-input-available", "no JSON"),
+        ("tool-output-available", {"added": 1}), ("tool-output-error", "refused"),
+    ]  # fmt: skip
+    assert all(part["dynamic"] and part["providerExecuted"] for part in parts)
+
+
+def test_tools_called_before_somebody_joins_are_told_with_their_message() -> None:
+    began_run = LIVES[0].event
+    assert isinstance(began_run, RunBegan)
+    past = Joined(began_run, [ended(A)], [(ended(A), "")], [], {A.execution: CALLED}, {CALLED.path: RETURNED})
+    snapshot = next(checked(block.data) for block in AGUI.joined(past) if "MESSAGES_SNAPSHOT" in block.data)
+    said, *results = snapshot["messages"]
+    assert [call["function"]["name"] for call in said["toolCalls"]] == ["text_diff", "http"]
+    assert [(one["toolCallId"], one.get("error")) for one in results] == [
+        ("a~tools1.0", None), ("a~tools1.1", "tool_args_wrong"),
+    ]  # fmt: skip
+    types = [json.loads(block.data)["type"] for block in VERCEL.joined(past)]
+    assert types[-4:] == ["tool-input-available"] * 2 + ["tool-output-available", "tool-output-error"]
+
+
+def test_the_end_says_what_came_out_or_what_failed_and_where() -> None:
+    last = checked(AGUI.blocks(RUN, STORY[-1])[-1].data)
+    assert last["result"]["output"] == {"sum": 3}
+    end = RunEnded("failed", "", "tool_failed", 0, None, 1, "the address answered 500", "fetch")
+    said = "step 'fetch': the address answered 500"
+    assert checked(AGUI.blocks(RUN, end)[-1].data) == {
+        "type": "RUN_ERROR", "code": "tool_failed", "message": said,
+    }  # fmt: skip
+    assert json.loads(VERCEL.blocks(RUN, end)[-2].data)["errorText"] == f"tool_failed: {said}"
+    assert json.loads(SEED.blocks(RUN, end)[0].data) == {"code": "tool_failed", "message": said}
+
+
+@pytest.mark.parametrize("dialect", [AGUI, SOCKET, VERCEL], ids=lambda one: one.name)
+@pytest.mark.parametrize("kind", get_args(LiveEvent), ids=lambda one: one.__name__)
+def test_every_kind_of_event_is_told_in_every_dialect(dialect: Dialect, kind: type[Any]) -> None:
+    told = [event for event in STORY if isinstance(event, kind)]
+    assert any(dialect.blocks(RUN, event) for event in told)
 
 
 def test_an_event_is_encoded_once() -> None:
