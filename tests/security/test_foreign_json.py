@@ -14,7 +14,8 @@ from gateway.failures import BrokenAnswer
 from gateway.wire import Answer
 from schema import reflection
 from schema.errors import StepError
-from schema.foreign_json import MAX_DEPTH, NotJson, UnusableJson, read_json
+from schema.foreign import MAX_DEPTH
+from schema.foreign_json import NotJson, UnusableJson, read_json
 from schema.steps import AgentStep
 from tests.security.places import inside
 

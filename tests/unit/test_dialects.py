@@ -274,7 +274,9 @@ def test_tools_called_before_somebody_joins_are_told_with_their_message() -> Non
 def test_the_end_says_what_came_out_or_what_failed_and_where() -> None:
     last = checked(AGUI.blocks(RUN, STORY[-1])[-1].data)
     assert last["result"]["output"] == {"sum": 3}
-    end = RunEnded("failed", "", "tool_failed", 0, None, 1, "the address answered 500", "fetch")
+    end = RunEnded(
+        "failed", "", "tool_failed", 0, None, 1, error_message="the address answered 500", error_step="fetch"
+    )
     said = "step 'fetch': the address answered 500"
     assert checked(AGUI.blocks(RUN, end)[-1].data) == {
         "type": "RUN_ERROR", "code": "tool_failed", "message": said,
