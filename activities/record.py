@@ -48,6 +48,7 @@ from schema.expressions import Json
 from schema.messages import (
     BY_TEMPORAL,
     ENGINE,
+    MEMO_FORK,
     PLATFORM_QUEUES,
     Caught,
     Ended,
@@ -196,6 +197,7 @@ class Record:
         if known is not None:
             return keep(known), await definition_of(connection, known)
         _check_names(request)
+        _check_fork(request)
         self._check_proof(request)
         await _check_uuid(connection, request.workflow_id)
         name, selector = definitions.split_type(request.name)
@@ -461,6 +463,17 @@ def _check_names(request: PinRequest) -> None:
     names.check_nameable(request.workflow_id)
     if names.is_reserved(request.workflow_id):
         names.check_id(request.workflow_id)
+
+
+def _check_fork(request: PinRequest) -> None:
+    """Raise Refused for a memo that says to go on from another run, and is none that the platform wrote."""
+    try:
+        if request.fork is not None:
+            UUID(Fork(**request.fork).collaboration)
+    except (TypeError, ValueError, AttributeError):
+        raise Refused(
+            "input_invalid", f"found a memo {MEMO_FORK} that is none of the platform's; fork through the API."
+        ) from None
 
 
 async def _check_uuid(connection: AsyncConnection, id: str) -> None:

@@ -16,6 +16,8 @@ _AWAY: Final = (
 )  # fmt: skip
 _TOO_MUCH: Final = "54"
 """Begins the codes by which Postgres refuses one value as too large or too deep: operational errors, too."""
+_WRONG_STATEMENT: Final = "42"
+"""Begins the codes of statements that are wrong themselves, such as for a table that is not there."""
 
 
 def is_away(error: BaseException) -> bool:
@@ -28,15 +30,21 @@ def is_away(error: BaseException) -> bool:
 def is_refused(error: BaseException) -> bool:
     """Return whether Postgres, or the way to it, cannot hold a value that it was given."""
     cause = getattr(error, "orig", None) or error
-    state = getattr(cause, "sqlstate", None) or ""
-    return isinstance(cause, (psycopg.DataError, UnicodeEncodeError)) or state.startswith(_TOO_MUCH)
+    return isinstance(cause, (psycopg.DataError, UnicodeEncodeError)) or _state(error).startswith(_TOO_MUCH)
+
+
+def _state(error: BaseException) -> str:
+    """Postgres' code of an error, empty for others'."""
+    return getattr(getattr(error, "orig", None) or error, "sqlstate", None) or ""
 
 
 def befalls_all(error: BaseException) -> bool:
     """Return whether no record is to blame for an error: whoever tries again later may succeed."""
     if isinstance(error, FacilitairError):
         return error.retryable
-    return not isinstance(error, Exception) or isinstance(error, (OSError, MemoryError)) or is_away(error)
+    if not isinstance(error, Exception) or isinstance(error, (OSError, MemoryError)):
+        return True
+    return is_away(error) or _state(error).startswith(_WRONG_STATEMENT)
 
 
 class Isolation(Generic[R]):

@@ -21,6 +21,7 @@ from db import spans
 from db.engine import sync_engine
 from db.isolation import Isolation, befalls_all
 from schema import telemetry
+from schema.foreign import clean_text
 from schema.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -186,7 +187,8 @@ class _JsonLines(logging.Formatter):
             line["trace_id"] = f"{context.trace_id:032x}"
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        # Half a character in somebody's text must not cost the line.
+        return clean_text(json.dumps(line, default=str, ensure_ascii=False))
 
 
 def log_as_json(level: int = logging.INFO) -> None:

@@ -36,7 +36,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows import engine1, labels
     from workflows.dispatch import SEGMENT_TIMEOUT, Dispatch, Question, cause, local
     from workflows.interpreter import Later, walk
-    from workflows.payloads import foreign_value
+    from workflows.payloads import foreign_value, memo_object, memo_text
     from workflows.plan import COMPLETED, Progress
 
 _NEW_QUESTION_PATIENCE: Final = timedelta(seconds=10)
@@ -232,7 +232,6 @@ async def _pin(args: Sequence[RawValue]) -> Pinned:
         value = foreign_value(args[0]) if args else {}
     except UnusableValue as error:
         raise ApplicationError(f"{error}.", type="input_invalid", non_retryable=True) from None
-    memo = workflow.memo()
     # What a cron schedule starts are runs of their own, though Temporal counts them as one chain.
     by_cron = info.cron_schedule is not None
     request = PinRequest(
@@ -240,16 +239,16 @@ async def _pin(args: Sequence[RawValue]) -> Pinned:
         first_run_id=info.run_id if by_cron else info.first_execution_run_id,
         name=info.workflow_type,
         input=value,
-        tenant=str(memo.get(MEMO_TENANT) or "default"),
-        traceparent=memo.get(MEMO_TRACEPARENT),
-        requested_by=memo.get(MEMO_REQUESTED_BY),
-        parent=memo.get(MEMO_PARENT),
-        fork=memo.get(MEMO_FORK),
+        tenant=memo_text(MEMO_TENANT) or "default",
+        traceparent=memo_text(MEMO_TRACEPARENT),
+        requested_by=memo_text(MEMO_REQUESTED_BY),
+        parent=memo_object(MEMO_PARENT),
+        fork=memo_object(MEMO_FORK),
         goes_on=info.continued_run_id is not None and not by_cron,
         parent_workflow_id=info.parent.workflow_id if info.parent else None,
-        request_span=memo.get(MEMO_REQUEST_SPAN),
-        request=memo.get(MEMO_REQUEST),
-        proof=str(memo.get(MEMO_PROOF) or ""),
+        request_span=memo_text(MEMO_REQUEST_SPAN),
+        request=memo_text(MEMO_REQUEST),
+        proof=memo_text(MEMO_PROOF) or "",
     )
     try:
         pinned: Pinned = await local("pin", request, Pinned, "pin the version", limit=SEGMENT_TIMEOUT)

@@ -6,7 +6,7 @@ from temporalio import workflow
 from temporalio.common import RawValue
 
 with workflow.unsafe.imports_passed_through():
-    from schema.foreign import UnusableValue, clean_value, too_deep
+    from schema.foreign import UnusableValue, clean_text, clean_value, too_deep
 
 
 def foreign_value(raw: RawValue | None) -> Any:
@@ -25,3 +25,22 @@ def foreign_value(raw: RawValue | None) -> Any:
     except Exception:
         # Its text may quote what was sent.
         raise UnusableValue("found a payload that is no JSON; expected the encoding json/plain") from None
+
+
+def memo_text(name: str) -> str | None:
+    """Return a text of the run's memo; None where there is none, or a client wrote something else there."""
+    found = _memo(name)
+    return clean_text(found) if isinstance(found, str) else None
+
+
+def memo_object(name: str) -> dict[str, Any] | None:
+    """Return an object of the run's memo, likewise."""
+    found = _memo(name)
+    return found if isinstance(found, dict) else None
+
+
+def _memo(name: str) -> Any:
+    try:
+        return clean_value(workflow.memo_value(name, None))
+    except Exception:
+        return None  # as if it were not there: whoever needs it refuses the run

@@ -6,16 +6,20 @@ import pytest
 from sqlalchemy import text
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
+from temporalio.client import WorkflowFailureError
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from bench.stack import Stack
+from schema import messages
 from schema.messages import QUEUE_COLLABORATIONS
 from tests.integration.test_api import _door
 from tests.integration.test_collaboration import attempts, failure, run, status, unique
 
-ECHO: dict[str, Any] = {"steps": {"t": {"kind": "transform", "value": "${input}"}}}
+ECHO: dict[str, Any] = {
+    "steps": {"t": {"kind": "transform", "value": "${input}"}}, "output": "${steps.t.output}",
+}  # fmt: skip
 
 
 def payload(data: bytes, encoding: bytes = b"json/plain") -> RawValue:
@@ -100,15 +104,15 @@ async def test_a_value_cannot_grow_deeper_than_it_can_be_read(platform: Stack) -
         "body": {
             "steps": {"s": {"kind": "transform", "value": ["${iter.carry}"]}}, "output": "${steps.s.output}"
         },
-        "carry": "${output}",
-        "catch": [{"errors": ["*"], "value": "${steps.l.error.code}"}],
+        "carry": "${steps.s.output}",
+        "catch": [{"errors": ["output_invalid"], "value": "caught"}],
     }  # fmt: skip
-    assert await run(platform, {"steps": {"l": grown}}) == "output_invalid"
+    assert await run(platform, {"steps": {"l": grown}}) == "caught"
 
 
-@pytest.mark.parametrize("value", ["[" * 300 + "]" * 300, "[" * 2_000 + "]" * 2_000])
-async def test_what_an_older_release_stored_answers(platform: Stack, value: str) -> None:
-    name = unique("old")
+@pytest.mark.parametrize("levels", [300, 900])
+async def test_what_an_older_release_stored_answers(platform: Stack, levels: int) -> None:
+    name, value = unique("old"), "[" * levels + "]" * levels
     await platform.store({**ECHO, "name": name})
     await (await platform.start(name, {}, name)).result()
     query = """
@@ -124,3 +128,25 @@ async def test_what_an_older_release_stored_answers(platform: Stack, value: str)
         for path in ("?include=input,output,lineage", "/steps/t", "/steps/t/details", "/trace"):
             answer = await http.get(f"/v1/collaborations/{name}{path}")
             assert answer.status_code == 200, (path, answer.text)
+
+
+MEMO = [value for name, value in vars(messages).items() if name.startswith("MEMO_")]
+STRANGE = {
+    "a number": 5, "NUL": "a\0\u202e", "NaN": {"x": float("nan")}, "an object": {"collaboration": 1},
+    "a list": [1], "true": True, "no JSON": payload(b"{"), "bytes": payload(b"", b"x"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", STRANGE)
+async def test_a_memo_that_a_client_made_up_is_no_fault_of_the_platform(platform: Stack, value: str) -> None:
+    name, codes = unique("memo"), set()
+    await platform.store({**ECHO, "name": name})
+    for number, key in enumerate(MEMO):
+        handle = await platform.client.start_workflow(
+            name, {}, id=f"{name}-{number}", task_queue=QUEUE_COLLABORATIONS, memo={key: STRANGE[value]}
+        )
+        try:
+            await handle.result()
+        except WorkflowFailureError as error:
+            codes.add(getattr(error.cause, "type", type(error.cause).__name__))
+    assert codes <= {"definition_unknown", "input_invalid"}
