@@ -13,6 +13,7 @@ from activities import prompts, rounds, routed
 from activities.answers import Answers
 from activities.context import load, worker_of
 from activities.conversation import Conversation
+from activities.failures import recorded
 from activities.heartbeats import heartbeats
 from activities.means import Means
 from activities.spans import span
@@ -35,7 +36,7 @@ class AgentActivity:
         Also called from within other activities, and without one.
         """
         began = asyncio.get_running_loop().time()
-        async with transaction(self._means.engine) as connection:
+        async with recorded(self._means.engine, request), transaction(self._means.engine) as connection:
             context = await load(connection, request)
             step = context.step
             assert isinstance(step, AgentStep)

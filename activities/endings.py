@@ -10,7 +10,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.heartbeats import heartbeats
 from activities.record import end_run_span
-from db import collaborations, executions
+from db import collaborations, executions, people
 from db.collaborations import Run
 from db.engine import transaction
 from db.journal import Journal
@@ -33,10 +33,15 @@ class EndingsActivity:
 
     @activity.defn(name="close_ended")
     async def close_ended(self) -> EndingsPass:
-        """Close in Postgres what runs there and has ended in Temporal. Doing it again finds nothing more."""
+        """Close in Postgres what runs there and has ended in Temporal, and steps whose run has ended.
+
+        Doing it again finds nothing more.
+        """
         looked, closed = 0, list[str]()
         behind: Run | None = None
         async with heartbeats():
+            async with transaction(self._engine) as connection:
+                await executions.close_left(connection)
             while True:
                 async with transaction(self._engine) as connection:
                     page = await collaborations.running(connection, PAGE, behind)
@@ -87,7 +92,7 @@ class EndingsActivity:
             handle = self._client.get_workflow_handle(ended.id, run_id=ended.run_id)
             code, message = await failure_of(handle)
         async with transaction(self._engine) as connection:
-            await executions.abandon(connection, run, code or "cancelled", message or "its run was cancelled")
+            await people.withdraw(connection, run.id)
         finish = Finish(
             str(run.id), run.tenant, run.traceparent, "failed", SUB_STATES[_status(ended)], code, message
         )

@@ -12,7 +12,7 @@ from schema.errors import StepError
 from schema.expressions import Json, compile_expression, evaluate
 from schema.messages import Opened
 from schema.steps import LoopStep, MapStep, Step, SwitchStep
-from schema.templates import as_text, render
+from schema.templates import described, render
 
 
 def holds(source: str, scope: Scope) -> bool:
@@ -21,7 +21,7 @@ def holds(source: str, scope: Scope) -> bool:
     if not isinstance(value, bool):
         raise StepError(
             "expression_failed",
-            f"the condition {source!r} came to {as_text(value)[:100]}; expected true or false. "
+            f"the condition {source!r} came to {described(value)}; expected true or false. "
             "Compare it with something.",
         )
     return value
@@ -41,7 +41,7 @@ def opening(step: Step, scope: Scope) -> Json:
     if not isinstance(items, list):
         raise StepError(
             "map_not_a_list",
-            f"{step.over!r} came to {as_text(items)[:100]}; expected a list. "
+            f"{step.over!r} came to {described(items)}; expected a list. "
             "Wrap a map in entries(), a single value in [ ].",
         )
     if len(items) > step.max_items:

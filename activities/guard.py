@@ -16,7 +16,7 @@ from db.spending import BudgetExceeded
 from schema.bugs import CODE, bug, noted
 from schema.errors import FacilitairError, ProviderError, StepError
 from schema.foreign import clean_text, too_deep
-from schema.messages import OTHERS_MONEY
+from schema.messages import FAILED_STEP, OTHERS_MONEY
 
 MAX_MESSAGE_CHARS: Final = 4_000
 MAX_UNFORESEEN: Final = 3
@@ -41,9 +41,11 @@ def translate(error: BaseException) -> BaseException:
         case FacilitairError():
             after = error.retry_after_seconds if isinstance(error, ProviderError) else None
             elsewhere = isinstance(error, BudgetExceeded) and not error.askable
+            step = error.step if isinstance(error, StepError) else ""
             return ApplicationError(
                 clean_text(error.message)[:MAX_MESSAGE_CHARS],
                 *([OTHERS_MONEY] if elsewhere else []),
+                *([{FAILED_STEP: step}] if step else []),
                 type=error.code,
                 non_retryable=not error.retryable,
                 next_retry_delay=timedelta(seconds=after) if after else None,

@@ -11,6 +11,7 @@ from temporalio import activity
 
 from activities import route_question
 from activities.context import definition_of, facts_of, load, run_of, worker_of
+from activities.failures import recorded
 from activities.values import checked_output, storable
 from db import audit, executions, outbox, people, routed, spending
 from db.collaborations import Run
@@ -18,6 +19,7 @@ from db.engine import transaction
 from db.executions import Outcome
 from db.people import CANCELLED, DECIDED, EXPIRED, OPEN, Made, Task
 from db.spending import Amount
+from schema import names
 from schema.compile import HUMAN_TIMEOUT_SECONDS, Compiled
 from schema.definition import Budget
 from schema.errors import StepError
@@ -27,6 +29,7 @@ from schema.people import not_waiting, refused, verdict
 from schema.signing import Signer
 from schema.steps import HumanStep, seconds
 from schema.templates import as_text, render
+from workflows.interpreter import repeated
 
 TIMEOUT_ACTOR: Final = "timeout"
 """Who decided where nobody did in time."""
@@ -69,22 +72,23 @@ class Human:
         Raises StepError("human_timeout") where its time had passed.
         """
         async with transaction(self._engine) as connection:
-            task = await _at_path(connection, request)
-            if task is None:
-                context = await load(connection, request)
-                step = context.step
-                assert isinstance(step, HumanStep)
-                begun = await executions.claim(connection, request, worker_of(context.definition, step))
-                if begun.done:
-                    return Asked(ended=Ended(request.step, begun.done.status))
-                show = storable(checked_output(render(step.show, context.scope)))
-                await executions.set_input(connection, begun.execution, show)
-                task = await _add(
-                    connection, request, begun.started_at,
-                    title=as_text(render(step.title, context.scope)), show=show, form=step.form,
-                    actions=[action.model_dump() for action in step.actions], assignees=step.assignees,
-                    approvals=step.approvals, timeout_seconds=_timeout(step),
-                )  # fmt: skip
+            if task := await _at_path(connection, request):
+                return await self._as_it_is(connection, request, task)
+        async with recorded(self._engine, request), transaction(self._engine) as connection:
+            context = await load(connection, request)
+            step = context.step
+            assert isinstance(step, HumanStep)
+            begun = await executions.claim(connection, request, worker_of(context.definition, step))
+            if begun.done:
+                return Asked(ended=Ended(request.step, begun.done.status))
+            show = storable(checked_output(render(step.show, context.scope)))
+            await executions.set_input(connection, begun.execution, show)
+            task = await _add(
+                connection, request, begun.started_at,
+                title=as_text(render(step.title, context.scope)), show=show, form=step.form,
+                actions=[action.model_dump() for action in step.actions], assignees=step.assignees,
+                approvals=step.approvals, timeout_seconds=_timeout(step),
+            )  # fmt: skip
             return await self._as_it_is(connection, request, task)
 
     @activity.defn(name="ask_budget")
@@ -115,7 +119,8 @@ class Human:
 
         The answer's `choice` is empty where it stays with the router's: nobody decided in time.
         """
-        async with transaction(self._engine) as connection:
+        asking = replace(request, purpose="")
+        async with recorded(self._engine, asking), transaction(self._engine) as connection:
             task = await _at_path(connection, request)
             if task is None:
                 question = await route_question.question_of(connection, request)
@@ -131,21 +136,18 @@ class Human:
     @activity.defn(name="record_decision")
     async def record_decision(self, made: DecisionMade) -> Asked:
         """Take a person's decision; raises Refused. The same decision once more changes nothing."""
-        request, decision = made.request, made.decision
+        decision = made.decision
         if self._signer:
-            self._signer.check_decision(request.collaboration, decision)
+            self._signer.check_decision(made.request.collaboration, decision)
+        form, edited = storable(decision.form), storable(decision.edited)
+        decision = replace(decision, form=form, edited=edited)
         async with transaction(self._engine) as connection:
-            task = await _at_path(connection, request)
-            if task is None:
-                raise not_waiting(request.path)
-            form, edited = storable(decision.form), storable(decision.edited)
-            for one in await people.decisions(connection, task.id):
-                same = (decision.actor, decision.action, form, edited)
-                if (one.actor, one.action, one.form, one.edited) == same:
-                    return await self._as_it_is(connection, request, task)
-            if task.status != OPEN:
-                raise not_waiting(request.path)
+            task = await _meant(connection, made)
+            request = _request_at(made.request, task.path)
+            taken = await people.taken_before(connection, task, decision)
             asked = await self._as_it_is(connection, request, task)
+            if taken:
+                return asked
             if fault := refused(asked, decision):
                 raise fault
             edits = _action(task, decision.action)["edits"] if edited is not None else None
@@ -304,6 +306,8 @@ class Human:
             due_in=max((task.due_at - now).total_seconds(), 0.0) if task.status == OPEN else None,
             ended=ended,
             choice=choice,
+            task=str(task.id),
+            again=task.asking > 1,
         )
 
 
@@ -355,6 +359,29 @@ async def _tell(connection: AsyncConnection, request: StepRequest, event: Event)
 
 async def _at_path(connection: AsyncConnection, request: StepRequest) -> Task | None:
     return await people.at_path(connection, UUID(request.collaboration), request.path)
+
+
+async def _meant(connection: AsyncConnection, made: DecisionMade) -> Task:
+    """The question that a decision is for; raises Refused where there is none."""
+    request, decision = made.request, made.decision
+    run, path = UUID(request.collaboration), decision.path or request.path
+    if not decision.task:
+        task = await people.at_path(connection, run, path)
+    else:
+        known = names.is_uuid(decision.task)
+        task = await people.of_run(connection, run, UUID(decision.task)) if known else None
+    if task is None:
+        raise not_waiting(path or decision.task)
+    return task
+
+
+def _request_at(base: StepRequest, path: str) -> StepRequest:
+    """The key of the step that asks at a path."""
+    asking, _, purpose = path.partition("~")
+    frame, _, step = asking.rpartition(".")
+    return replace(
+        base, step=step, frame=frame, iteration=repeated(frame)[1], purpose=purpose.partition("~")[0]
+    )
 
 
 async def _existing(connection: AsyncConnection, request: StepRequest) -> Task:

@@ -29,6 +29,8 @@ from activities.context import (
     source_of,
     worker_of,
 )
+from activities.failures import recorded
+from activities.frames import Turn
 from activities.segment import SegmentActivity
 from activities.undo import how_to_undo
 from activities.values import checked_output, moment_of, output_fault, storable
@@ -50,6 +52,7 @@ from schema.messages import (
     ENGINE,
     MEMO_FORK,
     PLATFORM_QUEUES,
+    REVISION,
     Caught,
     Ended,
     Finish,
@@ -275,7 +278,7 @@ class Record:
             output, _ = await self._close(run, finish, _output(found, here))
             return replace(pinned, plan=Plan([]), over=True, output=output)
         except StepError as error:
-            return replace(pinned, error_code=error.code, error_message=error.message)
+            return replace(pinned, error_code=error.code, error_message=error.message, error_step=error.step)
 
     @activity.defn(name="begin_call")
     async def begin_call(self, request: StepRequest) -> ToolCall:
@@ -318,7 +321,7 @@ class Record:
     @activity.defn(name="open")
     async def open(self, request: StepRequest) -> Opened:
         """Begin a map or loop, or find out how far it has come."""
-        async with transaction(self._engine) as connection:
+        async with recorded(self._engine, request), transaction(self._engine) as connection:
             context = await load(connection, request)
             begun = await executions.resume(connection, request, worker_of(context.definition, context.step))
             if begun.done:
@@ -335,35 +338,45 @@ class Record:
     @activity.defn(name="end_item")
     async def end_item(self, end: ItemEnd) -> ItemEnded:
         """Record what one repetition came to."""
-        request = end.request
+        if end.error_code:
+            return await self._fail_item(end, end.error_code)
+        async with recorded(self._engine, end.request):
+            turn = await self._end_item(end.request, end.index)
+            if turn.error:
+                raise turn.error
+        return ItemEnded(turn.last)
+
+    async def _end_item(self, request: StepRequest, index: int) -> Turn:
         async with transaction(self._engine) as connection:
             run, found = await facts_of(connection, request.collaboration)
             step = found.steps[request.step]
             assert isinstance(step, (MapStep, LoopStep))
-            if end.error_code:
-                await executions.add_item(
-                    connection, request, end.index, error_code=end.error_code,
-                    error_message=storable(end.error_message or ""),
-                )  # fmt: skip
-                return ItemEnded()
-            frame = f"{request.path}[{end.index}]"
             sources = [source for _, source in later_expressions(step)]
             sources += [source for _, source in expressions(found.outputs[request.step])]
-            here = await scope(connection, run, found, sources, frame)
+            here = await scope(connection, run, found, sources, f"{request.path}[{index}]")
             if isinstance(step, LoopStep):
-                here["iter"] = await iteration(connection, run, request.path, end.index)
-            turn = frames.turn(step, found.outputs[request.step], here, end.index)
+                here["iter"] = await iteration(connection, run, request.path, index)
+            turn = frames.turn(step, found.outputs[request.step], here, index)
             await executions.add_item(
-                connection, request, end.index, output=turn.output, carry=turn.carry, mark=turn.mark
+                connection, request, index, output=turn.output, carry=turn.carry, mark=turn.mark
             )
-        if turn.error:
-            raise turn.error
-        return ItemEnded(turn.last)
+        return turn
+
+    async def _fail_item(self, end: ItemEnd, code: str) -> ItemEnded:
+        """Close what a failed item left running, and the item."""
+        request, message = end.request, storable(end.error_message or "")
+        at = f"{request.path}[{end.index}]"
+        async with transaction(self._engine) as connection:
+            await executions.close_running(
+                connection, request, at, code=code, message=message, step=end.error_step
+            )
+            await executions.add_item(connection, request, end.index, error_code=code, error_message=message)
+        return ItemEnded()
 
     @activity.defn(name="close")
     async def close(self, request: StepRequest) -> Ended:
         """Record what a map or loop came to."""
-        async with transaction(self._engine) as connection:
+        async with recorded(self._engine, request), transaction(self._engine) as connection:
             run, found = await facts_of(connection, request.collaboration)
             step = found.steps[request.step]
             worker = worker_of(found.definition, step)
@@ -387,13 +400,14 @@ class Record:
             await executions.catch(
                 connection, request, worker_of(context.definition, context.step), then=rule.then or "",
                 output=value, code=caught.error_code, message=storable(caught.error_message),
+                step=caught.error_step,
             )  # fmt: skip
         return Ended(request.step, "caught", f"!{rule.then}") if rule.then else Ended(request.step, COMPLETED)
 
     @activity.defn(name="begin_wait")
     async def begin_wait(self, request: StepRequest) -> float:
         """Begin to wait; comes to the seconds that are left."""
-        async with transaction(self._engine) as connection:
+        async with recorded(self._engine, request), transaction(self._engine) as connection:
             context = await load(connection, request)
             step = context.step
             assert isinstance(step, WaitStep)
@@ -503,12 +517,15 @@ def _pinned(run: Run, found: Compiled, ended: list[Ended]) -> Pinned:
         version_number=run.version, traceparent=run.traceparent, plan=found.plan, engine=run.engine,
         ended=ended, seconds_left=_seconds_left(run, found),
         ask_for_budget=budget is not None and budget.on_exceed == "ask",
-        compensates=any(step.compensates for step in found.plan_steps.values()),
+        compensates=any(step.compensates for step in found.plan_steps.values()), revision=REVISION,
     )  # fmt: skip
 
 
 def _output(found: Compiled, here: Scope) -> Json:
-    return checked_output(render(found.outputs[""], here))
+    try:
+        return checked_output(render(found.outputs[""], here))
+    except StepError as error:
+        raise StepError(error.code, f"the definition's output: {error.message}") from None
 
 
 async def _ended(connection: AsyncConnection, run: Run, found: Compiled) -> list[Ended]:

@@ -5,6 +5,7 @@ from temporalio import activity
 
 from activities import cheap_first
 from activities.context import facts_of, worker_of
+from activities.failures import recorded
 from activities.routing import Asked, Chooser, known
 from activities.spans import span
 from db import routing
@@ -32,7 +33,7 @@ class RouteActivity:
             request,
             {telemetry.STEP: request.step, telemetry.ITERATION: request.iteration},
         ) as current:
-            async with transaction(self._engine) as connection:
+            async with recorded(self._engine, request), transaction(self._engine) as connection:
                 run, found = await facts_of(connection, request.collaboration)
                 step, rule = _asked(found, request, run.task)
                 kept = await routing.find(connection, request)

@@ -202,25 +202,32 @@ class _Chain(InProcess):
         await self.activity._journal.record(self._entry(step.id, frame, SKIPPED, _now()))
 
     async def do(self, step: PlanStep, frame: str) -> Ended:
-        definition = self.found.steps[step.id]
-        began = _now()
+        definition, began = self.found.steps[step.id], _now()
+        if isinstance(definition, AgentStep):
+            return await self._ask(step, frame)
+        try:
+            output = await self._result(step, definition, frame)
+        except Exception as error:
+            raise await self._failed(step, frame, began, error) from error
+        branch = str(output) if isinstance(definition, SwitchStep) else ""
+        return await self._complete(step.id, frame, began, output, branch)
+
+    async def _result(self, step: PlanStep, definition: Step, frame: str) -> Json:
         match definition:
             case TransformStep():
-                return await self._complete(
-                    step.id, frame, began, checked_output(render(definition.value, self.scopes[frame]))
-                )
+                return checked_output(render(definition.value, self.scopes[frame]))
             case SwitchStep():
-                branch = frames.branch(definition, self.scopes[frame])
-                return await self._complete(step.id, frame, began, branch, branch)
+                return frames.branch(definition, self.scopes[frame])
             case ToolStep():
-                try:
-                    output = await self._call(step, definition, frame)
-                except Exception as error:
-                    raise await self._failed(step, frame, began, error) from error
-                return await self._complete(step.id, frame, began, output)
-            case AgentStep():
-                return await self._ask(step, frame)
+                return await self._call(step, definition, frame)
         raise AssertionError(f"a step of kind {step.kind} cannot be chained")
+
+    async def _decide(self, step: PlanStep, frame: str) -> Ended:
+        began = _now()
+        try:
+            return await super()._decide(step, frame)
+        except StepError as error:
+            raise await self._failed(step, frame, began, error) from error
 
     async def _call(self, step: PlanStep, definition: ToolStep, frame: str) -> Json:
         assert definition.tool is not None
@@ -258,13 +265,14 @@ class _Chain(InProcess):
             return error
         code, message = _described(error)
         path = inner(frame, step.id)
-        self.attempts[path] = self.attempts.get(path, 0) + 1
-        await self.activity._journal.record(
-            replace(
+        # What is computed fails the same way when a segment is done again, and was recorded then.
+        if path not in self.attempts or step.kind == "tool":
+            self.attempts[path] = self.attempts.get(path, 0) + 1
+            entry = replace(
                 self._entry(step.id, frame, "failed", began),
                 attempt=self.attempts[path], error_code=code, error_message=storable(message)[:2_000],
-            )
-        )  # fmt: skip
+            )  # fmt: skip
+            await self.activity._journal.record(entry)
         return self._verdict(step, path, error, code, message)
 
     def _verdict(self, step: PlanStep, path: str, error: Exception, code: str, message: str) -> Exception:
@@ -279,12 +287,22 @@ class _Chain(InProcess):
 
     async def open(self, step: PlanStep, frame: str) -> Opened:
         path = inner(frame, step.id)
-        self.started[path] = _now()
-        return await (self._reopen(step, frame) if path in self.attempts else super().open(step, frame))
+        began = self.started[path] = _now()
+        if path in self.attempts and await self._is_running(path):
+            return await self._reopen(step, frame)
+        try:
+            return await super().open(step, frame)
+        except StepError as error:
+            raise await self._failed(step, frame, began, error) from error
 
     async def note_opened(self, step: PlanStep, frame: str, value: Json) -> None:
         path = inner(frame, step.id)
         self._post(path, replace(self._entry(step.id, frame, "running", self.started[path]), input=value))
+
+    async def _is_running(self, path: str) -> bool:
+        """Whether an earlier attempt at the segment has begun the map or loop; else it failed to."""
+        async with transaction(self.activity._engine) as connection:
+            return await executions.is_running(connection, self.run.id, path)
 
     async def _reopen(self, step: PlanStep, frame: str) -> Opened:
         """Go on behind the items that an earlier attempt at the segment recorded."""
@@ -324,6 +342,8 @@ class _Chain(InProcess):
         if error:
             message = storable(error.message)[:2_000]
             self._post(path, replace(entry, status="failed", error_code=error.code, error_message=message))
+            if self._left_within(at := f"{path}[{index}]"):
+                await self._close_running(at, error)
         elif turn:
             self._post(path, replace(entry, output=turn.output, input=turn.carry, branch=turn.mark))
 
@@ -340,8 +360,25 @@ class _Chain(InProcess):
         async with transaction(self.activity._engine) as connection:
             await executions.catch(
                 connection, self._request(step.id, frame), worker, then=then, output=value, code=error.code,
-                message=storable(error.message),
+                message=storable(error.message), step=error.step,
             )  # fmt: skip
+
+    async def fail(self, step: PlanStep, frame: str, error: StepError) -> None:
+        await super().fail(step, frame, error)
+        await self._close_running(inner(frame, step.id), error)
+
+    async def _close_running(self, at: str, error: StepError) -> None:
+        """Close what an error leaves behind at a path and within it, once its beginning has been recorded."""
+        for path in self._left_within(at):
+            await asyncio.gather(*self.posted.pop(path))
+        async with transaction(self.activity._engine) as connection:
+            await executions.close_running(
+                connection, self.base, at, code=error.code, message=storable(error.message), step=error.step
+            )
+
+    def _left_within(self, at: str) -> list[str]:
+        """The paths of maps and loops that have begun at a path or within it and not ended."""
+        return [path for path in self.posted if path == at or path.startswith((f"{at}.", f"{at}["))]
 
     def _post(self, path: str, entry: Entry) -> None:
         """Record an item or iteration without waiting: were it lost, a worker that takes over would find its

@@ -10,7 +10,7 @@ from schema.expressions import Json
 from schema.foreign import UnusableValue, clean_value
 from schema.sizes import check_size
 from schema.steps import ToolStep
-from schema.templates import as_text
+from schema.templates import described
 
 MAX_OUTPUT_BYTES: Final = 16 * 1024 * 1024
 
@@ -58,6 +58,6 @@ def moment_of(value: Json) -> datetime:
         moment = datetime.fromisoformat(str(value))
     except ValueError:
         raise StepError(
-            "wait_time_invalid", f"found {as_text(value)[:100]!r}; expected a time like 2026-01-31T09:00:00Z."
+            "wait_time_invalid", f"found {described(value)}; expected a time like 2026-01-31T09:00:00Z."
         ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -135,11 +135,12 @@ class InProcess(ABC):
             raise turn.error
         return ItemEnded(turn.last)
 
+    async def fail(self, step: PlanStep, frame: str, error: StepError) -> None:
+        """Keep nothing of a map or loop that failed for good."""
+        self._forget(inner(frame, step.id))
+
     async def close(self, step: PlanStep, frame: str) -> Ended:
-        path = inner(frame, step.id)
-        results = self.results.pop(path)
-        self.lists.pop(path, None)
-        self.carries.pop(path, None)
+        results = self._forget(inner(frame, step.id))
         items = [results[index] for index in sorted(results)]
         output: Json = [item.get("output") for item in items]
         more: dict[str, Any] = {"items": items}
@@ -149,6 +150,12 @@ class InProcess(ABC):
         await self.note_closed(step, frame, checked_output(output))
         self.see(frame, step.id, COMPLETED, output=output, **more)
         return Ended(step.id, COMPLETED)
+
+    def _forget(self, path: str) -> dict[int, dict[str, Any]]:
+        """Return what the repetitions of a map or loop came to, which nothing reads any more."""
+        self.lists.pop(path, None)
+        self.carries.pop(path, None)
+        return self.results.pop(path)
 
     async def caught(self, step: PlanStep, frame: str, rule: int, error: StepError) -> Ended:
         found = self.found.steps[step.id].catch[rule]

@@ -18,7 +18,7 @@ class TaskAction(BaseModel):
 class TaskSummary(BaseModel):
     """A question to people."""
 
-    id: str
+    id: str = Field(description="New with every asking, also where a step asks the same again.")
     collaboration: str
     name: str = Field(description="The definition.")
     path: str = Field(
@@ -36,6 +36,10 @@ class TaskSummary(BaseModel):
     due_at: datetime | None
     reminded_at: datetime | None
     closed_at: datetime | None
+    asking: int = Field(
+        description="1, and more where the same was asked at this path before: then only the id tells which "
+        "one a decision is for."
+    )
 
 
 class TaskDecision(BaseModel):

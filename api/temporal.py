@@ -46,7 +46,7 @@ _MAX_INPUT_BYTES: Final = 2 * 1024 * 1024 - 64 * 1024
 """Temporal takes no payload of more than 2 MiB, and writes what is not ASCII as six bytes for two."""
 _MAX_SUMMARY_CHARS: Final = 90
 """Temporal takes 400 bytes of JSON."""
-_ENDED_MEANWHILE: Final = "AcceptedUpdateCompletedWorkflow"
+ENDED_MEANWHILE: Final = "AcceptedUpdateCompletedWorkflow"
 """Temporal's own type for an Update that a workflow accepted and did not come to."""
 TASK_TIMEOUT: Final = timedelta(seconds=TASK_TIMEOUT_SECONDS)
 
@@ -242,7 +242,7 @@ class Temporal:
         except WorkflowUpdateFailedError as error:
             cause = error.cause
             code = cause.type if isinstance(cause, ApplicationError) and cause.type else "internal_error"
-            if code == _ENDED_MEANWHILE:
+            if code == ENDED_MEANWHILE:
                 raise _ended(id) from error
             message = cause.message if isinstance(cause, ApplicationError) else type(cause).__name__
             kind = Refused if code in _STEER_REFUSED else FacilitairError

@@ -13,6 +13,7 @@ from cli.inputs import parse, read_bytes, read_json
 from cli.options import DataOption, JsonOption, LimitOption, UrlOption
 from cli.output import columns, out, print_json, print_page, told
 from schema.errors import Refused
+from schema.people import unnamed
 
 app = typer.Typer()
 
@@ -121,6 +122,8 @@ def _find(api: Api, id: str) -> dict[str, Any]:
                 "human_task_unknown",
                 f"found {len(found)} open questions of the run {id!r}; expected one. Open: {listed}.",
             ) from None
+        if found[0]["asking"] > 1:
+            raise unnamed(found[0]["id"], found[0]["path"]) from None
         id = found[0]["id"]
     task: dict[str, Any] = api.get(f"/tasks/{segment(id)}")
     return task

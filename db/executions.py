@@ -7,23 +7,25 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import Select, desc, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, case, desc, func, insert, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import catalogue, outbox, wakeups
-from db.collaborations import Run
 from schema.events import AttemptFailed, Event, StepCaught, StepFinished, StepSkipped
 from schema.expressions import Json
 from schema.foreign import MAX_CODE_CHARS, clean_text
 from schema.messages import StepRequest, StepResult
 from schema.tables import agent_executions as table
+from schema.tables import collaborations
 
 FINISHED: Final = ("completed", "skipped", "caught")
 LAST: Final = "last"
 """`branch` of the last iteration of a loop: whoever goes on must not begin another."""
 EXHAUSTED: Final = "exhausted"
 """`branch` of one that was the last, and a failure, as `until` never held."""
+CANCELLED_WITH: Final = "cancelled: what it was a part of had ended"
+"""The message of an attempt that did not fail by itself."""
 
 
 @dataclass(frozen=True)
@@ -251,26 +253,86 @@ async def fail(
             code, cost, request.path, message[:2_000],
         )  # fmt: skip
         await outbox.append(connection, request.tenant, request.collaboration, event, request.traceparent)
+    elif outcome:  # it was closed with its run; what it cost is booked all the same
+        paid = _paid(outcome, begun.started_at, now)
+        await connection.execute(update(table).where(table.c.id == begun.execution).values(**paid))
 
 
-async def abandon(connection: AsyncConnection, run: Run, code: str, message: str) -> None:
-    """Close what a run left running that ended in Temporal alone: nobody goes on with it. What a call still
-    comes to is booked, and answers nothing."""
+async def failed_with(connection: AsyncConnection, request: StepRequest, code: str, message: str) -> bool:
+    """Return whether the last attempt at the step failed for this reason."""
+    last = (
+        select(table.c.status, table.c.error_code, table.c.error_message)
+        .where(table.c.collaboration_id == UUID(request.collaboration), table.c.path == request.path)
+        .order_by(desc(table.c.attempt))
+        .limit(1)
+    )
+    found = (await connection.execute(last)).first()
+    return found is not None and tuple(found) == ("failed", code, message[:2_000])
+
+
+async def close_running(
+    connection: AsyncConnection, request: StepRequest, at: str, *, code: str, message: str, step: str
+) -> None:
+    """Close what an error left running at a path and within it, and tell the outbox. `step` is the path of
+    the one that failed; what did not lead there was only cancelled."""
+    within = or_(table.c.path == at, *(_begins(table.c.path, f"{at}{mark}") for mark in ".[~"))
+    failed = or_(
+        table.c.path == step,
+        _begins(table.c.path, f"{step}~"),
+        func.starts_with(step, table.c.path + "["),
+    )
     left = await connection.execute(
         update(table)
-        .where(table.c.collaboration_id == run.id, table.c.status == "running")
-        .values(status="failed", error_code=code, error_message=message, completed_at=datetime.now(UTC))
+        .where(table.c.collaboration_id == UUID(request.collaboration), table.c.status == "running", within)
+        .values(
+            status="failed", completed_at=datetime.now(UTC),
+            error_code=case((failed, code), else_="cancelled"),
+            error_message=case((failed, message[:2_000]), else_=CANCELLED_WITH),
+        )
         .returning(
-            table.c.id, table.c.step_id, table.c.iteration, table.c.attempt, table.c.path, table.c.kind
+            table.c.id, table.c.step_id, table.c.iteration, table.c.attempt, table.c.error_code,
+            table.c.cost_usd, table.c.path, table.c.error_message, table.c.kind,
+        )
+    )  # fmt: skip
+    for id, name, iteration, attempt, error, cost, *told, kind in left.all():
+        if kind != "item":
+            usd = _usd(cost or Decimal(0))
+            event = AttemptFailed(
+                request.collaboration, str(id), name, iteration, attempt, error, usd, *told
+            )  # fmt: skip
+            await outbox.append(connection, request.tenant, request.collaboration, event, request.traceparent)
+
+
+def _begins(path: ColumnElement[str], with_: str) -> ColumnElement[bool]:
+    # Not LIKE: a step's name may hold underscores.
+    return func.starts_with(path, with_)
+
+
+async def close_left(connection: AsyncConnection) -> int:
+    """Close what is still running in runs that have ended; returns how many.
+
+    A worker that is let go may write that a step has begun after its run was closed, and older releases
+    closed nothing. What began after the end belongs to a run that was reset.
+    """
+    run = collaborations.c
+    ended = (run.id == table.c.collaboration_id, run.completed_at >= table.c.started_at)
+    left = await connection.execute(
+        update(table)
+        .where(table.c.status == "running", *ended)
+        .values(
+            status="failed",
+            completed_at=datetime.now(UTC),
+            error_code="cancelled",
+            error_message=CANCELLED_WITH,
         )
     )
-    collaboration, free = str(run.id), _usd(Decimal(0))
-    for id, step, iteration, attempt, path, kind in left.all():
-        if kind != "item":
-            event = AttemptFailed(
-                collaboration, str(id), step, iteration, attempt, code, free, path, message
-            )  # fmt: skip
-            await outbox.append(connection, run.tenant, collaboration, event, run.traceparent)
+    return left.rowcount
+
+
+async def is_running(connection: AsyncConnection, collaboration: UUID, path: str) -> bool:
+    of_step = (table.c.collaboration_id == collaboration, table.c.path == path)
+    found = await connection.execute(select(table.c.id).where(*of_step, table.c.status == "running"))
+    return found.first() is not None
 
 
 async def wait(connection: AsyncConnection, execution: UUID, seconds: float) -> None:
@@ -480,9 +542,10 @@ async def add_item(
 
 async def catch(
     connection: AsyncConnection, request: StepRequest, worker: Worker, *, then: str, output: Any,
-    code: str, message: str,
+    code: str, message: str, step: str = "",
 ) -> None:  # fmt: skip
-    """Note that a failed step is caught: `then` takes over, or `output` stands for its own."""
+    """Note that a failed step is caught: `then` takes over, or `output` stands for its own. `step` is the
+    path of the one that failed, where it is one within it."""
     now = datetime.now(UTC)
     rows = (await connection.execute(_of_step(request).order_by(desc(table.c.attempt)))).all()
     if any(row.status in FINISHED for row in rows):
@@ -502,6 +565,9 @@ async def catch(
                 latency_ms=0, **values,
             )
         )  # fmt: skip
+    await close_running(
+        connection, request, request.path, code=code, message=message, step=step or request.path
+    )
     event = StepCaught(request.collaboration, request.step, request.iteration, request.path, code, then)
     await outbox.append(connection, request.tenant, request.collaboration, event, request.traceparent)
 

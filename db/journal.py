@@ -15,7 +15,7 @@ from uuid import UUID
 
 from db.batches import Batches, Crowd
 from db.collaborations import Run
-from db.executions import FINISHED, Known
+from db.executions import CANCELLED_WITH, FINISHED, Known
 from db.wakeups import Bell
 from schema.events import AttemptFailed, CollaborationStarted, Event, StepFinished, StepSkipped
 from schema.expressions import Json
@@ -183,12 +183,13 @@ JOIN LATERAL (
 ) AS last ON true
 """
 
-# The last judgement counts: a review after the repair outweighs the one before it. Costs are those of
-# sub-collaborations, too.
-_FINISH: Final = """
+# Nothing of a run that has ended is running: what led to the step that failed has its error, the rest was
+# cancelled, and it is told before the end. Of judgements the last counts: a review after the repair outweighs
+# the one before it. Costs are those of sub-collaborations, too.
+_FINISH: Final = f"""
 WITH RECURSIVE given AS (
     SELECT * FROM json_to_recordset(%s::json) AS run(
-        key text, tenant text, status text, sub_state text, code text, message text, output json,
+        key text, tenant text, status text, sub_state text, code text, message text, step text, output json,
         ended timestamptz, event_id uuid, trace text)
 ), closed AS (
     UPDATE collaborations AS run
@@ -202,7 +203,8 @@ WITH RECURSIVE given AS (
     WHERE run.id = given.key::uuid
         AND (run.status = 'running' OR run.status = 'failed' AND given.status = 'completed')
     RETURNING run.id, run.quality_score, given.event_id, given.tenant, given.status, given.sub_state,
-        given.code, given.trace, given.ended - run.started_at AS lasted
+        given.code, given.message, given.step, given.ended, given.trace,
+        given.ended - run.started_at AS lasted
 ), tree AS (
     SELECT key::uuid AS root, key::uuid AS id FROM given
     UNION ALL
@@ -213,13 +215,36 @@ WITH RECURSIVE given AS (
             coalesce(sum(input_tokens), 0) + coalesce(sum(output_tokens), 0) AS tokens
         FROM tree JOIN agent_executions ON collaboration_id = tree.id WHERE tree.root = closed.id
     ) AS figures
-), told AS (
-    INSERT INTO outbox (id, tenant_id, aggregatetype, aggregateid, type, payload, traceparent)
-    SELECT event_id, tenant, 'collaboration', id, 'CollaborationFinished', jsonb_build_object(
+), behind AS (
+    SELECT row.id, closed.ended, closed.trace, closed.code IS NOT NULL AND (
+        closed.step = '' OR row.path = closed.step OR starts_with(row.path, closed.step || '~')
+        OR starts_with(closed.step, row.path || '[')) AS failed, closed.code, closed.message
+    FROM closed JOIN agent_executions AS row ON row.collaboration_id = closed.id AND row.status = 'running'
+), left_running AS (
+    UPDATE agent_executions AS row
+    SET status = 'failed', completed_at = behind.ended,
+        error_code = CASE WHEN failed THEN behind.code ELSE 'cancelled' END,
+        error_message = CASE WHEN failed THEN left(behind.message, 2000) ELSE '{CANCELLED_WITH}' END
+    FROM behind
+    WHERE row.id = behind.id AND row.status = 'running'
+    RETURNING row.id, row.tenant_id, row.collaboration_id, row.step_id, row.iteration, row.attempt,
+        row.error_code, row.error_message, row.cost_usd, row.path, row.kind, behind.trace
+), events AS (
+    SELECT 0 AS place, gen_random_uuid() AS event_id, tenant_id AS tenant, collaboration_id AS run,
+        'AttemptFailed' AS type, jsonb_build_object(
+        'collaboration_id', collaboration_id, 'execution_id', id, 'step', step_id, 'iteration', iteration,
+        'attempt', attempt, 'error_code', error_code, 'cost_usd', COALESCE(cost_usd, 0)::numeric(10, 6)::text,
+        'path', path, 'error_message', error_message) AS payload, trace
+    FROM left_running WHERE kind <> 'item'
+    UNION ALL
+    SELECT 1, event_id, tenant, id, 'CollaborationFinished', jsonb_build_object(
         'collaboration_id', id, 'status', status, 'sub_state', sub_state, 'error_code', code,
         'cost_usd', usd::text, 'tokens', tokens, 'simulated', simulated,
         'quality', quality_score, 'latency_ms', (extract(epoch FROM lasted) * 1000)::int), trace
     FROM closed JOIN total USING (id)
+), told AS (
+    INSERT INTO outbox (id, tenant_id, aggregatetype, aggregateid, type, payload, traceparent)
+    SELECT event_id, tenant, 'collaboration', run, type, payload, trace FROM events ORDER BY place
 )
 SELECT id::text, usd::text FROM total
 """
@@ -305,6 +330,7 @@ class Journal:
             "tenant": request.tenant, "status": request.status, "sub_state": request.sub_state,
             "code": clean_text(request.error_code or "") or None,
             "message": clean_text(request.error_message or "")[:4_000] or None,
+            "step": request.step,
             "output": output, "ended": datetime.now(UTC).isoformat(), "event_id": _id(),
             "trace": request.traceparent,
         }  # fmt: skip

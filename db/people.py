@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.executions import Claim
 from schema.errors import NotFound
-from schema.messages import StepRequest
+from schema.messages import Decision, StepRequest
+from schema.people import too_late
 from schema.tables import (
     agent_executions,
     collaborations,
@@ -53,6 +54,8 @@ class Summary:
     reminded_at: datetime | None
     closed_at: datetime | None
     decided_by: list[str]
+    asking: int
+    """1, and more where the same was asked at this path before."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,23 @@ _decided_by = func.array(
     .scalar_subquery(),
     type_=ARRAY(Text),
 ).label("decided_by")
+_earlier = human_tasks.alias("earlier")
+# Of those that were set aside the path has a number behind it: `write~budget~2`.
+_unnumbered = func.split_part(_task.path, "~", 1) + "~" + func.split_part(_task.path, "~", 2)
+_asking = (
+    select(func.count() + 1)
+    .where(
+        _earlier.c.collaboration_id == _task.collaboration_id,
+        func.starts_with(_earlier.c.path, _unnumbered + "~"),
+        _earlier.c.opened_at < _task.opened_at,
+    )
+    .scalar_subquery()
+    .label("asking")
+)
 _SUMMARY: Final = (
     _task.id, _task.collaboration_id, collaborations.c.temporal_workflow_id, workflows.c.name, _task.path,
     _task.title, _task.actions, _task.assignees, _task.approvals, _task.status, _task.escalated,
-    _task.opened_at, _task.due_at, _task.reminded_at, _task.closed_at, _decided_by,
+    _task.opened_at, _task.due_at, _task.reminded_at, _task.closed_at, _decided_by, _asking,
 )  # fmt: skip
 _ALL: Final = (*_SUMMARY, _task.show, _task.form, _task.last_call, _task.tenant_id)
 
@@ -103,13 +119,17 @@ def _tasks(*columns: ColumnElement[Any]) -> Select[Any]:
 
 async def at_path(connection: AsyncConnection, collaboration: UUID, path: str) -> Task | None:
     """The question that a step asks, locked until the transaction's end."""
-    row = (
-        await connection.execute(
-            _tasks(*_ALL)
-            .where(_task.collaboration_id == collaboration, _task.path == path)
-            .with_for_update(of=human_tasks)
-        )
-    ).one_or_none()
+    return await _locked(connection, _task.collaboration_id == collaboration, _task.path == path)
+
+
+async def of_run(connection: AsyncConnection, collaboration: UUID, id: UUID) -> Task | None:
+    """A question of a run, whether or not it is still asked, locked until the transaction's end."""
+    return await _locked(connection, _task.collaboration_id == collaboration, _task.id == id)
+
+
+async def _locked(connection: AsyncConnection, *which: ColumnElement[bool]) -> Task | None:
+    query = _tasks(*_ALL).where(*which).with_for_update(of=human_tasks)
+    row = (await connection.execute(query)).one_or_none()
     return Task(*tuple(row)) if row else None
 
 
@@ -177,15 +197,7 @@ async def add(
 
 async def set_aside(connection: AsyncConnection, task: Task) -> None:
     """Make room for the same question to be asked once more; this one keeps its decisions."""
-    earlier = (
-        await connection.execute(
-            select(func.count()).where(
-                _task.collaboration_id == task.collaboration,
-                _task.path.startswith(f"{task.path}~", autoescape=True),
-            )
-        )
-    ).scalar_one()
-    await _change(connection, task, path=f"{task.path}~{earlier + 1}")
+    await _change(connection, task, path=f"{task.path}~{task.asking}")
 
 
 async def remind(connection: AsyncConnection, task: Task, at: datetime, call: str) -> None:
@@ -202,6 +214,15 @@ async def escalate(
 
 async def close(connection: AsyncConnection, task: Task, status: str, at: datetime) -> None:
     await _change(connection, task, status=status, closed_at=at)
+
+
+async def withdraw(connection: AsyncConnection, collaboration: UUID) -> None:
+    """Ask nothing more for a run that ended and could not say so itself."""
+    await connection.execute(
+        update(human_tasks)
+        .where(_task.collaboration_id == collaboration, _task.status == OPEN)
+        .values(status=CANCELLED, closed_at=func.now())
+    )
 
 
 async def _change(connection: AsyncConnection, task: Task, **values: Any) -> None:
@@ -228,6 +249,19 @@ async def decisions(connection: AsyncConnection, task: UUID) -> list[Made]:
         .order_by(decision.at, decision.id)
     )
     return [Made(*tuple(row)) for row in rows]
+
+
+async def taken_before(connection: AsyncConnection, task: Task, decision: Decision) -> bool:
+    """Return whether the same person has made the very same decision; raises Refused where another decision
+    stands, or the question is not open any more."""
+    made = await decisions(connection, task.id)
+    wanted = (decision.actor, decision.action, decision.form, decision.edited)
+    if any((one.actor, one.action, one.form, one.edited) == wanted for one in made):
+        return True
+    decided = [(one.actor, one.action, one.at) for one in made]
+    if fault := too_late(task.path, task.status, decided, decision.actor):
+        raise fault
+    return False
 
 
 async def attempt(connection: AsyncConnection, request: StepRequest) -> Claim:

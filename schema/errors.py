@@ -1,7 +1,7 @@
 """Every error of the platform: one base, a stable code, what was found, what was expected, what to do."""
 
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Final, Self
 
 MAX_PROPOSED_WAIT_SECONDS: Final = 600.0
 """What a third party asks to wait is waited for so long at most: its clock may be wrong, and a day is no
@@ -76,6 +76,21 @@ class Unavailable(FacilitairError):
 
 class StepError(FacilitairError):
     """A step cannot succeed however often it is tried: its tool, prompt or output is wrong."""
+
+    def __init__(self, code: str, message: str, *, step: str = "") -> None:
+        """`step`: the path of the step, where it is known; `at` tells it later."""
+        super().__init__(code, message)
+        self.step = step
+
+    def at(self, path: str) -> Self:
+        """Note which step it is that failed, unless a step within it has been named; returns itself."""
+        self.step = self.step or path
+        return self
+
+    @property
+    def told(self) -> str:
+        """The message as the run's own error has it: with the step."""
+        return f"step {self.step!r}: {self.message}" if self.step else self.message
 
 
 class ProviderError(FacilitairError):

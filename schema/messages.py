@@ -36,6 +36,9 @@ MEMO_FORK = "facilitair_fork"
 
 ENGINE = 2
 """The interpreter's semantics that new runs are pinned to; a run keeps its own to its end."""
+REVISION = 1
+"""What the workflow code may do that older releases' code did not. 1: obey signals, look every decision up.
+The pin tells it, so that a run keeps its own without the two events that `workflow.patched` costs each."""
 
 
 def started_by(workflow_id: str) -> str:
@@ -174,6 +177,10 @@ class Pinned:
     """Likewise: whether somebody had paused a run that it is a step of."""
     searchable: bool = False
     """Whether Temporal has the search attributes that runs set."""
+    revision: int = 0
+    """REVISION of the release that pinned it."""
+    error_step: str = ""
+    """The path of the step that failed within the pin."""
 
 
 @dataclass(frozen=True)
@@ -276,6 +283,8 @@ class ItemEnd:
     index: int
     error_code: str | None = None
     error_message: str | None = None
+    error_step: str = ""
+    """The path of the step that failed."""
 
 
 @dataclass(frozen=True)
@@ -293,6 +302,8 @@ class Caught:
     """Which entry of `catch`."""
     error_code: str
     error_message: str
+    error_step: str = ""
+    """The path of the step that failed: the one that catches, or one within it."""
 
 
 @dataclass(frozen=True)
@@ -344,6 +355,8 @@ class Finish:
     error_message: str | None = None
     with_cost: bool = False
     """Whether to return {"output", "cost_usd"}; else the output alone, as histories of older runs hold it."""
+    step: str = ""
+    """The path of the step that failed, where one did."""
 
 
 @dataclass(frozen=True)
@@ -447,6 +460,8 @@ class Decision:
     """What replaces the shown value, when the action edits one."""
     proof: str = ""
     """The API's signature, where a key for the API is set; see schema/signing.py."""
+    task: str = ""
+    """The question's id, which is new with every asking; without it the question open at `path` is meant."""
 
 
 @dataclass(frozen=True)
@@ -467,6 +482,10 @@ class Asked:
     ended: Ended | None = None
     choice: str = ""
     """Of a question for a model, once it is settled: the one that a person chose."""
+    task: str = ""
+    """The question's id."""
+    again: bool = False
+    """Whether the same was asked at this path before: then only its id tells them apart."""
 
 
 @dataclass(frozen=True)
@@ -476,6 +495,8 @@ class DecisionMade:
     decision: Decision
 
 
+FAILED_STEP = "step"
+"""The key of a failure's detail that holds the path of the step that failed."""
 OTHERS_MONEY = "others_money"
 """A detail of budget_exceeded: another budget or limit than the run's own, and asking its people for more
 would be in vain."""

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from schema.errors import Refused
@@ -18,9 +19,9 @@ _NO_NAME: Final = re.compile(r"[\x00-\x1f\ud800-\udfff]")
 
 
 def refused(asked: Asked, decision: Decision) -> Refused | None:
-    """Why the decision cannot be taken, with its code, or None."""
-    if asked.ended is not None:
-        return not_waiting(decision.path)
+    """Why the decision cannot be taken, with its code, or None; whether it is late, `too_late` tells."""
+    if asked.again and not decision.task:
+        return unnamed(asked.task, decision.path)
     action = next((one for one in asked.actions if one["id"] == decision.action), None)
     if action is None:
         known = ", ".join(one["id"] for one in asked.actions)
@@ -39,11 +40,6 @@ def refused(asked: Asked, decision: Decision) -> Refused | None:
             f"found {decision.actor!r}; expected one of {', '.join(asked.assignees)}. "
             "Let one of them decide.",
         )
-    if decision.actor in asked.decided_by:
-        return Refused(
-            "human_already_decided",
-            f"{decision.actor!r} has decided already, and a decision stands. Somebody else may decide.",
-        )
     if fault := _answer_fault(asked, decision, action["requires"], action["edits"]):
         return Refused("human_form_invalid", fault)
     return None
@@ -54,6 +50,26 @@ def not_waiting(path: str) -> Refused:
         "human_not_waiting",
         f"nobody is asked at {path[:200]!r} any more; `facilitair tasks` lists what is open.",
     )
+
+
+def unnamed(task: str, path: str) -> Refused:
+    return Refused(
+        "human_question_unnamed",
+        f"the same was asked at {path[:200]!r} before, so a path does not tell which of them is decided; "
+        f"expected the question's id. The one that is open now is {task}.",
+    )
+
+
+def too_late(
+    path: str, status: str, decided: Sequence[tuple[str, str, datetime]], actor: str
+) -> Refused | None:
+    """Return why a decision comes too late, with the (actor, action, time) of those that stand, or None."""
+    if status == "decided" or any(actor == one for one, _, _ in decided):
+        made = ", ".join(
+            f"{one} decided {action!r} at {at:%Y-%m-%d %H:%M:%S} UTC" for one, action, at in decided
+        )
+        return Refused("human_already_decided", f"{made}, and a decision stands.")
+    return None if status == "open" else not_waiting(path)
 
 
 def may_decide(assignees: Collection[str], actor: str, groups: Collection[str]) -> bool:

@@ -78,7 +78,10 @@ def _of_start(tenant: str, actor: str, id: str, type: str, fork: Fork | None) ->
 
 
 def _of_decision(run: str, decision: Decision) -> list[str]:
-    return ["decide", run, _text(asdict(replace(decision, proof="")))]
+    named = asdict(replace(decision, proof=""))
+    if not decision.task:
+        del named["task"]  # as signers of older releases, which do not know it
+    return ["decide", run, _text(named)]
 
 
 def _of_steer(run: str, action: str, steer: Steer) -> list[str]:

@@ -116,6 +116,20 @@ def as_text(value: Json) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2 if isinstance(value, (dict, list)) else None)
 
 
+def described(value: Json) -> str:
+    """A value in a message: of what kind it is, and how it begins."""
+    match value:
+        case str():
+            return f"the text {json.dumps(value[:100], ensure_ascii=False)}"
+        case bool() | None:
+            return as_text(value)
+        case int() | float():
+            return f"the number {value}"
+        case list():
+            return f"a list of {len(value):,}: {as_text(value)[:100]}"
+    return f"an object: {as_text(value)[:100]}"
+
+
 def render(value: Json, scope: Mapping[str, Json]) -> Json:
     """The value with every expression replaced by what it comes to; raises StepError.
 

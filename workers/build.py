@@ -30,7 +30,7 @@ from schema.messages import QUEUE_COLLABORATIONS, QUEUE_LEARNING, QUEUE_MEMORY, 
 from schema.settings import Settings
 from schema.signing import signer_of
 from workflows.client import connect, keep_own, registers_search_attributes
-from workflows.codec import data_converter
+from workflows.codec import worker_converter
 from workflows.collaboration import FAILURE_TYPES, Collaboration
 
 # A dead worker's runs are taken over when its sticky queue times out: Temporal's own 10 s would show.
@@ -232,7 +232,7 @@ _BUILDERS: Final = {
 
 async def serve(queues: list[str], settings: Settings, stop: asyncio.Event) -> None:
     """Serve the queues until `stop` is set, then let running activities finish for a few seconds."""
-    client = await connect(settings.temporal_address, settings.temporal_namespace, data_converter(settings))
+    client = await connect(settings.temporal_address, settings.temporal_namespace, worker_converter(settings))
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(LoopWatch(f"worker-{queues[0]}").watching())
         loading: list[Callable[[], object]] = []

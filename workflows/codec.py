@@ -5,14 +5,19 @@ from collections.abc import Sequence
 from typing import Final
 
 from temporalio.api.common.v1 import Payload
+from temporalio.api.failure.v1 import Failure
 from temporalio.converter import (
     ActivitySerializationContext,
     DataConverter,
+    DefaultFailureConverter,
     DefaultFailureConverterWithEncodedAttributes,
+    FailureConverter,
     PayloadCodec,
+    PayloadConverter,
     SerializationContext,
     WithSerializationContext,
 )
+from temporalio.exceptions import ApplicationError
 
 from schema.messages import PLATFORM_QUEUES
 from schema.sealing import Sealer, sealer_of
@@ -74,3 +79,31 @@ def data_converter(settings: Settings) -> DataConverter:
             converter, failure_converter_class=DefaultFailureConverterWithEncodedAttributes
         )
     return converter
+
+
+class _WithoutTrace(FailureConverter):
+    """Tells of a failure with a code what it says and no more: a trace would show the worker's files."""
+
+    def to_failure(
+        self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure
+    ) -> None:
+        if isinstance(exception, ApplicationError) and exception.type:
+            exception.__traceback__ = None
+        super().to_failure(exception, payload_converter, failure)  # type: ignore[safe-super]
+
+
+class _PlainFailures(_WithoutTrace, DefaultFailureConverter):
+    pass
+
+
+class _EncodedFailures(_WithoutTrace, DefaultFailureConverterWithEncodedAttributes):
+    pass
+
+
+def worker_converter(settings: Settings) -> DataConverter:
+    """Return the converter of `data_converter` as workers use it, who tell of failures. Raises Refused."""
+    converter = data_converter(settings)
+    encoded = converter.failure_converter_class is DefaultFailureConverterWithEncodedAttributes
+    return dataclasses.replace(
+        converter, failure_converter_class=_EncodedFailures if encoded else _PlainFailures
+    )

@@ -1,14 +1,12 @@
 """The workflow: one run of a definition, from its pin to its end."""
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any, Final
 
 from temporalio import workflow
 from temporalio.common import RawValue
-from temporalio.exceptions import ApplicationError, TemporalError, is_cancelled_exception
+from temporalio.exceptions import ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from schema.errors import FacilitairError, StepError
@@ -22,25 +20,21 @@ with workflow.unsafe.imports_passed_through():
         MEMO_REQUESTED_BY,
         MEMO_TENANT,
         MEMO_TRACEPARENT,
-        Asked,
-        Decision,
-        DecisionMade,
         Finish,
         Pinned,
         PinRequest,
-        Steer,
         Steered,
     )
     from schema.people import refused
     from schema.steering import fault_of
+    from schema.updates import decision_of, fault_of_decision, fault_of_steer, steer_of
     from workflows import engine1, labels
-    from workflows.dispatch import SEGMENT_TIMEOUT, Dispatch, Question, cause, local
+    from workflows.dispatch import SEGMENT_TIMEOUT, Dispatch, local, step_error
     from workflows.interpreter import Later, walk
     from workflows.payloads import foreign_value, memo_object, memo_text
-    from workflows.plan import COMPLETED, Progress
+    from workflows.plan import COMPLETED
 
-_NEW_QUESTION_PATIENCE: Final = timedelta(seconds=10)
-_NOTHING_MORE: Final = Steer()
+_CANCELLED: Final = StepError("cancelled", "the run was cancelled")
 # A run may end while it is being steered: that is told to who steers, and no fault of ours.
 _ABANDON: Final = workflow.HandlerUnfinishedPolicy.ABANDON
 
@@ -89,68 +83,50 @@ class Collaboration:
             await workflow.wait_condition(workflow.all_handlers_finished)
             workflow.continue_as_new({})
         except asyncio.CancelledError:
-            await _close(dispatch, "cancelled", "cancelled", "the run was cancelled")
+            await _close(dispatch, "cancelled", _CANCELLED)
             raise
         except Exception as error:
             if is_cancelled_exception(error):
-                await _close(dispatch, "cancelled", "cancelled", "the run was cancelled")
+                await _close(dispatch, "cancelled", _CANCELLED)
                 raise
-            code, message = cause(error)
-            await _close(dispatch, "", code, message)
-            # Of a bug not even the cause: Temporal would store its text.
-            known = error if isinstance(error, (FacilitairError, TemporalError)) else None
-            raise ApplicationError(message, type=code, non_retryable=True) from known
+            fault = step_error(error)
+            await _close(dispatch, "", fault)
+            # Without its causes: Temporal's UI would show each of them with the same text.
+            raise ApplicationError(fault.told, type=fault.code, non_retryable=True) from None
 
-    @workflow.update(description="What a person decided of a question that the run asks.")
-    async def decide(self, decision: Decision) -> str:
-        """What a person decided. Comes to `decided`, or to `waiting for others`."""
-        with contextlib.suppress(TimeoutError):
-            await workflow.wait_condition(
-                lambda: self._question(decision) is not None, timeout=_NEW_QUESTION_PATIENCE
-            )
-        question = self._question(decision)
-        if question is None:
-            raise ApplicationError(
-                f"nobody is asked at {decision.path!r} now; `facilitair tasks` lists what is open.",
-                type="human_not_waiting",
-                non_retryable=True,
-            )
+    @workflow.update(
+        description='What a person decided: {"task": "…", "action": "…", "actor": "user:…"}; "form", '
+        '"edited" and "groups" where they are needed. "task" is the question\'s id; "path" instead names '
+        "the step that asks.",
+    )
+    async def decide(self, *given: Any) -> str:
+        """Return `decided` or `waiting for others`, also when the same is decided once more."""
+        dispatch = await self._dispatched()
         try:
-            asked: Asked = await local(
-                "record_decision", DecisionMade(question.request, decision), Asked,
-                f"{decision.path} · {decision.action}",
-            )  # fmt: skip
+            asked = await dispatch.decide(decision_of(given))
         except StepError as error:
-            raise ApplicationError(error.message, type=error.code, non_retryable=True) from error
-        question.asked = asked
+            raise _refusal(error) from None
         return "decided" if asked.ended else "waiting for others"
-
-    @decide.validator
-    def _check_decision(self, decision: Decision) -> None:
-        question = self._question(decision)
-        # A question that is not known yet may be about to be asked: `decide` waits for it.
-        if question is not None and (fault := refused(question.asked, decision)):
-            raise ApplicationError(fault.message, type=fault.code, non_retryable=True)
 
     @workflow.update(
         unfinished_policy=_ABANDON,
         description="Let nothing new begin. What is under way goes on to its end. Needs no argument.",
     )
-    async def pause(self, steer: Steer = _NOTHING_MORE) -> str:
-        """Comes to how the run is then, as the others do: `paused` or `running`."""
-        return await self._steer("pause", steer)
+    async def pause(self, *given: Any) -> str:
+        """Return how the run is then, as the others do: `paused` or `running`."""
+        return await self._steer("pause", given)
 
     @workflow.update(unfinished_policy=_ABANDON, description="End a pause. Needs no argument.")
-    async def resume(self, steer: Steer = _NOTHING_MORE) -> str:
-        return await self._steer("resume", steer)
+    async def resume(self, *given: Any) -> str:
+        return await self._steer("resume", given)
 
     @workflow.update(
         unfinished_policy=_ABANDON,
         description='Tell the run something that every later prompt holds: {"text": "…"}; with "step" or '
         '"agent" only the prompts of these.',
     )
-    async def inject_feedback(self, steer: Steer) -> str:
-        return await self._steer("inject_feedback", steer)
+    async def inject_feedback(self, *given: Any) -> str:
+        return await self._steer("inject_feedback", given)
 
     @workflow.update(
         unfinished_policy=_ABANDON,
@@ -158,17 +134,62 @@ class Collaboration:
         '"temperature": 0, "max_output_tokens": 1000, "system": "…"}}. Without "agent" it is for every one; '
         "null takes a change back.",
     )
-    async def adjust(self, steer: Steer) -> str:
-        return await self._steer("adjust", steer)
+    async def adjust(self, *given: Any) -> str:
+        return await self._steer("adjust", given)
+
+    # Refused here an Update leaves no trace in the history, and no replay comes this way.
+
+    @decide.validator
+    def _check_decision(self, *given: Any) -> None:
+        _refuse(fault_of_decision(given))
+        decision = decision_of(given)
+        question = self._dispatch.question(decision) if self._dispatch else None
+        if question is not None:
+            _refuse(refused(question.asked, decision))
+
+    @pause.validator
+    def _check_pause(self, *given: Any) -> None:
+        _refuse(_fault_of("pause", given))
+
+    @resume.validator
+    def _check_resume(self, *given: Any) -> None:
+        _refuse(_fault_of("resume", given))
 
     @inject_feedback.validator
-    def _check_feedback(self, steer: Steer) -> None:
-        _refuse(fault_of("inject_feedback", steer))
+    def _check_feedback(self, *given: Any) -> None:
+        _refuse(_fault_of("inject_feedback", given))
 
     @adjust.validator
-    def _check_changes(self, steer: Steer) -> None:
-        # Which providers a tenant has only the activity can look up.
-        _refuse(fault_of("adjust", steer, providers=None))
+    def _check_changes(self, *given: Any) -> None:
+        _refuse(_fault_of("adjust", given))
+
+    @workflow.signal(
+        dynamic=True,
+        unfinished_policy=_ABANDON,
+        description="pause, resume, inject_feedback, adjust or decide: does what the Update of that name "
+        "does. What is refused stands in the worker's log only; an Update is answered.",
+    )
+    async def obey(self, name: str, given: Sequence[RawValue]) -> None:
+        """Do what the Update of the signal's name does; nobody can be told of a refusal but the log."""
+        try:
+            await self._obey(name, [foreign_value(one) for one in given])
+        except Exception as error:
+            if is_cancelled_exception(error):
+                raise
+            workflow.logger.warning("a signal was refused", extra={"signal": name, "error": str(error)})
+
+    async def _obey(self, name: str, given: Sequence[Any]) -> None:
+        dispatch = await self._dispatched()
+        if dispatch.pinned.revision < 1:
+            raise StepError("steer_unsupported", "runs of an older release obey Updates only.")
+        if name == "decide":
+            _refuse(fault_of_decision(given))
+            await dispatch.decide(decision_of(given))
+        elif name in ("pause", "resume", "inject_feedback", "adjust"):
+            _refuse(_fault_of(name, given))
+            await self._steer(name, given)
+        else:
+            raise StepError("steer_invalid", "expected pause, resume, inject_feedback, adjust or decide.")
 
     @workflow.signal(unfinished_policy=_ABANDON, description="A run around this one was paused or resumed.")
     async def paused_by_parent(self, paused: bool) -> None:
@@ -176,46 +197,51 @@ class Collaboration:
         if self._dispatch:
             await self._dispatch.pause.set(above=paused)
 
-    async def _steer(self, action: str, steer: Steer) -> str:
-        await workflow.wait_condition(lambda: bool(self._dispatch or self._unsteerable))
-        _refuse(self._unsteerable)
-        assert self._dispatch is not None
-        pinned, pause = self._dispatch.pinned, self._dispatch.pause
+    async def _steer(self, action: str, given: Sequence[Any]) -> str:
+        dispatch, steer = await self._dispatched(), steer_of(given)
+        pinned, pause = dispatch.pinned, dispatch.pause
         update = workflow.current_update_info()
-        steered = Steered(
-            pinned.collaboration,
-            pinned.tenant,
-            pinned.traceparent,
-            action,
-            steer,
-            update.id if update else "",
-        )
+        id = update.id if update else str(workflow.uuid4())
+        steered = Steered(pinned.collaboration, pinned.tenant, pinned.traceparent, action, steer, id)
         # In turn: what holds here must be what Postgres was told last.
         async with self._steering:
             try:
                 await local("steer", steered, None, f"{action} · {steer.actor or 'somebody'}")
             except StepError as error:
-                _refuse(error)
+                raise _refusal(error) from None
             if action in ("pause", "resume"):
                 await pause.set(own=action == "pause")
         return "paused" if pause.own or pause.above else "running"
 
-    def _question(self, decision: Decision) -> Question | None:
-        return self._dispatch.questions.get(decision.path) if self._dispatch else None
+    async def _dispatched(self) -> Dispatch:
+        """The run at its work, once that has begun."""
+        await workflow.wait_condition(lambda: bool(self._dispatch or self._unsteerable))
+        _refuse(self._unsteerable)
+        assert self._dispatch is not None
+        return self._dispatch
+
+
+def _fault_of(action: str, given: Sequence[Any]) -> FacilitairError | None:
+    """What is wrong with what steers; which providers a tenant has only the activity can look up."""
+    return fault_of_steer(given) or fault_of(action, steer_of(given), providers=None)
 
 
 def _refuse(fault: FacilitairError | None) -> None:
     if fault:
-        raise ApplicationError(fault.message, type=fault.code, non_retryable=True)
+        raise _refusal(fault)
+
+
+def _refusal(fault: FacilitairError) -> ApplicationError:
+    return ApplicationError(fault.message, type=fault.code, non_retryable=True)
 
 
 async def _walk(dispatch: Dispatch) -> None:
     pinned = dispatch.pinned
     if pinned.error_code:
-        raise StepError(pinned.error_code, pinned.error_message or "")
+        raise StepError(pinned.error_code, pinned.error_message or "", step=pinned.error_step)
     try:
         async with asyncio.timeout(pinned.seconds_left):
-            await walk(dispatch, Progress(pinned.plan, pinned.ended), "")
+            await walk(dispatch, dispatch.progress, "")
     except TimeoutError:
         raise StepError("budget_exceeded", "the run has used up the time of its budget.") from None
 
@@ -254,15 +280,14 @@ async def _pin(args: Sequence[RawValue]) -> Pinned:
         pinned: Pinned = await local("pin", request, Pinned, "pin the version", limit=SEGMENT_TIMEOUT)
         return pinned
     except StepError as error:
-        raise ApplicationError(error.message, type=error.code, non_retryable=True) from error
+        raise _refusal(error) from None
 
 
-async def _finish(
-    pinned: Pinned, status: str, sub_state: str = "", code: str | None = None, message: str | None = None
-) -> Any:
+async def _finish(pinned: Pinned, status: str, sub_state: str = "", fault: StepError | None = None) -> Any:
+    code, message, step = (fault.code, fault.told, fault.step) if fault else (None, None, "")
     request = Finish(
         pinned.collaboration, pinned.tenant, pinned.traceparent, status, sub_state, code, message,
-        with_cost=pinned.searchable,
+        step=step, with_cost=pinned.searchable,
     )  # fmt: skip
     finished = await local("finish", request, None, f"close as {sub_state or status}")
     if not pinned.searchable:
@@ -271,8 +296,9 @@ async def _finish(
     return finished["output"]
 
 
-async def _close(dispatch: Dispatch, sub_state: str, code: str, message: str) -> None:
+async def _close(dispatch: Dispatch, sub_state: str, fault: StepError) -> None:
     """Compensate and close a run that did not complete."""
+    dispatch.show_end(fault)
     if dispatch.pinned.compensates:
         await dispatch.undo()
-    await _finish(dispatch.pinned, "failed", sub_state, code, message)
+    await _finish(dispatch.pinned, "failed", sub_state, fault)

@@ -1,6 +1,7 @@
 """How each kind of step becomes Temporal's activities, timers, children and waiting."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -23,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
     from schema.errors import StepError
     from schema.foreign import MAX_CODE_CHARS, UnusableValue, clean_text
     from schema.messages import (
+        FAILED_STEP,
         MEMO_FORK,
         MEMO_PARENT,
         MEMO_PROOF,
@@ -38,6 +40,8 @@ with workflow.unsafe.imports_passed_through():
         ChildEnd,
         ChildFailed,
         ChildRun,
+        Decision,
+        DecisionMade,
         Ended,
         ItemEnd,
         ItemEnded,
@@ -78,6 +82,7 @@ SEGMENT_TIMEOUT: Final = timedelta(minutes=10)
 _CHAIN_TIMEOUT: Final = timedelta(days=1)
 _RECALL_PATIENCE: Final = timedelta(seconds=8)
 _RECALL_START_PATIENCE: Final = timedelta(seconds=2)
+_NEW_QUESTION_PATIENCE: Final = timedelta(seconds=10)
 
 
 @dataclass
@@ -132,7 +137,12 @@ class Dispatch:
 
     def __init__(self, pinned: Pinned) -> None:
         self.pinned = pinned
-        self.questions: dict[str, Question] = {}
+        self.progress = Progress(pinned.plan, pinned.ended)
+        self._begun: dict[str, None] = {}
+        """Steps of the run itself that have begun, whether or not they have ended."""
+        self._questions: dict[str, Question] = {}
+        self._early: dict[str, Asked] = {}
+        """id of a question → what it came to before this run knew that it is asked."""
         self.pause = Pause(pinned.paused, pinned.paused_above, self.draining)
         self._slots = asyncio.Semaphore(MAX_RUNNING)
         # Who waits for others must not keep them from beginning.
@@ -156,6 +166,46 @@ class Dispatch:
                     workflow.logger.warning("a compensation failed: %s", error.message)
             behind = todo[-1].request
 
+    # -- what people decide --------------------------------------------------------------------------------
+
+    def question(self, decision: Decision) -> Question | None:
+        """The open question that a decision is for: by its id, else by its path."""
+        at_path = self._questions.get(decision.path)
+        if not decision.task:
+            return at_path
+        # What an older release asked has no id here.
+        by_id = (one for one in self._questions.values() if one.asked.task == decision.task)
+        return next(by_id, at_path if at_path and not at_path.asked.task else None)
+
+    async def decide(self, decision: Decision) -> Asked:
+        """Take a decision, or find that it has been taken; raises StepError."""
+        question = self.question(decision)
+        if question is None and self.pinned.revision < 1:
+            question = await self._about_to_be_asked(decision)
+        pinned = self.pinned
+        anywhere = StepRequest(pinned.collaboration, pinned.tenant, "", pinned.traceparent)
+        made = DecisionMade(question.request if question else anywhere, decision)
+        summary = f"{decision.path or decision.task} · {decision.action}"
+        asked: Asked = await local("record_decision", made, Asked, summary)
+        if question is None:
+            self._early[asked.task] = asked
+        elif question.asked.task in ("", asked.task):
+            question.asked = asked
+        return asked
+
+    async def _about_to_be_asked(self, decision: Decision) -> Question:
+        """How runs of older releases find a question that they do not know yet."""
+        with contextlib.suppress(TimeoutError):
+            await workflow.wait_condition(
+                lambda: self.question(decision) is not None, timeout=_NEW_QUESTION_PATIENCE
+            )
+        if (question := self.question(decision)) is None:
+            raise StepError(
+                "human_not_waiting",
+                f"nobody is asked at {decision.path!r} now; `facilitair tasks` lists what is open.",
+            )
+        return question
+
     # -- the port that `walk` asks for ---------------------------------------------------------------------
 
     def draining(self) -> bool:
@@ -168,12 +218,17 @@ class Dispatch:
         segments, singles = progress.take_units()
         works = [self._segment(progress, segment, frame) for segment in segments]
         works += [one(self, step, frame) for step in singles]
-        if works and not frame:
-            names = (name for segment in segments for name in segment.members)
-            workflow.set_current_details(
-                table(progress.plan, progress, (*names, *(step.id for step in singles)))
-            )
+        if not frame:
+            members = (name for segment in segments for name in segment.members)
+            self._begun |= dict.fromkeys((*members, *(step.id for step in singles)))
+            workflow.set_current_details(table(progress, dict.fromkeys(self._begun, "running")))
         return works
+
+    def show_end(self, fault: StepError) -> None:
+        """Let Temporal's UI show why the run ends, and nothing that would still be running."""
+        failed = fault.step.partition("[")[0]
+        marks = dict.fromkeys(self._begun, "cancelled") | {failed: "failed"}
+        workflow.set_current_details(f"{fault.told}\n\n{table(self.progress, marks)}")
 
     async def _segment(self, progress: Progress, segment: Segment, frame: str) -> Sequence[Ended]:
         pinned = self.pinned
@@ -234,16 +289,19 @@ class Dispatch:
         """Activities find out by themselves what is repeated."""
 
     async def end_item(self, step: PlanStep, frame: str, index: int, error: StepError | None) -> ItemEnded:
-        end = ItemEnd(
-            self._request(step, frame), index, error.code if error else None, error.message if error else None
-        )
+        end = ItemEnd(self._request(step, frame), index)
+        if error:
+            end = replace(end, error_code=error.code, error_message=error.message, error_step=error.step)
         return await self._own("end_item", end, ItemEnded, step)  # type: ignore[no-any-return]
+
+    async def fail(self, step: PlanStep, frame: str, error: StepError) -> None:
+        """Do nothing: what catches the error closes the step's row, else the end of the item or run does."""
 
     async def close(self, step: PlanStep, frame: str) -> Ended:
         return await self._own("close", self._request(step, frame), Ended, step)  # type: ignore[no-any-return]
 
     async def caught(self, step: PlanStep, frame: str, rule: int, error: StepError) -> Ended:
-        caught = Caught(self._request(step, frame), rule, error.code, error.message)
+        caught = Caught(self._request(step, frame), rule, error.code, error.message, error.step)
         return await self._own("caught", caught, Ended, step)  # type: ignore[no-any-return]
 
     # -- the kinds of steps --------------------------------------------------------------------------------
@@ -310,7 +368,7 @@ class Dispatch:
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            failed = _not_taken(error, step) or StepError(*cause(error))
+            failed = _not_taken(error, step) or step_error(error)
             back = ToolReturn(request, begun.execution, error_code=failed.code, error_message=failed.message)
             await local("end_call", back, StepResult, f"{step.summary} · end")
             raise failed from error
@@ -327,7 +385,8 @@ class Dispatch:
     async def _ask(self, activity: str, request: StepRequest, step: PlanStep) -> Asked:
         """Ask people and wait until that has ended; reminds, escalates and expires as the definition says."""
         asked: Asked = await self._own(activity, request, Asked, step)
-        question = self.questions[request.path] = Question(request, asked)
+        asked = self._early.pop(asked.task, asked)
+        question = self._questions[request.path] = Question(request, asked)
         try:
             while question.asked.ended is None:
                 question.note(workflow.now())
@@ -338,7 +397,7 @@ class Dispatch:
             await self._own("withdraw", request, None, step)
             raise
         finally:
-            del self.questions[request.path]
+            del self._questions[request.path]
 
     async def _undecided(self, question: Question, step: PlanStep) -> str | None:
         """Wait for a decision; comes to `remind` or `expire` when it is time for that first."""
@@ -406,7 +465,7 @@ class Dispatch:
             if limit.expired():  # the child was cancelled for it, and that is what the wait came to
                 raise _too_slow(step) from error
             if not is_cancelled_exception(error):
-                raise StepError(*cause(error)) from error
+                raise step_error(error) from error
             if _is_cancelled():
                 raise
             raise StepError("cancelled", f"somebody cancelled {child.workflow_id!r}.") from error
@@ -519,6 +578,14 @@ def _is_of_others(exceeded: StepError) -> bool:
 
 def _step_error(error: ActivityError | ApplicationError) -> BaseException:
     """A failed activity as the interpreter knows it; a cancelled one stays as it is."""
-    if is_cancelled_exception(error):
+    return error if is_cancelled_exception(error) else step_error(error)
+
+
+def step_error(error: BaseException) -> StepError:
+    """A failure as readers should see it, with the step that failed where that is known."""
+    if isinstance(error, StepError):
         return error
-    return StepError(*cause(error))
+    found = error.cause if isinstance(error, ActivityError) else error
+    details = found.details if isinstance(found, ApplicationError) else ()
+    steps = [detail[FAILED_STEP] for detail in details if isinstance(detail, dict) and FAILED_STEP in detail]
+    return StepError(*cause(error), step=steps[0] if steps else "")

@@ -40,6 +40,9 @@ class Port(Protocol):
         self, step: PlanStep, frame: str, index: int, error: StepError | None
     ) -> ItemEnded: ...
     async def close(self, step: PlanStep, frame: str) -> Ended: ...
+    async def fail(self, step: PlanStep, frame: str, error: StepError) -> None:
+        """Note that a map or loop that had begun failed for good."""
+
     async def caught(self, step: PlanStep, frame: str, rule: int, error: StepError) -> Ended: ...
 
 
@@ -101,6 +104,7 @@ async def rescued(port: Port, step: PlanStep, frame: str, work: Coroutine[Any, A
     try:
         return await work
     except StepError as error:
+        error.at(inner(frame, step.id))
         for at, rule in enumerate(step.catches):
             if error.code in rule.errors or "*" in rule.errors:
                 return await port.caught(step, frame, at, error)
@@ -111,11 +115,12 @@ async def _repeat(port: Port, step: PlanStep, frame: str) -> Ended:
     opened = await port.open(step, frame)
     if opened.ended:
         return opened.ended
-    if step.kind == "map":
-        await _map(port, step, frame, opened)
-    else:
-        await _loop(port, step, frame, opened)
-    return await port.close(step, frame)
+    try:
+        await (_map if step.kind == "map" else _loop)(port, step, frame, opened)
+        return await port.close(step, frame)
+    except StepError as error:
+        await port.fail(step, frame, error.at(inner(frame, step.id)))
+        raise
 
 
 async def _map(port: Port, step: PlanStep, frame: str, opened: Opened) -> None:
@@ -138,7 +143,7 @@ async def _map(port: Port, step: PlanStep, frame: str, opened: Opened) -> None:
                 fault = error
                 failed += 1
                 if failed > allowed:
-                    raise StepError(error.code, f"item {index}: {error.message}") from error
+                    raise StepError(error.code, f"item {index}: {error.message}", step=error.step) from error
             except Later as error:
                 later.append(error)
                 return

@@ -1,7 +1,7 @@
 """Which step is next: pure bookkeeping over a plan, the same in every replay."""
 
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from schema.messages import Ended, Plan, PlanStep
@@ -250,8 +250,8 @@ class Progress:
         return found + [Ended(source, BEGUN) for source in begun if source not in self.ended]
 
 
-def table(plan: Plan, progress: Progress, running: Iterable[str]) -> str:
-    """The state of every step as Markdown, for Temporal's UI."""
-    marks = dict.fromkeys(running, "running") | {name: one.status for name, one in progress.ended.items()}
-    rows = [f"| {step.summary} | {marks.get(step.id, 'waiting')} |" for step in plan.steps[:200]]
+def table(progress: Progress, marks: Mapping[str, str]) -> str:
+    """The state of every step as Markdown, for Temporal's UI; `marks` are of those that have not ended."""
+    known = {**marks, **{name: one.status for name, one in progress.ended.items()}}
+    rows = [f"| {step.summary} | {known.get(step.id, 'waiting')} |" for step in progress.plan.steps[:200]]
     return "\n".join(["| step | state |", "|---|---|", *rows])

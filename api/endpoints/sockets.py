@@ -27,6 +27,7 @@ from db import people
 from schema.bugs import bug
 from schema.errors import FacilitairError, Refused
 from schema.messages import Steer
+from schema.people import unnamed
 from schema.steps import REF
 
 router = APIRouter(tags=["streams"])
@@ -188,6 +189,8 @@ class _Session:
                     "human_not_waiting",
                     f"found {len(asked)} open questions that are meant; expected one. Open are: {paths}.",
                 )
+            if asked[0].asking > 1:
+                raise unnamed(str(asked[0].id), asked[0].path)
             task = asked[0].id
         await tasks.take_decision(self._state, self._tenant, self._actor, task, message.as_request())
 

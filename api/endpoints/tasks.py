@@ -19,7 +19,7 @@ from api.task_models import (
     TaskPage,
     TaskSummary,
 )
-from api.temporal import CALL, Temporal
+from api.temporal import CALL, ENDED_MEANWHILE, Temporal
 from db import people
 from db.people import Made, Summary, Task
 from schema.errors import FacilitairError, Refused, Unavailable
@@ -73,31 +73,47 @@ async def decide(id: UUID, request: Request, state: StateOf, tenant: Tenant, act
 async def take_decision(
     state: State, tenant: str, actor: str, id: UUID, wanted: DecisionRequest
 ) -> TaskDetail:
-    """Raises NotFound, Refused or Unavailable."""
+    """Take a decision, or find that the same person has made it already. Raises NotFound, Refused or
+    Unavailable."""
     async with state.transaction() as connection:
         task = await people.find(connection, tenant, id)
-    decision = Decision(
-        task.path, wanted.action, wanted.actor or actor, wanted.groups, wanted.form, wanted.edited
-    )
-    if fault := not_waiting(task.path) if task.status != people.OPEN else refused(_asked(task), decision):
-        raise fault
-    if decision.actor == actor:
-        await _tell_run(state.temporal, task, decision)
-    else:
-        for_whom = {"task": str(task.id), "decided_by": decision.actor, "groups": decision.groups}
-        subject = f"{task.workflow_id}/{task.path}"
-        async with audited(state, tenant, actor, "human.speak_for", subject, **for_whom):
-            await _tell_run(state.temporal, task, decision)
-    return await _decided(state, tenant, task)
-
-
-async def _decided(state: State, tenant: str, task: Task) -> TaskDetail:
+        decision = Decision(
+            task.path, wanted.action, wanted.actor or actor, wanted.groups, wanted.form, wanted.edited,
+            task=str(task.id),
+        )  # fmt: skip
+        taken = await people.taken_before(connection, task, decision)
+    if not taken:
+        if fault := refused(_asked(task), decision):
+            raise fault
+        await _carry_out(state, tenant, actor, task, decision)
     async with state.transaction() as connection:
         now = await people.find(connection, tenant, task.id)
         return _detail(now, await people.decisions(connection, task.id))
 
 
-async def _tell_run(temporal: Temporal, task: Task, decision: Decision) -> None:
+async def _carry_out(state: State, tenant: str, actor: str, task: Task, decision: Decision) -> None:
+    if decision.actor == actor:
+        await _tell_run(state, task, decision)
+        return
+    for_whom = {"task": str(task.id), "decided_by": decision.actor, "groups": decision.groups}
+    subject = f"{task.workflow_id}/{task.path}"
+    async with audited(state, tenant, actor, "human.speak_for", subject, **for_whom):
+        await _tell_run(state, task, decision)
+
+
+async def _tell_run(state: State, task: Task, decision: Decision) -> None:
+    """Let the run take a decision; where it does not, what stands in Postgres is the answer: another may have
+    been faster, or the very same, and the run may have ended by it."""
+    try:
+        await _update_run(state.temporal, task, decision)
+    except FacilitairError:
+        async with state.transaction() as connection:
+            now = await people.find(connection, task.tenant, task.id)
+            if not await people.taken_before(connection, now, decision):
+                raise
+
+
+async def _update_run(temporal: Temporal, task: Task, decision: Decision) -> None:
     """The run itself takes the decision: it may have gone on a moment ago."""
     from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
     from temporalio.exceptions import ApplicationError
@@ -113,6 +129,8 @@ async def _tell_run(temporal: Temporal, task: Task, decision: Decision) -> None:
     except WorkflowUpdateFailedError as error:
         cause = error.cause
         code = cause.type if isinstance(cause, ApplicationError) and cause.type else "internal_error"
+        if code == ENDED_MEANWHILE:
+            raise not_waiting(task.path) from error
         message = cause.message if isinstance(cause, ApplicationError) else type(cause).__name__
         kind = Refused if code.startswith("human_") else FacilitairError
         raise kind(code, message) from error
@@ -139,6 +157,7 @@ def _summary(found: Summary) -> dict[str, Any]:
         "assignees": found.assignees, "approvals": found.approvals, "decided_by": found.decided_by,
         "status": found.status, "escalated": found.escalated, "opened_at": found.opened_at,
         "due_at": found.due_at, "reminded_at": found.reminded_at, "closed_at": found.closed_at,
+        "asking": found.asking,
     }  # fmt: skip
 
 

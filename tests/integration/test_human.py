@@ -106,7 +106,9 @@ async def test_a_question_is_asked_once_and_shows_what_it_should(engine: AsyncEn
     asked = await asking.ask()
     assert asked.remind_in is not None and DAY - 60 < asked.remind_in <= DAY
     assert asked.due_in is not None and 3 * DAY - 60 < asked.due_in <= 3 * DAY
+    [(id,)] = await asking.rows("SELECT id::text FROM human_tasks")
     assert replace(asked, remind_in=None, due_in=None) == Asked(
+        task=id,
         actions=[
             {"id": "approve", "requires": [], "edits": None},
             {"id": "reject", "requires": ["reason"], "edits": None},
@@ -144,7 +146,7 @@ async def test_one_decision_completes_the_step(engine: AsyncEngine) -> None:
     assert await asking.rows("SELECT actor, action, subject FROM audit_log WHERE action LIKE 'human%'") == [
         ("user:ada", "human.decide", f"wf-{asking.request.collaboration}/approve")
     ]
-    assert await asking.refuses("approve", "user:bob") == "human_not_waiting"
+    assert await asking.refuses("approve", "user:bob") == "human_already_decided"
     await asking.call("withdraw")
     assert await asking.status() == "decided"
 
@@ -224,7 +226,7 @@ async def test_decisions_at_the_same_time_are_taken_one_after_the_other(engine: 
     )
     assert sum(isinstance(one, Asked) and one.ended is not None for one in found) == 1
     refusals = [one.code for one in found if isinstance(one, FacilitairError)]
-    assert refusals == ["human_not_waiting"] * 2
+    assert refusals == ["human_already_decided"] * 2
     assert len((await asking.output())["decisions"]) == 1
 
 
@@ -329,13 +331,22 @@ async def test_people_may_allow_more_money(engine: AsyncEngine) -> None:
     done = await asking.decide("approve", form={"usd": 0.5}, **finance)
     assert done.ended == Ended("approve", "completed")
     assert await asking.rows(LIMITS) == [(2.5, 1000)]
+    first = {"form": {"usd": 0.5}, "task": asked.task, **finance}
     assert (await asking.decide("approve", form={"usd": 0.5}, **finance)).ended == done.ended
+    assert (await asking.decide("approve", **first)).ended == done.ended
     assert await asking.rows(LIMITS) == [(2.5, 1000)]
 
     # Spent again: the same question anew, beside the one that was answered.
     assert (await asking.ask()).ended is None
-    assert (await asking.ask()).ended is None
-    await asking.decide("approve", **finance)
+    anew = await asking.ask()
+    assert anew.ended is None and anew.again and anew.task != asked.task
+    # The first decision once more is for the first question, and whoever names none may mean that one.
+    again = await asking.decide("approve", **first)
+    assert (again.ended, again.task) == (done.ended, asked.task)
+    assert await asking.refuses("approve", task=asked.task, **finance) == "human_already_decided"
+    assert await asking.refuses("approve", **finance) == "human_question_unnamed"
+    assert await asking.rows(LIMITS) == [(2.5, 1000)]
+    await asking.decide("approve", task=anew.task, **finance)
     assert await asking.rows(LIMITS) == [(4.5, 2000)]
     assert (await asking.ask()).ended is None
     assert await asking.rows("SELECT path, status FROM human_tasks ORDER BY opened_at") == [
@@ -456,7 +467,8 @@ async def test_a_decision_over_http_lets_the_run_go_on(platform: Stack, http: ht
     assert (result["decision"], result["by"], result["value"]) == ("edit", ["user:eve"], ["new"])
 
     late = await post(http, task, action="approve", actor="user:ada")
-    assert (late.status_code, late.json()["code"]) == (409, "human_not_waiting")
+    assert (late.status_code, late.json()["code"]) == (409, "human_already_decided")
+    assert "user:eve decided 'edit' at 20" in late.json()["detail"]
     assert (await http.get("/tasks", params={"collaboration": handle.id})).json()["items"] == []
     decided = (await http.get("/tasks", params={"collaboration": handle.id, "status": "decided"})).json()
     assert [one["id"] for one in decided["items"]] == [task["id"]]
@@ -475,9 +487,88 @@ async def test_several_people_and_one_of_them_twice(platform: Stack, http: httpx
     first = await post(http, task, action="approve", actor="user:ada")
     assert (first.json()["status"], first.json()["decided_by"]) == ("open", ["user:ada"])
     twice = await post(http, task, action="approve", actor="user:ada")
-    assert (twice.status_code, twice.json()["code"]) == (409, "human_already_decided")
+    assert (twice.status_code, twice.json()["decided_by"]) == (200, ["user:ada"])
+    other = await post(http, task, action="edit", actor="user:ada")
+    assert (other.status_code, other.json()["code"]) == (409, "human_already_decided")
     assert (await post(http, task, action="approve", actor="user:bob")).json()["status"] == "decided"
     assert (await handle.result())["by"] == ["user:ada", "user:bob"]
+
+
+async def test_of_two_people_who_decide_at_once_the_second_is_told_at_once(
+    platform: Stack, http: httpx.AsyncClient
+) -> None:
+    handle, task = await waiting(platform, http, {})
+    async with asyncio.timeout(5):
+        made = await asyncio.gather(
+            *(post(http, task, action="approve", actor=f"user:{name}") for name in ("ada", "bob"))
+        )
+    assert sorted(answer.status_code for answer in made) == [200, 409]
+    taken, late = sorted(made, key=lambda answer: answer.status_code)
+    [by] = taken.json()["decided_by"]
+    assert late.json()["code"] == "human_already_decided"
+    assert f"{by} decided 'approve' at " in late.json()["detail"]
+    assert (await handle.result())["by"] == [by]
+
+
+async def test_the_same_decision_many_times_is_one_decision_with_one_answer(
+    platform: Stack, http: httpx.AsyncClient
+) -> None:
+    handle, task = await waiting(platform, http, {})
+    decision = {"action": "reject", "actor": "user:ada", "form": {"reason": "late"}}
+    made = await asyncio.gather(*(post(http, task, **decision) for _ in range(4)))
+    again = await post(http, task, **decision)
+    assert {answer.status_code for answer in (*made, again)} == {200}
+    assert {json.dumps(answer.json()["decisions"]) for answer in (*made, again)} == {
+        json.dumps(again.json()["decisions"])
+    }
+    assert len((await handle.result())["decisions"]) == 1
+
+
+async def test_temporals_updates_name_the_question_by_its_id_or_path(
+    platform: Stack, http: httpx.AsyncClient
+) -> None:
+    handle, task = await waiting(platform, http, {"approvals": 2})
+    by_id = {"task": task["id"], "action": "approve", "actor": "user:ada"}
+    for _ in range(2):
+        assert await handle.execute_update("decide", by_id) == "waiting for others"
+    late = [{"actor": "user:bob", "task": str(uuid.uuid4())}, {"actor": "user:ada", "path": "approve"}]
+    for wrong, code in zip(late, ("human_not_waiting", "human_already_decided"), strict=True):
+        with pytest.raises(WorkflowUpdateFailedError) as caught:
+            await handle.execute_update("decide", {"action": "edit", **wrong})
+        assert isinstance(caught.value.cause, ApplicationError) and caught.value.cause.type == code
+    by_path = {"path": "approve", "action": "approve", "actor": "user:bob"}
+    assert await handle.execute_update("decide", by_path) == "decided"
+    assert (await handle.result())["by"] == ["user:ada", "user:bob"]
+
+
+async def test_a_double_click_allows_more_money_once(platform: Stack, http: httpx.AsyncClient) -> None:
+    """The first approval is not enough for the step, so that it is asked again at once."""
+    name = f"costly-{uuid.uuid4().hex[:8]}"
+    write = {"kind": "agent", "agent": "coder", "prompt": "Write a sorting function."}
+    budget = {"tokens": 1, "on_exceed": "ask"}
+    await platform.store(
+        {"name": name, "agents": {"coder": {"role": "coder"}}, "budget": budget, "steps": {"write": write}}
+    )
+    handle = await platform.start(name, {}, name)
+    task = await open_question(http, name)
+    approve = {"action": "approve", "form": {"tokens": 1}, "actor": "user:ada"}
+    answers = await asyncio.gather(*(post(http, task, **approve) for _ in range(3)))
+    while (anew := await open_question(http, name))["id"] == task["id"]:
+        await asyncio.sleep(0.05)
+    answers.append(await post(http, task, **approve))
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert (anew["path"], anew["asking"]) == ("write~budget", 2)
+    with pytest.raises(WorkflowUpdateFailedError) as caught:
+        await handle.execute_update("decide", approve | {"path": "write~budget"})
+    assert isinstance(caught.value.cause, ApplicationError)
+    assert caught.value.cause.type == "human_question_unnamed" and anew["id"] in caught.value.cause.message
+    async with platform.engine.connect() as connection:
+        limits = await connection.execute(
+            text("SELECT limit_tokens FROM spending WHERE subject = :run"),
+            {"run": handle.first_execution_run_id},
+        )
+        assert limits.scalars().all() == [2]
+    await handle.cancel()
 
 
 async def test_a_plain_temporal_client_may_decide_and_is_refused_without_a_trace(

@@ -12,12 +12,14 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
+from temporalio.workflow import _Definition
 
 from bench.stack import Stack
 from tests.acceptance.command import facilitair
 from tests.integration.door import door, problem
 from tests.integration.test_children import rows, stored
 from tests.integration.test_collaboration import unique
+from workflows.collaboration import Collaboration
 
 Handle = WorkflowHandle[Any, Any]
 
@@ -243,6 +245,72 @@ async def test_what_cannot_be_steered_is_refused(platform: Stack, http: httpx.As
     await handle.result()
     for how, late in (("pause", None), ("feedback", {"text": "late"})):
         problem(await http.post(f"{at}/{how}", json=late), 409, "collaboration_ended")
+
+
+UPDATES = sorted(name for name in _Definition.must_from_class(Collaboration).updates if name)
+
+
+async def _asking(on: Stack, **definition: Any) -> Handle:
+    """A run that waits for a person."""
+    asks = {"kind": "human", "title": "Go on?", "assignees": ["user:ada"]}
+    name = await stored(on, {"steps": {"asks": asks}, **definition}, "steered")
+    handle = await on.start(name, {}, name)
+
+    async def asked() -> bool:
+        query = "SELECT t.id FROM human_tasks t JOIN collaborations c ON c.id = t.collaboration_id"
+        return bool(await rows(on, f"{query} WHERE temporal_workflow_id = :id", id=name))
+
+    await _until(asked)
+    return handle
+
+
+async def test_whatever_a_temporal_client_sends_is_answered_with_a_code(platform: Stack) -> None:
+    handle = await _asking(platform)
+    before = (await handle.describe()).history_length
+    wrong: list[list[Any]] = [["x"], [{}, {}], [{"colour": "red"}], [{"actor": 5}], [b"bytes"]]
+    for update in UPDATES:
+        for given in wrong:
+            with pytest.raises(WorkflowUpdateFailedError) as caught:
+                await handle.execute_update(update, args=given)
+            cause = caught.value.cause
+            assert isinstance(cause, ApplicationError), (update, given)
+            assert cause.type in ("steer_invalid", "human_decision_invalid"), (update, given, cause.type)
+            assert cause.message.startswith("found ") and cause.failure is not None
+            assert not cause.failure.stack_trace and not cause.failure.HasField("cause")
+    for update in {*UPDATES} - {"pause", "resume"}:
+        with pytest.raises(WorkflowUpdateFailedError, match="Workflow update failed") as caught:
+            await handle.execute_update(update)
+        assert isinstance(caught.value.cause, ApplicationError) and caught.value.cause.type is not None
+    assert (await handle.describe()).history_length == before
+    await handle.execute_update("decide", {"path": "asks", "action": "approve", "actor": "user:ada"})
+    await handle.result()
+
+
+async def test_a_signal_does_what_the_update_of_its_name_does(
+    platform: Stack, http: httpx.AsyncClient
+) -> None:
+    handle = await _asking(platform)
+    for name, given in (
+        ("shout", []), ("pause", ["x"]), ("adjust", [{"changes": {"top_p": 1}}]), ("decide", [{}]),
+        ("inject_feedback", [{"text": "Be brief."}]), ("inject_feedback", [{"text": "Be kind."}]),
+        ("pause", []),
+    ):  # fmt: skip
+        await handle.signal(name, args=given)
+
+    async def state() -> str:
+        return str((await http.get(f"/collaborations/{handle.id}")).json()["sub_state"])
+
+    async def paused() -> bool:
+        return await state() == "paused"
+
+    await _until(paused)
+    told = "SELECT payload->'detail'->>'text' FROM outbox JOIN collaborations c ON c.id::text = aggregateid"
+    query = f"{told} WHERE temporal_workflow_id = :id AND payload->>'action' = 'inject_feedback' ORDER BY seq"
+    assert await rows(platform, query, id=handle.id) == [("Be brief.",), ("Be kind.",)]
+    await handle.signal("resume")
+    decision = {"path": "asks", "action": "approve", "actor": "user:ada"}
+    await handle.signal("decide", decision)
+    assert (await handle.result())["by"] == ["user:ada"]
 
 
 async def test_an_update_that_comes_with_the_start_waits_for_the_pin(platform: Stack) -> None:

@@ -64,6 +64,19 @@ async def _two_approve(on: Stack, handle: Handle) -> None:
         await handle.execute_update("decide", Decision("approve", "approve", actor))
 
 
+async def _decide_by_id(on: Stack, handle: Handle) -> None:
+    """A decision by a signal, the same by an Update, and one that comes too late; and a pause by signals."""
+    task = await _question(on, handle)
+    ada = {"task": task, "action": "approve", "actor": "user:ada"}
+    await handle.signal("pause")
+    await handle.signal("resume", {"actor": "user:ada"})
+    await handle.signal("shout", "nobody hears it")
+    await handle.signal("decide", ada)
+    await handle.execute_update("decide", ada)
+    with contextlib.suppress(WorkflowUpdateFailedError):  # refused, and in the history
+        await handle.execute_update("decide", ada | {"actor": "user:bob"})
+
+
 async def _allow_more(on: Stack, handle: Handle) -> None:
     await _question(on, handle)
     await handle.execute_update("decide", Decision("code~budget", "approve", "user:ada", form={"usd": 1.0}))
@@ -109,21 +122,23 @@ async def _row(on: Stack, where: str, handle: Handle) -> None:
             await asyncio.sleep(0.1)
 
 
-async def _question(on: Stack, handle: Handle) -> None:
-    """Wait until the run asks people."""
+async def _question(on: Stack, handle: Handle) -> str:
+    """Wait until the run asks people; returns the question's id."""
     asked = text(
-        "SELECT 1 FROM human_tasks t JOIN collaborations c ON c.id = t.collaboration_id "
+        "SELECT t.id::text FROM human_tasks t JOIN collaborations c ON c.id = t.collaboration_id "
         "WHERE c.temporal_workflow_id = :id AND t.status = 'open'"
     )
     async with asyncio.timeout(60), on.engine.connect() as connection:
-        while not (await connection.execute(asked, {"id": handle.id})).first():
+        while not (found := (await connection.execute(asked, {"id": handle.id})).first()):
             await connection.rollback()
             await asyncio.sleep(0.1)
+        return str(found[0])
 
 
 _MEANWHILE: Final[dict[str, Callable[[Stack, Handle], Awaitable[None]]]] = {
     "cancelled": _cancel,
     "human_decision": _two_approve,
+    "decided_by_id_and_signalled": _decide_by_id,
     "cancel_with_compensation": _cancel_when_asked,
     "budget_question": _allow_more,
     "route_question": _choose,

@@ -1,12 +1,14 @@
 """When a decision is refused, and when several people's decisions settle a question."""
 
 import itertools
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from schema.messages import Asked, Decision, Ended
-from schema.people import MAX_ANSWER_BYTES, Verdict, refused, verdict
+from schema.messages import Asked, Decision
+from schema.people import MAX_ANSWER_BYTES, Verdict, refused, too_late, verdict
 
 ASKED = Asked(
     actions=[
@@ -49,7 +51,6 @@ def test_a_decision_that_can_be_taken(fine: Decision) -> None:
         (decision(actor="user:" + "a" * 246, groups=["leads"]), "human_not_assigned", "at most 250"),
         (decision(actor="leads"), "human_not_assigned", "user:ada"),
         (decision(actor="user:eve", groups=["ada"]), "human_not_assigned", "user:ada"),
-        (decision(actor="user:bob", groups=["leads"]), "human_already_decided", "stands"),
         (decision("reject"), "human_form_invalid", "requires reason"),
         (decision("reject", form={"reason": ""}), "human_form_invalid", "requires reason"),
         (decision(form={"reason": "x" * 11}), "human_form_invalid", "/reason: "),
@@ -62,9 +63,40 @@ def test_a_decision_that_is_refused(wrong: Decision, code: str, says: str) -> No
     assert found is not None and found.code == code and says in found.message
 
 
-def test_nobody_decides_what_is_settled() -> None:
-    found = refused(Asked(ASKED.actions, ended=Ended("approve", "completed")), decision())
-    assert found is not None and found.code == "human_not_waiting"
+AT = datetime(2026, 11, 30, 20, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("status", "actor", "code", "says"),
+    [
+        (
+            "decided",
+            "user:ada",
+            "human_already_decided",
+            "user:bob decided 'reject' at 2026-11-30 20:05:00 UTC",
+        ),
+        ("open", "user:bob", "human_already_decided", "user:bob decided 'reject'"),
+        ("expired", "user:bob", "human_already_decided", "user:bob decided 'reject'"),
+        ("expired", "user:ada", "human_not_waiting", "'ship'"),
+        ("cancelled", "user:ada", "human_not_waiting", "'ship'"),
+    ],
+)
+def test_a_decision_that_comes_too_late_is_told_of_those_that_stand(
+    status: str, actor: str, code: str, says: str
+) -> None:
+    found = too_late("ship", status, [("user:bob", "reject", AT)], actor)
+    assert found is not None and found.code == code and says in found.message
+
+
+def test_while_others_must_decide_nobody_is_late() -> None:
+    assert too_late("ship", "open", [("user:bob", "reject", AT)], "user:ada") is None
+
+
+def test_what_is_asked_again_is_decided_by_its_id_only() -> None:
+    again = replace(ASKED, task="5f", again=True)
+    found = refused(again, decision())
+    assert found is not None and found.code == "human_question_unnamed" and "5f" in found.message
+    assert refused(again, decision(task="5f")) is None
 
 
 def test_where_nobody_is_named_everybody_may_decide() -> None:

@@ -1,0 +1,39 @@
+"""The record of steps that fail around their work: where their own expressions or values are wrong."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+from temporalio.exceptions import ApplicationError
+
+from activities.context import facts_of, worker_of
+from activities.guard import translate
+from activities.values import storable
+from db import executions
+from db.engine import transaction
+from schema.messages import StepRequest
+
+
+@asynccontextmanager
+async def recorded(engine: AsyncEngine, request: StepRequest) -> AsyncIterator[None]:
+    """Record a failed attempt at the step when what is done within fails for good: a transaction in which
+    that happens takes back all that it wrote."""
+    try:
+        yield
+    except Exception as error:
+        told = translate(error)
+        if isinstance(told, ApplicationError) and told.non_retryable:
+            await _record(engine, request, told.type or "step_failed", told.message)
+        raise
+
+
+async def _record(engine: AsyncEngine, request: StepRequest, code: str, message: str) -> None:
+    async with transaction(engine) as connection:
+        _, found = await facts_of(connection, request.collaboration)
+        worker = worker_of(found.definition, found.steps[request.step])
+        message = storable(message)
+        if await executions.failed_with(connection, request, code, message):
+            return  # by the same call, whose result was lost
+        begun = await executions.resume(connection, request, worker)
+        if begun.done is None:
+            await executions.fail(connection, request, begun, code, message)
