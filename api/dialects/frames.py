@@ -164,7 +164,9 @@ def numbered(
 def failure(ended: RunEnded) -> str:
     """Say why a run did not complete, and at which step."""
     message = ended.error_message or f"The run {ended.sub_state or 'failed'}."
-    return f"step {ended.error_step!r}: {message}" if ended.error_step else message
+    # Errors of runs of older releases do not name it themselves.
+    named = not ended.error_step or message.startswith("step '")
+    return message if named else f"step {ended.error_step!r}: {message}"
 
 
 def frame(dialect: Dialect, run: str, before: str, live: Live) -> bytes:

@@ -199,13 +199,11 @@ async def test_a_failed_run_says_at_which_step_and_why(platform: Stack, api: Ser
     address = f"/v1/collaborations/{run}/stream"
     events = [checked(block.data) for block in await read(api.http, address)]
     error = (await api.http.get(f"/v1/collaborations/{run}")).json()["error"]
-    assert events[-1] == {
-        "type": "RUN_ERROR", "code": error["code"], "message": f"step 'fetch': {error['message']}",
-    }  # fmt: skip
+    assert events[-1] == {"type": "RUN_ERROR", "code": error["code"], "message": error["message"]}
     failed = next(event["value"] for event in events if event.get("name") == "attempt_failed")
-    assert (failed["code"], failed["message"]) == (error["code"], error["message"])
+    assert (failed["code"], f"step 'fetch': {failed['message']}") == (error["code"], error["message"])
     parts = parts_of(await read(api.http, f"{address}?dialect=vercel&playback=0"))
-    assert parts[-1]["errorText"] == f"{error['code']}: step 'fetch': {error['message']}"
+    assert parts[-1]["errorText"] == f"{error['code']}: {error['message']}"
 
 
 async def test_a_large_output_is_told_by_where_to_read_it(platform: Stack, api: Served) -> None:

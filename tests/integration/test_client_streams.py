@@ -357,6 +357,24 @@ async def test_stop(platform: Stack, api: Served) -> None:
         await hear(line, "event", outcome={"type": "cancelled"})
 
 
+async def test_what_is_asked_again_is_decided_by_its_id_only(platform: Stack, api: Served) -> None:
+    write = {"kind": "agent", "agent": "coder", "prompt": "Write a sorting function."}
+    budget = {"tokens": 1, "on_exceed": "ask"}
+    run = await begun(platform, {"agents": AGENTS, "budget": budget, "steps": {"write": write}})
+    async with socket(api) as line:
+        await say(line, type="watch", id=run)
+        await hear(line, "event", name="people_asked")
+        await say(line, type="approve", form={"tokens": 1})
+        asked = await hear(line, "event", name="people_asked")
+        for by in ({}, {"path": "write~budget"}):
+            await say(line, type="approve", **by)
+            error = await hear(line, "error")
+            assert error["code"] == "human_question_unnamed"
+            assert asked["event"]["value"]["task_id"] in error["message"]
+        await say(line, type="reject", task_id=asked["event"]["value"]["task_id"])
+        await hear(line, "event", type="RUN_ERROR")
+
+
 async def test_wrong_messages_are_answered_and_the_line_stands(platform: Stack, api: Served) -> None:
     run = await begun(platform, {"steps": {"ask": {"kind": "human", "title": "Well?"}}})
     async with socket(api) as line:

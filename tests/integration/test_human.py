@@ -541,7 +541,9 @@ async def test_temporals_updates_name_the_question_by_its_id_or_path(
     assert (await handle.result())["by"] == ["user:ada", "user:bob"]
 
 
-async def test_a_double_click_allows_more_money_once(platform: Stack, http: httpx.AsyncClient) -> None:
+async def test_a_double_click_allows_more_money_once(
+    platform: Stack, http: httpx.AsyncClient, tmp_path: Path
+) -> None:
     """The first approval is not enough for the step, so that it is asked again at once."""
     name = f"costly-{uuid.uuid4().hex[:8]}"
     write = {"kind": "agent", "agent": "coder", "prompt": "Write a sorting function."}
@@ -562,6 +564,10 @@ async def test_a_double_click_allows_more_money_once(platform: Stack, http: http
         await handle.execute_update("decide", approve | {"path": "write~budget"})
     assert isinstance(caught.value.cause, ApplicationError)
     assert caught.value.cause.type == "human_question_unnamed" and anew["id"] in caught.value.cause.message
+    await platform.wait_ready("api", timeout_seconds=60)
+    url = platform.supervisor.addresses["api"]
+    done = await facilitair(tmp_path, "decide", handle.id, "approve", FACILITAIR_URL=url)
+    assert done.code == 2 and "human_question_unnamed" in done.stderr and anew["id"] in done.stderr
     async with platform.engine.connect() as connection:
         limits = await connection.execute(
             text("SELECT limit_tokens FROM spending WHERE subject = :run"),
