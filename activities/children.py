@@ -103,9 +103,11 @@ class Children:
         request = failed.request
         async with transaction(self._engine) as connection:
             context = await load(connection, request)
+            message = storable(failed.error_message)
+            if await executions.failed_with(connection, request, failed.error_code, message):
+                return  # by the same call, whose result was lost
             begun = await executions.resume(connection, request, worker_of(context.definition, context.step))
             if begun.done is None:
-                message = storable(failed.error_message)
                 await executions.fail(connection, request, begun, failed.error_code, message)
 
 

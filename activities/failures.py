@@ -8,9 +8,12 @@ from temporalio.exceptions import ApplicationError
 
 from activities.context import facts_of, worker_of
 from activities.guard import translate
+from activities.undo import how_to_undo
 from activities.values import storable
 from db import executions
+from db.compensations import UNDO
 from db.engine import transaction
+from db.executions import Worker
 from schema.messages import StepRequest
 
 
@@ -30,7 +33,9 @@ async def recorded(engine: AsyncEngine, request: StepRequest) -> AsyncIterator[N
 async def _record(engine: AsyncEngine, request: StepRequest, code: str, message: str) -> None:
     async with transaction(engine) as connection:
         _, found = await facts_of(connection, request.collaboration)
-        worker = worker_of(found.definition, found.steps[request.step])
+        step = found.steps[request.step]
+        undo = how_to_undo(step) if request.purpose == UNDO else None
+        worker = Worker("tool", undo.activity or "") if undo else worker_of(found.definition, step)
         message = storable(message)
         if await executions.failed_with(connection, request, code, message):
             return  # by the same call, whose result was lost

@@ -283,19 +283,13 @@ class Record:
     @activity.defn(name="begin_call")
     async def begin_call(self, request: StepRequest) -> ToolCall:
         """Begin a step that a user's own activity will do, and give it its arguments."""
-        async with transaction(self._engine) as connection:
+        async with recorded(self._engine, request), transaction(self._engine) as connection:
             context = await load(connection, request, later=bool(request.purpose))
             worker, call = _call_of(context.step, request)
             begun = await executions.claim(connection, request, worker)
             if begun.done:
                 return ToolCall(str(begun.execution), done=begun.done)
-            try:
-                return ToolCall(str(begun.execution), args=_arguments(call, context.scope))
-            except StepError as error:
-                await executions.fail(connection, request, begun, error.code, storable(error.message))
-                fault = error
-        # After the commit: what an error leaves behind would be rolled back.
-        raise fault
+            return ToolCall(str(begun.execution), args=_arguments(call, context.scope))
 
     @activity.defn(name="end_call")
     async def end_call(self, request: ToolReturn) -> StepResult | None:
