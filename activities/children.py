@@ -23,6 +23,7 @@ from schema.compile import compiled
 from schema.definition import Definition
 from schema.errors import InvalidDefinition, StepError
 from schema.expressions import Json
+from schema.json_numbers import as_declared
 from schema.messages import ChildEnd, ChildFailed, ChildRun, Ended, Fork, StepRequest, started_by
 from schema.signing import Signer
 from schema.steps import CollaborationStep
@@ -175,7 +176,7 @@ def _all_of(request: StepRequest, error: InvalidDefinition) -> str:
 def _checked_input(request: StepRequest, version: Version, given: Json) -> Json:
     """The input with its defaults, as the sub-collaboration will keep it."""
     schema = compiled(version.sha256, version.source).definition.input
-    full = storable(json_schemas.with_defaults(schema, given))
+    full = as_declared(schema, storable(json_schemas.with_defaults(schema, given)))
     if shown := json_schemas.faults(schema, full):
         raise StepError(
             "input_invalid",

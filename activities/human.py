@@ -24,6 +24,7 @@ from schema.compile import HUMAN_TIMEOUT_SECONDS, Compiled
 from schema.definition import Budget
 from schema.errors import StepError
 from schema.events import Event, HumanAsked, HumanDecided, HumanEscalated, HumanReminded
+from schema.json_numbers import as_declared
 from schema.messages import Asked, DecisionMade, Ended, StepRequest
 from schema.people import not_waiting, refused, verdict
 from schema.signing import Signer
@@ -139,11 +140,11 @@ class Human:
         decision = made.decision
         if self._signer:
             self._signer.check_decision(made.request.collaboration, decision)
-        form, edited = storable(decision.form), storable(decision.edited)
-        decision = replace(decision, form=form, edited=edited)
         async with transaction(self._engine) as connection:
             task = await _meant(connection, made)
             request = _request_at(made.request, task.path)
+            form, edited = as_declared(task.form or {}, storable(decision.form)), storable(decision.edited)
+            decision = replace(decision, form=form, edited=edited)
             taken = await people.taken_before(connection, task, decision)
             asked = await self._as_it_is(connection, request, task)
             if taken:

@@ -33,7 +33,7 @@ from activities.failures import recorded
 from activities.frames import Turn
 from activities.segment import SegmentActivity
 from activities.undo import how_to_undo
-from activities.values import checked_output, moment_of, output_fault, storable
+from activities.values import as_promised, checked_output, moment_of, output_fault, storable
 from db import children, collaborations, control, definitions, executions, forks, spending
 from db.admission import SCHEDULE, Admission
 from db.collaborations import Run
@@ -44,9 +44,11 @@ from db.journal import Journal, Meant
 from db.telemetry import chosen_ids, context_of, links_to
 from infra.disk import Disk
 from schema import json_schemas, names, telemetry
-from schema.compile import Compiled, compiled, later_expressions
+from schema.compile import Compiled, compiled, later_expressions, steps_read
+from schema.endings import NO_OUTPUT
 from schema.errors import Refused, StepError, TryLater
 from schema.expressions import Json
+from schema.json_numbers import as_declared
 from schema.messages import (
     BY_TEMPORAL,
     ENGINE,
@@ -274,9 +276,10 @@ class Record:
             ended, here = await self._segments.begin(request, run, found)
             if len(ended) < len(found.plan.steps) or any(one.status == OPEN for one in ended):
                 return replace(pinned, ended=ended)
-            finish = Finish(pinned.collaboration, pinned.tenant, pinned.traceparent, COMPLETED)
-            output, _ = await self._close(run, finish, _output(found, here))
-            return replace(pinned, plan=Plan([]), over=True, output=output)
+            output, sub_state = _outcome(found, here)
+            finish = Finish(pinned.collaboration, pinned.tenant, pinned.traceparent, COMPLETED, sub_state)
+            told, _ = await self._close(run, finish, output)
+            return replace(pinned, plan=Plan([]), over=True, output=told)
         except StepError as error:
             return replace(pinned, error_code=error.code, error_message=error.message, error_step=error.step)
 
@@ -305,8 +308,10 @@ class Record:
                     connection, request.request, begun, request.error_code, request.error_message or ""
                 )
                 return None
-            output = storable(checked_output(request.output))
-            fault = output_fault(context.step, output) if isinstance(context.step, ToolStep) else None
+            output, fault = storable(checked_output(request.output)), None
+            if isinstance(context.step, ToolStep):
+                output = as_promised(context.step, output)
+                fault = output_fault(context.step, output)
             if fault is None:
                 return await executions.complete(connection, request.request, worker, begun, Outcome(output))
             await executions.fail(connection, request.request, begun, "output_invalid", fault)
@@ -429,13 +434,14 @@ class Record:
     async def finish(self, request: Finish) -> Any:
         """Close a run: render its output, tell the outbox, end its span. Returns the output."""
         output: Json = None
+        sub_state = request.sub_state
         async with transaction(self._engine) as connection:
             run = await run_of(connection, request.collaboration)
             if request.status == COMPLETED:
                 found = await definition_of(connection, run)
                 sources = [source for _, source in expressions(found.outputs[""])]
-                output = _output(found, await scope(connection, run, found, sources))
-        told, cost_usd = await self._close(run, request, output)
+                output, sub_state = _outcome(found, await scope(connection, run, found, sources))
+        told, cost_usd = await self._close(run, replace(request, sub_state=sub_state), output)
         return {"output": told, "cost_usd": cost_usd} if request.with_cost else told
 
     async def _close(self, run: Run, request: Finish, output: Json) -> tuple[Any, float | None]:
@@ -458,7 +464,8 @@ def _inline(run: Run, output: Json) -> Any:
 def _given(found: Compiled, input: Json) -> tuple[Json, str]:
     """(the input with its defaults, as Postgres can hold it; what is wrong with it, or nothing)"""
     try:
-        given = storable(json_schemas.with_defaults(found.definition.input, input))
+        full = storable(json_schemas.with_defaults(found.definition.input, input))
+        given = as_declared(found.definition.input, full)
     except (StepError, RecursionError) as error:
         return None, getattr(error, "message", "it has more levels than can be walked")
     return given, json_schemas.faults(found.definition.input, given)
@@ -515,11 +522,16 @@ def _pinned(run: Run, found: Compiled, ended: list[Ended]) -> Pinned:
     )  # fmt: skip
 
 
-def _output(found: Compiled, here: Scope) -> Json:
+def _outcome(found: Compiled, here: Scope) -> tuple[Json, str]:
+    """(output, sub_state) of a run whose steps have all ended."""
+    template = found.outputs[""]
     try:
-        return checked_output(render(found.outputs[""], here))
+        output = checked_output(render(template, here))
     except StepError as error:
         raise StepError(error.code, f"the definition's output: {error.message}") from None
+    last = steps_read(source for _, source in expressions(template))
+    has_one = any(here["steps"][name]["status"] == COMPLETED for name in last)
+    return output, "" if has_one or found.definition.output is not None else NO_OUTPUT
 
 
 async def _ended(connection: AsyncConnection, run: Run, found: Compiled) -> list[Ended]:

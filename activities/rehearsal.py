@@ -24,6 +24,7 @@ from schema.compile import Compiled, compiled
 from schema.definition import Definition
 from schema.errors import FacilitairError, Problem, Refused, StepError
 from schema.expressions import Json
+from schema.json_numbers import as_declared
 from schema.messages import Ended, Plan, PlanStep
 from schema.mocks import Mocks
 from schema.steps import (
@@ -116,7 +117,7 @@ def rehearse(
     """
     if problems := mocks.check(definition, answers):
         raise MocksInvalid(problems)
-    given = json_schemas.with_defaults(definition.input, input)
+    given = as_declared(definition.input, json_schemas.with_defaults(definition.input, input))
     if shown := json_schemas.faults(definition.input, given):
         raise Refused("input_invalid", f"the input does not fit {definition.name!r}: {shown}.")
     found = compiled("", definition.model_dump_json(by_alias=True, exclude_unset=True))

@@ -22,7 +22,7 @@ from activities.frames import Turn
 from activities.guard import describe, translate
 from activities.heartbeats import heartbeats
 from activities.steering import until_resumed
-from activities.values import checked_output, output_fault, storable
+from activities.values import as_promised, checked_output, output_fault, storable
 from activities.walking import InProcess
 from db import executions
 from db.collaborations import Run
@@ -233,7 +233,8 @@ class _Chain(InProcess):
         assert definition.tool is not None
         args = render(definition.args, self.scopes[frame])
         async with asyncio.timeout(step.timeout_seconds):
-            output = storable(checked_output(await self.activity._tools.run(definition.tool, args)))
+            made = await self.activity._tools.run(definition.tool, args)
+        output = as_promised(definition, storable(checked_output(made)))
         if fault := output_fault(definition, output):
             raise StepError("output_invalid", fault)
         return output

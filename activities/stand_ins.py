@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from activities.tools import text
-from activities.values import moment_of, output_fault, storable
+from activities.values import as_promised, moment_of, output_fault, storable
 from schema import document, json_schemas, planning, reflection
 from schema.catalogue import BUILT_IN, Catalogue
 from schema.errors import InvalidDefinition, StepError
 from schema.expressions import Json
+from schema.json_numbers import as_declared
 from schema.mocks import SOMEBODY, Answer, Mocks
 from schema.samples import sample
 from schema.steps import AgentStep, CollaborationStep, HumanStep, JsonSchema, ToolStep, WaitStep, seconds
@@ -85,7 +86,7 @@ class StandIns:
         come.input = prompt = as_text(render(step.prompt, scope))
         self.model_calls += 1
         if answer := self._answer(name, come):
-            come.output = storable(answer.output)
+            come.output = as_declared(step.output_schema or {}, storable(answer.output))
             if found := reflection.faults(step, come.output, scope, self.catalogue):
                 raise Misfit(found)
         elif step.emits:
@@ -109,6 +110,7 @@ class StandIns:
             come.output = _made_up(name, step.output_schema)
         else:
             come.output = _MADE_UP.get(step.tool)
+        come.output = as_promised(step, come.output)
         if fault := output_fault(step, come.output):
             raise StepError("output_invalid", fault)
 
@@ -120,7 +122,8 @@ class StandIns:
         if answer is None:
             form = _made_up(name, step.form) if step.form else {}
             answer = Answer(decision=step.actions[0].id, form=form)
-        come.output = _decided(step, show, storable(answer.form), storable(answer.edited), answer)
+        form = as_declared(step.form or {}, storable(answer.form))
+        come.output = _decided(step, show, form, storable(answer.edited), answer)
 
     def collaboration(
         self, name: str, step: CollaborationStep, scope: Mapping[str, Json], come: Come

@@ -10,7 +10,7 @@ from activities.spans import span
 from activities.tools import python_check, text
 from activities.tools.http import HttpTool
 from activities.tools.pause import pause
-from activities.values import checked_output, output_fault, storable
+from activities.values import as_promised, checked_output, output_fault, storable
 from db import cache, executions
 from db.engine import persist, transaction
 from db.executions import Outcome
@@ -54,7 +54,7 @@ class ToolActivity:
                 args = render(step.args, context.scope)
                 outcome = await self._kept(request, step, args)
                 if outcome is None:
-                    output = storable(checked_output(await self.run(step.tool, args)))
+                    output = as_promised(step, storable(checked_output(await self.run(step.tool, args))))
                     if fault := output_fault(step, output):
                         raise StepError("output_invalid", fault)
                     outcome = Outcome(output)

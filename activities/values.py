@@ -8,6 +8,7 @@ from schema import json_schemas
 from schema.errors import StepError
 from schema.expressions import Json
 from schema.foreign import UnusableValue, clean_value
+from schema.json_numbers import as_declared
 from schema.sizes import check_size
 from schema.steps import ToolStep
 from schema.templates import described
@@ -42,6 +43,11 @@ def storable(value: Json) -> Json:
         return clean_value(value)
     except UnusableValue as error:
         raise StepError("output_invalid", f"{error}.") from None
+
+
+def as_promised(step: ToolStep, output: Json) -> Json:
+    """A tool's output with its numbers as the step declares them."""
+    return output if step.output_schema is None else as_declared(step.output_schema, output)
 
 
 def output_fault(step: ToolStep, output: Json) -> str | None:

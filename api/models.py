@@ -222,7 +222,10 @@ class CollaborationSummary(BaseModel):
     version: int | None
     task: str
     status: str = Field(description="running, completed or failed")
-    sub_state: str = Field(description="starting, paused, cancelled, …; empty when there is nothing to add.")
+    sub_state: str = Field(
+        description="starting, paused, cancelled, …; no_output where all steps that the output of a "
+        "completed run comes from were skipped; empty when there is nothing to add."
+    )
     error: ErrorFact | None
     quality: float | None
     started_at: datetime
@@ -389,7 +392,8 @@ class ScheduleRequest(BaseModel):
     name: str = Field(pattern=REF, description="What to start: `name`, `name@2` or `name@alias`.")
     cron: str | None = Field(
         default=None, max_length=200,
-        description="minute hour day-of-month month day-of-week; exactly one of `cron` and `every`.",
+        description="minute hour day-of-month month day-of-week, as crontab(5) means them; exactly one of "
+        "`cron` and `every`.",
     )  # fmt: skip
     every: str | None = Field(
         default=None, pattern=DURATION, description="Counted from the epoch: 1h means on the hour."
@@ -424,7 +428,7 @@ class ScheduleFact(BaseModel):
     catch_up: str
     paused: bool
     created_by: str | None
-    next: list[datetime] = Field(description="Its next starts; empty while it is paused.")
+    next: list[datetime] = Field(description="Its next five starts; empty while it is paused.")
     recent: list[ScheduledRun] = Field(description="Its last starts, newest first.")
 
 
@@ -433,7 +437,9 @@ class ScheduleDetail(ScheduleFact):
     starts: int = Field(description="How often it has started a run.")
     skipped: int = Field(description="Starts left out because the run before was still going on.")
     missed: int = Field(description="Starts that nobody made up for in time.")
-    warnings: list[str] = Field(default_factory=list)
+    warnings: list[str] = Field(
+        default_factory=list, description="When it is made: dates and changes of the clock that may surprise."
+    )
 
 
 class SchedulePage(BaseModel):

@@ -1,15 +1,14 @@
 """Schedules in Temporal: ids that carry the tenant, runs that start as the API starts them."""
 
 import json
-import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from api.models import Overlap, ScheduleDetail, ScheduledRun, ScheduleFact, SchedulePage, ScheduleRequest
 from api.temporal import CALL, TASK_TIMEOUT, Temporal, details_of, memo_of, summary_of
-from schema import names
+from schema import cron, names
 from schema.errors import NotFound, Refused
 from schema.messages import MEMO_REQUESTED_BY, QUEUE_COLLABORATIONS
 from schema.steps import seconds
@@ -21,8 +20,11 @@ if TYPE_CHECKING:
 MEMO_RHYTHM: Final = "facilitair_schedule"
 """What the request said, apart from the input: Temporal itself keeps a cron text as parsed fields."""
 _RHYTHM: Final = ("name", "cron", "every", "timezone", "overlap", "catch_up")
-_CRON: Final = re.compile(r"[0-9A-Za-z*/,?-]+( +[0-9A-Za-z*/,?-]+){4}")
 _SHORTEST_SECONDS: Final = 1.0
+_TIMEZONE_OF_EVERY: Final = (
+    "`timezone` has no effect on `every`, which is counted from the epoch in UTC: for a time of the clock "
+    "write `cron`."
+)
 _LONGEST_SECONDS: Final = 366 * 86_400.0
 _SHORTEST_CATCH_UP_SECONDS: Final = 10.0
 
@@ -63,7 +65,8 @@ class Schedules:
                 static_details=details_of(wanted.name, by),
             ),
             spec=ScheduleSpec(
-                cron_expressions=[wanted.cron] if wanted.cron else [], intervals=intervals,
+                cron_expressions=cron.parse(wanted.cron).expressions() if wanted.cron else [],
+                intervals=intervals,
                 time_zone_name=wanted.timezone,
             ),
             policy=SchedulePolicy(
@@ -157,10 +160,9 @@ class Schedules:
             raise self._temporal.told(error, id) from error
 
 
-def check(wanted: ScheduleRequest, shortest_seconds: float = _SHORTEST_SECONDS) -> None:
-    """What Temporal would accept and no person means; the rest it refuses itself."""
-    if wanted.cron is not None and not _CRON.fullmatch(wanted.cron.strip()):
-        raise _cron_wrong(wanted.cron, f"{len(wanted.cron.split())} fields")
+def check(wanted: ScheduleRequest, shortest_seconds: float = _SHORTEST_SECONDS) -> list[str]:
+    """What to warn of; raises Refused("schedule_invalid") for what no person means, or what never comes."""
+    told = _check_times(wanted)
     if wanted.every is not None and not shortest_seconds <= seconds(wanted.every) <= _LONGEST_SECONDS:
         raise Refused(
             "schedule_invalid",
@@ -169,15 +171,32 @@ def check(wanted: ScheduleRequest, shortest_seconds: float = _SHORTEST_SECONDS) 
         )
     if seconds(wanted.catch_up) < _SHORTEST_CATCH_UP_SECONDS:
         raise Refused("schedule_invalid", f"found catch_up {wanted.catch_up!r}; expected 10s or more.")
+    return told
+
+
+def _check_times(wanted: ScheduleRequest) -> list[str]:
+    if fault := cron.zone_fault(wanted.timezone):
+        raise _zone_wrong(wanted.timezone, fault)
+    if wanted.cron is None:
+        useless = "timezone" in wanted.model_fields_set and wanted.timezone != "UTC"
+        return [_TIMEZONE_OF_EVERY] if useless else []
+    try:
+        return cron.warnings(cron.parse(wanted.cron), wanted.timezone, datetime.now(UTC))
+    except cron.CronInvalid as error:
+        raise _cron_wrong(wanted.cron, str(error)) from None
 
 
 def _invalid(wanted: ScheduleRequest, reason: str) -> Refused:
     """What Temporal refused, by what can be wrong with it."""
     if "zone" not in reason and wanted.cron is not None:
         return _cron_wrong(wanted.cron, reason.removeprefix("Invalid schedule spec: "))
+    return _zone_wrong(wanted.timezone, reason)
+
+
+def _zone_wrong(zone: str, reason: str) -> Refused:
     return Refused(
         "schedule_invalid",
-        f"found the timezone {wanted.timezone!r} ({reason}); expected a name of the IANA database, such as "
+        f"found the timezone {zone!r} ({reason}); expected a name of the IANA database, such as "
         "Europe/Berlin or UTC.",
     )
 

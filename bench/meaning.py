@@ -1,4 +1,5 @@
-"""Random accepted definitions on real servers: each must end, and come to what the language means.
+"""Random accepted definitions on real servers: each must end, and come to what the language means. None may
+read what is absent when a frame has ended.
 
 `python -m bench.meaning [--cases 2000] [--seed 1] [--json]` draws definitions that pass the upload's checks,
 runs each on Temporal and Postgres, every other one with an activity per step, and compares status, output and
@@ -105,6 +106,7 @@ async def _one(on: Stack, case: Case, report: Report) -> None:
         if status == "failed"
         else output == expected.output
         and await _statuses(on, document["name"], expected) == expected.statuses
+        and await _sub_state(on, document["name"]) == ("no_output" if expected.no_output else "")
     )
     if not fine:
         found = {"status": status, "output": output, "code": code}
@@ -122,6 +124,12 @@ async def _statuses(on: Stack, id: str, expected: reference.Result) -> dict[str,
     async with on.engine.connect() as connection:
         rows = await connection.execute(query, {"id": id})
         return {path: status for path, status in rows if expected.is_clear(path)}
+
+
+async def _sub_state(on: Stack, id: str) -> str:
+    query = text("SELECT sub_state FROM collaborations WHERE temporal_workflow_id = :id")
+    async with on.engine.connect() as connection:
+        return str((await connection.execute(query, {"id": id})).scalar_one())
 
 
 async def _main() -> int:

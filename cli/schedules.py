@@ -8,6 +8,7 @@ from cli.client import connect, segment
 from cli.inputs import parse
 from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, LimitOption, UrlOption
 from cli.output import columns, out, print_json, print_page, print_warnings, told
+from schema.cron import in_zone
 
 app = typer.Typer(help="Start collaborations by the clock.", no_args_is_help=True)
 
@@ -64,7 +65,7 @@ def list_(
     table = columns("id", "starts", "when", "next", "last run")
     for one in page["items"]:
         last = one["recent"][0]["id"] if one["recent"] else ""
-        table.add_row(one["id"], one["name"], _when(one), _next(one), last)
+        table.add_row(one["id"], one["name"], _when(one), _next(one)[0], last)
     print_page(page, table, limit)
 
 
@@ -110,7 +111,7 @@ def _print(one: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(one)
         return
-    out().print(f"{one['id']}  {one['name']}, {_when(one)}; next: {_next(one)}", markup=False)
+    out().print(f"{one['id']}  {one['name']}, {_when(one)}; next: {', '.join(_next(one))}", markup=False)
     print_warnings(one)
 
 
@@ -118,7 +119,8 @@ def _when(one: dict[str, Any]) -> str:
     return f"every {one['every']}" if one["every"] else f"{one['cron']} ({one['timezone']})"
 
 
-def _next(one: dict[str, Any]) -> str:
+def _next(one: dict[str, Any]) -> list[str]:
+    """Its next starts, by the clock of its zone; never empty."""
     if one["paused"]:
-        return "paused"
-    return str(one["next"][0])[:19] if one["next"] else "never"
+        return ["paused"]
+    return [in_zone(start, one["timezone"]) for start in one["next"]] or ["never"]

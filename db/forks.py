@@ -14,8 +14,9 @@ from db.executions import EXHAUSTED, FINISHED
 from schema.compile import Compiled, compiled
 from schema.errors import NotFound
 from schema.forking import Before, Division, divide
+from schema.json_numbers import as_declared
 from schema.messages import Fork
-from schema.steps import SwitchStep
+from schema.steps import AgentStep, SwitchStep, ToolStep
 from schema.tables import agent_executions, collaborations, workflows
 
 GIVEN: Final = "given"
@@ -106,6 +107,8 @@ def _given(run: Run, found: Compiled, fork: Fork) -> Iterable[dict[str, Any]]:
     now = datetime.now(UTC)
     for name, output in fork.outputs.items():
         id, step = uuid4(), found.steps[name]
+        if isinstance(step, (AgentStep, ToolStep)) and step.output_schema is not None:
+            output = as_declared(step.output_schema, output)
         yield {
             "id": id, "tenant_id": run.tenant, "collaboration_id": run.id, "path": name, "step_id": name,
             "kind": step.kind, "attempt": 1, "agent_name": GIVEN, "model_id": "", "status": "completed",

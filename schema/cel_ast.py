@@ -1,6 +1,6 @@
 """Read what a checked CEL expression refers to, from its serialised form."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from schema.cel_cost import Call, Constant, Literal, Loop, Node, Part, Path, Variable
@@ -26,6 +26,11 @@ from schema.cel_wire import (
 )
 
 _TYPE_LIST = 6
+_TYPE_PRIMITIVE, _NUMBERS = 3, (2, 3, 4)
+"""The field of a type that is a plain one, and what it holds for int, uint and double."""
+_ARITHMETIC = {"_+_", "_-_", "_*_", "_/_"}
+_ALL = "*"
+"""Stands for every step among those that an expression looks at."""
 
 # Calls whose result is always a list in a fixed order, so that iterating it is the same everywhere.
 _ORDERED_CALLS = {"list", "entries", "split", "math.sort"}
@@ -46,6 +51,9 @@ class Reference:
     """Reached through `?`: a missing value is no error and a skipped step is no reason to skip."""
     iterated: bool = False
     """Used as the range of a macro, so at run it must not be a map (whose order differs per process)."""
+    guarded: bool = False
+    """Evaluated only where something that goes before asks for it: a branch of `? :`, what `orValue` falls
+    back on, the right of && and || where the left looks whether it is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,8 @@ class Facts:
     copies: int
     """The most often that one value can be repeated in the result, apart from iterating."""
     tree: Node
+    is_number: bool
+    """It is arithmetic with a number, and so comes to one whatever else it reads."""
 
 
 class _Walk:
@@ -98,28 +108,42 @@ class _Walk:
             return (*path, key), optional, True
         return None
 
-    def visit(self, expr: Message, bound: frozenset[str]) -> None:
+    def visit(self, expr: Message, bound: frozenset[str], guards: frozenset[str] = frozenset()) -> None:
+        """Find what the expression refers to; `guards` are the steps that were looked at before."""
         chain = self.path(expr, bound)
         if chain is not None:
             path, optional, complete = chain
             if len(path) == 1 and path[0] == "steps":
                 self.dynamic[path[0]] = None
-            self.found[Reference(path, optional)] = None
+            guarded = path[0] == "steps" and not optional and not guards.isdisjoint((*path[1:2], _ALL))
+            self.found[Reference(path, optional, guarded=guarded)] = None
             if not complete:
-                self._visit_indexes(expr, bound)
+                self._visit_indexes(expr, bound, guards)
             return
-        for child, scope in self._children(expr, bound):
-            self.visit(child, scope)
+        for at, (child, scope) in enumerate(self._children(expr, bound)):
+            self.visit(child, scope, guards | self._guards(expr, bound, at))
 
-    def _visit_indexes(self, expr: Message, bound: frozenset[str]) -> None:
+    def _visit_indexes(self, expr: Message, bound: frozenset[str], guards: frozenset[str]) -> None:
         """Inside a chain that an index cut short, the index itself may refer to something."""
         if select := sub(expr, SELECT):
-            self._visit_indexes(sub(select, 1) or {}, bound)
+            self._visit_indexes(sub(select, 1) or {}, bound, guards)
         elif call := sub(expr, CALL):
             args = subs(call, 3)
-            self._visit_indexes(args[0], bound)
+            self._visit_indexes(args[0], bound, guards)
             if 6 not in (sub(args[1], CONST) or {}):
-                self.visit(args[1], bound)
+                self.visit(args[1], bound, guards)
+
+    def _guards(self, expr: Message, bound: frozenset[str], at: int) -> frozenset[str]:
+        """The steps that an expression looks at before it evaluates its child with that number."""
+        call = sub(expr, CALL)
+        name = text(call, 2) if call and at else ""
+        if name in ("_?_:_", "orValue", "or"):
+            return frozenset((_ALL,))
+        if name not in ("_&&_", "_||_"):
+            return frozenset()
+        before = _Walk(self.roots, self.values, self.types)
+        before.visit(next(self._children(expr, bound))[0], bound)
+        return frozenset(_looked_at(before.found))
 
     def _children(self, expr: Message, bound: frozenset[str]) -> Iterator[tuple[Message, frozenset[str]]]:
         if select := sub(expr, SELECT):
@@ -148,6 +172,13 @@ class _Walk:
             self.found[Reference(chain[0], chain[1], iterated=True)] = None
         else:
             self.unordered += 1
+
+    def is_number(self, expr: Message) -> bool:
+        call = sub(expr, CALL)
+        if call is None or text(call, 2) not in _ARITHMETIC:
+            return False
+        kinds = [self.types.get(number(arg, ID), {}) for arg in subs(call, 3)]
+        return any(number(kind, _TYPE_PRIMITIVE) in _NUMBERS for kind in kinds)
 
     def copies(self, expr: Message, variables: Mapping[str, int]) -> int:
         """How often the result can repeat one value; `variables` are those of the macros around."""
@@ -202,6 +233,15 @@ class _Walk:
         return Loop(around, variables, accumulator, init, condition, step, result)
 
 
+def _looked_at(references: Iterable[Reference]) -> Iterator[str]:
+    """The steps that these look for; everything where they look at what decides which steps run."""
+    for one in references:
+        if one.path[0] != "steps" or one.path[2:3] in (("status",), ("branch",)):
+            yield _ALL
+        elif one.optional:
+            yield from one.path[1:2]
+
+
 def read(serialised: bytes, roots: frozenset[str], values: frozenset[str]) -> Facts:
     """What the expression refers to; `serialised` is an Any that holds a CheckedExpr. `values` are the roots
     that need not be maps."""
@@ -223,4 +263,5 @@ def read(serialised: bytes, roots: frozenset[str], values: frozenset[str]) -> Fa
         dynamic_roots=tuple(walk.dynamic),
         copies=walk.copies(expr, {}),
         tree=walk.tree(expr, frozenset()),
+        is_number=walk.is_number(expr),
     )

@@ -28,6 +28,8 @@ _APPEND: Final = 16.0
 _CALL_OUT: Final = 3_000.0
 """A call of one of our own functions, whose arguments and result cross over value by value."""
 _CROSSING: Final = 6.0
+_MIXED: Final = 300.0
+"""Arithmetic of an integer and a double, which is one of our own functions, but a short one."""
 _RESULT: Final = 8.0
 _IN_TEXT: Final = 8.0
 """JSON that people can read is written by Python itself."""
@@ -36,6 +38,7 @@ _COMPILE_STATE: Final = 500.0
 _MATCH_STATE: Final = 0.6
 
 _COMPARING: Final = frozenset({"_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_", "startsWith", "endsWith"})
+_ARITHMETIC: Final = frozenset({"_+_", "_-_", "_*_", "_/_"})
 _DECIDING: Final = frozenset({"_&&_", "_||_", "!_", "@not_strictly_false"})
 _OURS: Final = frozenset(
     {
@@ -413,6 +416,8 @@ class Estimate:
                 size = UNKNOWN if known is None else states(known)
                 self._spend(often * (2_000 + _COMPILE_STATE * size) + one.chars * (5 + _MATCH_STATE * size))
                 return tiny
+            case _, [_, _] if name in _ARITHMETIC:
+                self._spend(_MIXED * often)
             case "_?_:_", [_, one, other]:
                 return _combined([one, other], max(one.own, other.own))
         self._spend(sum(arg.total for arg in args))

@@ -1,5 +1,6 @@
 """What an expression may name: variables, extensions, and our own functions with their bounds."""
 
+import math
 import threading
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -30,7 +31,7 @@ def environment() -> Any:
             "iter": kind.Map(kind.STRING, kind.DYN),
             "output": kind.DYN,
         },
-        extensions=[ext_math.ExtMath(), ext_optional.ExtOptional()],
+        extensions=[ext_math.ExtMath(), ext_optional.ExtOptional(), _mixed_arithmetic()],
         functions=[
             cel.FunctionDecl(
                 "entries",
@@ -44,6 +45,42 @@ def environment() -> Any:
             *_text_functions(),
         ],
     )
+
+
+def _mixed_arithmetic() -> Any:
+    """`+ - * /` of an integer and a double, which come to a double. CEL itself refuses them, so that 1 or 1.0
+    in somebody's JSON would decide whether an expression fails.
+
+    An extension adds to an operator what `functions` cannot. The result is declared as dynamic: so it may be
+    compared with either kind of number.
+    """
+    kind = cel.Type
+    table: list[tuple[str, str, Callable[[float, float], float]]] = [
+        ("_+_", "add", lambda a, b: a + b),
+        ("_-_", "subtract", lambda a, b: a - b),
+        ("_*_", "multiply", lambda a, b: a * b),
+        ("_/_", "divide", _divide),
+    ]
+    return cel.CelExtension(
+        "mixed_arithmetic",
+        [
+            cel.FunctionDecl(
+                operator,
+                [
+                    cel.Overload(f"{name}_int_double", kind.DYN, [kind.INT, kind.DOUBLE], False, code),
+                    cel.Overload(f"{name}_double_int", kind.DYN, [kind.DOUBLE, kind.INT], False, code),
+                ],
+            )
+            for operator, name, code in table
+        ],
+    )
+
+
+def _divide(one: float, other: float) -> float:
+    """As CEL divides doubles: by zero it comes to an infinity, or to NaN."""
+    if other:
+        return one / other
+    return math.copysign(math.inf, one) * math.copysign(1.0, other) if one else math.nan
 
 
 def begin_evaluation() -> None:

@@ -1,14 +1,17 @@
-"""Runs that Temporal closed past the platform: terminated there, timed out, or failed on their own."""
+"""How runs end that neither simply complete nor fail by a step of theirs."""
 
 from typing import Final
 
+NO_OUTPUT: Final = "no_output"
+"""`sub_state` of a completed run without a written `output` whose last steps were all skipped."""
 SUB_STATES: Final = {
     "FAILED": "failed",
     "CANCELED": "cancelled",
     "TERMINATED": "terminated",
     "TIMED_OUT": "timed_out",
 }
-"""Temporal's status → how a run that it closed so ended."""
+"""Temporal's status → how a run ended that it closed past the platform: terminated, timed out, or failed on
+its own."""
 
 
 def error_of(status: str) -> tuple[str, str] | None:

@@ -27,6 +27,9 @@ MAX_COPIES: Final = 1_000
 
 _PATH: Final = re.compile(r"(input|steps|item|iter|output)(\.[a-zA-Z_][a-zA-Z0-9_]*){1,12}", re.ASCII)
 """What most expressions are: a plain path, whose value no type can contradict before the run."""
+_OF_LARGE: Final = (
+    "; an integer beyond 64 bits can only be passed on, compared with another one and made text by string()."
+)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 Json = Any
@@ -47,7 +50,7 @@ class Expression:
     references: tuple[Reference, ...]
     is_path: bool
     result_type: str
-    """CEL's name for the type of the result: BOOL, STRING, DYN …"""
+    """CEL's name for the type of the result: BOOL, STRING, DYN …; NUMBER: an integer or a double."""
     tree: Node
     repeats: bool
     """It may read a value more than once, as macros do."""
@@ -133,14 +136,16 @@ def _compile(source: str) -> Expression | tuple[str, str, str, str]:
             "expression_too_large", f"nested macros that repeat one value {facts.copies:,} times",
             f"at most {MAX_COPIES:,}", "Spread the work over several transform steps.",
         )  # fmt: skip
+    result_type = "NUMBER" if facts.is_number else program.return_type().name()
     return Expression(
-        source, facts.references, facts.is_path, program.return_type().name(),
-        facts.tree, cel_cost.repeats(facts.tree), cel_cost.slices(facts.tree), program,
+        source, facts.references, facts.is_path, result_type, facts.tree, cel_cost.repeats(facts.tree),
+        cel_cost.slices(facts.tree), program,
     )  # fmt: skip
 
 
-def _plain(value: Json, source: str) -> Json:
-    """CEL's value as JSON; map keys are sorted because CEL's own order differs per process."""
+def _plain(value: Json, source: str, large: Mapping[bytes, int]) -> Json:
+    """CEL's value as JSON; map keys are sorted because CEL's own order differs per process. `large` are the
+    integers that bytes stand for."""
     match value:
         case None | bool() | int():
             return value
@@ -149,9 +154,9 @@ def _plain(value: Json, source: str) -> Json:
                 raise StepError("expression_failed", f"{source!r} came to text with a NUL character.")
             return value
         case dict():
-            return {str(key): _plain(value[key], source) for key in sorted(value, key=str)}
+            return {str(key): _plain(value[key], source, large) for key in sorted(value, key=str)}
         case list() | tuple():
-            return [_plain(item, source) for item in value]
+            return [_plain(item, source, large) for item in value]
         case float() if math.isfinite(value):
             return value
         case float():
@@ -159,10 +164,20 @@ def _plain(value: Json, source: str) -> Json:
         case datetime():
             return value.isoformat()
         case timedelta():
-            return f"{value.total_seconds():g}s"
+            return _duration(value)
+        case bytes() | bytearray() if (digits := bytes(value)) in large:
+            return large[digits]
         case bytes() | bytearray():
             raise StepError("expression_failed", f"{source!r} came to bytes; convert it with string().")
     raise StepError("expression_failed", f"{source!r} came to {value}, which JSON cannot hold.")
+
+
+def _duration(value: timedelta) -> str:
+    """The duration as CEL's string() writes and its duration() reads it, to the microsecond: 90s, -1.5s."""
+    microseconds = value // timedelta(microseconds=1)
+    whole, part = divmod(abs(microseconds), 1_000_000)
+    fraction = f".{part:06d}".rstrip("0") if part else ""
+    return f"{'-' if microseconds < 0 else ''}{whole}{fraction}s"
 
 
 def lookup(path: tuple[str, ...], scope: Mapping[str, Json]) -> tuple[bool, Json]:
@@ -271,16 +286,42 @@ def _in_slices(expression: Expression, data: dict[str, Json], sliced: Slices) ->
 
 
 def _run(expression: Expression, data: Mapping[str, Json]) -> Json:
-    try:
-        result = expression.program.eval(data=data)
-        failed, value = result.type() == cel.Type.ERROR, result.plain_value()
-    except (RuntimeError, TypeError, ValueError) as error:
-        # The iteration budget, or a value that has no plain form such as optional.of(1).
-        raise StepError("expression_failed", f"{expression.source!r} failed: {_first_line(error)}") from None
+    large: dict[bytes, int] = {}
+    failed, value = _value(expression, data)
+    if failed:
+        # CEL reads no integer beyond 64 bits, not even one that the expression only passes on.
+        stand_ins = _with_stand_ins(data, large)
+        failed, value = _value(expression, stand_ins) if large else (failed, value)
     if failed:
         # CEL quotes the whole of a pattern that it does not understand.
-        raise StepError("expression_failed", f"{expression.source!r} failed: {str(value)[:300]}")
-    return _plain(value, expression.source)
+        hint = _OF_LARGE if large else ""
+        raise StepError("expression_failed", f"{expression.source!r} failed: {str(value)[:300]}{hint}")
+    return _plain(value, expression.source, large)
+
+
+def _value(expression: Expression, data: Mapping[str, Json]) -> tuple[bool, Json]:
+    """(whether it failed, CEL's value or what went wrong); raises StepError where it has no plain form."""
+    try:
+        result = expression.program.eval(data=data)
+        return result.type() == cel.Type.ERROR, result.plain_value()
+    except (RuntimeError, TypeError, ValueError) as error:
+        # The iteration budget, or a value such as optional.of(1).
+        raise StepError("expression_failed", f"{expression.source!r} failed: {_first_line(error)}") from None
+
+
+def _with_stand_ins(value: Json, large: dict[bytes, int]) -> Json:
+    """The value with the digits of each integer that CEL cannot read in its place, as bytes, which JSON has
+    not; `large` tells which integers they stand for."""
+    match value:
+        case int() if not -(2**63) <= value < 2**63:
+            stand_in = str(value).encode()
+            large[stand_in] = value
+            return stand_in
+        case dict():
+            return {key: _with_stand_ins(item, large) for key, item in value.items()}
+        case list():
+            return [_with_stand_ins(item, large) for item in value]
+    return value
 
 
 def _first_line(error: Exception) -> str:

@@ -7,6 +7,7 @@ from typing import Final
 
 from schema.compile import Dependencies, edges, topological
 from schema.errors import STEP_CODES
+from schema.presence import Presence
 from schema.problems import Problems, show
 from schema.references import Place, References
 from schema.shape import Placed
@@ -163,6 +164,30 @@ class GraphRules:
 
     def _out_of_place(self, pointer: str, found: str, expected: str, fix: str) -> None:
         self.problems.add("reference_out_of_place", pointer, found, expected, fix)
+
+    def check_presence(self, presence: Presence) -> None:
+        """Every step can run, and what is read when its frame has ended is there by then."""
+        for steps in self.references.parts.frame_steps().values():
+            presence.add(steps)
+        for name in presence.impossible:
+            self._never_runs(name, presence)
+        self.references.check_read_at_end(presence)
+
+    def _never_runs(self, name: str, presence: Presence) -> None:
+        placed = self.references.parts.steps[name]
+        if any(f"{one.pointer}/".startswith(f"{placed.pointer}/") for one in self.problems.all):
+            return  # its needs have been refused already
+        opposed = presence.opposed(name)
+        written = not opposed or set(opposed) <= set(placed.step.needs)
+        conflict(
+            f"{placed.pointer}/needs" if written and placed.step.needs else placed.pointer,
+            f"{opposed[0]!r} and {opposed[1]!r}, which never both complete" if opposed
+            else "needs that are never met in one run",
+            "a step that can run",
+            'Add "join": "any" to go on after either.' if written
+            else "Read them as steps[?'…'] with orValue(), for when they are absent.",
+            self.problems,
+        )  # fmt: skip
 
     def check_cycles(self, links: Mapping[str, Dependencies], streams: Streams) -> None:
         left = MAX_CYCLES

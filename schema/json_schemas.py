@@ -1,6 +1,7 @@
 """JSON Schema 2020-12: checked at upload, applied at run. No network, and patterns take linear time."""
 
 import json
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
 from urllib.parse import unquote
@@ -25,6 +26,12 @@ _SHARED = ("$defs", "definitions")
 # A schema is expanded as often as it is referred to, so a short one could hold a worker for ever.
 _MAX_EXPANDED = 20_000
 _MAX_PATTERNS = 200
+_OF_NAMES = frozenset((*_SHARED, "properties", "patternProperties", "dependentSchemas"))
+_IN_LISTS = frozenset(("allOf", "anyOf", "oneOf", "prefixItems"))
+_SINGLE = frozenset(
+    ("additionalProperties", "contains", "else", "if", "items", "not", "propertyNames", "then")
+)
+"""Words of a schema behind which there are further ones: by name, in a list, or one."""
 _VALUES_NOT_SCHEMAS = frozenset({"const", "enum", "default", "examples"})
 
 
@@ -108,6 +115,38 @@ def resolve(schema: JsonSchema, reference: str) -> Json:
         else:
             raise ValueError(f"the reference {reference[:80]!r}, which leads nowhere")
     return target
+
+
+def default_faults(schema: JsonSchema) -> list[tuple[str, str]]:
+    """(JSON pointer into the schema, what is wrong) of each `default` that its own schema refuses."""
+    found = [(pointer, part) for pointer, part in _subschemas(schema) if "default" in part]
+    if not found:
+        return []
+    # Words for objects say nothing of a list, so they may stand here for the references that lead into them.
+    shared = {word: schema[word] for word in (*_SHARED, "properties") if word in schema}
+    try:
+        wrong = violations(
+            {**shared, "prefixItems": [part for _, part in found]}, [part["default"] for _, part in found]
+        )
+    except (jsonschema_rs.ReferencingError, ValueError):
+        return []  # a reference that leads elsewhere
+    return [(f"{found[int(at.split('/')[1])][0]}/default", message) for at, message in wrong if at]
+
+
+def _subschemas(schema: Json, pointer: str = "") -> Iterator[tuple[str, JsonSchema]]:
+    """(JSON pointer, schema) of a schema and all in it."""
+    if not isinstance(schema, dict):
+        return
+    yield pointer, schema
+    for word, part in schema.items():
+        if word in _OF_NAMES and isinstance(part, dict):
+            for name, one in part.items():
+                yield from _subschemas(one, f"{pointer}/{word}/{escape(name)}")
+        elif word in _IN_LISTS and isinstance(part, list):
+            for at, one in enumerate(part):
+                yield from _subschemas(one, f"{pointer}/{word}/{at}")
+        elif word in _SINGLE:
+            yield from _subschemas(part, f"{pointer}/{word}")
 
 
 def _expanded(item: Json, references: dict[str, Json], costs: dict[str, int]) -> int:

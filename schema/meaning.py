@@ -5,6 +5,7 @@ from schema.catalogue import Catalogue
 from schema.compile import Dependencies, dependencies
 from schema.definition import Budget
 from schema.graph_rules import GraphRules
+from schema.presence import Presence
 from schema.problems import Problems
 from schema.references import Place, References
 from schema.shape import Parts
@@ -17,7 +18,7 @@ def check(parts: Parts, problems: Problems, catalogue: Catalogue) -> dict[str, D
     """What each step depends on."""
     references, schemas = References(parts, problems), Schemas(problems)
     AgentRules(parts, catalogue, problems).check()
-    links = _check_steps(references, schemas)
+    links, unclear = _check_steps(references, schemas)
     if parts.budget:
         _check_budget(parts.budget, problems, catalogue)
     schema = parts.document.get("input")
@@ -28,10 +29,12 @@ def check(parts: Parts, problems: Problems, catalogue: Catalogue) -> dict[str, D
     streams = StreamRules(references).check()
     StreamRules(references).check_readers(streams, links)
     GraphRules(references).check_cycles(links, streams)
+    GraphRules(references).check_presence(Presence(links, parts.frames, unclear, streams))
     return links
 
 
-def _check_steps(references: References, schemas: Schemas) -> dict[str, Dependencies]:
+def _check_steps(references: References, schemas: Schemas) -> tuple[dict[str, Dependencies], set[str]]:
+    """What each step depends on, and the steps of which that is not wholly known."""
     parts = references.parts
     rules, graph = StepRules(references, schemas), GraphRules(references)
     broken: set[str] = set()
@@ -49,8 +52,10 @@ def _check_steps(references: References, schemas: Schemas) -> dict[str, Dependen
     for name, placed in parts.steps.items():
         step = placed.step
         if isinstance(step, (AgentStep, ToolStep, CollaborationStep)) and step.compensate:
-            rules.check_compensation(name, placed, step.compensate, links[name].needs)
-    return links
+            # Where some of its needs are enough, none of them is sure to have completed.
+            surely = links[name].needs if step.join == "all" else ()
+            rules.check_compensation(name, placed, step.compensate, surely)
+    return links, broken
 
 
 def _check_budget(budget: Budget, problems: Problems, catalogue: Catalogue) -> None:

@@ -8,6 +8,7 @@ from schema import json_schemas
 from schema.cel_ast import Reference
 from schema.compile import handlers
 from schema.expressions import Expression, ExpressionInvalid, Json, compile_expression
+from schema.presence import Presence, has_stand_in
 from schema.problems import Problems, show
 from schema.shape import Parts, Placed
 from schema.steps import AgentStep, HumanStep, LoopStep, MapStep, Step, ToolStep, TransformStep
@@ -15,6 +16,8 @@ from schema.templates import expressions
 
 _RUN_FACTS: Final = ("id", "name", "tenant", "version")
 _ITERATION_FACTS: Final = ("carry", "index", "output", "previous")
+_OF_ANY_END: Final = ("", "model", "status")
+"""Facts that also a step has that was skipped."""
 _ERROR_FACTS: Final = ("code", "message")
 _DECISION_FACTS: Final = ("by", "decision", "decisions", "form", "value")
 _FACTS_OF_KIND: Final = {
@@ -49,6 +52,8 @@ class References:
     """step → the steps that it handles the errors of."""
     read_by_their_parts: set[str] = field(default_factory=set)
     """Maps and loops that a step of their body names, which is refused; it is no circle besides."""
+    read_at_end: list[tuple[str, str]] = field(default_factory=list)
+    """(pointer, step) of what is read as if it had surely completed when its frame has ended."""
 
     def __post_init__(self) -> None:
         steps = {name: placed.step for name, placed in self.parts.steps.items()}
@@ -92,10 +97,8 @@ class References:
                 error.fix = "Write it without ${ }: this field is an expression as it stands."
             self.problems.add_refused(pointer, source, error)
             return None
-        seen: set[tuple[tuple[str, ...], bool]] = set()
         for reference in compiled.references:
-            if (reference.path, reference.optional) not in seen:
-                seen.add((reference.path, reference.optional))
+            if not reference.iterated:  # what is iterated is among them as what is read, too
                 self._check_reference(pointer, reference, place)
         return compiled
 
@@ -170,7 +173,7 @@ class References:
         soft = f"Use steps[?{name!r}], with orValue() for when it is absent."
         if place.undoes is not None:
             around = len(placed.frame) < len(place.frame)  # it ended before the map or loop began
-            if not (reference.optional or around or name in place.undoes):
+            if not (reference.optional or reference.guarded or around or name in place.undoes):
                 self._uncertain(pointer, name, "may not have run when this one is undone", soft)
                 return False
             return True
@@ -178,6 +181,11 @@ class References:
             return False
         if reference.optional:
             return True
+        if fact == "branch" and has_stand_in(placed.step) and not reference.guarded:
+            self._uncertain(pointer, name, "takes no branch where a value stands in for it", soft)
+            return False
+        if not (place.step or reference.guarded or fact in _OF_ANY_END) and placed.frame == place.frame:
+            self.read_at_end.append((pointer, name))
         handled = self._handled(name, place)
         if len(handled) > 1:
             self._uncertain(pointer, name, f"is one of {len(handled)} whose errors are handled here", soft)
@@ -220,6 +228,15 @@ class References:
                 )  # fmt: skip
                 return True
         return False
+
+    def check_read_at_end(self, presence: Presence) -> None:
+        """What a whole definition, a body, `until` and `carry` come to has surely completed by then."""
+        for pointer, name in dict.fromkeys(self.read_at_end):
+            if not presence.is_certain(name):
+                self._uncertain(
+                    pointer, name, "may have been skipped or caught by then",
+                    f"Write steps[?{name!r}].?output.orValue(…), with what it comes to without the step.",
+                )  # fmt: skip
 
     def _uncertain(self, pointer: str, name: str, why: str, fix: str) -> None:
         self.problems.add(

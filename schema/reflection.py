@@ -10,6 +10,7 @@ from schema.errors import InvalidDefinition, StepError
 from schema.expressions import Json, compile_expression, evaluate
 from schema.fences import unfenced
 from schema.foreign_json import NotJson, read_json
+from schema.json_numbers import as_declared
 from schema.model_json import read_model_json, without_thoughts
 from schema.steps import AgentStep, Expectation, Reflect
 from schema.templates import as_text
@@ -40,7 +41,8 @@ def read(step: AgentStep, answer: str) -> Json:
     try:
         if step.emits:
             return document.load(_plan_in(answer).encode("utf-8", "replace"))
-        return read_model_json(answer, lambda value: _fits(step, value))
+        found = read_model_json(answer, lambda value: _fits(step, value))
+        return as_declared(step.output_schema or {}, found)
     except InvalidDefinition as error:
         problem = error.problems[0]
         raise NotReadable(f"{problem.pointer or '/'}: {problem.message}") from None
@@ -56,7 +58,7 @@ def mended(step: AgentStep, answer: str) -> Json:
     if step.output_schema is None or not rules_of(step).repair:
         raise NotReadable("it is not mended here")
     try:
-        return model_json.mended(answer)
+        return as_declared(step.output_schema, model_json.mended(answer))
     except NotJson as error:
         raise NotReadable(str(error)) from None
 

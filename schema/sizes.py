@@ -8,6 +8,8 @@ from schema.foreign import MAX_DEPTH, too_deep
 
 MAX_VALUES: Final = 200_000
 """JSON values in what a step makes, takes or promises: what everything done with them costs."""
+MAX_EXACT: Final = 2**53
+"""Up to here every integer is a double, too."""
 MAX_CHARS: Final = 16 * 1024 * 1024
 
 

@@ -55,6 +55,12 @@ class Schemas:
                 "schema_invalid", pointer, fault, "a JSON Schema (2020-12) without remote references",
                 "Correct the schema.",
             )  # fmt: skip
+            return
+        for where, wrong in json_schemas.default_faults(schema):
+            self.problems.add(
+                "schema_invalid", f"{pointer}{where}", wrong, "a default that fits its own schema",
+                "Correct one of them: a value that leaves the field out would be refused.",
+            )  # fmt: skip
 
 
 def check_people(pointer: str, people: Iterable[str], problems: Problems) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 from schema.cel_cost import Budget
 from schema.errors import StepError
 from schema.expressions import ExpressionInvalid, Json, compile_expression, evaluate
-from schema.sizes import check_size
+from schema.sizes import MAX_EXACT, check_size
 
 _MARK: Final = re.compile(r"""['"{}\\]""")
 
@@ -110,9 +110,11 @@ def escape(key: str) -> str:
 
 
 def as_text(value: Json) -> str:
-    """A value inside a mixed string: text as it is, anything else as readable JSON."""
+    """A value inside a mixed string: text as it is, anything else as readable JSON, 1.0 as 1."""
     if isinstance(value, str):
         return value
+    if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_EXACT:
+        value = int(value)
     return json.dumps(value, ensure_ascii=False, indent=2 if isinstance(value, (dict, list)) else None)
 
 

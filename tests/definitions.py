@@ -8,6 +8,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from schema.errors import InvalidDefinition
+from schema.validate import validate
+
 
 @lru_cache(maxsize=256)
 def _below(end: int) -> st.SearchStrategy[int]:
@@ -43,23 +46,39 @@ def inputs() -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
-@st.composite
-def definitions(draw: Draw, max_steps: int = 12, max_depth: int = 2) -> Definition:
+def definitions(max_steps: int = 12, max_depth: int = 2) -> st.SearchStrategy[Definition]:
     """Definitions that `validate` accepts. Their runs may complete or fail, and soon."""
+    return drafts(max_steps, max_depth).filter(_is_fine)
+
+
+def _is_fine(document: Definition) -> bool:
+    """Whether all that is read when a frame has ended is there, and every step can run; whether anything else
+    is wrong is not looked at here."""
+    try:
+        validate(document)
+    except InvalidDefinition as error:
+        return not {one.code for one in error.problems} <= {"reference_uncertain", "fields_conflict"}
+    return True
+
+
+@st.composite
+def drafts(draw: Draw, max_steps: int = 12, max_depth: int = 2) -> Definition:
+    """Definitions that may read what need not be there, or hold steps that can never run. Nothing else is
+    wrong with them."""
     number = draw(st.integers(1, max_steps))
     maker = _Maker(draw, number, max_depth)
     steps = maker.frame(_Frame())
     definition: Definition = {"name": "random", "input": _INPUT_SCHEMA, "steps": steps}
     if draw(st.booleans()):
         names = list(steps)
-        definition["output"] = {name: maker.soft(name) for name in names[-3:]}
+        definition["output"] = {name: maker.at_end(name, names[0]) for name in names[-3:]}
     return definition
 
 
 @st.composite
 def flawed(draw: Draw, max_steps: int = 12, max_depth: int = 2) -> Definition:
     """Like `definitions`, with a step or two changed so that most must be refused."""
-    definition: Definition = draw(definitions(max_steps, max_depth))
+    definition: Definition = draw(drafts(max_steps, max_depth))
     found: list[tuple[dict[str, Any], str]] = []
     _collect(definition["steps"], found)
     names = [name for _, name in found]
@@ -183,6 +202,17 @@ class _Maker:
     def soft(self, name: str) -> str:
         return f"${{steps[?'{name}'].?output.orValue(0)}}"
 
+    def at_end(self, name: str, other: str) -> str:
+        """A step's output, as what is evaluated when its frame has ended may read it."""
+        return str(
+            self.pick(
+                self.soft(name),
+                f"${{steps.{name}.output}}",
+                f"${{has(steps.{name}.output) ? steps.{name}.output : 0}}",
+                f"${{steps[?'{name}'].?output.orValue(steps[?'{other}'].?output.orValue(0))}}",
+            )
+        )
+
     def value(self, sure: list[str], known: list[str], frame: _Frame) -> Any:
         """Any JSON; now and then one that fails."""
         options: list[Any] = [1, "text", [1, 2], {"a": 1}, "${input.n}", "${input.list}", "n is ${input.n}"]
@@ -239,15 +269,21 @@ class _Maker:
         return found
 
     def loop(self, sure: list[str], known: list[str], frame: _Frame) -> dict[str, Any]:
-        found = {
+        found: dict[str, Any] = {
             "max_iterations": self.draw(st.integers(1, MAX_ITERATIONS)),
             "init": self.value(sure, known, frame),
             "body": self.body("loop", frame),
         }
+        names = list(found["body"]["steps"])
+        name, other = names[0], names[-1]
         if self.chance(2):
-            found["carry"] = self.pick("${iter.index}", "${iter.output}", [1, "${iter.carry}"])
+            carried = ["${iter.index}", "${iter.output}", [1, "${iter.carry}"]]
+            found["carry"] = self.pick(*carried, self.at_end(name, other))
         if self.chance(2):
-            found["until"] = self.pick("iter.index >= 1", "iter.output == 1", "iter.carry == 0", "input.flag")
+            held = ["iter.index >= 1", "iter.output == 1", "iter.carry == 0", "input.flag"]
+            found["until"] = self.pick(
+                *held, f"steps.{name}.output == 1", f"steps.{name}.status == 'skipped'"
+            )
             found["on_exhausted"] = self.pick("continue", "fail")
         return found
 
@@ -256,7 +292,9 @@ class _Maker:
         steps = self.frame(inner)
         body: dict[str, Any] = {"steps": steps}
         if self.chance(2):
-            body["output"] = self.pick(*(self.soft(name) for name in steps), *self.bare(inner))
+            body["output"] = self.pick(
+                *(self.at_end(name, next(iter(steps))) for name in steps), *self.bare(inner)
+            )
         return body
 
     def bare(self, frame: _Frame) -> list[Any]:

@@ -33,6 +33,10 @@ class Open(Exception):
     """The language does not say what the definition comes to."""
 
 
+class Absent(AssertionError):
+    """An accepted definition reads a step that has not completed, when the frame of that step has ended."""
+
+
 class Failed(Exception):
     """A step or a frame failed, for one of these codes."""
 
@@ -49,6 +53,8 @@ class Result:
     """Of a failed run: any of these."""
     statuses: dict[str, str] = field(default_factory=dict)
     """path → how the step ended; without those in `unclear`."""
+    no_output: bool = False
+    """No output is written, and no step has made one."""
     unclear: list[str] = field(default_factory=list)
     """Beginnings of paths within something that failed: what had run by then is open."""
 
@@ -67,6 +73,9 @@ def run(definition: Definition, given: Json) -> Result:
     try:
         _frame(definition.steps, scope, "", result)
         result.output = _total(definition.steps, definition.output, scope)
+        last = _last(definition.steps)
+        made = any(scope["steps"][name]["status"] == "completed" for name in last)
+        result.no_output = definition.output is None and not made
     except Failed as error:
         result.status, result.codes = "failed", error.codes
     result.statuses = {path: status for path, status in result.statuses.items() if result.is_clear(path)}
@@ -303,6 +312,7 @@ def _loop(step: LoopStep, scope: Scope, path: str, result: Result) -> dict[str, 
             raise
         output = _total(step.body.steps, step.body.output, here)
         here["iter"] = {**iteration, "output": output}
+        _check_present(step.body.steps, [f"${{{step.until or 'true'}}}", step.carry], here)
         if step.until is not None and _holds(step.until, here):
             return {"output": output, "iterations": index + 1}
         if step.carry is not None:
@@ -316,13 +326,32 @@ def _loop(step: LoopStep, scope: Scope, path: str, result: Result) -> dict[str, 
 def _total(steps: Steps, written: Json, scope: Scope) -> Json:
     """What a frame comes to."""
     if written is not None:
+        _check_present(steps, [written], scope)
         return _rendered(written, scope)
+    outputs = {name: scope["steps"][name].get("output") for name in _last(steps)}
+    return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+
+def _last(steps: Steps) -> list[str]:
+    """The steps that no other uses."""
     used: set[str] = set()
     for name in steps:
         needs, waits = _sources(steps, name)
         used |= {need.partition(":")[0] for need in (*needs, *waits)}
-    outputs = {name: scope["steps"][name].get("output") for name in steps if name not in used}
-    return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+    return [name for name in steps if name not in used]
+
+
+def _check_present(steps: Steps, templates: list[Json], scope: Scope) -> None:
+    """Raise Absent where an expression fails that reads the output of a step that has not completed."""
+    for source in (source for template in templates for _, source in expressions(template)):
+        paths = [one.path for one in compile_expression(source).references if not one.optional]
+        read = [path[1] for path in paths if path[0] == "steps" and path[2:3] == ("output",)]
+        absent = [one for one in read if one in steps and scope["steps"][one]["status"] != "completed"]
+        if absent:
+            try:
+                evaluate(compile_expression(source), scope)
+            except StepError:
+                raise Absent(f"{source!r} reads {', '.join(absent)}") from None
 
 
 def _holds(source: str, scope: Scope) -> bool:

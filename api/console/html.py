@@ -7,7 +7,7 @@ from typing import Any, Final
 MARKS: Final = {
     "pending": "○", "running": "▶", "completed": "✓", "failed": "✕", "skipped": "–", "caught": "↷",
     "abandoned": "!", "paused": "❚❚", "waiting": "?", "cancelled": "■", "superseded": "✕", "starting": "○",
-    "open": "?", "decided": "✓", "expired": "!",
+    "no_output": "∅", "open": "?", "decided": "✓", "expired": "!",
 }  # fmt: skip
 """Status → what shows it beside its colour."""
 

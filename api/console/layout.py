@@ -26,12 +26,13 @@ _PAGES: Final = (
     ("runs", "Runs", "/console/", "g r"),
     ("tasks", "Tasks", "/console/tasks", "g t"),
     ("definitions", "Definitions", "/console/definitions", "g d"),
+    ("schedules", "Schedules", "/console/schedules", "g s"),
     ("analytics", "Analytics", "/console/analytics", "g a"),
     ("router", "Router", "/console/router", "g o"),
 )
 _KEYS: Final = (
-    ("/", "Search"), ("g r", "Runs"), ("g t", "Tasks"), ("g d", "Definitions"), ("g a", "Analytics"),
-    ("g o", "Router"),
+    ("/", "Search"), ("g r", "Runs"), ("g t", "Tasks"), ("g d", "Definitions"),
+    ("g s", "Schedules"), ("g a", "Analytics"), ("g o", "Router"),
     ("n", "Start a run"), ("p", "Pause or resume the run"), ("t", "Tell the run something"),
     ("← ↑ → ↓", "Move in the diagram"), ("Enter", "Open the step"), ("Esc", "Close"), ("?", "These keys"),
 )  # fmt: skip

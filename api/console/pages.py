@@ -11,7 +11,7 @@ from nicegui import ui
 from nicegui.client import templates
 from starlette.types import ASGIApp
 
-from api.console import analytics, definition, definitions, router, run, runs, tasks
+from api.console import analytics, definition, definitions, router, run, runs, schedules, tasks
 from api.console.layout import Frame
 from api.run_paths import whole
 
@@ -78,6 +78,11 @@ async def _definition(request: Request, name: str) -> None:
 @ui.page("/new", **_PAGE)
 async def _new(request: Request) -> None:
     await definition.show_new(Frame(request))
+
+
+@ui.page("/schedules", **_PAGE)
+async def _schedules(request: Request) -> None:
+    await schedules.show(Frame(request))
 
 
 @ui.page("/analytics", **_PAGE)

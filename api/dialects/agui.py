@@ -176,14 +176,18 @@ def _ended(ended: StepEnded) -> list[Event]:
 
 
 def _run_ended(run: str, ended: RunEnded) -> list[Event]:
-    status = {"op": "replace", "path": "/run/status", "value": ended.sub_state or ended.status}
+    completed = ended.status == "completed"
+    status = {
+        "op": "replace", "path": "/run/status",
+        "value": ended.status if completed else ended.sub_state or ended.status,
+    }  # fmt: skip
     changed = {"type": "STATE_DELTA", "delta": [status]}
-    if ended.status != "completed" and ended.sub_state != "cancelled":
+    if not completed and ended.sub_state != "cancelled":
         return [changed, error(ended.error_code or ended.status, failure(ended))]
     finished = {"type": "RUN_FINISHED", "threadId": run, "runId": run, "result": asdict(ended)}
     return [
         changed,
-        finished | {"outcome": {"type": "success" if ended.status == "completed" else "cancelled"}},
+        finished | {"outcome": {"type": "success" if completed else "cancelled"}},
     ]
 
 

@@ -27,8 +27,8 @@ async def create(
 ) -> ScheduleDetail:
     """Start a collaboration again and again. The name is looked up anew for each run."""
     wanted = await read_json(request, state, ScheduleRequest)
-    check(wanted, state.settings.min_schedule_seconds)
-    warnings = await starts.check(state, tenant, wanted.name, wanted.input)
+    warnings = check(wanted, state.settings.min_schedule_seconds)
+    warnings += await starts.check(state, tenant, wanted.name, wanted.input)
     id = starts.new_id(wanted.name)
     schedules = Schedules(state.temporal, tenant)
     async with audited(state, tenant, actor, "schedule.create", id, definition=wanted.name):

@@ -214,11 +214,19 @@ async def test_every_page_fits_a_phone_and_the_dark(
     browser: Browser, platform: Stack, address: str, name: str, how: dict[str, Any]
 ) -> None:
     id = await _finished(platform)
+    async with httpx.AsyncClient(base_url=address) as http:
+        daily = {
+            "name": "console-poem",
+            "cron": "0 9 * * 1-5",
+            "timezone": "Europe/Berlin",
+            "input": {"task": "a"},
+        }
+        schedule = (await http.post("/v1/schedules", json=daily)).raise_for_status().json()["id"]
     async with page_of(browser, address, **how) as page:
         for page_name, path in (
             ("runs", "/console/"), ("run", f"/console/runs/{id}"), ("tasks", "/console/tasks"),
             ("definitions", "/console/definitions"), ("definition", "/console/definitions/console-poem"),
-            ("analytics", "/console/analytics"),
+            ("schedules", "/console/schedules"), ("analytics", "/console/analytics"),
         ):  # fmt: skip
             await open_page(page, path)
             await expect(page.locator("#main")).to_be_visible()
@@ -226,6 +234,9 @@ async def test_every_page_fits_a_phone_and_the_dark(
                 await expect(_step(page, "write")).to_have_attribute("data-status", "completed")
             if page_name == "definition":
                 await expect(page.locator("#verdict")).to_contain_text("Valid")
+            if page_name == "schedules":
+                await expect(page.locator(f'[data-schedule="{schedule}"] .starts li')).to_have_count(5)
+                await expect(page.locator(f'[data-schedule="{schedule}"]')).to_contain_text("09:00+0")
             if page_name == "analytics":
                 await expect(page.locator(".plot svg").first).to_be_visible()
             wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")

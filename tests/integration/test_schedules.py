@@ -10,11 +10,13 @@ import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
+from temporalio.api.workflowservice.v1 import ListScheduleMatchingTimesRequest
 from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleOverlapPolicy, WorkflowHandle
 from temporalio.service import RPCError
 
@@ -22,6 +24,7 @@ from api.models import ScheduleRequest
 from api.schedules import Schedules
 from api.temporal import Temporal
 from db.engine import transaction
+from schema import cron
 from schema.errors import NotFound
 from schema.messages import MEMO_REQUESTED_BY, MEMO_TENANT
 from schema.settings import Settings
@@ -102,6 +105,68 @@ async def test_a_schedule_says_when_it_starts_what(
     assert (await http.get(f"/v1/schedules/{made['id']}")).json() == made
 
 
+async def test_a_day_fits_by_its_number_or_its_weekday_as_crontab_says(
+    http: httpx.AsyncClient, name: str, temporal_client: Client
+) -> None:
+    made = await _schedule(http, name, every=None, cron="0 9 13 * 5")
+    times = [datetime.fromisoformat(one) for one in made["next"]]
+    assert len(times) == 5
+    assert all(one.day == 13 or one.isoweekday() == 5 for one in times)
+    assert [warning for warning in made["warnings"] if "crontab(5)" in warning] == made["warnings"]
+    known = cron.parse("0 9 13 * 5")
+    first, last = times[0] - timedelta(minutes=1), times[0] + timedelta(days=90)
+    minutes = (first + timedelta(minutes=at) for at in range(int((last - first).total_seconds()) // 60))
+    assert await _times(temporal_client, made["id"], first, last) == [
+        one for one in minutes if known.fits(one)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("zone", "clock", "day", "starts"),
+    [
+        ("Europe/Berlin", "30 2", "2027-03-28", []),
+        ("Europe/Berlin", "30 2", "2027-10-31", ["02:30+01:00"]),
+        ("Europe/Berlin", "30 2", "2027-05-01", ["02:30+02:00"]),
+        ("America/New_York", "30 1", "2027-11-07", ["01:30-04:00", "01:30-05:00"]),
+    ],
+)
+async def test_times_when_the_clock_is_changed(
+    http: httpx.AsyncClient, name: str, temporal_client: Client, zone: str, clock: str, day: str,
+    starts: list[str],
+) -> None:  # fmt: skip
+    made = await _schedule(http, name, every=None, cron=f"{clock} * * *", timezone=zone)
+    begin = datetime.fromisoformat(f"{day}T00:00").replace(tzinfo=ZoneInfo(zone))
+    times = await _times(temporal_client, made["id"], begin, begin + timedelta(hours=23))
+    local = [one.astimezone(ZoneInfo(zone)).isoformat(timespec="minutes") for one in times]
+    assert local == [f"{day}T{start}" for start in starts]
+
+
+@pytest.mark.parametrize(
+    ("zone", "begins", "hours"),
+    [
+        ("Europe/Berlin", "2027-03-27T22:00Z", [0, 1, 2, 3, 4, 5]),
+        ("Europe/Berlin", "2027-10-30T22:00Z", [0, 1, 2, 4, 5]),
+        ("America/New_York", "2027-11-07T03:00Z", [0, 1, 2, 3, 4, 5]),
+    ],
+)
+async def test_hourly_starts_when_the_clock_is_changed(
+    http: httpx.AsyncClient, name: str, temporal_client: Client, zone: str, begins: str, hours: list[int]
+) -> None:
+    made = await _schedule(http, name, every=None, cron="30 * * * *", timezone=zone)
+    begin = datetime.fromisoformat(begins)
+    times = await _times(temporal_client, made["id"], begin, begin + timedelta(hours=6))
+    assert times == [begin + timedelta(minutes=30, hours=at) for at in hours]
+
+
+async def _times(client: Client, id: str, begin: datetime, end: datetime) -> list[datetime]:
+    """When Temporal would start runs of a schedule in a span of time."""
+    request = ListScheduleMatchingTimesRequest(namespace=client.namespace, schedule_id=f"default/{id}")
+    request.start_time.FromDatetime(begin.astimezone(UTC).replace(tzinfo=None))
+    request.end_time.FromDatetime(end.astimezone(UTC).replace(tzinfo=None))
+    answer = await client.workflow_service.list_schedule_matching_times(request)
+    return [one.ToDatetime(UTC) for one in answer.start_time]
+
+
 async def test_a_schedule_starts_runs_as_the_door_does(
     http: httpx.AsyncClient, name: str, temporal_client: Client
 ) -> None:
@@ -177,7 +242,11 @@ async def test_schedules_are_paged_in_the_order_of_ids(http: httpx.AsyncClient, 
         ({"cron": "0 9 * * someday"}, "five fields"),
         ({"cron": "@every 1s"}, "five fields"),
         ({"cron": "CRON_TZ=UTC 0 9 * * *"}, "five fields"),
+        ({"cron": "0 9 30 2 *"}, "a date that never comes"),
         ({"cron": "0 9 * * *", "timezone": "Mars/Olympus"}, "IANA"),
+        ({"cron": "0 9 * * *", "timezone": "Local"}, "IANA"),
+        ({"cron": "0 9 * * *", "timezone": ""}, "IANA"),
+        ({"every": "1d", "timezone": "Local"}, "IANA"),
         ({"every": "0s"}, "such as 30m"),
         ({"every": "500ms"}, "such as 30m"),
         ({"every": "1d", "catch_up": "1s"}, "10s or more"),

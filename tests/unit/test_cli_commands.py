@@ -354,12 +354,15 @@ def test_a_run_of_what_is_deprecated_is_told_so(stub: Stub) -> None:
 def test_schedules_are_made_and_listed(stub: Stub) -> None:
     made = {
         "id": "x-1", "name": "x@stable", "cron": "0 9 * * 1-5", "every": None, "timezone": "Europe/Berlin",
-        "paused": False, "next": ["2026-01-05T08:00:00Z"], "recent": [{"id": "x-1-then", "at": _STARTED}],
-        "warnings": [],
+        "paused": False, "next": ["2026-01-05T08:00:00Z", "2026-07-06T07:00:00Z"],
+        "recent": [{"id": "x-1-then", "at": _STARTED}], "warnings": [],
     }  # fmt: skip
     stub.answers["/schedules"] = 201, made
     result = stub.run("schedule", "add", "x@stable", "--cron", "0 9 * * 1-5", "-i", "task=t", "--paused")
-    assert result.stdout == "x-1  x@stable, 0 9 * * 1-5 (Europe/Berlin); next: 2026-01-05T08:00:00\n"
+    assert result.stdout == (
+        "x-1  x@stable, 0 9 * * 1-5 (Europe/Berlin); next: Mon 2026-01-05 09:00+01:00, "
+        "Mon 2026-07-06 09:00+02:00\n"
+    )
     assert stub.last()[2] == {
         "name": "x@stable", "cron": "0 9 * * 1-5", "every": None, "timezone": "UTC", "input": {"task": "t"},
         "overlap": "skip", "catch_up": "1h", "paused": True,

@@ -78,6 +78,22 @@ SCOPE: dict[str, Any] = {
         ("output.map(o, o + '!')", ["p!", "q!"]),
         ("output.all(o, size(o) == 1)", True),
         ("[1].map(item, item)", [1]),
+        # Integers and doubles may be mixed.
+        ("input.n / 2", 1),
+        ("input.n / 2.0", 1.5),
+        ("input.n * 0.5 + 1", 2.5),
+        ("iter.carry.q - 1", -0.5),
+        ("iter.carry.q / 10.0 >= 1", False),
+        ("1.5 * 2 == 3", True),
+        ("list(input.list).map(i, i * 0.5)", [1.5, 0.5, 1.0]),
+        ("iter.carry.q / 0 > 1000", True),
+        ("-iter.carry.q / 0 < -1000", True),
+        # Durations are exact.
+        ("duration('1232007s')", "1232007s"),
+        ("timestamp('2026-01-01T00:00:00Z') - timestamp('2026-01-15T06:13:27Z')", "-1232007s"),
+        ("duration('1h1ms')", "3600.001s"),
+        ("[duration('-1us'), duration('0s')]", ["-0.000001s", "0s"]),
+        ("duration(string(duration('315576000000s')))", "315576000000s"),
     ],
 )
 def test_evaluation(source: str, value: Any) -> None:
@@ -159,6 +175,39 @@ def test_refusals(source: str, code: str, found: str) -> None:
 def test_references(source: str, references: tuple[Reference, ...], is_path: bool) -> None:
     expression = compile_expression(source)
     assert (set(expression.references), expression.is_path) == (set(references), is_path)
+
+
+LARGE: dict[str, Any] = {"id": 2**64, "twin": 2**64, "other": -(2**70), "n": 2**63 - 1, "list": [1, 2**64]}
+
+
+@pytest.mark.parametrize(
+    ("source", "value"),
+    [
+        ("input", LARGE),
+        ("[input.id, input.other]", [2**64, -(2**70)]),
+        ("input.?id.orValue(0)", 2**64),
+        ("{'id': input.id}", {"id": 2**64}),
+        ("list(input.list).map(i, i)", [1, 2**64]),
+        ("size(input.list) + input.list[0]", 3),
+        ("input.n - 1", 2**63 - 2),
+        ("input.id == input.twin && input.id != input.other", True),
+        ("string(input.other)", str(-(2**70))),
+        ("has(input.id) ? input.list[0] : 0", 1),
+    ],
+)
+def test_integers_beyond_64_bits_are_passed_on(source: str, value: Any) -> None:
+    assert evaluate(compile_expression(source), {"input": LARGE}) == value
+
+
+@pytest.mark.parametrize("source", ["input.id + 1", "input.id > 1", "input.id * 1.0", "int(input.id) + 1"])
+def test_integers_beyond_64_bits_are_not_computed_with(source: str) -> None:
+    with pytest.raises(StepError, match="beyond 64 bits can only be passed on"):
+        evaluate(compile_expression(source), {"input": LARGE})
+
+
+def test_a_number_is_no_condition_whatever_it_is_made_of() -> None:
+    types = [compile_expression(source).result_type for source in ("input.n + 1", "input.x / 2.0", "1.5 * 2")]
+    assert types == ["NUMBER"] * 3
 
 
 def test_an_expression_survives_pickling() -> None:

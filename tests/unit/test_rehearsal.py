@@ -492,3 +492,41 @@ def test_a_dry_run_asks_for_nothing_that_is_heavy() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
+
+
+SCORED = {
+    "type": "object", "required": ["score", "rank"],
+    "properties": {"score": {"type": "number"}, "rank": {"type": "integer"}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("until", ["iter.output.score / 10.0 >= 0.9", "iter.output.score / 10 >= 0.9"])
+@pytest.mark.parametrize(("score", "iterations"), [(1, 3), (1.0, 3), (9.5, 1), (9, 1), (9.0, 1)])
+def test_a_number_decides_the_same_whichever_way_it_is_written(
+    until: str, score: float, iterations: int
+) -> None:
+    ask = {"kind": "agent", "agent": "coder", "prompt": "judge", "output_schema": SCORED}
+    loop = {"kind": "loop", "max_iterations": 3, "until": until, "body": {"steps": {"j": ask}}}
+    told = {"kind": "transform", "value": "${steps.l.output.score} of ${steps.l.output.rank % 2 + 10}"}
+    found = play({"l": loop, "t": told}, answers={"j": [{"output": {"score": score, "rank": 2.0}}]})
+    assert found.status == "completed"
+    assert found.output == f"{score:g} of 10"
+    assert found.model_calls == iterations
+
+
+@pytest.mark.parametrize("kind", ["input", "tool", "human"])
+def test_numbers_are_what_their_schema_says_wherever_they_come_from(kind: str) -> None:
+    shape = {"type": "object", "properties": {"n": {"type": "number"}}}
+    steps = {
+        "input": {},
+        "tool": {"a": {"kind": "tool", "activity": "x", "task_queue": "q", "output_schema": shape}},
+        "human": {"a": {"kind": "human", "title": "Well?", "form": shape}},
+    }[kind]
+    read = {"input": "input.n", "tool": "steps.a.output.n", "human": "steps.a.output.form.n"}[kind]
+    answers = {
+        "tool": {"a": [{"output": {"n": 1}}]},
+        "human": {"a": [{"decision": "approve", "form": {"n": 1}}]},
+    }
+    halved = {"kind": "transform", "value": f"${{{read} / 2}}"}
+    found = play({**steps, "h": halved}, {"n": 1}, answers.get(kind), input=shape)
+    assert (found.status, found.output) == ("completed", 0.5)

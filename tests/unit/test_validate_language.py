@@ -87,6 +87,11 @@ def human(**fields: Any) -> dict[str, Any]:
         steps(a={**ASK, "chain": True, "cache": {}, "priority": 1}),
         {**steps(a=STEP), "budget": {"usd": 0.5, "on_exceed": "degrade", "degrade_to": "openai/gpt-4o-mini"}},
         {**steps(a=STEP), "budget": {"time": "1h", "on_exceed": "ask", "assignees": ["user:ann"]}},
+        {**steps(a=STEP), "input": {"properties": {"default": {"type": "string"}, "p": {"type": "string", "default": "x"},
+                                                   "q": {"$ref": "#/properties/p", "default": "y"}, "n": {"type": ["integer", "null"], "default": None}}}},
+        # Whatever kind of number a model writes.
+        steps(a={**ASK, "output_schema": {"type": "object", "properties": {"score": {"type": "number"}}}},
+              b=value("${steps.a.output.score / 10 >= 0.9 || steps.a.output.score / 10.0 >= 1 || steps.a.output.score * 2 > 1.5}")),
         {**steps(m=each({"a": ASK, "b": ASK})), "stream": [{"from": "a", "to": "b"}]},
     ],
 )  # fmt: skip
@@ -99,6 +104,8 @@ def test_accepted(document: Any) -> None:
     [
         # Names in their place.
         (steps(a=value("${item}")), [("reference_out_of_place", "/steps/a/value")]),
+        (steps(a=value(1, when="input.x + 1")), [("expression_type", "/steps/a/when")]),
+        (steps(m=each({"a": STEP}, over="input.x * 2.5")), [("expression_type", "/steps/m/over")]),
         (steps(a=value(1, when="index == 0")), [("reference_out_of_place", "/steps/a/when")]),
         (steps(a=value("${iter.index}")), [("reference_out_of_place", "/steps/a/value")]),
         (steps(a=value("${output}")), [("reference_out_of_place", "/steps/a/value")]),
@@ -241,6 +248,19 @@ def test_accepted(document: Any) -> None:
         (steps(a=human(form={"type": "string"})), [("value_wrong", "/steps/a/form")]),
         (steps(a=human(form={"type": "objekt"})),
          [("schema_invalid", "/steps/a/form"), ("value_wrong", "/steps/a/form")]),
+        # Defaults that no value may have.
+        ({**steps(a=STEP), "input": {"properties": {"p": {"type": "string", "default": 5}}}},
+         [("schema_invalid", "/input/properties/p/default")]),
+        ({**steps(a=STEP), "input": {"properties": {"o": {"properties": {"a/b": {"enum": [1, 2], "default": 3}}}}}},
+         [("schema_invalid", "/input/properties/o/properties/a~1b/default")]),
+        ({**steps(a=STEP), "input": {"properties": {"p": {"$ref": "#/$defs/word", "default": 5}, "q": {"default": [1], "items": {"type": "string"}}},
+                                     "$defs": {"word": {"type": "string", "minLength": 3, "default": "xy"}}}},
+         [("schema_invalid", "/input/properties/p/default"), ("schema_invalid", "/input/properties/q/default"),
+          ("schema_invalid", "/input/$defs/word/default")]),
+        (steps(a={**ASK, "output_schema": {"items": {"type": "integer", "default": "one"}}}),
+         [("schema_invalid", "/steps/a/output_schema/items/default")]),
+        (steps(a=human(form={"type": "object", "properties": {"n": {"type": "number", "maximum": 3, "default": 4}}})),
+         [("schema_invalid", "/steps/a/form/properties/n/default")]),
         # Fields without an effect, or of other kinds.
         (steps(a={**STEP, "retry": {}}), [("field_useless", "/steps/a/retry")]),
         (steps(a={**STEP, "chain": False}), [("field_useless", "/steps/a/chain")]),

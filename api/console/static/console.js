@@ -159,7 +159,7 @@ fc.start = {
   },
 };
 
-const KEYS = { r: "/console/", t: "/console/tasks", d: "/console/definitions", a: "/console/analytics", o: "/console/router" };
+const KEYS = { r: "/console/", t: "/console/tasks", d: "/console/definitions", s: "/console/schedules", a: "/console/analytics", o: "/console/router" };
 let afterG = 0;
 
 function typed(event) {
