@@ -200,10 +200,12 @@ def _announce(now: "PlatformState", as_json: bool) -> None:
 
 def _print_addresses(now: "PlatformState") -> None:
     from infra.local.state import without_password
+    from infra.local.temporal import RUNS_ONLY
 
     table = Table.grid(padding=(0, 2))
     for name, address in now.addresses.items():
-        table.add_row(name, Text(without_password(address)))
+        shown = address + RUNS_ONLY if name == "temporal_ui" else without_password(address)
+        table.add_row(name, Text(shown))
     out.print(table)
     if full := now.disk_full:
         out.print(Text(full, style="red"))

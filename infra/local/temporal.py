@@ -27,6 +27,10 @@ _DYNAMIC_CONFIG = {
 }
 
 
+RUNS_ONLY = "/namespaces/default/workflows?query=TaskQueue%3D%22collaborations%22"
+"""Of its pages, the list without the platform's own workflows."""
+
+
 def service(
     data: Path, *, port: int, ui_port: int, http_port: int, metrics_port: int, codec_url: str
 ) -> Service:

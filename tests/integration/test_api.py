@@ -108,7 +108,9 @@ async def test_yaml_and_short_form(http: httpx.AsyncClient) -> None:
 
 async def test_validate_stores_nothing(http: httpx.AsyncClient) -> None:
     answer = await http.post("/v1/definitions/validate", json=_HELLO)
-    assert answer.json() == {"valid": True, "name": "hello", "steps": 2, "inferred": {"twice": ["shout"]}}
+    assert answer.json() == {
+        "valid": True, "name": "hello", "steps": 2, "inferred": {"twice": ["shout"]}, "warnings": [],
+    }  # fmt: skip
     assert (await http.get("/v1/definitions")).json()["items"] == []
 
 

@@ -94,7 +94,7 @@ async def test_who_is_told_reads_as_by_any_edge(
     await both(listeners, request, "write", "check")
     assert await output(engine, of(request, "check")) == "I read it all."
     assert await turns(engine, request)
-    assert await _sent(engine, request, "write") == [(["check"],)]
+    assert await _sent(engine, request, "write") == [(["fast"],)]
     trials = await rows(engine, _TRIALS, run=request.collaboration)
     assert trials == [("check", "write", "check", True, topology.KEPT_CHANCE)]
 
@@ -107,7 +107,7 @@ async def test_what_is_pinned_is_always_told_and_is_no_trial(
     await listeners.agent(of(request, "write"))
     await listeners.agent(of(request, "check"))
     assert await output(engine, of(request, "check")) == "Good."
-    assert await _sent(engine, request, "write") == [(["check"],)]
+    assert await _sent(engine, request, "write") == [(["fast"],)]
     assert await rows(engine, _TRIALS, run=request.collaboration) == []
 
 

@@ -1,6 +1,7 @@
 """Whatever a Temporal client can ask of a start does its work over every door, or is refused in words."""
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
@@ -25,6 +26,7 @@ from temporalio.client import (
 from temporalio.common import RetryPolicy, WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from websockets.asyncio.client import connect
 
 from api.app import create_app
 from bench.stack import Stack
@@ -88,6 +90,11 @@ async def test_a_run_is_named_by_its_id_over_every_door(
     for path in _addresses("get"):
         answer = await api.http.get(own + path.removeprefix("/v1/collaborations/{id}"), timeout=2)
         assert answer.json()["code"] != "address_unknown" if answer.is_error else True, path
+    async with api.http.stream("GET", f"{own}/stream") as stream:
+        assert stream.status_code == 200
+    async with connect(f"ws://127.0.0.1:{api.port}/ws/collaborate") as line:
+        await line.send(json.dumps({"type": "watch", "id": id}))
+        assert json.loads(await line.recv())["type"] == "started"
     assert (await api.http.post(f"{own}/pause")).json()["status"] == "paused"
     assert (await api.http.post(f"{own}/resume")).status_code == 200
     found = await facilitair(tmp_path, "show", id, "--url", f"http://127.0.0.1:{api.port}")

@@ -84,6 +84,14 @@ _ENGINE_2: Final[dict[str, dict[str, Any]]] = {
             "b": {"kind": "transform", "value": "${steps.a.output + 1}"},
         },
     },
+    "labelled": {
+        "steps": {
+            "check": {"kind": "tool", "tool": "python.check", "args": {"source": "import os\n"}},
+            "own": {"kind": "tool", **_OWN, "needs": ["check"]},
+        },
+    },
+    "labelled_in_the_pin": {"steps": {"a": {"kind": "transform", "value": "${input.n + 1}"}}},
+    "labelled_and_failed": {"steps": {"own": {"kind": "tool", **_OWN, "output_schema": {"type": "string"}}}},
     "routed_and_recalling_on_engine_2": {"agents": _ROUTED, "steps": {"code": _ASK | {"recall": True}}},
     "switch_and_join": {
         "agents": _CODER,

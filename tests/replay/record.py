@@ -195,7 +195,8 @@ async def _early(on: Stack) -> AsyncIterator[Stack]:
     ) as environment:
         client, stop = environment.client, asyncio.Event()
         address = client.service_client.config.target_host
-        settings = on.settings.model_copy(update={"temporal_address": address})
+        # Nothing is sealed: a replay has no keys.
+        settings = on.settings.model_copy(update={"temporal_address": address, "payload_keys": ""})
         serving = asyncio.create_task(serve([QUEUE_COLLABORATIONS], settings, stop))
         try:
             yield replace(on, client=client)
