@@ -1,5 +1,6 @@
 """Questions to people: ask, record decisions, remind, escalate, expire. They run as local activities."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -24,6 +25,7 @@ from schema.compile import HUMAN_TIMEOUT_SECONDS, Compiled
 from schema.definition import Budget
 from schema.errors import StepError
 from schema.events import Event, HumanAsked, HumanDecided, HumanEscalated, HumanReminded
+from schema.expressions import Json
 from schema.json_numbers import as_declared
 from schema.messages import Asked, DecisionMade, Ended, StepRequest
 from schema.people import not_waiting, refused, verdict
@@ -35,6 +37,8 @@ from workflows.interpreter import repeated
 TIMEOUT_ACTOR: Final = "timeout"
 """Who decided where nobody did in time."""
 MAX_TITLE: Final = 10_000
+MAX_TOLD_CHARS: Final = 16_000
+"""Of what people see, as watchers are told it."""
 
 APPROVE: Final = "approve"
 REJECT: Final = "reject"
@@ -391,6 +395,10 @@ async def _existing(connection: AsyncConnection, request: StepRequest) -> Task:
     return task
 
 
+def _chars(value: Json) -> int:
+    return len(json.dumps(value, ensure_ascii=False))
+
+
 async def _add(
     connection: AsyncConnection, request: StepRequest, now: datetime, *, title: str, timeout_seconds: float,
     **asked: Any,
@@ -400,8 +408,9 @@ async def _add(
     await people.add(connection, request, title=title, opened_at=now, due_at=due_at, **asked)
     task = await _existing(connection, request)
     event = HumanAsked(
-        request.collaboration, str(task.id), request.step, request.path, task.title, task.assignees
-    )
+        request.collaboration, str(task.id), request.step, request.path, task.title, task.assignees,
+        task.actions, task.form, task.show if _chars(task.show) <= MAX_TOLD_CHARS else None,
+    )  # fmt: skip
     await _tell(connection, request, event)
     return task
 

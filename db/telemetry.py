@@ -137,18 +137,23 @@ def _time(nanoseconds: int | None) -> datetime:
     return datetime.fromtimestamp((nanoseconds or 0) / 1e9, UTC)
 
 
+def exporters(service: str, settings: Settings) -> list[SpanExporter]:
+    """Return where this process's spans go."""
+    found: list[SpanExporter] = [_PostgresExporter(sync_engine(settings.database_url), service)]
+    if settings.otel_exporter_otlp_endpoint or settings.otel_exporter_otlp_traces_endpoint:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+        found.append(OTLPSpanExporter())
+    return found
+
+
 def setup(service: str, settings: Settings) -> TracerProvider:
     """Start exporting this process's spans. Call once, at the entry point."""
     provider = TracerProvider(
         resource=Resource.create({"service.name": f"facilitair-{service}"}), id_generator=_Ids()
     )
-    exporters: list[SpanExporter] = [_PostgresExporter(sync_engine(settings.database_url), service)]
-    if settings.otel_exporter_otlp_endpoint or settings.otel_exporter_otlp_traces_endpoint:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-        exporters.append(OTLPSpanExporter())
     provider.add_span_processor(_Belonging())
-    for exporter in exporters:
+    for exporter in exporters(service, settings):
         provider.add_span_processor(BatchSpanProcessor(_Apart(exporter), schedule_delay_millis=500))
     trace.set_tracer_provider(provider)
     return provider

@@ -268,7 +268,10 @@ def plain_event(type: str, facts: dict[str, Any], kept: dict[str, str]) -> LiveE
         case "ToolsReturned":
             return ToolsReturned(facts["path"], facts["results"])
         case "HumanAsked":
-            return PeopleAsked(facts["task_id"], facts["path"], facts["title"], facts["assignees"])
+            return PeopleAsked(
+                facts["task_id"], facts["path"], facts["title"], facts["assignees"],
+                facts.get("actions", []), facts.get("form"), facts.get("show"),
+            )  # fmt: skip
         case "HumanDecided":
             return PeopleDecided(
                 facts["task_id"], facts["path"], facts["actor"], facts["action"], facts["closed"]

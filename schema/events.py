@@ -1,6 +1,6 @@
 """What the outbox holds: small facts in the past tense, enough for every projection to apply."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 
@@ -150,6 +150,10 @@ class HumanAsked(Event):
     path: str
     title: str
     assignees: list[str]
+    actions: list[dict[str, Any]] = field(default_factory=list)
+    form: dict[str, Any] | None = None
+    show: dict[str, Any] | None = None
+    """None where it is too large to be told."""
 
 
 @dataclass(frozen=True)

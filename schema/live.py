@@ -108,6 +108,11 @@ class PeopleAsked:
     path: str
     title: str
     assignees: list[str]
+    actions: list[dict[str, Any]] = field(default_factory=list)
+    """What can be decided, as a human step has it."""
+    form: dict[str, Any] | None = None
+    show: dict[str, Any] | None = None
+    """What they see; None where it is too large to be told, or was asked before it was."""
 
 
 @dataclass(frozen=True, slots=True)

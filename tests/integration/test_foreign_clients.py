@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import sys
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -61,7 +62,7 @@ def clients() -> Clients:
     lock = (SCRIPTS / "package-lock.json").read_bytes()
     directory = cache.cache_dir() / "clients" / hashlib.sha256(lock).hexdigest()[:12]
     try:
-        cache.install(directory, _install, Progress("clients", lambda *_: None))
+        cache.install(directory, _install, Progress())
     except subprocess.CalledProcessError as error:
         pytest.skip(f"npm cannot fetch the clients: {error.stderr[-300:]}")
     return Clients(directory)
@@ -228,24 +229,39 @@ async def test_a_typescript_client_is_generated_and_strictly_typed(openapi: Path
     assert "definitions_upload" in types.read_text()
 
 
+_UPLOADING: Final = """
+import json, sys
+from facilitair_client import Client
+from facilitair_client.api.definitions import definitions_upload, definitions_validate
+from facilitair_client.models.{module} import {body}
+
+client = Client(sys.argv[1])
+body = {body}.from_dict(json.loads(sys.argv[2]))
+assert definitions_validate.sync_detailed(client=client, body=body).status_code == 200
+print(definitions_upload.sync(client=client, body=body).name)
+"""
+
+
 async def test_a_python_client_is_generated_whole_and_uploads(
     api: Served, openapi: Path, tmp_path: Path
 ) -> None:
     made = tmp_path / "client"
-    command = ["uvx", PYTHON_GENERATOR, "generate", "--path", str(openapi), "--output-path", str(made)]
+    command = ("uvx", PYTHON_GENERATOR, "generate", "--path", str(openapi), "--output-path", str(made))
+    told = await _output(*command)
+    if not made.exists():
+        pytest.skip(f"the generator cannot be fetched: {told[-300:]}")
+    assert "Endpoint will not be generated" not in told, told
+    module, body = "definitions_upload_json_body_type_0", "DefinitionsUploadJsonBodyType0"
+    (made / "upload.py").write_text(_UPLOADING.format(module=module, body=body))
+    name = f"generated-{uuid.uuid4().hex[:8]}"
+    definition = json.dumps(ECHO | {"name": name})
+    script = (sys.executable, str(made / "upload.py"), str(api.http.base_url), definition)
+    assert (await _output(*script)).strip() == name
+
+
+async def _output(*command: str) -> str:
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    told, _ = await process.communicate()
-    if process.returncode and not made.exists():
-        pytest.skip(f"the generator cannot be fetched: {told.decode()[-300:]}")
-    assert b"Endpoint will not be generated" not in told, told.decode()
-    [uploading] = made.glob("*/api/definitions/definitions_upload.py")
-    package = uploading.relative_to(made).parts[0]
-    script = f"""
-import sys; sys.path.insert(0, {str(made)!r})
-from {package} import Client
-from {package}.api.definitions import definitions_upload
-print(definitions_upload.sync_detailed(client=Client({str(api.http.base_url)!r}), body=BODY).status_code)
-"""
-    assert script
+    output, _ = await process.communicate()
+    return output.decode()

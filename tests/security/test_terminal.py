@@ -125,7 +125,7 @@ COMMANDS: dict[str, list[str]] = {
     "rollback": ["n"], "router checkpoints": [], "router export": ["1", "NEW"],
     "router outcome": ["x", "a", "1"], "router predict": ["task"], "router promote": ["1"],
     "router rollback": [], "router status": [], "router train": [], "router trainings": [],
-    "run": ["n"], "schedule add": ["n", "--every", "1h"], "schedule list": [], "schedule pause": ["x"],
+    "run": ["n"], "runs": [], "schedule add": ["n", "--every", "1h"], "schedule list": [], "schedule pause": ["x"],
     "schedule remove": ["x"], "schedule resume": ["x"], "schedule run": ["x"], "show": ["x"], "skills": [],
     "skills remove": ["n"], "skills set": ["n", "--instructions", "i"], "spending": [], "stop": ["x"],
     "tasks": [], "tasks show": [ID], "tell": ["x", "text"], "trace": ["x"], "validate": ["FILE"],
