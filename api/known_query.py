@@ -4,9 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import Request
-from fastapi.dependencies.utils import get_flat_params
-from fastapi.params import Query
-from fastapi.routing import APIRoute
+from fastapi.dependencies.models import Dependant
 
 from api.problems import BadRequest
 from schema.problems import nearest
@@ -19,7 +17,7 @@ async def known_query(request: Request) -> None:
     """Raise BadRequest for a field of the query that the operation does not have."""
     route = request.scope["route"]
     if route.endpoint not in _fields:
-        _fields[route.endpoint] = _fields_of(route)
+        _fields[route.endpoint] = _fields_of(route.dependant)
     known = _fields[route.endpoint]
     for field in request.query_params:
         if field not in known:
@@ -30,6 +28,10 @@ async def known_query(request: Request) -> None:
             )
 
 
-def _fields_of(route: APIRoute) -> frozenset[str]:
-    fields = get_flat_params(route.dependant)
-    return frozenset(field.alias for field in fields if isinstance(field.field_info, Query))
+def _fields_of(dependant: Dependant) -> frozenset[str]:
+    found = {name for inner in dependant.dependencies for name in _fields_of(inner)}
+    for field in dependant.query_params:
+        # One model may stand for several fields.
+        inner = getattr(field.field_info.annotation, "model_fields", None)
+        found |= {one.alias or name for name, one in inner.items()} if inner else {field.alias}
+    return frozenset(found)

@@ -5,7 +5,8 @@ one event, so the id of each but the last says how many of them were sent, and o
 
     <run>:<place>               all up to this place
     <run>:<place>!b<key>.<n>    of the beginning of an execution, which the place counts as told: n blocks
-    <run>:<place>!m<mark>.<n>   of another event, which is still to come behind the place: n blocks
+    <run>:<place>!m<mark>.<n>   of another event, which is still to come behind the place: n blocks; of
+                                what an agent says, n characters
     <run>:<place>!j.<n>         of what one who joins in the middle is told first: n blocks
     <run>:<place>!e             the run has ended, nothing follows
 
@@ -16,7 +17,7 @@ event is, but perhaps behind others, which have the mark behind their ids until 
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -30,6 +31,7 @@ from schema.live import (
     RunEnded,
     StepBegan,
     StepEnded,
+    TokensCame,
     ToolsCalled,
     ToolsReturned,
     key_of,
@@ -37,11 +39,11 @@ from schema.live import (
 
 _CURSOR: Final = re.compile(
     r"(?:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):)?([0-9a-fp.+~:]*)"
-    r"((?:![bm][0-9a-f]{12}\.\d{1,4})*)(?:!j\.(\d{1,3}))?(!e)?"
+    r"((?:![bm][0-9a-f]{12}\.\d{1,8})*)(?:!j\.(\d{1,3}))?(!e)?"
 )
-_MARK: Final = re.compile(r"!([bm])([0-9a-f]{12})\.(\d{1,4})")
+_MARK: Final = re.compile(r"!([bm])([0-9a-f]{12})\.(\d{1,8})")
 _RUN: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}:"
-_MARKS: Final = r"(?:![bm][0-9a-f]{12}\.[0-9]{1,4})*"
+_MARKS: Final = r"(?:![bm][0-9a-f]{12}\.[0-9]{1,8})*"
 _TOLD: Final = rf"(?:{PLACE}{_MARKS}!j\.[0-9]{{1,3}}|(?:{PLACE})?{_MARKS})(?:!e)?"
 POSITION: Final = rf"^(?:{_RUN})?(?:{_TOLD}|p[0-9]{{1,12}}{_MARKS}(?:!e)?)$"
 """Ids as a stream takes them, for the OpenAPI document."""
@@ -151,14 +153,30 @@ def numbered(
     had = used.had if used else 0
     behind = "".join(str(one) for one in left)
     found = []
-    for number, block in enumerate(blocks[had:], had + 1):
-        if number == len(blocks):
+    for number, block in _left(dialect, run, event, blocks, had):
+        if block is blocks[-1]:
             id = f"{run}:{live.place}{behind}" + ("!e" if isinstance(event, RunEnded) else "")
         else:
             place, kind = (live.place, "b") if begins else (before, "m")
             id = f"{run}:{place}{behind}!{kind}{key}.{number}"
         found.append((id, block))
     return found, left
+
+
+def _left(
+    dialect: Dialect, run: str, event: LiveEvent, blocks: list[Block], had: int
+) -> list[tuple[int, Block]]:
+    """The blocks that are still to be sent, each with what stands in the id of one that is not the last.
+
+    That is how many were sent. Only where what an agent says is told in two ways, it is how many characters
+    were told in the first: a client that comes back may be told them together with what was said since.
+    """
+    if not isinstance(event, TokensCame):
+        return list(enumerate(blocks[had:], had + 1))
+    *first, last = blocks or [None]
+    if had:
+        first = dialect.blocks(run, replace(event, text=event.text[had:]))[:-1]
+    return [(len(event.text), block) for block in (*first, last) if block]
 
 
 def failure(ended: RunEnded) -> str:

@@ -58,7 +58,7 @@ LastEventIdOfRun = Annotated[
 
 
 _ADDRESS: Final = "/collaborations/{id}/stream"
-_ANY_BODY: Final = {"requestBody": {"content": {"application/json": {"schema": {}}}}}
+_ANY_BODY: Final[dict[str, Any]] = {"requestBody": {"content": {"application/json": {"schema": {}}}}}
 _READ: Final[dict[str, Any]] = {
     "status_code": 200, "response_class": EventStream, "responses": {**STREAM, **errors(404)},
 }  # fmt: skip

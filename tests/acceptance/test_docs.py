@@ -1,10 +1,12 @@
 """Every page of the documentation, typed as it stands: its commands in its order, on one platform."""
 
+import gc
 import os
 import shlex
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -49,13 +51,17 @@ class Typed:
         parts = command.split(" && ")
         if all(part.startswith(_OURS) for part in parts):
             for part in parts:
-                self.ours(shlex.split(part, comments=True)[3:])
+                self.ours(shlex.split(part.replace("\\\n", " "), comments=True)[3:])
         else:
             self._shell(command.replace(_PYTHON, f"{shlex.quote(sys.executable)} "))
 
     def ours(self, arguments: list[str]) -> None:
         environment = {"FACILITAIR_DATA": str(self._data), "NO_COLOR": "1"}
-        found = CliRunner().invoke(app, arguments, env=environment)
+        with warnings.catch_warnings():
+            # A command leaves its connections to the end of its process.
+            warnings.simplefilter("ignore", ResourceWarning)
+            found = CliRunner().invoke(app, arguments, env=environment)
+            gc.collect()
         assert found.exit_code == 0, f"{arguments}: {found.output}\n{found.exception!r}"
         if "--no-wait" in arguments:
             self._settle(arguments[arguments.index("--id") + 1])

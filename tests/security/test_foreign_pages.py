@@ -31,7 +31,8 @@ READING: Final = HEALTH | PAGES - {"/console/"} | {
     "/v1/prompts/{name}/optimize", "/v1/graph/queries", "/v1/tasks", "/v1/tasks/{id}", "/v1/analytics",
     "/v1/router", "/v1/router/checkpoints", "/v1/router/checkpoints/{number}",
     "/v1/router/checkpoints/{number}/content", "/v1/router/trainings", "/v1/router/trainings/{id}",
-    "/v1/router/model-info", "/v1/router/metrics",
+    "/v1/router/model-info", "/v1/router/metrics", "/v1/chat/{definition}/{id}/stream",
+    "/{above:path}docs/errors.md",
 }  # fmt: skip
 """Every GET that there is. A new one is written down here by somebody who has seen that it only reads."""
 

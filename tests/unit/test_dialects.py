@@ -340,6 +340,18 @@ def test_a_cut_behind_any_block_loses_and_doubles_nothing(dialect: Dialect) -> N
         assert blocks_of(resumed(dialect, id, LIVES)) == whole[at + 1 :], id
 
 
+def test_a_cut_between_both_ways_of_telling_what_was_said_since_told_with_more() -> None:
+    first = Live("1.1~a:1", AT, said(A, "Hé"))
+    [(id, _), _] = numbered(SEED, RUN, "1.1", first)[0]
+    more = Live("1.1~a:3", AT, said(A, "Hé, du da"))
+    blocks, left = numbered(SEED, RUN, "1.1", more, parse(id).marks)
+    told = [(block.event, json.loads(block.data)["content"]) for _, block in blocks]
+    assert (told, left) == ([("agent_output", ", du da"), ("", "Hé, du da")], ())
+    # Cut again between them, and nothing more was said.
+    blocks, _ = numbered(SEED, RUN, "1.1", more, parse(blocks[0][0]).marks)
+    assert [block.event for _, block in blocks] == [""]
+
+
 def test_a_cut_within_an_event_that_then_comes_later() -> None:
     end = next(at for at, live in enumerate(LIVES) if live.event == ended(A))
     first = blocks_of(sent(AGUI, fresh()[:end]))
