@@ -33,5 +33,5 @@ async def test_its_snippets_show_what_agents_say(platform: Stack) -> None:
         for snippet in (_EVENT_SOURCE, _SOCKET):
             async with page_of(browser, f"http://127.0.0.1:{api.port}") as page:
                 await page.goto("/docs")
-                await page.evaluate(_RENDERING + snippet)
+                await page.evaluate(f"{_RENDERING}{snippet}\nnull")
                 await page.wait_for_function(_TEAM, timeout=60_000)
