@@ -40,7 +40,7 @@ def specs(names: Sequence[str]) -> list[ToolSpec]:
 
 
 def called(kept: dict[str, Any], request: StepRequest, execution: str, agent: str) -> ToolsCalled:
-    """What watchers are told of the calls of a round. `request` is of the round itself."""
+    """Return what watchers are told of the calls of a round. `request` is of the round itself."""
     calls = [
         {"id": _call_id(request, number), "name": call["name"], "arguments": _told_arguments(call)}
         for number, call in enumerate(kept["calls"])
@@ -49,7 +49,7 @@ def called(kept: dict[str, Any], request: StepRequest, execution: str, agent: st
 
 
 def returned(kept: dict[str, Any], request: StepRequest) -> ToolsReturned:
-    """What watchers are told of the results of a round's calls."""
+    """Return what watchers are told of the results of a round's calls."""
     results = [
         {
             "id": _call_id(request, number), "content": as_text(call["result"])[:MAX_TOLD_CHARS],

@@ -246,7 +246,7 @@ class Turn:
 
 
 async def turns(connection: AsyncConnection, tenant: str, ids: list[str]) -> list[Turn]:
-    """Those of the runs with these Temporal workflow ids that there are, oldest first."""
+    """Return those of the runs with these Temporal workflow ids that there are, oldest first."""
     c = collaborations.c
     rows = await connection.execute(
         select(c.temporal_workflow_id, c.id, c.status)

@@ -105,5 +105,5 @@ async def kept(connection: AsyncConnection, run: UUID) -> dict[str, str]:
 
 
 async def end(connection: AsyncConnection, run: UUID) -> Any:
-    """What is to be told with the end of a run, as `db.telling.with_end` takes it."""
+    """Return what is to be told with the end of a run, as `db.telling.with_end` takes it."""
     return (await connection.exec_driver_sql(ENDS, ([run],))).one_or_none()

@@ -242,7 +242,7 @@ def end_of(type: str, facts: dict[str, Any], began: StepBegan | None) -> StepEnd
 
 
 def with_end(ended: RunEnded, row: Any) -> RunEnded:
-    """The end of a run with what its event does not hold."""
+    """Return the end of a run with what its event does not hold."""
     if row is None:
         return ended
     return replace(

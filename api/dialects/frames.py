@@ -166,7 +166,7 @@ def numbered(
 def _left(
     dialect: Dialect, run: str, event: LiveEvent, blocks: list[Block], had: int
 ) -> list[tuple[int, Block]]:
-    """The blocks that are still to be sent, each with what stands in the id of one that is not the last.
+    """Return the blocks that are still to be sent, each with what stands in the id of one that is not the last.
 
     That is how many were sent. Only where what an agent says is told in two ways, it is how many characters
     were told in the first: a client that comes back may be told them together with what was said since.
