@@ -246,7 +246,7 @@ class Turn:
 
 
 async def turns(connection: AsyncConnection, tenant: str, ids: list[str]) -> list[Turn]:
-    """Return those of the runs with these Temporal workflow ids that there are, oldest first."""
+    """Return the runs with these Temporal workflow ids, as far as there are any, oldest first."""
     c = collaborations.c
     rows = await connection.execute(
         select(c.temporal_workflow_id, c.id, c.status)

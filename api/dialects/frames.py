@@ -166,17 +166,15 @@ def numbered(
 def _left(
     dialect: Dialect, run: str, event: LiveEvent, blocks: list[Block], had: int
 ) -> list[tuple[int, Block]]:
-    """Return the blocks that are still to be sent, each with what stands in the id of one that is not the last.
+    """Return the blocks that are still to be sent, each with the number that its id tells if it is not last.
 
     That is how many were sent. Only where what an agent says is told in two ways, it is how many characters
     were told in the first: a client that comes back may be told them together with what was said since.
     """
     if not isinstance(event, TokensCame):
         return list(enumerate(blocks[had:], had + 1))
-    *first, last = blocks or [None]
-    if had:
-        first = dialect.blocks(run, replace(event, text=event.text[had:]))[:-1]
-    return [(len(event.text), block) for block in (*first, last) if block]
+    first = dialect.blocks(run, replace(event, text=event.text[had:]))[:-1] if had else blocks[:-1]
+    return [(len(event.text), block) for block in (*first, *blocks[-1:])]
 
 
 def failure(ended: RunEnded) -> str:
