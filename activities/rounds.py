@@ -102,7 +102,8 @@ async def _result(call: dict[str, Any], by_wire: dict[str, str], run: Run) -> Js
 
 
 async def _called(call: dict[str, Any], by_wire: dict[str, str], run: Run) -> Json:
-    name = by_wire.get(call["name"])
+    # Some models write a dot where the name that they were given has none.
+    name = by_wire.get(_wire_name(call["name"]))
     if name is None:
         return _error("tool_unknown", f"found {call['name']!r}; expected one of {', '.join(by_wire)}.")
     try:

@@ -207,11 +207,19 @@ class Attempt(BaseModel):
     quality: float | None
     simulated: bool
     reused_from: str | None = Field(description="The execution whose result this is: of a cache or a fork.")
+    finish_reason: str | None = Field(
+        description="Why the model's answer ended: stop, tool_calls, length, content_filter, refusal, empty, "
+        "or a provider's own word."
+    )
+    repaired: bool = Field(description="Whether the answer was nearly JSON, and was mended.")
     error: ErrorFact | None
     started_at: datetime
     completed_at: datetime | None
     waits_for: str | None = Field(
         default=None, description="Why it does not begin: `no worker has polled 'billing' for 2m`."
+    )
+    retry_at: datetime | None = Field(
+        description="When the step is tried again after this attempt. Null: at once, or not at all."
     )
 
 

@@ -64,8 +64,9 @@ def attempt(row: Any) -> Attempt:
         first_token_seconds=None if row.first_token_ms is None else row.first_token_ms / 1000,
         quality=row.quality_score, simulated=row.simulated,
         reused_from=str(row.reused_from) if row.reused_from else None,
+        finish_reason=row.finish_reason, repaired=row.repaired,
         error=_error(row.error_code, row.error_message), started_at=row.started_at,
-        completed_at=row.completed_at,
+        completed_at=row.completed_at, retry_at=row.retry_at,
     )  # fmt: skip
 
 

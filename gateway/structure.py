@@ -2,13 +2,16 @@
 
 import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from gateway.destinations import Structure
 from gateway.request import Message
 from schema.foreign_json import NotJson, read_json
+
+_NO_NAME: Final = re.compile(r"[^A-Za-z0-9_-]")
 
 
 def wire_messages(
@@ -71,13 +74,18 @@ def _wire_message(message: Message) -> dict[str, Any]:
         wire["tool_calls"] = [
             {
                 "id": call.id, "type": "function",
-                "function": {"name": call.name, "arguments": _readable(call.arguments)},
+                "function": {"name": _name(call.name), "arguments": _readable(call.arguments)},
             }
             for call in message.tool_calls
         ]  # fmt: skip
     if message.role == "tool":
         wire["tool_call_id"] = message.tool_call_id
     return wire
+
+
+def _name(name: str) -> str:
+    """A name that a model made up, as providers take one."""
+    return _NO_NAME.sub("_", name)[:64] or "unknown"
 
 
 def _readable(arguments: str) -> str:

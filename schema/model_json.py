@@ -102,4 +102,4 @@ def _beginnings(mark: re.Pattern[str], text: str) -> Iterator[tuple[Json, int]]:
             value, at = first_json(text, begun.end())
             yield value, at
         except NotJson:
-            at = begun.end() + 1
+            at = max(begun.end(), begun.start() + 1)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from api.console.client import segment
@@ -38,7 +38,7 @@ def step(found: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     child = next((one for one in (run.get("lineage") or {}).get("children", []) if one["path"] == path), None)
     facts = [
         ("Agent", last["agent"]), ("Role", last["role"]), ("Model asked", last["requested_model"]),
-        ("Model answered", last["model"]), ("Provider", last["provider"]),
+        ("Model answered", last["model"]), ("Provider", last["provider"]), ("Ended with", _ended(last)),
         ("Runs", _link(child) if child else None),
         ("Taken from", last["reused_from"]),
     ]  # fmt: skip
@@ -66,6 +66,7 @@ def _attempts(attempts: Sequence[Mapping[str, Any]]) -> str:
             if one["error"]
             else ""
         )
+        + _again(one["retry_at"])
         + f'</td><td class="n">{number(one["input_tokens"])} → {number(one["output_tokens"])}</td>'
         f'<td class="n">{dollars(one["cost_usd"])}</td><td class="n">{seconds(one["seconds"])}</td>'
         f'<td class="n">{_first(one["first_token_seconds"])}</td></tr>'
@@ -77,6 +78,17 @@ def _attempts(attempts: Sequence[Mapping[str, Any]]) -> str:
         '<th class="n">Tokens in → out</th><th class="n">Cost</th><th class="n">Time</th>'
         f'<th class="n">First token</th></tr></thead><tbody>{rows}</tbody></table></div>'
     )
+
+
+def _ended(attempt: Mapping[str, Any]) -> str:
+    return f"{attempt['finish_reason'] or ''}{', its JSON mended' if attempt['repaired'] else ''}"
+
+
+def _again(at: str | None) -> str:
+    """Until when a step waits to be tried again; nothing once that has passed."""
+    if at is None or datetime.fromisoformat(at) <= datetime.now(UTC):
+        return ""
+    return f'<p class="muted small">tried again at {moment(at)}</p>'
 
 
 def _first(value: float | None) -> str:

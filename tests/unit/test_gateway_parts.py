@@ -230,6 +230,36 @@ def test_tools_and_their_results_go_out_as_openai_wants_them() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("rounds", "ids"),
+    [
+        ([["a"], ["b"]], [["a"], ["b"]]),
+        ([["a"], ["a"]], [["a"], ["call00001"]]),
+        ([["a", "a"], ["a"]], [["a", "call00001"], ["call00002"]]),
+        ([[""], [""]], [["call00000"], ["call00001"]]),
+        ([["call00001"], ["", "call00001"]], [["call00001"], ["call00002", "call00003"]]),
+    ],
+)
+def test_every_call_goes_out_under_an_id_of_its_own(rounds: list[list[str]], ids: list[list[str]]) -> None:
+    said = []
+    for number, round in enumerate(rounds):
+        said.append(Message("assistant", "", tuple(ToolCall(id, "look", "{}") for id in round)))
+        results = (Message("tool", f"{number}.{at}", tool_call_id=id) for at, id in enumerate(round))
+        said.extend(results)
+    wire = wire_messages(said, None, "schema")
+    assert [[call["id"] for call in one["tool_calls"]] for one in wire if "tool_calls" in one] == ids
+    # Every result stands with its own call.
+    told = [(one["tool_call_id"], one["content"]) for one in wire if one["role"] == "tool"]
+    assert told == [(id, f"{n}.{at}") for n, round in enumerate(ids) for at, id in enumerate(round)]
+
+
+def test_a_name_that_a_model_made_up_goes_back_as_providers_take_it() -> None:
+    calls = tuple(ToolCall(name, name, "{}") for name in ("json.parse", "", "fu nction😀", "x" * 99))
+    [wire] = wire_messages([Message("assistant", "", calls)], None, "schema")
+    names = [call["function"]["name"] for call in wire["tool_calls"]]
+    assert names == ["json_parse", "unknown", "fu_nction_", "x" * 64]
+
+
 ALLOWED = {"provider_hosts": "llm.acme.example, 10.0.0.5:8000"}
 ACME = TenantProvider("acme", "openai_compatible", "https://llm.acme.example/v1/", "main", 60, 9_000)
 

@@ -1,5 +1,6 @@
 """Answers that are read, judged and sent back: pure, no model asked."""
 
+import json
 from typing import Any
 
 import pytest
@@ -31,11 +32,55 @@ def test_json_is_read_bare_or_in_one_fence(fields: dict[str, Any], answer: str) 
     assert reflection.read(step(**fields), answer) == {"total": 1}
 
 
+WRAPPED = (
+    '\ufeff{"total": 1}', '```json\r\n{"total": 1}\r\n```', '```json\n{"total": 1}```', '```\n{"total": 1}',
+    '~~~JSON\n{"total": 1}\n~~~', '````json5\n{"total": 1}\n````', '`{"total": 1}`',
+    '```json {"total": 1} ```', 'Here: {"total": 1}. Fine?', 'As in [1], it is {"total": 1}.',
+    '<think>{"total": 3}?</think>\n{"total": 1}', 'hm {"total": 3}\n</think>\n```json\n{"total": 1}\n```',
+    '```python\nprint([2])\n```\n```json\n{"total": 1}\n```', 'No: {"sum": 2}. Rather: {"total": 1}',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", WRAPPED)
+def test_json_is_read_in_whatever_a_model_wraps_it(answer: str) -> None:
+    assert reflection.read(step(output_schema=TOTAL), answer) == {"total": 1}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["", "<think>hm", '{"total": 1} {"total": 2}', '<think>{"total": 1}', "[1] and [2]", "<think>" * 50_000,
+     "<think></think>" * 50_000, "```json\n" * 50_000, "{" * 100_000, "```" + " " * 300_000 + "x"],
+)  # fmt: skip
+def test_what_holds_no_answer_is_not_read(answer: str) -> None:
+    with pytest.raises(NotReadable):
+        reflection.read(step(output_schema=TOTAL), answer)
+
+
+def test_a_plan_is_read_out_of_prose_too() -> None:
+    plan = json.dumps(EXAMPLE)
+    for answer in (f"The plan:\n{plan}\nDone.", f"~~~\n{plan}~~~", f"<think>hm</think>{plan}"):
+        assert reflection.read(step(emits="definition"), answer) == EXAMPLE
+    yaml = "```yaml\nname: p\nsteps: {a: {kind: transform, value: 1}}\n```"
+    found = reflection.read(step(emits="definition"), yaml)
+    assert found == {"name": "p", "steps": {"a": {"kind": "transform", "value": 1}}}
+
+
+def test_what_is_nearly_json_is_mended_where_the_step_says_so() -> None:
+    mends = step(output_schema=TOTAL, reflect={"repair": True})
+    for answer in ("{'total': 1,}", '{"total": 1', "Sure: {total: 1}", '```json\n{"total": 1,\n```'):
+        assert reflection.mended(mends, answer) == {"total": 1}
+    for answer in ("no", '{"total": NaN', "{" * 400 + "'" * 50_000, "{" * 501, "<think>{'total': 1}"):
+        with pytest.raises(NotReadable):
+            reflection.mended(mends, answer)
+    with pytest.raises(NotReadable):
+        reflection.mended(step(output_schema=TOTAL), "{'total': 1,}")
+
+
 @pytest.mark.parametrize("fields", [{"output_schema": TOTAL}, {"emits": "definition"}])
 @pytest.mark.parametrize(
     "answer",
     [
-        "", "Here it is: {}", "total: 1", '{"total": NaN}', '{"total": 1e999}', "[" * 100_000,
+        "", "total: 1", '{"total": NaN}', '{"total": 1e999}', "[" * 100_000,
         "```json\n{}\n```\n```json\n{}\n```",
     ],
 )  # fmt: skip
