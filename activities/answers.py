@@ -273,8 +273,7 @@ class Answers:
         """What the step fails with for now, once it is noted until when its next attempt waits."""
         error = self.choices.verdict()
         if seconds := next_try_seconds(error):
-            execution = self.begun.execution
-            await self._keep(lambda connection: executions.wait(connection, execution, seconds))
+            await self._keep(lambda connection: executions.wait(connection, self.request, seconds))
         return error
 
     def _follow(self, steering: Control) -> None:

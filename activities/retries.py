@@ -8,7 +8,7 @@ from schema.errors import ProviderError
 def next_try_seconds(error: ProviderError) -> float | None:
     """Return how long the present agent activity waits after this error; None where it is not tried again.
 
-    Within a chain of steps, and outside of Temporal, nobody waits for what a provider asks.
+    A chain of steps decides by itself when it is tried again, and outside of Temporal nothing is.
     """
     if not error.retryable or not activity.in_activity() or activity.info().activity_type != "agent":
         return None

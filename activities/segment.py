@@ -249,7 +249,11 @@ class _Chain(InProcess):
             async with transaction(self.activity._engine) as connection:
                 _, attempts = await executions.states(connection, self.run.id, [request.path])
             self.attempts[request.path] = attempts.get(request.path, 1)
-            raise self._verdict(step, request.path, error, *_described(error)) from error
+            verdict = self._verdict(step, request.path, error, *_described(error))
+            if isinstance(verdict, Retry):
+                async with transaction(self.activity._engine) as connection:
+                    await executions.wait(connection, request, verdict.after_seconds)
+            raise verdict from error
         async with transaction(self.activity._engine) as connection:
             known = await executions.known(connection, self.run.id, [request.path])
         self.scopes[frame]["steps"][step.id] = known[request.path].facts()

@@ -335,10 +335,18 @@ async def is_running(connection: AsyncConnection, collaboration: UUID, path: str
     return found.first() is not None
 
 
-async def wait(connection: AsyncConnection, execution: UUID, seconds: float) -> None:
-    """Note with a failed attempt when its step is tried again."""
+async def wait(connection: AsyncConnection, request: StepRequest, seconds: float) -> None:
+    """Note with the step's last attempt when it is tried again."""
     until = datetime.now(UTC) + timedelta(seconds=seconds)
-    await connection.execute(update(table).where(table.c.id == execution).values(retry_at=until))
+    last = _of_step(request).with_only_columns(func.max(table.c.attempt)).scalar_subquery()
+    await connection.execute(
+        update(table)
+        .where(
+            table.c.collaboration_id == UUID(request.collaboration), table.c.path == request.path,
+            table.c.attempt == last,
+        )
+        .values(retry_at=until)
+    )  # fmt: skip
 
 
 async def move(connection: AsyncConnection, begun: Claim, path: str) -> None:

@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 from gateway.destinations import Destination
 from gateway.request import Usage
+from gateway.usage import MAX_TOKENS
 from schema.errors import ProviderError
 
 if TYPE_CHECKING:
@@ -50,6 +51,6 @@ def usage_in(body: Any) -> Usage | None:
 def _count(told: dict[str, Any], *names: str) -> int | None:
     for name in names:
         value = told.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS:
             return value
     return None

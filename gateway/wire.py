@@ -157,8 +157,8 @@ class Answer:
             self._head(event)
         if told := figures_in(event):
             self.figures |= told
-        if event.get("error"):
-            raise error_in(event["error"])
+        if error := event.get("error") or (event if event.get("object") == "error" else None):
+            raise error_in(error)
         choices = event.get("choices")
         if not choices:
             return None

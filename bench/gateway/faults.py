@@ -21,7 +21,7 @@ from db.wakeups import Bell
 from gateway.client import warm_up
 from schema.errors import FacilitairError
 from schema.messages import StepRequest
-from tests.integration.faults import FAULTS, Failure
+from tests.integration.faults import FAULTS, POLICY, Failure
 from tests.integration.providers import running_simulator
 from tests.integration.runs import begin, means_of
 
@@ -59,7 +59,8 @@ class Cell:
     def expected(self) -> tuple[str, ...]:
         """How each attempt ends: the model that answered, or the code of the failure."""
         if self.failure is None:
-            return (FIRST,)
+            refused = self.fallback and self.fault == "filtered"
+            return (POLICY.code, SECOND) if refused else (FIRST,)
         moves_on = self.fallback and self.failure.code != MOVES_ON_NOT
         return (self.failure.code, SECOND) if moves_on else (self.failure.code,)
 

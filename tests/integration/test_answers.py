@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -14,7 +15,10 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.agent import AgentActivity
 from activities.tokens import TokenLog
+from db import executions
+from db.engine import transaction
 from schema.errors import FacilitairError, ProviderError
+from schema.expressions import compile_expression, evaluate
 from schema.messages import StepRequest
 from tests.integration.providers import Provider, answering, event_reply, json_reply, open_reply
 from tests.integration.runs import begin, means_of, rows
@@ -112,6 +116,11 @@ async def test_without_a_fallback_the_step_completes_with_what_came(
         await agents.agent(request)
     assert await attempts(engine, request) == [("completed", None, reason, output)]
     assert len(provider.asked) == 1
+    async with transaction(engine) as connection:
+        known = await executions.known(connection, UUID(request.collaboration), ["ask"])
+    facts = known["ask"].facts()
+    cut_off = compile_expression("steps.ask.finish_reason in ['content_filter', 'refusal', 'empty']")
+    assert evaluate(cut_off, {"steps": {"ask": facts}}) == (reason != "length")
 
 
 async def test_half_an_answer_never_completes_a_step(engine: AsyncEngine, asked: Asked) -> None:

@@ -132,6 +132,8 @@ def test_the_reason_is_found_in_whichever_shape_it_comes(body: bytes, said: str)
     ("told", "status", "said"),
     [
         ({"message": "m", "code": 502}, 502, "m"),
+        ({"message": "m", "code": "502"}, 502, "m"),
+        ({"message": "m", "code": "٥٠٢"}, 502, "m"),
         ({"message": "m", "type": "overloaded_error"}, 529, "m"),
         ({"message": "m", "type": "x", "code": "rate_limit_exceeded"}, 429, "m"),
         ({"message": "m", "code": "other"}, None, "m"),

@@ -279,6 +279,8 @@ def test_an_error_within_an_answer_breaks_it() -> None:
     with pytest.raises(BrokenAnswer, match="Overloaded") as caught:
         Answer().take(b'{"error": {"message": "Overloaded", "code": 502}}')
     assert caught.value.status == 502
+    with pytest.raises(BrokenAnswer, match="too busy"):
+        Answer().take_whole(b'{"object": "error", "message": "too busy", "type": "server_error"}')
 
 
 def test_an_answer_in_one_piece_is_read() -> None:

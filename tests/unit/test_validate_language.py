@@ -143,6 +143,7 @@ def test_accepted(document: Any) -> None:
         (steps(m=each({"in": STEP})), [("value_wrong", "/steps/m/body/steps/in")]),
         # Facts of steps.
         (steps(a=STEP, z=value("${steps.a.model}")), [("reference_unknown", "/steps/z/value")]),
+        (steps(a=STEP, z=value("${steps.a.finish_reason}")), [("reference_unknown", "/steps/z/value")]),
         (steps(a=STEP, z=value("${steps.a.items}")), [("reference_unknown", "/steps/z/value")]),
         (steps(a=STEP, z=value("${steps.a.error.code}")), [("reference_out_of_place", "/steps/z/value")]),
         (steps(a=STEP, z=value("${steps[?'a'].?error}")), [("reference_unknown", "/steps/z/value")]),
