@@ -170,7 +170,7 @@ def error_in(told: object) -> BrokenAnswer:
     if not isinstance(told, Mapping):
         return BrokenAnswer(str(told))
     kinds = [told.get("code"), told.get("status"), told.get("type")]
-    numbers = (int(kind) for kind in kinds if str(kind).isdecimal() and len(str(kind)) == 3)
+    numbers = (int(said) for kind in kinds if len(said := str(kind)) == 3 and said.isdecimal())
     status = next((number for number in numbers if 400 <= number < 600), None)
     named = (STATUS_OF[kind] for kind in kinds if isinstance(kind, str) and kind in STATUS_OF)
     message = str(told.get("message") or "it reported an error without a reason")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final, Literal, TypeGuard
 
 from schema.errors import ProviderError
+from schema.foreign import clean_text
 
 FinishReason = Literal["stop", "tool_calls", "length", "content_filter", "refusal", "empty", "error"]
 Meaning = Literal["good", "cut", "refused", "empty", "failed"]
@@ -62,7 +63,7 @@ def is_finish(told: object) -> TypeGuard[str]:
 
 def reason_of(told: str) -> str:
     """Return our word for a provider's. One that is not known is kept as it is, and counts as good."""
-    word = told.strip().lower().replace("-", "_").replace(" ", "_").removeprefix("finish_reason_")
+    word = clean_text(told).strip().lower().replace("-", "_").replace(" ", "_").removeprefix("finish_reason_")
     return _REASONS.get(word, word[:MAX_WORD_CHARS])
 
 

@@ -4,6 +4,7 @@ Models put their JSON into code fences, think aloud before it, and explain it ar
 an answer that holds several values is read only where exactly one of them is what was asked for.
 """
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -11,10 +12,11 @@ from typing import Final
 from schema.expressions import Json
 from schema.foreign_json import NotJson, UnusableJson, first_json, read_json
 
-MAX_SEARCHED_CHARS: Final = 1_000_000
-MAX_MENDED_CHARS: Final = 100_000
-MAX_MENDED_BRACKETS: Final = 500
-"""The mender's time grows with the square of what is nested."""
+MAX_SEARCHED_CHARS: Final = 250_000
+MAX_MENDED_CHARS: Final = 50_000
+MAX_MENDED_MARKS: Final = 2_000
+MAX_MENDED_DEPTH: Final = 20
+"""The mender's time grows with the square of the quotes and brackets, and with how deep they lie."""
 MAX_BEGINNINGS: Final = 100
 """How often a value may seem to begin in the prose around one."""
 _BLANK: Final = "\ufeff \t\r\n"
@@ -23,6 +25,7 @@ _BARE: Final = re.compile(r"[\ufeff\s]*[\[{\"]")
 _FENCE: Final = re.compile(r"(?:`{3,}|~{3,})[^\S\r\n]*[\w+#./-]*\s*")
 _AFTER_FENCED: Final = re.compile(r"\s*(?:`{3,}|~{3,}|\Z)")
 _BRACKET: Final = re.compile(r"(?=[\[{])")
+_MARK: Final = re.compile(r"[\[{}\]\"'“”]")
 
 
 def read_model_json(answer: str, fits: Callable[[Json], bool]) -> Json:
@@ -52,17 +55,29 @@ def mended(answer: str) -> Json:
     Raises NotJson where nothing like it is there.
     """
     text = without_thoughts(answer)
-    brackets = text.count("{") + text.count("[")
-    if not 0 < brackets <= MAX_MENDED_BRACKETS or len(text) > MAX_MENDED_CHARS:
+    if len(text) > MAX_MENDED_CHARS or not _can_be_mended(_MARK.findall(text)):
         raise NotJson("found nothing in it that could be mended")
     # Imported late: few need it.
     import json_repair
 
     try:
+        return read_json(text)
+    except UnusableJson:
+        raise
+    except NotJson:
+        pass
+    try:
         value = json_repair.repair_json(text, ensure_ascii=False)
     except (ValueError, RecursionError):
         raise NotJson("it is too broken to be mended") from None
     return read_json(value)
+
+
+def _can_be_mended(marks: list[str]) -> bool:
+    """Whether brackets and quotes are there, and few enough of them."""
+    steps = (1 if mark in "[{" else -1 if mark in "]}" else 0 for mark in marks)
+    depths = list(itertools.accumulate(steps))
+    return 0 < max(depths, default=0) <= MAX_MENDED_DEPTH and len(marks) <= MAX_MENDED_MARKS
 
 
 def without_thoughts(answer: str) -> str:

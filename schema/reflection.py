@@ -68,17 +68,18 @@ def _fits(step: AgentStep, value: Json) -> bool:
 
 
 def _plan_in(answer: str) -> str:
-    """The text of a plan, which may also be YAML; raises NotJson."""
+    """The text of a plan as it stands in an answer, where it can be found; raises NotJson."""
     text = unfenced(without_thoughts(answer))
     try:
         read_json(text)
+        return text
     except NotJson:
-        try:
-            found = read_model_json(answer, _is_plan)
-        except NotJson:
-            return text
-        return json.dumps(found) if _is_plan(found) else text
-    return text
+        pass
+    try:
+        found = read_model_json(answer, _is_plan)
+    except NotJson:
+        return text
+    return json.dumps(found) if _is_plan(found) else text
 
 
 def _is_plan(value: Json) -> bool:

@@ -60,16 +60,13 @@ def test_a_plan_is_read_out_of_prose_too() -> None:
     plan = json.dumps(EXAMPLE)
     for answer in (f"The plan:\n{plan}\nDone.", f"~~~\n{plan}~~~", f"<think>hm</think>{plan}"):
         assert reflection.read(step(emits="definition"), answer) == EXAMPLE
-    yaml = "```yaml\nname: p\nsteps: {a: {kind: transform, value: 1}}\n```"
-    found = reflection.read(step(emits="definition"), yaml)
-    assert found == {"name": "p", "steps": {"a": {"kind": "transform", "value": 1}}}
 
 
 def test_what_is_nearly_json_is_mended_where_the_step_says_so() -> None:
     mends = step(output_schema=TOTAL, reflect={"repair": True})
     for answer in ("{'total': 1,}", '{"total": 1', "Sure: {total: 1}", '```json\n{"total": 1,\n```'):
         assert reflection.mended(mends, answer) == {"total": 1}
-    for answer in ("no", '{"total": NaN', "{" * 400 + "'" * 50_000, "{" * 501, "<think>{'total': 1}"):
+    for answer in ("no", '{"total": NaN}', "{" * 21 + "'" * 50, "{" + "'" * 2_000, "<think>{'total': 1}"):
         with pytest.raises(NotReadable):
             reflection.mended(mends, answer)
     with pytest.raises(NotReadable):
