@@ -208,10 +208,11 @@ class Attempt(BaseModel):
     simulated: bool
     reused_from: str | None = Field(description="The execution whose result this is: of a cache or a fork.")
     finish_reason: str | None = Field(
+        default=None,
         description="Why the model's answer ended: stop, tool_calls, length, content_filter, refusal, empty, "
-        "or a provider's own word."
+        "or a provider's own word.",
     )
-    repaired: bool = Field(description="Whether the answer was nearly JSON, and was mended.")
+    repaired: bool = Field(default=False, description="Whether the answer was nearly JSON, and was mended.")
     error: ErrorFact | None
     started_at: datetime
     completed_at: datetime | None
@@ -219,7 +220,8 @@ class Attempt(BaseModel):
         default=None, description="Why it does not begin: `no worker has polled 'billing' for 2m`."
     )
     retry_at: datetime | None = Field(
-        description="When the step is tried again after this attempt. Null: at once, or not at all."
+        default=None,
+        description="When the step is tried again after this attempt. Null: at once, or not at all.",
     )
 
 
@@ -262,7 +264,9 @@ class CollaborationDetail(CollaborationSummary):
         "FACILITAIR_MAX_SUB_COLLABORATIONS.",
     )
     waits_for: list[str] = Field(
-        default=[], description="What keeps the run from going on, such as a task queue that no worker polls."
+        default=[],
+        description="What keeps the run from going on: a task queue that no worker polls, or the time when a "
+        "step that failed is tried again.",
     )
     lineage: Lineage | None = Field(default=None, description="With ?include=lineage.")
     input: StoredValue = Field(default=None, description="With ?include=input.")

@@ -105,7 +105,7 @@ async def checked_with_temporal(
         if found.run_id not in (execution.first_run_id, execution.run_id):
             return found
         if execution.status not in SUB_STATES:
-            return _with_waiting(found, await queues.unpolled(temporal, execution.waiting))
+            return with_waiting(found, await queues.unpolled(temporal, execution.waiting))
         error = await _error_of(temporal, execution)
     except (NotFound, Unavailable):
         return found
@@ -117,10 +117,11 @@ async def checked_with_temporal(
     )  # fmt: skip
 
 
-def _with_waiting(found: CollaborationDetail, waiting: Sequence[Unpolled]) -> CollaborationDetail:
-    if not waiting:
+def with_waiting(found: CollaborationDetail, waiting: Sequence[Unpolled]) -> CollaborationDetail:
+    """Return the run with what it waits for: a worker, or the time at which a step is tried again."""
+    told = {one.path: one.told for one in waiting} | _retries(found.steps)
+    if not told:
         return found
-    told = {one.path: one.told for one in waiting}
     steps = [
         one.model_copy(update={"waits_for": told[one.path]})
         if one.path in told and one.status == "running"
@@ -129,6 +130,16 @@ def _with_waiting(found: CollaborationDetail, waiting: Sequence[Unpolled]) -> Co
     ]
     shown = [f"{path}: {why}" if path else why for path, why in told.items()]
     return found.model_copy(update={"waits_for": shown, "steps": steps})
+
+
+def _retries(steps: Sequence[Attempt]) -> dict[str, str]:
+    """path → until when a step that failed waits, and after which failure."""
+    now = datetime.now(UTC)
+    return {
+        one.path: f"tried again at {one.retry_at:%Y-%m-%d %H:%M:%S} UTC, after {one.error.code}"
+        for one in steps
+        if one.error and one.retry_at and one.retry_at > now
+    }
 
 
 async def _error_of(temporal: Temporal, execution: Execution) -> ErrorFact | None:
