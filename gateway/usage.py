@@ -81,12 +81,16 @@ class Figures:
 
 
 NO_FIGURES: Final = Figures()
+_PLACES: Final = frozenset(("usage", "usageMetadata", "x_groq", "timings"))
 
 
 def figures_in(event: Mapping[str, Any]) -> Figures | None:
     """Return what an event, or a whole answer, tells of its tokens; None where it tells nothing."""
     choices = event.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
+    # Most events tell nothing, and there is one for every token.
+    if _PLACES.isdisjoint(event) and not _inside(first, "usage"):
+        return None
     places = (
         event.get("usage"), event.get("usageMetadata"), _inside(event.get("x_groq"), "usage"),
         # Moonshot's.

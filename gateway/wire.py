@@ -78,7 +78,7 @@ class Answer:
             self.done |= bool(data)
             return None
         try:
-            event = read_json(data.decode("utf-8-sig", "replace"))
+            event = read_json(data.decode("utf-8", "replace"))
             if self.translate is not None:
                 event = self.translate(event)
                 if event is None:
@@ -164,27 +164,28 @@ class Answer:
             return None
         choice = choices[0]
         delta = choice.get("delta") or choice.get("message") or {}
-        # What a model refuses to say takes the place of what it says.
-        content = text_of(delta.get("content")) or text_of(choice.get("text"))
-        refusal = "" if content else text_of(delta.get("refusal"))
-        self._refused |= bool(refusal)
-        said = self._say(content or refusal)
+        content = delta.get("content")
+        text = content if isinstance(content, str) else text_of(content)
+        if not text and (refusal := text_of(delta.get("refusal"))):
+            # What a model refuses to say takes the place of what it says.
+            text, self._refused = refusal, True
+        said = self._say(text or text_of(choice.get("text")))
         calls = self._take_calls(delta)
         ended = self._finish(choice)
-        alive = said or content or calls or self._reasons(delta) or ended
-        return said if alive else None
+        return said if text or said or calls or ended or self._reasons(delta) else None
 
     def _finish(self, choice: Mapping[str, Any]) -> bool:
         told, error = choice.get("finish_reason"), choice.get("error")
+        if not error and not is_finish(told):
+            return False
+        self.finished = True
         if is_finish(told):
             self._reason = reason_of(told)
             if self._reason == "error":
                 self._failure = BrokenAnswer(f"it broke its answer off with the finish reason {told!r}")
         if error:
             self._failure = error_in(error)
-        ended = bool(error) or is_finish(told)
-        self.finished |= ended
-        return ended
+        return True
 
     def _head(self, event: Mapping[str, Any]) -> None:
         self.response_id = self.response_id or _name(event.get("id"))
@@ -193,6 +194,8 @@ class Answer:
 
     def _say(self, text: str) -> str:
         """The text as it can be kept: the halves of a surrogate pair may come in two pieces."""
+        if not text:
+            return ""
         text, self._half = self._half + text, ""
         if "\ud800" <= text[-1:] <= "\udbff":
             text, self._half = text[:-1], text[-1]
@@ -211,12 +214,12 @@ class Answer:
         return bool(thought)
 
     def _take_calls(self, delta: Mapping[str, Any]) -> bool:
-        calls = list(delta.get("tool_calls") or ())
-        if function := delta.get("function_call"):
-            calls.append({"index": 0, "function": function})
+        calls = delta.get("tool_calls") or ()
         for call in calls:
             self._take_call(call)
-        return bool(calls)
+        if function := delta.get("function_call"):
+            self._take_call({"index": 0, "function": function})
+        return bool(calls or function)
 
     def _take_call(self, delta: Mapping[str, Any]) -> None:
         index, function = delta.get("index"), delta.get("function") or {}
