@@ -135,7 +135,7 @@ class Answer:
         return "empty" if good and not self.text.strip() else self._reason
 
     def check(self) -> None:
-        """Raise BrokenAnswer unless it came to an end of its own that is none of failure."""
+        """Raise BrokenAnswer where it has not ended, or has ended in a failure."""
         if not self.finished:
             raise BrokenAnswer("it ended its answer without a finish reason; try again")
         if self._failure is not None:
