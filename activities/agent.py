@@ -49,10 +49,13 @@ class AgentActivity:
             if rule.verification and rule.verification.accepted is False:
                 request = replace(request, model=rule.verification.strong)
             model = model_of(request, agent, step, steering, context.catalogue)
-            chosen = await prompts.chosen(connection, agent, context.run)
+            to, providers = self._means.gateway.destinations, context.catalogue.providers
+            simulated = to.simulates(model, providers, request.tenant)
+            chosen = await prompts.chosen(connection, agent, context.run, simulated=simulated)
             worker = replace(
                 worker_of(context.definition, step), requested_model=model,
                 prompt=chosen.ref if chosen else None, trial_id=chosen.trial_id if chosen else None,
+                simulated=simulated,
             )  # fmt: skip
             begun = await executions.claim(connection, request, worker)
             if begun.done:

@@ -26,12 +26,15 @@ class Deliveries:
     """The agents that are sent what it says."""
 
 
-async def of_step(engine: AsyncEngine, context: StepContext, request: StepRequest) -> Deliveries:
-    """Decided once for a run, path and source, by whoever of the two asks first."""
+async def of_step(
+    engine: AsyncEngine, context: StepContext, request: StepRequest, *, simulated: bool
+) -> Deliveries:
+    """Decided once for a run, path and source, by whoever of the two asks first. `simulated`: whether the
+    simulator answers the step."""
     own, streams = request.step, context.compiled.streams
     sent = [edge for edge in context.definition.stream if edge.source == own]
     adaptive = [edge for edge in (*sent, *streams.read_by(own)) if edge.adaptive]
-    silent = await _silent(engine, context, request, adaptive) if adaptive else set()
+    silent = await _silent(engine, context, request, adaptive, simulated) if adaptive else set()
 
     def left(read: Sequence[StreamEdge]) -> list[StreamEdge]:
         return [edge for edge in read if (edge.source, own) not in silent]
@@ -46,8 +49,9 @@ async def of_step(engine: AsyncEngine, context: StepContext, request: StepReques
 
 
 async def _silent(
-    engine: AsyncEngine, context: StepContext, request: StepRequest, adaptive: Sequence[StreamEdge]
-) -> set[tuple[str, str]]:
+    engine: AsyncEngine, context: StepContext, request: StepRequest, adaptive: Sequence[StreamEdge],
+    simulated: bool,
+) -> set[tuple[str, str]]:  # fmt: skip
     """(source, target) of the edges that are not used."""
     run = context.run
     # Both ends of a live edge stand in one body, so they share a frame.
@@ -55,9 +59,9 @@ async def _silent(
     async with transaction(engine) as connection:
         known = await edges.decided(connection, run.id, list(paths.values()))
         if open := [edge for edge in paths if (paths[edge], edge[0]) not in known]:
-            states = await edges.states(connection, run.tenant, run.name)
+            states = await edges.states(connection, run.tenant, run.name, simulated=simulated)
             if new := [edge for edge in open if edge not in states]:
-                await edges.meet(connection, [Key(run.tenant, run.name, *edge) for edge in new])
+                await edges.meet(connection, [Key(run.tenant, run.name, *edge, simulated) for edge in new])
             made: list[Decision] = []
             for source, target in open:
                 standing = states.get((source, target), Standing())

@@ -56,7 +56,11 @@ class LearnActivity:
     @activity.defn(name="due_to_learn")
     async def due_to_learn(self) -> DueToLearn:
         async with transaction(self._engine) as connection:
-            return DueToLearn(await trainings.due(connection, NEW_OUTCOMES))
+            found = await trainings.due(connection, NEW_OUTCOMES)
+        return DueToLearn(
+            [tenant for tenant, simulated in found if not simulated],
+            [tenant for tenant, simulated in found if simulated],
+        )
 
     @activity.defn(name="collect_outcomes")
     async def collect_outcomes(self, step: LearnStep) -> Collected:
@@ -71,8 +75,9 @@ class LearnActivity:
             }
             async with transaction(self._engine) as connection:
                 await trainings.start(
-                    connection, UUID(step.training), step.tenant, until, step.seed, step.by, arguments
-                )
+                    connection, UUID(step.training), step.tenant, until, step.seed, step.by, arguments,
+                    simulated=step.simulated,
+                )  # fmt: skip
             found = await self._collect(step)
             rows, held_out = dataset.split(found.rows)
             data = {
@@ -161,8 +166,9 @@ class LearnActivity:
         async with transaction(self._engine) as connection:
             # It may have failed before it was opened.
             await trainings.start(
-                connection, UUID(step.training), step.tenant, _moment(step.until), step.seed, step.by, {}
-            )
+                connection, UUID(step.training), step.tenant, _moment(step.until), step.seed, step.by, {},
+                simulated=step.simulated,
+            )  # fmt: skip
             await trainings.end(connection, step.tenant, UUID(step.training), end.status, end.reason, step.by)
 
     async def _collect(self, step: LearnStep) -> Collection:
@@ -170,7 +176,8 @@ class LearnActivity:
         kept: deque[Row] = deque(maxlen=MOST_ROWS)
         refused: Counter[str] = Counter()
         by_another = 0
-        async for page in outcomes.every(self._engine, step.tenant, _moment(step.until)):
+        rows = outcomes.every(self._engine, step.tenant, _moment(step.until), simulated=step.simulated)
+        async for page in rows:
             good, wrong = dataset.validate(page, now)
             refused += wrong
             kept.extend(good)

@@ -61,12 +61,15 @@ class OptimizeActivity:
             async with transaction(engine) as connection:
                 if done := await scored.optimized(connection, request.tenant, request.name, request.id):
                     return Optimized(**done)
+                kind = request.simulated
                 scored.require_enough(
-                    await scored.count(connection, request.tenant, request.name), request.name
+                    await scored.count(connection, request.tenant, request.name, simulated=kind), request.name
                 )
                 await trials.require_none(connection, request.tenant, request.name)
-                present = await stored.find(connection, request.tenant, request.name)
-                used = await scored.newest(connection, request.tenant, request.name, request.limit)
+                present = await stored.find(connection, request.tenant, request.name, simulated=kind)
+                used = await scored.newest(
+                    connection, request.tenant, request.name, request.limit, simulated=kind
+                )
                 known = await catalogue.of_tenant(connection, request.tenant)
             await asyncio.to_thread(optimize.dspy)
             asker = Asker(
@@ -96,10 +99,13 @@ class OptimizeActivity:
                 return Optimized(**first)
             version, _ = await stored.save(
                 connection, request.tenant, request.name, content, request.actor, note=note,
-                origin="optimizer",
+                origin="optimizer", simulated=request.simulated,
             )  # fmt: skip
             settings = trials.Settings(version.number)
-            trial = await trials.start(connection, request.tenant, request.name, settings, request.actor)
+            trial = await trials.start(
+                connection, request.tenant, request.name, settings, request.actor,
+                simulated=request.simulated,
+            )  # fmt: skip
             done = Optimized(
                 version=version.number, trial=str(trial.id), examples=len(examples), scored=len(found),
                 held_out=comparison.tasks, present=comparison.present, candidate=comparison.candidate,

@@ -28,7 +28,7 @@ from graph.fold import EVENT_TYPES as GRAPH_EVENTS
 from memory import collections
 from memory.client import Memory
 from memory.projection import EVENT_TYPES as MEMORY_EVENTS
-from memory.projection import Encode, completed_in
+from memory.projection import Encode, completed_in, forgotten_in
 from router.encoder import ENCODER
 from schema import telemetry
 from schema.errors import NotFound, Unavailable
@@ -144,6 +144,8 @@ class MemoryCopy:
     async def apply(self, after: Position, events: Sequence[LoggedEvent]) -> None:
         async with transaction(self._engine) as connection:
             batch = await memory.projection.remembered(connection, events, ENCODER, self._encode)
+        # Before the place in the log moves on. The batch holds none of them: Postgres has them no more.
+        await memory.projection.forget(self._memory, forgotten_in(events))
         await memory.projection.apply(self._memory, batch, events[-1].position)
 
     async def pass_over(self, after: Position, event: LoggedEvent) -> None:

@@ -21,12 +21,13 @@ from schema.templates import as_text, render
 _PEOPLE_SAID: Final = "While this runs, people said the following. Heed it; the later counts more:"
 
 
-async def chosen(connection: AsyncConnection, agent: Agent, run: Run) -> Chosen | None:
-    """The stored prompt that the agent names, as this run gets it; raises StepError when it is gone."""
+async def chosen(connection: AsyncConnection, agent: Agent, run: Run, *, simulated: bool) -> Chosen | None:
+    """The stored prompt that the agent names, as this run gets it; raises StepError when it is gone.
+    `simulated`: whether the simulator answers the agent."""
     if agent.prompt is None:
         return None
     try:
-        return await trials.choose(connection, run, agent.prompt)
+        return await trials.choose(connection, run, agent.prompt, simulated=simulated)
     except NotFound as error:
         raise StepError(error.code, error.message) from None
 

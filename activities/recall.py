@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
+from activities import answering
 from activities.context import facts_of
 from activities.spans import span
-from db import vectors
+from db import catalogue, vectors
 from db.collaborations import Run
 from db.engine import transaction
+from gateway.destinations import Destinations
 from memory import recall as weaviate
 from memory.client import Memory
 from memory.projection import Encode
@@ -28,17 +31,28 @@ MAX_OUTPUT_CHARACTERS: Final = 4_000
 Hit = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Search:
+    """What a step looks for: past work of real runs, or of simulated ones, as it is answered itself."""
+
+    run: Run
+    wanted: Recall
+    simulated: bool
+
+
 class RecallActivity:
     def __init__(
         self,
         engine: AsyncEngine,
         memory: Memory,
         encode: Encode,
+        destinations: Destinations,
         is_loaded: Callable[[], bool] = lambda: True,
     ) -> None:
         self._engine = engine
         self._memory = memory
         self._encode = encode
+        self._to = destinations
         self._is_loaded = is_loaded
 
     @activity.defn(name="recall")
@@ -55,15 +69,22 @@ class RecallActivity:
         ) as current:
             async with transaction(self._engine) as connection:
                 run, found = await facts_of(connection, request.collaboration)
+                known = await catalogue.of_tenant(connection, run.tenant)
             step = found.steps[request.step]
-            wanted = step.recall if isinstance(step, AgentStep) else False
-            source, hits = await self._search(run, wanted if isinstance(wanted, Recall) else Recall())
+            assert isinstance(step, AgentStep), "only agents recall"
+            agent = found.definition.agents[step.agent]
+            search = Search(
+                run, step.recall if isinstance(step.recall, Recall) else Recall(),
+                answering.is_simulated(self._to, agent, known, run.tenant),
+            )  # fmt: skip
+            source, hits = await self._search(search)
             async with transaction(self._engine) as connection:
                 await vectors.record_recall(connection, request, source, hits)
             current.set_attributes({telemetry.SOURCE: source, telemetry.HITS: len(hits)})
             return RecallResult(len(hits), source)
 
-    async def _search(self, run: Run, wanted: Recall) -> tuple[str, list[Hit]]:
+    async def _search(self, asked: Search) -> tuple[str, list[Hit]]:
+        run, wanted = asked.run, asked.wanted
         if not self._is_loaded():
             return "none", []  # a hint is not worth waiting for torch
         try:
@@ -71,14 +92,14 @@ class RecallActivity:
         except Exception:
             activity.logger.exception("the encoder failed; the step goes on without hints")
             return "none", []
-        sources: list[tuple[str, Callable[[Run, list[float], Recall], Awaitable[list[Hit]]]]] = [
+        sources: list[tuple[str, Callable[[Search, list[float]], Awaitable[list[Hit]]]]] = [
             ("weaviate", self._from_weaviate),
             ("pgvector", self._from_postgres),
         ]
         answered = "none"
         for source, search in sources:
             try:
-                found = await search(run, embedding, wanted)
+                found = await search(asked, embedding)
             except Exception as error:
                 # Whatever it was: a hint is not worth a run.
                 activity.logger.warning("no hints from %s: %s", source, error)
@@ -90,22 +111,26 @@ class RecallActivity:
                 # Weaviate may have only just arrived: Postgres knows what it has still to learn.
         return answered, []
 
-    async def _from_weaviate(self, run: Run, embedding: list[float], wanted: Recall) -> list[Hit]:
+    async def _from_weaviate(self, asked: Search, embedding: list[float]) -> list[Hit]:
+        wanted = asked.wanted
         # One more than wanted, for the run itself may be among them.
         async with asyncio.timeout(WEAVIATE_SECONDS):
             found = await weaviate.similar(
-                self._memory, run.tenant, embedding, ENCODER, wanted.limit + 1, wanted.threshold
-            )
+                self._memory, asked.run.tenant, embedding, ENCODER, wanted.limit + 1, wanted.threshold,
+                simulated=asked.simulated,
+            )  # fmt: skip
         return [
             _hit(hit.collaboration, hit.cosine, hit.task, hit.final_output, hit.quality_score)
             for hit in found
         ]
 
-    async def _from_postgres(self, run: Run, embedding: list[float], wanted: Recall) -> list[Hit]:
+    async def _from_postgres(self, asked: Search, embedding: list[float]) -> list[Hit]:
+        wanted = asked.wanted
         async with transaction(self._engine) as connection:
             found = await vectors.nearest(
-                connection, run.tenant, embedding, wanted.limit + 1, wanted.threshold
-            )
+                connection, asked.run.tenant, embedding, wanted.limit + 1, wanted.threshold,
+                simulated=asked.simulated,
+            )  # fmt: skip
         return [
             _hit(kept.collaboration, cosine, kept.task, as_text(kept.final_output), kept.quality_score)
             for cosine, kept in found

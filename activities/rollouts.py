@@ -49,24 +49,28 @@ class RolloutsActivity:
                 if not names:
                     return RolloutsPass(looked, told[:100])
                 for tenant in names:
-                    told += [f"{tenant}: {one}" for one in await self._look(tenant)]
+                    for simulated in (False, True):
+                        told += [f"{tenant}: {one}" for one in await self._look(tenant, simulated)]
                     looked += 1
                 after = names[-1]
 
-    async def _look(self, tenant: str) -> list[str]:
+    async def _look(self, tenant: str, simulated: bool) -> list[str]:
+        """Look at the checkpoints of real runs, or of simulated ones; nothing where there are none."""
         now = datetime.now(UTC)
         async with transaction(self._engine) as connection:
-            rows = await outcomes.newest(connection, tenant, now - WINDOW, MOST_ROWS)
-            known = await quarantines.every(connection, tenant)
+            if not await checkpoints.serving(connection, tenant, simulated=simulated):
+                return []
+            rows = await outcomes.newest(connection, tenant, now - WINDOW, MOST_ROWS, simulated=simulated)
+            known = await quarantines.every(connection, tenant, simulated=simulated)
         rows, _ = await asyncio.to_thread(dataset.validate, rows, now)
         rested = {one.model: one.until for one in known}
         broken = await asyncio.to_thread(evidence.broken_models, rows, now, rested)
-        told = await self._rest(tenant, broken)
+        told = await self._rest(tenant, broken, simulated)
         async with transaction(self._engine) as connection:
-            out = await quarantines.of_tenant(connection, tenant)
+            out = await quarantines.of_tenant(connection, tenant, simulated=simulated)
             found = [
                 await checkpoints.find(connection, tenant, one.number)
-                for one in await checkpoints.serving(connection, tenant)
+                for one in await checkpoints.serving(connection, tenant, simulated=simulated)
             ]
         for one in found:
             told.append(await self._judge(one, rows, out, now))
@@ -93,14 +97,16 @@ class RolloutsActivity:
             until = new[-1].at.isoformat()
             await checkpoints.note_followed(connection, found.id, until, moved.as_json())
 
-    async def _rest(self, tenant: str, broken: list[Broken]) -> list[str]:
+    async def _rest(self, tenant: str, broken: list[Broken], simulated: bool) -> list[str]:
         """Quarantine those that do not rest already."""
         told = []
         for one in broken:
             async with transaction(self._engine) as connection:
-                resting = await quarantines.of_tenant(connection, tenant)
+                resting = await quarantines.of_tenant(connection, tenant, simulated=simulated)
                 if one.model not in resting:
-                    added = await quarantines.add(connection, tenant, one.model, one.reason)
+                    added = await quarantines.add(
+                        connection, tenant, one.model, one.reason, simulated=simulated
+                    )
                     told.append(f"{one.model} rests until {added.until:%Y-%m-%d %H:%M}: {one.reason}")
         return told
 
@@ -112,7 +118,7 @@ class RolloutsActivity:
         )
         age = now - found.trained_until
         stale = f"; what it learned is {age.days} days old" if state == "all" and age > STALE else ""
-        said = f"checkpoint {found.number} in {state}"
+        said = f"checkpoint {found.number}{' of simulated runs' if found.simulated else ''} in {state}"
         if seen is None:
             return f"{said} waits for outcomes{stale}"
         next = rollout.advance(Rollout(state), seen)

@@ -1,16 +1,19 @@
 """Choose the model for a step, and keep the choice with the chance it had."""
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from dataclasses import replace
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
-from activities import cheap_first
+from activities import answering, cheap_first
 from activities.context import facts_of, worker_of
 from activities.failures import recorded
-from activities.routing import Asked, Chooser, known
+from activities.routing import Asked, Chooser, Known, known
 from activities.spans import span
-from db import routing
+from db import catalogue, routing
 from db.engine import transaction
 from db.routing import Kept
+from gateway.destinations import Destinations
 from router import asked
 from router.opinions import Question
 from schema import telemetry
@@ -21,8 +24,11 @@ from schema.steps import AgentStep, Route
 
 
 class RouteActivity:
-    def __init__(self, engine: AsyncEngine, chooser: Chooser | None = None) -> None:
+    def __init__(
+        self, engine: AsyncEngine, destinations: Destinations, chooser: Chooser | None = None
+    ) -> None:
         self._engine = engine
+        self._to = destinations
         self._chooser = chooser or Chooser(engine)
 
     @activity.defn(name="route")
@@ -35,16 +41,16 @@ class RouteActivity:
         ) as current:
             async with recorded(self._engine, request), transaction(self._engine) as connection:
                 run, found = await facts_of(connection, request.collaboration)
-                step, rule = _asked(found, request, run.task)
                 kept = await routing.find(connection, request)
-                facts = await known(connection, run.tenant) if kept is None else None
-            if facts is not None:
+                step, rule = _asked(found, request, run.task)
+                if kept is None:
+                    step, facts = await self._facts(connection, run.tenant, step)
+            if kept is None:
                 # No connection is held while a text is embedded: there are fewer of them than steps.
                 [decision] = await self._chooser.choose(facts, [step], activity.logger.exception)
                 decision = await cheap_first.planned(self._engine, decision, rule.verify, step, facts)
                 async with transaction(self._engine) as connection:
                     kept = await routing.record(connection, request, decision)
-            assert kept is not None
             current.set_attributes(
                 {
                     telemetry.ROUTED_MODEL: kept.model,
@@ -53,6 +59,13 @@ class RouteActivity:
                 }
             )
             return _result(kept, rule)
+
+    async def _facts(self, connection: AsyncConnection, tenant: str, step: Asked) -> tuple[Asked, Known]:
+        """The question among those who can really be asked, where there are any, and what decides it."""
+        own = await catalogue.of_tenant(connection, tenant)
+        among, simulated = answering.candidates(self._to, step.question.candidates, own, tenant)
+        question = replace(step.question, candidates=among)
+        return replace(step, question=question), await known(connection, tenant, simulated=simulated)
 
 
 def _result(kept: Kept, rule: Route) -> RouteResult:

@@ -27,6 +27,9 @@ class Known:
     """Of a tenant, as of now."""
 
     tenant: str
+    simulated: bool
+    """Whether the simulator answers: then only what simulated runs have taught decides, else only what real
+    ones have."""
     wanted: tuple[Wanted, ...]
     """Checkpoints, the one that serves before its challenger."""
     own_prices: dict[str, Price]
@@ -34,7 +37,7 @@ class Known:
     catalogue: Catalogue
 
 
-async def known(connection: AsyncConnection, tenant: str) -> Known:
+async def known(connection: AsyncConnection, tenant: str, *, simulated: bool) -> Known:
     wanted = tuple(
         Wanted(
             one.id,
@@ -43,13 +46,13 @@ async def known(connection: AsyncConnection, tenant: str) -> Known:
             one.sha256,
             Moves(one.followed_until, one.moved) if one.moved else None,
         )
-        for one in await checkpoints.serving(connection, tenant)
+        for one in await checkpoints.serving(connection, tenant, simulated=simulated)
     )
     return Known(
-        tenant, wanted,
+        tenant, simulated, wanted,
         # Only what a checkpoint expects is weighed by its price.
         await weighed_prices.own(connection, tenant) if wanted else {},
-        frozenset(await quarantines.of_tenant(connection, tenant)),
+        frozenset(await quarantines.of_tenant(connection, tenant, simulated=simulated)),
         await catalogue.of_tenant(connection, tenant),
     )  # fmt: skip
 

@@ -22,6 +22,7 @@ from api.endpoints import (
     collaborations,
     definitions,
     edges,
+    forgetting,
     forks,
     graph,
     health,
@@ -106,7 +107,8 @@ def create_app(settings: Settings) -> FastAPI:
         definitions.router, definitions.schema_router, rehearsal.router, versions.router,
         edges.router, catalogue.router, spending.router, bounds.router,
         collaborations.router, steering.router, forks.router, schedules.router, hooks.router,
-        prompts.router, trials.router, graph.router, tasks.router, archive.router, analytics.router,
+        prompts.router, trials.router, graph.router, tasks.router, archive.router, forgetting.router,
+        analytics.router,
         router.router, router.outcome_router, predictions.router,
         health.router, streams.router, chats.router,
     ):  # fmt: skip

@@ -8,7 +8,9 @@ from schema.learning import LearnRequest
 from schema.messages import QUEUE_LEARNING
 
 
-async def start(state: State, tenant: str, wanted: TrainingRequest, actor: str) -> TrainingStarted:
+async def start(
+    state: State, tenant: str, wanted: TrainingRequest, actor: str, *, simulated: bool
+) -> TrainingStarted:
     """Raises Refused while the tenant's router learns."""
     client = await state.temporal.client()
     from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -18,7 +20,7 @@ async def start(state: State, tenant: str, wanted: TrainingRequest, actor: str) 
 
     id = f"facilitair.learn.{tenant}"
     until = wanted.until.isoformat() if wanted.until else ""
-    learn = LearnRequest(tenant, actor, wanted.seed, until)
+    learn = LearnRequest(tenant, actor, wanted.seed, until, simulated)
     try:
         await own.evict(client, id, "facilitair.learn", QUEUE_LEARNING)
         handle = await client.start_workflow(

@@ -358,6 +358,9 @@ class GraphAnswer(BaseModel):
     columns: list[str]
     rows: list[list[Any]]
     truncated: bool = Field(description="There were more rows than one answer holds.")
+    simulated: bool | None = Field(
+        default=None, description="Whether it asked about simulated runs or real ones; null: about neither."
+    )
 
 
 class StoredQuery(BaseModel):

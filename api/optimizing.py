@@ -14,7 +14,9 @@ def _workflow_id(tenant: str, name: str) -> str:
     return f"facilitair.optimize.{tenant}.{name}"
 
 
-async def start(state: State, tenant: str, name: str, wanted: OptimizeRequest, actor: str) -> str:
+async def start(
+    state: State, tenant: str, name: str, wanted: OptimizeRequest, actor: str, *, simulated: bool
+) -> str:
     """The workflow's id. Raises Refused while a search for the same prompt goes on."""
     client = await state.temporal.client()
     from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -26,6 +28,7 @@ async def start(state: State, tenant: str, name: str, wanted: OptimizeRequest, a
     request = OptimizePrompt(
         id=str(uuid.uuid4()), tenant=tenant, name=name, actor=actor, limit=wanted.limit,
         budget_usd=str(wanted.budget_usd), model=wanted.model or "", judge=wanted.judge or "",
+        simulated=simulated,
     )  # fmt: skip
     try:
         await own.evict(client, id, "facilitair.optimize", QUEUE_PROJECTIONS)

@@ -38,13 +38,13 @@ class Predicting:
                     self._chooser = Chooser(engine)
         return self._chooser
 
-    async def ready(self, engine: AsyncEngine, tenant: str) -> "tuple[Chooser, Known]":
+    async def ready(self, engine: AsyncEngine, tenant: str, *, simulated: bool) -> "tuple[Chooser, Known]":
         """With the checkpoints at hand, or known to be broken."""
         chooser = await self.chooser(engine)
         from activities.routing import known, watching
 
         async with transaction(engine) as connection:
-            found = watching(await known(connection, tenant))
+            found = watching(await known(connection, tenant, simulated=simulated))
         await chooser.settled(found)
         return chooser, found
 
@@ -68,13 +68,13 @@ class Predicting:
         }  # fmt: skip
 
     async def predict(
-        self, engine: AsyncEngine, tenant: str, wanted: Sequence[PredictRequest]
+        self, engine: AsyncEngine, tenant: str, wanted: Sequence[PredictRequest], *, simulated: bool
     ) -> list[Prediction]:
-        chooser, known = await self.ready(engine, tenant)
+        chooser, known = await self.ready(engine, tenant, simulated=simulated)
         asked = [_asked(one) for one in wanted]
         decisions = await chooser.choose(known, asked, _log.exception)
         return [
-            _prediction(one.question.category, decision, known.quarantined)
+            _prediction(one.question.category, decision, known)
             for one, decision in zip(asked, decisions, strict=True)
         ]
 
@@ -96,7 +96,7 @@ def _asked(wanted: PredictRequest) -> "Asked":
     return Asked(wanted.task, wanted.role, question, "predict")
 
 
-def _prediction(category: str, decision: Decision, quarantined: frozenset[str]) -> Prediction:
+def _prediction(category: str, decision: Decision, known: "Known") -> Prediction:
     from router.deciding import budget, confidence
 
     told = decision.features
@@ -106,12 +106,13 @@ def _prediction(category: str, decision: Decision, quarantined: frozenset[str]) 
     # A step may draw another by chance; who asks wants to know of the likeliest.
     about = predicted[ordered[0]] if serves else None
     return Prediction(
-        model=ordered[0], by="checkpoint" if serves else "rules", policy=decision.policy,
+        simulated=known.simulated, model=ordered[0],
+        by="checkpoint" if serves else "rules", policy=decision.policy,
         checkpoint=told["checkpoint"], fallback=decision.fallback,
         confidence=confidence(about["ok"], about["doubt"]) if about else None, novelty=told.get("novelty"),
         budget_tokens=budget(about["ok"], about["tokens"]) if about else None, category=category,
         candidates=[
-            _candidate(name, decision.candidates[name], predicted.get(name) or {}, name in quarantined)
+            _candidate(name, decision.candidates[name], predicted.get(name) or {}, name in known.quarantined)
             for name in ordered
         ],
         votes=told["votes"], notes=_notes(told, serves=serves, predicted=bool(predicted)),

@@ -22,12 +22,16 @@ class PromptVersion(BaseModel):
     note: str
     created_by: str | None
     created_at: datetime
+    simulated: bool = Field(description="Whether its examples are answers of the simulator.")
 
 
 class PromptDocument(PromptVersion):
     """A version with its content, and what its name means."""
 
     current: int = Field(description="The version that the bare name means.")
+    current_simulated: int | None = Field(
+        description="What it means in simulated runs, where a trial of theirs was won; null: the same."
+    )
     newest: int
     on_trial: int | None = Field(
         description="The version that runs are compared with, while a trial goes on."
@@ -44,6 +48,7 @@ class StoredPrompt(PromptVersion):
 class Prompt(BaseModel):
     name: str
     current: int
+    current_simulated: int | None = Field(description="What it means in simulated runs; null: the same.")
     newest: int
     on_trial: int | None
     description: str
@@ -135,6 +140,7 @@ class Trial(BaseModel):
     started_by: str | None
     started_at: datetime
     stopped_at: datetime | None
+    simulated: bool = Field(description="Whether simulated runs take part; else real ones do. Never both.")
 
 
 class OptimizeRequest(BaseModel):

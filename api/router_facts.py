@@ -14,25 +14,29 @@ RULES: Final = "rules-v1"
 _TRAININGS: Final = 5
 
 
-async def status(connection: AsyncConnection, tenant: str) -> RouterStatus:
-    serving, challenger = await _present(connection, tenant)
+async def status(connection: AsyncConnection, tenant: str, *, simulated: bool) -> RouterStatus:
+    serving, challenger = await _present(connection, tenant, simulated)
     fresh = (datetime.now(UTC) - serving.trained_until).total_seconds() if serving else None
-    last = await trainings.page(connection, tenant, limit=_TRAININGS)
+    last = await trainings.page(connection, tenant, limit=_TRAININGS, simulated=simulated)
+    resting = await quarantines.active(connection, tenant, simulated=simulated)
     return RouterStatus(
-        by="checkpoint" if serving else "rules", policy=_policy(serving), serving=serving,
-        challenger=challenger, fresh_seconds=fresh, coverage=await _coverage(connection, tenant),
-        quarantines=[QuarantineFact(**asdict(one)) for one in await quarantines.active(connection, tenant)],
+        simulated=simulated, by="checkpoint" if serving else "rules", policy=_policy(serving),
+        serving=serving,
+        challenger=challenger, fresh_seconds=fresh, coverage=await _coverage(connection, tenant, simulated),
+        quarantines=[QuarantineFact(**asdict(one)) for one in resting],
         trainings=[training(one).model_copy(update={"curve": []}) for one in last],
     )  # fmt: skip
 
 
-async def model_info(state: State, tenant: str) -> ModelInfo:
+async def model_info(state: State, tenant: str, *, simulated: bool) -> ModelInfo:
     async with state.transaction() as connection:
-        serving, challenger = await _present(connection, tenant)
-        ids = {one.number: one.id for one in await checkpoints.serving(connection, tenant)}
+        serving, challenger = await _present(connection, tenant, simulated)
+        known = await checkpoints.serving(connection, tenant, simulated=simulated)
+        ids = {one.number: one.id for one in known}
     held = state.predicting.held(ids[serving.number] if serving else None)
     return ModelInfo(
-        by="checkpoint" if serving else "rules", policy=_policy(serving), checkpoint=serving,
+        simulated=simulated, by="checkpoint" if serving else "rules", policy=_policy(serving),
+        checkpoint=serving,
         challenger=challenger, **held,
     )  # fmt: skip
 
@@ -43,7 +47,7 @@ def checkpoint(found: checkpoints.Summary) -> CheckpointFact:
         number=found.number, state=found.state, state_reason=found.state_reason,
         state_since=found.state_since, outcomes=found.outcomes, training=str(found.training),
         created_at=found.created_at, trained_until=found.trained_until, sha256=found.sha256,
-        bytes=found.bytes, manifest=found.manifest,
+        bytes=found.bytes, manifest=found.manifest, simulated=found.simulated,
     )  # fmt: skip
 
 
@@ -53,18 +57,18 @@ def training(found: trainings.Training) -> TrainingFact:
 
 
 async def _present(
-    connection: AsyncConnection, tenant: str
+    connection: AsyncConnection, tenant: str, simulated: bool
 ) -> tuple[CheckpointFact | None, CheckpointFact | None]:
     """(who serves, who is on its way there)"""
     found: dict[bool, CheckpointFact] = {}
-    for one in await checkpoints.serving(connection, tenant):
+    for one in await checkpoints.serving(connection, tenant, simulated=simulated):
         found[one.state == "all"] = checkpoint(await checkpoints.find(connection, tenant, one.number))
     return found.get(True), found.get(False)
 
 
-async def _coverage(connection: AsyncConnection, tenant: str) -> dict[str, float]:
+async def _coverage(connection: AsyncConnection, tenant: str, simulated: bool) -> dict[str, float]:
     """Of the checkpoint that serves; empty before the first outcome that it was followed with."""
-    for one in await checkpoints.serving(connection, tenant):
+    for one in await checkpoints.serving(connection, tenant, simulated=simulated):
         if one.state == "all":
             held = (await checkpoints.followed(connection, one.id)).get("held", {})
             return {name: sum(last) / len(last) for name, last in held.items() if last}

@@ -20,14 +20,14 @@ class RouterMetrics:
         self._figures: dict[str, Figures] = {}
         self._turn = asyncio.Lock()
 
-    async def exposition(self, engine: AsyncEngine, tenant: str) -> str:
+    async def exposition(self, engine: AsyncEngine, tenant: str, *, simulated: bool) -> str:
+        """Return the figures; who rests, and the checkpoint's age, are of real runs or of simulated ones."""
         async with self._turn, transaction(engine) as connection:
             figures = self._figures.setdefault(tenant, Figures(self._began))
             await routing_figures.add_new(connection, tenant, figures)
-            resting = len(await quarantines.of_tenant(connection, tenant))
-            serving = next(
-                (one for one in await checkpoints.serving(connection, tenant) if one.state == "all"), None
-            )
+            resting = len(await quarantines.of_tenant(connection, tenant, simulated=simulated))
+            found = await checkpoints.serving(connection, tenant, simulated=simulated)
+            serving = next((one for one in found if one.state == "all"), None)
             known = await checkpoints.find(connection, tenant, serving.number) if serving else None
         lines = list(_lines(figures))
         lines += metric("facilitair_router_quarantined", "gauge", "Models that rest.", [("", resting)])

@@ -61,6 +61,9 @@ class Candidate(BaseModel):
 class Prediction(BaseModel):
     """Whom the router would choose, and how sure it is."""
 
+    simulated: bool = Field(
+        description="Whether the simulator answers: simulated runs taught what is foreseen."
+    )
     model: str = Field(description="Who would most likely be chosen.")
     by: str = Field(description="checkpoint; rules where none serves, or where it is broken.")
     policy: str = Field(examples=["checkpoint-4", "rules-v1"])
@@ -94,6 +97,7 @@ class CheckpointFact(BaseModel):
     training: str
     created_at: datetime
     trained_until: datetime = Field(description="It has learned from nothing that ended later.")
+    simulated: bool = Field(description="Whether simulated runs taught it: it decides in those alone.")
     sha256: str
     bytes: int
     manifest: dict[str, Any] = Field(description="Code, seed, arguments and figures: what made it.")
@@ -107,6 +111,7 @@ class CheckpointPage(BaseModel):
 class ModelInfo(BaseModel):
     """The checkpoint that serves, as this process holds it."""
 
+    simulated: bool = Field(description="Whether in simulated runs; the others have one of their own.")
     by: str = Field(description="checkpoint or rules")
     policy: str
     checkpoint: CheckpointFact | None
@@ -132,6 +137,9 @@ class TrainingFact(BaseModel):
     id: str
     status: str = Field(description="running, registered, refused or failed.")
     reason: str
+    simulated: bool = Field(
+        description="Whether it learned from simulated runs alone; else from real ones alone."
+    )
     until: datetime
     seed: int
     arguments: dict[str, Any]
@@ -172,6 +180,7 @@ class QuarantineFact(BaseModel):
 class RouterStatus(BaseModel):
     """Who decides, how fresh that is, and what was learned last."""
 
+    simulated: bool = Field(description="Whether in simulated runs; real ones have a router of their own.")
     by: str = Field(description="checkpoint or rules")
     policy: str
     serving: CheckpointFact | None

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from fastapi import Depends
+from fastapi import Depends, Query
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from starlette.requests import HTTPConnection
 
@@ -23,6 +23,7 @@ from db import secrets
 from db.admission import Admission
 from db.engine import transaction
 from db.loop_watch import LoopWatch
+from db.simulated import only
 from infra.disk import Disk
 from schema.settings import Settings
 
@@ -80,6 +81,23 @@ async def actor(request: HTTPConnection) -> str:
     return await found.key_name.of(found, tenant())
 
 
+async def simulated(
+    request: HTTPConnection,
+    simulated: Annotated[
+        bool | None,
+        Query(
+            description="true: of simulated runs alone; false: of real ones alone. Absent: of real ones from "
+            "the first call of a provider on. The two are never mixed."
+        ),
+    ] = None,
+) -> bool:
+    """Return whether what a request is about are simulated runs."""
+    if simulated is not None:
+        return simulated
+    async with state(request).transaction() as found:
+        return await only(found, tenant())
+
+
 async def connection(request: HTTPConnection) -> AsyncIterator[AsyncConnection]:
     """One transaction around the whole request."""
     async with state(request).transaction() as found:
@@ -89,5 +107,6 @@ async def connection(request: HTTPConnection) -> AsyncIterator[AsyncConnection]:
 StateOf = Annotated[State, Depends(state)]
 Tenant = Annotated[str, Depends(tenant)]
 Actor = Annotated[str, Depends(actor)]
+Simulated = Annotated[bool, Depends(simulated)]
 # Committed before the answer is sent, so that who reads it finds what it says.
 Connection = Annotated[AsyncConnection, Depends(connection, scope="function")]

@@ -152,7 +152,7 @@ async def learn(on: Stack) -> dict[str, Any]:
         )
         if training.status != "registered":
             raise SystemExit(f"nothing was learned: {training.status}, {training.reason}")
-        [challenger] = await checkpoints.serving(connection, "default")
+        [challenger] = await checkpoints.serving(connection, "default", simulated=True)
         for _ in ("share", "all"):
             await checkpoints.promote(connection, "default", challenger.number, "bench")
     return {"figures": training.figures, "data": training.data}

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from cli.client import connect, segment
 from cli.inputs import parse
-from cli.options import DataOption, JsonOption, UrlOption
+from cli.options import DataOption, JsonOption, SimulatedOption, UrlOption
 from cli.output import columns, err, out, print_json, told
 from cli.spans import picture, total
 
@@ -21,13 +21,14 @@ def graph(
     parameters: Annotated[
         list[str] | None, typer.Option("--param", "-p", help="key=text or key:=JSON. Repeat it.")
     ] = None,
+    simulated: SimulatedOption = None,
     url: UrlOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask the collaboration graph in Cypher."""
     body = {"cypher": query, "parameters": parse(parameters or [], None)}
-    answer: dict[str, Any] = connect(url, data).post("/graph/query", body)
+    answer: dict[str, Any] = connect(url, data).post("/graph/query", body, simulated=simulated)
     if as_json:
         print_json(answer)
         return
@@ -35,6 +36,8 @@ def graph(
     for row in answer["rows"]:
         table.add_row(*(Text(_cell(value)) for value in row))
     out().print(table if answer["rows"] else "no rows")
+    if answer["simulated"] is not None:
+        err().print(f"of {'simulated' if answer['simulated'] else 'real'} runs alone", style="dim")
     if answer["truncated"]:
         err().print("there are more rows: add a LIMIT and an order")
 

@@ -34,8 +34,7 @@ class Api:
         )
 
     def get(self, path: str, **query: Any) -> Any:
-        given = {key: value for key, value in query.items() if value is not None}
-        return self._request("GET", path, params=given)
+        return self._request("GET", path, params=_given(query))
 
     def whole(self, path: str, key: str, **query: Any) -> Any:
         """An answer that has a list in pages, with all of its pages."""
@@ -46,7 +45,7 @@ class Api:
         return found | {"next": None}
 
     def post(self, path: str, value: Any = None, **query: Any) -> Any:
-        return self._request("POST", path, json=value, params=query)
+        return self._request("POST", path, json=value, params=_given(query))
 
     def put(self, path: str, value: Any, **query: Any) -> Any:
         return self._request("PUT", path, json=value, params=query)
@@ -103,6 +102,10 @@ class Api:
         if answer.is_success:
             return answer
         raise _error(answer)
+
+
+def _given(query: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in query.items() if value is not None}
 
 
 def _error(answer: "httpx.Response") -> FacilitairError:

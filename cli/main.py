@@ -10,6 +10,7 @@ from cli import (
     catalogue,
     definitions,
     demo,
+    forgetting,
     forks,
     limits,
     optimizing,
@@ -50,6 +51,7 @@ app.command(rich_help_panel=_PLATFORM)(platform.down)
 app.command(rich_help_panel=_PLATFORM)(platform.status)
 app.command(rich_help_panel=_PLATFORM)(platform.doctor)
 app.command(rich_help_panel=_PLATFORM)(archive.archive)
+app.command(rich_help_panel=_PLATFORM)(forgetting.forget)
 app.command(rich_help_panel=_WORK)(definitions.apply)
 app.command(rich_help_panel=_WORK)(definitions.validate)
 app.command(rich_help_panel=_WORK)(rehearsal.plan)

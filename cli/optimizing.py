@@ -6,7 +6,7 @@ import typer
 from rich.text import Text
 
 from cli.client import connect, segment
-from cli.options import DataOption, JsonOption, UrlOption
+from cli.options import DataOption, JsonOption, SimulatedOption, UrlOption
 from cli.output import err, out, print_json, told
 from cli.prompts import NameArgument
 
@@ -26,6 +26,7 @@ def optimize(
         str | None, typer.Option("--judge", help="Who judges. Default: the reviewer's model.")
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Only tell how the latest search goes.")] = False,
+    simulated: SimulatedOption = None,
     url: UrlOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -37,7 +38,7 @@ def optimize(
         found = api.get(path)
     else:
         body = {"metric": metric, "limit": limit, "budget_usd": budget, "model": model, "judge": judge}
-        found = api.post(path, body)
+        found = api.post(path, body, simulated=simulated)
     if as_json:
         print_json(found)
         return

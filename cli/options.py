@@ -26,3 +26,10 @@ InputJsonOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=200)]
+SimulatedOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--simulated/--real",
+        help="Of simulated runs alone, or of real ones. Default: real from the first call of a provider on.",
+    ),
+]

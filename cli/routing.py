@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from cli.client import Api, connect, segment
-from cli.options import DataOption, JsonOption, LimitOption, UrlOption
+from cli.options import DataOption, JsonOption, LimitOption, SimulatedOption, UrlOption
 from cli.output import columns, err, out, print_json, print_page, told
 from schema.errors import FacilitairError, Refused
 
@@ -18,9 +18,14 @@ _LOOK_SECONDS: Final = 2.0
 
 
 @told
-def status(url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
+def status(
+    simulated: SimulatedOption = None,
+    url: UrlOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Show who chooses models now, how fresh that is, and which models must rest."""
-    _print_status(connect(url, data).get("/router"), as_json=as_json)
+    _print_status(connect(url, data).get("/router", simulated=simulated), as_json=as_json)
 
 
 @told
@@ -32,10 +37,10 @@ def checkpoints(
     if as_json:
         print_json(page)
         return
-    table = columns("checkpoint", "state", "since", "outcomes", "learned until", "why")
+    table = columns("checkpoint", "of", "state", "since", "outcomes", "learned until", "why")
     for one in page["items"]:
         table.add_row(
-            str(one["number"]), one["state"], _when(one["state_since"]), str(one["outcomes"]),
+            str(one["number"]), _kind(one), one["state"], _when(one["state_since"]), str(one["outcomes"]),
             _when(one["trained_until"]), Text(one["state_reason"]),
         )  # fmt: skip
     print_page(page, table, limit, none="none yet: rules decide")
@@ -66,11 +71,11 @@ def trainings(
     if as_json:
         print_json(page)
         return
-    table = columns("training", "status", "began", "outcomes", "by", "why")
+    table = columns("training", "of", "status", "began", "outcomes", "by", "why")
     for one in page["items"]:
         table.add_row(
-            one["id"], one["status"], _when(one["started_at"]), str(one["data"].get("outcomes", "")),
-            Text(one["started_by"] or ""), Text(one["reason"]),
+            one["id"], _kind(one), one["status"], _when(one["started_at"]),
+            str(one["data"].get("outcomes", "")), Text(one["started_by"] or ""), Text(one["reason"]),
         )  # fmt: skip
     print_page(page, table, limit)
 
@@ -82,13 +87,15 @@ def train(
         str | None, typer.Option("--until", metavar="TIME", help="ISO 8601; what ended later is left out.")
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Wait, and show what it comes to.")] = False,
+    simulated: SimulatedOption = None,
     url: UrlOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Learn from all outcomes until now; what comes of it enters in shadow, or is refused with the reason."""
     api = connect(url, data)
-    started = api.post("/router/trainings", {"seed": seed} | ({"until": until} if until else {}))
+    body = {"seed": seed} | ({"until": until} if until else {})
+    started = api.post("/router/trainings", body, simulated=simulated)
     if not watch:
         if as_json:
             print_json(started)
@@ -138,12 +145,14 @@ def promote(
 @told
 def rollback(
     reason: Annotated[str, typer.Option("--reason", help="For the log.")] = "",
+    simulated: SimulatedOption = None,
     url: UrlOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Let the checkpoint before serve again, or rules where there is none; at once."""
-    _print_status(connect(url, data).post("/router/rollback", {"reason": reason}), as_json=as_json)
+    found = connect(url, data).post("/router/rollback", {"reason": reason}, simulated=simulated)
+    _print_status(found, as_json=as_json)
 
 
 @told
@@ -173,13 +182,15 @@ def predict(
     among: Annotated[
         list[str] | None, typer.Option("--among", help="provider/model; repeat it. Default: the catalogue's.")
     ] = None,
+    simulated: SimulatedOption = None,
     url: UrlOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask whom the router would choose, what it expects of each model, and how sure it is. Runs nothing."""
     body: dict[str, Any] = {"task": task, "agent": agent, "candidates": among or []}
-    found = connect(url, data).post("/router/predict", body | ({"role": role} if role else {}))
+    body |= {"role": role} if role else {}
+    found = connect(url, data).post("/router/predict", body, simulated=simulated)
     if as_json:
         print_json(found)
         return
@@ -204,7 +215,10 @@ def _print_status(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    out().print(Text.assemble((f"{found['policy']} decides", "bold"), _fresh(found["fresh_seconds"])))
+    of_kind = " in simulated runs" if found["simulated"] else ""
+    out().print(
+        Text.assemble((f"{found['policy']} decides{of_kind}", "bold"), _fresh(found["fresh_seconds"]))
+    )
     for name in ("serving", "challenger"):
         if one := found[name]:
             line = f"{name}: checkpoint {one['number']}, {one['state']} since {_when(one['state_since'])}"
@@ -223,6 +237,10 @@ def _print_status(found: dict[str, Any], *, as_json: bool) -> None:
 
 def _fresh(seconds: float | None) -> str:
     return "" if seconds is None else f"  knows all until {seconds / 3600:.1f} hours ago"
+
+
+def _kind(one: dict[str, Any]) -> str:
+    return "simulated runs" if one["simulated"] else "real runs"
 
 
 def _when(iso: str | None) -> str:

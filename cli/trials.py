@@ -6,7 +6,7 @@ import typer
 from rich.text import Text
 
 from cli.client import connect, segment
-from cli.options import DataOption, JsonOption, UrlOption
+from cli.options import DataOption, JsonOption, SimulatedOption, UrlOption
 from cli.output import columns, out, print_json, told
 from cli.prompts import NameArgument
 
@@ -25,6 +25,7 @@ def start(
     min_units: Annotated[int, typer.Option("--min-units", help="Of each, before any verdict.")] = 30,
     max_units: Annotated[int, typer.Option("--max-units", help="Of both; then it is undecided.")] = 2_000,
     promote: Annotated[bool, typer.Option("--promote", help="Promote the candidate if it wins.")] = False,
+    simulated: SimulatedOption = None,
     url: UrlOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -34,7 +35,8 @@ def start(
         "candidate": candidate, "share": share, "unit": unit, "metric": metric, "alpha": alpha,
         "min_units": min_units, "max_units": max_units, "promote": promote,
     }  # fmt: skip
-    _print(connect(url, data).post(f"/prompts/{segment(name)}/trial", body), as_json=as_json)
+    api, path = connect(url, data), f"/prompts/{segment(name)}/trial"
+    _print(api.post(path, body, simulated=simulated), as_json=as_json)
 
 
 @app.command()
@@ -64,12 +66,18 @@ def stop(
     _print(connect(url, data).delete(f"/prompts/{segment(name)}/trial"), as_json=as_json)
 
 
+def _kind(trial: dict[str, Any]) -> str:
+    return "simulated runs" if trial["simulated"] else "real runs"
+
+
 def _print(trial: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(trial)
         return
     name, metric, unit = trial["name"], trial["metric"], trial["unit"]
-    out().print(Text.assemble((f"{name}: {trial['status']}", "bold"), f"  {metric} by {unit}"))
+    out().print(
+        Text.assemble((f"{name}: {trial['status']}", "bold"), f"  {metric} by {unit}, {_kind(trial)}")
+    )
     table = columns("", "version", f"{unit}s", metric, "without")
     for arm in ("control", "candidate"):
         one = trial[arm]

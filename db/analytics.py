@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, cast, func, select
+from sqlalchemy import ColumnElement, Row, cast, exists, func, select
 from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -18,6 +18,8 @@ _MOST_NAMES: Final = 50
 @dataclass(frozen=True)
 class Period:
     tenant: str
+    simulated: bool
+    """Whether simulated answers and runs are summed, or real ones."""
     since: datetime
     bucket: str
     """The width of one bar, as Postgres writes an interval: `1 hour` or `1 day`."""
@@ -31,7 +33,7 @@ def _bucket(period: Period, at: ColumnElement[Any]) -> ColumnElement[Any]:
 def _of_agents(period: Period) -> tuple[ColumnElement[bool], ...]:
     return (
         execution.c.tenant_id == period.tenant, execution.c.kind == "agent",
-        execution.c.started_at >= period.since,
+        execution.c.started_at >= period.since, execution.c.simulated == period.simulated,
     )  # fmt: skip
 
 
@@ -61,9 +63,13 @@ async def runs_by_status(connection: AsyncConnection, period: Period) -> Sequenc
     """(at, status, runs) per bar."""
     c = collaborations.c
     at = _bucket(period, c.started_at).label("at")
+    # What a run is known to be when it has ended, its answers tell before.
+    of_run = execution.c.collaboration_id == c.id
+    told = exists().where(of_run, execution.c.simulated, c.status == "running")
+    is_simulated = c.simulated | told
     rows = await connection.execute(
         select(at, c.status, func.count().label("runs"))
-        .where(c.tenant_id == period.tenant, c.started_at >= period.since)
+        .where(c.tenant_id == period.tenant, c.started_at >= period.since, is_simulated == period.simulated)
         .group_by(at, c.status)
         .order_by(at, c.status)
     )

@@ -58,6 +58,8 @@ class Summary:
     state_reason: str
     state_since: datetime | None
     created_at: datetime
+    simulated: bool
+    """Whether it has learned from simulated runs, and decides in those alone."""
     trained_until: datetime
     """It has learned from nothing that ended later."""
 
@@ -65,7 +67,7 @@ class Summary:
 _COLUMNS: Final = (
     table.c.id, table.c.tenant_id, table.c.training_id, table.c.kind, table.c.number, table.c.epoch,
     table.c.sha256, table.c.bytes, table.c.manifest, table.c.state, table.c.outcomes, table.c.state_reason,
-    table.c.state_since, table.c.created_at, trainings.c.until,
+    table.c.state_since, table.c.created_at, table.c.simulated, trainings.c.until,
 )  # fmt: skip
 _SUMMARIES: Final = select(*_COLUMNS).join(trainings, trainings.c.id == table.c.training_id)
 
@@ -113,12 +115,13 @@ async def register(
         select(func.coalesce(func.max(table.c.number), 0)).where(table.c.tenant_id == tenant)
     )
     number = int(newest or 0) + 1
-    if challenger := await _in_state(connection, tenant, "shadow", "share"):
+    simulated = await connection.scalar(select(trainings.c.simulated).where(trainings.c.id == training))
+    if challenger := await _in_state(connection, tenant, bool(simulated), "shadow", "share"):
         reason = f"{number} took its place before it served all"
         await _set(connection, challenger, "rolled_back", reason, actor)
     await _insert(
         connection, tenant, training, "production", epoch, content, sha256, manifest, number=number,
-        state="shadow", state_reason="registered", state_since=func.clock_timestamp(),
+        state="shadow", state_reason="registered", state_since=func.clock_timestamp(), simulated=simulated,
     )  # fmt: skip
     await audit.append(
         connection, tenant, actor, "checkpoint.register", str(number), training=str(training), sha256=sha256
@@ -141,8 +144,8 @@ async def _insert(
 # -- finding ----------------------------------------------------------------------------------------
 
 
-async def serving(connection: AsyncConnection, tenant: str) -> list[Serving]:
-    """Who serves all, then who is on the way there: at most one of each."""
+async def serving(connection: AsyncConnection, tenant: str, *, simulated: bool) -> list[Serving]:
+    """Who serves all real runs, or all simulated ones, then who is on the way there: at most one of each."""
     rows = await connection.execute(
         select(
             table.c.id,
@@ -152,9 +155,12 @@ async def serving(connection: AsyncConnection, tenant: str) -> list[Serving]:
             func.coalesce(table.c.followed["until"].astext, ""),
             table.c.followed["moved"],
         )
-        .where(table.c.tenant_id == tenant, table.c.state.in_(("shadow", "share", "all")))
+        .where(
+            table.c.tenant_id == tenant, table.c.simulated == simulated,
+            table.c.state.in_(("shadow", "share", "all")),
+        )
         .order_by(table.c.state != "all")
-    )
+    )  # fmt: skip
     return [Serving(*row) for row in rows]
 
 
@@ -192,12 +198,16 @@ async def find(connection: AsyncConnection, tenant: str, number: int) -> Summary
 
 
 async def page(
-    connection: AsyncConnection, tenant: str, *, before: int | None = None, limit: int = 50
-) -> list[Summary]:
-    """Production checkpoints, the newest first, from below the number `before` on."""
+    connection: AsyncConnection, tenant: str, *, before: int | None = None, limit: int = 50,
+    simulated: bool | None = None,
+) -> list[Summary]:  # fmt: skip
+    """Production checkpoints, the newest first, from below the number `before` on; `simulated` None: whatever
+    they learned from."""
     query = _SUMMARIES.where(table.c.tenant_id == tenant, table.c.number.is_not(None))
     if before is not None:
         query = query.where(table.c.number < before)
+    if simulated is not None:
+        query = query.where(table.c.simulated == simulated)
     rows = await connection.execute(query.order_by(desc(table.c.number)).limit(limit))
     return [Summary(*tuple(row)) for row in rows]
 
@@ -250,18 +260,21 @@ async def move(
             f"found checkpoint {number} in the state {found.state}, from where it cannot come to {state}; "
             f"expected {ways}.",
         )
-    before = await _in_state(connection, tenant, "all")
+    before = await _in_state(connection, tenant, found.simulated, "all")
     if state == "all" and before:
         await _set(connection, before, "retired", f"{number} serves in its place", actor)
     await _set(connection, found, state, reason, actor)
     if state == "rolled_back" and found.state == "all":
         again = (
             await connection.execute(
-                _SUMMARIES.where(table.c.tenant_id == tenant, table.c.state == "retired")
+                _SUMMARIES.where(
+                    table.c.tenant_id == tenant, table.c.simulated == found.simulated,
+                    table.c.state == "retired",
+                )
                 .order_by(desc(table.c.state_since), desc(table.c.number))
                 .limit(1)
             )
-        ).one_or_none()
+        ).one_or_none()  # fmt: skip
         if again:
             await _set(connection, Summary(*tuple(again)), "all", f"{number} was rolled back", actor)
     return await find(connection, tenant, number)
@@ -274,13 +287,15 @@ async def promote(connection: AsyncConnection, tenant: str, number: int, actor: 
     return await move(connection, tenant, number, state, f"by {actor}", actor)
 
 
-async def roll_back(connection: AsyncConnection, tenant: str, reason: str, actor: str) -> Summary:
+async def roll_back(
+    connection: AsyncConnection, tenant: str, reason: str, actor: str, *, simulated: bool
+) -> Summary:
     """By command: who serves all, or where nobody does who is on the way, serves no more (S2-49).
 
     Raises Refused where rules serve already."""
     await take_turn(connection, tenant)
-    found = await _in_state(connection, tenant, "all") or await _in_state(
-        connection, tenant, "shadow", "share"
+    found = await _in_state(connection, tenant, simulated, "all") or await _in_state(
+        connection, tenant, simulated, "shadow", "share"
     )
     if found is None or found.number is None:
         raise Refused("checkpoint_state", "found no checkpoint that serves; rules do already.")
@@ -303,10 +318,13 @@ async def note_followed(connection: AsyncConnection, id: UUID, until: str, found
     await connection.execute(update(table).where(table.c.id == id).values(followed=values))
 
 
-async def _in_state(connection: AsyncConnection, tenant: str, *states: State) -> Summary | None:
-    row = (
-        await connection.execute(_SUMMARIES.where(table.c.tenant_id == tenant, table.c.state.in_(states)))
-    ).one_or_none()
+async def _in_state(
+    connection: AsyncConnection, tenant: str, simulated: bool, *states: State
+) -> Summary | None:
+    query = _SUMMARIES.where(
+        table.c.tenant_id == tenant, table.c.simulated == simulated, table.c.state.in_(states)
+    )
+    row = (await connection.execute(query)).one_or_none()
     return Summary(*tuple(row)) if row else None
 
 

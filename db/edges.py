@@ -1,7 +1,7 @@
 """Adaptive stream edges: whether a run uses one, what came of it, and whether it is kept."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 from uuid import UUID
@@ -31,6 +31,8 @@ class Key:
     definition: str
     source: str
     target: str
+    simulated: bool
+    """Whether in simulated runs: what these tell of an edge says nothing of it in real ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,25 +94,25 @@ class Edge:
 
 
 async def states(
-    connection: AsyncConnection, tenant: str, definition: str
+    connection: AsyncConnection, tenant: str, definition: str, *, simulated: bool
 ) -> dict[tuple[str, str], Standing]:
-    """(source, target) → where the edge stands; those that no run has met are not there."""
+    """(source, target) → where the edge stands in such runs; those that no run has met are not there."""
     rows = await connection.execute(
         select(edges.c.source, edges.c.target, edges.c.state, edges.c.set_by, edges.c.high).where(
-            edges.c.tenant_id == tenant, edges.c.definition == definition
+            edges.c.tenant_id == tenant, edges.c.definition == definition, edges.c.simulated == simulated
         )
     )
     return {(row.source, row.target): Standing(row.state, row.set_by, row.high) for row in rows}
 
 
 async def meet(connection: AsyncConnection, keys: Sequence[Key]) -> None:
-    """Note edges that no run had met."""
+    """Note edges that no run had met: in real runs and in simulated ones, as people's wishes hold in both."""
     await connection.execute(
         upsert(edges).on_conflict_do_nothing(),
         [
             {"tenant_id": key.tenant, "definition": key.definition, "source": key.source,
-             "target": key.target}
-            for key in keys
+             "target": key.target, "simulated": simulated}
+            for key in keys for simulated in (False, True)
         ],
     )  # fmt: skip
 
@@ -161,6 +163,7 @@ WITH newest AS (
         AND reader.status = 'completed'
     LEFT JOIN outcomes AS told ON told.execution_id = reader.id
     WHERE run.status IN ('completed', 'failed') AND run.sub_state <> 'cancelled' AND run.forked_from IS NULL
+        AND run.simulated = :simulated
 )
 SELECT id, delivered, chance, quality FROM judged WHERE quality IS NOT NULL ORDER BY id, path
 """)
@@ -173,30 +176,33 @@ async def evidence(connection: AsyncConnection, key: Key, limit: int = WINDOW) -
 
 
 _RECENT: Final = text("""
-SELECT tenant_id, definition, source, target, state, set_by, high FROM edges
+SELECT tenant_id, definition, source, target, simulated, state, set_by, high FROM edges
 WHERE state <> 'pinned' AND EXISTS (
-    SELECT 1 FROM edge_trials AS trial WHERE trial.tenant_id = edges.tenant_id
+    SELECT 1 FROM edge_trials AS trial JOIN collaborations AS run ON run.id = trial.collaboration_id
+    WHERE run.simulated = edges.simulated AND trial.tenant_id = edges.tenant_id
     AND trial.definition = edges.definition AND trial.source = edges.source AND trial.target = edges.target
     AND trial.at > now() - interval '1 day'
 )
-ORDER BY tenant_id, definition, source, target
+ORDER BY tenant_id, definition, source, target, simulated
 """)
 
 
 async def recent(connection: AsyncConnection) -> list[tuple[Key, Standing]]:
     """Edges of all tenants that runs have met in the last day, and where they stand; without pinned ones."""
-    return [(Key(*row[:4]), Standing(*row[4:])) for row in await connection.execute(_RECENT)]
+    return [(Key(*row[:5]), Standing(*row[5:])) for row in await connection.execute(_RECENT)]
 
 
 # -- states ------------------------------------------------------------------------------------------------
 
 
-async def of_definition(connection: AsyncConnection, tenant: str, definition: str) -> list[Edge]:
-    """The adaptive edges that runs of a definition have met."""
+async def of_definition(
+    connection: AsyncConnection, tenant: str, definition: str, *, simulated: bool
+) -> list[Edge]:
+    """The adaptive edges that runs of a definition have met, as real or as simulated runs tell of them."""
     c = edges.c
     rows = await connection.execute(
         select(c.source, c.target, c.state, c.effect, c.low, c.high, c.runs, c.set_by, c.since)
-        .where(c.tenant_id == tenant, c.definition == definition)
+        .where(c.tenant_id == tenant, c.definition == definition, c.simulated == simulated)
         .order_by(c.source, c.target)
     )
     return [Edge(*row) for row in rows]
@@ -227,7 +233,8 @@ async def judge(
 
 
 async def set_state(connection: AsyncConnection, key: Key, state: State, actor: str) -> None:
-    """As a person wants it: `pinned` stays, `kept` and `pruned` until the evidence says otherwise.
+    """As a person wants it, in real runs and in simulated ones: `pinned` stays, `kept` and `pruned` until the
+    evidence says otherwise.
 
     Raises NotFound where no run has met such an edge.
     """
@@ -238,7 +245,8 @@ async def set_state(connection: AsyncConnection, key: Key, state: State, actor: 
             f"found no adaptive edge from {key.source!r} to {key.target!r} that a run of {key.definition!r} "
             "has met; expected one with adaptive: true. Correct the names, or run it once.",
         )
-    await _set(connection, key, state, {"set_by": actor})
+    for simulated in (False, True):
+        await _set(connection, replace(key, simulated=simulated), state, {"set_by": actor})
     await _note(connection, key, actor, state, before.state)
 
 
@@ -259,18 +267,22 @@ async def _note(
     connection: AsyncConnection, key: Key, actor: str, state: State, before: State, **detail: Any
 ) -> None:
     subject = f"{key.definition}: {key.source} → {key.target}"
-    await audit.append(connection, key.tenant, actor, f"edge.{state}", subject, before=before, **detail)
+    await audit.append(
+        connection, key.tenant, actor, f"edge.{state}", subject, before=before, simulated=key.simulated,
+        **detail,
+    )  # fmt: skip
 
 
 def _is(key: Key) -> tuple[Any, ...]:
     c = edges.c
     return (
         c.tenant_id == key.tenant, c.definition == key.definition, c.source == key.source,
-        c.target == key.target,
+        c.target == key.target, c.simulated == key.simulated,
     )  # fmt: skip
 
 
-def _values(key: Key) -> dict[str, str]:
+def _values(key: Key) -> dict[str, Any]:
     return {
-        "tenant": key.tenant, "definition": key.definition, "source": key.source, "target": key.target
+        "tenant": key.tenant, "definition": key.definition, "source": key.source, "target": key.target,
+        "simulated": key.simulated,
     }  # fmt: skip

@@ -40,6 +40,8 @@ class Worker:
     """The stored prompt that it works with, as name@3."""
     trial_id: UUID | None = None
     """The A/B test that chose the prompt."""
+    simulated: bool = False
+    """Whether the simulator is asked: an attempt that fails there says nothing of a real model."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ async def claim(connection: AsyncConnection, request: StepRequest, worker: Worke
             kind=worker.kind, agent_name=worker.agent, role=worker.role,
             model_id=worker.requested_model or "",
             requested_model=worker.requested_model, status="running", started_at=now,
-            prompt=worker.prompt, trial_id=worker.trial_id,
+            prompt=worker.prompt, trial_id=worker.trial_id, simulated=worker.simulated,
         )
     )  # fmt: skip
     wakeups.note(connection, request.collaboration)

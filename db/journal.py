@@ -198,12 +198,17 @@ WITH RECURSIVE given AS (
         quality_score = (
             SELECT quality_score FROM agent_executions
             WHERE collaboration_id = given.key::uuid AND quality_score IS NOT NULL
-            ORDER BY completed_at DESC LIMIT 1)
+            ORDER BY completed_at DESC LIMIT 1),
+        simulated = EXISTS (
+                SELECT 1 FROM agent_executions WHERE collaboration_id = run.id AND simulated)
+            OR EXISTS (SELECT 1 FROM model_calls WHERE collaboration_id = run.id AND simulated)
+            OR EXISTS (
+                SELECT 1 FROM collaborations AS child WHERE child.parent_id = run.id AND child.simulated)
     FROM given
     WHERE run.id = given.key::uuid
         AND (run.status = 'running' OR run.status = 'failed' AND given.status = 'completed')
-    RETURNING run.id, run.quality_score, given.event_id, given.tenant, given.status, given.sub_state,
-        given.code, given.message, given.step, given.ended, given.trace,
+    RETURNING run.id, run.quality_score, run.simulated, given.event_id, given.tenant, given.status,
+        given.sub_state, given.code, given.message, given.step, given.ended, given.trace,
         given.ended - run.started_at AS lasted
 ), tree AS (
     SELECT key::uuid AS root, key::uuid AS id FROM given
@@ -211,7 +216,7 @@ WITH RECURSIVE given AS (
     SELECT root, child.id FROM collaborations child JOIN tree ON child.parent_id = tree.id
 ), total AS (
     SELECT closed.id, figures.* FROM closed, LATERAL (
-        SELECT coalesce(sum(cost_usd), 0) AS usd, coalesce(bool_or(simulated), false) AS simulated,
+        SELECT coalesce(sum(cost_usd), 0) AS usd,
             coalesce(sum(input_tokens), 0) + coalesce(sum(output_tokens), 0) AS tokens
         FROM tree JOIN agent_executions ON collaboration_id = tree.id WHERE tree.root = closed.id
     ) AS figures

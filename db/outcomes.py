@@ -111,6 +111,8 @@ WITH reviewed AS (
         -- Turns and rounds of tools are no answers.
         AND strpos(done.path, '~') = 0 AND done.status IN ('completed', 'failed', 'caught')
         AND coalesce(done.requested_model, done.model_id) <> ''
+        -- What a run is known to be when it has ended, its answers tell before.
+        AND (run.simulated OR run.status = 'running' AND done.simulated) = :simulated
         -- While a run goes on, a later step may still judge this one.
         AND (run.status <> 'running' OR told.ok IS NOT NULL)
         AND (done.completed_at, done.id) > (:at, :id) AND done.completed_at <= :until
@@ -170,52 +172,55 @@ ORDER BY id
 
 
 async def page(
-    connection: AsyncConnection, tenant: str, until: datetime, *,
+    connection: AsyncConnection, tenant: str, until: datetime, *, simulated: bool,
     after: tuple[datetime, UUID] | None = None, limit: int = PAGE,
 ) -> list[Row]:  # fmt: skip
-    """In the order in which steps ended, from behind (at, id) on, up to `until`."""
+    """In the order in which steps ended, from behind (at, id) on, up to `until`: of simulated runs alone, or
+    of none of them."""
     at, id = after or (_BEGINNING, _FIRST)
-    return await _rows(connection, _FORWARD, tenant, at, id, until, limit)
+    return await _rows(connection, _FORWARD, tenant, simulated, at, id, until, limit)
 
 
-async def newest(connection: AsyncConnection, tenant: str, since: datetime, limit: int = PAGE) -> list[Row]:
+async def newest(
+    connection: AsyncConnection, tenant: str, since: datetime, limit: int = PAGE, *, simulated: bool
+) -> list[Row]:
     """The last `limit` of steps that ended after `since`, in the order in which they did."""
-    return await _rows(connection, _NEWEST, tenant, since, _LAST, datetime.now(UTC), limit)
+    return await _rows(connection, _NEWEST, tenant, simulated, since, _LAST, datetime.now(UTC), limit)
 
 
 async def every(
-    engine: AsyncEngine, tenant: str, until: datetime, page_size: int = PAGE
+    engine: AsyncEngine, tenant: str, until: datetime, page_size: int = PAGE, *, simulated: bool
 ) -> AsyncIterator[list[Row]]:
     """Page by page, each in a transaction of its own."""
     after: tuple[datetime, UUID] | None = None
     while True:
         async with transaction(engine) as connection:
-            rows = await page(connection, tenant, until, after=after, limit=page_size)
+            rows = await page(connection, tenant, until, simulated=simulated, after=after, limit=page_size)
         if not rows:
             return
         yield rows
         after = rows[-1].at, rows[-1].id
 
 
-async def counts(engine: AsyncEngine, tenant: str, until: datetime) -> Counter[str]:
+async def counts(engine: AsyncEngine, tenant: str, until: datetime, *, simulated: bool) -> Counter[str]:
     """source → how many outcomes go by it; under `` those that nobody can tell."""
     found: Counter[str] = Counter()
-    async for rows in every(engine, tenant, until):
+    async for rows in every(engine, tenant, until, simulated=simulated):
         found.update(row.source for row in rows)
     return found
 
 
 async def _rows(
-    connection: AsyncConnection, query: TextClause, tenant: str, at: datetime, id: UUID, until: datetime,
-    limit: int,
+    connection: AsyncConnection, query: TextClause, tenant: str, simulated: bool, at: datetime, id: UUID,
+    until: datetime, limit: int,
 ) -> list[Row]:  # fmt: skip
     known = {
         version: verdicts(sha256, source)
         for version, sha256, source in await connection.execute(_VERSIONS, {"tenant": tenant, "at": at})
     }
     values = {
-        "tenant": tenant, "at": at, "id": id, "until": until, "limit": limit, "longest": LONGEST_TASK,
-        "faults": list(FAULTS), **_columns(known),
+        "tenant": tenant, "simulated": simulated, "at": at, "id": id, "until": until, "limit": limit,
+        "longest": LONGEST_TASK, "faults": list(FAULTS), **_columns(known),
     }  # fmt: skip
     return [_row(row, known) for row in await connection.execute(query, values)]
 

@@ -34,6 +34,8 @@ class PromptVersion:
     note: str
     created_by: str | None
     created_at: datetime
+    simulated: bool
+    """Whether its examples are answers of the simulator."""
 
     @property
     def ref(self) -> str:
@@ -51,11 +53,13 @@ class Prompt:
     created_at: datetime
     on_trial: int | None
     """The candidate that runs are compared with."""
+    current_simulated: int | None
+    """What the name means in simulated runs, where a trial of theirs was won; None: `current`."""
 
 
 _COLUMNS: Final = (
     versions.c.name, versions.c.version, versions.c.content, versions.c.sha256, versions.c.origin,
-    versions.c.note, versions.c.created_by, versions.c.created_at,
+    versions.c.note, versions.c.created_by, versions.c.created_at, versions.c.simulated,
 )  # fmt: skip
 
 
@@ -85,6 +89,7 @@ async def take_turn(connection: AsyncConnection, tenant: str, name: str) -> None
 async def save(
     connection: AsyncConnection, tenant: str, name: str, content: PromptContent, actor: str, *,
     note: str = "", origin: Origin = "person", promote: bool = False, description: str | None = None,
+    simulated: bool = False,
 ) -> tuple[PromptVersion, bool]:  # fmt: skip
     """(the stored version, whether it is new). The same content is the same version. The bare name means it
     from then on when `promote` says so, or when it is the first."""
@@ -108,7 +113,7 @@ async def save(
                 insert(versions)
                 .values(
                     tenant_id=tenant, name=name, version=newest + 1, content=_json(content), sha256=sha256,
-                    origin=origin, note=note, created_by=actor,
+                    origin=origin, note=note, created_by=actor, simulated=simulated,
                 )
                 .returning(*_COLUMNS)
             )
@@ -144,8 +149,9 @@ async def promote(
 
 async def _point(connection: AsyncConnection, tenant: str, name: str, number: int, actor: str) -> int:
     mine = (table.c.tenant_id == tenant, table.c.name == name)
-    before: int = (await connection.execute(select(table.c.current).where(*mine))).scalar_one()
-    if before == number:
+    meant = (await connection.execute(select(table.c.current, table.c.current_simulated).where(*mine))).one()
+    before: int = meant.current
+    if before == number and meant.current_simulated is None:
         return before
     await _refuse_on_trial(connection, tenant, name)
     await point(connection, tenant, name, number, actor, before)
@@ -153,12 +159,18 @@ async def _point(connection: AsyncConnection, tenant: str, name: str, number: in
 
 
 async def point(
-    connection: AsyncConnection, tenant: str, name: str, number: int, actor: str, before: int
-) -> None:
-    """Let the bare name mean that version, whose existence is known."""
+    connection: AsyncConnection, tenant: str, name: str, number: int, actor: str, before: int, *,
+    simulated: bool = False,
+) -> None:  # fmt: skip
+    """Let the bare name mean that version, whose existence is known: in simulated runs alone where these have
+    decided it, else everywhere."""
     mine = (table.c.tenant_id == tenant, table.c.name == name)
-    await connection.execute(update(table).where(*mine).values(current=number))
-    await audit.append(connection, tenant, actor, "prompt.promote", f"{name}@{number}", before=before)
+    only = {"current_simulated": number}
+    values = only if simulated else {"current": number, "current_simulated": None}
+    await connection.execute(update(table).where(*mine).values(values))
+    await audit.append(
+        connection, tenant, actor, "prompt.promote", f"{name}@{number}", before=before, simulated=simulated
+    )
 
 
 async def _refuse_on_trial(connection: AsyncConnection, tenant: str, name: str) -> None:
@@ -174,12 +186,15 @@ async def _refuse_on_trial(connection: AsyncConnection, tenant: str, name: str) 
 
 
 async def find(
-    connection: AsyncConnection, tenant: str, name: str, number: int | None = None
-) -> PromptVersion:
-    """The version with that number, or the one that the bare name means. Raises NotFound."""
+    connection: AsyncConnection, tenant: str, name: str, number: int | None = None, *,
+    simulated: bool = False,
+) -> PromptVersion:  # fmt: skip
+    """The version with that number, or the one that the bare name means, in a simulated run where `simulated`
+    says so. Raises NotFound."""
     query = select(*_COLUMNS).where(versions.c.tenant_id == tenant, versions.c.name == name)
     if number is None:
-        current = select(table.c.current).where(table.c.tenant_id == tenant, table.c.name == name)
+        meant = func.coalesce(table.c.current_simulated, table.c.current) if simulated else table.c.current
+        current = select(meant).where(table.c.tenant_id == tenant, table.c.name == name)
         query = query.where(versions.c.version == current.scalar_subquery())
     else:
         query = query.where(versions.c.version == number)
@@ -230,7 +245,15 @@ async def page(
         .scalar_subquery()
     )  # fmt: skip
     query = (
-        select(table.c.name, table.c.current, newest, table.c.description, table.c.created_at, on_trial)
+        select(
+            table.c.name,
+            table.c.current,
+            newest,
+            table.c.description,
+            table.c.created_at,
+            on_trial,
+            table.c.current_simulated,
+        )
         .where(table.c.tenant_id == tenant, table.c.name > after)
         .order_by(table.c.name)
         .limit(limit)

@@ -30,36 +30,41 @@ class Quarantine:
 _COLUMNS: Final = (table.c.model, table.c.reason, table.c.since, table.c.until)
 
 
-async def active(connection: AsyncConnection, tenant: str) -> list[Quarantine]:
-    """Who must rest now, by name."""
+async def active(connection: AsyncConnection, tenant: str, *, simulated: bool) -> list[Quarantine]:
+    """Who must rest now, by name: in real runs, or in simulated ones."""
     rows = await connection.execute(
         select(*_COLUMNS)
-        .where(table.c.tenant_id == tenant, table.c.until > func.clock_timestamp())
+        .where(
+            table.c.tenant_id == tenant, table.c.simulated == simulated,
+            table.c.until > func.clock_timestamp(),
+        )
         .order_by(table.c.model)
-    )
+    )  # fmt: skip
     return [Quarantine(*row) for row in rows]
 
 
-async def of_tenant(connection: AsyncConnection, tenant: str) -> list[str]:
+async def of_tenant(connection: AsyncConnection, tenant: str, *, simulated: bool) -> list[str]:
     """The models that must rest now."""
-    return [one.model for one in await active(connection, tenant)]
+    return [one.model for one in await active(connection, tenant, simulated=simulated)]
 
 
-async def every(connection: AsyncConnection, tenant: str) -> list[Quarantine]:
+async def every(connection: AsyncConnection, tenant: str, *, simulated: bool) -> list[Quarantine]:
     """Also those whose time has passed, one for each model."""
     rows = await connection.execute(
-        select(*_COLUMNS).where(table.c.tenant_id == tenant).order_by(table.c.model)
+        select(*_COLUMNS)
+        .where(table.c.tenant_id == tenant, table.c.simulated == simulated)
+        .order_by(table.c.model)
     )
     return [Quarantine(*row) for row in rows]
 
 
 async def add(
     connection: AsyncConnection, tenant: str, model: str, reason: str, actor: str = BY_ITSELF,
-    lasts: timedelta | None = None,
+    lasts: timedelta | None = None, *, simulated: bool,
 ) -> Quarantine:  # fmt: skip
     """Let a model rest from now on; one that rests already goes on as it is."""
     now = (await connection.execute(select(func.clock_timestamp()))).scalar_one()
-    known = {one.model: one for one in await every(connection, tenant)}
+    known = {one.model: one for one in await every(connection, tenant, simulated=simulated)}
     last = known.get(model)
     if last and last.until > now:
         return last
@@ -69,23 +74,24 @@ async def add(
     values = {"reason": reason, "since": now, "until": now + lasts}
     await connection.execute(
         upsert(table)
-        .values(tenant_id=tenant, model=model, **values)
-        .on_conflict_do_update(index_elements=["tenant_id", "model"], set_=values)
+        .values(tenant_id=tenant, model=model, simulated=simulated, **values)
+        .on_conflict_do_update(index_elements=["tenant_id", "model", "simulated"], set_=values)
     )
     await audit.append(
-        connection, tenant, actor, "quarantine.add", model, reason=reason, until=values["until"].isoformat()
-    )
+        connection, tenant, actor, "quarantine.add", model, reason=reason, simulated=simulated,
+        until=values["until"].isoformat(),
+    )  # fmt: skip
     return Quarantine(model, reason, now, now + lasts)
 
 
-async def lift(connection: AsyncConnection, tenant: str, model: str, actor: str) -> bool:
+async def lift(connection: AsyncConnection, tenant: str, model: str, actor: str, *, simulated: bool) -> bool:
     """End a model's rest now; whether it was resting."""
     ended = await connection.execute(
         text("""
         UPDATE quarantines SET until = clock_timestamp()
-        WHERE tenant_id = :tenant AND model = :model AND until > clock_timestamp()
+        WHERE tenant_id = :tenant AND model = :model AND simulated = :simulated AND until > clock_timestamp()
         """),
-        {"tenant": tenant, "model": model},
+        {"tenant": tenant, "model": model, "simulated": simulated},
     )
     if ended.rowcount:
         await audit.append(connection, tenant, actor, "quarantine.lift", model)

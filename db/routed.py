@@ -92,7 +92,7 @@ class Verdicts:
 _VERDICTS: Final = text("""
     WITH recent AS (
         SELECT path, status, input, output FROM agent_executions
-        WHERE tenant_id = :tenant AND kind = 'agent' AND model_id = :model
+        WHERE tenant_id = :tenant AND kind = 'agent' AND model_id = :model AND simulated = :simulated
         ORDER BY started_at DESC LIMIT 2000
     ), judged AS (
         SELECT CAST(input->>'execution' AS uuid) AS execution,
@@ -105,9 +105,11 @@ _VERDICTS: Final = text("""
 """)
 
 
-async def verdicts(connection: AsyncConnection, tenant: str, model: str) -> Verdicts:
-    """How a verifier's verdicts went against what people told of the same answers."""
-    row = (await connection.execute(_VERDICTS, {"tenant": tenant, "model": model})).one()
+async def verdicts(connection: AsyncConnection, tenant: str, model: str, *, simulated: bool) -> Verdicts:
+    """How a verifier's verdicts, real ones or simulated ones, went against what people told of the same
+    answers."""
+    values = {"tenant": tenant, "model": model, "simulated": simulated}
+    row = (await connection.execute(_VERDICTS, values)).one()
     return Verdicts(*row)
 
 

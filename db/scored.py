@@ -32,7 +32,7 @@ _OF_PROMPT: Final = """
     AND execution.reused_from IS NULL AND starts_with(execution.prompt, CAST(:name AS text) || '@')
     -- Turns and rounds of tools are no answers.
     AND strpos(execution.path, '~') = 0
-    AND run.status = 'completed' AND run.quality_score IS NOT NULL
+    AND run.status = 'completed' AND run.quality_score IS NOT NULL AND run.simulated = :simulated
 """
 _COUNT: Final = text(f"""
 SELECT count(DISTINCT execution.collaboration_id) FROM agent_executions AS execution
@@ -62,15 +62,18 @@ def require_enough(found: int, name: str) -> None:
         )
 
 
-async def count(connection: AsyncConnection, tenant: str, name: str) -> int:
-    """How many judged collaborations have used the prompt."""
-    found: int = (await connection.execute(_COUNT, {"tenant": tenant, "name": name})).scalar_one()
+async def count(connection: AsyncConnection, tenant: str, name: str, *, simulated: bool) -> int:
+    """How many judged collaborations have used the prompt: real ones, or simulated ones."""
+    values = {"tenant": tenant, "name": name, "simulated": simulated}
+    found: int = (await connection.execute(_COUNT, values)).scalar_one()
     return found
 
 
-async def newest(connection: AsyncConnection, tenant: str, name: str, limit: int) -> list[Used]:
+async def newest(
+    connection: AsyncConnection, tenant: str, name: str, limit: int, *, simulated: bool
+) -> list[Used]:
     """One use of each judged collaboration, the newest first."""
-    values = {"tenant": tenant, "name": name, "limit": limit}
+    values = {"tenant": tenant, "name": name, "limit": limit, "simulated": simulated}
     return [Used(*row) for row in await connection.execute(_NEWEST, values)]
 
 

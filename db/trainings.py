@@ -32,28 +32,33 @@ class Training:
     started_by: str | None
     started_at: datetime
     ended_at: datetime | None
+    simulated: bool
+    """Whether it learns from simulated runs; it never does from both."""
 
 
 _COLUMNS: Final = (
     table.c.id, table.c.tenant_id, table.c.status, table.c.until, table.c.seed, table.c.arguments,
     table.c.data, table.c.curve, table.c.figures, table.c.reason, table.c.started_by, table.c.started_at,
-    table.c.ended_at,
+    table.c.ended_at, table.c.simulated,
 )  # fmt: skip
 
 
 async def start(
     connection: AsyncConnection, id: UUID, tenant: str, until: datetime, seed: int, by: str,
-    arguments: dict[str, Any],
+    arguments: dict[str, Any], *, simulated: bool,
 ) -> Training:  # fmt: skip
     """Open a training, or come to the one that was opened under this id before."""
     added = await connection.execute(
         upsert(table)
-        .values(id=id, tenant_id=tenant, until=until, seed=seed, started_by=by, arguments=arguments)
+        .values(
+            id=id, tenant_id=tenant, until=until, seed=seed, started_by=by, arguments=arguments,
+            simulated=simulated,
+        )
         .on_conflict_do_nothing()
         .returning(table.c.id)
-    )
+    )  # fmt: skip
     if added.first():
-        await audit.append(connection, tenant, by, "training.start", str(id), seed=seed)
+        await audit.append(connection, tenant, by, "training.start", str(id), seed=seed, simulated=simulated)
     return await find(connection, tenant, id)
 
 
@@ -71,10 +76,13 @@ async def find(connection: AsyncConnection, tenant: str, id: UUID) -> Training:
 
 
 async def page(
-    connection: AsyncConnection, tenant: str, *, after: tuple[datetime, UUID] | None = None, limit: int = 50
-) -> list[Training]:
-    """The newest first, from behind (started_at, id) on."""
+    connection: AsyncConnection, tenant: str, *, after: tuple[datetime, UUID] | None = None, limit: int = 50,
+    simulated: bool | None = None,
+) -> list[Training]:  # fmt: skip
+    """The newest first, from behind (started_at, id) on; `simulated` None: whatever they learned from."""
     query = select(*_COLUMNS).where(table.c.tenant_id == tenant)
+    if simulated is not None:
+        query = query.where(table.c.simulated == simulated)
     if after is not None:
         query = query.where(tuple_(table.c.started_at, table.c.id) < after)
     rows = await connection.execute(query.order_by(desc(table.c.started_at), desc(table.c.id)).limit(limit))
@@ -116,28 +124,33 @@ async def end(
 # A challenger is given a week to gather evidence before another takes its place. What ended long before the
 # last training has been learned from, or refused, already.
 _DUE: Final = text("""
-SELECT tenant FROM (
-    SELECT DISTINCT tenant_id AS tenant FROM collaborations
+SELECT tenant, made_up FROM (
+    SELECT DISTINCT tenant_id AS tenant, simulated AS made_up FROM collaborations
 ) AS known
 CROSS JOIN LATERAL (
-    SELECT max(until) AS until FROM trainings WHERE tenant_id = tenant AND status IN ('registered', 'refused')
+    SELECT max(until) AS until FROM trainings WHERE tenant_id = tenant AND simulated = made_up
+        AND status IN ('registered', 'refused')
 ) AS last
 WHERE NOT EXISTS (
-    SELECT 1 FROM checkpoints WHERE tenant_id = tenant AND state IN ('shadow', 'share')
+    SELECT 1 FROM checkpoints WHERE tenant_id = tenant AND simulated = made_up
+        AND state IN ('shadow', 'share')
         AND state_since > now() - interval '7 days'
 ) AND (
     SELECT count(*) FROM (
-        SELECT 1 FROM agent_executions
-        WHERE tenant_id = tenant AND kind = 'agent' AND strpos(path, '~') = 0 AND reused_from IS NULL
-            AND status IN ('completed', 'failed', 'caught')
-            AND completed_at > coalesce(last.until, '-infinity')
+        SELECT 1 FROM agent_executions AS done JOIN collaborations AS run ON run.id = done.collaboration_id
+        WHERE done.tenant_id = tenant AND run.simulated = made_up AND run.status <> 'running'
+            AND done.kind = 'agent' AND strpos(done.path, '~') = 0 AND done.reused_from IS NULL
+            AND done.status IN ('completed', 'failed', 'caught')
+            AND done.completed_at > coalesce(last.until, '-infinity')
         LIMIT :enough
     ) AS fresh
 ) >= :enough
-ORDER BY tenant LIMIT :limit
+ORDER BY made_up, tenant LIMIT :limit
 """)
 
 
-async def due(connection: AsyncConnection, enough: int, limit: int = 1_000) -> list[str]:
-    """Tenants whose agents did `enough` steps since they last learned, and whose challenger is not new."""
-    return list(await connection.scalars(_DUE, {"enough": enough, "limit": limit}))
+async def due(connection: AsyncConnection, enough: int, limit: int = 1_000) -> list[tuple[str, bool]]:
+    """(tenant, whether of simulated runs) where agents did `enough` steps since the tenant last learned from
+    such runs, and the challenger is not new."""
+    rows = await connection.execute(_DUE, {"enough": enough, "limit": limit})
+    return [(row.tenant, row.made_up) for row in rows]

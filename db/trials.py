@@ -41,6 +41,8 @@ class Trial:
     started_by: str | None
     started_at: datetime
     stopped_at: datetime | None
+    simulated: bool
+    """Whether simulated runs take part and get what it decides; else real ones. Never both."""
 
     @property
     def rules(self) -> Rules:
@@ -75,29 +77,32 @@ _COLUMNS: Final = (
     table.c.id, table.c.tenant_id, table.c.name, table.c.control, table.c.candidate, table.c.share,
     table.c.unit, table.c.metric, table.c.alpha, table.c.min_units, table.c.max_units, table.c.promote,
     table.c.status, table.c.winner, table.c.verdict, table.c.started_by, table.c.started_at,
-    table.c.stopped_at,
+    table.c.stopped_at, table.c.simulated,
 )  # fmt: skip
 
 
-async def choose(connection: AsyncConnection, run: Run, prompt: str) -> Chosen:
-    """What `name` or `name@3` means for a run: while a trial goes on, its arm. Raises NotFound."""
+async def choose(connection: AsyncConnection, run: Run, prompt: str, *, simulated: bool) -> Chosen:
+    """What `name` or `name@3` means for a run: while a trial goes on, its arm. `simulated`: whether the
+    simulator answers. Raises NotFound."""
     tenant = run.tenant
     name, _, number = prompt.partition("@")
     if number:
-        return await _pinned(connection, tenant, name, int(number))
+        return await _pinned(connection, tenant, name, int(number), simulated)
     running = select(*_COLUMNS).where(
-        table.c.tenant_id == tenant, table.c.name == name, table.c.status == "running"
-    )
+        table.c.tenant_id == tenant, table.c.name == name, table.c.status == "running",
+        table.c.simulated == simulated,
+    )  # fmt: skip
     row = (await connection.execute(running)).one_or_none()
     if row is None:
-        return await _pinned(connection, tenant, name, None)
+        return await _pinned(connection, tenant, name, None, simulated)
     trial = Trial(*tuple(row))
     if run.started_at < trial.started_at:
         # Its steps before the trial were asked otherwise: it says nothing of either arm.
-        return await _pinned(connection, tenant, name, None)
+        return await _pinned(connection, tenant, name, None, simulated)
     unit = await _user(connection, run) if trial.unit == "user" else str(run.id)
     to_candidate = gets_candidate(str(trial.id), unit, trial.share)
-    found = await _pinned(connection, tenant, name, trial.candidate if to_candidate else trial.control)
+    arm = trial.candidate if to_candidate else trial.control
+    found = await _pinned(connection, tenant, name, arm, simulated)
     return Chosen(found.content, found.ref, trial.id)
 
 
@@ -116,15 +121,20 @@ async def _user(connection: AsyncConnection, run: Run) -> str:
     return await connection.scalar(_USER, {"run": run.id, "nobody": BY_TEMPORAL}) or str(run.id)
 
 
-async def _pinned(connection: AsyncConnection, tenant: str, name: str, number: int | None) -> Chosen:
-    found = await prompts.find(connection, tenant, name, number)
+async def _pinned(
+    connection: AsyncConnection, tenant: str, name: str, number: int | None, simulated: bool
+) -> Chosen:
+    found = await prompts.find(connection, tenant, name, number, simulated=simulated)
     return Chosen(found.content, found.ref)
 
 
-async def start(connection: AsyncConnection, tenant: str, name: str, wanted: Settings, actor: str) -> Trial:
-    """Compare a version with what the bare name means. Raises NotFound, and Refused where it cannot be."""
+async def start(
+    connection: AsyncConnection, tenant: str, name: str, wanted: Settings, actor: str, *, simulated: bool
+) -> Trial:
+    """Compare a version with what the bare name means, in real runs or in simulated ones. Raises NotFound,
+    and Refused where it cannot be."""
     await prompts.take_turn(connection, tenant, name)
-    control = await prompts.find(connection, tenant, name)
+    control = await prompts.find(connection, tenant, name, simulated=simulated)
     candidate = await prompts.find(connection, tenant, name, wanted.candidate)
     if candidate.number == control.number:
         raise Refused(
@@ -140,7 +150,7 @@ async def start(connection: AsyncConnection, tenant: str, name: str, wanted: Set
                 id=uuid4(), tenant_id=tenant, name=name, control=control.number, candidate=candidate.number,
                 share=wanted.share, unit=wanted.unit, metric=wanted.metric, alpha=wanted.alpha,
                 min_units=wanted.min_units, max_units=wanted.max_units, promote=wanted.promote,
-                status="running", started_by=actor, started_at=func.clock_timestamp(),
+                status="running", started_by=actor, started_at=func.clock_timestamp(), simulated=simulated,
             )
             .returning(*_COLUMNS)
         )
@@ -148,7 +158,7 @@ async def start(connection: AsyncConnection, tenant: str, name: str, wanted: Set
     trial = Trial(*tuple(row))
     await audit.append(
         connection, tenant, actor, "trial.start", name, trial=str(trial.id), control=trial.control,
-        candidate=trial.candidate, metric=trial.metric, share=trial.share,
+        candidate=trial.candidate, metric=trial.metric, share=trial.share, simulated=simulated,
     )  # fmt: skip
     return trial
 
@@ -236,7 +246,9 @@ async def _end(connection: AsyncConnection, trial: Trial, status: str, reading: 
     )  # fmt: skip
     if status == "won" and trial.promote:
         name, candidate = trial.name, trial.candidate
-        await prompts.point(connection, trial.tenant, name, candidate, BY_ITSELF, trial.control)
+        await prompts.point(
+            connection, trial.tenant, name, candidate, BY_ITSELF, trial.control, simulated=trial.simulated
+        )
     return Trial(*tuple(row))
 
 
@@ -263,6 +275,7 @@ WITH RECURSIVE used AS (
     FROM used JOIN collaborations AS run ON run.id = used.run
         LEFT JOIN lineage AS asked ON asked.run = used.run AND asked.parent_id IS NULL
     WHERE run.status IN ('completed', 'failed') AND run.sub_state <> 'cancelled' AND run.forked_from IS NULL
+        AND run.simulated = :simulated
 ), units AS (
     SELECT prompt, unit, avg(value) AS value FROM ended GROUP BY prompt, unit
 )
@@ -274,7 +287,10 @@ FROM units GROUP BY prompt
 
 async def measure(connection: AsyncConnection, trial: Trial) -> Reading:
     """The figures of both arms, of the runs that have ended."""
-    values = {"trial": trial.id, "unit": trial.unit, "metric": trial.metric, "nobody": BY_TEMPORAL}
+    values = {
+        "trial": trial.id, "unit": trial.unit, "metric": trial.metric, "nobody": BY_TEMPORAL,
+        "simulated": trial.simulated,
+    }  # fmt: skip
     arms = {
         row.prompt: Arm(row.units, row.mean, row.variance, row.unmeasured)
         for row in await connection.execute(_MEASURE, values)

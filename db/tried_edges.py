@@ -20,16 +20,18 @@ class Tried:
     effect: float | None
 
 
-async def tried(connection: AsyncConnection, tenant: str, runs: int, limit: int) -> list[Tried]:
-    """A tenant's edges with at least that many judged runs, those with the most."""
+async def tried(
+    connection: AsyncConnection, tenant: str, runs: int, limit: int, *, simulated: bool
+) -> list[Tried]:
+    """A tenant's edges with at least that many judged runs of the kind, those with the most."""
     c = edges.c
     rows = await connection.execute(
         select(c.definition, c.source, c.target, c.runs, c.effect)
-        .where(c.tenant_id == tenant, c.runs >= runs)
+        .where(c.tenant_id == tenant, c.simulated == simulated, c.runs >= runs)
         .order_by(c.runs.desc(), c.definition, c.source, c.target)
         .limit(limit)
     )
-    return [Tried(Key(tenant, *row[:3]), row.runs, row.effect) for row in rows]
+    return [Tried(Key(tenant, *row[:3], simulated), row.runs, row.effect) for row in rows]
 
 
 # Per edge, as the index has them: a definition's trials can be many.

@@ -26,6 +26,7 @@ class Memory:
     quality_score: float | None
     cost_usd: float
     embedding: list[float] | None
+    simulated: bool
 
 
 async def completed(connection: AsyncConnection, ids: Sequence[UUID]) -> list[Memory]:
@@ -39,14 +40,19 @@ async def completed(connection: AsyncConnection, ids: Sequence[UUID]) -> list[Me
         select(
             collaborations.c.id, collaborations.c.tenant_id, workflows.c.name, collaborations.c.task,
             collaborations.c.final_output, collaborations.c.quality_score, cast(cost, Float),
-            task_vectors.c.embedding,
+            collaborations.c.simulated, task_vectors.c.embedding,
         )
         .join(workflows, workflows.c.id == collaborations.c.workflow_id)
         .outerjoin(task_vectors, task_vectors.c.collaboration_id == collaborations.c.id)
         .where(collaborations.c.id.in_(ids), collaborations.c.status == "completed")
         .order_by(collaborations.c.started_at, collaborations.c.id)
     )  # fmt: skip
-    return [Memory(*row[:-1], [float(x) for x in row[-1]] if row[-1] is not None else None) for row in rows]
+    return [
+        Memory(
+            *row[:7], [float(x) for x in row.embedding] if row.embedding is not None else None, row.simulated
+        )
+        for row in rows
+    ]
 
 
 async def save(
@@ -90,9 +96,10 @@ async def embedded_to(connection: AsyncConnection) -> Position:
 
 
 async def nearest(
-    connection: AsyncConnection, tenant: str, embedding: Sequence[float], limit: int, min_cosine: float
-) -> list[tuple[float, Memory]]:
-    """(cosine similarity, memory), best first."""
+    connection: AsyncConnection, tenant: str, embedding: Sequence[float], limit: int, min_cosine: float, *,
+    simulated: bool,
+) -> list[tuple[float, Memory]]:  # fmt: skip
+    """(cosine similarity, memory) of real runs, or of simulated ones, best first."""
     # The index knows no tenants: without this it would stop after its 40 nearest of all tenants together.
     await connection.execute(text("SET LOCAL hnsw.iterative_scan = strict_order"))
     distance = task_vectors.c.embedding.cosine_distance(list(embedding))
@@ -103,12 +110,12 @@ async def nearest(
         )
         .join(collaborations, collaborations.c.id == task_vectors.c.collaboration_id)
         .join(workflows, workflows.c.id == collaborations.c.workflow_id)
-        .where(task_vectors.c.tenant_id == tenant)
+        .where(task_vectors.c.tenant_id == tenant, collaborations.c.simulated == simulated)
         .order_by(distance)
         .limit(limit)
     )  # fmt: skip
     return [
-        (row.cosine, Memory(*row[1:], cost_usd=0.0, embedding=None))
+        (row.cosine, Memory(*row[1:], cost_usd=0.0, embedding=None, simulated=simulated))
         for row in rows
         if row.cosine >= min_cosine
     ]

@@ -40,7 +40,7 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         """Raises ValueError where FACILITAIR_PROVIDER_LIMITS cannot be read."""
-        self._destinations = Destinations(settings)
+        self.destinations = Destinations(settings)
         self._http: Http | None = None
         keys = (
             settings.openai_api_key, settings.anthropic_api_key, settings.openrouter_api_key,
@@ -53,7 +53,7 @@ class Gateway:
         self, model: str, providers: Mapping[str, TenantProvider] = NO_PROVIDERS, tenant: str = "default"
     ) -> Destination:
         """Who would answer for a model; nothing is called. `providers` are the tenant's own."""
-        return self._destinations.find(model, providers, tenant)
+        return self.destinations.find(model, providers, tenant)
 
     def price(
         self, model: str, providers: Mapping[str, TenantProvider] = NO_PROVIDERS, tenant: str = "default"
@@ -171,7 +171,7 @@ class Gateway:
         if self._http is None:
             from gateway.http import Http
 
-            self._http = Http(self._destinations.reach)
+            self._http = Http(self.destinations.reach)
         return self._http
 
 

@@ -130,6 +130,13 @@ class Destinations:
         url = self._settings.simulator_url.rstrip("/") + "/v1"
         return self._limited(Destination("simulator", model, model, url, "simulator"))
 
+    def simulates(self, model: str, providers: Mapping[str, TenantProvider], tenant: str) -> bool:
+        """Return whether the simulator would answer for a model; not where nobody would."""
+        try:
+            return self.find(model, providers, tenant).simulated
+        except ProviderError:
+            return False
+
     def platform_key(self, kind: ProviderKind) -> str:
         known = self._settings
         return {

@@ -8,7 +8,10 @@ from typing import Any, Final
 from db.outbox import LoggedEvent
 from schema.catalogue import OTHER_RELATIONSHIP, RELATIONSHIPS
 
-EVENT_TYPES: Final = ("DefinitionStored", "CollaborationStarted", "StepFinished", "CollaborationFinished")
+EVENT_TYPES: Final = (
+    "DefinitionStored", "CollaborationStarted", "StepFinished", "CollaborationFinished",
+    "CollaborationForgotten",
+)  # fmt: skip
 
 Value = str | int | float | bool | datetime
 Properties = dict[str, Value]
@@ -26,6 +29,8 @@ class Rows:
     forked_from: dict[str, str] = field(default_factory=dict)
     """task key → key of the task that it goes on from"""
     edges: dict[str, "Edge"] = field(default_factory=dict)
+    forgotten: set[str] = field(default_factory=set)
+    """Keys of tasks that are to go, with all that leads to them."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,24 @@ def fold(events: Iterable[LoggedEvent]) -> Rows:
                 _step(rows, event)
             case "CollaborationFinished":
                 _finished(rows, event)
+            case "CollaborationForgotten":
+                rows.tasks.pop(event.aggregate_id, None)
+                rows.forgotten.add(event.aggregate_id)
             case _:
                 pass
+    return _without_forgotten(rows)
+
+
+def _without_forgotten(rows: Rows) -> Rows:
+    """Without what leads to tasks that are to go; agents that worked on nothing else go with them."""
+    if rows.forgotten:
+        gone = rows.forgotten
+        rows.run_of = {task: key for task, key in rows.run_of.items() if task not in gone}
+        rows.forked_from = {
+            task: source for task, source in rows.forked_from.items() if not gone & {task, source}
+        }
+        rows.edges = {key: edge for key, edge in rows.edges.items() if edge.task not in gone}
+        rows.agents = {key: rows.agents[key] for key in {edge.agent for edge in rows.edges.values()}}
     return rows
 
 
@@ -93,6 +114,7 @@ def _finished(rows: Rows, event: LoggedEvent) -> None:
                 "status": facts["status"], "sub_state": facts["sub_state"], "error_code": facts["error_code"],
                 "cost_usd": float(facts["cost_usd"]), "quality": facts["quality"],
                 "latency_ms": facts["latency_ms"], "finished_at": _utc(event.created_at),
+                "simulated": facts.get("simulated"),
             }
         )
     )  # fmt: skip

@@ -51,6 +51,10 @@ SET r += row.properties
 }
 
 
+_FORGET: Final = "UNWIND $rows AS row MATCH (t:Task {key: row.key}) DETACH DELETE t"
+_IDLE: Final = "UNWIND $rows AS row MATCH (a:Agent) WHERE NOT (a)--() DELETE a"
+
+
 async def position(graph: Graph) -> Position:
     """How far the graph is; the beginning for an empty one, which is how it rebuilds itself."""
     with answering():
@@ -98,6 +102,7 @@ def statements(rows: Rows) -> list[tuple[str, list[dict[str, Any]]]]:
         (_RUN_OF, [{"task": task, "definition": key} for task, key in sorted(rows.run_of.items())]),
         (_FORKED_FROM, [{"task": task, "source": key} for task, key in sorted(rows.forked_from.items())]),
     ]
+    gone = [{"key": key} for key in sorted(rows.forgotten)]
     for relationship, cypher in _EDGES.items():
         found.append(
             (
@@ -114,6 +119,7 @@ def statements(rows: Rows) -> list[tuple[str, list[dict[str, Any]]]]:
                 ],
             )
         )
+    found += [(_FORGET, gone), (_IDLE, gone[:1])]
     return [(cypher, parameters) for cypher, parameters in found if parameters]
 
 

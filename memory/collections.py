@@ -4,11 +4,16 @@ from memory.client import Memory, answering
 
 
 async def ensure(memory: Memory) -> None:
-    """Create what is missing. A new `Collaboration` starts the projection from the beginning."""
+    """Create what is missing. A new `Collaboration` starts the projection from the beginning, and one of a
+    release that did not tell simulated runs from real ones is made anew."""
     client = await memory.client()
     from weaviate.classes.config import Configure, DataType, Property, Tokenization, VectorDistances
 
     with answering():
+        if await client.collections.exists(memory.collaborations):
+            known = await client.collections.use(memory.collaborations).config.get(simple=True)
+            if "simulated" not in {found.name for found in known.properties}:
+                await client.collections.delete(memory.collaborations)
         if not await client.collections.exists(memory.collaborations):
             # Before the collection it belongs to: a crash between the two must not keep the old place.
             await client.collections.delete(memory.projections)
@@ -23,6 +28,7 @@ async def ensure(memory: Memory) -> None:
                     Property(name="name", data_type=DataType.TEXT, tokenization=Tokenization.FIELD),
                     Property(name="encoder", data_type=DataType.TEXT, tokenization=Tokenization.FIELD),
                     Property(name="collaboration_id", data_type=DataType.UUID),
+                    Property(name="simulated", data_type=DataType.BOOL),
                 ],
                 vector_config=Configure.Vectors.self_provided(
                     vector_index_config=Configure.VectorIndex.hnsw(distance_metric=VectorDistances.COSINE)

@@ -1,7 +1,7 @@
 """Completed collaborations in Weaviate: written under their own id, so that writing again changes nothing."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -15,7 +15,7 @@ from memory.collections import ensure
 from schema.errors import Unavailable
 from schema.templates import as_text
 
-EVENT_TYPES: Final = ("CollaborationFinished",)
+EVENT_TYPES: Final = ("CollaborationFinished", "CollaborationForgotten")
 
 Encode = Callable[[Sequence[str]], list[list[float]]]
 
@@ -41,18 +41,28 @@ class Remembered:
     cost_usd: float
     encoder: str
     embedding: list[float]
+    simulated: bool
 
     def properties(self) -> dict[str, Any]:
         found = {
             "task": self.task, "final_output": self.final_output, "quality_score": self.quality_score,
             "cost_usd": self.cost_usd, "name": self.name, "encoder": self.encoder,
-            "collaboration_id": self.collaboration,
+            "collaboration_id": self.collaboration, "simulated": self.simulated,
         }  # fmt: skip
         return {name: value for name, value in found.items() if value is not None}
 
 
 def completed_in(events: Sequence[LoggedEvent]) -> list[UUID]:
-    return [UUID(event.aggregate_id) for event in events if event.payload["status"] == "completed"]
+    return [UUID(event.aggregate_id) for event in events if event.payload.get("status") == "completed"]
+
+
+def forgotten_in(events: Sequence[LoggedEvent]) -> dict[str, list[UUID]]:
+    """Tenant → its runs that are to be forgotten."""
+    found: dict[str, list[UUID]] = {}
+    for event in events:
+        if event.type == "CollaborationForgotten":
+            found.setdefault(event.tenant, []).append(UUID(event.aggregate_id))
+    return found
 
 
 async def remembered(
@@ -63,13 +73,14 @@ async def remembered(
     missing = [item.task for item in found if item.embedding is None]
     made = iter(await asyncio.to_thread(encode, missing) if missing else [])
     # Figures are the log's: a cost that is booked later changes the row but not the event.
-    facts = {UUID(event.aggregate_id): event.payload for event in events}
+    facts = {UUID(one.aggregate_id): one.payload for one in events if one.type == "CollaborationFinished"}
     return [
         Remembered(
             collaboration=item.collaboration, tenant=item.tenant, name=item.name, task=item.task,
             final_output=as_text(item.final_output), quality_score=facts[item.collaboration]["quality"],
             cost_usd=float(facts[item.collaboration]["cost_usd"]), encoder=encoder,
             embedding=item.embedding if item.embedding is not None else next(made),
+            simulated=item.simulated,
         )
         for item in found
     ]  # fmt: skip
@@ -97,6 +108,18 @@ async def apply(memory: Memory, batch: Sequence[Remembered], end: Position) -> N
     for tenant, items in sorted(by_tenant.items()):
         await _upsert(memory, tenant, items)
     await move(memory, end)
+
+
+async def forget(memory: Memory, forgotten: Mapping[str, Sequence[UUID]]) -> None:
+    """Delete runs by tenant; those that are not there are no matter."""
+    client = await memory.client()
+    from weaviate.classes.query import Filter
+
+    for tenant, ids in sorted(forgotten.items()):
+        with answering():
+            collection = client.collections.use(memory.collaborations)
+            if await collection.tenants.exists(tenant):
+                await collection.with_tenant(tenant).data.delete_many(Filter.by_id().contains_any(ids))
 
 
 async def store_collaboration(memory: Memory, item: Remembered) -> None:

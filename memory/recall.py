@@ -31,25 +31,32 @@ async def find_similar_collaboration(
     task_embedding: Sequence[float],
     encoder: str,
     threshold: float = REUSE_CERTAINTY,
+    *,
+    simulated: bool = False,
 ) -> str | None:
-    """The output of the most similar good collaboration (S3-20); None when nothing is close and good.
+    """The output of the most similar good collaboration (S3-20), a real one or a simulated one; None when
+    nothing is close and good.
 
     The threshold is a certainty. It finds candidates and proves nothing: one in four is another task.
     """
-    hits = await _search(memory, tenant, task_embedding, encoder, 1, cosine_of(threshold), REUSE_QUALITY)
+    hits = await _search(
+        memory, tenant, task_embedding, encoder, 1, cosine_of(threshold), REUSE_QUALITY, simulated
+    )
     return hits[0].final_output if hits else None
 
 
 async def similar(
-    memory: Memory, tenant: str, embedding: Sequence[float], encoder: str, limit: int, min_cosine: float
-) -> list[Hit]:
-    """The nearest collaborations of a tenant, best first: hints, whatever their quality."""
-    return await _search(memory, tenant, embedding, encoder, limit, min_cosine, None)
+    memory: Memory, tenant: str, embedding: Sequence[float], encoder: str, limit: int, min_cosine: float, *,
+    simulated: bool,
+) -> list[Hit]:  # fmt: skip
+    """The nearest collaborations of a tenant, real ones or simulated ones, best first: hints, whatever their
+    quality."""
+    return await _search(memory, tenant, embedding, encoder, limit, min_cosine, None, simulated)
 
 
 async def _search(
     memory: Memory, tenant: str, embedding: Sequence[float], encoder: str, limit: int, min_cosine: float,
-    above_quality: float | None,
+    above_quality: float | None, simulated: bool,
 ) -> list[Hit]:  # fmt: skip
     client = await memory.client()
     from weaviate.classes.query import Filter, MetadataQuery
@@ -57,6 +64,7 @@ async def _search(
 
     # Vectors of another encoder lie in another space: their distances mean nothing.
     filters = Filter.by_property("encoder").equal(encoder)
+    filters = filters & Filter.by_property("simulated").equal(simulated)
     if above_quality is not None:
         filters = filters & Filter.by_property("quality_score").greater_than(above_quality)
     with answering():

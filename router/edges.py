@@ -39,9 +39,9 @@ async def _foreseen(
     found: Mapping[Key, Effect],
 ) -> dict[Key, Value]:
     foreseen: dict[Key, Value] = {}
-    for tenant in dict.fromkeys(key.tenant for key in recent):
-        own = {key: one for key, one in found.items() if key.tenant == tenant}
+    for tenant, simulated in dict.fromkeys((key.tenant, key.simulated) for key in recent):
+        own = {key: one for key, one in found.items() if (key.tenant, key.simulated) == (tenant, simulated)}
         # Of what a person has set the network says nothing.
         new = [key for key, one in own.items() if not one.is_known and recent[key].set_by in (None, NETWORK)]
-        foreseen |= await foresight.of(connection, tenant, own, new)
+        foreseen |= await foresight.of(connection, tenant, own, new, simulated=simulated)
     return foreseen

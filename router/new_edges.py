@@ -152,29 +152,32 @@ class Foresight:
     """What was foreseen last, so that it is learned anew only where the evidence has changed."""
 
     def __init__(self) -> None:
-        self._last: dict[str, tuple[object, dict[Key, Value]]] = {}
+        self._last: dict[tuple[str, bool], tuple[object, dict[Key, Value]]] = {}
+        """(tenant, whether of simulated runs) → what was foreseen, and from what."""
         self.told: dict[str, str] = {}
         """Tenant → what learning came to."""
 
     async def of(
-        self, connection: AsyncConnection, tenant: str, found: Mapping[Key, Effect], new: Collection[Key]
-    ) -> dict[Key, Value]:
-        """Effects of a tenant's `new` edges; none where that cannot be learned.
+        self, connection: AsyncConnection, tenant: str, found: Mapping[Key, Effect], new: Collection[Key], *,
+        simulated: bool,
+    ) -> dict[Key, Value]:  # fmt: skip
+        """Effects of a tenant's `new` edges in real runs, or in simulated ones; none where that cannot be
+        learned.
 
         `found` is the evidence just read; that of other edges is read where something is learned. Only reads.
         """
         asked = sorted(new, key=_name)[:MOST]
-        tried = await tried_edges.tried(connection, tenant, 2 * topology.ENOUGH, MOST)
+        tried = await tried_edges.tried(connection, tenant, 2 * topology.ENOUGH, MOST, simulated=simulated)
         stored = {one.key: (one.runs, one.effect) for one in tried}
         stored |= {key: (one.runs, one.value.mean) for key, one in found.items() if one.is_known}
         if not asked or len(stored) < LEAST:
-            self._last.pop(tenant, None)
+            self._last.pop((tenant, simulated), None)
             return {}
         evidence = (tuple(asked), frozenset((key, *_coarse(*one)) for key, one in stored.items()))
-        last = self._last.get(tenant)
+        last = self._last.get((tenant, simulated))
         if last is None or last[0] != evidence:
             last = evidence, await self._learn(connection, tenant, found, list(stored), asked)
-            self._last[tenant] = last
+            self._last[tenant, simulated] = last
         return last[1]
 
     async def _learn(

@@ -212,3 +212,10 @@ class CollaborationFinished(Event):
     latency_ms: int
     tokens: int = 0
     simulated: bool = False
+
+
+@dataclass(frozen=True)
+class CollaborationForgotten(Event):
+    """All that was kept of a run is gone, its earlier events too."""
+
+    collaboration_id: str

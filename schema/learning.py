@@ -14,6 +14,8 @@ class LearnRequest:
     seed: int = 0
     until: str = ""
     """ISO 8601; what ended later is not learned from. Empty: until now."""
+    simulated: bool = False
+    """Learn from simulated runs, instead of real ones."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class LearnStep:
     by: str
     seed: int
     until: str
+    simulated: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,9 @@ class Learned:
 @dataclass(frozen=True)
 class DueToLearn:
     tenants: list[str]
+    """Those with enough real runs to learn from."""
+    simulated: list[str] = field(default_factory=list)
+    """Those with enough simulated ones."""
 
 
 @dataclass(frozen=True)

@@ -417,6 +417,8 @@ class OptimizePrompt:
     """Who answers; empty: who answered most often."""
     judge: str = ""
     """Who judges; empty: the reviewer's model."""
+    simulated: bool = False
+    """Look in simulated runs, instead of real ones."""
 
 
 @dataclass(frozen=True)

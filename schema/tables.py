@@ -162,6 +162,10 @@ collaborations = Table(
     Column("parent_span_id", Text, comment="The span of the request that started the run."),
     Column("linked_traceparent", Text, comment="The caller's W3C context: linked, never joined."),
     Column("request_digest", Text, comment="Of the request that started the run: tells it from another."),
+    Column(
+        "simulated", Boolean, nullable=False, server_default=text("false"),
+        comment="Of ended runs: whether the simulator answered any call of them or of their children.",
+    ),
     moment("started_at", default=True),
     moment("completed_at"),
     CheckConstraint("status IN ('running', 'completed', 'failed')", name="status"),
@@ -172,7 +176,7 @@ collaborations = Table(
     Index("ix_collaborations_running", "started_at", "id", postgresql_where=text("status = 'running'")),
     Index("ix_collaborations_forked_from", "forked_from"),
     comment="One row per run of a version.",
-)
+)  # fmt: skip
 
 run_trees = Table(
     "run_trees",
@@ -514,6 +518,7 @@ model_calls = Table(
     Index("ix_model_calls_recent", "tenant_id", "opened_at"),
     Index("ix_model_calls_execution", "execution_id"),
     Index("ix_model_calls_collaboration", "collaboration_id"),
+    Index("ix_model_calls_real", "tenant_id", postgresql_where=text("NOT simulated")),
     comment="The ledger: every call of a model, from before it is made.",
 )
 
@@ -649,10 +654,14 @@ prompts = Table(
     Column("tenant_id", Text, primary_key=True, server_default="default"),
     Column("name", Text, primary_key=True),
     Column("current", Integer, nullable=False, comment="The version that the bare name means."),
+    Column(
+        "current_simulated", Integer,
+        comment="The version that the bare name means in simulated runs; null: the same.",
+    ),
     Column("description", Text, nullable=False, server_default=""),
     moment("created_at", default=True),
     comment="Names of prompts.",
-)
+)  # fmt: skip
 
 prompt_versions = Table(
     "prompt_versions",
@@ -666,6 +675,7 @@ prompt_versions = Table(
     Column("note", Text, nullable=False, server_default=""),
     Column("created_by", Text),
     moment("created_at", default=True),
+    Column("simulated", Boolean, nullable=False, server_default=text("false")),
     UniqueConstraint("tenant_id", "name", "sha256"),
     comment="Prompts as immutable versions.",
 )
@@ -707,6 +717,7 @@ prompt_trials = Table(
     Column("started_by", Text),
     moment("started_at", default=True),
     moment("stopped_at"),
+    Column("simulated", Boolean, nullable=False, server_default=text("false")),
     CheckConstraint("status IN ('running', 'won', 'lost', 'undecided', 'stopped')", name="status"),
     CheckConstraint("share > 0 AND share < 1", name="share"),
     Index(

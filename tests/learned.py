@@ -48,13 +48,16 @@ def learned(
 
 
 async def put_to_work(
-    engine: AsyncEngine, found: Checkpoint, state: str = "all", tenant: str = "default"
-) -> checkpoints.Summary:
-    """Register a checkpoint, and promote it to a state."""
+    engine: AsyncEngine, found: Checkpoint, state: str = "all", tenant: str = "default", *,
+    simulated: bool = True,
+) -> checkpoints.Summary:  # fmt: skip
+    """Register a checkpoint, and promote it to a state; the simulator answers in most tests."""
     content, sha256 = checkpoint.pack(found)
     training = uuid4()
     async with transaction(engine) as connection:
-        await trainings.start(connection, training, tenant, datetime.now(UTC), 0, "test", {})
+        await trainings.start(
+            connection, training, tenant, datetime.now(UTC), 0, "test", {}, simulated=simulated
+        )
         done = await checkpoints.register(connection, tenant, training, 1, content, sha256, {}, "test")
         await trainings.end(connection, tenant, training, "registered", "better", "test")
         assert done.number is not None

@@ -28,7 +28,7 @@ _RETRY = RetryPolicy(
 
 
 def workflow_id(tenant: str) -> str:
-    """One training of a tenant at a time."""
+    """One training of a tenant at a time, whether from real or from simulated runs."""
     return f"facilitair.learn.{tenant}"
 
 
@@ -38,7 +38,7 @@ class Learn:
     async def run(self, request: LearnRequest) -> Learned:
         step = LearnStep(
             workflow.info().run_id, request.tenant, request.by, request.seed,
-            request.until or workflow.now().isoformat(),
+            request.until or workflow.now().isoformat(), request.simulated,
         )  # fmt: skip
         try:
             return await self._learn(step)
@@ -96,12 +96,15 @@ class LearnAll:
         )  # fmt: skip
         # One after the other: training takes a whole processor.
         told = [f"{tenant}: {await self._one(tenant)}" for tenant in due.tenants]
-        return LearnPass(len(due.tenants), told[:100])
+        told += [
+            f"{tenant}, simulated: {await self._one(tenant, simulated=True)}" for tenant in due.simulated
+        ]
+        return LearnPass(len({*due.tenants, *due.simulated}), told[:100])
 
-    async def _one(self, tenant: str) -> str:
+    async def _one(self, tenant: str, *, simulated: bool = False) -> str:
         try:
             done = await workflow.execute_child_workflow(
-                Learn.run, LearnRequest(tenant, "schedule"), id=workflow_id(tenant),
+                Learn.run, LearnRequest(tenant, "schedule", simulated=simulated), id=workflow_id(tenant),
                 task_queue=QUEUE_LEARNING, static_summary=f"learn from {tenant}'s outcomes",
             )  # fmt: skip
         except WorkflowAlreadyStartedError:

@@ -7,8 +7,9 @@ from typing import Any, Final
 from nicegui import ui
 
 from api.console.client import Fault
-from api.console.html import dollars, empty, number, simulated, text
+from api.console.html import brief, dollars, empty, kinds, number, simulated, text
 from api.console.layout import Frame
+from api.console.plots import axis, step
 
 _PERIODS: Final = {"24h": "24 hours", "7d": "7 days", "30d": "30 days"}
 _STATUS_COLOURS: Final = {"completed": "#2f9e5f", "failed": "#d64550", "running": "#3b82d6"}
@@ -26,7 +27,7 @@ async def show(frame: Frame) -> None:
     period = frame.query.get("period", "7d")
     period = period if period in _PERIODS else "7d"
     try:
-        found = await frame.api.get("/analytics", period=period)
+        found = await frame.api.get("/analytics", period=period, simulated=frame.query.get("simulated"))
     except Fault as fault:
         frame.show("Analytics", "analytics", empty("The figures cannot be read just now.", text(fault)))
         return
@@ -39,14 +40,20 @@ async def show(frame: Frame) -> None:
 
 
 def _page(found: Mapping[str, Any]) -> str:
+    which = str(found["simulated"]).lower()
     chips = "".join(
         f'<a class="button chip" '
-        f'href="?period={id}"{" aria-current=page" if id == found["period"] else ""}>{name}</a>'
+        f'href="?period={id}&amp;simulated={which}"'
+        f"{' aria-current=page' if id == found['period'] else ''}>{name}</a>"
         for id, name in _PERIODS.items()
     )
-    head = f'<div class="head"><h1>Analytics</h1><nav class="chips" aria-label="Period">{chips}</nav></div>'
+    head = (
+        f'<div class="head"><h1>Analytics</h1>{kinds(found["simulated"], period=found["period"])}'
+        f'<nav class="chips" aria-label="Period">{chips}</nav></div>'
+    )
     if not found["runs"]:
-        return head + empty("Nothing ran in this time.", "Choose a longer one.")
+        which = "simulated" if found["simulated"] else "real"
+        return head + empty(f"No {which} run in this time.", "Choose a longer one, or the other runs.")
     plots = "".join(
         f'<figure class="card plot" aria-labelledby="title-{id}">'
         f'<figcaption id="title-{id}">{title}</figcaption>'
@@ -66,7 +73,7 @@ def _sums(found: Mapping[str, Any]) -> str:
         ("Cost", dollars(cost)),
     )  # fmt: skip
     shown = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
-    mark = simulated(any(one["simulated"] for one in found["costs"]))
+    mark = simulated(found["simulated"])
     return f'<div class="row sums"><dl class="facts">{shown}</dl>{mark}</div>'
 
 
@@ -77,8 +84,8 @@ def _table(agents: Sequence[Mapping[str, Any]]) -> str:
         f"<td class=n>{number(one['failed'])}</td>"
         f"<td class=n>{number(one['input_tokens'] + one['output_tokens'])}</td>"
         f"<td class=n>{dollars(one['cost_usd'])}</td>"
-        f"<td class=n>{_ms(one['p50_ms'])}</td><td class=n>{_ms(one['p95_ms'])}</td>"
-        f"<td class=n>{_ms(one['first_token_p50_ms'])}</td></tr>"
+        f"<td class=n>{_time(one['p50_ms'])}</td><td class=n>{_time(one['p95_ms'])}</td>"
+        f"<td class=n>{_time(one['first_token_p50_ms'])}</td></tr>"
         for one in agents
     )
     return (
@@ -90,8 +97,8 @@ def _table(agents: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _ms(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f} ms".replace(",", " ")
+def _time(milliseconds: float | None) -> str:
+    return "" if milliseconds is None else brief(milliseconds / 1000)
 
 
 def _options(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -102,15 +109,15 @@ def _options(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         "costs": _stacked(bars, found["costs"], "model", "cost_usd", {}, "$"),
         "agents": _sideways(agents, {"cost": "cost_usd"}, "$"),
         "tokens": _sideways(agents, {"in": "input_tokens", "out": "output_tokens"}, "", stack=True),
-        "latency": _sideways(agents, {"p50": "p50_ms", "p95": "p95_ms"}, "ms"),
-        "models": _sideways(models, {"p50": "p50_ms", "p95": "p95_ms"}, "ms"),
+        "latency": _sideways(agents, {"p50": "p50_ms", "p95": "p95_ms"}, "s"),
+        "models": _sideways(models, {"p50": "p50_ms", "p95": "p95_ms"}, "s"),
         "attempts": _sideways(
             [{**one, "fine": one["attempts"] - one["failed"]} for one in agents],
             {"fine": "fine", "failed": "failed"},
             "",
             stack=True,
         ),
-        "first": _sideways(models, {"p50": "first_token_p50_ms", "p95": "first_token_p95_ms"}, "ms"),
+        "first": _sideways(models, {"p50": "first_token_p50_ms", "p95": "first_token_p95_ms"}, "s"),
     }
 
 
@@ -144,7 +151,7 @@ def _stacked(
     labels = [bar.strftime("%H:%M") if hours else f"{bar.day} {bar.strftime('%b')}" for bar in bars]
     return _base(unit) | {
         "xAxis": {"type": "category", "data": labels, "axisTick": {"show": False}},
-        "yAxis": _values(unit),
+        "yAxis": _values(_tops(series, stack=True), unit),
         "series": series,
     }
 
@@ -152,17 +159,18 @@ def _stacked(
 def _sideways(
     rows: Sequence[Mapping[str, Any]], values: Mapping[str, str], unit: str, *, stack: bool = False
 ) -> dict[str, Any]:
-    """A bar per name, the first on top."""
+    """A bar per name, the first on top; times are drawn in seconds."""
+    scale = 1000 if unit == "s" else 1
     series = [
         {
             "name": shown, "type": "bar", "barMaxWidth": 18,
-            "data": [round(row[key] or 0, 6) for row in rows],
+            "data": [round((row[key] or 0) / scale, 6) for row in rows],
             "itemStyle": {"color": _COLOURS[index], "borderRadius": 2}, **({"stack": "all"} if stack else {}),
         }
         for index, (shown, key) in enumerate(values.items())
     ]  # fmt: skip
     return _base(unit, legend=len(values) > 1) | {
-        "xAxis": _values(unit),
+        "xAxis": _values(_tops(series, stack=stack), unit),
         "yAxis": {
             "type": "category", "data": [row["name"] for row in rows], "inverse": True,
             "axisTick": {"show": False}, "axisLabel": {"width": 130, "overflow": "truncate"},
@@ -171,9 +179,20 @@ def _sideways(
     }  # fmt: skip
 
 
-def _values(unit: str) -> dict[str, Any]:
-    shape = {"$": "${value}", "ms": "{value} ms"}.get(unit, "{value}")
-    return {"type": "value", "axisLabel": {"formatter": shape, "hideOverlap": True}, "splitNumber": 4}
+def _tops(series: Sequence[Mapping[str, Any]], *, stack: bool) -> list[float]:
+    """Where the bars end."""
+    rows = zip(*(one["data"] for one in series), strict=True)
+    return [sum(row) if stack else max(row) for row in rows]
+
+
+def _values(tops: Sequence[float], unit: str) -> dict[str, Any]:
+    """An axis from nothing to a round number that no bar passes, with a label at its end."""
+    fits = axis("", tops or [1.0], from_zero=True)
+    shape = {"$": "${value}", "s": "{value} s"}.get(unit, "{value}")
+    return {
+        "type": "value", "min": 0, "max": fits.high, "interval": step(0, fits.high),
+        "axisLabel": {"formatter": shape},
+    }  # fmt: skip
 
 
 def _base(unit: str, *, legend: bool = True) -> dict[str, Any]:

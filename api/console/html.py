@@ -3,6 +3,7 @@
 import json
 from html import escape
 from typing import Any, Final
+from urllib.parse import urlencode
 
 MARKS: Final = {
     "pending": "○", "running": "▶", "completed": "✓", "failed": "✕", "skipped": "–", "caught": "↷",
@@ -30,6 +31,16 @@ def simulated(is_so: bool) -> str:
     return f'<span class="badge simulated" title="{hint}">simulated</span>'
 
 
+def kinds(shown: bool, **query: str) -> str:
+    """Which runs a page tells of, and the way to the others: the two are never mixed."""
+    links = "".join(
+        f'<a class="button chip" href="?{urlencode(query | {"simulated": str(of).lower()})}"'
+        f"{' aria-current=page' if of == shown else ''}>{name}</a>"
+        for of, name in ((False, "Real runs"), (True, "Simulated runs"))
+    )
+    return f'<nav class="chips" aria-label="Which runs">{links}</nav>'
+
+
 def moment(iso: str) -> str:
     """A time that the browser shows in its own zone."""
     return f'<time datetime="{text(iso)}">{text(iso[:19].replace("T", " "))}</time>'
@@ -43,6 +54,11 @@ def seconds(value: float) -> str:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min"
+
+
+def brief(seconds: float) -> str:
+    """A time that may be short, without more digits than one reads."""
+    return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
 def dollars(value: float) -> str:

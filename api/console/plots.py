@@ -45,11 +45,11 @@ class Axis:
 def axis(name: str, values: Sequence[float], unit: str = "", *, from_zero: bool = False) -> Axis:
     """Around all values, from one round number to another."""
     low, high = 0.0 if from_zero else min(values), max(values)
-    step = _step(low, high if high > low else low + (abs(low) or 1.0))
-    return Axis(name, floor(low / step) * step, max(ceil(high / step), floor(low / step) + 1) * step, unit)
+    size = step(low, high if high > low else low + (abs(low) or 1.0))
+    return Axis(name, floor(low / size) * size, max(ceil(high / size), floor(low / size) + 1) * size, unit)
 
 
-def _step(low: float, high: float) -> float:
+def step(low: float, high: float) -> float:
     """The round number that divides a span into about _TICKS parts."""
     rough = (high - low) / _TICKS
     power = 10.0 ** floor(log10(rough))
@@ -87,11 +87,11 @@ def _grid(across: Axis, up: Axis) -> str:
 
 
 def _ticks(of: Axis) -> list[tuple[float, str]]:
-    step = _step(of.low, of.high)
-    digits = max(0, -floor(log10(step) + 1e-9)) + (1 if f"{step:e}".startswith("2.5") else 0)
-    first = ceil(of.low / step - 1e-9)
-    last = floor(of.high / step + 1e-9)
-    return [(at * step, f"{of.unit}{at * step:.{digits}f}") for at in range(first, last + 1)]
+    size = step(of.low, of.high)
+    digits = max(0, -floor(log10(size) + 1e-9)) + (1 if f"{size:e}".startswith("2.5") else 0)
+    first = ceil(of.low / size - 1e-9)
+    last = floor(of.high / size + 1e-9)
+    return [(at * size, f"{of.unit}{at * size:.{digits}f}") for at in range(first, last + 1)]
 
 
 def _text(x: float, y: float, what: str, anchor: str = "middle") -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from api.console.client import Fault
-from api.console.html import empty, moment, number, text
+from api.console.html import empty, kinds, moment, number, text
 from api.console.layout import Frame
 from api.console.plots import Axis, Series, Tone, axis, plot
 
@@ -23,29 +23,32 @@ _LOSSES: Final[tuple[tuple[str, str, Tone], ...]] = (
 
 async def show(frame: Frame) -> None:
     try:
-        status = await frame.api.get("/router")
-        listed = (await frame.api.get("/router/checkpoints", limit=_CHECKPOINTS))["items"]
-        trained = (await frame.api.get("/router/trainings", limit=1))["items"]
+        status = await frame.api.get("/router", simulated=frame.query.get("simulated"))
+        which = status["simulated"]
+        listed = (await frame.api.get("/router/checkpoints", simulated=which, limit=_CHECKPOINTS))["items"]
+        trained = (await frame.api.get("/router/trainings", simulated=which, limit=1))["items"]
     except Fault as fault:
         frame.show("Router", "router", empty("The router cannot be read just now.", text(fault)))
         return
     frame.show("Router", "router", page(status, listed, trained[0] if trained else None), "router.js")
-    _hands(frame)
+    _hands(frame, status["simulated"])
 
 
-def _hands(frame: Frame) -> None:
+def _hands(frame: Frame, simulated: bool) -> None:
+    which = f"?simulated={str(simulated).lower()}"
+
     async def train(facts: dict[str, Any]) -> None:
-        await frame.api.post("/router/trainings", {})
+        await frame.api.post(f"/router/trainings{which}", {})
         frame.toast("It learns. What comes of it stands here when it has ended.")
 
     async def promote(facts: dict[str, Any]) -> None:
         found = await frame.api.post("/router/promote", {"number": int(facts["number"])})
         frame.toast(f"Checkpoint {found['number']} {_STATES[found['state']]} now.")
-        frame.go("/console/router")
+        frame.go(f"/console/router{which}")
 
     async def roll_back(facts: dict[str, Any]) -> None:
-        await frame.api.post("/router/rollback", {"reason": "in the console"})
-        frame.go("/console/router")
+        await frame.api.post(f"/router/rollback{which}", {"reason": "in the console"})
+        frame.go(f"/console/router{which}")
 
     frame.on("train", train)
     frame.on("promote", promote)
@@ -72,7 +75,7 @@ def _head(status: Mapping[str, Any]) -> str:
         )
     return (
         '<div class="head"><div><h1>Router</h1><p class="muted">Who chooses models where a definition leaves '
-        f'it open.</p></div><div class="row">{buttons}</div></div>'
+        f'it open.</p></div><div class="row">{kinds(status["simulated"])}{buttons}</div></div>'
     )
 
 

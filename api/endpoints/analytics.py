@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from api.problems import errors
-from api.state import Connection, Tenant
+from api.state import Connection, Simulated, Tenant
 from db import analytics
 
 router = APIRouter(tags=["analytics"])
@@ -49,6 +49,7 @@ class Doing(BaseModel):
 
 
 class Analytics(BaseModel):
+    simulated: bool = Field(description="Whether these are simulated runs and answers; else real ones.")
     period: Span
     since: datetime
     bucket: str = Field(description="`1 hour` or `1 day`, from midnight UTC.")
@@ -60,13 +61,16 @@ class Analytics(BaseModel):
 
 @router.get("/analytics", responses=errors())
 async def read(
-    connection: Connection, tenant: Tenant, period: Annotated[Span, Query(description="Until now.")] = "7d"
+    connection: Connection,
+    tenant: Tenant,
+    simulated: Simulated,
+    period: Annotated[Span, Query(description="Until now.")] = "7d",
 ) -> Analytics:
     """Runs by status, costs by model, and what each agent and model cost and took."""
     since = _since(period, datetime.now(UTC))
-    of = analytics.Period(tenant, since, _BUCKET[period])
+    of = analytics.Period(tenant, simulated, since, _BUCKET[period])
     return Analytics(
-        period=period, since=since, bucket=of.bucket,
+        simulated=simulated, period=period, since=since, bucket=of.bucket,
         runs=[RunCount(**_facts(row)) for row in await analytics.runs_by_status(connection, of)],
         costs=[ModelCost(**_facts(row)) for row in await analytics.cost_by_model(connection, of)],
         agents=[Doing(**_facts(row)) for row in await analytics.by_agent(connection, of)],

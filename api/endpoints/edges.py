@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.bodies import body_of, read_json
 from api.endpoints.definitions import Name
 from api.problems import errors
-from api.state import Actor, Connection, StateOf, Tenant
+from api.state import Actor, Connection, Simulated, StateOf, Tenant
 from db import definitions, edges
 from db.edges import Key
 from schema.steps import StepId
@@ -36,6 +36,7 @@ class Edge(BaseModel):
 
 
 class EdgeList(BaseModel):
+    simulated: bool = Field(description="Whether simulated runs tell of these edges; else real ones do.")
     items: list[Edge]
 
 
@@ -48,20 +49,29 @@ class EdgeRequest(BaseModel):
 
 
 @router.get("", responses=errors(404))
-async def list_edges(name: Name, connection: Connection, tenant: Tenant) -> EdgeList:
+async def list_edges(name: Name, connection: Connection, tenant: Tenant, simulated: Simulated) -> EdgeList:
     """The adaptive edges that runs of the definition have met, whichever its version."""
-    found = await edges.of_definition(connection, tenant, name)
+    found = await edges.of_definition(connection, tenant, name, simulated=simulated)
     if not found:
         await definitions.find(connection, tenant, name)
-    return EdgeList(items=[Edge.model_validate(one, from_attributes=True) for one in found])
+    items = [Edge.model_validate(one, from_attributes=True) for one in found]
+    return EdgeList(simulated=simulated, items=items)
 
 
 @router.put("/{source}/{target}", openapi_extra=body_of(EdgeRequest), responses=errors(404, 413, 415))
 async def set_edge(
-    name: Name, source: StepId, target: StepId, request: Request, state: StateOf, tenant: Tenant, actor: Actor
+    name: Name,
+    source: StepId,
+    target: StepId,
+    request: Request,
+    state: StateOf,
+    tenant: Tenant,
+    actor: Actor,
+    simulated: Simulated,
 ) -> EdgeList:
-    """Pin an edge, let go of it, or set where the evidence goes on from."""
+    """Pin an edge, let go of it, or set where the evidence goes on from, in real and in simulated runs."""
     wanted = await read_json(request, state, EdgeRequest)
     async with state.transaction() as connection:
-        await edges.set_state(connection, Key(tenant, name, source, target), wanted.state, actor)
-        return await list_edges(name, connection, tenant)
+        key = Key(tenant, name, source, target, simulated)
+        await edges.set_state(connection, key, wanted.state, actor)
+        return await list_edges(name, connection, tenant, simulated)

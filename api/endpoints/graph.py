@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from api.bodies import body_of, read_json
 from api.models import GraphAnswer, GraphQuery, StoredQuery
 from api.problems import BadRequest, errors
-from api.state import StateOf
+from api.state import Simulated, StateOf
 from graph import queries
 
 router = APIRouter(prefix="/graph", tags=["graph"])
@@ -23,22 +23,27 @@ async def stored() -> list[StoredQuery]:
 
 
 @router.post("/query", openapi_extra=body_of(GraphQuery), responses=errors(404, 413, 415))
-async def query(request: Request, state: StateOf) -> GraphAnswer:
-    """Run a reading Cypher query, or a stored one by its name. It sees the graph of all tenants."""
+async def query(request: Request, state: StateOf, simulated: Simulated) -> GraphAnswer:
+    """Run a reading Cypher query, or a stored one by its name. It sees the graph of all tenants. Stored ones
+    ask about real runs or about simulated ones: `$simulated`, which any query may use."""
     asked = await read_json(request, state, GraphQuery)
     # One lower-case word is no Cypher: it can only be a name.
     is_name = _NAME.match(asked.cypher) is not None
-    cypher = queries.cypher(asked.cypher.replace("-", "_")) if is_name else asked.cypher
+    cypher = queries.of_kind(asked.cypher.replace("-", "_")) if is_name else asked.cypher
+    parameters = {"simulated": simulated} | asked.parameters
     graph = await state.projections.graph()
     from graph.ask import ask
 
     try:
-        answer = await ask(graph, cypher, asked.parameters)
+        answer = await ask(graph, cypher, parameters)
     except OverflowError:
         raise BadRequest(
             "request_invalid", "found a parameter beyond 64 bits; expected an integer that Neo4j can hold."
         ) from None
-    return GraphAnswer(columns=answer.columns, rows=answer.rows, truncated=answer.truncated)
+    return GraphAnswer(
+        columns=answer.columns, rows=answer.rows, truncated=answer.truncated,
+        simulated=bool(parameters["simulated"]) if "$simulated" in cypher else None,
+    )  # fmt: skip
 
 
 def _shown(name: str) -> str:

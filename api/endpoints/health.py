@@ -13,7 +13,7 @@ from sqlalchemy import text
 from api.models import Check, Live, ProjectionLag, Ready
 from api.problems import errors
 from api.state import State, StateOf, Tenant
-from db import checkpoints
+from db import checkpoints, simulated
 from schema.errors import FacilitairError, Unavailable
 
 router = APIRouter(prefix="/health", tags=["health"])
@@ -89,7 +89,9 @@ async def _postgres(state: State) -> str:
 
 async def _router(state: State, tenant: str) -> str:
     async with state.transaction() as connection:
-        wanted = await checkpoints.serving(connection, tenant)
+        wanted = await checkpoints.serving(
+            connection, tenant, simulated=await simulated.only(connection, tenant)
+        )
     serving = next((one for one in wanted if one.state == "all"), None)
     if serving is None:
         return "rules decide"

@@ -7,7 +7,7 @@ from api.bodies import body_of, read_json
 from api.problems import errors
 from api.router_facts import model_info
 from api.router_models import BatchPrediction, BatchRequest, ModelInfo, Prediction, PredictRequest
-from api.state import StateOf, Tenant
+from api.state import Simulated, StateOf, Tenant
 
 router = APIRouter(prefix="/router", tags=["router"])
 seed_router = APIRouter()
@@ -16,39 +16,42 @@ seed_router = APIRouter()
 
 @seed_router.post("/predict")
 @router.post("/predict", openapi_extra=body_of(PredictRequest), responses=errors(413, 415))
-async def predict(request: Request, state: StateOf, tenant: Tenant) -> Prediction:
+async def predict(request: Request, state: StateOf, tenant: Tenant, simulated: Simulated) -> Prediction:
     """Whom the router would choose for a step, what it expects of each candidate, and how sure it is.
 
     Nothing is recorded. Where no checkpoint serves, rules answer, and say so."""
     wanted = await read_json(request, state, PredictRequest)
-    [found] = await state.predicting.predict(state.engine, tenant, [wanted])
+    [found] = await state.predicting.predict(state.engine, tenant, [wanted], simulated=simulated)
     return found
 
 
 @seed_router.post("/batch-predict")
 @router.post("/batch-predict", openapi_extra=body_of(BatchRequest), responses=errors(413, 415))
-async def batch_predict(request: Request, state: StateOf, tenant: Tenant) -> BatchPrediction:
+async def batch_predict(
+    request: Request, state: StateOf, tenant: Tenant, simulated: Simulated
+) -> BatchPrediction:
     """As `predict`, of up to 256 steps at once: their texts are embedded together."""
     wanted = await read_json(request, state, BatchRequest)
-    return BatchPrediction(predictions=await state.predicting.predict(state.engine, tenant, wanted.steps))
+    found = await state.predicting.predict(state.engine, tenant, wanted.steps, simulated=simulated)
+    return BatchPrediction(predictions=found)
 
 
 @seed_router.get("/model-info")
 @router.get("/model-info", responses=errors())
-async def read_model_info(state: StateOf, tenant: Tenant) -> ModelInfo:
+async def read_model_info(state: StateOf, tenant: Tenant, simulated: Simulated) -> ModelInfo:
     """The checkpoint that serves, and whether this process has it at hand. Loads nothing."""
-    return await model_info(state, tenant)
+    return await model_info(state, tenant, simulated=simulated)
 
 
 @seed_router.get("/metrics")
 @router.get("/metrics", response_class=Response, responses=errors() | {200: {"content": {"text/plain": {}}}})
-async def metrics(state: StateOf, tenant: Tenant) -> Response:
+async def metrics(state: StateOf, tenant: Tenant, simulated: Simulated) -> Response:
     """For Prometheus: runs, their errors, tokens and cost; the router's decisions, fallbacks, latency,
     confidence, novelty and the checkpoint's age; and the longest time that this process's event loop was
     held."""
     parts = (
         await state.run_metrics.exposition(state.engine, tenant),
-        await state.router_metrics.exposition(state.engine, tenant),
+        await state.router_metrics.exposition(state.engine, tenant, simulated=simulated),
         state.loop_watch.exposition(),
     )
     return Response("".join(parts), media_type=prometheus.MEDIA_TYPE)

@@ -35,6 +35,7 @@ def _facts(found: prompts.PromptVersion) -> dict[str, Any]:
     return {
         "name": found.name, "version": found.number, "sha256": found.sha256, "origin": found.origin,
         "note": found.note, "created_by": found.created_by, "created_at": found.created_at,
+        "simulated": found.simulated,
     }  # fmt: skip
 
 
@@ -61,7 +62,7 @@ async def read(
     [meant] = await prompts.page(connection, tenant, name=name)
     return PromptDocument(
         **_facts(found), current=meant.current, newest=meant.newest, on_trial=meant.on_trial,
-        description=meant.description, content=found.content,
+        description=meant.description, content=found.content, current_simulated=meant.current_simulated,
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from api.router_models import (
     TrainingRequest,
     TrainingStarted,
 )
-from api.state import Actor, Connection, StateOf, Tenant
+from api.state import Actor, Connection, Simulated, StateOf, Tenant
 from db import checkpoints, collaborations, outcomes, trainings
 from schema.steps import STEP_PATH
 
@@ -30,13 +30,16 @@ router = APIRouter(prefix="/router", tags=["router"])
 outcome_router = APIRouter(tags=["router"])
 
 Limit = Annotated[int, Query(ge=1, le=200)]
+OfKind = Annotated[
+    bool | None, Query(description="Only those of simulated runs, or only those of real ones.")
+]
 CONTENT_TYPE: Final = "application/octet-stream"
 
 
 @router.get("", responses=errors())
-async def status(connection: Connection, tenant: Tenant) -> RouterStatus:
+async def status(connection: Connection, tenant: Tenant, simulated: Simulated) -> RouterStatus:
     """Who decides now and who is on the way, how fresh that is, who rests, and the last trainings."""
-    return await router_facts.status(connection, tenant)
+    return await router_facts.status(connection, tenant, simulated=simulated)
 
 
 @router.get("/checkpoints", responses=errors())
@@ -47,9 +50,10 @@ async def list_checkpoints(
         int | None, Query(ge=1, le=2**31 - 1, description="The `next` of the page before.")
     ] = None,
     limit: Limit = 50,
+    simulated: OfKind = None,
 ) -> CheckpointPage:
-    """Checkpoints that were put to work, the newest first."""
-    found = await checkpoints.page(connection, tenant, before=before, limit=limit + 1)
+    """Checkpoints that were put to work, the newest first; each says what it has learned from."""
+    found = await checkpoints.page(connection, tenant, before=before, limit=limit + 1, simulated=simulated)
     items = [router_facts.checkpoint(one) for one in found[:limit]]
     return CheckpointPage(items=items, next=items[-1].number if len(found) > limit else None)
 
@@ -82,10 +86,12 @@ async def read_content(
     openapi_extra=body_of(TrainingRequest, optional=True),
     responses=errors(409, 413, 415),
 )
-async def train(request: Request, state: StateOf, tenant: Tenant, actor: Actor) -> TrainingStarted:
+async def train(
+    request: Request, state: StateOf, tenant: Tenant, actor: Actor, simulated: Simulated
+) -> TrainingStarted:
     """Learn from all outcomes until now. What comes of it enters in shadow, or is refused with the reason."""
     wanted = await read_json(request, state, TrainingRequest, optional=True)
-    return await learning.start(state, tenant, wanted, actor)
+    return await learning.start(state, tenant, wanted, actor, simulated=simulated)
 
 
 @router.get("/trainings", responses=errors())
@@ -94,10 +100,11 @@ async def list_trainings(
     tenant: Tenant,
     after: Annotated[str | None, cursors.query(cursors.MOMENT_AND_ID)] = None,
     limit: Limit = 50,
+    simulated: OfKind = None,
 ) -> TrainingPage:
     """Every time that the router learned, or tried to, the newest first."""
     place = cursors.moment_and_id(after) if after else None
-    found = await trainings.page(connection, tenant, after=place, limit=limit + 1)
+    found = await trainings.page(connection, tenant, after=place, limit=limit + 1, simulated=simulated)
     page = found[:limit]
     more = cursors.encode_moment(page[-1].started_at, page[-1].id) if len(found) > limit else None
     return TrainingPage(items=[router_facts.training(one) for one in page], next=more)
@@ -120,12 +127,15 @@ async def promote(request: Request, state: StateOf, tenant: Tenant, actor: Actor
 @router.post(
     "/rollback", openapi_extra=body_of(RollbackRequest, optional=True), responses=errors(409, 413, 415)
 )
-async def roll_back(request: Request, state: StateOf, tenant: Tenant, actor: Actor) -> RouterStatus:
+async def roll_back(
+    request: Request, state: StateOf, tenant: Tenant, actor: Actor, simulated: Simulated
+) -> RouterStatus:
     """Who serves (or is on the way, where rules do) serves no more: the one before does, else rules."""
     wanted = await read_json(request, state, RollbackRequest, optional=True)
     async with state.transaction() as connection:
-        await checkpoints.roll_back(connection, tenant, wanted.reason or f"by {actor}", actor)
-        return await router_facts.status(connection, tenant)
+        reason = wanted.reason or f"by {actor}"
+        await checkpoints.roll_back(connection, tenant, reason, actor, simulated=simulated)
+        return await router_facts.status(connection, tenant, simulated=simulated)
 
 
 @outcome_router.post(

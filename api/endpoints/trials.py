@@ -9,7 +9,7 @@ from api.bodies import body_of, read_json
 from api.endpoints.prompts import Name
 from api.problems import errors
 from api.prompt_models import OptimizeRequest, OptimizeStarted, Trial, TrialArm, TrialRequest
-from api.state import Actor, Connection, StateOf, Tenant
+from api.state import Actor, Connection, Simulated, StateOf, Tenant
 from db import audit, prompts, scored, trials
 
 router = APIRouter(prefix="/prompts/{name}", tags=["prompts"])
@@ -22,11 +22,15 @@ router = APIRouter(prefix="/prompts/{name}", tags=["prompts"])
     openapi_extra=body_of(TrialRequest),
     responses=errors(404, 409, 413, 415),
 )
-async def start(name: Name, request: Request, state: StateOf, tenant: Tenant, actor: Actor) -> Trial:
-    """Compare a version with what the bare name means, from the runs on that start now."""
+async def start(
+    name: Name, request: Request, state: StateOf, tenant: Tenant, actor: Actor, simulated: Simulated
+) -> Trial:
+    """Compare a version with what the bare name means, from the runs on that start now: real ones alone, or
+    simulated ones."""
     wanted = await read_json(request, state, TrialRequest)
     async with state.transaction() as connection:
-        trial = await trials.start(connection, tenant, name, trials.Settings(**wanted.model_dump()), actor)
+        settings = trials.Settings(**wanted.model_dump())
+        trial = await trials.start(connection, tenant, name, settings, actor, simulated=simulated)
         return _told(trial, (await trials.measure(connection, trial)).as_json())
 
 
@@ -69,17 +73,18 @@ def _told(trial: trials.Trial, figures: dict[str, Any] | None) -> Trial:
     responses=errors(404, 409, 413, 415),
 )  # fmt: skip
 async def optimize(
-    name: Name, request: Request, state: StateOf, tenant: Tenant, actor: Actor
+    name: Name, request: Request, state: StateOf, tenant: Tenant, actor: Actor, simulated: Simulated
 ) -> OptimizeStarted:
     """Look for better examples in what was judged well. What is found becomes a version, and is put on
     trial; refused below 1,000 judged collaborations."""
     wanted = await read_json(request, state, OptimizeRequest, optional=True)
     async with state.transaction() as connection:
         await prompts.find(connection, tenant, name)
-        scored.require_enough(await scored.count(connection, tenant, name), name)
+        found = await scored.count(connection, tenant, name, simulated=simulated)
+        scored.require_enough(found, name)
         await trials.require_none(connection, tenant, name)
         await audit.append(connection, tenant, actor, "prompt.search", name, budget_usd=wanted.budget_usd)
-    id = await optimizing.start(state, tenant, name, wanted, actor)
+    id = await optimizing.start(state, tenant, name, wanted, actor, simulated=simulated)
     return OptimizeStarted(name=name, workflow_id=id, state="running")
 
 

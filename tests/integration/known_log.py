@@ -34,6 +34,7 @@ class Work:
     quality: float | None = None
     iteration: int = 0
     kind: str = "agent"
+    simulated: bool = True
 
 
 def definition_of(name: str, recall: bool = False) -> dict[str, Any]:
@@ -74,7 +75,7 @@ async def work(engine: AsyncEngine, request: StepRequest, done: Work) -> None:
     output: dict[str, Any] = {name: value for name, value in judged.items() if value is not None}
     if done.quality is not None:
         output["quality"] = done.quality
-    outcome = Outcome(output or "text", done.model, "openai", 10, 20, Decimal("0.001500"), 5, True)
+    outcome = Outcome(output or "text", done.model, "openai", 10, 20, Decimal("0.001500"), 5, done.simulated)
     async with transaction(engine) as connection:
         begun = await executions.claim(connection, key, worker)
         await executions.complete(connection, key, worker, begun, outcome)

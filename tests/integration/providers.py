@@ -10,10 +10,11 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
+from gateway.destinations import Destinations
 from schema.settings import Settings
 
 
@@ -53,6 +54,10 @@ def only_simulated(simulator_url: str, **more: str) -> Settings:
     )  # fmt: skip
     values = dict.fromkeys(keys, "") | {"simulator_url": simulator_url} | more
     return Settings.model_validate(values)
+
+
+SIMULATOR: Final = Destinations(only_simulated("http://127.0.0.1:9"))
+"""The simulator answers for every model."""
 
 
 @dataclass

@@ -23,7 +23,9 @@ UNTIL = datetime(2026, 11, 20, tzinfo=UTC)
 async def training(engine: AsyncEngine, tenant: str = "default") -> uuid.UUID:
     id = uuid.uuid4()
     async with transaction(engine) as connection:
-        await trainings.start(connection, id, tenant, UNTIL, 7, "user:ann", {"held_out": 0.2})
+        await trainings.start(
+            connection, id, tenant, UNTIL, 7, "user:ann", {"held_out": 0.2}, simulated=False
+        )
     return id
 
 
@@ -110,7 +112,7 @@ async def test_it_comes_to_serve_step_by_step_and_retires_who_served(engine: Asy
     second = await registered(engine)
     assert second.number == 2
     async with transaction(engine) as connection:
-        found = await checkpoints.serving(connection, "default")
+        found = await checkpoints.serving(connection, "default", simulated=False)
         assert [(one.number, one.state) for one in found] == [(first, "all"), (2, "shadow")]
         assert found[1].sha256 == hashlib.sha256(b"weights").hexdigest()
         assert found[1].id == second.id
@@ -138,7 +140,7 @@ async def test_rolled_back_the_one_before_serves_again(engine: AsyncEngine) -> N
 
     async def back() -> dict[int | None, str | None]:
         async with transaction(engine) as connection:
-            await checkpoints.roll_back(connection, "default", "looks bad", "user:ann")
+            await checkpoints.roll_back(connection, "default", "looks bad", "user:ann", simulated=False)
         return await states(engine)
 
     assert await back() == {3: "rolled_back", 2: "all", 1: "retired"}
@@ -216,7 +218,9 @@ async def test_bytes_that_changed_are_refused(engine: AsyncEngine) -> None:
 async def test_who_fails_again_soon_rests_twice_as_long(engine: AsyncEngine) -> None:
     async def add() -> timedelta:
         async with transaction(engine) as connection:
-            found = await quarantines.add(connection, "default", "p/bad", "2 of 9 steps went well")
+            found = await quarantines.add(
+                connection, "default", "p/bad", "2 of 9 steps went well", simulated=False
+            )
         return found.until - found.since
 
     async def end() -> None:
@@ -228,23 +232,27 @@ async def test_who_fails_again_soon_rests_twice_as_long(engine: AsyncEngine) -> 
     assert await add() == quarantines.FIRST
     assert await add() == quarantines.FIRST, "it rests already"
     async with transaction(engine) as connection:
-        assert await quarantines.of_tenant(connection, "default") == ["p/bad"]
-        assert await quarantines.of_tenant(connection, "another") == []
+        assert await quarantines.of_tenant(connection, "default", simulated=False) == ["p/bad"]
+        assert await quarantines.of_tenant(connection, "another", simulated=False) == []
     await end()
     async with transaction(engine) as connection:
-        assert await quarantines.active(connection, "default") == []
-        assert [one.model for one in await quarantines.every(connection, "default")] == ["p/bad"]
+        assert await quarantines.active(connection, "default", simulated=False) == []
+        assert [one.model for one in await quarantines.every(connection, "default", simulated=False)] == [
+            "p/bad"
+        ]
     assert await add() == pytest.approx(2 * quarantines.FIRST, abs=timedelta(seconds=5))
     async with transaction(engine) as connection:
-        assert await quarantines.lift(connection, "default", "p/bad", "user:ann")
-        assert not await quarantines.lift(connection, "default", "p/bad", "user:ann")
-        assert await quarantines.of_tenant(connection, "default") == []
+        assert await quarantines.lift(connection, "default", "p/bad", "user:ann", simulated=False)
+        assert not await quarantines.lift(connection, "default", "p/bad", "user:ann", simulated=False)
+        assert await quarantines.of_tenant(connection, "default", simulated=False) == []
 
 
 async def test_a_training_tells_how_it_went(engine: AsyncEngine) -> None:
     id = await training(engine)
     async with transaction(engine) as connection:
-        again = await trainings.start(connection, id, "default", UNTIL + timedelta(days=1), 9, "user:bob", {})
+        again = await trainings.start(
+            connection, id, "default", UNTIL + timedelta(days=1), 9, "user:bob", {}, simulated=False
+        )
         assert (again.seed, again.until, again.started_by, again.status) == (7, UNTIL, "user:ann", "running")
         await trainings.note_data(connection, id, {"outcomes": 100})
         await trainings.note_data(connection, id, {"network": "has no say"})

@@ -1,5 +1,6 @@
 """Adaptive edges and the replay buffer in Postgres."""
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -22,7 +23,7 @@ from schema.settings import Settings
 from tests.integration.door import door, problem
 from tests.integration.runs import begin, rows
 
-KEY = Key("default", "one", "write", "check")
+KEY = Key("default", "one", "write", "check", simulated=False)
 DEFINITION: dict[str, Any] = {
     "agents": {"a": {"model": "openai/gpt-4"}},
     "steps": {name: {"kind": "agent", "agent": "a", "prompt": "Go."} for name in ("write", "check")},
@@ -54,7 +55,7 @@ async def _ended(
 
 async def _state(engine: AsyncEngine, key: Key = KEY) -> Any:
     async with transaction(engine) as connection:
-        found = await edges.of_definition(connection, key.tenant, key.definition)
+        found = await edges.of_definition(connection, key.tenant, key.definition, simulated=False)
     return next(one for one in found if (one.source, one.target) == (key.source, key.target))
 
 
@@ -117,7 +118,7 @@ async def test_evidence_is_what_people_say_then_the_run_then_the_step(engine: As
             expected.append(Trial(run, True, 0.95, found))
     async with transaction(engine) as connection:
         assert await edges.evidence(connection, KEY) == sorted(expected, key=lambda one: one.run)
-        assert await edges.evidence(connection, Key("other", "one", "write", "check")) == []
+        assert await edges.evidence(connection, Key("other", "one", "write", "check", simulated=False)) == []
         assert len(await edges.evidence(connection, KEY, limit=2)) <= 2
 
 
@@ -160,13 +161,9 @@ async def test_an_edge_that_no_run_has_met_cannot_be_set(engine: AsyncEngine) ->
     async with transaction(engine) as connection:
         await edges.meet(connection, [KEY])
         with pytest.raises(NotFound) as caught:
-            await edges.set_state(connection, Key("other", *_parts(KEY)), "pinned", "user:eve")
+            await edges.set_state(connection, replace(KEY, tenant="other"), "pinned", "user:eve")
     assert caught.value.code == "edge_unknown"
     assert (await _state(engine)).state == "kept"
-
-
-def _parts(key: Key) -> tuple[str, str, str]:
-    return key.definition, key.source, key.target
 
 
 async def test_people_see_and_pin_edges_over_http(engine: AsyncEngine, settings: Settings) -> None:
@@ -174,7 +171,9 @@ async def test_people_see_and_pin_edges_over_http(engine: AsyncEngine, settings:
     await _review(engine)
     async with door(settings) as http:
         address = "/v1/definitions/one/edges"
-        (shown,) = (await http.get(address)).json()["items"]
+        (other,) = (await http.get(address, params={"simulated": True})).json()["items"]
+        assert (other["state"], other["runs"]) == ("kept", 0)
+        (shown,) = (await http.get(address, params={"simulated": False})).json()["items"]
         assert (shown["source"], shown["target"], shown["state"], shown["runs"]) == (
             "write", "check", "pruned", 200,
         )  # fmt: skip
@@ -210,13 +209,13 @@ async def _tried(engine: AsyncEngine, number: int, helps: dict[str, float]) -> N
     """That many definitions of each sender, each with eighty judged runs."""
     for sender, gain in helps.items():
         for at in range(number):
-            key = Key("default", f"{sender}-{at}", sender, "coder")
+            key = Key("default", f"{sender}-{at}", sender, "coder", simulated=False)
             await _ended(engine, 80, helps=gain, key=key, definition=_team(key.definition, sender))
 
 
 async def _meet(engine: AsyncEngine, sender: str) -> tuple[Key, StepRequest]:
     """A run of a new definition, whose reader asks whether it is told."""
-    key = Key("default", f"new-{sender}", sender, "coder")
+    key = Key("default", f"new-{sender}", sender, "coder", simulated=False)
     request = await begin(engine, _team(key.definition, sender), step="coder")
     await _deliver(engine, request)
     return key, request
@@ -226,7 +225,7 @@ async def _deliver(engine: AsyncEngine, request: StepRequest) -> float:
     """The chance by which the run's reader was told or not."""
     async with transaction(engine) as connection:
         context = await load(connection, request)
-    await deliveries.of_step(engine, context, request)
+    await deliveries.of_step(engine, context, request, simulated=False)
     query = "SELECT chance FROM edge_trials WHERE collaboration_id = :run"
     ((chance,),) = await rows(engine, query, run=request.collaboration)
     return float(chance)
@@ -274,7 +273,7 @@ async def test_where_the_known_edges_tell_nothing_a_new_one_is_tried_like_any(en
     await _tried(engine, 3, {"reviewer": 0.2, "documenter": -0.2})
     for sender, gain in (("reviewer", -0.2), ("documenter", 0.2)):
         for at in range(3, 6):
-            key = Key("default", f"{sender}-{at}", sender, "coder")
+            key = Key("default", f"{sender}-{at}", sender, "coder", simulated=False)
             await _ended(engine, 80, helps=gain, key=key, definition=_team(key.definition, sender))
     key, _ = await _meet(engine, "documenter")
     foresight = Foresight()

@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.project import GraphCopy, copy_batch
 from bench.stack import settings_of
-from db import outbox
+from db import forgetting, outbox
 from db.engine import transaction
 from db.outbox import Position
 from graph import projection, verify
 from graph.ask import MAX_ROWS, ask
 from graph.client import Graph, connect
 from graph.fold import EVENT_TYPES
-from graph.queries import cypher
+from graph.queries import cypher, names, of_kind
 from infra.local import start
 from schema.errors import Refused, Unavailable
 from schema.events import CollaborationStarted
@@ -126,6 +127,40 @@ async def test_our_own_questions(engine: AsyncEngine, graph: Graph) -> None:
     cheap = await ask(graph, cypher("cheapest_for_quality"))
     # Three runs were judged; they cost 4, 3 and 3 executions of $0.0015.
     assert cheap.rows == [["pair", 1, 3, 0.5, pytest.approx(0.005), pytest.approx(0.01)]]
+
+
+async def test_a_stored_question_asks_about_runs_of_one_kind(engine: AsyncEngine, graph: Graph) -> None:
+    await run(engine, "one", CODE_A, review("model/r", True))
+    await run(
+        engine, "two", replace(CODE_B, simulated=False), replace(review("model/r", True), simulated=False)
+    )
+    await catch_up(engine, GraphCopy(graph))
+    for simulated, model in ((True, "model/a"), (False, "model/b")):
+        pairs = await ask(graph, of_kind("issues_by_pair"), {"simulated": simulated})
+        assert pairs.rows == [[model, "model/r", 1]]
+        for name in names():
+            await ask(graph, of_kind(name), {"simulated": simulated})
+    # As an earlier release projected them.
+    async with graph.session() as session:
+        await (await session.run("MATCH (t:Task) REMOVE t.simulated")).consume()
+    assert (await ask(graph, of_kind("issues_by_pair"), {"simulated": False})).rows == [
+        ["model/b", "model/r", 1]
+    ]
+
+
+async def test_forgotten_runs_leave_the_graph_and_stay_away(engine: AsyncEngine, graph: Graph) -> None:
+    await write_known_log(engine)
+    real = await run(engine, "real", replace(CODE_A, simulated=False))
+    await catch_up(engine, GraphCopy(graph))
+    async with transaction(engine) as connection:
+        assert await forgetting.runs(connection, "default") == 4
+    await catch_up(engine, GraphCopy(graph))
+    assert (await ask(graph, "MATCH (t:Task) RETURN t.key")).rows == [[real]]
+    assert await count(graph, "(a:Agent)") == 1
+    assert await verify.check(engine, graph) == []
+    await empty(graph)
+    await catch_up(engine, GraphCopy(graph))
+    assert await verify.check(engine, graph) == []
 
 
 async def test_applying_an_event_twice_changes_nothing(engine: AsyncEngine, graph: Graph) -> None:

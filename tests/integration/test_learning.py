@@ -128,7 +128,7 @@ async def test_from_rows_to_a_checkpoint_in_shadow(engine: AsyncEngine) -> None:
     assert "its choices against those that were made: +" in learned.reason
     async with transaction(engine) as connection:
         training = await trainings.find(connection, "default", uuid.UUID(step.training))
-        [serving] = await checkpoints.serving(connection, "default")
+        [serving] = await checkpoints.serving(connection, "default", simulated=False)
         content = await checkpoints.content(connection, serving.id)
     assert (training.status, training.reason) == ("registered", learned.reason)
     assert training.data["refused"] == {"ok_unknown": 40}
@@ -249,7 +249,7 @@ async def test_its_intervals_move_with_what_steps_really_took(engine: AsyncEngin
     await learn(engine, step_of())
     await look(engine)
     async with transaction(engine) as connection:
-        [before] = await checkpoints.serving(connection, "default")
+        [before] = await checkpoints.serving(connection, "default", simulated=False)
     assert before.moved is None, "nothing has come since"
     slow = await steps(engine, 80, seed=2)
     async with transaction(engine) as connection:
@@ -258,7 +258,7 @@ async def test_its_intervals_move_with_what_steps_really_took(engine: AsyncEngin
     await look(engine)
     await look(engine)  # nothing new, nothing moves
     async with transaction(engine) as connection:
-        [after] = await checkpoints.serving(connection, "default")
+        [after] = await checkpoints.serving(connection, "default", simulated=False)
         followed = await checkpoints.followed(connection, after.id)
     assert after.moved is not None
     seconds, tokens = after.moved["seconds"], after.moved["output_tokens"]
@@ -309,11 +309,11 @@ async def test_a_model_that_breaks_rests_and_its_checkpoint_waits(engine: AsyncE
     assert said[0].startswith(f"default: {STRONG} rests until ") and "went well where" in said[0]
     assert said[1].endswith(f"; waits while {STRONG} rests") and "200 of 200 outcomes" in said[1]
     async with transaction(engine) as connection:
-        [resting] = await quarantines.active(connection, "default")
+        [resting] = await quarantines.active(connection, "default", simulated=False)
     assert (resting.model, resting.until - resting.since) == (STRONG, quarantines.FIRST)
     assert not any("rests until" in one for one in await look(engine)), "it rests already"
     async with transaction(engine) as connection:
-        await quarantines.lift(connection, "default", STRONG, "user:ann")
+        await quarantines.lift(connection, "default", STRONG, "user:ann", simulated=False)
     # What it came to before it rested says nothing any more.
     [said_then] = await look(engine)
     assert "-> share" in said_then or "in shadow, 200 of 200" in said_then
@@ -346,7 +346,7 @@ async def test_nights_are_for_who_has_learned_nothing_of_late(engine: AsyncEngin
     await steps(engine, 100, seed=1)
     assert await due() == [], "its challenger is given time"
     async with transaction(engine) as connection:
-        await checkpoints.roll_back(connection, "default", "enough", "user:ann")
+        await checkpoints.roll_back(connection, "default", "enough", "user:ann", simulated=False)
     assert await due() == ["default"]
 
 
@@ -369,7 +369,7 @@ async def test_it_learns_as_a_workflow_and_tells_why_it_does_not(platform: Stack
     assert (learned.status, learned.checkpoint) == ("registered", 1)
     async with transaction(platform.engine) as connection:
         newest, before = await trainings.page(connection, tenant)
-        [serving] = await checkpoints.serving(connection, tenant)
+        [serving] = await checkpoints.serving(connection, tenant, simulated=False)
     assert (str(newest.id), newest.status, newest.started_by) == (learned.training, "registered", "user:ann")
     assert (str(before.id), before.status, before.reason) == (refused.training, "refused", refused.reason)
     assert (serving.number, serving.state) == (1, "shadow")

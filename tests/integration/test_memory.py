@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.project import Copy, MemoryCopy, VectorCopy
 from activities.recall import RecallActivity
-from db import vectors
+from db import forgetting, vectors
 from db.engine import transaction
 from db.outbox import Position
 from memory import collections, projection, verify
@@ -24,6 +25,7 @@ from schema.errors import Unavailable
 from schema.messages import RecallResult, StepRequest
 from schema.settings import Settings
 from tests.integration.known_log import Work, begin, catch_up, end, run
+from tests.integration.providers import SIMULATOR
 
 GOOD = Work("code", "coder", "model/a", quality=0.95)
 POOR = Work("code", "coder", "model/a", quality=0.5)
@@ -56,6 +58,7 @@ def item(task: str, tenant: str = "default", quality: float | None = 0.95, **fac
     usual: dict[str, Any] = {
         "collaboration": uuid.uuid4(), "tenant": tenant, "name": "pair", "task": task, "final_output": "done",
         "quality_score": quality, "cost_usd": 0.0015, "encoder": ENCODER, "embedding": encode([task])[0],
+        "simulated": False,
     }  # fmt: skip
     return Remembered(**(usual | facts))
 
@@ -66,7 +69,7 @@ async def both(engine: AsyncEngine, memory: Memory) -> None:
 
 
 async def recall(engine: AsyncEngine, memory: Memory, request: StepRequest) -> RecallResult:
-    return await ActivityEnvironment().run(RecallActivity(engine, memory, encode).recall, request)
+    return await ActivityEnvironment().run(RecallActivity(engine, memory, encode, SIMULATOR).recall, request)
 
 
 async def hints(engine: AsyncEngine, request: StepRequest) -> list[dict[str, Any]]:
@@ -202,6 +205,22 @@ async def test_only_close_and_good_work_is_given_back(memory: Memory) -> None:
     assert await find_similar_collaboration(memory, "default", close, ENCODER, threshold=0.9999) is None
 
 
+async def test_what_is_forgotten_leaves_memory(engine: AsyncEngine, memory: Memory) -> None:
+    made_up = Work("code", "coder", "openai/gpt-4")
+    for simulated in (True, False):
+        await run(engine, SORT, replace(made_up, simulated=simulated), output=str(simulated))
+    await both(engine, memory)
+    vector = encode([SORT])[0]
+    for simulated in (True, False):
+        [found] = await similar(memory, "default", vector, ENCODER, 5, 0.5, simulated=simulated)
+        assert found.final_output == str(simulated)
+    async with transaction(engine) as connection:
+        assert await forgetting.runs(connection, "default") == 1
+    await both(engine, memory)
+    assert await similar(memory, "default", vector, ENCODER, 5, 0.5, simulated=True) == []
+    assert await verify.check(engine, memory, ENCODER, encode) == []
+
+
 async def test_storing_twice_keeps_one(memory: Memory) -> None:
     kept = item(SORT)
     await store_collaboration(memory, kept)
@@ -211,7 +230,7 @@ async def test_storing_twice_keeps_one(memory: Memory) -> None:
 
 async def test_another_encoders_vectors_are_not_compared(memory: Memory) -> None:
     await store_collaboration(memory, item(SORT, encoder="some-other"))
-    assert await similar(memory, "default", encode([SORT])[0], ENCODER, 5, 0.0) == []
+    assert await similar(memory, "default", encode([SORT])[0], ENCODER, 5, 0.0, simulated=False) == []
 
 
 async def test_nobody_finds_another_tenants_work(memory: Memory) -> None:
@@ -219,11 +238,11 @@ async def test_nobody_finds_another_tenants_work(memory: Memory) -> None:
     await store_collaboration(memory, mine)
     await store_collaboration(memory, item(POEM, tenant="theirs"))
     vector = encode([SORT])[0]
-    [found] = await similar(memory, "mine", vector, ENCODER, 5, 0.5)
+    [found] = await similar(memory, "mine", vector, ENCODER, 5, 0.5, simulated=False)
     assert found == Hit(mine.collaboration, found.cosine, SORT, "done", 0.95)
     assert found.cosine == pytest.approx(1, abs=1e-5)
-    assert await similar(memory, "theirs", vector, ENCODER, 5, 0.5) == []
-    assert await similar(memory, "nobody", vector, ENCODER, 5, 0.5) == []
+    assert await similar(memory, "theirs", vector, ENCODER, 5, 0.5, simulated=False) == []
+    assert await similar(memory, "nobody", vector, ENCODER, 5, 0.5, simulated=False) == []
 
 
 # -- the activity ----------------------------------------------------------------------------------
@@ -279,7 +298,7 @@ async def test_a_run_goes_on_without_hints(engine: AsyncEngine) -> None:
 
     request = await begin(engine, SORT, recall=True)
     memory = away()
-    activity = RecallActivity(engine, memory, broken)
+    activity = RecallActivity(engine, memory, broken, SIMULATOR)
     assert await ActivityEnvironment().run(activity.recall, request) == RecallResult(0, "none")
     await memory.close()
 
@@ -291,5 +310,5 @@ async def test_tenants_are_found_behind_many_others_in_postgres(engine: AsyncEng
     await catch_up(engine, VectorCopy(engine, encode))
     async with transaction(engine) as connection:
         await connection.execute(text("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off"))
-        found = await vectors.nearest(connection, "mine", encode([SORT])[0], 1, 0.5)
+        found = await vectors.nearest(connection, "mine", encode([SORT])[0], 1, 0.5, simulated=False)
     assert [kept.task for _, kept in found] == [SORT_AGAIN]

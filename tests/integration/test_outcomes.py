@@ -101,7 +101,9 @@ async def close(
 async def all_rows(engine: AsyncEngine, tenant: str = "default", page_size: int = 2) -> list[Row]:
     return [
         row
-        async for page in outcomes.every(engine, tenant, datetime.now(UTC), page_size=page_size)
+        async for page in outcomes.every(
+            engine, tenant, datetime.now(UTC), page_size=page_size, simulated=False
+        )
         for row in page
     ]
 
@@ -128,7 +130,7 @@ async def test_each_step_goes_by_the_best_that_tells_of_it(engine: AsyncEngine) 
         "data": ("checked", 1.0),
         "review": ("checked", 1.0),
     }
-    assert await outcomes.counts(engine, "default", datetime.now(UTC)) == Counter(
+    assert await outcomes.counts(engine, "default", datetime.now(UTC), simulated=False) == Counter(
         {"run": 1, "review": 1, "human": 1, "": 1, "checked": 2}
     )
     write = next(row for row in found if row.path == "write")
@@ -150,9 +152,9 @@ async def test_pages_are_in_order_and_newest_has_the_last(engine: AsyncEngine) -
     assert await all_rows(engine, page_size=100) == found
     assert await all_rows(engine, tenant="another") == []
     async with transaction(engine) as connection:
-        assert await outcomes.newest(connection, "default", found[0].at, 2) == found[3:]
-        assert await outcomes.newest(connection, "default", found[3].at) == found[4:]
-        assert await outcomes.page(connection, "default", found[1].at) == found[:2]
+        assert await outcomes.newest(connection, "default", found[0].at, 2, simulated=False) == found[3:]
+        assert await outcomes.newest(connection, "default", found[3].at, simulated=False) == found[4:]
+        assert await outcomes.page(connection, "default", found[1].at, simulated=False) == found[:2]
 
 
 async def test_in_a_loop_each_review_tells_of_its_own_iteration(engine: AsyncEngine) -> None:
@@ -284,4 +286,6 @@ async def test_a_late_verdict_counts_when_it_is_there(engine: AsyncEngine) -> No
     async with transaction(engine) as connection:
         await outcomes.tell(connection, "default", uuid.UUID(run.collaboration), "aside", 0.0, "user:ann")
         since = datetime.now(UTC) - timedelta(hours=1)
-        assert told(await outcomes.newest(connection, "default", since)) == {"aside": ("told", 0.0)}
+        assert told(await outcomes.newest(connection, "default", since, simulated=False)) == {
+            "aside": ("told", 0.0)
+        }

@@ -185,7 +185,7 @@ async def on_trial(http: httpx.AsyncClient, **more: Any) -> dict[str, Any]:
 
 async def ended(
     engine: AsyncEngine, trial: str, version: int, quality: float | None, *, status: str = "completed",
-    user: str | None = None, cost: float = 0.01, sub_state: str = "",
+    user: str | None = None, cost: float = 0.01, sub_state: str = "", simulated: bool = True,
 ) -> str:  # fmt: skip
     """A run of that arm, as the platform's own rows tell of it when it is over."""
     request = await begin(engine, asking())
@@ -204,11 +204,11 @@ async def ended(
         await connection.execute(
             text(
                 "UPDATE collaborations SET status = :status, quality_score = :quality, requested_by = :user,"
-                " sub_state = :sub_state, completed_at = now() WHERE id = :run"
+                " sub_state = :sub_state, completed_at = now(), simulated = :simulated WHERE id = :run"
             ),
             {
                 "run": request.collaboration, "status": status, "quality": quality, "user": user,
-                "sub_state": sub_state,
+                "sub_state": sub_state, "simulated": simulated,
             },
         )  # fmt: skip
     return request.collaboration
@@ -249,25 +249,31 @@ async def test_a_run_keeps_its_arm_and_its_executions_say_which(
     assert await rows(engine, outside, run=pinned.collaboration) == [("p@2", None)]
 
 
+@pytest.mark.parametrize(("simulated", "meant"), [(False, (2, None)), (True, (1, 2))])
 async def test_a_candidate_that_wins_is_promoted_where_that_was_wanted(
-    http: httpx.AsyncClient, engine: AsyncEngine
+    http: httpx.AsyncClient, engine: AsyncEngine, simulated: bool, meant: tuple[int, int | None]
 ) -> None:
+    http.params = httpx.QueryParams(simulated=simulated)
     trial = await on_trial(http, promote=True, min_units=20)
     for number in range(19):
         for version in (1, 2):
-            await ended(engine, trial["id"], version, 0.6 + version / 10 + number % 5 / 100)
+            score = 0.6 + version / 10 + number % 5 / 100
+            await ended(engine, trial["id"], version, score, simulated=simulated)
     early = (await http.post("/v1/prompts/p/trial/look")).json()
     assert (early["status"], early["candidate"]["units"], early["low"]) == ("running", 19, None)
     for version in (1, 2):
-        await ended(engine, trial["id"], version, 0.6 + version / 10)
-    # What is still going, was cancelled, or is another trial's counts for nothing.
+        await ended(engine, trial["id"], version, 0.6 + version / 10, simulated=simulated)
+    # What is still going, was cancelled, is another trial's or of the other kind counts for nothing.
+    await ended(engine, trial["id"], 2, 0.0, simulated=not simulated)
     await ended(engine, trial["id"], 2, None, status="running")
     await ended(engine, trial["id"], 2, None, status="failed", sub_state="cancelled")
     await ended(engine, str(uuid.uuid4()), 2, 0.0)
     shown = (await http.get("/v1/prompts/p/trial")).json()
     assert (shown["status"], shown["candidate"]["units"]) == ("running", 20)  # a GET changes nothing
     done = (await http.post("/v1/prompts/p/trial/look")).json()
-    assert (done["status"], done["winner"], await current(http, "p")) == ("won", 2, 2)
+    found = (await http.get("/v1/prompts/p")).json()
+    assert (done["status"], done["winner"], done["simulated"]) == ("won", 2, simulated)
+    assert (found["current"], found["current_simulated"]) == meant
     assert done["difference"] == pytest.approx(0.1, abs=0.001) and done["low"] > 0 and done["p"] < 0.05
     assert (await http.get("/v1/prompts/p/trial")).json() == done
     assert ("trial.won", "p") in await audited(engine) and ("prompt.promote", "p@2") in await audited(engine)

@@ -21,6 +21,7 @@ from router.checkpoint import Checkpoint
 from schema.messages import RouteResult, StepRequest
 from schema.tables import routing_decisions
 from tests.integration.known_log import begin
+from tests.integration.providers import SIMULATOR
 from tests.integration.runs import begin as begin_one
 from tests.learned import learned, put_to_work
 
@@ -34,7 +35,7 @@ def gpt_is_better() -> Checkpoint:
 
 
 async def route(engine: AsyncEngine, request: StepRequest) -> RouteResult:
-    return await ActivityEnvironment().run(RouteActivity(engine).route, request)
+    return await ActivityEnvironment().run(RouteActivity(engine, SIMULATOR).route, request)
 
 
 async def routed(activity: RouteActivity, request: StepRequest) -> RouteResult:
@@ -51,7 +52,7 @@ async def until_loaded(engine: AsyncEngine, chooser: Chooser) -> None:
     from activities.routing import known
 
     async with transaction(engine) as connection:
-        found = await known(connection, "default")
+        found = await known(connection, "default", simulated=True)
     await chooser.settled(found)
 
 
@@ -82,7 +83,7 @@ async def test_a_policy_that_fails_is_replaced_by_the_plain_default(
 async def test_a_checkpoint_decides_once_it_is_loaded(engine: AsyncEngine, gpt_is_better: Checkpoint) -> None:
     await put_to_work(engine, gpt_is_better)
     chooser = Chooser(engine)
-    activity = RouteActivity(engine, chooser)
+    activity = RouteActivity(engine, SIMULATOR, chooser)
     early = await begin(engine, "Sort a Python list")
     assert (await routed(activity, early)).policy == "rules-v1"
     await until_loaded(engine, chooser)
@@ -95,7 +96,7 @@ async def test_a_checkpoint_decides_once_it_is_loaded(engine: AsyncEngine, gpt_i
     assert found.max_output_tokens is None
     # Whoever asks again gets what was kept, also when another checkpoint serves by then.
     async with transaction(engine) as connection:
-        await checkpoints.roll_back(connection, "default", "test", "test")
+        await checkpoints.roll_back(connection, "default", "test", "test", simulated=True)
     assert await routed(activity, request) == found
     assert await routed(activity, early) == RouteResult(
         (await decisions(engine))[0].chosen_model, "rules-v1", (await decisions(engine))[0].propensity
@@ -116,7 +117,9 @@ async def test_a_corrupt_checkpoint_never_stops_a_run(engine: AsyncEngine, gpt_i
         await connection.execute(text("UPDATE checkpoints SET content = substring(content FROM 1 FOR 1000)"))
     chooser = Chooser(engine)
     await until_loaded(engine, chooser)
-    found = await routed(RouteActivity(engine, chooser), await begin(engine, "Write a Python function"))
+    found = await routed(
+        RouteActivity(engine, SIMULATOR, chooser), await begin(engine, "Write a Python function")
+    )
     assert found.policy == "rules-v1"
     [row] = await decisions(engine)
     assert row.fallback
@@ -127,7 +130,7 @@ async def test_a_model_that_must_rest_is_hardly_chosen(
     engine: AsyncEngine, gpt_is_better: Checkpoint
 ) -> None:
     async with transaction(engine) as connection:
-        await quarantines.add(connection, "default", DEEPSEEK, "fails", "test")
+        await quarantines.add(connection, "default", DEEPSEEK, "fails", "test", simulated=True)
     await route(engine, await begin(engine, "Write a Python function"))
     [row] = await decisions(engine)
     assert row.candidates == pytest.approx({GPT: 0.99, DEEPSEEK: 0.01})
@@ -140,7 +143,7 @@ async def test_a_rule_can_ask_for_people_and_for_a_limit(
     await put_to_work(engine, gpt_is_better)
     chooser = Chooser(engine)
     await until_loaded(engine, chooser)
-    activity = RouteActivity(engine, chooser)
+    activity = RouteActivity(engine, SIMULATOR, chooser)
 
     async def asked(**rule: Any) -> RouteResult:
         rule = {"among": [GPT, DEEPSEEK], **rule}
@@ -178,7 +181,7 @@ async def test_steps_are_routed_while_checkpoints_are_swapped(
     await put_to_work(engine, gpt_is_better)
     chooser = Chooser(engine)
     await until_loaded(engine, chooser)
-    activity = RouteActivity(engine, chooser)
+    activity = RouteActivity(engine, SIMULATOR, chooser)
     requests = [await begin(engine, f"Sort list {number % 10}") for number in range(120)]
     slowest: list[float] = []
     waiting = iter(requests)

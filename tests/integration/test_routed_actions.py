@@ -296,7 +296,7 @@ async def test_the_router_plans_it_by_price_while_it_has_learned_nothing(
 ) -> None:
     request = await begin(engine, routed({"verify": {"by": JUDGE}}))
     async with transaction(engine) as connection:
-        facts = await known(connection, "default")
+        facts = await known(connection, "default", simulated=True)
     question = Question("Say what a pear is.", "a/general", (CHEAP, STRONG))
     asked = Asked("t", None, question, "key")
     chances = {CHEAP: 0.02, STRONG: 0.98}
@@ -325,8 +325,9 @@ async def test_how_good_a_verifier_is_shows_when_people_tell_what_was_right(
         async with engine.begin() as connection:
             await connection.execute(text(tell), {"run": request.collaboration, "ok": ok})
     async with transaction(engine) as connection:
-        assert await routed_rows.verdicts(connection, "default", JUDGE) == Verdicts(3, 2, 1, 0)
-        assert await routed_rows.verdicts(connection, "other", JUDGE) == Verdicts()
+        found = await routed_rows.verdicts(connection, "default", JUDGE, simulated=True)
+        assert found == Verdicts(3, 2, 1, 0)
+        assert await routed_rows.verdicts(connection, "other", JUDGE, simulated=True) == Verdicts()
 
 
 # -- as long as recommended --------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from router.judge_checkpoint import read
 from schema.settings import Settings
 from tests.integration.door import door, problem
 from tests.integration.known_log import Work, begin, end, work
+from tests.integration.providers import SIMULATOR
 from tests.integration.runs import rows
 from tests.integration.served import served
 from tests.learned import learned, put_to_work
@@ -172,7 +173,7 @@ async def test_checkpoints_are_promoted_and_rolled_back(
     await put_to_work(engine, gpt_is_better)
     await put_to_work(engine, gpt_is_better, "shadow")
     async with transaction(engine) as connection:
-        await quarantines.add(connection, "default", DEEPSEEK, "fails", "test")
+        await quarantines.add(connection, "default", DEEPSEEK, "fails", "test", simulated=True)
     status = (await http.get("/v1/router")).json()
     assert (status["policy"], status["challenger"]["number"]) == ("checkpoint-1", 2)
     assert status["fresh_seconds"] >= 0
@@ -244,7 +245,7 @@ async def test_prometheus_reads_what_was_decided(http: httpx.AsyncClient, engine
     await http.get("/metrics")
     for _ in range(3):
         request = await begin(engine, "Write a function")
-        await ActivityEnvironment().run(RouteActivity(engine).route, request)
+        await ActivityEnvironment().run(RouteActivity(engine, SIMULATOR).route, request)
 
     async def figures() -> dict[str, float]:
         answer = await http.get("/metrics")

@@ -24,7 +24,7 @@ from tests.integration.runs import begin, means_of, rows
 from tests.integration.test_collaboration import unique
 from tests.integration.test_streams import FAST, SLOW, TEXT, both, live, of, output, says, script, turns
 
-KEY = Key("default", "one", "write", "check")
+KEY = Key("default", "one", "write", "check", simulated=True)
 _TRIALS = "SELECT path, source, target, delivered, chance FROM edge_trials WHERE collaboration_id = :run"
 _SENT = (
     "SELECT DISTINCT sent_to FROM token_stream t JOIN agent_executions e ON e.id = t.execution_id"
@@ -122,7 +122,7 @@ async def test_of_peers_one_may_hear_the_other_and_not_be_heard(
         "stream": [{"from": "one", "to": "two", "adaptive": True, **two_ways},
                    {"from": "two", "to": "one", **two_ways}],
     }  # fmt: skip
-    key = Key("default", "one", "one", "two")
+    key = Key("default", "one", "one", "two", simulated=True)
     async with transaction(engine) as connection:
         await edges.meet(connection, [key])
         await edges.set_state(connection, key, "pruned", "user:ada")
@@ -145,7 +145,7 @@ async def test_on_the_platform_what_was_sent_is_what_was_decided(platform: Stack
     name = unique("adaptive")
     body = live("Review it.", adaptive=True)
     await platform.store({"name": name, **body})
-    key = Key("default", name, "write", "check")
+    key = Key("default", name, "write", "check", simulated=True)
     async with transaction(platform.engine) as connection:
         await edges.meet(connection, [key])
         await edges.set_state(connection, key, "pruned", "user:ada")

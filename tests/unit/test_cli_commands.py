@@ -549,3 +549,13 @@ def test_no_command_takes_what_json_and_utf_8_cannot_hold(name: tuple[str, ...])
         result = CliRunner().invoke(app, [*name, *_with(_COMMANDS[name], option)])
         told = (option.name, result.output, repr(result.exception))
         assert (result.exit_code, type(result.exception)) == (2, SystemExit), told
+
+
+def test_forget_asks_until_all_is_forgotten(stub: Stub) -> None:
+    found = {"runs": 3, "running": 1, "trainings": 1, "prompt_versions": 0, "more": False}
+    stub.answers["/simulated/forget"] = (200, found)
+    result = stub.run("forget", "--simulated", "--dry-run")
+    assert stub.last() == ("POST", "/simulated/forget", {"dry_run": True})
+    assert "to forget: 3 simulated runs, 1 trainings, 0 prompt versions" in result.stdout
+    assert "1 simulated runs go on" in result.stderr
+    assert stub.run("forget").exit_code == 2

@@ -20,6 +20,7 @@ def _checkpoint(number: int, state: str, reason: str = "registered") -> dict[str
 
 def _status(**more: Any) -> dict[str, Any]:
     none: dict[str, Any] = {
+        "simulated": False,
         "serving": None,
         "challenger": None,
         "fresh_seconds": None,
