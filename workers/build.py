@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -53,6 +53,8 @@ class Served:
 
     worker: Worker
     load: Callable[[], object] | None = None
+    needs: bool = False
+    """Whether it is ready only when that is loaded: what it does before would take as long."""
 
 
 def _interceptors(engine: AsyncEngine, client: Client) -> list[Interceptor]:
@@ -107,7 +109,7 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
             children.begin_child, children.end_child, children.fail_child, undo.compensations,
             undo.compensate, engine1.decide, engine1.skip, engine1.transform, agent.agent, segment.tool,
             OptimizeActivity(agents).optimize_prompt,
-            RouteActivity(engine).route, SteerActivity(engine, signer).steer,
+            RouteActivity(engine, agents.gateway.destinations).route, SteerActivity(engine, signer).steer,
         ]  # fmt: skip
         worker = Worker(
             client, task_queue=QUEUE_COLLABORATIONS, workflows=[Collaboration], activities=activities,
@@ -122,19 +124,20 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
             # only import the interpreter anew for every run.
             workflow_runner=UnsandboxedWorkflowRunner(),
         )  # fmt: skip
-        # litellm takes 3 s to import; the first agent step waits for it.
-        yield Served(worker, warm_up)
+        # litellm takes 3 s to import, and 15 s where it has to be compiled.
+        yield Served(worker, warm_up, needs=True)
 
 
 @asynccontextmanager
 async def _memory(client: Client, settings: Settings) -> AsyncIterator[Served]:
     from activities.recall import RecallActivity
+    from gateway.destinations import Destinations
     from memory.client import Memory
     from router.encoder import encode, is_loaded
 
     engine = async_engine(settings.database_url)
     memory = Memory(settings)
-    recall = RecallActivity(engine, memory, encode, is_loaded)
+    recall = RecallActivity(engine, memory, encode, Destinations(settings), is_loaded)
     try:
         worker = Worker(
             client, task_queue=QUEUE_MEMORY, activities=[recall.recall],
@@ -235,23 +238,26 @@ async def serve(queues: list[str], settings: Settings, stop: asyncio.Event) -> N
     client = await connect(settings.temporal_address, settings.temporal_namespace, worker_converter(settings))
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(LoopWatch(f"worker-{queues[0]}").watching())
-        loading: list[Callable[[], object]] = []
-        for queue in queues:
-            served = await stack.enter_async_context(_BUILDERS[queue](client, settings))
-            await stack.enter_async_context(served.worker)
-            loading += [served.load] if served.load else []
+        served = [await stack.enter_async_context(_BUILDERS[queue](client, settings)) for queue in queues]
+        for one in served:
+            await stack.enter_async_context(one.worker)
         if QUEUE_PROJECTIONS in queues:
             secret = await _naming(settings)
             await keep_own(client, secret)
             stack.push_async_callback(_ended, asyncio.create_task(_keep_on(client, secret)))
+        await _load(one for one in served if one.needs)
         _tell_ready()
         _log.info("serving", extra={"queues": queues})
-        for load in loading:
-            with contextlib.suppress(Exception):  # whoever needs it meets the error and tells of it
-                await asyncio.to_thread(load)
+        await _load(one for one in served if not one.needs)
         settle()
         await stop.wait()
         _log.info("stopping")
+
+
+async def _load(served: Iterable[Served]) -> None:
+    for load in (one.load for one in served if one.load):
+        with contextlib.suppress(Exception):  # whoever needs it meets the error and tells of it
+            await asyncio.to_thread(load)
 
 
 async def _naming(settings: Settings) -> bytes:
