@@ -1,12 +1,13 @@
 """Where the steps of a plan are drawn: layers by the longest way, little crossing, maps and loops as frames.
 
 A layer that would be too wide is broken into rows. Long edges bend around the steps between their ends; those
-that leave, or reach, the same step share the way.
+that leave, or reach, the same step share the way. Steps that read each other live are of one layer and stand
+side by side.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,6 +20,10 @@ _LANE: Final = 10
 _LANE_GAP: Final = 3
 _TITLE: Final = 30
 _PADDING: Final = 16
+_ABREAST: Final = 9
+"""Between two edges that join the same steps, there and back."""
+_READING_GAP: Final = 76
+"""Between steps that read each other: there is room for the edges' labels."""
 _SWEEPS: Final = 4
 _SETTLES: Final = 6
 
@@ -42,7 +47,9 @@ class Box:
 class Layout:
     boxes: dict[str, Box]
     ways: dict[Link, list[tuple[float, float]]]
-    """Edge → the points it passes, from below its source to above its target."""
+    """Edge → the points it passes, from below its source to above its target; or upwards, in a circle."""
+    aside: dict[Link, list[tuple[float, float]]] = field(default_factory=dict)
+    """Edge within a row → two points between neighbours; else four, around the steps that stand between."""
     width: float = 0.0
     height: float = 0.0
 
@@ -53,6 +60,8 @@ class _Cell:
 
     key: str
     width: float
+    circle: str = ""
+    """One of those that read each other, with whom it keeps together."""
     x: float = 0.0
     up: list["_Cell"] = field(default_factory=list)
     down: list["_Cell"] = field(default_factory=list)
@@ -60,7 +69,7 @@ class _Cell:
 
 
 def layout(nodes: Sequence[Mapping[str, Any]], links: Iterable[Link]) -> Layout:
-    """Nodes are {id, frame}; a link goes from a step to one that begins after it."""
+    """Nodes are {id, frame}; a link goes from a step to one that begins after it, or that reads it live."""
     members: dict[str, list[str]] = defaultdict(list)
     frame_of = {node["id"]: node["frame"] for node in nodes}
     for node in nodes:
@@ -104,9 +113,10 @@ def _frame(frame: str, members: Mapping[str, list[str]], links: Mapping[str, lis
 
 
 def _place(boxes: dict[str, Box], links: list[Link]) -> Layout:
-    rows = _rows(boxes, links)
+    circle_of = _circles(boxes, links)
+    rows = _rows(boxes, links, circle_of)
     row_of = {id: at for at, row in enumerate(rows) for id in row}
-    cells, by_row, paths = _cells(boxes, links, rows, row_of)
+    cells, by_row, paths = _cells(boxes, links, rows, row_of, circle_of)
     _order(by_row)
     _settle(by_row)
     left = min((cell.x - cell.width / 2 for row in by_row for cell in row), default=0.0)
@@ -126,28 +136,73 @@ def _place(boxes: dict[str, Box], links: list[Link]) -> Layout:
         for at, lane in lanes:
             way += [(lane.x - left, tops[at] - 6), (lane.x - left, tops[at] + heights[at] + 6)]
         ways[a, b] = [*way, (cells[b].x - left, boxes[b].y)]
-    right = max((cell.x + cell.width / 2 for row in by_row for cell in row), default=0.0)
-    return Layout(boxes, ways, right - left, max(y - ROW_GAP, 0.0))
-
-
-def _rows(boxes: Mapping[str, Box], links: Sequence[Link]) -> list[list[str]]:
-    """Layers by the longest way from a beginning, each in rows that are not too wide."""
-    targets: dict[str, list[str]] = defaultdict(list)
-    missing = dict.fromkeys(boxes, 0)
     for a, b in links:
-        targets[a].append(b)
-        missing[b] += 1
-    layer = dict.fromkeys(boxes, 0)
-    free = [id for id in boxes if not missing[id]]
-    for id in free:  # grows while it is walked
-        for target in targets[id]:
-            layer[target] = max(layer[target], layer[id] + 1)
-            missing[target] -= 1
-            if not missing[target]:
-                free.append(target)
+        if row_of[a] > row_of[b]:
+            ways[a, b] = [(x + _ABREAST, y) for x, y in reversed(ways[b, a])]
+    ways = {link: ways[link] for link in links if link in ways}
+    aside = {(a, b): _aside(boxes, by_row[row_of[a]], a, b) for a, b in links if row_of[a] == row_of[b]}
+    right = max((cell.x + cell.width / 2 for row in by_row for cell in row), default=0.0)
+    below = max((y for way in aside.values() for _, y in way), default=0.0)
+    return Layout(boxes, ways, aside, right - left, max(y - ROW_GAP, below))
+
+
+def _aside(boxes: Mapping[str, Box], row: Sequence[_Cell], a: str, b: str) -> list[tuple[float, float]]:
+    """The way between two steps of a row: straight where they are neighbours, else below the row."""
+    source, target = boxes[a], boxes[b]
+    to_right = source.x < target.x
+    steps = [cell.key for cell in row if cell.key in boxes]
+    if abs(steps.index(a) - steps.index(b)) == 1:
+        middle = min(source.y + source.height, target.y + target.height) / 2 + max(source.y, target.y) / 2
+        y = middle - _ABREAST if to_right else middle + _ABREAST
+        ends = (source.x + source.width, target.x) if to_right else (source.x, target.x + target.width)
+        return [(x, y) for x in ends]
+    deep = max(boxes[id].y + boxes[id].height for id in steps) + ROW_GAP * 0.6
+    start, end = (box.x + box.width / 2 + (_ABREAST if to_right else -_ABREAST) for box in (source, target))
+    return [(start, source.y + source.height), (start, deep), (end, deep), (end, target.y + target.height)]
+
+
+def _circles(boxes: Mapping[str, Box], links: Sequence[Link]) -> dict[str, str]:
+    """Step → one of those that it reaches and that reach it: of steps in no circle, itself."""
+    after, before = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+    for a, b in links:
+        after[a].append(b)
+        before[b].append(a)
+    # Kosaraju: who is left last reaches all of its circle, which is what reaches it.
+    left = _left(boxes, after)
+    circle_of: dict[str, str] = {}
+    for id in reversed(left):
+        for one in _left([id], before, known=circle_of):
+            circle_of[one] = id
+    return circle_of
+
+
+def _left(begin: Iterable[str], to: Mapping[str, Sequence[str]], known: Collection[str] = ()) -> list[str]:
+    """What can be reached, each after all that it leads to; without recursion, as plans may be long."""
+    found: list[str] = []
+    seen = set(known)
+    for first in begin:
+        waiting = [] if first in seen else [(first, iter(to.get(first, ())))]
+        seen.add(first)
+        while waiting:
+            _, rest = waiting[-1]
+            step = next((one for one in rest if one not in seen), None)
+            if step is None:
+                found.append(waiting.pop()[0])
+            else:
+                seen.add(step)
+                waiting.append((step, iter(to.get(step, ()))))
+    return found
+
+
+def _rows(boxes: Mapping[str, Box], links: Sequence[Link], circle_of: Mapping[str, str]) -> list[list[str]]:
+    """Layers by the longest way from a beginning, a circle in one of them, each in rows not too wide."""
     layers: dict[int, list[str]] = defaultdict(list)
+    layer = _layers(boxes, links, circle_of)
     for id in boxes:
-        layers[layer[id]].append(id)
+        layers[layer[circle_of[id]]].append(id)
+    for wide in layers.values():
+        first = {circle_of[id]: at for at, id in reversed(list(enumerate(wide)))}
+        wide.sort(key=lambda id: first[circle_of[id]])
     most = max(4, min(8, math.ceil(math.sqrt(len(boxes)))))
     rows: list[list[str]] = []
     for at in sorted(layers):
@@ -158,10 +213,32 @@ def _rows(boxes: Mapping[str, Box], links: Sequence[Link]) -> list[list[str]]:
     return rows
 
 
+def _layers(boxes: Mapping[str, Box], links: Sequence[Link], circle_of: Mapping[str, str]) -> dict[str, int]:
+    """Circle → its layer."""
+    targets: dict[str, list[str]] = defaultdict(list)
+    circles = dict.fromkeys(circle_of[id] for id in boxes)
+    missing = dict.fromkeys(circles, 0)
+    for a, b in dict.fromkeys((circle_of[a], circle_of[b]) for a, b in links):
+        if a != b:
+            targets[a].append(b)
+            missing[b] += 1
+    layer = dict.fromkeys(circles, 0)
+    free = [one for one in circles if not missing[one]]
+    for id in free:  # grows while it is walked
+        for target in targets[id]:
+            layer[target] = max(layer[target], layer[id] + 1)
+            missing[target] -= 1
+            if not missing[target]:
+                free.append(target)
+    return layer
+
+
 def _cells(
-    boxes: Mapping[str, Box], links: Sequence[Link], rows: Sequence[Sequence[str]], row_of: Mapping[str, int]
-) -> tuple[dict[str, _Cell], list[list[_Cell]], dict[Link, list[tuple[int, _Cell]]]]:
-    cells = {id: _Cell(id, box.width) for id, box in boxes.items()}
+    boxes: Mapping[str, Box], links: Sequence[Link], rows: Sequence[Sequence[str]],
+    row_of: Mapping[str, int], circle_of: Mapping[str, str],
+) -> tuple[dict[str, _Cell], list[list[_Cell]], dict[Link, list[tuple[int, _Cell]]]]:  # fmt: skip
+    """Edges are led downwards, also those of a circle that goes on over several rows."""
+    cells = {id: _Cell(id, box.width, circle_of[id]) for id, box in boxes.items()}
     by_row = [[cells[id] for id in row] for row in rows]
     leaving: dict[str, int] = defaultdict(int)
     reaching: dict[str, int] = defaultdict(int)
@@ -170,8 +247,9 @@ def _cells(
         reaching[b] += 1
     lanes: dict[tuple[str, int], _Cell] = {}
     paths: dict[Link, list[tuple[int, _Cell]]] = {}
-    for a, b in links:
-        if row_of[a] >= row_of[b]:  # a circle, which no stored definition has
+    down = dict.fromkeys((b, a) if row_of[a] > row_of[b] else (a, b) for a, b in links)
+    for a, b in down:
+        if row_of[a] == row_of[b]:
             continue
         shared = f"{a}>" if leaving[a] >= reaching[b] else f">{b}"
         before, path = cells[a], []
@@ -206,9 +284,21 @@ def _order(rows: list[list[_Cell]]) -> None:
                 near = cell.up if down else cell.down
                 if near:
                     cell.order = sum(one.order for one in near) / len(near)
+            _keep_together(row)
             row.sort(key=lambda cell: cell.order)
             for at, cell in enumerate(row):
                 cell.order = (at + 0.5) / len(row)
+
+
+def _keep_together(row: Sequence[_Cell]) -> None:
+    """Who reads each other is ordered as one: sorting keeps the order of what is equal."""
+    circles: dict[str, list[_Cell]] = defaultdict(list)
+    for cell in row:
+        circles[cell.circle or cell.key].append(cell)
+    for members in circles.values():
+        middle = sum(cell.order for cell in members) / len(members)
+        for cell in members:
+            cell.order = middle
 
 
 def _settle(rows: list[list[_Cell]]) -> None:
@@ -239,6 +329,8 @@ def _pack(row: list[_Cell]) -> None:
 def _apart(left: _Cell, right: _Cell) -> float:
     """Between the middles of neighbours: long edges run closer together than steps stand."""
     between = _LANE_GAP if left.width == right.width == _LANE else GAP
+    if left.circle and left.circle == right.circle:
+        between = _READING_GAP
     return (left.width + right.width) / 2 + between
 
 
@@ -280,5 +372,6 @@ def _shift(of: Layout, x: float, y: float) -> None:
         if box.inside is not None:
             free = box.width - box.inside.width
             _shift(box.inside, box.x + free / 2, box.y + _TITLE + _PADDING)
-    for link, way in of.ways.items():
-        of.ways[link] = [(px + x, py + y) for px, py in way]
+    for ways in (of.ways, of.aside):
+        for link, way in ways.items():
+            ways[link] = [(px + x, py + y) for px, py in way]

@@ -53,7 +53,10 @@ def _collect(
             steps.append(_step(box, node))
     for (source, target), way in of.ways.items():
         found = kinds.get((source, target)) or [{"kind": "need", "label": ""}]
-        lines.append(_edge(source, target, way, found))
+        lines.append(_edge(source, target, _line(way), way[-2:], found))
+    for (source, target), way in of.aside.items():
+        found = kinds.get((source, target)) or [{"kind": "need", "label": ""}]
+        lines.append(_edge(source, target, _around(way), _beside(way), found))
 
 
 def _step(box: Box, node: Mapping[str, Any]) -> str:
@@ -90,21 +93,39 @@ def _frame(box: Box, node: Mapping[str, Any]) -> str:
     )
 
 
-def _edge(
-    source: str, target: str, way: Sequence[tuple[float, float]], found: Sequence[Mapping[str, str]]
-) -> str:
+def _line(way: Sequence[tuple[float, float]]) -> str:
     d = f"M{way[0][0]:.1f} {way[0][1]:.1f}"
     for (x0, y0), (x, y) in pairwise(way):
         middle = (y0 + y) / 2
         straight = abs(x - x0) < 0.5
         d += f"V{y:.1f}" if straight else f"C{x0:.1f} {middle:.1f} {x:.1f} {middle:.1f} {x:.1f} {y:.1f}"
+    return d
+
+
+def _around(way: Sequence[tuple[float, float]]) -> str:
+    """Between steps of one row: straight to a neighbour, else in an arc."""
+    begin, *rest = (f"{x:.1f} {y:.1f}" for x, y in way)
+    return f"M{begin}{'C' if len(rest) > 1 else 'L'}{' '.join(rest)}"
+
+
+def _beside(way: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Where the label of an edge within a row stands: above it on the way to the right, below it back."""
+    (x0, y), (x, _) = (way[0], way[1]) if len(way) == 2 else (way[1], way[2])
+    by = -5 if x0 < x else 13
+    return [(x0, y + by), (x, y + by)]
+
+
+def _edge(
+    source: str, target: str, d: str, end: Sequence[tuple[float, float]], found: Sequence[Mapping[str, str]]
+) -> str:
+    """`end` are the two points between which its label stands."""
     kinds = {edge["kind"] for edge in found}
     # Tokens flow along an edge that orders as well: the dashes say so.
     kind = "stream" if "stream" in kinds else next(edge["kind"] for edge in found)
     names = ", ".join(dict.fromkeys(edge["label"] for edge in found if edge["label"]))
     label = ""
     if names:
-        (x0, y0), (x, y) = way[-2], way[-1]
+        (x0, y0), (x, y) = end
         label = (
             f'<text class="edge-label" x="{(x0 + x) / 2:.1f}" y="{(y0 + y) / 2:.1f}">{text(names, 24)}</text>'
         )

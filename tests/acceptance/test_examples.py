@@ -11,11 +11,8 @@ import pytest
 
 from bench.stack import Stack
 from tests.acceptance.command import ROOT, facilitair
+from tests.acceptance.examples import BEFORE, EXAMPLES, INPUTS
 
-EXAMPLES = sorted((ROOT / "examples").glob("*.json"))
-INPUTS = ROOT / "examples" / "inputs"
-# Sub-collaborations are bound when a definition is uploaded, so those come first.
-BEFORE: Final = {"release": ("haiku", "lint-report")}
 DECISIONS: Final[dict[str, dict[str, Any]]] = {
     "approve-change": {"action": "edit", "actor": "user:ada", "edited": "better"}
 }

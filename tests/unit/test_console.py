@@ -63,6 +63,40 @@ def test_two_hundred_steps_stand_apart_and_below_what_they_need(shape: str) -> N
         assert box.y + box.height <= found.height + 0.01
 
 
+def _plan(names: str, *links: str) -> Layout:
+    return layout([{"id": name, "frame": ""} for name in names], [(one[0], one[1]) for one in links])
+
+
+def test_who_reads_each_other_stands_side_by_side() -> None:
+    found = _plan("abv", "ab", "ba", "av", "bv")
+    a, b, verdict = (found.boxes[name] for name in "abv")
+    assert a.y == b.y
+    assert verdict.y > a.y + a.height
+    assert set(found.ways) == {("a", "v"), ("b", "v")}
+    (there, back) = found.aside["a", "b"], found.aside["b", "a"]
+    assert [x for x, _ in there] == [a.x + a.width, b.x]
+    assert [x for x, _ in back] == [b.x, a.x + a.width]
+    assert there[0][1] < back[0][1], "there and back are two lines"
+
+
+def test_a_circle_of_three_goes_around_who_stands_between() -> None:
+    found = _plan("abc", "ab", "bc", "ca")
+    assert len({box.y for box in found.boxes.values()}) == 1
+    around = [way for way in found.aside.values() if len(way) == 4]
+    assert len(around) == 1
+    below = max(box.y + box.height for box in found.boxes.values())
+    assert all(y >= below for _, y in around[0])
+    assert max(y for _, y in around[0]) <= found.height
+
+
+def test_a_circle_over_several_rows_has_all_its_edges() -> None:
+    names = "abcdefghijkl"
+    links = [*map("".join, itertools.pairwise(names)), "la"]
+    found = _plan(names, *links)
+    assert {(one[0], one[1]) for one in links} == found.ways.keys() | found.aside.keys()
+    assert _apart(list(found.boxes.values()))
+
+
 def test_what_is_repeated_stands_in_its_frame() -> None:
     nodes = [
         {"id": "list", "frame": ""}, {"id": "each", "frame": ""}, {"id": "read", "frame": "each"},
