@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -79,6 +79,12 @@ class OptimizeActivity:
             judge = request.judge or known.role(JUDGE_ROLE).model
             found = await _collected(self._means, request.tenant, used)
             search = Search(asker, present, known, model, judge)
+            to = self._means.gateway.destinations
+            # Whoever is answered or judged by the simulator now has simulated examples, too.
+            made_up = kind or any(
+                to.simulates(one, known.providers, request.tenant) for one in (model, judge)
+            )
+            request = replace(request, simulated=made_up)
             return await self._try(request, present, search, found)
 
     async def _try(
