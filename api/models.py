@@ -42,6 +42,25 @@ class DefinitionDocument(DefinitionVersion):
     definition: dict[str, Any]
 
 
+class LastRun(BaseModel):
+    """The newest run of a definition, whichever its version."""
+
+    id: str
+    status: str = Field(description="running, completed or failed")
+    sub_state: str
+    started_at: datetime
+
+
+class ListedDefinition(DefinitionVersion):
+    description: str = Field(description="As the newest version has it.")
+    last_run: LastRun | None
+
+
+class DefinitionList(BaseModel):
+    items: list[ListedDefinition]
+    next: str | None = Field(description="Pass it as `after` for the next page; null on the last one.")
+
+
 class DefinitionPage(BaseModel):
     items: list[DefinitionVersion]
     next: str | None = Field(description="Pass it as `after` for the next page; null on the last one.")

@@ -194,16 +194,28 @@ def runs(
     search: Annotated[
         str | None, typer.Option("--search", help="Words of the id, the definition's name or the task.")
     ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="ISO 8601: started then or later.")
+    ] = None,
+    least_usd: Annotated[
+        float | None, typer.Option("--least-usd", min=0, help="Cost at least so many dollars.")
+    ] = None,
+    simulated: Annotated[
+        bool | None, typer.Option("--simulated/--real", help="Only simulated runs, or only real ones.")
+    ] = None,
     limit: LimitOption = 50,
     url: UrlOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List runs, newest first."""
-    _print_runs(connect(url, data), limit, as_json=as_json, name=name, status=status, q=search)
+    _print_runs(
+        connect(url, data), limit, as_json=as_json, name=name, status=status, q=search, since=since,
+        least_usd=least_usd, simulated=simulated,
+    )  # fmt: skip
 
 
-def _print_runs(api: Api, limit: int, *, as_json: bool, **query: str | None) -> None:
+def _print_runs(api: Api, limit: int, *, as_json: bool, **query: str | float | None) -> None:
     page = api.get("/collaborations", limit=limit, **query)
     if as_json:
         print_json(page)

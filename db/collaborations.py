@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     Boolean,
+    ColumnElement,
     Float,
     Integer,
     Numeric,
@@ -160,7 +161,8 @@ FROM tree JOIN agent_executions e ON e.collaboration_id = tree.id
 """
 
 
-def _summaries() -> Any:
+def _summaries() -> tuple[Any, Any]:
+    """The question for summaries, and the sums in it."""
     totals = (
         text(_TOTALS)
         .columns(
@@ -170,7 +172,7 @@ def _summaries() -> Any:
         .lateral("totals")
     )  # fmt: skip
     c = collaborations.c
-    return (
+    summaries = (
         select(
             c.id, c.temporal_workflow_id, workflows.c.name, workflows.c.version, c.task, c.status,
             c.sub_state, c.error_code, c.error_message, cast(c.quality_score, Float), c.started_at,
@@ -180,6 +182,7 @@ def _summaries() -> Any:
         .join(workflows, workflows.c.id == c.workflow_id)
         .join(totals, true())
     )  # fmt: skip
+    return summaries, totals
 
 
 def _summary(row: Row[Any]) -> Summary:
@@ -199,7 +202,7 @@ def _called(tenant: str, name: str, query: Any) -> Any:
 
 async def find(connection: AsyncConnection, tenant: str, name: str) -> Summary:
     """The run with that UUID, or the latest one under a Temporal workflow id; raises NotFound."""
-    row = (await connection.execute(_called(tenant, name, _summaries()))).one_or_none()
+    row = (await connection.execute(_called(tenant, name, _summaries()[0]))).one_or_none()
     if row is None:
         raise NotFound(
             "collaboration_unknown",
@@ -262,26 +265,47 @@ async def is_known(connection: AsyncConnection, collaboration: UUID) -> bool:
     return found is not None
 
 
+@dataclass(frozen=True)
+class RunFilter:
+    """Which runs are wanted; None wants all."""
+
+    status: str | None = None
+    name: str | None = None
+    words: str | None = None
+    """That stand in the id, the name or the task."""
+    since: datetime | None = None
+    until: datetime | None = None
+    """Both of the start."""
+    least_usd: Decimal | None = None
+    simulated: bool | None = None
+
+
+def _wanted(of: RunFilter) -> list[ColumnElement[bool]]:
+    c = collaborations.c
+    found = [
+        column == value
+        for column, value in ((c.status, of.status), (workflows.c.name, of.name))
+        if value is not None
+    ]
+    if of.words:
+        places = (c.temporal_workflow_id, workflows.c.name, c.task)
+        found.append(or_(*(place.icontains(of.words, autoescape=True) for place in places)))
+    found += [c.started_at >= of.since] if of.since else []
+    found += [c.started_at < of.until] if of.until else []
+    return found
+
+
 async def recent(
-    connection: AsyncConnection,
-    tenant: str,
-    *,
-    before: tuple[datetime, UUID] | None = None,
-    limit: int = 50,
-    status: str | None = None,
-    name: str | None = None,
-    words: str | None = None,
-) -> list[Summary]:
-    """Runs, newest first; `before` is the (started_at, uuid) of the last one seen, `words` stand in the id,
-    the name or the task."""
-    query = _summaries().where(collaborations.c.tenant_id == tenant)
-    if status:
-        query = query.where(collaborations.c.status == status)
-    if name:
-        query = query.where(workflows.c.name == name)
-    if words:
-        places = (collaborations.c.temporal_workflow_id, workflows.c.name, collaborations.c.task)
-        query = query.where(or_(*(place.icontains(words, autoescape=True) for place in places)))
+    connection: AsyncConnection, tenant: str, wanted: RunFilter, *,
+    before: tuple[datetime, UUID] | None = None, limit: int = 50,
+) -> list[Summary]:  # fmt: skip
+    """Runs, newest first; `before` is the (started_at, uuid) of the last one seen."""
+    summaries, totals = _summaries()
+    query = summaries.where(collaborations.c.tenant_id == tenant, *_wanted(wanted))
+    if wanted.least_usd is not None:
+        query = query.where(totals.c.cost_usd >= wanted.least_usd)
+    if wanted.simulated is not None:
+        query = query.where(totals.c.simulated == wanted.simulated)
     if before:
         query = query.where(tuple_(collaborations.c.started_at, collaborations.c.id) < tuple_(*before))
     rows = await connection.execute(

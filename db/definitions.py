@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -293,6 +293,48 @@ async def newest_per_name(
         .limit(limit)
     )
     return [Version(*row) for row in rows]
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """The newest run of a definition, whichever its version."""
+
+    id: str
+    status: str
+    sub_state: str
+    started_at: datetime
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What a list of definitions says of one beside its version."""
+
+    description: str
+    last_run: LastRun | None
+
+
+# Per version, as the index has them: a definition's runs can be many.
+_LOOKS: Final = text("""
+SELECT newest.id, coalesce(newest.definition ->> 'description', '') AS description, last.*
+FROM workflows AS newest LEFT JOIN LATERAL (
+    SELECT run.* FROM workflows AS version CROSS JOIN LATERAL (
+        SELECT temporal_workflow_id, status, sub_state, started_at FROM collaborations
+        WHERE workflow_id = version.id ORDER BY started_at DESC LIMIT 1
+    ) AS run
+    WHERE version.tenant_id = newest.tenant_id AND version.name = newest.name
+    ORDER BY run.started_at DESC LIMIT 1
+) AS last ON true
+WHERE newest.id = ANY(:ids)
+""")
+
+
+async def looks(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, Looks]:
+    """Version → its description, and the newest run of its definition."""
+    rows = await connection.execute(_LOOKS, {"ids": list(ids)})
+    return {
+        row.id: Looks(row.description, LastRun(*row[2:]) if row.temporal_workflow_id else None)
+        for row in rows
+    }
 
 
 async def versions(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from api.console import forms
@@ -12,7 +13,16 @@ from api.console.layout import Frame
 _PAGE: Final = 50
 _LOOK_SECONDS: Final = 1.0
 _STATUSES: Final = ("running", "completed", "failed")
+_PERIODS: Final = {
+    "1h": ("the last hour", timedelta(hours=1)), "24h": ("24 hours", timedelta(hours=24)),
+    "7d": ("7 days", timedelta(days=7)), "30d": ("30 days", timedelta(days=30)),
+}  # fmt: skip
+_COSTS: Final = {"0.01": "1 cent", "0.1": "10 cents", "1": "$1", "10": "$10"}
+_KINDS: Final = {"false": "real", "true": "simulated"}
+_FILTERS: Final = ("q", "status", "name", "period", "least_usd", "simulated")
 _TASK_CHARS: Final = 160
+_NAMES: Final = 200
+"""Definitions that can be chosen from; others are found by searching for their name."""
 
 
 class _Runs:
@@ -20,23 +30,33 @@ class _Runs:
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
-        self.q = frame.query.get("q", "")[:200]
-        self.status = frame.query.get("status", "")
-        self.name = frame.query.get("name", "")
+        self.wanted: dict[str, str] = {}
+        self.want(frame.query)
+        self.names: list[str] = []
         self.pages = 1
         self.visible = True
         self.more: str | None = None
         self._sent = ""
 
+    def want(self, facts: Mapping[str, Any]) -> None:
+        """Take over what is filtered by; what no filter knows is as good as nothing."""
+        found = {key: str(facts.get(key, ""))[:200].strip() for key in _FILTERS}
+        known = {"status": _STATUSES, "period": _PERIODS, "least_usd": _COSTS, "simulated": _KINDS}
+        self.wanted = {key: text if text in known.get(key, (text,)) else "" for key, text in found.items()}
+
+    def _query(self) -> dict[str, str]:
+        query = {key: text for key, text in self.wanted.items() if key != "period"}
+        if period := self.wanted["period"]:
+            query["since"] = (datetime.now(UTC) - _PERIODS[period][1]).isoformat()
+        return query
+
     async def rows(self) -> str:
         """Everything that the page has unfolded, as rows of its table."""
-        status = self.status if self.status in _STATUSES else ""
+        query = self._query()
         items: list[dict[str, Any]] = []
         after: str | None = None
         for _ in range(self.pages):
-            found = await self.frame.api.get(
-                "/collaborations", q=self.q, status=status, name=self.name, after=after, limit=_PAGE
-            )
+            found = await self.frame.api.get("/collaborations", **query, after=after, limit=_PAGE)
             items += found["items"]
             after = found["next"]
             if after is None:
@@ -47,7 +67,7 @@ class _Runs:
         return "".join(_row(one) for one in items)
 
     def _none(self) -> str:
-        if self.q or self.status or self.name:
+        if any(self.wanted.values()):
             return empty("No run fits.", "Search looks at ids, names and tasks.")
         return empty(
             "Nothing has run yet.",
@@ -74,13 +94,15 @@ async def show(frame: Frame) -> None:
     runs = _Runs(frame)
     try:
         rows = await runs.rows()
+        found = await frame.api.get("/definitions", limit=_NAMES)
+        runs.names = [one["name"] for one in found["items"]]
     except Fault as fault:
         wrong = empty("The runs cannot be read just now.", text(fault))
         rows = f'<tr class="none"><td colspan="8">{wrong}</td></tr>'
     frame.show("Runs", "runs", _page(runs, rows), "runs.js")
 
     async def search(facts: dict[str, Any]) -> None:
-        runs.q, runs.status = str(facts["q"])[:200].strip(), str(facts["status"])
+        runs.want(facts)
         runs.pages = 1
         await runs.send(always=True)
 
@@ -101,17 +123,29 @@ async def show(frame: Frame) -> None:
 def _page(runs: _Runs, rows: str) -> str:
     chips = "".join(
         f'<button type="button" class="chip" data-status="{one}" '
-        f'aria-pressed="{str(one == runs.status).lower()}">'
+        f'aria-pressed="{str(one == runs.wanted["status"]).lower()}">'
         f"{one.capitalize() or 'All'}</button>"
         for one in ("", *_STATUSES)
     )
-    of_name = f' of <a href="definitions/{segment(runs.name)}">{text(runs.name)}</a>' if runs.name else ""
+    name = runs.wanted["name"]
+    of_name = f' of <a href="definitions/{segment(name)}">{text(name)}</a>' if name else ""
+    names = {one: one for one in (*runs.names, *([name] if name else []))}
+    periods = {id: words for id, (words, _) in _PERIODS.items()}
+    choices = "".join(
+        _choice(key, label, runs.wanted[key], options)
+        for key, label, options in (
+            ("name", "any definition", names), ("period", "any time", periods),
+            ("least_usd", "any cost", {id: f"at least {words}" for id, words in _COSTS.items()}),
+            ("simulated", "real and simulated", {id: f"{word} only" for id, word in _KINDS.items()}),
+        )
+    )  # fmt: skip
     return f"""<div class="head"><h1>Runs{of_name}</h1>
 <button class="primary" id="new-run" title="Start a run (n)">Start a run</button></div>
 <div class="filters" role="search">
-<input type="search" id="search" value="{text(runs.q)}" placeholder="Search id, name or task"
+<input type="search" id="search" value="{text(runs.wanted["q"])}" placeholder="Search id, name or task"
 aria-label="Search runs">
-<div class="chips" role="group" aria-label="Status">{chips}</div></div>
+<div class="chips" role="group" aria-label="Status">{chips}</div>
+<div class="choices">{choices}</div></div>
 <table class="list runs" aria-label="Runs, newest first"><thead><tr><th>Status</th><th>Definition</th>
 <th>Task</th>
 <th>Started</th><th class="n">Time</th><th class="n">Tokens</th><th class="n">Cost</th><th>
@@ -119,6 +153,14 @@ aria-label="Search runs">
 <tbody id="rows">{rows}</tbody></table>
 <div class="row center"><button id="more"{"" if runs.more else " hidden"}>Show more</button></div>
 {dialog()}"""
+
+
+def _choice(key: str, label: str, chosen: str, options: Mapping[str, str]) -> str:
+    shown = "".join(
+        f'<option value="{text(id)}"{" selected" if id == chosen else ""}>{text(words)}</option>'
+        for id, words in {"": label, **options}.items()
+    )
+    return f'<select data-filter="{key}" aria-label="{text(label)}">{shown}</select>'
 
 
 def state_of(run: Mapping[str, Any]) -> str:

@@ -1,5 +1,7 @@
 """Start, list, read and cancel collaborations."""
 
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -23,8 +25,10 @@ from api.models import (
     Trace,
 )
 from api.problems import errors
+from api.shapes import Moment
 from api.state import Actor, Connection, StateOf, Tenant
 from db import children, collaborations, executions, lineage, outbox, spans, steps
+from db.collaborations import RunFilter
 from schema.errors import NotFound, Refused
 from schema.steps import NAME, STEP_PATH
 
@@ -76,17 +80,31 @@ async def list_collaborations(
         str | None,
         Query(max_length=200, pattern=r"^[^\x00]*$", description="Words of the id, the name or the task."),
     ] = None,
+    since: Annotated[Moment | None, Query(description="Started then or later.")] = None,
+    until: Annotated[Moment | None, Query(description="Started before. Without a zone UTC is meant.")] = None,
+    least_usd: Annotated[
+        Decimal | None, Query(ge=0, le=1_000_000, description="Cost at least so many dollars.")
+    ] = None,
+    simulated: Annotated[
+        bool | None, Query(description="Only those that the simulator answered, or only the others.")
+    ] = None,
     after: Annotated[str | None, cursors.query(cursors.MOMENT_AND_ID)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> CollaborationPage:
     """Runs, newest first."""
-    found = await collaborations.recent(
-        connection, tenant, before=cursors.moment_and_id(after) if after else None, limit=limit + 1,
-        status=status, name=name, words=q,
+    wanted = RunFilter(
+        status=status, name=name, words=q, since=_in_utc(since), until=_in_utc(until), least_usd=least_usd,
+        simulated=simulated,
     )  # fmt: skip
+    place = cursors.moment_and_id(after) if after else None
+    found = await collaborations.recent(connection, tenant, wanted, before=place, limit=limit + 1)
     page = found[:limit]
     more = cursors.encode_moment(page[-1].started_at, page[-1].uuid) if len(found) > limit else None
     return CollaborationPage(items=[runs.summary(one) for one in page], next=more)
+
+
+def _in_utc(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment and moment.tzinfo is None else moment
 
 
 @router.get("/{id}", responses=errors(404), response_model_exclude_unset=True)

@@ -13,9 +13,9 @@ from api import queues, starts
 from api.bodies import read_document
 from api.models import (
     DefinitionDocument,
-    DefinitionPage,
+    DefinitionList,
     DefinitionPlan,
-    DefinitionVersion,
+    ListedDefinition,
     PlannedStep,
     StoredDefinition,
     Valid,
@@ -160,12 +160,14 @@ async def list_definitions(
     tenant: Tenant,
     after: Annotated[str, Query(pattern=rf"{NAME}|^$", description="The `next` of the page before.")] = "",
     limit: Limit = 50,
-) -> DefinitionPage:
+) -> DefinitionList:
     """The newest version of each name, in the order of names."""
     found = await definitions.newest_per_name(connection, tenant, after=after, limit=limit + 1)
     page = found[:limit]
     more = page[-1].name if len(found) > limit else None
-    return DefinitionPage(items=[DefinitionVersion(**version_facts(one)) for one in page], next=more)
+    looks = await definitions.looks(connection, [one.id for one in page])
+    items = [ListedDefinition(**version_facts(one), **asdict(looks[one.id])) for one in page]
+    return DefinitionList(items=items, next=more)
 
 
 @router.get("/{name}", responses={304: {"description": "It is what `If-None-Match` names."}, **errors(404)})

@@ -17,6 +17,8 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from bench.stack import Stack
 from tests.acceptance.browser import chromium, keep, open_page, page_of
 from tests.acceptance.command import ROOT
+from tests.acceptance.examples import EXAMPLES, upload
+from tests.acceptance.pictures import faults
 
 _DRAFT: Final[dict[str, Any]] = {
     "language": "facilitair/v1",
@@ -249,6 +251,69 @@ async def test_every_page_fits_a_phone_and_the_dark(
             await page.locator("#theme-button").click()
             await page.reload()
             assert await page.evaluate("getComputedStyle(document.body).backgroundColor") != paper
+
+
+async def test_every_examples_plan_stands_as_it_should(browser: Browser, address: str) -> None:
+    async with (
+        httpx.AsyncClient(base_url=address, timeout=30) as http,
+        page_of(browser, address, viewport={"width": 1360, "height": 850}) as page,
+    ):
+        await upload(http)
+        for path in EXAMPLES:
+            stored = (await http.get(f"/v1/definitions/{path.stem}")).json()["definition"]
+            plan = (await http.post("/v1/definitions/plan", json={"definition": stored})).json()
+            await open_page(page, f"/console/definitions/{path.stem}")
+            await expect(page.locator("svg.dag g.step")).to_have_count(len(plan["nodes"]))
+            assert await faults(page, plan) == [], path.stem
+            if path.stem == "debate":
+                await keep(page, "debate")
+
+
+async def test_runs_are_filtered_and_definitions_say_how_they_went(
+    browser: Browser, platform: Stack, address: str
+) -> None:
+    id = await _finished(platform)
+    async with page_of(browser, address, viewport={"width": 1360, "height": 850}) as page:
+        await open_page(page, "/console/definitions")
+        row = page.locator("#rows tr[data-id=console-poem]")
+        await expect(row.locator(".last")).to_contain_text("completed")
+        await open_page(page, "/console/?name=console-poem&simulated=true&period=24h")
+        rows = page.locator("#rows tr[data-id]")
+        await expect(rows).to_have_count(1)
+        await expect(rows).to_contain_text(id)
+        await page.get_by_label("any cost").select_option("10")
+        await expect(page.locator("#rows")).to_contain_text("No run fits")
+        assert "least_usd=10" in page.url
+        await page.get_by_label("any cost").select_option("")
+        await page.get_by_label("real and simulated").select_option("false")
+        await expect(page.locator("#rows")).to_contain_text("No run fits")
+
+
+async def test_analytics_are_of_one_kind_with_axes_that_hold_every_bar(
+    browser: Browser, platform: Stack, address: str
+) -> None:
+    await _finished(platform)
+    async with page_of(browser, address, viewport={"width": 1360, "height": 850}) as page:
+        await open_page(page, "/console/analytics?simulated=true")
+        await expect(page.locator(".sums .simulated")).to_be_visible()
+        latency = page.locator("#plot-latency")
+        await expect(latency.locator("text", has_text=re.compile(r"^[0-9.]+ s$"))).not_to_have_count(0)
+        assert await page.evaluate(_BARS_PAST_THE_AXIS) == []
+        await page.get_by_role("link", name="Real runs").click()
+        await expect(page.locator("#main")).to_contain_text(re.compile("No real run|Real runs"))
+        await expect(page.locator(".sums .simulated")).to_have_count(0)
+
+
+_BARS_PAST_THE_AXIS: Final = """() => [...document.querySelectorAll(".plot .room")].flatMap((room) => {
+  const { chart } = getElement(Number(room.querySelector("[id^=c]").id.slice(1)));
+  const { series, xAxis, yAxis } = chart.getOption();
+  const axis = [...xAxis, ...yAxis].find((one) => one.type === "value");
+  const tops = series[0].data.map((_, at) => {
+    const bars = series.map((one) => one.data[at]);
+    return series[0].stack ? bars.reduce((sum, bar) => sum + bar, 0) : Math.max(...bars);
+  });
+  return tops.filter((top) => top > axis.max).map((top) => `${room.id}: ${top} > ${axis.max}`);
+})"""
 
 
 async def test_two_hundred_steps_stay_smooth(browser: Browser, platform: Stack, address: str) -> None:

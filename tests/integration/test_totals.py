@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from activities.agent import AgentActivity
 from api import runs
 from db import collaborations
+from db.collaborations import RunFilter
 from db.engine import transaction
 from db.journal import Journal
 from db.wakeups import Bell
@@ -55,7 +56,7 @@ async def test_a_runs_total_has_what_its_sub_collaborations_cost(
     engine: AsyncEngine, family: dict[str, list[StepResult]]
 ) -> None:
     async with transaction(engine) as connection:
-        listed = await collaborations.recent(connection, "default")
+        listed = await collaborations.recent(connection, "default", RunFilter())
         found = [await collaborations.find(connection, "default", str(one.uuid)) for one in listed]
     assert found == listed
     assert {

@@ -51,7 +51,7 @@ fc.editor = {
 function list() {
   $("#search").addEventListener("input", (event) => {
     const words = event.target.value.trim().toLowerCase();
-    for (const row of $$("#rows tr[data-id]")) row.hidden = !row.dataset.id.includes(words);
+    for (const row of $$("#rows tr[data-id]")) row.hidden = !$("td", row).textContent.toLowerCase().includes(words);
   });
   $("#rows").addEventListener("click", (event) => {
     const start = event.target.closest("[data-start]");

@@ -13,12 +13,13 @@ document.addEventListener("DOMContentLoaded", () => {
   let timer;
 
   const ask = () => {
-    const query = new URLSearchParams();
-    if (search.value) query.set("q", search.value);
-    if (status) query.set("status", status);
+    const wanted = { q: search.value, status };
+    for (const one of $$("[data-filter]")) wanted[one.dataset.filter] = one.value;
+    const query = new URLSearchParams(Object.entries(wanted).filter(([, value]) => value));
     history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
-    fc.send({ do: "search", q: search.value, status });
+    fc.send({ do: "search", ...wanted });
   };
+  for (const one of $$("[data-filter]")) one.addEventListener("change", ask);
   search.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(ask, 200); });
   for (const chip of $$(".chip")) {
     chip.addEventListener("click", () => {
