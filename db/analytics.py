@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, cast, exists, func, select
+from sqlalchemy import ColumnElement, Row, cast, func, select
 from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from db.collaborations import is_simulated
 from schema.tables import agent_executions as execution
 from schema.tables import collaborations
 
@@ -63,13 +64,9 @@ async def runs_by_status(connection: AsyncConnection, period: Period) -> Sequenc
     """(at, status, runs) per bar."""
     c = collaborations.c
     at = _bucket(period, c.started_at).label("at")
-    # What a run is known to be when it has ended, its answers tell before.
-    of_run = execution.c.collaboration_id == c.id
-    told = exists().where(of_run, execution.c.simulated, c.status == "running")
-    is_simulated = c.simulated | told
     rows = await connection.execute(
         select(at, c.status, func.count().label("runs"))
-        .where(c.tenant_id == period.tenant, c.started_at >= period.since, is_simulated == period.simulated)
+        .where(c.tenant_id == period.tenant, c.started_at >= period.since, is_simulated() == period.simulated)
         .group_by(at, c.status)
         .order_by(at, c.status)
     )

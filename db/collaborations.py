@@ -16,6 +16,7 @@ from sqlalchemy import (
     cast,
     column,
     desc,
+    exists,
     func,
     or_,
     select,
@@ -30,7 +31,7 @@ from db import outbox
 from schema import names
 from schema.errors import NotFound
 from schema.events import CollaborationStarted
-from schema.tables import collaborations, workflows
+from schema.tables import agent_executions, collaborations, workflows
 
 
 @dataclass(frozen=True)
@@ -280,6 +281,13 @@ class RunFilter:
     simulated: bool | None = None
 
 
+def is_simulated() -> ColumnElement[bool]:
+    """Whether a run is simulated: what it is known to be when it has ended, its own answers tell before."""
+    c, answer = collaborations.c, agent_executions.c
+    told = exists().where(answer.collaboration_id == c.id, answer.simulated, c.status == "running")
+    return c.simulated | told
+
+
 def _wanted(of: RunFilter) -> list[ColumnElement[bool]]:
     c = collaborations.c
     found = [
@@ -290,6 +298,7 @@ def _wanted(of: RunFilter) -> list[ColumnElement[bool]]:
     if of.words:
         places = (c.temporal_workflow_id, workflows.c.name, c.task)
         found.append(or_(*(place.icontains(of.words, autoescape=True) for place in places)))
+    found += [is_simulated() == of.simulated] if of.simulated is not None else []
     found += [c.started_at >= of.since] if of.since else []
     found += [c.started_at < of.until] if of.until else []
     return found
@@ -304,8 +313,6 @@ async def recent(
     query = summaries.where(collaborations.c.tenant_id == tenant, *_wanted(wanted))
     if wanted.least_usd is not None:
         query = query.where(totals.c.cost_usd >= wanted.least_usd)
-    if wanted.simulated is not None:
-        query = query.where(totals.c.simulated == wanted.simulated)
     if before:
         query = query.where(tuple_(collaborations.c.started_at, collaborations.c.id) < tuple_(*before))
     rows = await connection.execute(

@@ -11,7 +11,7 @@ from api.problems import errors
 from api.state import Actor, StateOf, Tenant
 from db import audit, forgetting
 
-router = APIRouter(prefix="/simulated", tags=["runs"])
+router = APIRouter(prefix="/simulated", tags=["collaborations"])
 
 _SECONDS: Final = 10.0
 """So long a request works; who finds that there is more asks again."""

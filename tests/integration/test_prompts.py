@@ -175,10 +175,11 @@ async def test_a_step_is_asked_with_what_its_prompt_means(
 # -- trials -----------------------------------------------------------------------------------------
 
 
-async def on_trial(http: httpx.AsyncClient, **more: Any) -> dict[str, Any]:
+async def on_trial(http: httpx.AsyncClient, *, simulated: bool = True, **more: Any) -> dict[str, Any]:
     await store(http, "p", CAREFUL)
     await store(http, "p", BOLD)
-    answer = await http.post("/v1/prompts/p/trial", json={"candidate": 2, **more})
+    which = {"simulated": simulated}
+    answer = await http.post("/v1/prompts/p/trial", params=which, json={"candidate": 2, **more})
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
 
@@ -253,8 +254,7 @@ async def test_a_run_keeps_its_arm_and_its_executions_say_which(
 async def test_a_candidate_that_wins_is_promoted_where_that_was_wanted(
     http: httpx.AsyncClient, engine: AsyncEngine, simulated: bool, meant: tuple[int, int | None]
 ) -> None:
-    http.params = httpx.QueryParams(simulated=simulated)
-    trial = await on_trial(http, promote=True, min_units=20)
+    trial = await on_trial(http, simulated=simulated, promote=True, min_units=20)
     for number in range(19):
         for version in (1, 2):
             score = 0.6 + version / 10 + number % 5 / 100

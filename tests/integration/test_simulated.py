@@ -73,6 +73,7 @@ async def _name_prompt(engine: AsyncEngine) -> None:
 
 
 async def test_a_hint_is_of_the_kind_that_answers(engine: AsyncEngine) -> None:
+    encode([TASK])  # torch takes its time, which catching up has not
     await run(engine, TASK, MADE_UP, output="made up")
     await run(engine, TASK, REAL, output="real")
     await catch_up(engine, VectorCopy(engine, encode))

@@ -57,6 +57,7 @@ def test_a_run_becomes_a_task_of_a_definition_with_an_edge_per_execution() -> No
             "tenant_id": "default", "description": "sort a list", "workflow": "pair", "version": 2,
             "workflow_id": "wf-1", "status": "completed", "sub_state": "", "started_at": AT,
             "finished_at": AT, "cost_usd": 0.003, "quality": 0.95, "latency_ms": 1234,
+            "simulated": False,
         }
     }  # fmt: skip
     assert rows.run_of == {"c1": "default/pair@2"}
