@@ -1,12 +1,12 @@
 """why an answer ended, whether it was mended, until when a failed attempt waits, and which count was booked
 
-Revision: 0012, after 0009
+Revision: 0010, after 0009
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0012"
+revision = "0010"
 down_revision = "0009"
 branch_labels = None
 depends_on = None
