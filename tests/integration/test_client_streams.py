@@ -262,7 +262,7 @@ async def say(line: ClientConnection, **message: Any) -> None:
     await line.send(json.dumps(message))
 
 
-async def hear(line: ClientConnection, type: str, **wanted: Any) -> dict[str, Any]:
+async def hear(line: ClientConnection, type: str, /, **wanted: Any) -> dict[str, Any]:
     """The next message of this kind."""
     async for text in line:
         message = json.loads(text)

@@ -38,6 +38,9 @@ class Ledger:
         self.tasks += [event.payload["task"] for event in events]
         self.at = events[-1].position
 
+    async def pass_over(self, after: Position, event: LoggedEvent) -> None:
+        raise AssertionError(f"{event.type} was left out behind {after}")
+
 
 async def until(ledger: Ledger, tasks: list[str]) -> None:
     async with asyncio.timeout(30):
