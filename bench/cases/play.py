@@ -100,6 +100,8 @@ class _Player:
     page: PageServer | None
     known: dict[str, str] = field(default_factory=dict)
     """What requests have taken from answers."""
+    started: set[str] = field(default_factory=set)
+    """The runs that requests have started."""
 
     async def prepare(self, host: str) -> None:
         """Make the provider and its prices known."""
@@ -180,9 +182,9 @@ class _Player:
                 return Started(id, "running") if answer.status < 400 else doors.refused(answer)
 
     async def _start_by_command(self, argv: list[str]) -> Started:
-        before = await self._runs()
+        before = await self._runs()  # the row of a run may come a moment after its start
         answer = await doors.command(self.on.supervisor.data, argv)
-        new = [id for id in await self._runs() if id not in before]
+        new = [id for id in await self._runs() if id not in before and id not in self.started]
         got = Started(new[0], "running") if new else Started()
         got.exit, got.message = answer.status, answer.text
         got.codes = answer.text.replace(":", " ").split()
@@ -259,9 +261,12 @@ class _Player:
         rows, after = list[dict[str, Any]](), ""
         while True:
             query = f"?after={quote(after)}" if after else ""
-            page = (await self._ask("GET", f"/v1/collaborations/{quote(id, safe='')}{query}")).document
+            answer = await self._ask("GET", f"/v1/collaborations/{quote(id, safe='')}{query}")
+            page = answer.document or {}
+            if answer.status != 200 or "steps" not in page:
+                raise ValueError(f"the steps of {id} cannot be read: {answer.status} {answer.text[:300]}")
             rows += page["steps"]
-            if not (after := page["next"] or ""):
+            if not (after := page.get("next") or ""):
                 return rows
 
     async def _detail(self, id: str) -> dict[str, Any] | None:
@@ -332,7 +337,10 @@ class _Player:
         began = time.monotonic()
         data = content.encode("utf-8", "surrogatepass") if content is not None else None
         answer = await self.http.request(method, path, content=data, headers=headers)
-        return Answer(answer.status_code, answer.text, time.monotonic() - began)
+        found = Answer(answer.status_code, answer.text, time.monotonic() - began)
+        if found.status == 202 and isinstance(found.document, dict):
+            self.started.add(str(found.document.get("id")))
+        return found
 
     async def _neighbour(self) -> list[str]:
         """Start a healthy run beside the case's and return what is wrong with it."""
