@@ -84,9 +84,13 @@ class Answer:
                 if event is None:
                     return None
             return self._event(event)
-        except BrokenAnswer:
-            raise
-        except (ValueError, TypeError, LookupError, AttributeError):
+        except (BrokenAnswer, ValueError, TypeError, LookupError, AttributeError) as error:
+            if self.complete:
+                # Nothing that comes behind its end makes an answer worse.
+                self.done = True
+                return None
+            if isinstance(error, BrokenAnswer):
+                raise
             raise BrokenAnswer("an event of its answer cannot be read") from None
 
     def take_whole(self, body: bytes, translate: Callable[[Any], Mapping[str, Any]] | None = None) -> str:

@@ -275,6 +275,16 @@ def test_an_event_that_cannot_be_read_breaks_the_answer(data: bytes) -> None:
         Answer().take_whole(data.replace(b"delta", b"message"))
 
 
+@pytest.mark.parametrize("behind", [b'"[DONE]"', b"bye", b'{"error": "gone"}', b"[1]"])
+def test_what_comes_behind_a_complete_answer_does_not_break_it(behind: bytes) -> None:
+    answer = Answer()
+    for event in (_event({"content": "a"}), _event(finish="stop"), _usage(1, 1)):
+        answer.take(event)
+    assert answer.take(behind) is None
+    assert answer.done
+    answer.check()
+
+
 def test_an_error_within_an_answer_breaks_it() -> None:
     with pytest.raises(BrokenAnswer, match="Overloaded") as caught:
         Answer().take(b'{"error": {"message": "Overloaded", "code": 502}}')
