@@ -118,8 +118,7 @@ class Purse:
         """Find out at once, where that can be, what a call came to that broke off."""
         asked = bill.asked
         destination = self.gateway.destination(asked.model, asked.providers, asked.tenant)
-        if error.tokens:
-            bill.counted, bill.basis = Tokens(*error.tokens), "usage"
+        if bill.count(error):
             bill.provider, bill.simulated = destination.provider, destination.simulated
         if bill.counted or bill.completion or not error.billed or not destination.can_be_asked:
             return
@@ -169,8 +168,16 @@ class Bill:
             simulated=self.simulated,
         )  # fmt: skip
 
+    def count(self, error: BaseException | None) -> bool:
+        """Note what the provider had counted before the call failed; returns whether it had."""
+        if not isinstance(error, ProviderError) or error.tokens is None:
+            return False
+        self.counted, self.basis = Tokens(*error.tokens), "usage"
+        return True
+
     async def close(self, connection: AsyncConnection, error: BaseException | None = None) -> None:
         """Book what the call came to, in the transaction that closes its attempt, and last in it."""
+        self.count(error)
         if self.completion:
             await ledger.settle(connection, self.call, self.completion)
         elif (paid := self.paid()) and self.counted:
