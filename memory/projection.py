@@ -130,6 +130,7 @@ async def store_collaboration(memory: Memory, item: Remembered) -> None:
 async def _upsert(memory: Memory, tenant: str, items: Sequence[Remembered]) -> None:
     client = await memory.client()
     from weaviate.classes.data import DataObject
+    from weaviate.exceptions import WeaviateInsertManyAllFailedError
 
     collection = client.collections.use(memory.collaborations).with_tenant(tenant)
     for part in _parts(items):
@@ -138,7 +139,10 @@ async def _upsert(memory: Memory, tenant: str, items: Sequence[Remembered]) -> N
             for item in part
         ]
         with answering():
-            done = await collection.data.insert_many(objects)
+            try:
+                done = await collection.data.insert_many(objects)
+            except WeaviateInsertManyAllFailedError as error:
+                raise ObjectsRefused(str(error)[:500]) from error
         if done.errors:
             first = next(iter(done.errors.values())).message
             raise ObjectsRefused(f"{len(done.errors)} of {len(part)} objects: {first}")

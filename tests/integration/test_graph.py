@@ -173,6 +173,21 @@ async def test_applying_an_event_twice_changes_nothing(engine: AsyncEngine, grap
     assert verify.differences(once, await verify.actual(graph)) == []
 
 
+async def test_an_event_that_neo4j_cannot_hold_is_left_out_alone(engine: AsyncEngine, graph: Graph) -> None:
+    runs = [await run(engine, task, CODE_A) for task in ("one", "two", "three")]
+    query = """
+        UPDATE outbox SET payload = jsonb_set(payload, '{latency_ms}', to_jsonb(10::numeric ^ 25))
+        WHERE aggregateid = :run AND type = 'StepFinished'
+    """
+    async with engine.begin() as connection:
+        await connection.execute(text(query), {"run": runs[1]})
+    copy = GraphCopy(graph)
+    await catch_up(engine, copy)
+    found = await ask(graph, "MATCH (:Agent)-->(t:Task) RETURN t.description ORDER BY t.description")
+    assert found.rows == [["one"], ["three"]]
+    assert await copy_batch(engine, "test", copy) == 0
+
+
 async def test_an_emptied_graph_rebuilds_itself(engine: AsyncEngine, graph: Graph) -> None:
     await write_known_log(engine)
     copy = GraphCopy(graph)

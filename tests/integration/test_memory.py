@@ -118,6 +118,22 @@ async def test_an_emptied_weaviate_rebuilds_itself(what: str, engine: AsyncEngin
     assert verify.differences(once, await verify.actual(memory)) == []
 
 
+async def test_an_object_that_weaviate_refuses_is_left_out_alone(engine: AsyncEngine, memory: Memory) -> None:
+    def cut(tasks: Sequence[str]) -> list[list[float]]:
+        return [
+            vector[: 100 if task == "poison" else None]
+            for task, vector in zip(tasks, encode(tasks), strict=True)
+        ]
+
+    await run(engine, SORT, GOOD)
+    await catch_up(engine, copy := MemoryCopy(engine, memory, cut))
+    for task in (POEM, "poison", SORT_AGAIN):
+        await run(engine, task, GOOD)
+    await catch_up(engine, copy)
+    held = await verify.actual(memory)
+    assert {kept["task"] for kept in held.values()} == {SORT, POEM, SORT_AGAIN}
+
+
 async def test_weaviate_does_not_wait_for_the_vectors(engine: AsyncEngine, memory: Memory) -> None:
     await run(engine, SORT, GOOD)
     await catch_up(engine, MemoryCopy(engine, memory, encode))
