@@ -122,7 +122,7 @@ def _find(api: Api, id: str) -> dict[str, Any]:
                 "human_task_unknown",
                 f"found {len(found)} open questions of the run {id!r}; expected one. Open: {listed}.",
             ) from None
-        if found[0]["asking"] > 1:
+        if found[0].get("asking", 1) > 1:
             raise unnamed(found[0]["id"], found[0]["path"]) from None
         id = found[0]["id"]
     task: dict[str, Any] = api.get(f"/tasks/{segment(id)}")

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, Select, case, desc, func, insert, or_, select, tuple_, update
+from sqlalchemy import Select, case, desc, func, insert, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -277,23 +277,21 @@ async def close_running(
 ) -> None:
     """Close what an error left running at a path and within it, and tell the outbox. `step` is the path of
     the one that failed; what did not lead there was only cancelled."""
-    within = or_(table.c.path == at, *(_begins(table.c.path, f"{at}{mark}") for mark in ".[~"))
-    failed = or_(
-        table.c.path == step,
-        _begins(table.c.path, f"{step}~"),
-        func.starts_with(step, table.c.path + "["),
-    )
+    code, message = clean_text(code)[:MAX_CODE_CHARS], clean_text(message)[:2_000]
+    path = table.c.path  # not with LIKE: a step's name may hold underscores
+    within = or_(path == at, *(func.starts_with(path, at + mark) for mark in ".[~"))
+    failed = or_(path == step, func.starts_with(path, f"{step}~"), func.starts_with(step, path + "["))
     left = await connection.execute(
         update(table)
         .where(table.c.collaboration_id == UUID(request.collaboration), table.c.status == "running", within)
         .values(
             status="failed", completed_at=datetime.now(UTC),
             error_code=case((failed, code), else_="cancelled"),
-            error_message=case((failed, message[:2_000]), else_=CANCELLED_WITH),
+            error_message=case((failed, message), else_=CANCELLED_WITH),
         )
         .returning(
             table.c.id, table.c.step_id, table.c.iteration, table.c.attempt, table.c.error_code,
-            table.c.cost_usd, table.c.path, table.c.error_message, table.c.kind,
+            table.c.cost_usd, path, table.c.error_message, table.c.kind,
         )
     )  # fmt: skip
     for id, name, iteration, attempt, error, cost, *told, kind in left.all():
@@ -303,11 +301,6 @@ async def close_running(
                 request.collaboration, str(id), name, iteration, attempt, error, usd, *told
             )  # fmt: skip
             await outbox.append(connection, request.tenant, request.collaboration, event, request.traceparent)
-
-
-def _begins(path: ColumnElement[str], with_: str) -> ColumnElement[bool]:
-    # Not LIKE: a step's name may hold underscores.
-    return func.starts_with(path, with_)
 
 
 async def close_left(connection: AsyncConnection) -> int:

@@ -183,9 +183,10 @@ JOIN LATERAL (
 ) AS last ON true
 """
 
-# Nothing of a run that has ended is running: what led to the step that failed has its error, the rest was
-# cancelled, and it is told before the end. Of judgements the last counts: a review after the repair outweighs
-# the one before it. Costs are those of sub-collaborations, too.
+# Nothing of a run that has ended is running, also where the end of one that was closed is done again after a
+# lost workflow task: what led to the step that failed has its error, the rest was cancelled. Of judgements
+# the last counts: a review after the repair outweighs the one before it. Costs are those of
+# sub-collaborations, too.
 _FINISH: Final = f"""
 WITH RECURSIVE given AS (
     SELECT * FROM json_to_recordset(%s::json) AS run(
@@ -208,8 +209,7 @@ WITH RECURSIVE given AS (
     WHERE run.id = given.key::uuid
         AND (run.status = 'running' OR run.status = 'failed' AND given.status = 'completed')
     RETURNING run.id, run.quality_score, run.simulated, given.event_id, given.tenant, given.status,
-        given.sub_state, given.code, given.message, given.step, given.ended, given.trace,
-        given.ended - run.started_at AS lasted
+        given.sub_state, given.code, given.trace, given.ended - run.started_at AS lasted
 ), tree AS (
     SELECT key::uuid AS root, key::uuid AS id FROM given
     UNION ALL
@@ -221,10 +221,11 @@ WITH RECURSIVE given AS (
         FROM tree JOIN agent_executions ON collaboration_id = tree.id WHERE tree.root = closed.id
     ) AS figures
 ), behind AS (
-    SELECT row.id, closed.ended, closed.trace, closed.code IS NOT NULL AND (
-        closed.step = '' OR row.path = closed.step OR starts_with(row.path, closed.step || '~')
-        OR starts_with(closed.step, row.path || '[')) AS failed, closed.code, closed.message
-    FROM closed JOIN agent_executions AS row ON row.collaboration_id = closed.id AND row.status = 'running'
+    SELECT row.id, given.ended, given.trace, given.code IS NOT NULL AND (
+        given.step = '' OR row.path = given.step OR starts_with(row.path, given.step || '~')
+        OR starts_with(given.step, row.path || '[')) AS failed, given.code, given.message
+    FROM given
+    JOIN agent_executions AS row ON row.collaboration_id = given.key::uuid AND row.status = 'running'
 ), left_running AS (
     UPDATE agent_executions AS row
     SET status = 'failed', completed_at = behind.ended,

@@ -372,7 +372,8 @@ async def test_what_is_asked_again_is_decided_by_its_id_only(platform: Stack, ap
             assert error["code"] == "human_question_unnamed"
             assert asked["event"]["value"]["task_id"] in error["message"]
         await say(line, type="reject", task_id=asked["event"]["value"]["task_id"])
-        await hear(line, "event", type="RUN_ERROR")
+        while (await hear(line, "event"))["event"]["type"] != "RUN_ERROR":
+            pass
 
 
 async def test_wrong_messages_are_answered_and_the_line_stands(platform: Stack, api: Served) -> None:

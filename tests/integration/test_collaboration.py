@@ -190,7 +190,7 @@ async def test_a_users_own_activity_on_the_users_own_queue(platform: Stack) -> N
         name = unique("negative")
         await platform.store({**definition, "name": name})
         error = await failure(await platform.start(name, {"amount": -1, "who": "x"}, name))
-    assert (error.type, error.message) == ("negative", "no negative invoices")
+    assert (error.type, error.message) == ("negative", "step 'bill': no negative invoices")
     assert await attempts(platform, name) == [("bill", 1, "failed", "negative")]
 
 
