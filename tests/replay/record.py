@@ -15,8 +15,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
+from google.protobuf.json_format import MessageToDict, ParseDict
 from sqlalchemy import text
 from temporalio import activity
+from temporalio.api.common.v1 import Payload
 from temporalio.client import WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
@@ -27,6 +29,7 @@ from db.engine import transaction
 from db.routing import Decision as Chosen
 from infra.local import temporal
 from schema.messages import MEMO_FORK, QUEUE_COLLABORATIONS, Decision, Fork, Steer, StepRequest
+from schema.sealing import Sealer, sealer_of
 from tests.replay.features import CHILDREN, FEATURES, INPUT, OWN_QUEUE
 from workers.build import serve
 
@@ -62,19 +65,6 @@ async def _two_approve(on: Stack, handle: Handle) -> None:
         await handle.execute_update("decide", Decision("approve", "shrug", "user:ada"))
     for actor in ("user:ada", "user:bob"):
         await handle.execute_update("decide", Decision("approve", "approve", actor))
-
-
-async def _decide_by_id(on: Stack, handle: Handle) -> None:
-    """A decision by a signal, the same by an Update, and one that comes too late; and a pause by signals."""
-    task = await _question(on, handle)
-    ada = {"task": task, "action": "approve", "actor": "user:ada"}
-    await handle.signal("pause")
-    await handle.signal("resume", {"actor": "user:ada"})
-    await handle.signal("shout", "nobody hears it")
-    await handle.signal("decide", ada)
-    await handle.execute_update("decide", ada)
-    with contextlib.suppress(WorkflowUpdateFailedError):  # refused, and in the history
-        await handle.execute_update("decide", ada | {"actor": "user:bob"})
 
 
 async def _allow_more(on: Stack, handle: Handle) -> None:
@@ -138,7 +128,6 @@ async def _question(on: Stack, handle: Handle) -> str:
 _MEANWHILE: Final[dict[str, Callable[[Stack, Handle], Awaitable[None]]]] = {
     "cancelled": _cancel,
     "human_decision": _two_approve,
-    "decided_by_id_and_signalled": _decide_by_id,
     "cancel_with_compensation": _cancel_when_asked,
     "budget_question": _allow_more,
     "route_question": _choose,
@@ -155,9 +144,9 @@ async def _record(on: Stack, name: str) -> None:
     match name:
         case "whole_run_in_the_pin":
             await _run(on, name)  # a worker that has seen the version can run it so
-            await _write(name, await _run(on, name))
+            await _write(on, name, await _run(on, name))
         case "fork":
-            await _write(name, await _forked(on, name, await _run(on, name)))
+            await _write(on, name, await _forked(on, name, await _run(on, name)))
         case "continue_as_new":
             async with _early(on) as there:
                 await _record_chain(there, name)
@@ -165,7 +154,7 @@ async def _record(on: Stack, name: str) -> None:
             async with _early(on) as there:
                 await _record_paused_chain(there, name)
         case _:
-            await _write(name, await _run(on, name))
+            await _write(on, name, await _run(on, name))
 
 
 async def _run(on: Stack, name: str) -> Handle:
@@ -218,8 +207,8 @@ async def _record_chain(on: Stack, name: str) -> None:
             await asyncio.sleep(0.1)
     await last.execute_update("decide", Decision("asking", "approve", "user:ada"))
     await handle.result()
-    await _write(name, first)
-    await _write(f"{name}_last", last)
+    await _write(on, name, first)
+    await _write(on, f"{name}_last", last)
 
 
 async def _record_paused_chain(on: Stack, name: str) -> None:
@@ -233,8 +222,8 @@ async def _record_paused_chain(on: Stack, name: str) -> None:
             await last.execute_update("inject_feedback", Steer("user:ada", text="Be brief."))
     await last.execute_update("resume")
     await last.result()
-    await _write(name, first)
-    await _write(f"{name}_last", last)
+    await _write(on, name, first)
+    await _write(on, f"{name}_last", last)
 
 
 async def _record_projection(on: Stack) -> None:
@@ -242,15 +231,29 @@ async def _record_projection(on: Stack) -> None:
     handle = on.client.get_workflow_handle("facilitair.projection.vectors")
     while len((await handle.fetch_history()).events) < 5:
         await asyncio.sleep(0.2)
-    await _write(PROJECTION, handle)
+    await _write(on, PROJECTION, handle)
 
 
-async def _write(name: str, handle: Handle) -> None:
-    history = _anonymous(json.loads((await handle.fetch_history()).to_json()))
+async def _write(on: Stack, name: str, handle: Handle) -> None:
+    sealed = json.loads((await handle.fetch_history()).to_json())
+    history = _anonymous(_opened(sealed, sealer_of(on.settings.payload_keys)))
     # Never over an older one: that stands for runs that are still open.
     with (HISTORIES / f"{name}.json").open("x") as file:
         file.write(json.dumps(history, indent=1) + "\n")
     print(name, len(history["events"]), "events", flush=True)
+
+
+def _opened(value: Any, sealer: Sealer | None) -> Any:
+    """With the payloads that the platform sealed, whose key is gone when it has been removed."""
+    if isinstance(value, list):
+        return [_opened(item, sealer) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if sealer and "encryption-key-id" in value.get("metadata", {}):
+        payload = ParseDict(value, Payload())
+        key = payload.metadata["encryption-key-id"].decode()
+        return MessageToDict(Payload.FromString(sealer.open(payload.data, key)))
+    return {key: _opened(item, sealer) for key, item in value.items()}
 
 
 def _anonymous(value: Any) -> Any:
