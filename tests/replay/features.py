@@ -286,6 +286,17 @@ _ENGINE_2: Final[dict[str, dict[str, Any]]] = {
             },
         },
     },
+    "decided_by_id_and_signalled": {
+        "steps": {
+            "each": {
+                "kind": "map", "over": "[1, 2]", "max_items": 2, "tolerate": {"failed": 2},
+                "body": {"steps": {"broken": {"kind": "wait", "until": "${input.nope}"}}},
+            },
+            "approve": {"kind": "human", "title": "${input.task}?", "needs": ["each"]},
+            "rest": {"kind": "wait", "for": "2s", "needs": ["approve"]},
+            "bad": {"kind": "transform", "value": "${input.nope}", "needs": ["rest"]},
+        },
+    },
     "paused_and_continued_as_new": {
         "agents": _CODER,
         "steps": {

@@ -15,21 +15,26 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
-from google.protobuf.json_format import MessageToDict, ParseDict
 from sqlalchemy import text
 from temporalio import activity
-from temporalio.api.common.v1 import Payload
 from temporalio.client import WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
-from bench.stack import Stack, stack
+from bench.stack import SERVERS, Stack, stack
 from db import routing
 from db.engine import transaction
 from db.routing import Decision as Chosen
 from infra.local import temporal
-from schema.messages import MEMO_FORK, QUEUE_COLLABORATIONS, Decision, Fork, Steer, StepRequest
-from schema.sealing import Sealer, sealer_of
+from schema.messages import (
+    MEMO_FORK,
+    QUEUE_COLLABORATIONS,
+    QUEUE_PROJECTIONS,
+    Decision,
+    Fork,
+    Steer,
+    StepRequest,
+)
 from tests.replay.features import CHILDREN, FEATURES, INPUT, OWN_QUEUE
 from workers.build import serve
 
@@ -65,6 +70,19 @@ async def _two_approve(on: Stack, handle: Handle) -> None:
         await handle.execute_update("decide", Decision("approve", "shrug", "user:ada"))
     for actor in ("user:ada", "user:bob"):
         await handle.execute_update("decide", Decision("approve", "approve", actor))
+
+
+async def _decide_by_id(on: Stack, handle: Handle) -> None:
+    """A decision by a signal, the same by an Update, and one that comes too late; and a pause by signals."""
+    task = await _question(on, handle)
+    ada = {"task": task, "action": "approve", "actor": "user:ada"}
+    await handle.signal("pause")
+    await handle.signal("resume", {"actor": "user:ada"})
+    await handle.signal("shout", "nobody hears it")
+    await handle.signal("decide", ada)
+    await handle.execute_update("decide", ada)
+    with contextlib.suppress(WorkflowUpdateFailedError):  # refused, and in the history
+        await handle.execute_update("decide", ada | {"actor": "user:bob"})
 
 
 async def _allow_more(on: Stack, handle: Handle) -> None:
@@ -128,6 +146,7 @@ async def _question(on: Stack, handle: Handle) -> str:
 _MEANWHILE: Final[dict[str, Callable[[Stack, Handle], Awaitable[None]]]] = {
     "cancelled": _cancel,
     "human_decision": _two_approve,
+    "decided_by_id_and_signalled": _decide_by_id,
     "cancel_with_compensation": _cancel_when_asked,
     "budget_question": _allow_more,
     "route_question": _choose,
@@ -144,9 +163,9 @@ async def _record(on: Stack, name: str) -> None:
     match name:
         case "whole_run_in_the_pin":
             await _run(on, name)  # a worker that has seen the version can run it so
-            await _write(on, name, await _run(on, name))
+            await _write(name, await _run(on, name))
         case "fork":
-            await _write(on, name, await _forked(on, name, await _run(on, name)))
+            await _write(name, await _forked(on, name, await _run(on, name)))
         case "continue_as_new":
             async with _early(on) as there:
                 await _record_chain(there, name)
@@ -154,7 +173,7 @@ async def _record(on: Stack, name: str) -> None:
             async with _early(on) as there:
                 await _record_paused_chain(there, name)
         case _:
-            await _write(on, name, await _run(on, name))
+            await _write(name, await _run(on, name))
 
 
 async def _run(on: Stack, name: str) -> Handle:
@@ -182,16 +201,22 @@ async def _early(on: Stack) -> AsyncIterator[Stack]:
     async with await WorkflowEnvironment.start_local(
         dev_server_existing_path=str(temporal.binary()), dev_server_extra_args=_EARLY
     ) as environment:
-        client, stop = environment.client, asyncio.Event()
-        address = client.service_client.config.target_host
-        # Nothing is sealed: a replay has no keys.
-        settings = on.settings.model_copy(update={"temporal_address": address, "payload_keys": ""})
-        serving = asyncio.create_task(serve([QUEUE_COLLABORATIONS], settings, stop))
-        try:
+        client = environment.client
+        async with _serving(on, [QUEUE_COLLABORATIONS], client.service_client.config.target_host):
             yield replace(on, client=client)
-        finally:
-            stop.set()
-            await serving
+
+
+@asynccontextmanager
+async def _serving(on: Stack, queues: list[str], address: str) -> AsyncIterator[None]:
+    """A worker in this process that seals nothing: a replay has no keys."""
+    settings = on.settings.model_copy(update={"temporal_address": address, "payload_keys": ""})
+    stop = asyncio.Event()
+    serving = asyncio.create_task(serve(queues, settings, stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await serving
 
 
 async def _record_chain(on: Stack, name: str) -> None:
@@ -207,8 +232,8 @@ async def _record_chain(on: Stack, name: str) -> None:
             await asyncio.sleep(0.1)
     await last.execute_update("decide", Decision("asking", "approve", "user:ada"))
     await handle.result()
-    await _write(on, name, first)
-    await _write(on, f"{name}_last", last)
+    await _write(name, first)
+    await _write(f"{name}_last", last)
 
 
 async def _record_paused_chain(on: Stack, name: str) -> None:
@@ -222,8 +247,8 @@ async def _record_paused_chain(on: Stack, name: str) -> None:
             await last.execute_update("inject_feedback", Steer("user:ada", text="Be brief."))
     await last.execute_update("resume")
     await last.result()
-    await _write(on, name, first)
-    await _write(on, f"{name}_last", last)
+    await _write(name, first)
+    await _write(f"{name}_last", last)
 
 
 async def _record_projection(on: Stack) -> None:
@@ -231,29 +256,15 @@ async def _record_projection(on: Stack) -> None:
     handle = on.client.get_workflow_handle("facilitair.projection.vectors")
     while len((await handle.fetch_history()).events) < 5:
         await asyncio.sleep(0.2)
-    await _write(on, PROJECTION, handle)
+    await _write(PROJECTION, handle)
 
 
-async def _write(on: Stack, name: str, handle: Handle) -> None:
-    sealed = json.loads((await handle.fetch_history()).to_json())
-    history = _anonymous(_opened(sealed, sealer_of(on.settings.payload_keys)))
+async def _write(name: str, handle: Handle) -> None:
+    history = _anonymous(json.loads((await handle.fetch_history()).to_json()))
     # Never over an older one: that stands for runs that are still open.
     with (HISTORIES / f"{name}.json").open("x") as file:
         file.write(json.dumps(history, indent=1) + "\n")
     print(name, len(history["events"]), "events", flush=True)
-
-
-def _opened(value: Any, sealer: Sealer | None) -> Any:
-    """With the payloads that the platform sealed, whose key is gone when it has been removed."""
-    if isinstance(value, list):
-        return [_opened(item, sealer) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if sealer and "encryption-key-id" in value.get("metadata", {}):
-        payload = ParseDict(value, Payload())
-        key = payload.metadata["encryption-key-id"].decode()
-        return MessageToDict(Payload.FromString(sealer.open(payload.data, key)))
-    return {key: _opened(item, sealer) for key, item in value.items()}
 
 
 def _anonymous(value: Any) -> Any:
@@ -266,7 +277,8 @@ def _anonymous(value: Any) -> Any:
 
 async def main(names: list[str]) -> None:
     async with (
-        stack(("temporal", "postgres", "simulator", "migrate", "worker", "projector")) as on,
+        stack(SERVERS) as on,
+        _serving(on, [QUEUE_COLLABORATIONS, QUEUE_PROJECTIONS], on.settings.temporal_address),
         Worker(on.client, task_queue=OWN_QUEUE, activities=[own]),
     ):
         wanted = names or [

@@ -21,6 +21,12 @@ async def test_replays(path: Path) -> None:
     await replayer.replay_workflow(history)
 
 
+@pytest.mark.parametrize("path", sorted(HISTORIES.glob("*.json")), ids=lambda path: path.stem)
+def test_nothing_in_a_history_is_sealed(path: Path) -> None:
+    """A sealed payload cannot be read here, and the run would only replay as one that fails."""
+    assert base64.b64encode(b"binary/encrypted").decode() not in path.read_text()
+
+
 def test_every_feature_has_a_history() -> None:
     assert {path.stem for path in HISTORIES.glob("*.json")} >= {*FEATURES, PROJECTION}
 
