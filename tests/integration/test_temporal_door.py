@@ -332,7 +332,7 @@ async def test_a_queue_that_nobody_polls_is_named_everywhere(
         "kind": "tool",
         "activity": "x",
         "task_queue": queue,
-        "timeout": "8s",
+        "timeout": "10m",
         "retry": {"max_attempts": 1},
     }
     definition = {
@@ -352,9 +352,21 @@ async def test_a_queue_that_nobody_polls_is_named_everywhere(
     assert f"no worker has polled '{queue}'" in found.stdout
     page = (await api.http.get(f"/console/runs/{name}")).text
     assert queue in page
-    ended = await until(lambda: shown(api, str(name)), lambda run: run["status"] == "failed")
-    assert ended["error"]["code"] == "timeout"
-    assert f"no worker took it from the task queue '{queue}' within 8 s" in ended["error"]["message"]
+    assert (await api.http.post(f"/v1/collaborations/{name}/cancel")).status_code == 202
+
+
+async def test_a_step_that_no_worker_took_says_from_which_queue(platform: Stack, api: Served) -> None:
+    queue = unique("nobody")
+    step = {"kind": "tool", "activity": "x", "task_queue": queue, "timeout": "1s"}
+    name = await stored(platform, {"steps": {"a": step}})
+    error = await failure(await platform.start(name, {}, name))
+    assert error.type == "timeout"
+    assert f"no worker took it from the task queue '{queue}' within 1 s" in error.message
+    assert (await shown(api, name))["steps"][-1]["error"]["message"] == error.message
+
+
+async def _warned_of(api: Served, definition: dict[str, Any]) -> Any:
+    return (await api.http.post("/v1/definitions/validate", json=definition)).json()["warnings"]
 
 
 async def test_a_queue_that_is_polled_is_warned_of_by_nobody(platform: Stack, api: Served) -> None:
@@ -367,9 +379,9 @@ async def test_a_queue_that_is_polled_is_warned_of_by_nobody(platform: Stack, ap
     step = {"kind": "tool", "activity": "x", "task_queue": queue}
     definition = {"name": unique("polled"), "steps": {"a": step}}
     async with Worker(platform.client, task_queue=queue, activities=[x], max_concurrent_activities=1):
-        answer = await api.http.post("/v1/definitions", json=definition)
-        assert answer.json()["warnings"] == []
         name = str(definition["name"])
+        await platform.store(definition)
+        await until(partial(_warned_of, api, definition), lambda found: found == [])
         handle = await platform.start(name, {}, name)
         await asyncio.sleep(4)
         assert "waits_for" not in await shown(api, name)
