@@ -35,6 +35,8 @@ READING: Final = HEALTH | PAGES - {"/console/"} | {
     "/{above:path}docs/errors.md",
 }  # fmt: skip
 """Every GET that there is. A new one is written down here by somebody who has seen that it only reads."""
+SHAKING_HANDS: Final = {"/hooks/{token}"}
+"""What answers OPTIONS, as CloudEvents ask before they deliver, and no GET."""
 
 CROSS: Final = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}
 FOREIGN: Final[list[dict[str, str]]] = [
@@ -160,7 +162,7 @@ async def test_an_event_source_of_ours_and_a_program_come_through(headers: dict[
 
 def test_every_get_is_known_to_read_only() -> None:
     found = {path for path, methods in routes(create_app(Settings())) if methods & SAFE}
-    assert found == READING | STARTING
+    assert found == READING | STARTING | SHAKING_HANDS
 
 
 async def test_no_get_writes_anything(settings: Settings, servers: Any) -> None:
