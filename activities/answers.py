@@ -160,9 +160,8 @@ class Answers:
         """The prompt; of a step that reads others live, its conversation with them."""
         streams = self.context.compiled.streams
         sent = await deliveries.of_step(
-            self.engine, self.context, self.request,
-            simulated=self._destination(self._request()).simulated,
-        )  # fmt: skip
+            self.engine, self.context, self.request, simulated=self.worker.simulated
+        )
         self.readers = sent.readers
         if not streams.read_by(self.request.step):
             self.conversation.ask(self.context.scope)

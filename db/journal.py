@@ -192,6 +192,10 @@ WITH RECURSIVE given AS (
     SELECT * FROM json_to_recordset(%s::json) AS run(
         key text, tenant text, status text, sub_state text, code text, message text, step text, output json,
         ended timestamptz, event_id uuid, trace text)
+), tree AS (
+    SELECT key::uuid AS root, key::uuid AS id FROM given
+    UNION ALL
+    SELECT root, child.id FROM collaborations child JOIN tree ON child.parent_id = tree.id
 ), closed AS (
     UPDATE collaborations AS run
     SET status = given.status, sub_state = given.sub_state, error_code = given.code,
@@ -201,19 +205,16 @@ WITH RECURSIVE given AS (
             WHERE collaboration_id = given.key::uuid AND quality_score IS NOT NULL
             ORDER BY completed_at DESC LIMIT 1),
         simulated = EXISTS (
-                SELECT 1 FROM agent_executions WHERE collaboration_id = run.id AND simulated)
-            OR EXISTS (SELECT 1 FROM model_calls WHERE collaboration_id = run.id AND simulated)
+                SELECT 1 FROM tree JOIN agent_executions AS done ON done.collaboration_id = tree.id
+                WHERE tree.root = run.id AND done.simulated)
             OR EXISTS (
-                SELECT 1 FROM collaborations AS child WHERE child.parent_id = run.id AND child.simulated)
+                SELECT 1 FROM tree JOIN model_calls AS call ON call.collaboration_id = tree.id
+                WHERE tree.root = run.id AND call.simulated)
     FROM given
     WHERE run.id = given.key::uuid
         AND (run.status = 'running' OR run.status = 'failed' AND given.status = 'completed')
     RETURNING run.id, run.quality_score, run.simulated, given.event_id, given.tenant, given.status,
         given.sub_state, given.code, given.trace, given.ended - run.started_at AS lasted
-), tree AS (
-    SELECT key::uuid AS root, key::uuid AS id FROM given
-    UNION ALL
-    SELECT root, child.id FROM collaborations child JOIN tree ON child.parent_id = tree.id
 ), total AS (
     SELECT closed.id, figures.* FROM closed, LATERAL (
         SELECT coalesce(sum(cost_usd), 0) AS usd,
