@@ -47,7 +47,8 @@ def codes_in_source() -> set[str]:
                 and _CODE.fullmatch(first.value)
             ):
                 found.add(first.value)
-    return found - {"expression_failed", "output_too_large"}  # errors at run, not problems of a document
+    # Errors at run are no problems of a document.
+    return found - {"expression_failed", "output_invalid", "output_too_large"}
 
 
 def codes_in_docs() -> set[str]:
