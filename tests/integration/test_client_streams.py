@@ -328,7 +328,7 @@ async def test_a_hand_on_a_run(platform: Stack, api: Served) -> None:
             answer = await hear(line, "ack")
             assert (answer["of"], answer["ok"]) == (message["type"], True)
         events = [one["event"] for one in await rest(line) if one["type"] == "event"]
-    assert events[-1]["type"] == "RUN_FINISHED"
+    assert events[-1]["type"] == "RUN_FINISHED", events[-1]
     whole = verify([checked(block.data) for block in await read(api.http, stream(name))])
     assert len(whole) == 1
     async with socket(api) as line:  # the same id is the same run
