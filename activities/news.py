@@ -54,4 +54,5 @@ async def wait(event: asyncio.Event) -> None:
     """Until something happened, or it is time to look anyhow."""
     await asyncio.sleep(PACE_SECONDS)
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), LOOK_SECONDS)
+        async with asyncio.timeout(LOOK_SECONDS):
+            await event.wait()

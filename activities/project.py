@@ -236,7 +236,8 @@ async def _never_for_good(name: str) -> AsyncIterator[None]:
 async def _rest() -> None:
     """Wait for the next look; shorter when the worker stops."""
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(activity.wait_for_worker_shutdown(), POLL_SECONDS)
+        async with asyncio.timeout(POLL_SECONDS):
+            await activity.wait_for_worker_shutdown()
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,8 @@ class Hub:
     async def _work(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._some.wait(), LOOK_SECONDS / 4)
+                async with asyncio.timeout(LOOK_SECONDS / 4):
+                    await self._some.wait()
             self._some.clear()
             try:
                 async with self._reading:

@@ -1,6 +1,5 @@
 """What a client says over a WebSocket."""
 
-import json
 import re
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
@@ -15,6 +14,7 @@ from api.task_models import DecisionRequest
 from schema import document
 from schema.errors import InvalidDefinition, Problem
 from schema.foreign import MAX_DEPTH
+from schema.foreign_json import NotJson, UnusableJson, read_json
 from schema.live import MAX_PLACE_CHARS
 from schema.steering import MAX_FEEDBACK_CHARS
 from schema.steps import REF, STEP_ID
@@ -117,11 +117,11 @@ def _is_plain(text: str) -> bool:
     if _MESSAGE_BEGINS.match(text):
         return False
     try:
-        json.loads(text)
-    except json.JSONDecodeError:
-        return True
-    except (ValueError, RecursionError):  # JSON that no door takes
+        read_json(text)
+    except UnusableJson:
         return False
+    except NotJson:
+        return True
     return False
 
 

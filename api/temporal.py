@@ -95,14 +95,12 @@ class Temporal:
 
         address = self._settings.temporal_address
         try:
-            return await asyncio.wait_for(
-                Client.connect(
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                return await Client.connect(
                     address, namespace=self._settings.temporal_namespace, identity="facilitair-api",
                     data_converter=data_converter(self._settings),
                     retry_config=RetryConfig(max_elapsed_time_millis=3_000),
-                ),
-                _CONNECT_SECONDS,
-            )  # fmt: skip
+                )  # fmt: skip
         except (RuntimeError, TimeoutError, OSError) as error:
             raise _away(address) from error
 
@@ -236,9 +234,9 @@ class Temporal:
         handle = await self.handle_of(id, first_run_id)
         steer = self.signer.steer(first_run_id, action, steer) if self.signer else steer
         try:
-            return await asyncio.wait_for(
-                handle.execute_update(action, steer, result_type=str, rpc_timeout=CALL), _PATIENCE_SECONDS
-            )
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                told: str = await handle.execute_update(action, steer, result_type=str, rpc_timeout=CALL)
+                return told
         except WorkflowUpdateFailedError as error:
             cause = error.cause
             code = cause.type if isinstance(cause, ApplicationError) and cause.type else "internal_error"

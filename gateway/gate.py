@@ -154,11 +154,13 @@ class Gate:
         if not self._queue:
             self._joined.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._joined.wait(), OWING_SECONDS)
+                async with asyncio.timeout(OWING_SECONDS):
+                    await self._joined.wait()
         elif self._next_at > loop.time():
             seconds = min(self._next_at - loop.time(), LONGEST_PAUSE_SECONDS)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._owing.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._owing.wait()
                 await asyncio.sleep(OWING_SECONDS)
 
     async def _let_go(self, batch: list[Waiting[Caller]], answer: _Answer | None) -> None:

@@ -97,7 +97,8 @@ class Traffic:
             self._listening = asyncio.create_task(self._listen())
         if not self._looked.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._looked.wait(), FIRST_LOOK_SECONDS)
+                async with asyncio.timeout(FIRST_LOOK_SECONDS):
+                    await self._looked.wait()
             self._looked.set()
         turn, probing = await self._enter(to, tokens, until, tenant, priority)
         passage, began = Passage(turn), asyncio.get_running_loop().time()

@@ -54,7 +54,8 @@ class Feed:
                 self._frame.call("run.feed", self._number, piece)
                 await asyncio.sleep(PACE_SECONDS)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._seen.wait(), _PATIENCE_SECONDS)
+                    async with asyncio.timeout(_PATIENCE_SECONDS):
+                        await self._seen.wait()
 
 
 def merged(lives: list[Live]) -> list[Told]:

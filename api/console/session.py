@@ -67,7 +67,8 @@ class Sessions:
         ended = self._ended[found]
         while not ended.is_set():
             try:
-                await asyncio.wait_for(ended.wait(), _LOOKED_AT_EVERY_SECONDS)
+                async with asyncio.timeout(_LOOKED_AT_EVERY_SECONDS):
+                    await ended.wait()
             except TimeoutError:
                 # A page that is open stays open while Postgres is away.
                 with suppress(DBAPIError, PoolTimeout):

@@ -69,7 +69,8 @@ async def projections(state: StateOf) -> dict[str, ProjectionLag]:
 async def _check(ask: Callable[[State], Awaitable[str]], state: State, required: bool) -> Check:
     began = time.perf_counter()
     try:
-        detail, ok = await asyncio.wait_for(ask(state), _PATIENCE_SECONDS), True
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            detail, ok = await ask(state), True
     except TimeoutError:
         detail, ok = f"no answer within {_PATIENCE_SECONDS:g} s", False
     except FacilitairError as error:

@@ -123,9 +123,8 @@ async def _update_run(temporal: Temporal, task: Task, decision: Decision) -> Non
     handle = await temporal.handle_of(task.workflow_id, run)
     decision = temporal.signer.decision(run, decision) if temporal.signer else decision
     try:
-        await asyncio.wait_for(
-            handle.execute_update("decide", decision, result_type=str, rpc_timeout=CALL), _PATIENCE_SECONDS
-        )
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            await handle.execute_update("decide", decision, result_type=str, rpc_timeout=CALL)
     except WorkflowUpdateFailedError as error:
         cause = error.cause
         code = cause.type if isinstance(cause, ApplicationError) and cause.type else "internal_error"

@@ -29,6 +29,7 @@ OURS = {
     "schema/foreign_json.py": "the door itself",
     "schema/document.py": "the door of uploads",
     "schema/json_schemas.py": "a text that the line before wrote",
+    "schema/json_numbers.py": "a schema of a stored definition, written by ourselves",
     "gateway/translate.py": "copies of what was just written",
     "gateway/prices.py": "a file of an installed package",
     "api/endpoints/versions.py": "a stored definition",

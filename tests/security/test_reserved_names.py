@@ -78,6 +78,8 @@ def test_the_doors_that_take_an_id_are_those_that_are_played() -> None:
         ("POST", "/v1/collaborations"), ("POST", "/v1/collaborations/{id}/fork"),
         ("POST", "/v1/collaborations/{id}/rerun"), ("GET", "/v1/stream/collaborate"),
     }  # fmt: skip
+    # A chat's id is no run's: those are `chat-ID.1` and so on.
+    played.add(("POST", "/v1/chat/{definition}"))
     assert set(_starting(Settings())) == played
     assert {one.__name__ for one in _with_id()} == {"Start", "Watch"}
 

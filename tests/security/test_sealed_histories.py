@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -96,6 +96,8 @@ async def price(args: dict[str, Any]) -> str:
 
 
 SEALED, PLAIN = "binary/encrypted", "json/plain"
+LABELS: Final = ".upsert_workflow_search_attributes_event_attributes.search_attributes.indexed_fields"
+"""Status, version, tenant and cost: Temporal's server searches by them, so it must read them."""
 
 
 async def test_on_a_laptop_only_our_own_activities_are_sealed(platform: Stack) -> None:
@@ -116,6 +118,7 @@ async def test_on_a_laptop_only_our_own_activities_are_sealed(platform: Stack) -
         ".activity_task_completed_event_attributes.result.payloads": {SEALED, PLAIN},
         ".marker_recorded_event_attributes.details.payloads": {PLAIN, SEALED},
         ".user_metadata.summary": {PLAIN},
+        LABELS: {PLAIN},
     }
 
 
@@ -201,8 +204,8 @@ async def test_with_a_key_nothing_of_a_run_can_be_read(keyed_worker: Keyed) -> N
         history = keyed_worker.bare.get_workflow_handle(id)
         # Temporal's own bookkeeping of a local activity: its id and name, no content.
         assert {where for where, encodings in (await seen(history)).items() if encodings != {SEALED}} <= {
-            ".marker_recorded_event_attributes.details.payloads"
-        }
+            ".marker_recorded_event_attributes.details.payloads", LABELS,
+        }  # fmt: skip
         assert SECRET not in await text_of(history)
         with pytest.raises((RuntimeError, KeyError, WorkflowFailureError)):
             await history.result(rpc_timeout=timedelta(seconds=5))

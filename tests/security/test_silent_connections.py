@@ -88,7 +88,7 @@ async def test_health_answers_while_a_thousand_connections_say_nothing_and_these
     [
         (b"", b"HTTP/1.1 408 "),
         (b"GET /health/live HTTP/1.1\r\nHost: 127", b"HTTP/1.1 408 "),
-        (b"POST /v1/graph/query HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n"
+        (b"POST /v1/definitions/validate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n"
          b"Content-Type: application/json\r\n\r\n{", b"HTTP/1.1 408 "),
         (b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"HTTP/1.1 200 "),
     ],

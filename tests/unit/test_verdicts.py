@@ -47,7 +47,7 @@ def test_a_condition_or_a_need_judges_nothing() -> None:
             "next": agent("Next", when="steps.write.output != ''"),
             "last": agent("Last", needs=["write", "next"]),
         },
-        output="${steps.last.output}",
+        output="${steps[?'last'].?output.orValue('')}",
     )
     assert (found.reviewed, found.final) == ((), ("last",))
 
