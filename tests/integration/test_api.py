@@ -141,7 +141,7 @@ async def test_lists_are_paged(http: httpx.AsyncClient) -> None:
 async def test_versions_diff_and_plan(http: httpx.AsyncClient) -> None:
     await http.post("/v1/definitions", json=_HELLO)
     changed = _HELLO | {"steps": _HELLO["steps"] | {"shout": {"kind": "transform", "value": "${input.task}"}}}
-    changed["steps"]["twice"] = {"kind": "transform", "value": "${steps.shout.output}", "when": "true"}
+    changed["steps"]["twice"] = {"kind": "transform", "value": "${steps.shout.output}", "priority": 1}
     await http.post("/v1/definitions", json=changed)
     page = (await http.get("/v1/definitions/hello/versions?limit=1")).json()
     assert ([one["version"] for one in page["items"]], page["next"]) == ([2], "2")
@@ -150,7 +150,7 @@ async def test_versions_diff_and_plan(http: httpx.AsyncClient) -> None:
     assert [(one["op"], one["path"]) for one in diff["changes"]] == [
         ("replace", "/steps/shout/value"),
         ("replace", "/steps/twice/value"),
-        ("add", "/steps/twice/when"),
+        ("add", "/steps/twice/priority"),
     ]
     assert "--- hello@1" in diff["text"]
     plan = (await http.get("/v1/definitions/hello/plan")).json()

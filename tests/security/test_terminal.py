@@ -110,7 +110,8 @@ ID = "0af76519-16cd-43dd-8448-eb211c80319c"
 COMMANDS: dict[str, list[str]] = {
     "adjust": ["x", "--model", "m/x"], "alias": ["n@a", "1"], "apply": ["FILE"], "archive": ["--dry-run"],
     "cancel": ["x"], "decide": [ID, "approve"], "deprecate": ["n", "1", "--reason", "r"],
-    "diff": ["n", "1", "2"], "dry-run": ["n"], "estimate": ["n"], "fork": ["x", "--from", "a", "--no-wait"],
+    "diff": ["n", "1", "2"], "dry-run": ["n"], "estimate": ["n"], "forget": ["--simulated", "--dry-run"],
+    "fork": ["x", "--from", "a", "--no-wait"],
     "graph": ["MATCH (n) RETURN n"], "limits": [], "limits remove": ["tenant", "--per", "day"],
     "limits set": ["tenant", "--per", "day", "--usd", "1"], "list": ["--runs"], "pause": ["x"], "plan": ["n"],
     "playback": ["x", "--speed", "0"], "prices": [], "prices set": ["m/x", "--in", "1", "--out", "1"],
@@ -198,7 +199,8 @@ class Answers:
             case "object" if "properties" in schema:
                 return {
                     name: self.STATES[name]
-                    if name in self.STATES and (name == "next" or one.get("type") == "string")
+                    if name in self.STATES
+                    and one.get("type") in (("string", None) if name == "next" else ("string",))
                     else self.value(one, depth + 1)
                     for name, one in schema["properties"].items()
                 }
