@@ -118,7 +118,7 @@ async def test_pin_segment_and_finish_may_run_twice(engine: AsyncEngine) -> None
     ]  # fmt: skip
     assert events[-1].payload | {"latency_ms": 0} == {
         "collaboration_id": run, "status": "completed", "sub_state": "", "error_code": None,
-        "cost_usd": "0.001500", "quality": 0.95, "latency_ms": 0,
+        "cost_usd": "0.001500", "tokens": 30, "simulated": True, "quality": 0.95, "latency_ms": 0,
     }  # fmt: skip
 
 
@@ -126,4 +126,4 @@ async def test_what_postgres_cannot_hold_is_taken_out_of_an_input(engine: AsyncE
     await pinned(engine, input={"task": "a\0b \ud800 c"})
     async with engine.connect() as connection:
         found = await connection.execute(text("SELECT task, input FROM collaborations"))
-        assert tuple(found.one()) == ("ab ? c", {"task": "ab ? c"})
+        assert tuple(found.one()) == ("ab \ufffd c", {"task": "ab \ufffd c"})
