@@ -93,7 +93,7 @@ async def test_an_activity_of_ones_own_may_call_its_errors_anything(platform: St
     async with Worker(platform.client, task_queue=queue, activities=[failing]):
         error = await failure(await platform.start(name, {}, name))
     code = "a" + "b" * 199
-    assert (error.type, error.message) == (code, "bad  text")
+    assert (error.type, error.message) == (code, "step 'call': bad  text")
     assert await attempts(platform, name) == [("call", 1, "failed", code)]
     assert await status(platform, name) == ("failed", "", code)
 

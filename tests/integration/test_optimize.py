@@ -107,9 +107,11 @@ async def run(means: Means, request: OptimizePrompt) -> Optimized:
 async def test_it_is_refused_below_a_thousand_scored_collaborations(
     http: httpx.AsyncClient, engine: AsyncEngine, means: Means
 ) -> None:
-    problem(await http.post("/v1/prompts/p/optimize", json={}), 404, "prompt_unknown")
+    problem(await http.post("/v1/prompts/p/optimize?simulated=false", json={}), 404, "prompt_unknown")
     await scored_runs(http, engine, 999)
-    refused = problem(await http.post("/v1/prompts/p/optimize", json={}), 409, "too_few_examples")
+    refused = problem(
+        await http.post("/v1/prompts/p/optimize?simulated=false", json={}), 409, "too_few_examples"
+    )
     assert "found 999 scored collaborations" in refused["detail"]
     with pytest.raises(Refused, match="found 999 scored") as caught:
         await run(means, search())
@@ -123,7 +125,7 @@ async def test_it_is_refused_while_a_trial_goes_on(
     await scored_runs(http, engine, 1_000)
     await http.put("/v1/prompts/p", json={"system": "You are bold."})
     await http.post("/v1/prompts/p/trial", json={"candidate": 2})
-    problem(await http.post("/v1/prompts/p/optimize", json={}), 409, "trial_running")
+    problem(await http.post("/v1/prompts/p/optimize?simulated=false", json={}), 409, "trial_running")
     with pytest.raises(Refused, match="found a trial"):
         await run(means, search())
 
@@ -143,7 +145,7 @@ async def test_a_search_runs_in_temporal_and_its_end_is_told(platform: Stack) ->
     name = f"p-{uuid.uuid4().hex[:8]}"
     async with door(platform.settings) as http:
         await scored_runs(http, platform.engine, 1_000, name)
-        started = (await http.post(f"/v1/prompts/{name}/optimize", json={})).json()
+        started = (await http.post(f"/v1/prompts/{name}/optimize?simulated=false", json={})).json()
         assert (started["state"], started["workflow_id"]) == (
             "running",
             f"facilitair.optimize.default.{name}",
@@ -264,10 +266,16 @@ async def test_a_search_outlives_its_worker(platform: Stack) -> None:
         await scored_runs(http, platform.engine, 1_000, name)
         try:
             await judge(control, good=0.95, other=0.5)
-            started = await http.post(f"/v1/prompts/{name}/optimize", json={"limit": 80, "budget_usd": 2})
+            started = await http.post(
+                f"/v1/prompts/{name}/optimize?simulated=false", json={"limit": 80, "budget_usd": 2}
+            )
             id = f"facilitair.optimize.default.{name}"
             assert (started.json()["state"], started.json()["workflow_id"]) == ("running", id)
-            problem(await http.post(f"/v1/prompts/{name}/optimize", json={}), 409, "optimization_running")
+            problem(
+                await http.post(f"/v1/prompts/{name}/optimize?simulated=false", json={}),
+                409,
+                "optimization_running",
+            )
             booked = "SELECT count(*) FROM model_calls WHERE purpose = 'optimize' AND state = 'settled'"
             while (await rows(platform.engine, booked))[0][0] < 5:
                 await asyncio.sleep(0.05)

@@ -288,6 +288,9 @@ async def test_a_batch_that_fails_moves_nothing(engine: AsyncEngine, run: str) -
                 raise psycopg.OperationalError("killed")
             return await self.connection.execute(*how)
 
+        def begin_nested(self) -> Any:
+            return self.connection.begin_nested()
+
     statements = 2 + 4 * 3
     for at in range(1, statements + 1):
         with pytest.raises(psycopg.OperationalError):
