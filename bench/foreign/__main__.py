@@ -8,7 +8,6 @@ the platform, all that is stored can be read, and nothing stays running behind t
 import argparse
 import asyncio
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -76,8 +75,8 @@ async def platform(cases: Sequence[Case]) -> AsyncIterator[Stack]:
     """A platform that knows the strangers."""
     stranger = Stranger(cases)
     async with stranger.serving() as port:
-        os.environ |= dict.fromkeys(_ALLOWED, f"127.0.0.1:{port}") | dict.fromkeys(_LIMITS, "1000000")
-        async with stack((*SERVERS, "worker", "api")) as on, stranger.working(on.client):
+        given = dict.fromkeys(_ALLOWED, f"127.0.0.1:{port}") | dict.fromkeys(_LIMITS, "1000000")
+        async with stack((*SERVERS, "worker", "api"), given) as on, stranger.working(on.client):
             async with httpx.AsyncClient(base_url=on.supervisor.addresses["api"], timeout=60) as http:
                 await _prepare(http, port)
             yield on
