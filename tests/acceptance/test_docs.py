@@ -20,7 +20,6 @@ from infra.local import Supervisor
 from tests.pages import PAGES, ROOT, Block, blocks
 
 _OURS: Final = "uv run facilitair "
-_PYTHON: Final = "uv run python "
 _API: Final = "localhost:8700"
 _SIMULATOR: Final = "localhost:7900"
 _SETTLE_SECONDS: Final = 60.0
@@ -42,6 +41,7 @@ class Typed:
     def __init__(self, servers: Supervisor) -> None:
         self._data = servers.data
         self._api = servers.addresses["api"]
+        self._temporal = servers.addresses["temporal"]
         self._simulator = servers.environment["FACILITAIR_SIMULATOR_URL"]
 
     def type(self, command: str) -> None:
@@ -53,7 +53,8 @@ class Typed:
             for part in parts:
                 self.ours(shlex.split(part.replace("\\\n", " "), comments=True)[3:])
         else:
-            self._shell(command.replace(_PYTHON, f"{shlex.quote(sys.executable)} "))
+            programs = shlex.quote(str(Path(sys.executable).parent))
+            self._shell(command.replace("uv run ", f"{programs}/"))
 
     def ours(self, arguments: list[str]) -> None:
         environment = {"FACILITAIR_DATA": str(self._data), "NO_COLOR": "1"}
@@ -78,7 +79,10 @@ class Typed:
         raise AssertionError(f"{run} neither ends nor asks")
 
     def _shell(self, command: str) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "FACILITAIR_DATA": str(self._data)}
+        environment = {
+            **os.environ, "PYTHONPATH": str(ROOT), "FACILITAIR_DATA": str(self._data),
+            "TEMPORAL_ADDRESS": self._temporal,
+        }  # fmt: skip
         done = subprocess.run(
             ["bash", "-c", command], check=False, env=environment, capture_output=True, text=True, timeout=60
         )
