@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 from typing import Any, Final
-from uuid import UUID, uuid4
 
 from sqlalchemy import delete, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from db import outbox
 from schema.events import CollaborationForgotten
 from schema.learning_tables import quarantines, trainings
-from schema.tables import collaborations, outbox, prompt_trials, spans
+from schema.tables import collaborations, prompt_trials, spans
+from schema.tables import outbox as log
 
 BATCH: Final = 100
 """Runs of one transaction: with each go its executions and their tokens."""
@@ -58,10 +59,11 @@ async def runs(connection: AsyncConnection, tenant: str, limit: int = BATCH) -> 
     """Forget simulated runs that have ended, with all that hangs on them; how many. The copies are told."""
     found = list(await connection.scalars(select(collaborations.c.id).where(*_ended(tenant)).limit(limit)))
     if found:
-        await connection.execute(delete(outbox).where(outbox.c.aggregateid.in_(map(str, found))))
+        await connection.execute(delete(log).where(log.c.aggregateid.in_(map(str, found))))
         await connection.execute(delete(spans).where(spans.c.collaboration_id.in_(found)))
         await connection.execute(delete(collaborations).where(collaborations.c.id.in_(found)))
-        await connection.execute(insert(outbox), [_forgotten(tenant, id) for id in found])
+        told = [outbox.row(tenant, str(id), CollaborationForgotten(str(id))) for id in found]
+        await connection.execute(insert(log), told)
     return len(found)
 
 
@@ -92,11 +94,3 @@ def _ended(tenant: str) -> tuple[Any, ...]:
 
 def _of(table: Any, tenant: str) -> tuple[Any, ...]:
     return table.c.tenant_id == tenant, table.c.simulated
-
-
-def _forgotten(tenant: str, id: UUID) -> dict[str, Any]:
-    event = CollaborationForgotten(str(id))
-    return {
-        "id": uuid4(), "tenant_id": tenant, "aggregatetype": event.aggregate,
-        "aggregateid": str(id), "type": type(event).__name__, "payload": event.payload(),
-    }  # fmt: skip

@@ -33,15 +33,18 @@ class LoggedEvent:
     traceparent: str | None
 
 
+def row(tenant: str, aggregate_id: str, event: Event, traceparent: str | None = None) -> dict[str, Any]:
+    """Return what the log keeps of an event."""
+    return {
+        "id": uuid4(), "tenant_id": tenant, "aggregatetype": event.aggregate, "aggregateid": aggregate_id,
+        "type": type(event).__name__, "payload": event.payload(), "traceparent": traceparent,
+    }  # fmt: skip
+
+
 async def append(
     connection: AsyncConnection, tenant: str, aggregate_id: str, event: Event, traceparent: str | None = None
 ) -> None:
-    await connection.execute(
-        insert(outbox).values(
-            id=uuid4(), tenant_id=tenant, aggregatetype=event.aggregate, aggregateid=aggregate_id,
-            type=type(event).__name__, payload=event.payload(), traceparent=traceparent,
-        )
-    )  # fmt: skip
+    await connection.execute(insert(outbox).values(row(tenant, aggregate_id, event, traceparent)))
     if event.aggregate == "collaboration":
         wakeups.note(connection, aggregate_id)
 
