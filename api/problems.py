@@ -8,14 +8,14 @@ from typing import Any, Final
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from db.isolation import is_refused
+from db.isolation import is_away, is_refused
 from schema.bugs import noted
 from schema.errors import (
     FacilitairError,
@@ -186,7 +186,7 @@ async def refuse(error: FacilitairError, scope: Scope, receive: Receive, send: S
 
 def from_database(error: DBAPIError | PoolTimeout) -> FacilitairError | None:
     """The database's own errors in our words; None for a bug."""
-    if isinstance(error, PoolTimeout) or error.connection_invalidated:
+    if isinstance(error, PoolTimeout) or is_away(error):
         return _postgres_away()
     if is_refused(error):
         return BadRequest(
@@ -199,7 +199,7 @@ def from_database(error: DBAPIError | PoolTimeout) -> FacilitairError | None:
             "database_not_migrated",
             "found a database without the platform's tables. Run `python -m db.migrate` first.",
         )
-    return _postgres_away() if isinstance(error, (OperationalError, InterfaceError)) else None
+    return None
 
 
 def _postgres_away() -> Unavailable:
