@@ -7,7 +7,10 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.agent import AgentActivity
+from activities.endings import EndingsActivity
 from activities.tokens import TokenLog
+from bench.stack import Stack
+from db.journal import Journal
 from db.wakeups import Bell
 from tests.integration.providers import running_simulator
 from tests.integration.runs import means_of
@@ -45,3 +48,13 @@ async def agents(
 ) -> AsyncIterator[AgentActivity]:
     async with means_of(engine, simulator_url, tokens) as means:
         yield AgentActivity(means)
+
+
+@pytest.fixture
+async def endings(platform: Stack) -> AsyncIterator[EndingsActivity]:
+    """What closes the runs that ended in Temporal alone."""
+    bell = Bell(platform.settings.database_url)
+    journal = Journal(platform.settings.database_url, bell)
+    yield EndingsActivity(platform.engine, journal, platform.client)
+    await journal.close()
+    await bell.close()

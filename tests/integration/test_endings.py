@@ -2,11 +2,9 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
-import pytest
 from sqlalchemy import text
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
@@ -14,20 +12,9 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.endings import EndingsActivity
 from bench.stack import Stack
-from db.journal import Journal
-from db.wakeups import Bell
 from schema.messages import QUEUE_COLLABORATIONS
 
 WAITS = {"a": {"kind": "tool", "activity": "x", "task_queue": "nobody-serves-this", "timeout": "1h"}}
-
-
-@pytest.fixture
-async def endings(platform: Stack) -> AsyncIterator[EndingsActivity]:
-    bell = Bell(platform.settings.database_url)
-    journal = Journal(platform.settings.database_url, bell)
-    yield EndingsActivity(platform.engine, journal, platform.client)
-    await journal.close()
-    await bell.close()
 
 
 async def rows(platform: Stack, id: str) -> list[tuple[Any, ...]]:

@@ -2,7 +2,6 @@
 whatever of it fails; and nothing of a run that has ended is running."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any, get_args
 
@@ -15,8 +14,6 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.endings import EndingsActivity
 from bench.stack import Stack
-from db.journal import Journal
-from db.wakeups import Bell
 from schema.endings import SUB_STATES
 from schema.messages import QUEUE_COLLABORATIONS
 from schema.steps import Step
@@ -200,15 +197,6 @@ async def test_what_is_tolerated_or_caught_leaves_nothing_running(platform: Stac
 
 
 # -- the end of a run ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def endings(platform: Stack) -> AsyncIterator[EndingsActivity]:
-    bell = Bell(platform.settings.database_url)
-    journal = Journal(platform.settings.database_url, bell)
-    yield EndingsActivity(platform.engine, journal, platform.client)
-    await journal.close()
-    await bell.close()
 
 
 UNDER_WAY: dict[str, Any] = {
