@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WorkflowFailureError
-from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.service import RPCError
 from websockets.asyncio.client import connect
 
 from bench.cases.judge import Answer, Started, codes_of
+from bench.foreign.stranger import raw
 from schema.messages import QUEUE_COLLABORATIONS
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
@@ -62,9 +61,9 @@ async def by_socket(api: str, name: str, text: str) -> Started:
 
 async def by_temporal(client: Client, name: str, id: str, input: str) -> Started:
     """Start by a bare Temporal client; `input` goes as it stands."""
-    payload = Payload(metadata={"encoding": b"json/plain"}, data=input.encode("utf-8", "surrogatepass"))
+    value = raw(input.encode("utf-8", "surrogatepass"))
     try:
-        await client.start_workflow(name, RawValue(payload), id=id, task_queue=QUEUE_COLLABORATIONS)
+        await client.start_workflow(name, value, id=id, task_queue=QUEUE_COLLABORATIONS)
     except RPCError as error:
         return Started(message=str(error))
     return Started(id, "running")

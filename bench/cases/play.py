@@ -1,7 +1,6 @@
 """Plays one case on a platform of its own."""
 
 import asyncio
-import itertools
 import json
 import time
 import uuid
@@ -27,7 +26,8 @@ from bench.cases.judge import (
     is_told,
     placed,
 )  # fmt: skip
-from bench.cases.servers import NEIGHBOUR, PageServer, Provider, serving
+from bench.cases.servers import NEIGHBOUR, PageServer, Provider
+from bench.loopback import serving
 from bench.stack import Stack, stack
 
 _SERVICES: Final = ("temporal", "postgres", "migrate", "api", "worker")
@@ -351,9 +351,8 @@ class _Player:
         body = json.dumps({"definition": name, "id": id, "input": {}})
         await self._ask("POST", "/v1/collaborations", body, {"content-type": "application/json"})
         began = time.monotonic()
-        for _ in itertools.count():
-            detail = await self._detail(id) or {}
-            if detail.get("status", "running") != "running" or time.monotonic() > began + _NEIGHBOUR_SECONDS:
+        while (detail := await self._detail(id) or {"status": "running"})["status"] == "running":
+            if time.monotonic() > began + _NEIGHBOUR_SECONDS:
                 break
             await asyncio.sleep(0.1)
         calls = sum(1 for call in self.provider.asked if not call.script)

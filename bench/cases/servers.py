@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -107,25 +106,3 @@ async def _write(
 def _head(status: int, headers: dict[str, str]) -> bytes:
     lines = [f"{name}: {value}" for name, value in {**headers, "Connection": "close"}.items()]
     return "\r\n".join([f"HTTP/1.1 {status} -", *lines, "", ""]).encode()
-
-
-_Answer = Callable[[str, bytes, asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def serving(answer: _Answer, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-    """Serve until left; `answer` gets method and path, the body, and where to write. Yields host:port."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-            body = await reader.readexactly(int(headers.get("content-length", 0)))
-            await answer(first.rpartition(" ")[0], body, writer)
-        writer.close()
-
-    server = await asyncio.start_server(serve, host, port, reuse_port=True)
-    try:
-        yield f"{host}:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()

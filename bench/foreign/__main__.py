@@ -25,6 +25,7 @@ from websockets.exceptions import WebSocketException
 
 from bench.foreign.cases import Case, draw
 from bench.foreign.stranger import QUEUE, Stranger, raw
+from bench.loopback import serving
 from bench.stack import SERVERS, Stack, stack
 from schema.messages import QUEUE_COLLABORATIONS
 
@@ -74,15 +75,15 @@ class Report:
 async def platform(cases: Sequence[Case]) -> AsyncIterator[Stack]:
     """A platform that knows the strangers."""
     stranger = Stranger(cases)
-    async with stranger.serving() as port:
-        given = dict.fromkeys(_ALLOWED, f"127.0.0.1:{port}") | dict.fromkeys(_LIMITS, "1000000")
+    async with serving(stranger.answer) as host:
+        given = dict.fromkeys(_ALLOWED, host) | dict.fromkeys(_LIMITS, "1000000")
         async with stack((*SERVERS, "worker", "api"), given) as on, stranger.working(on.client):
             async with httpx.AsyncClient(base_url=on.supervisor.addresses["api"], timeout=60) as http:
-                await _prepare(http, port)
+                await _prepare(http, host)
             yield on
 
 
-def definitions(port: int) -> list[dict[str, Any]]:
+def definitions(host: str) -> list[dict[str, Any]]:
     once = {"max_attempts": 1}
     ask = {"kind": "agent", "agent": "a", "prompt": "case ${input.case}.", "timeout": "20s", "retry": once}
     found: list[dict[str, Any]] = [
@@ -92,7 +93,7 @@ def definitions(port: int) -> list[dict[str, Any]]:
             "steps": {
                 "s": {
                     "kind": "tool", "tool": "http", "retry": once,
-                    "args": {"url": f"http://127.0.0.1:{port}/page/${{input.case}}"},
+                    "args": {"url": f"http://{host}/page/${{input.case}}"},
                 }
             },
         },
@@ -121,13 +122,13 @@ def definitions(port: int) -> list[dict[str, Any]]:
     return found
 
 
-async def _prepare(http: httpx.AsyncClient, port: int) -> None:
-    provider = {"kind": "openai_compatible", "base_url": f"http://127.0.0.1:{port}/v1"}
+async def _prepare(http: httpx.AsyncClient, host: str) -> None:
+    provider = {"kind": "openai_compatible", "base_url": f"http://{host}/v1"}
     (await http.put("/v1/providers/stranger", json=provider)).raise_for_status()
     for number in range(MODELS):
         price = {"input_usd": 1, "output_usd": 2}
         (await http.put(f"/v1/prices/stranger/m{number}", json=price)).raise_for_status()
-    for definition in definitions(port):
+    for definition in definitions(host):
         (await http.post("/v1/definitions", json=definition)).raise_for_status()
 
 

@@ -16,7 +16,6 @@ from bench.foreign.cases import Case
 
 QUEUE: Final = "strangers"
 _CASE: Final = re.compile(rb"case (\d+)\.|/page/(\d+) ")
-_LENGTH: Final = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
 class Stranger:
@@ -24,15 +23,6 @@ class Stranger:
 
     def __init__(self, cases: Sequence[Case]) -> None:
         self._cases = cases
-
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[int]:
-        """Serve on a port of loopback, which is yielded."""
-        server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
-        try:
-            yield server.sockets[0].getsockname()[1]
-        finally:
-            server.close()
 
     @asynccontextmanager
     async def working(self, client: Client) -> AsyncIterator[None]:
@@ -44,23 +34,16 @@ class Stranger:
     async def strange(self, args: dict[str, Any]) -> RawValue:
         return raw(self._cases[args["case"]].data)
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = _LENGTH.search(head)
-            body = await reader.readexactly(int(length[1])) if length else b""
-            named = _CASE.search(head + body)
-            assert named is not None
-            case = self._cases[int(named[1] or named[2])]
-            answer = f"HTTP/1.1 {case.status} X\r\nConnection: close\r\nContent-Length: {len(case.data)}\r\n"
-            if case.content_type:
-                answer += f"Content-Type: {case.content_type}\r\n"
-            writer.write(answer.encode() + b"\r\n" + case.data)
-            await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # who asked has gone
-        finally:
-            writer.close()
+    async def answer(self, line: str, body: bytes, writer: asyncio.StreamWriter) -> None:
+        """Answer a request of the web with what its case has."""
+        named = _CASE.search(f"{line} ".encode() + body)
+        assert named is not None
+        case = self._cases[int(named[1] or named[2])]
+        answer = f"HTTP/1.1 {case.status} X\r\nConnection: close\r\nContent-Length: {len(case.data)}\r\n"
+        if case.content_type:
+            answer += f"Content-Type: {case.content_type}\r\n"
+        writer.write(answer.encode() + b"\r\n" + case.data)
+        await writer.drain()
 
 
 def raw(data: bytes) -> RawValue:
