@@ -100,8 +100,8 @@ async def ended(on: Stack, id: str) -> str:
             await asyncio.sleep(0.5)  # Temporal itself is away
 
 
-async def differences(on: Stack) -> int | None:
-    """How far the projections are from the fold of the outbox; None while one of them is still behind."""
+async def differences(on: Stack) -> list[str] | None:
+    """How the projections differ from the fold of the outbox; None while one of them is still behind."""
     memory, graph = Memory(on.settings), graph_client.connect(on.settings)
     try:
         places = (
@@ -113,7 +113,7 @@ async def differences(on: Stack) -> int | None:
                 return None
         in_graph = await graph_verify.check(on.engine, graph)
         in_memory = await memory_verify.check(on.engine, memory, ENCODER, encode)
-        return len(in_graph) + len(in_memory)
+        return in_graph + in_memory
     finally:
         await memory.close()
         await graph.close()
@@ -126,7 +126,7 @@ async def settled(on: Stack) -> int:
         # A graph that is only just coming back refuses logins.
         with suppress(DriverError, Neo4jError):
             if (found := await differences(on)) is not None:
-                return found
+                return len(found)
         await asyncio.sleep(0.5)
     return -1
 
