@@ -21,8 +21,8 @@ from activities.steering import model_of
 from db import control, executions, vectors
 from db.engine import transaction
 from schema import telemetry
-from schema.messages import PAUSED, StepRequest, StepResult
-from schema.steps import Agent, AgentStep
+from schema.language.steps import Agent, AgentStep
+from schema.temporal.runs import PAUSED, StepRequest, StepResult
 
 
 class AgentActivity:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from gateway.destinations import Destinations
-from schema.catalogue import ROUTABLE_MODELS, Catalogue
-from schema.steps import Agent, Route
+from schema.language.catalogue import ROUTABLE_MODELS, Catalogue
+from schema.language.steps import Agent, Route
 
 
 def candidates(

@@ -31,12 +31,13 @@ from db.executions import Claim, Outcome, Worker
 from gateway.destinations import Destination
 from gateway.finish import meaning_of, refusal
 from gateway.request import Completion, Message, ModelRequest, Timeouts
-from schema import planning, reflection, telemetry
+from schema import telemetry
+from schema.cel.expressions import Json
 from schema.errors import ProviderError, StepError
-from schema.expressions import Json
-from schema.messages import PAUSED, StepRequest, StepResult
-from schema.steps import AgentStep, Verify, seconds
-from schema.templates import as_text
+from schema.language.steps import AgentStep, Verify, seconds
+from schema.language.templates import as_text
+from schema.rules import answers, planning
+from schema.temporal.runs import PAUSED, StepRequest, StepResult
 
 T = TypeVar("T")
 
@@ -88,7 +89,7 @@ class Answers:
         self._follow(steering)
 
     async def run(self, current: Span) -> StepResult:
-        further = reflection.rules_of(self.step).max
+        further = answers.rules_of(self.step).max
         while True:
             try:
                 if done := await self._attempt(current):
@@ -425,9 +426,9 @@ class Answers:
         """The output that an answer holds, and whether it had to be mended; raises OutputInvalid with
         everything that is wrong with it."""
         try:
-            output = storable(reflection.read(self.step, completion.text))
+            output = storable(answers.read(self.step, completion.text))
             found = await self._faults(output)
-        except reflection.NotReadable as error:
+        except answers.NotReadable as error:
             if mended := await self._mended(completion):
                 return mended[0], True
             found = [str(error)]
@@ -445,9 +446,9 @@ class Answers:
         if completion.finish_reason != "stop":
             return None
         try:
-            output = await asyncio.to_thread(reflection.mended, self.step, completion.text)
+            output = await asyncio.to_thread(answers.mended, self.step, completion.text)
             output = checked_output(storable(output))
-        except (reflection.NotReadable, StepError):
+        except (answers.NotReadable, StepError):
             return None
         return None if await self._faults(output) else (output,)
 
@@ -455,8 +456,8 @@ class Answers:
         known = (self.step, output, self.context.scope, self.context.catalogue)
         if self.step.emits:
             # Checking a long definition takes a second, and the loop has other steps' tokens to write.
-            return await asyncio.to_thread(reflection.faults, *known)
-        return reflection.faults(*known)
+            return await asyncio.to_thread(answers.faults, *known)
+        return answers.faults(*known)
 
     # -- answers of equal steps ----------------------------------------------------------------------------
 
@@ -506,7 +507,7 @@ class Answers:
             "max_output_tokens": self.conversation.agent.max_output_tokens,
             "output_schema": self.step.output_schema,
             "emits": self.step.emits,
-            "expect": [one.that for one in reflection.rules_of(self.step).expect],
+            "expect": [one.that for one in answers.rules_of(self.step).expect],
             **self._verification(),
         }
 

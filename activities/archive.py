@@ -7,8 +7,8 @@ from temporalio import activity
 
 from activities.heartbeats import heartbeats
 from db.archive import Swept, sweep
-from schema.messages import ArchivePass
 from schema.settings import Settings
+from schema.temporal.runs import ArchivePass
 
 
 class ArchiveActivity:

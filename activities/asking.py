@@ -16,8 +16,8 @@ from db.ledger import Call, PriceMissing
 from db.spending import BudgetBusy, BudgetExceeded
 from gateway.prices import FREE, Price, general_price, price_missing
 from gateway.request import Completion, Message, ModelRequest, Timeouts
-from schema.catalogue import Catalogue
 from schema.errors import Refused
+from schema.language.catalogue import Catalogue
 
 PURPOSE: Final = "optimize"
 CALL_SECONDS: Final = 120.0

@@ -14,7 +14,8 @@ from activities.context import known_run, run_of
 from db.collaborations import Run
 from db.engine import transaction
 from schema.errors import Refused, Unavailable
-from schema.messages import (
+from schema.names import OWN_TYPES
+from schema.temporal.runs import (
     Caught,
     ChildEnd,
     ChildFailed,
@@ -27,7 +28,6 @@ from schema.messages import (
     StepRequest,
     ToolReturn,
 )
-from schema.names import OWN_TYPES
 from workflows.failures import first_run_id
 
 RunBound = (

@@ -14,7 +14,7 @@ from router import verify
 from router.choose import Price
 from router.deciding import quarantined_of
 from router.verify import Expected
-from schema.steps import Verify
+from schema.language.steps import Verify
 
 _CHARS_PER_TOKEN: Final = 4
 _VERDICT_TOKENS: Final = 40

@@ -17,19 +17,19 @@ from db.admission import Admission
 from db.definitions import Version
 from db.engine import transaction
 from db.executions import Outcome
-from schema import document, json_schemas
-from schema.catalogue import Catalogue
-from schema.compile import compiled
-from schema.definition import Definition
+from plan.compile import compiled
+from plan.progress import COMPLETED
+from schema.cel.expressions import Json
 from schema.errors import InvalidDefinition, StepError
-from schema.expressions import Json
-from schema.json_numbers import as_declared
-from schema.messages import ChildEnd, ChildFailed, ChildRun, Ended, Fork, StepRequest, started_by
-from schema.signing import Signer
-from schema.steps import CollaborationStep
-from schema.templates import render
-from schema.validate import validate
-from workflows.plan import COMPLETED
+from schema.language import document, json_schemas
+from schema.language.catalogue import Catalogue
+from schema.language.definition import Definition
+from schema.language.json_numbers import as_declared
+from schema.language.steps import CollaborationStep
+from schema.language.templates import render
+from schema.rules.validate import validate
+from schema.temporal.runs import ChildEnd, ChildFailed, ChildRun, Ended, Fork, StepRequest, started_by
+from schema.temporal.signing import Signer
 
 MAX_INPUT_BYTES: Final = 256 * 1024
 """A sub-collaboration's input goes through Temporal's history."""

@@ -10,12 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import catalogue, collaborations, executions
 from db.collaborations import Run
-from schema.catalogue import BUILT_IN, Catalogue
-from schema.compile import Compiled, compiled, later_expressions, step_expressions, steps_read
-from schema.definition import Definition
-from schema.expressions import Json, compile_expression
-from schema.messages import StepRequest
-from schema.steps import AgentStep, CollaborationStep, HumanStep, LoopStep, MapStep, Step, ToolStep
+from plan.compile import Compiled, compiled, later_expressions, step_expressions, steps_read
+from schema.cel.expressions import Json, compile_expression
+from schema.language.catalogue import BUILT_IN, Catalogue
+from schema.language.definition import Definition
+from schema.language.steps import AgentStep, CollaborationStep, HumanStep, LoopStep, MapStep, Step, ToolStep
+from schema.temporal.runs import StepRequest
 
 # A run's facts and a definition's text never change, and every step asks for them.
 _MAX_KEPT: Final = 4_096

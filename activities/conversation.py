@@ -9,10 +9,10 @@ from activities.values import storable
 from db.control import Control
 from db.trials import Chosen
 from gateway.request import Message
-from schema import reflection
-from schema.catalogue import Catalogue
-from schema.expressions import Json
-from schema.steps import Agent, AgentStep
+from schema.cel.expressions import Json
+from schema.language.catalogue import Catalogue
+from schema.language.steps import Agent, AgentStep
+from schema.rules import answers
 
 
 class Conversation:
@@ -77,7 +77,7 @@ class Conversation:
     def reply_to(self, answer: str, faults: list[str]) -> None:
         """Go on with an answer and with what is wrong with it."""
         json_wanted = self._step.output_schema is not None or self._step.emits is not None
-        reply = reflection.feedback(faults, json_wanted=json_wanted)
+        reply = answers.feedback(faults, json_wanted=json_wanted)
         # Some providers refuse an empty message.
         said = storable(answer) if answer.strip() else "(no answer)"
         self._go_on([Message("assistant", said), Message("user", reply)])

@@ -10,10 +10,10 @@ from db import edges
 from db.edges import Decision, Key, Standing
 from db.engine import transaction
 from router import topology
-from schema.definition import StreamEdge
-from schema.messages import StepRequest
-from schema.steps import AgentStep
-from schema.streams import Streams
+from schema.language.definition import StreamEdge
+from schema.language.steps import AgentStep
+from schema.language.streams import Streams
+from schema.temporal.runs import StepRequest
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from db.collaborations import Run
 from db.engine import transaction
 from db.journal import Journal
 from schema.endings import SUB_STATES, error_of
-from schema.messages import EndingsPass, Finish
+from schema.temporal.runs import EndingsPass, Finish
 from workflows.failures import failure_of, first_run_id
 
 PAGE: Final = 200

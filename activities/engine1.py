@@ -9,9 +9,9 @@ from activities.values import checked_output
 from db import executions
 from db.engine import transaction
 from db.executions import Outcome
-from schema.messages import StepRequest, StepResult
-from schema.steps import TransformStep
-from schema.templates import render
+from schema.language.steps import TransformStep
+from schema.language.templates import render
+from schema.temporal.runs import StepRequest, StepResult
 
 
 class Engine1:

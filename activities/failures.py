@@ -14,7 +14,7 @@ from db import executions
 from db.compensations import UNDO
 from db.engine import transaction
 from db.executions import Worker
-from schema.messages import StepRequest
+from schema.temporal.runs import StepRequest
 
 
 @asynccontextmanager

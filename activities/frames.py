@@ -8,11 +8,11 @@ from typing import Any
 from activities.context import Scope
 from activities.values import checked_output
 from db.executions import EXHAUSTED, LAST, Item
+from schema.cel.expressions import Json, compile_expression, evaluate
 from schema.errors import StepError
-from schema.expressions import Json, compile_expression, evaluate
-from schema.messages import Opened
-from schema.steps import LoopStep, MapStep, Step, SwitchStep
-from schema.templates import described, render
+from schema.language.steps import LoopStep, MapStep, Step, SwitchStep
+from schema.language.templates import described, render
+from schema.temporal.runs import Opened
 
 
 def holds(source: str, scope: Scope) -> bool:

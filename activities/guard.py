@@ -15,8 +15,8 @@ from db.isolation import is_away, is_refused
 from db.spending import BudgetExceeded
 from schema.bugs import CODE, bug, noted
 from schema.errors import FacilitairError, ProviderError, StepError
-from schema.foreign import clean_text, too_deep
-from schema.messages import FAILED_STEP, OTHERS_MONEY
+from schema.temporal.runs import FAILED_STEP, OTHERS_MONEY
+from schema.values.foreign import clean_text, too_deep
 
 MAX_MESSAGE_CHARS: Final = 4_000
 MAX_UNFORESEEN: Final = 3

@@ -20,19 +20,19 @@ from db.engine import transaction
 from db.executions import Outcome
 from db.people import CANCELLED, DECIDED, EXPIRED, OPEN, Made, Task
 from db.spending import Amount
+from plan.compile import HUMAN_TIMEOUT_SECONDS, Compiled
+from plan.walk import repeated
 from schema import names
-from schema.compile import HUMAN_TIMEOUT_SECONDS, Compiled
-from schema.definition import Budget
+from schema.cel.expressions import Json
 from schema.errors import StepError
 from schema.events import Event, HumanAsked, HumanDecided, HumanEscalated, HumanReminded
-from schema.expressions import Json
-from schema.json_numbers import as_declared
-from schema.messages import Asked, DecisionMade, Ended, StepRequest
-from schema.people import not_waiting, refused, verdict
-from schema.signing import Signer
-from schema.steps import HumanStep, seconds
-from schema.templates import as_text, render
-from workflows.interpreter import repeated
+from schema.language.definition import Budget
+from schema.language.json_numbers import as_declared
+from schema.language.steps import HumanStep, seconds
+from schema.language.templates import as_text, render
+from schema.rules.people import not_waiting, refused, verdict
+from schema.temporal.runs import Asked, DecisionMade, Ended, StepRequest
+from schema.temporal.signing import Signer
 
 TIMEOUT_ACTOR: Final = "timeout"
 """Who decided where nobody did in time."""

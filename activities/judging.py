@@ -6,11 +6,11 @@ from statistics import mean
 from typing import Any, Final
 
 from gateway.request import Message
+from schema.cel.expressions import Json
 from schema.chance import point
 from schema.errors import Refused
-from schema.expressions import Json
-from schema.foreign_json import NotJson
-from schema.model_json import read_model_json
+from schema.language.model_json import read_model_json
+from schema.values.foreign_json import NotJson
 
 HELD_OUT_SHARE: Final = 0.2
 MOST_TRAINED: Final = 64

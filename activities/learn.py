@@ -24,7 +24,7 @@ from router.checkpoint import Checkpoint
 from router.choose import Price
 from router.learning import Effort
 from router.model import LEAST_OUTCOMES
-from schema.learning import Collected, DueToLearn, Judged, Learned, LearnStep, Trained, TrainingEnd
+from schema.temporal.learning import Collected, DueToLearn, Judged, Learned, LearnStep, Trained, TrainingEnd
 
 MOST_ROWS: Final = 100_000
 """The newest; older ones say less of models that their providers keep changing."""

@@ -17,11 +17,11 @@ from activities.voices import Voice
 from db import turns
 from db.engine import transaction
 from gateway.request import Message
-from schema.compile import steps_read
-from schema.messages import StepRequest
-from schema.steps import AgentStep
-from schema.streams import Streams, most_turns
-from schema.templates import as_text, expressions, render
+from plan.compile import steps_read
+from schema.language.steps import AgentStep
+from schema.language.streams import Streams, most_turns
+from schema.language.templates import as_text, expressions, render
+from schema.temporal.runs import StepRequest
 
 SILENCE_SECONDS: Final = 30.0
 """So long an agent waits for what a peer says next, and then answers without."""

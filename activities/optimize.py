@@ -35,12 +35,12 @@ from db.scored import Used
 from db.trials import Chosen
 from gateway import optimize
 from gateway.request import Message
-from schema.catalogue import Catalogue
 from schema.errors import FacilitairError, ProviderError, Refused
-from schema.messages import Optimized, OptimizePrompt, StepRequest
-from schema.prompts import Example
-from schema.steps import Agent, AgentStep
-from schema.templates import as_text
+from schema.language.catalogue import Catalogue
+from schema.language.prompts import Example
+from schema.language.steps import Agent, AgentStep
+from schema.language.templates import as_text
+from schema.temporal.runs import Optimized, OptimizePrompt, StepRequest
 
 MOST_ANSWER_TOKENS: Final = 2_048
 MOST_VERDICT_TOKENS: Final = 300

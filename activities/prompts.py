@@ -11,12 +11,12 @@ from db.collaborations import Run
 from db.trials import Chosen
 from gateway.request import Message
 from router.rules import analyze_task
-from schema import planning
-from schema.catalogue import Catalogue
+from schema.cel.expressions import Json
 from schema.errors import NotFound, StepError
-from schema.expressions import Json
-from schema.steps import Agent, AgentStep
-from schema.templates import as_text, render
+from schema.language.catalogue import Catalogue
+from schema.language.steps import Agent, AgentStep
+from schema.language.templates import as_text, render
+from schema.rules import planning
 
 _PEOPLE_SAID: Final = "While this runs, people said the following. Heed it; the later counts more:"
 

@@ -21,9 +21,9 @@ from memory.client import Memory
 from memory.projection import Encode
 from router.encoder import ENCODER
 from schema import telemetry
-from schema.messages import RecallResult, StepRequest
-from schema.steps import AgentStep, Recall
-from schema.templates import as_text
+from schema.language.steps import AgentStep, Recall
+from schema.language.templates import as_text
+from schema.temporal.runs import RecallResult, StepRequest
 
 WEAVIATE_SECONDS: Final = 2.0
 MAX_OUTPUT_CHARACTERS: Final = 4_000

@@ -43,13 +43,18 @@ from db.executions import Outcome, Worker
 from db.journal import Journal, Meant
 from db.telemetry import chosen_ids, context_of, links_to
 from infra.disk import Disk
-from schema import json_schemas, names, telemetry
-from schema.compile import Compiled, compiled, later_expressions, steps_read
+from plan.compile import Compiled, compiled, later_expressions, steps_read
+from plan.progress import COMPLETED, OPEN, Progress
+from schema import names, telemetry
+from schema.cel.expressions import Json
 from schema.endings import NO_OUTPUT
 from schema.errors import Refused, StepError, TryLater
-from schema.expressions import Json
-from schema.json_numbers import as_declared
-from schema.messages import (
+from schema.language import json_schemas
+from schema.language.json_numbers import as_declared
+from schema.language.steps import Compensate, JsonSchema, LoopStep, MapStep, Step, ToolStep, WaitStep, seconds
+from schema.language.tasks import task_of
+from schema.language.templates import expressions, render
+from schema.temporal.runs import (
     BY_TEMPORAL,
     ENGINE,
     MEMO_FORK,
@@ -71,11 +76,7 @@ from schema.messages import (
     ToolCall,
     ToolReturn,
 )
-from schema.signing import Signer
-from schema.steps import Compensate, JsonSchema, LoopStep, MapStep, Step, ToolStep, WaitStep, seconds
-from schema.tasks import task_of
-from schema.templates import expressions, render
-from workflows.plan import COMPLETED, OPEN, Progress
+from schema.temporal.signing import Signer
 
 INLINE_OUTPUT_BYTES: Final = 128 * 1024
 """Largest output that a workflow returns itself; for a larger one it returns a reference."""

@@ -18,16 +18,16 @@ from activities.frames import Turn
 from activities.stand_ins import Come, Enough, Misfit, StandIns
 from activities.values import checked_output, storable
 from activities.walking import InProcess
-from schema import json_schemas, mocks, reflection
-from schema.catalogue import BUILT_IN, Catalogue, from_json
-from schema.compile import Compiled, compiled
-from schema.definition import Definition
+from plan.compile import Compiled, compiled
+from plan.progress import CAUGHT, COMPLETED, SKIPPED, Progress
+from plan.walk import inner, walk
+from schema.cel.expressions import Json
 from schema.errors import FacilitairError, Problem, Refused, StepError
-from schema.expressions import Json
-from schema.json_numbers import as_declared
-from schema.messages import Ended, Plan, PlanStep
-from schema.mocks import Mocks
-from schema.steps import (
+from schema.language import json_schemas
+from schema.language.catalogue import BUILT_IN, Catalogue, from_json
+from schema.language.definition import Definition
+from schema.language.json_numbers import as_declared
+from schema.language.steps import (
     AgentStep,
     CollaborationStep,
     HumanStep,
@@ -36,9 +36,11 @@ from schema.steps import (
     TransformStep,
     WaitStep,
 )
-from schema.templates import render
-from workflows.interpreter import inner, walk
-from workflows.plan import CAUGHT, COMPLETED, SKIPPED, Progress
+from schema.language.templates import render
+from schema.rules import answers as rules_answers
+from schema.rules import mocks
+from schema.rules.mocks import Mocks
+from schema.temporal.runs import Ended, Plan, PlanStep
 
 MAX_STEPS: Final = 10_000
 MAX_SECONDS: Final = 8.0
@@ -174,7 +176,7 @@ class _Stage(InProcess):
     async def do(self, step: PlanStep, frame: str) -> Ended:
         definition = self.found.steps[step.id]
         asked = isinstance(definition, (AgentStep, ToolStep))
-        most = reflection.rules_of(definition).max if isinstance(definition, AgentStep) else 0
+        most = rules_answers.rules_of(definition).max if isinstance(definition, AgentStep) else 0
         further, tries = most, 1
         while True:
             entry = self._note(step, frame, "running")

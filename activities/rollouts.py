@@ -18,7 +18,7 @@ from router.evidence import Broken
 from router.following import Followed
 from router.new_edges import Foresight
 from router.rollout import ENOUGH, Evidence, Rollout, State
-from schema.learning import RolloutsPass
+from schema.temporal.learning import RolloutsPass
 
 WINDOW: Final = timedelta(days=30)
 MOST_ROWS: Final = 5_000

@@ -10,13 +10,13 @@ from activities.spans import span
 from activities.values import storable
 from gateway.request import Completion, Message, ToolCall, ToolSpec
 from schema import telemetry
+from schema.cel.expressions import Json
 from schema.errors import FacilitairError
 from schema.events import ToolsCalled, ToolsReturned
-from schema.expressions import Json
-from schema.foreign_json import NotJson, read_json
-from schema.messages import StepRequest
-from schema.templates import as_text
-from schema.tools import TOOLS
+from schema.language.templates import as_text
+from schema.language.tools import TOOLS
+from schema.temporal.runs import StepRequest
+from schema.values.foreign_json import NotJson, read_json
 
 MOST_CHARS: Final = 60_000
 """Of one result: what is longer would fill the model's context."""

@@ -14,13 +14,13 @@ from db import catalogue, routing
 from db.engine import transaction
 from db.routing import Kept
 from gateway.destinations import Destinations
+from plan.compile import Compiled
 from router import asked
 from router.opinions import Question
 from schema import telemetry
-from schema.catalogue import ROUTABLE_MODELS
-from schema.compile import Compiled
-from schema.messages import RouteResult, StepRequest
-from schema.steps import AgentStep, Route
+from schema.language.catalogue import ROUTABLE_MODELS
+from schema.language.steps import AgentStep, Route
+from schema.temporal.runs import RouteResult, StepRequest
 
 
 class RouteActivity:

@@ -11,8 +11,8 @@ from activities.values import storable
 from db import control, routed
 from db.people import Task
 from db.routed import Choice
-from schema.messages import StepRequest
-from schema.steps import AgentStep, Route
+from schema.language.steps import AgentStep, Route
+from schema.temporal.runs import StepRequest
 
 PURPOSE: Final = "route"
 GO_ON: Final = "go_on"

@@ -9,11 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.judging import VERDICT
 from db import executions, routed
 from db.executions import Outcome, Worker
-from schema.catalogue import Catalogue
+from schema.cel.expressions import Json
 from schema.errors import StepError
-from schema.expressions import Json
-from schema.messages import StepRequest
-from schema.steps import Agent, AgentStep, Route, Verify
+from schema.language.catalogue import Catalogue
+from schema.language.steps import Agent, AgentStep, Route, Verify
+from schema.temporal.runs import StepRequest
 
 PURPOSE: Final = "verify"
 """Of the call that judges an answer, and of its execution: `code~verify`."""

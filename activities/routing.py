@@ -17,7 +17,7 @@ from router.model import Moves
 from router.opinions import Question
 from router.rules import Roles
 from router.serving import Servant, Wanted
-from schema.catalogue import Catalogue
+from schema.language.catalogue import Catalogue
 
 Warn = Callable[[str], None]
 

@@ -29,10 +29,15 @@ from db.collaborations import Run
 from db.engine import transaction
 from db.executions import Known
 from db.journal import Entry, Journal
-from schema.compile import Compiled, later_expressions, step_expressions, steps_read
+from plan.compile import Compiled, later_expressions, step_expressions, steps_read
+from plan.progress import COMPLETED, SKIPPED, Progress
+from plan.walk import Later, inner, repeated, walk
+from schema.cel.expressions import Json
 from schema.errors import StepError
-from schema.expressions import Json
-from schema.messages import (
+from schema.language.steps import AgentStep, LoopStep, MapStep, Step, SwitchStep, ToolStep, TransformStep
+from schema.language.templates import render
+from schema.language.tools import TOOLS
+from schema.temporal.runs import (
     PAUSED,
     Ended,
     Opened,
@@ -42,11 +47,6 @@ from schema.messages import (
     StepRequest,
     StepResult,
 )
-from schema.steps import AgentStep, LoopStep, MapStep, Step, SwitchStep, ToolStep, TransformStep
-from schema.templates import render
-from schema.tools import TOOLS
-from workflows.interpreter import Later, inner, repeated, walk
-from workflows.plan import COMPLETED, SKIPPED, Progress
 
 Agent = Callable[[StepRequest], Awaitable[StepResult]]
 Tool = Callable[[str, dict[str, Any]], Awaitable[Json]]

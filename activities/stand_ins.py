@@ -8,17 +8,27 @@ from typing import Any, Final
 
 from activities.tools import text
 from activities.values import as_promised, moment_of, output_fault, storable
-from schema import document, json_schemas, planning, reflection
-from schema.catalogue import BUILT_IN, Catalogue
+from schema.cel.expressions import Json
 from schema.errors import InvalidDefinition, StepError
-from schema.expressions import Json
-from schema.json_numbers import as_declared
-from schema.mocks import SOMEBODY, Answer, Mocks
-from schema.samples import sample
-from schema.steps import AgentStep, CollaborationStep, HumanStep, JsonSchema, ToolStep, WaitStep, seconds
-from schema.templates import as_text, render
-from schema.tools import TOOLS
-from schema.validate import validate
+from schema.language import document, json_schemas
+from schema.language.catalogue import BUILT_IN, Catalogue
+from schema.language.json_numbers import as_declared
+from schema.language.samples import sample
+from schema.language.steps import (
+    AgentStep,
+    CollaborationStep,
+    HumanStep,
+    JsonSchema,
+    ToolStep,
+    WaitStep,
+    seconds,
+)
+from schema.language.templates import as_text, render
+from schema.language.tools import TOOLS
+from schema.rules import answers as rules_answers
+from schema.rules import planning
+from schema.rules.mocks import SOMEBODY, Answer, Mocks
+from schema.rules.validate import validate
 
 _QUICK: Final[Mapping[str, Callable[..., Json]]] = {
     "text.diff": text.diff,
@@ -87,7 +97,7 @@ class StandIns:
         self.model_calls += 1
         if answer := self._answer(name, come):
             come.output = as_declared(step.output_schema or {}, storable(answer.output))
-            if found := reflection.faults(step, come.output, scope, self.catalogue):
+            if found := rules_answers.faults(step, come.output, scope, self.catalogue):
                 raise Misfit(found)
         elif step.emits:
             come.output = planning.EXAMPLE

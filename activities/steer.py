@@ -12,12 +12,12 @@ from db import catalogue, control
 from db.collaborations import Run
 from db.control import Feedback
 from db.engine import transaction
-from schema.compile import Compiled
+from plan.compile import Compiled
 from schema.errors import StepError
-from schema.messages import Steer, Steered
-from schema.signing import Signer
-from schema.steering import MAX_FEEDBACKS, fault_of
-from schema.steps import AgentStep
+from schema.language.steps import AgentStep
+from schema.rules.steering import MAX_FEEDBACKS, fault_of
+from schema.temporal.runs import Steer, Steered
+from schema.temporal.signing import Signer
 
 NOBODY: Final = "temporal"
 """Who steered, where Temporal's own UI or CLI sent the Update and nobody was named."""

@@ -9,10 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db import control
 from db.control import Control
 from db.engine import transaction
-from schema.catalogue import Catalogue
 from schema.errors import StepError
-from schema.messages import StepRequest
-from schema.steps import Agent, AgentStep
+from schema.language.catalogue import Catalogue
+from schema.language.steps import Agent, AgentStep
+from schema.temporal.runs import StepRequest
 
 POLL_SECONDS: Final = 0.25
 FRESH_SECONDS: Final = 0.1

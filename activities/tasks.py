@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from schema.prompts import TaskType
+from schema.language.prompts import TaskType
 
 _READ_CHARACTERS: Final = 4_000
 """A task says in its beginning what is wanted; what follows is usually what it is about."""

@@ -14,13 +14,14 @@ from activities.values import as_promised, checked_output, output_fault, storabl
 from db import cache, executions
 from db.engine import persist, transaction
 from db.executions import Outcome
-from schema import json_schemas, telemetry
+from schema import telemetry
+from schema.cel.expressions import Json
 from schema.errors import StepError
-from schema.expressions import Json
-from schema.messages import StepRequest, StepResult
-from schema.steps import ToolStep, seconds
-from schema.templates import render
-from schema.tools import TOOLS
+from schema.language import json_schemas
+from schema.language.steps import ToolStep, seconds
+from schema.language.templates import render
+from schema.language.tools import TOOLS
+from schema.temporal.runs import StepRequest, StepResult
 
 _KEEP_SECONDS: Final = 30.0
 

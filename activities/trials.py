@@ -7,7 +7,7 @@ from temporalio import activity
 
 from db import trials
 from db.engine import transaction
-from schema.messages import TrialsPass
+from schema.temporal.runs import TrialsPass
 
 
 class TrialsActivity:

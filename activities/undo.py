@@ -15,11 +15,11 @@ from db import compensations, executions
 from db.compensations import UNDO, Done
 from db.engine import transaction
 from db.executions import Outcome, Worker
+from plan.compile import Compiled, retry_rule
 from schema import telemetry
-from schema.compile import Compiled, retry_rule
-from schema.messages import StepRequest, StepResult, Undo
-from schema.steps import AgentStep, CollaborationStep, Compensate, Step, ToolStep, seconds
-from schema.templates import render
+from schema.language.steps import AgentStep, CollaborationStep, Compensate, Step, ToolStep, seconds
+from schema.language.templates import render
+from schema.temporal.runs import StepRequest, StepResult, Undo
 
 MAX_AT_ONCE: Final = 200
 """What is to be undone goes through Temporal's history, and a map may have 10,000 items."""

@@ -4,14 +4,14 @@ import json
 from datetime import UTC, datetime
 from typing import Final
 
-from schema import json_schemas
+from schema.cel.expressions import Json
 from schema.errors import StepError
-from schema.expressions import Json
-from schema.foreign import UnusableValue, clean_value
-from schema.json_numbers import as_declared
-from schema.sizes import check_size
-from schema.steps import ToolStep
-from schema.templates import described
+from schema.language import json_schemas
+from schema.language.json_numbers import as_declared
+from schema.language.steps import ToolStep
+from schema.language.templates import described
+from schema.values.foreign import UnusableValue, clean_value
+from schema.values.sizes import check_size
 
 MAX_OUTPUT_BYTES: Final = 16 * 1024 * 1024
 
@@ -35,7 +35,7 @@ def checked_output(output: Json) -> Json:
 
 
 def storable(value: Json) -> Json:
-    """The value as Postgres and readers can hold it, see `schema.foreign`.
+    """The value as Postgres and readers can hold it, see `schema.values.foreign`.
 
     Raises StepError("output_invalid").
     """

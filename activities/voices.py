@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import executions, tokens
 from db.turns import Speaking
-from schema.definition import StreamEdge
-from schema.expressions import Json
-from schema.templates import as_text
+from schema.cel.expressions import Json
+from schema.language.definition import StreamEdge
+from schema.language.templates import as_text
 
 # Looked for from the first of several full stops only: a line of nothing else would take quadratic time.
 _SENTENCE: Final = re.compile(r"(?<![.!?…])[.!?…]+[\"'”’)\]]*\s")

@@ -12,18 +12,18 @@ from activities import frames
 from activities.context import item_fact
 from activities.frames import Turn
 from activities.values import checked_output
-from schema.compile import Compiled
+from plan.compile import Compiled
+from plan.progress import CAUGHT, COMPLETED, OPEN, SKIPPED, Progress
+from plan.walk import Work, inner, one, rescued
+from schema.cel.expressions import Json
 from schema.errors import StepError
-from schema.expressions import Json
-from schema.messages import Ended, ItemEnded, Opened, PlanStep
-from schema.steps import LoopStep
-from schema.templates import render
-from workflows.interpreter import Work, inner, one, rescued
-from workflows.plan import CAUGHT, COMPLETED, OPEN, SKIPPED, Progress
+from schema.language.steps import LoopStep
+from schema.language.templates import render
+from schema.temporal.runs import Ended, ItemEnded, Opened, PlanStep
 
 
 class InProcess(ABC):
-    """A port for `workflows.interpreter.walk`, apart from what steps do."""
+    """A port for `plan.walk.walk`, apart from what steps do."""
 
     def __init__(self, found: Compiled) -> None:
         self.found = found

@@ -53,9 +53,9 @@ from api.temporal import Temporal
 from db.admission import Admission
 from db.engine import async_engine
 from db.wakeups import Bell
-from schema.collector import settle
+from schema.cel.expressions import compile_expression
 from schema.errors import FacilitairError
-from schema.expressions import compile_expression
+from schema.garbage_collection import settle
 from schema.settings import Settings
 
 _WARM_UP_AFTER_SECONDS = 0.2

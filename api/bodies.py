@@ -11,10 +11,10 @@ from pydantic import BaseModel, ValidationError
 
 from api.problems import BadRequest
 from api.state import State
-from schema import document
 from schema.errors import InvalidDefinition, Problem, Refused
-from schema.foreign import MAX_DEPTH
-from schema.templates import escape
+from schema.language import document
+from schema.language.templates import escape
+from schema.values.foreign import MAX_DEPTH
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -6,10 +6,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.shapes import NOT_BLANK
-from schema.catalogue import RELATIONSHIPS, ProviderKind
-from schema.catalogue_rules import MAX_TEXT
-from schema.steps import NAME
-from schema.tools import TOOLS
+from schema.language.catalogue import RELATIONSHIPS, ProviderKind
+from schema.language.steps import NAME
+from schema.language.tools import TOOLS
+from schema.rules.catalogue import MAX_TEXT
 
 Origin = Literal["built_in", "yours", "yours_instead"]
 _ORIGIN = "`built_in`, `yours`, or `yours_instead` of the built-in one of that name."

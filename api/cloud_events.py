@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote
 
-from schema.expressions import Json
+from schema.cel.expressions import Json
 
 _PREFIX: Final = "ce-"
 _REQUIRED: Final = ("id", "source", "specversion", "type")

@@ -9,7 +9,7 @@ from api.once import Begun
 from api.state import State
 from db import catalogue, definitions
 from schema.errors import NotFound
-from schema.validate import validate
+from schema.rules.validate import validate
 
 DEFAULT: Final = "collaborate"
 _TEAM: Final = [

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 
 from api.models import BreakingChange, Change, DefinitionDiff, PartChange
-from schema import diff
-from schema.expressions import Json
+from schema.cel.expressions import Json
+from schema.language import diff
 
 Side = tuple[int, Json, Mapping[str, int]]
 """A version's number, its document and its pins."""

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schema.steps import REF, StepId
+from schema.language.steps import REF, StepId
 
 Definition = Annotated[str, Field(pattern=REF)] | Annotated[int, Field(ge=1, le=999_999_999)]
 

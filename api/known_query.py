@@ -7,7 +7,7 @@ from fastapi import Request
 from fastapi.dependencies.models import Dependant
 
 from api.problems import BadRequest
-from schema.problems import nearest
+from schema.language.problems import nearest
 
 _fields: dict[Callable[..., Any], frozenset[str]] = {}
 """Of operations that were asked for."""

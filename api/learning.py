@@ -4,8 +4,8 @@ from api.router_models import TrainingRequest, TrainingStarted
 from api.state import State
 from api.temporal import CALL, memo_of
 from schema.errors import Refused
-from schema.learning import LearnRequest
-from schema.messages import QUEUE_LEARNING
+from schema.temporal.learning import LearnRequest
+from schema.temporal.runs import QUEUE_LEARNING
 
 
 async def start(

@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api.fork_models import Lineage
 from api.shapes import StoredValue, one_of_both
-from schema.definition import LANGUAGE
-from schema.steps import DURATION, REF
+from schema.language.definition import LANGUAGE
+from schema.language.steps import DURATION, REF
 
 Overlap = Literal["skip", "buffer_one", "allow_all", "cancel_other"]
 

@@ -17,7 +17,7 @@ from api.temporal import exists
 from db import collaborations
 from schema import names
 from schema.errors import NotFound, Refused
-from schema.messages import Fork
+from schema.temporal.runs import Fork
 
 MAX_KEY_CHARS: Final = 255
 

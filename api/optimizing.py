@@ -7,7 +7,7 @@ from api.prompt_models import OptimizeRequest, OptimizeStarted
 from api.state import State
 from api.temporal import CALL, memo_of
 from schema.errors import NotFound, Refused
-from schema.messages import QUEUE_PROJECTIONS, OptimizePrompt
+from schema.temporal.runs import QUEUE_PROJECTIONS, OptimizePrompt
 
 
 def _workflow_id(tenant: str, name: str) -> str:

@@ -12,7 +12,7 @@ from api.router_models import Candidate, Prediction, PredictRequest, Span90
 from db.engine import transaction
 from db.routing import Decision
 from router.encoder import ENCODER
-from schema.catalogue import ROUTABLE_MODELS
+from schema.language.catalogue import ROUTABLE_MODELS
 
 # numpy and what stands on it take a third of a second to import, which the API's start does not wait for.
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from db import catalogue, prices
 from db.prices import TenantPrice
 from gateway.destinations import Destinations
 from gateway.prices import PER_TOKENS, Price, Priced, general_price
-from schema.catalogue import TenantProvider
 from schema.errors import ProviderError
+from schema.language.catalogue import TenantProvider
 
 if TYPE_CHECKING:
     from api.state import State

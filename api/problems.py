@@ -26,7 +26,7 @@ from schema.errors import (
     TryLater,
     Unavailable,
 )
-from schema.templates import escape
+from schema.language.templates import escape
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 2

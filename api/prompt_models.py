@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.models import Change
-from schema.prompts import PromptContent
+from schema.language.prompts import PromptContent
 from schema.significance import MIN_UNITS
 
 Number = Annotated[int, Field(ge=1, le=999_999_999)]

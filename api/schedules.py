@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from api.models import Overlap, ScheduleDetail, ScheduledRun, ScheduleFact, SchedulePage, ScheduleRequest
 from api.temporal import CALL, TASK_TIMEOUT, Temporal, details_of, memo_of, summary_of
-from schema import cron, names
+from schema import names
 from schema.errors import NotFound, Refused
-from schema.messages import MEMO_REQUESTED_BY, QUEUE_COLLABORATIONS
-from schema.steps import seconds
+from schema.language import cron
+from schema.language.steps import seconds
+from schema.temporal.runs import MEMO_REQUESTED_BY, QUEUE_COLLABORATIONS
 
 # As in api.temporal: importing temporalio takes half a second.
 if TYPE_CHECKING:

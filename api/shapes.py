@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from pydantic import AwareDatetime, BeforeValidator, PlainSerializer, WithJsonSchema
 from pydantic.config import JsonDict
 
-from schema.foreign import readable
+from schema.values.foreign import readable
 
 # What counts as blank differs between engines of patterns: this has all that any of them does.
 NOT_BLANK: Final[JsonDict] = {"pattern": r"[^\s\x00-\x20\x7f-\xa0\ufeff]"}

@@ -11,14 +11,14 @@ from api.endpoints.steering import Changes
 from api.models import START_ID
 from api.problems import BadRequest
 from api.task_models import DecisionRequest
-from schema import document
 from schema.errors import InvalidDefinition, Problem
-from schema.foreign import MAX_DEPTH
-from schema.foreign_json import NotJson, UnusableJson, read_json
+from schema.language import document
+from schema.language.steps import REF, STEP_ID
+from schema.language.templates import escape
 from schema.live import MAX_PLACE_CHARS
-from schema.steering import MAX_FEEDBACK_CHARS
-from schema.steps import REF, STEP_ID
-from schema.templates import escape
+from schema.rules.steering import MAX_FEEDBACK_CHARS
+from schema.values.foreign import MAX_DEPTH
+from schema.values.foreign_json import NotJson, UnusableJson, read_json
 
 
 class _Message(BaseModel):

@@ -19,11 +19,12 @@ from api.problems import BadRequest
 from api.state import State
 from db import definitions
 from db.telemetry import chosen_ids, links_to, random_span_id
-from schema import json_schemas, names, telemetry
-from schema.compile import compiled
+from plan.compile import compiled
+from schema import names, telemetry
 from schema.errors import FacilitairError, Problem
-from schema.messages import Fork
-from schema.steps import JsonSchema
+from schema.language import json_schemas
+from schema.language.steps import JsonSchema
+from schema.temporal.runs import Fork
 
 _tracer = trace.get_tracer("facilitair.api")
 

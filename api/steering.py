@@ -8,8 +8,8 @@ from api.acts import audited
 from api.state import State
 from db import catalogue, collaborations
 from schema.errors import NotFound, Refused
-from schema.messages import Steer
-from schema.steering import fault_of
+from schema.rules.steering import fault_of
+from schema.temporal.runs import Steer
 
 Action = Literal["pause", "resume", "inject_feedback", "adjust"]
 

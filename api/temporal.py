@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from api.queues import Waiting, waiting_in
 from schema import names
 from schema.errors import FacilitairError, NotFound, Refused, Unavailable
-from schema.messages import (
+from schema.language.tasks import task_of
+from schema.settings import Settings
+from schema.temporal.runs import (
     MEMO_FORK,
     MEMO_PROOF,
     MEMO_REQUEST,
@@ -23,9 +25,7 @@ from schema.messages import (
     Fork,
     Steer,
 )
-from schema.settings import Settings
-from schema.signing import signer_of
-from schema.tasks import task_of
+from schema.temporal.signing import signer_of
 
 # Importing temporalio takes half a second: it happens on first use, after the API has begun to answer.
 if TYPE_CHECKING:

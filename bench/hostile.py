@@ -18,7 +18,7 @@ import httpx
 
 from bench.hostile_uploads import Upload, large, uploads
 from schema.errors import InvalidDefinition
-from schema.validate import validate_bytes
+from schema.rules.validate import validate_bytes
 
 LIMIT_MS: Final = 100.0
 LARGE_STEPS: Final = 200

@@ -21,7 +21,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
 from bench.stack import Stack, stack
-from schema.validate import validate
+from schema.rules.validate import validate
 from tests import reference
 from tests.definitions import definitions, inputs
 

@@ -28,7 +28,7 @@ from db.engine import transaction
 from router import rules
 from router.ppo import Experiences, Floats, Policy, Settings, best, joined, train
 from router.replay_buffer import of_rows, rows_of
-from schema.catalogue import ROLE_DEFAULTS
+from schema.language.catalogue import ROLE_DEFAULTS
 
 # -- who chooses -------------------------------------------------------------------------------------------
 

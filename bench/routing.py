@@ -24,9 +24,9 @@ from db import checkpoints
 from db.engine import transaction
 from router import rules
 from router.metrics import interval
-from schema.catalogue import ROUTABLE_MODELS
-from schema.learning import LearnRequest
-from schema.messages import QUEUE_LEARNING
+from schema.language.catalogue import ROUTABLE_MODELS
+from schema.temporal.learning import LearnRequest
+from schema.temporal.runs import QUEUE_LEARNING
 
 SEED: Final = 20261121
 AT_ONCE: Final = 40

@@ -19,9 +19,9 @@ from temporalio.client import Client, WorkflowHandle
 from db import definitions
 from db.engine import async_engine, transaction
 from infra.local import Supervisor, start
-from schema.messages import QUEUE_COLLABORATIONS
+from schema.rules.validate import validate
 from schema.settings import Settings
-from schema.validate import validate
+from schema.temporal.runs import QUEUE_COLLABORATIONS
 from workflows.client import connect
 
 SERVERS = ("temporal", "postgres", "simulator", "migrate")

@@ -16,7 +16,7 @@ from schema.errors import Refused
 
 if TYPE_CHECKING:
     from schema.errors import Problem
-    from schema.validate import Checked
+    from schema.rules.validate import Checked
 
 _SUFFIXES = (".json", ".yaml", ".yml")
 FileArgument = Annotated[
@@ -120,7 +120,7 @@ def _print_stored(stored: dict[str, Any]) -> None:
 def read_definition(file: str) -> "Checked":
     """A definition that was checked on this machine; raises InputRefused with every problem and its line."""
     from schema.errors import InvalidDefinition
-    from schema.validate import validate_bytes
+    from schema.rules.validate import validate_bytes
 
     content = read_bytes(file)
     try:

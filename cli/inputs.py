@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from schema.errors import InvalidDefinition, Refused
-from schema.foreign import MAX_DEPTH
+from schema.values.foreign import MAX_DEPTH
 
 
 def read_text(path: str) -> str:
@@ -48,7 +48,7 @@ def read_json(
     given: str | bytes, where: str, *, code: str = "input_invalid", hint: str = "", is_yaml: bool = False
 ) -> Any:
     """Return the JSON value that a person gave, read as the API reads it; raises Refused with the code."""
-    from schema import document  # a fifth of a second, which `--help` does not wait for
+    from schema.language import document  # a fifth of a second, which `--help` does not wait for
 
     data = given.encode("utf-8", "surrogatepass") if isinstance(given, str) else given
     try:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import yaml
 
-from schema.document import MAX_DEPTH
+from schema.language.document import MAX_DEPTH
 
 
 def lines(text: str, pointers: Iterable[str]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from cli.terminal import Terminal, json_text
 from schema.errors import FacilitairError, InvalidDefinition, NotFound, Problem, Refused
-from schema.foreign import clean_text
+from schema.values.foreign import clean_text
 
 P = ParamSpec("P")
 

@@ -58,8 +58,8 @@ def plan(
 
 def _plan_of_file(file: str) -> dict[str, Any]:
     from gateway.prices import per_token
-    from schema import diagram
-    from schema.compile import compile_plan
+    from plan import diagram
+    from plan.compile import compile_plan
 
     definition = read_definition(file).definition
     whole = compile_plan(definition)
@@ -153,7 +153,7 @@ def _mocks(file: str | None) -> Any:
 
 def _rehearsed(file: str, value: Any, given: Any) -> dict[str, Any]:
     from activities.rehearsal import MocksInvalid, rehearse
-    from schema.mocks import read
+    from schema.rules.mocks import read
 
     definition = read_definition(file).definition
     answers, problems = read(given)

@@ -67,7 +67,7 @@ def _moment(given: str) -> str:
     """A time that has gone by as a moment; whatever else it is the API reads."""
     import re
 
-    from schema.steps import DURATION, seconds
+    from schema.language.steps import DURATION, seconds
 
     if not re.fullmatch(DURATION, given):
         return given

@@ -13,7 +13,7 @@ from cli.inputs import parse, read_bytes, read_json
 from cli.options import DataOption, JsonOption, LimitOption, UrlOption
 from cli.output import columns, out, print_json, print_page, told
 from schema.errors import Refused
-from schema.people import unnamed
+from schema.rules.people import unnamed
 
 app = typer.Typer()
 

@@ -15,7 +15,7 @@ from cli.output import columns, err, out, print_json, print_more, print_warnings
 from schema.errors import Refused
 
 if TYPE_CHECKING:
-    from schema.diff import Difference, FieldChange, PartChange
+    from schema.language.diff import Difference, FieldChange, PartChange
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The name of a definition.")]
 
@@ -84,7 +84,7 @@ def diff(
 
 def _with_file(api: Api, path: str) -> tuple[dict[str, Any], str]:
     """(the difference in the API's shape, its title)."""
-    from schema.diff import changes, difference, unified
+    from schema.language.diff import changes, difference, unified
 
     definition = read_definition(path).definition
     mine = definition.model_dump(mode="json", by_alias=True, exclude_unset=True)

@@ -10,8 +10,8 @@ from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.collaborations import is_simulated
-from schema.tables import agent_executions as execution
-from schema.tables import collaborations
+from schema.tables.runs import agent_executions as execution
+from schema.tables.runs import collaborations
 
 _MOST_NAMES: Final = 50
 

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from db.engine import transaction
 from db.isolation import befalls_all
 from db.tokens import Spoken, pack, unpack
-from schema.tables import token_archives as table
+from schema.tables.runs import token_archives as table
 
 FIRST: Final = UUID(int=0)
 BATCH: Final = 100

@@ -11,8 +11,8 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.executions import Outcome
-from schema.tables import agent_executions as executions
-from schema.tables import step_cache
+from schema.tables.runs import agent_executions as executions
+from schema.tables.runs import step_cache
 
 
 def key_of(parts: dict[str, Any]) -> str:

@@ -13,11 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import Pool
 
 from db import audit
-from schema.catalogue import BUILT_IN, Catalogue, RoleDefault, TenantProvider
-from schema.catalogue_rules import MAX_OWN
 from schema.errors import NotFound, Refused
-from schema.skills import Skill
-from schema.tables import prompt_versions, providers, roles, skills
+from schema.language.catalogue import BUILT_IN, Catalogue, RoleDefault, TenantProvider
+from schema.language.skills import Skill
+from schema.rules.catalogue import MAX_OWN
+from schema.tables.runs import prompt_versions, providers, roles, skills
 
 KEPT_SECONDS: Final = 2.0
 """How long a change in one process may go unseen by another."""

@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import audit
 from schema.errors import NotFound, Refused
-from schema.learning_tables import checkpoints as table
-from schema.learning_tables import trainings
+from schema.tables.router import checkpoints as table
+from schema.tables.router import trainings
 
 State = Literal["shadow", "share", "all", "rolled_back", "retired"]
 

@@ -8,7 +8,7 @@ from sqlalchemy import func, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schema.errors import NotFound, StepError
-from schema.tables import agent_executions, collaborations, workflows
+from schema.tables.runs import agent_executions, collaborations, workflows
 
 
 @dataclass(frozen=True)

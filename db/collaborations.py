@@ -31,7 +31,7 @@ from db import outbox
 from schema import names
 from schema.errors import NotFound
 from schema.events import CollaborationStarted
-from schema.tables import agent_executions, collaborations, workflows
+from schema.tables.runs import agent_executions, collaborations, workflows
 
 
 @dataclass(frozen=True)

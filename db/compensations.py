@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.tables import agent_executions
+from schema.tables.runs import agent_executions
 
 UNDO = "undo"
 """`StepRequest.purpose` of a compensation: the execution that undoes `ship` has the path `ship~undo`."""

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db import audit, outbox
 from db.collaborations import Run
 from schema.events import RunSteered
-from schema.tables import collaborations, feedback, run_controls
+from schema.tables.runs import collaborations, feedback, run_controls
 
 PAUSED: Final = "paused"
 """`collaborations.sub_state` of a run that is still running."""

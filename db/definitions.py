@@ -26,16 +26,16 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import audit, outbox, trees, usage
-from schema.compile import walk
-from schema.definition import Definition
+from plan.compile import walk
 from schema.errors import InvalidDefinition, NotFound, Refused
-from schema.estimate import check_tree
 from schema.events import AliasMoved, DefinitionStored
-from schema.json_schemas import with_defaults
-from schema.problems import EnoughProblems, Problems
-from schema.steps import CollaborationStep
-from schema.tables import aliases, workflows
-from schema.templates import escape
+from schema.language.definition import Definition
+from schema.language.json_schemas import with_defaults
+from schema.language.problems import EnoughProblems, Problems
+from schema.language.steps import CollaborationStep
+from schema.language.templates import escape
+from schema.rules.size import check_tree
+from schema.tables.runs import aliases, workflows
 
 CURRENT: Final = "current"
 """The alias that says what the bare name means; while it is not set, the newest version is meant."""

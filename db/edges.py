@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import audit
 from schema.errors import NotFound
-from schema.learning_tables import edge_trials, edges
+from schema.tables.router import edge_trials, edges
 
 State = Literal["kept", "pruned", "pinned"]
 

@@ -12,12 +12,12 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import catalogue, outbox, wakeups
+from schema.cel.expressions import Json
 from schema.events import AttemptFailed, Event, StepCaught, StepFinished, StepSkipped
-from schema.expressions import Json
-from schema.foreign import MAX_CODE_CHARS, clean_text
-from schema.messages import StepRequest, StepResult
-from schema.tables import agent_executions as table
-from schema.tables import collaborations
+from schema.tables.runs import agent_executions as table
+from schema.tables.runs import collaborations
+from schema.temporal.runs import StepRequest, StepResult
+from schema.values.foreign import MAX_CODE_CHARS, clean_text
 
 FINISHED: Final = ("completed", "skipped", "caught")
 LAST: Final = "last"

@@ -9,7 +9,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.learning_tables import experiences as table
+from schema.tables.router import experiences as table
 
 KEPT: Final = 100_000
 """Steps of a policy; what is older than that is too unlike it to learn from."""

@@ -9,7 +9,7 @@ from sqlalchemy import delete, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import cache
-from schema.tables import flights
+from schema.tables.runs import flights
 
 _JOIN: Final = text("""
     INSERT INTO flights (tenant_id, key, execution_id, until)

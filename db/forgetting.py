@@ -8,9 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import outbox
 from schema.events import CollaborationForgotten
-from schema.learning_tables import quarantines, trainings
-from schema.tables import collaborations, prompt_trials, spans
-from schema.tables import outbox as log
+from schema.tables.router import quarantines, trainings
+from schema.tables.runs import collaborations, prompt_trials, spans
+from schema.tables.runs import outbox as log
 
 BATCH: Final = 100
 """Runs of one transaction: with each go its executions and their tokens."""

@@ -11,13 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.collaborations import Run
 from db.executions import EXHAUSTED, FINISHED
-from schema.compile import Compiled, compiled
+from plan.compile import Compiled, compiled
+from plan.fork import Before, Division, divide
 from schema.errors import NotFound
-from schema.forking import Before, Division, divide
-from schema.json_numbers import as_declared
-from schema.messages import Fork
-from schema.steps import AgentStep, SwitchStep, ToolStep
-from schema.tables import agent_executions, collaborations, workflows
+from schema.language.json_numbers import as_declared
+from schema.language.steps import AgentStep, SwitchStep, ToolStep
+from schema.tables.runs import agent_executions, collaborations, workflows
+from schema.temporal.runs import Fork
 
 GIVEN: Final = "given"
 """`agent_name` of a step whose output a person wrote."""

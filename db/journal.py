@@ -17,10 +17,10 @@ from db.batches import Batches, Crowd
 from db.collaborations import Run
 from db.executions import CANCELLED_WITH, FINISHED, Known
 from db.wakeups import Bell
+from schema.cel.expressions import Json
 from schema.events import AttemptFailed, CollaborationStarted, Event, StepFinished, StepSkipped
-from schema.expressions import Json
-from schema.foreign import clean_text
-from schema.messages import Finish
+from schema.temporal.runs import Finish
+from schema.values.foreign import clean_text
 
 MAX_NAMES: Final = 4_096
 _RANDOM: Final = bytearray()

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.tables import collaborations, workflows
+from schema.tables.runs import collaborations, workflows
 
 MAX_SHOWN = 200
 

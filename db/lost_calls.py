@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.ledger import Tokens
 from db.spending import Standing
-from schema.tables import agent_executions as executions
+from schema.tables.runs import agent_executions as executions
 
 
 @dataclass(frozen=True)

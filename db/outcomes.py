@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db import audit
 from db.engine import transaction
+from plan.verdicts import Verdicts, verdicts
 from schema.errors import NotFound, Refused
-from schema.learning_tables import outcomes as table
-from schema.tables import agent_executions, collaborations
-from schema.verdicts import Verdicts, verdicts
+from schema.tables.router import outcomes as table
+from schema.tables.runs import agent_executions, collaborations
 
 FAULTS: Final = (
     "output_invalid", "answer_rejected", "provider_rate_limited", "provider_unavailable", "provider_timeout",

@@ -12,9 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.executions import Claim
 from schema.errors import NotFound
-from schema.messages import Decision, StepRequest
-from schema.people import too_late
-from schema.tables import (
+from schema.rules.people import too_late
+from schema.tables.runs import (
     agent_executions,
     collaborations,
     human_decisions,
@@ -22,6 +21,7 @@ from schema.tables import (
     spending,
     workflows,
 )
+from schema.temporal.runs import Decision, StepRequest
 
 OPEN: Final = "open"
 DECIDED: Final = "decided"

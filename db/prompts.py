@@ -12,10 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import audit
 from schema.errors import NotFound, Refused
-from schema.prompts import PromptContent
-from schema.tables import prompt_trials as trials
-from schema.tables import prompt_versions as versions
-from schema.tables import prompts as table
+from schema.language.prompts import PromptContent
+from schema.tables.runs import prompt_trials as trials
+from schema.tables.runs import prompt_versions as versions
+from schema.tables.runs import prompts as table
 
 Origin = Literal["person", "optimizer"]
 

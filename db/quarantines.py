@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import audit
-from schema.learning_tables import quarantines as table
+from schema.tables.router import quarantines as table
 
 BY_ITSELF: Final = "rollout"
 FIRST: Final = timedelta(hours=1)

@@ -9,8 +9,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.executions import Outcome
-from schema.messages import StepRequest
-from schema.tables import agent_executions, routing_decisions
+from schema.tables.runs import agent_executions, routing_decisions
+from schema.temporal.runs import StepRequest
 
 CUT: Final = "answer_cut"
 

@@ -10,9 +10,9 @@ from sqlalchemy import update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.definition import Budget
 from schema.errors import StepError, Unavailable
-from schema.tables import spending as table
+from schema.language.definition import Budget
+from schema.tables.runs import spending as table
 
 _MICRO_DOLLAR: Final = Decimal("0.000001")
 

@@ -21,8 +21,8 @@ from db import spans
 from db.engine import sync_engine
 from db.isolation import Isolation, befalls_all
 from schema import telemetry
-from schema.foreign import clean_text
 from schema.settings import Settings
+from schema.values.foreign import clean_text
 
 _log = logging.getLogger(__name__)
 _PROPAGATOR: Final = TraceContextTextMapPropagator()

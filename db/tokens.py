@@ -12,7 +12,7 @@ import psycopg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.foreign import clean_text
+from schema.values.foreign import clean_text
 
 MOST: Final = 10_000
 """Tokens that a reader takes of one execution at a time: the bound of every channel between agents."""

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import audit
 from schema.errors import NotFound
-from schema.learning_tables import trainings as table
+from schema.tables.router import trainings as table
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from uuid import UUID
 from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.definition import Definition
 from schema.errors import Refused
-from schema.estimate import TreeSize, is_too_large, tree_fault, tree_size
-from schema.tables import workflows
+from schema.language.definition import Definition
+from schema.rules.size import TreeSize, is_too_large, tree_fault, tree_size
+from schema.tables.runs import workflows
 
 MAX_VERSIONS: Final = 1_000
 """Different versions within one run. More are taken for a tree that is too large."""

@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db import audit, prompts
 from db.collaborations import Run
 from schema.errors import NotFound, Refused
-from schema.messages import BY_TEMPORAL
-from schema.prompts import PromptContent
+from schema.language.prompts import PromptContent
 from schema.significance import Arm, Metric, Reading, Rules, gets_candidate, read
-from schema.tables import prompt_trials as table
+from schema.tables.runs import prompt_trials as table
+from schema.temporal.runs import BY_TEMPORAL
 
 Unit = Literal["run", "user"]
 BY_ITSELF: Final = "trial"

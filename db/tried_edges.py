@@ -8,7 +8,7 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.edges import Key
-from schema.learning_tables import edges
+from schema.tables.router import edges
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.tables import agent_executions as table
+from schema.tables.runs import agent_executions as table
 
 
 @dataclass(frozen=True, slots=True)

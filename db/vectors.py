@@ -10,8 +10,8 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.outbox import Position
-from schema.messages import StepRequest
-from schema.tables import agent_executions, collaborations, recalls, task_vectors, workflows
+from schema.tables.runs import agent_executions, collaborations, recalls, task_vectors, workflows
+from schema.temporal.runs import StepRequest
 
 
 @dataclass(frozen=True)

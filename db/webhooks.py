@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db import audit, usage
 from db.admission import bucket_of
 from schema.errors import NotFound, Refused
-from schema.tables import webhooks
+from schema.tables.runs import webhooks
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from gateway.request import Completion, ModelRequest, Usage
 from gateway.sse import EventReader
 from gateway.translate import Outgoing, outgoing
 from gateway.wire import Answer
-from schema.catalogue import TenantProvider
 from schema.errors import ProviderError
+from schema.language.catalogue import TenantProvider
 from schema.settings import Settings
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from gateway.keys import Keys
 from gateway.limits import NO_LIMITS, Limits, limits_in
-from schema.catalogue import PROVIDERS, ProviderKind, TenantProvider
 from schema.errors import ProviderError
 from schema.hosts import fault_of, names_in
+from schema.language.catalogue import PROVIDERS, ProviderKind, TenantProvider
 from schema.settings import Settings
 
 Kind = Literal[ProviderKind, "simulator"]

@@ -10,8 +10,8 @@ from gateway.patience import TimedOut, Which
 from gateway.retry_after import retry_after_seconds
 from gateway.sse import EventTooLong
 from schema.errors import ProviderError
-from schema.foreign import clean_text
-from schema.foreign_json import NotJson, read_json
+from schema.values.foreign import clean_text
+from schema.values.foreign_json import NotJson, read_json
 
 RETRYABLE: Final = frozenset(
     ("provider_rate_limited", "provider_unavailable", "provider_timeout", "provider_stream_cut")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final, Literal, TypeGuard
 
 from schema.errors import ProviderError
-from schema.foreign import clean_text
+from schema.values.foreign import clean_text
 
 FinishReason = Literal["stop", "tool_calls", "length", "content_filter", "refusal", "empty", "error"]
 Meaning = Literal["good", "cut", "refused", "empty", "failed"]

@@ -16,7 +16,7 @@ from yarl import URL
 from gateway.failures import Disconnected, Refusal
 from gateway.outbound import HostNotAllowed, Outbound, PrivateAddress, Reach
 from gateway.patience import Patience
-from schema.foreign_json import read_json
+from schema.values.foreign_json import read_json
 
 MAX_CONNECTIONS: Final = 2_000
 MOST_OF_A_REFUSAL: Final = 64 * 1024

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from gateway.request import Message
 from schema.errors import Refused
-from schema.prompts import Example
+from schema.language.prompts import Example
 
 MOST_EXAMPLES: Final = 8
 _MOST_ERRORS: Final = 10

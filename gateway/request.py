@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from gateway.prices import Price
-from schema.catalogue import TenantProvider
+from schema.language.catalogue import TenantProvider
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from gateway.destinations import Structure
 from gateway.request import Message
-from schema.foreign_json import NotJson, read_json
+from schema.values.foreign_json import NotJson, read_json
 
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9_-]")
 

@@ -9,8 +9,8 @@ from gateway.failures import BrokenAnswer, error_in
 from gateway.finish import is_finish, reason_of
 from gateway.request import ToolCall
 from gateway.usage import NO_FIGURES, Figures, figures_in
-from schema.foreign import clean_text
-from schema.foreign_json import NotJson, read_json
+from schema.values.foreign import clean_text
+from schema.values.foreign_json import NotJson, read_json
 
 SIMULATOR_FINGERPRINT: Final = "facilitair-simulator"
 DONE: Final = b"[DONE]"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from db.outbox import LoggedEvent
-from schema.catalogue import OTHER_RELATIONSHIP, RELATIONSHIPS
+from schema.language.catalogue import OTHER_RELATIONSHIP, RELATIONSHIPS
 
 EVENT_TYPES: Final = (
     "DefinitionStored", "CollaborationStarted", "StepFinished", "CollaborationFinished",

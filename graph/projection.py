@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from db.outbox import LoggedEvent, Position
 from graph.client import Graph, answering
 from graph.fold import Rows, fold
-from schema.catalogue import RELATIONSHIPS
+from schema.language.catalogue import RELATIONSHIPS
 
 if TYPE_CHECKING:
     from neo4j import AsyncTransaction

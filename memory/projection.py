@@ -13,7 +13,7 @@ from db.outbox import LoggedEvent, Position
 from memory.client import Memory, answering
 from memory.collections import ensure
 from schema.errors import Unavailable
-from schema.templates import as_text
+from schema.language.templates import as_text
 
 EVENT_TYPES: Final = ("CollaborationFinished", "CollaborationForgotten")
 

@@ -21,8 +21,8 @@ from router.odds import logistic
 from router.outcomes import Calls, Floats, Ints
 from router.packing import pack, unpack
 from router.training import OnEpoch, Plan, Trained, Weights, train
-from schema.catalogue import MASTERS
 from schema.chance import point
+from schema.language.catalogue import MASTERS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import edges, tried_edges
 from db.edges import Key
+from plan.compile import walk
 from router import topology
 from router.asked import PROMPT_CHARACTERS
 from router.encoder import WIDTH
@@ -28,9 +29,8 @@ from router.features import rows
 from router.messages import NODE_DIM, messages_passed
 from router.offpolicy import Value
 from router.topology import Effect
-from schema.compile import walk
-from schema.definition import Definition
-from schema.steps import AgentStep
+from schema.language.definition import Definition
+from schema.language.steps import AgentStep
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from db.routing import Decision
-from schema.catalogue import ROLE_DEFAULTS, RoleDefault
 from schema.chance import draw
+from schema.language.catalogue import ROLE_DEFAULTS, RoleDefault
 
 POLICY: Final = "rules-v1"
 FALLBACK_POLICY: Final = "rules-v1-fallback"

@@ -101,7 +101,7 @@ class Settings(BaseSettings):
         default=10_000, ge=1, le=10_000, alias="FACILITAIR_MAX_SUB_COLLABORATIONS"
     )
     """Sub-collaborations that one start may lead to, those within each other included. An upload is checked
-    against the largest value, which is `schema.estimate.MAX_TREE_CHILDREN`."""
+    against the largest value, which is `schema.rules.size.MAX_TREE_CHILDREN`."""
     max_schedules: int = Field(default=200, ge=0, alias="FACILITAIR_MAX_SCHEDULES")
     min_schedule_seconds: float = Field(default=10, ge=1, alias="FACILITAIR_MIN_SCHEDULE_SECONDS")
     """The shortest time between two starts that a schedule may ask for."""

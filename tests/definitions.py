@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from schema.errors import InvalidDefinition
-from schema.validate import validate
+from schema.rules.validate import validate
 
 
 @lru_cache(maxsize=256)

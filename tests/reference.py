@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from activities.tools import text
-from schema.definition import Definition
+from schema.cel.expressions import Json, compile_expression, evaluate
 from schema.errors import StepError
-from schema.expressions import Json, compile_expression, evaluate
-from schema.steps import LoopStep, MapStep, Quorum, Step, SwitchStep, ToolStep, TransformStep
-from schema.templates import expressions, render
+from schema.language.definition import Definition
+from schema.language.steps import LoopStep, MapStep, Quorum, Step, SwitchStep, ToolStep, TransformStep
+from schema.language.templates import expressions, render
 
 Steps = Mapping[str, Step]
 Scope = dict[str, Any]

@@ -25,10 +25,10 @@ from db.journal import Journal
 from db.loop_watch import LoopWatch
 from db.wakeups import Bell
 from infra.disk import Disk
-from schema.collector import settle
-from schema.messages import QUEUE_COLLABORATIONS, QUEUE_LEARNING, QUEUE_MEMORY, QUEUE_PROJECTIONS
+from schema.garbage_collection import settle
 from schema.settings import Settings
-from schema.signing import signer_of
+from schema.temporal.runs import QUEUE_COLLABORATIONS, QUEUE_LEARNING, QUEUE_MEMORY, QUEUE_PROJECTIONS
+from schema.temporal.signing import signer_of
 from workflows.client import connect, keep_own, registers_search_attributes
 from workflows.codec import worker_converter
 from workflows.collaboration import FAILURE_TYPES, Collaboration

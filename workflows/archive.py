@@ -6,7 +6,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
-    from schema.messages import QUEUE_PROJECTIONS, ArchivePass
+    from schema.temporal.runs import QUEUE_PROJECTIONS, ArchivePass
 
 
 @workflow.defn(name="facilitair.archive")

@@ -24,8 +24,9 @@ from temporalio.converter import DataConverter
 from temporalio.service import RPCError
 from temporalio.types import MethodAsyncNoParam
 
-from schema import names, search_attributes
-from schema.messages import QUEUE_LEARNING, QUEUE_PROJECTIONS
+from schema import names
+from schema.temporal import search_attributes
+from schema.temporal.runs import QUEUE_LEARNING, QUEUE_PROJECTIONS
 from workflows import own
 from workflows.archive import Archive
 from workflows.endings import CloseEnded

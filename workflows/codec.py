@@ -19,9 +19,9 @@ from temporalio.converter import (
 )
 from temporalio.exceptions import ApplicationError
 
-from schema.messages import PLATFORM_QUEUES
-from schema.sealing import Sealer, sealer_of
 from schema.settings import Settings
+from schema.temporal.encryption import Sealer, sealer_of
+from schema.temporal.runs import PLATFORM_QUEUES
 
 ENCODING: Final = b"binary/encrypted"
 """The encoding and the metadata of Temporal's own samples, so that their codecs read ours in any language."""

@@ -9,9 +9,12 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
+    from plan.progress import COMPLETED
+    from plan.walk import Later, walk
     from schema.errors import FacilitairError, StepError
-    from schema.foreign import UnusableValue
-    from schema.messages import (
+    from schema.rules.people import refused
+    from schema.rules.steering import fault_of
+    from schema.temporal.runs import (
         MEMO_FORK,
         MEMO_PARENT,
         MEMO_PROOF,
@@ -25,14 +28,11 @@ with workflow.unsafe.imports_passed_through():
         PinRequest,
         Steered,
     )
-    from schema.people import refused
-    from schema.steering import fault_of
-    from schema.updates import decision_of, fault_of_decision, fault_of_steer, steer_of
+    from schema.temporal.updates import decision_of, fault_of_decision, fault_of_steer, steer_of
+    from schema.values.foreign import UnusableValue
     from workflows import engine1, labels
     from workflows.dispatch import SEGMENT_TIMEOUT, Dispatch, local, step_error
-    from workflows.interpreter import Later, walk
     from workflows.payloads import foreign_value, memo_object, memo_text
-    from workflows.plan import COMPLETED
 
 _CANCELLED: Final = StepError("cancelled", "the run was cancelled")
 # A run may end while it is being steered: that is told to who steers, and no fault of ours.

@@ -21,9 +21,10 @@ from temporalio.exceptions import (
 from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 
 with workflow.unsafe.imports_passed_through():
+    from plan.progress import COMPLETED, Progress, Segment, table
+    from plan.walk import Later, Work, one, repeated
     from schema.errors import StepError
-    from schema.foreign import MAX_CODE_CHARS, UnusableValue, clean_text
-    from schema.messages import (
+    from schema.temporal.runs import (
         FAILED_STEP,
         MEMO_FORK,
         MEMO_PARENT,
@@ -59,10 +60,9 @@ with workflow.unsafe.imports_passed_through():
         Undo,
         started_by,
     )
-    from workflows.interpreter import Later, Work, one, repeated
+    from schema.values.foreign import MAX_CODE_CHARS, UnusableValue, clean_text
     from workflows.pausing import Pause
     from workflows.payloads import foreign_value
-    from workflows.plan import COMPLETED, Progress, Segment, table
 
 # Temporal refuses more than 2,000 pending activities and the run then hangs: stay far below.
 MAX_RUNNING: Final = 500

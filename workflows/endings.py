@@ -6,7 +6,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
-    from schema.messages import QUEUE_PROJECTIONS, EndingsPass
+    from schema.temporal.runs import QUEUE_PROJECTIONS, EndingsPass
 
 
 @workflow.defn(name="facilitair.close-ended")

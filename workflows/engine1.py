@@ -14,7 +14,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from schema.messages import (
+    from schema.temporal.runs import (
         QUEUE_MEMORY,
         Finish,
         Pinned,

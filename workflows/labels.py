@@ -6,8 +6,8 @@ from temporalio import workflow
 from temporalio.common import SearchAttributeKey
 
 with workflow.unsafe.imports_passed_through():
-    from schema import search_attributes
-    from schema.messages import Pinned
+    from schema.temporal import search_attributes
+    from schema.temporal.runs import Pinned
 
 _TENANT: Final = SearchAttributeKey.for_keyword(search_attributes.TENANT)
 _VERSION: Final = SearchAttributeKey.for_keyword(search_attributes.VERSION)

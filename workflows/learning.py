@@ -7,7 +7,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ChildWorkflowError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
-    from schema.learning import (
+    from schema.temporal.learning import (
         Collected,
         DueToLearn,
         Judged,
@@ -18,7 +18,7 @@ with workflow.unsafe.imports_passed_through():
         Trained,
         TrainingEnd,
     )
-    from schema.messages import QUEUE_LEARNING
+    from schema.temporal.runs import QUEUE_LEARNING
 
 _HEARTBEAT = timedelta(seconds=30)
 # What was kept of an attempt whose worker died is where the next one goes on.

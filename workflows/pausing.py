@@ -11,7 +11,7 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from workflows.interpreter import Later
+    from plan.walk import Later
 
 PAUSED_BY_PARENT: Final = "paused_by_parent"
 """The signal to a run that is a step of this one."""

@@ -6,7 +6,7 @@ from temporalio import workflow
 from temporalio.common import RawValue
 
 with workflow.unsafe.imports_passed_through():
-    from schema.foreign import UnusableValue, clean_text, clean_value, too_deep
+    from schema.values.foreign import UnusableValue, clean_text, clean_value, too_deep
 
 
 def foreign_value(raw: RawValue | None) -> Any:

@@ -7,7 +7,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
-    from schema.messages import QUEUE_PROJECTIONS, ProjectionPass
+    from schema.temporal.runs import QUEUE_PROJECTIONS, ProjectionPass
 
 PROJECTIONS: Final = ("vectors", "memory", "graph")
 

@@ -6,8 +6,8 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
-    from schema.learning import RolloutsPass
-    from schema.messages import QUEUE_LEARNING
+    from schema.temporal.learning import RolloutsPass
+    from schema.temporal.runs import QUEUE_LEARNING
 
 
 @workflow.defn(name="facilitair.rollouts")

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from schema.errors import StepError, Unavailable
-from schema.foreign_json import NotJson, UnusableJson, read_json
 from schema.hosts import names_in
+from schema.values.foreign_json import NotJson, UnusableJson, read_json
 
 if TYPE_CHECKING:
     import aiohttp

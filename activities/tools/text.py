@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any, Final
 
-from schema import fences
 from schema.errors import StepError
-from schema.foreign_json import NotJson, read_json
+from schema.language import fences
+from schema.values.foreign_json import NotJson, read_json
 
 _MAX_LINES: Final = 20_000
 _MAX_COMPARISONS: Final = 500_000

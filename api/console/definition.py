@@ -14,8 +14,8 @@ from api.console.client import Fault, segment
 from api.console.html import text
 from api.console.layout import Frame, missing
 from api.console.runs import dialog, starts
-from schema import document
 from schema.errors import InvalidDefinition
+from schema.language import document
 
 _PAUSE_SECONDS: Final = 0.3
 """In writing, before what is written is checked."""

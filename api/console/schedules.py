@@ -5,7 +5,7 @@ from typing import Any, Final
 from api.console.client import Fault, segment
 from api.console.html import badge, empty, moment, text
 from api.console.layout import Frame
-from schema.cron import in_zone
+from schema.language.cron import in_zone
 
 _MOST: Final = 200
 

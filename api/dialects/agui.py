@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any, Final, assert_never
 
 from api.dialects.frames import Block, Dialect, Joined, as_sse, failure
+from schema.language.templates import escape
 from schema.live import (
     AGENT,
     LiveEvent,
@@ -23,7 +24,6 @@ from schema.live import (
     ToolsCalled,
     ToolsReturned,
 )
-from schema.templates import escape
 
 PROTOCOL: Final = "1.0"
 

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import Any, Final, assert_never
 
 from api.dialects.frames import Block, Dialect, Joined, as_sse, failure
-from schema.foreign_json import NotJson, read_json
 from schema.live import (
     AGENT,
     LiveEvent,
@@ -23,6 +22,7 @@ from schema.live import (
     ToolsCalled,
     ToolsReturned,
 )
+from schema.values.foreign_json import NotJson, read_json
 
 Part = dict[str, Any]
 

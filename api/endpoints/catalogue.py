@@ -26,7 +26,8 @@ from api.state import Actor, State, StateOf, Tenant
 from db import catalogue, prices
 from db.catalogue import Set, Users
 from gateway.prices import listed_price
-from schema.catalogue import (
+from schema.errors import Problem
+from schema.language.catalogue import (
     BUILT_IN,
     MASTERS,
     OTHER_RELATIONSHIP,
@@ -36,11 +37,10 @@ from schema.catalogue import (
     RoleDefault,
     TenantProvider,
 )
-from schema.catalogue_rules import provider_problems, role_problems, skill_problems
-from schema.errors import Problem
-from schema.skills import Skill
-from schema.steps import NAME
-from schema.tools import TOOLS
+from schema.language.skills import Skill
+from schema.language.steps import NAME
+from schema.language.tools import TOOLS
+from schema.rules.catalogue import provider_problems, role_problems, skill_problems
 
 router = APIRouter(tags=["catalogue"])
 

@@ -17,7 +17,7 @@ from api.problems import errors
 from api.state import Actor, State, StateOf, Tenant
 from db import collaborations
 from schema.errors import Refused
-from schema.steps import REF
+from schema.language.steps import REF
 
 router = APIRouter(tags=["streams"])
 

@@ -30,7 +30,7 @@ from api.state import Actor, Connection, StateOf, Tenant
 from db import children, collaborations, executions, lineage, outbox, spans, steps
 from db.collaborations import RunFilter
 from schema.errors import NotFound, Refused
-from schema.steps import NAME, STEP_PATH
+from schema.language.steps import NAME, STEP_PATH
 
 router = APIRouter(prefix="/collaborations", tags=["collaborations"])
 

@@ -23,12 +23,12 @@ from api.models import (
 from api.problems import errors
 from api.state import Actor, Connection, State, StateOf, Tenant
 from db import catalogue, definitions
-from schema import diagram
-from schema.compile import compiled, dependencies, walk
-from schema.definition import Definition
-from schema.editors import json_schema
-from schema.steps import NAME, SELECTOR, Compensate, ToolStep
-from schema.validate import Checked, validate_bytes
+from plan import diagram
+from plan.compile import compiled, dependencies, walk
+from schema.language.definition import Definition
+from schema.language.editors import json_schema
+from schema.language.steps import NAME, SELECTOR, Compensate, ToolStep
+from schema.rules.validate import Checked, validate_bytes
 
 router = APIRouter(prefix="/definitions", tags=["definitions"])
 

@@ -12,7 +12,7 @@ from api.problems import errors
 from api.state import Actor, Connection, Simulated, StateOf, Tenant
 from db import definitions, edges
 from db.edges import Key
-from schema.steps import StepId
+from schema.language.steps import StepId
 
 router = APIRouter(prefix="/definitions/{name}/edges", tags=["definitions"])
 

@@ -14,10 +14,10 @@ from api.fork_models import Forked, ForkRequest, RerunRequest
 from api.problems import errors
 from api.state import Actor, State, StateOf, Tenant
 from db import collaborations, definitions, forks
-from schema import json_schemas
-from schema.compile import compiled
+from plan.compile import compiled
 from schema.errors import Refused
-from schema.messages import Fork
+from schema.language import json_schemas
+from schema.temporal.runs import Fork
 
 router = APIRouter(prefix="/collaborations", tags=["collaborations"])
 

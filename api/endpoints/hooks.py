@@ -16,11 +16,12 @@ from api.problems import BadRequest, errors
 from api.public_address import base_url
 from api.state import Actor, Connection, State, StateOf, Tenant
 from db import collaborations, definitions, webhooks
-from schema import json_schemas, names
-from schema.compile import compiled
+from plan.compile import compiled
+from schema import names
+from schema.cel.expressions import ExpressionInvalid, Json, compile_expression
 from schema.errors import Problem, Refused, StepError
-from schema.expressions import ExpressionInvalid, Json, compile_expression
-from schema.templates import count, escape, expressions, render
+from schema.language import json_schemas
+from schema.language.templates import count, escape, expressions, render
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 call_router = APIRouter(tags=["webhooks"])

@@ -20,9 +20,9 @@ from api.prompt_models import (
 )
 from api.state import Actor, Connection, StateOf, Tenant
 from db import prompts
-from schema import diff
-from schema.prompts import PromptContent
-from schema.steps import NAME
+from schema.language import diff
+from schema.language.prompts import PromptContent
+from schema.language.steps import NAME
 
 router = APIRouter(prefix="/prompts", tags=["prompts"])
 

@@ -24,16 +24,17 @@ from api.starts import check_input
 from api.state import Actor, State, StateOf, Tenant
 from db import catalogue, definitions, limits, trees
 from db.limits import Counter, Limit
-from schema import diagram, mocks
-from schema.catalogue import Catalogue
-from schema.compile import compile_plan, compiled
-from schema.definition import Definition
+from plan import diagram
+from plan.compile import compile_plan, compiled
 from schema.errors import Problem, Refused
-from schema.estimate import TreeSize
-from schema.estimate import estimate as estimated
-from schema.json_schemas import with_defaults
-from schema.steps import REF
-from schema.validate import validate_bytes
+from schema.language.catalogue import Catalogue
+from schema.language.definition import Definition
+from schema.language.json_schemas import with_defaults
+from schema.language.steps import REF
+from schema.rules import mocks
+from schema.rules.size import TreeSize
+from schema.rules.size import estimate as estimated
+from schema.rules.validate import validate_bytes
 
 router = APIRouter(prefix="/definitions", tags=["definitions"])
 

@@ -24,7 +24,7 @@ from api.router_models import (
 )
 from api.state import Actor, Connection, Simulated, StateOf, Tenant
 from db import checkpoints, collaborations, outcomes, trainings
-from schema.steps import STEP_PATH
+from schema.language.steps import STEP_PATH
 
 router = APIRouter(prefix="/router", tags=["router"])
 outcome_router = APIRouter(tags=["router"])

@@ -26,9 +26,9 @@ from api.steering import steer_run
 from db import people
 from schema.bugs import bug
 from schema.errors import FacilitairError, Refused
-from schema.messages import Steer
-from schema.people import unnamed
-from schema.steps import REF
+from schema.language.steps import REF
+from schema.rules.people import unnamed
+from schema.temporal.runs import Steer
 
 router = APIRouter(tags=["streams"])
 

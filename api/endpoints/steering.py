@@ -14,9 +14,9 @@ from api.problems import errors
 from api.shapes import NOT_BLANK
 from api.state import Actor, State, StateOf, Tenant
 from api.steering import Action, steer_run
-from schema.messages import Steer
-from schema.steering import MAX_FEEDBACK_CHARS
-from schema.steps import STEP_ID
+from schema.language.steps import STEP_ID
+from schema.rules.steering import MAX_FEEDBACK_CHARS
+from schema.temporal.runs import Steer
 
 router = APIRouter(prefix="/collaborations", tags=["collaborations"])
 

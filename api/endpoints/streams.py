@@ -20,8 +20,8 @@ from api.problems import errors
 from api.state import Actor, State, StateOf, Tenant
 from db import collaborations
 from schema.errors import NotFound, Refused
+from schema.language.steps import REF
 from schema.live import MAX_PLACE_CHARS
-from schema.steps import REF
 
 router = APIRouter(tags=["streams"])
 seed_router = APIRouter(tags=["streams"])

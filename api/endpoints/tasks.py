@@ -23,8 +23,8 @@ from api.temporal import CALL, ENDED_MEANWHILE, Temporal
 from db import people
 from db.people import Made, Summary, Task
 from schema.errors import FacilitairError, Refused, Unavailable
-from schema.messages import Asked, Decision
-from schema.people import not_waiting, refused
+from schema.rules.people import not_waiting, refused
+from schema.temporal.runs import Asked, Decision
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 

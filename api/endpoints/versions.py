@@ -24,7 +24,7 @@ from api.starts import warnings
 from api.state import Actor, Connection, StateOf, Tenant
 from db import aliases, definitions
 from schema.errors import Refused
-from schema.steps import ALIAS
+from schema.language.steps import ALIAS
 
 router = APIRouter(prefix="/definitions/{name}", tags=["definitions"])
 

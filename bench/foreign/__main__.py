@@ -27,7 +27,7 @@ from bench.foreign.cases import Case, draw
 from bench.foreign.stranger import QUEUE, Stranger, raw
 from bench.loopback import serving
 from bench.stack import SERVERS, Stack, stack
-from schema.messages import QUEUE_COLLABORATIONS
+from schema.temporal.runs import QUEUE_COLLABORATIONS
 
 AT_A_TIME: Final = 16
 _ALLOWED: Final = ("FACILITAIR_PROVIDER_HOSTS", "FACILITAIR_HTTP_TOOL_ALLOW")

@@ -20,7 +20,7 @@ from db.engine import async_engine
 from db.wakeups import Bell
 from gateway.client import warm_up
 from schema.errors import FacilitairError
-from schema.messages import StepRequest
+from schema.temporal.runs import StepRequest
 from tests.integration.faults import FAULTS, POLICY, Failure
 from tests.integration.providers import running_simulator
 from tests.integration.runs import begin, means_of

@@ -14,7 +14,7 @@ from activities.guard import translate
 from activities.tokens import TokenLog
 from db.engine import async_engine
 from db.wakeups import Bell
-from schema.messages import StepRequest
+from schema.temporal.runs import StepRequest
 from tests.integration.runs import means_of
 
 

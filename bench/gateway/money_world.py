@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db import definitions, limits, spending
 from db.engine import transaction
 from db.limits import EACH, Limit
-from schema.definition import Budget, Definition
-from schema.messages import ENGINE
-from schema.tables import collaborations
-from schema.validate import validate
+from schema.language.definition import Budget, Definition
+from schema.rules.validate import validate
+from schema.tables.runs import collaborations
+from schema.temporal.runs import ENGINE
 from tests.integration.runs import TRACEPARENT
 
 STRONG, CHEAP = "openai/gpt-4", "openai/gpt-4o-mini"

@@ -33,8 +33,8 @@ from gateway.pace import Pace
 from gateway.request import Completion, Message, ModelRequest
 from gateway.traffic import Traffic
 from schema.errors import ProviderError
-from schema.messages import StepRequest
 from schema.settings import Settings
+from schema.temporal.runs import StepRequest
 from tests.integration.providers import running_simulator
 from tests.integration.runs import begin, means_of
 

@@ -16,10 +16,10 @@ from bench.peers.workloads import AT_A_TIME, OUTPUT_BYTES, STEP_TIMEOUT_SECONDS,
 from db import definitions
 from db.engine import async_engine, transaction
 from gateway.client import warm_up
-from schema.messages import QUEUE_COLLABORATIONS
+from schema.language.tools import TOOLS, Tool
+from schema.rules.validate import validate
 from schema.settings import Settings
-from schema.tools import TOOLS, Tool
-from schema.validate import validate
+from schema.temporal.runs import QUEUE_COLLABORATIONS
 from workers.build import serve
 from workflows.client import connect
 

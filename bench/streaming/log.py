@@ -16,8 +16,8 @@ from db.engine import transaction
 from db.executions import Outcome, Worker
 from db.wakeups import Bell
 from schema.live import TokensCame
-from schema.messages import ENGINE, StepRequest
-from schema.validate import validate
+from schema.rules.validate import validate
+from schema.temporal.runs import ENGINE, StepRequest
 
 _ASK = {
     "name": "bench-log",

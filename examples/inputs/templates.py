@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from schema.expressions import ExpressionInvalid, Json, compile_expression, evaluate
+from schema.cel.expressions import ExpressionInvalid, Json, compile_expression, evaluate
 
 _MARK: Final = re.compile(r"""['"{}\\]""")
 

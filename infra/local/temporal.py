@@ -10,8 +10,8 @@ from pathlib import Path
 from infra.local import private, process
 from infra.local.process import Command
 from infra.local.service import Service
-from schema import search_attributes
 from schema.errors import Unavailable
+from schema.temporal import search_attributes
 
 _DYNAMIC_CONFIG = {
     # The default reads the one shard's transfer queue 20 times a second: a lone run would crawl.

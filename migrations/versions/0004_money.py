@@ -205,7 +205,7 @@ def upgrade() -> None:
             "content",
             postgresql.JSONB(astext_type=sa.Text()),
             nullable=False,
-            comment="As schema/prompts.py has it.",
+            comment="As schema/language/prompts.py has it.",
         ),
         sa.Column("sha256", sa.Text(), nullable=False),
         sa.Column(

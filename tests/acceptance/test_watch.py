@@ -11,7 +11,7 @@ import httpx
 from temporalio.client import ScheduleActionStartWorkflow
 
 from bench.stack import Stack
-from schema.messages import ArchivePass
+from schema.temporal.runs import ArchivePass
 from tests.acceptance.command import ROOT, facilitair
 from tests.integration.test_collaboration import unique
 

@@ -16,8 +16,8 @@ from db import collaborations, definitions, executions
 from db.collaborations import Run
 from db.engine import transaction
 from db.executions import Outcome, Worker
-from schema.messages import ENGINE, Finish, StepRequest
-from schema.validate import validate
+from schema.rules.validate import validate
+from schema.temporal.runs import ENGINE, Finish, StepRequest
 from tests.integration.recording import journal
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

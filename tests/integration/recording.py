@@ -12,8 +12,8 @@ from activities.tools import text
 from db.admission import Admission
 from db.journal import Journal
 from db.wakeups import Bell
-from schema.messages import StepRequest, StepResult
 from schema.settings import Settings
+from schema.temporal.runs import StepRequest, StepResult
 
 
 class _Tools:

@@ -17,8 +17,8 @@ from activities.tools.http import HttpTool
 from db import catalogue, collaborations, definitions, spending
 from db.collaborations import Run
 from db.engine import transaction
-from schema.messages import ENGINE, StepRequest
-from schema.validate import validate
+from schema.rules.validate import validate
+from schema.temporal.runs import ENGINE, StepRequest
 from tests.integration.providers import only_simulated
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -18,8 +18,8 @@ from db import executions
 from db.engine import transaction
 from db.executions import Worker
 from schema.errors import FacilitairError, StepError
-from schema.messages import StepRequest
-from schema.validate import validate
+from schema.rules.validate import validate
+from schema.temporal.runs import StepRequest
 from tests.integration.runs import attempts, begin, means_of, rows
 
 TOTAL = {"type": "object", "required": ["total"], "properties": {"total": {"type": "integer"}}}

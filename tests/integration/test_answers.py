@@ -17,9 +17,9 @@ from activities.agent import AgentActivity
 from activities.tokens import TokenLog
 from db import executions
 from db.engine import transaction
+from schema.cel.expressions import compile_expression, evaluate
 from schema.errors import FacilitairError, ProviderError
-from schema.expressions import compile_expression, evaluate
-from schema.messages import StepRequest
+from schema.temporal.runs import StepRequest
 from tests.integration.providers import Provider, answering, event_reply, json_reply, open_reply
 from tests.integration.runs import begin, means_of, rows
 

@@ -22,7 +22,7 @@ from gateway.client import Gateway
 from gateway.estimate import most_input_tokens
 from gateway.request import Completion, Message, Usage
 from schema.errors import FacilitairError
-from schema.messages import StepRequest
+from schema.temporal.runs import StepRequest
 from tests.integration.providers import only_simulated
 from tests.integration.runs import attempts, begin, rows
 

@@ -19,11 +19,11 @@ from bench.stack import Stack
 from db import catalogue
 from db.admission import Admission
 from db.engine import transaction
-from schema.catalogue import BUILT_IN, RoleDefault
 from schema.errors import StepError
-from schema.messages import StepRequest
+from schema.language.catalogue import BUILT_IN, RoleDefault
+from schema.language.skills import Skill
 from schema.settings import Settings
-from schema.skills import Skill
+from schema.temporal.runs import StepRequest
 from tests.integration.runs import attempts, begin, rows
 
 CRITIC = {

@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.worker import Worker
 
 from bench.stack import Stack
-from schema.messages import QUEUE_COLLABORATIONS
+from schema.temporal.runs import QUEUE_COLLABORATIONS
 
 KIB = 1024
 

@@ -18,8 +18,8 @@ from router import edges as looking
 from router import topology
 from router.new_edges import Foresight
 from schema.errors import NotFound
-from schema.messages import StepRequest
 from schema.settings import Settings
+from schema.temporal.runs import StepRequest
 from tests.integration.door import door, problem
 from tests.integration.runs import begin, rows
 

@@ -12,7 +12,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.endings import EndingsActivity
 from bench.stack import Stack
-from schema.messages import QUEUE_COLLABORATIONS
+from schema.temporal.runs import QUEUE_COLLABORATIONS
 
 WAITS = {"a": {"kind": "tool", "activity": "x", "task_queue": "nobody-serves-this", "timeout": "1h"}}
 

@@ -13,8 +13,8 @@ from temporalio.testing import ActivityEnvironment
 from db import definitions, executions, outbox
 from db.engine import transaction
 from db.executions import Outcome, Worker
-from schema.messages import Ended, Finish, PinRequest, SegmentRequest, StepRequest
-from schema.validate import validate
+from schema.rules.validate import validate
+from schema.temporal.runs import Ended, Finish, PinRequest, SegmentRequest, StepRequest
 from tests.integration.recording import recording
 
 CODER = Worker("agent", "coder", "coder", "openai/gpt-4")

@@ -15,8 +15,8 @@ from temporalio.testing import ActivityEnvironment
 from activities.endings import EndingsActivity
 from bench.stack import Stack
 from schema.endings import SUB_STATES
-from schema.messages import QUEUE_COLLABORATIONS
-from schema.steps import Step
+from schema.language.steps import Step
+from schema.temporal.runs import QUEUE_COLLABORATIONS
 from tests.integration.test_children import rows, stored
 from tests.integration.test_collaboration import attempts, unique
 

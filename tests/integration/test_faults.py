@@ -17,7 +17,7 @@ from api.live import Hub, Watcher
 from gateway.client import warm_up
 from schema.errors import ProviderError
 from schema.live import Live, StepBegan, StepEnded, TokensCame
-from schema.messages import StepRequest
+from schema.temporal.runs import StepRequest
 from tests.integration.faults import FAULTS
 from tests.integration.known_log import end
 from tests.integration.runs import begin, means_of, rows

@@ -18,7 +18,7 @@ from activities.flight import Flights
 from db import cache, executions, flights
 from db.engine import async_engine, transaction
 from db.executions import Claim, Outcome, Worker
-from schema.messages import StepRequest
+from schema.temporal.runs import StepRequest
 from tests.integration.runs import begin, rows
 
 ASKING = {"kind": "agent", "agent": "a", "prompt": "?"}

@@ -16,10 +16,10 @@ import pytest
 from bench.stack import Stack
 from infra.local import cache
 from infra.local.process import Progress
-from schema.catalogue import ROLES, ROUTABLE_MODELS
-from schema.editors import json_schema
-from schema.skills import SKILLS
-from schema.tools import TOOLS
+from schema.language.catalogue import ROLES, ROUTABLE_MODELS
+from schema.language.editors import json_schema
+from schema.language.skills import SKILLS
+from schema.language.tools import TOOLS
 from tests.integration.served import Served, served
 from tests.integration.test_chats import CALLING, ECHO, FAILING, run_of, stored
 from tests.pages import PAGES, ROOT, blocks

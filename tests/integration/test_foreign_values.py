@@ -12,8 +12,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from bench.stack import Stack
-from schema import messages
-from schema.messages import QUEUE_COLLABORATIONS
+from schema.temporal import runs
+from schema.temporal.runs import QUEUE_COLLABORATIONS
 from tests.integration.test_api import _door
 from tests.integration.test_collaboration import attempts, failure, run, status, unique
 
@@ -130,7 +130,7 @@ async def test_what_an_older_release_stored_answers(platform: Stack, levels: int
             assert answer.status_code == 200, (path, answer.text)
 
 
-MEMO = [value for name, value in vars(messages).items() if name.startswith("MEMO_")]
+MEMO = [value for name, value in vars(runs).items() if name.startswith("MEMO_")]
 STRANGE = {
     "a number": 5, "NUL": "a\0\u202e", "NaN": {"x": float("nan")}, "an object": {"collaboration": 1},
     "a list": [1], "true": True, "no JSON": payload(b"{"), "bytes": payload(b"", b"x"),

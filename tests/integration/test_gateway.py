@@ -13,8 +13,8 @@ import pytest
 from gateway.client import Gateway
 from gateway.prices import PRICES, Price
 from gateway.request import Completion, Message, ModelRequest, Timeouts, ToolCall, ToolSpec, Usage
-from schema.catalogue import TenantProvider
 from schema.errors import ProviderError
+from schema.language.catalogue import TenantProvider
 from tests.integration.faults import FAULTS, TIMEOUTS
 from tests.integration.providers import answering, event_reply, json_reply, only_simulated, open_reply
 

@@ -22,7 +22,7 @@ from bench.stack import Stack
 from db import people
 from db.engine import transaction
 from schema.errors import FacilitairError, NotFound
-from schema.messages import Asked, Decision, DecisionMade, Ended, StepRequest
+from schema.temporal.runs import Asked, Decision, DecisionMade, Ended, StepRequest
 from tests.acceptance.command import facilitair
 from tests.integration.runs import begin
 

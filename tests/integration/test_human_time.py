@@ -14,9 +14,9 @@ from temporalio.testing import WorkflowEnvironment
 from db import definitions
 from db.engine import transaction
 from infra.local.temporal import binary
-from schema.messages import QUEUE_COLLABORATIONS
+from schema.rules.validate import validate
 from schema.settings import Settings
-from schema.validate import validate
+from schema.temporal.runs import QUEUE_COLLABORATIONS
 from workers.build import _collaborations
 
 

@@ -22,10 +22,10 @@ from router import checkpoint, features, model
 from router.learning import Effort
 from router.training import Plan
 from schema.errors import Refused
-from schema.learning import Learned, LearnRequest, LearnStep
-from schema.learning_tables import outcomes as outcomes_table
-from schema.messages import QUEUE_LEARNING
-from schema.tables import agent_executions, collaborations, routing_decisions
+from schema.tables.router import outcomes as outcomes_table
+from schema.tables.runs import agent_executions, collaborations, routing_decisions
+from schema.temporal.learning import Learned, LearnRequest, LearnStep
+from schema.temporal.runs import QUEUE_LEARNING
 from tests.integration.runs import begin, rows
 from workflows.learning import Learn, workflow_id
 

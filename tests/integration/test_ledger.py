@@ -21,7 +21,7 @@ from gateway.client import Gateway
 from gateway.prices import PRICES
 from gateway.request import Completion, Usage
 from schema.errors import FacilitairError, ProviderError
-from schema.messages import ReconcilePass, StepRequest
+from schema.temporal.runs import ReconcilePass, StepRequest
 from tests.integration.providers import only_simulated
 from tests.integration.runs import attempts, begin, rows
 

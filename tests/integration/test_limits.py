@@ -19,7 +19,7 @@ from db.limits import EACH, Limit
 from db.spending import BudgetBusy, BudgetExceeded
 from db.spending_report import Span
 from schema.errors import FacilitairError, NotFound
-from schema.messages import BY_TEMPORAL, OTHERS_MONEY, StepRequest, started_by
+from schema.temporal.runs import BY_TEMPORAL, OTHERS_MONEY, StepRequest, started_by
 from tests.integration.runs import begin, rows
 
 STRONG, CHEAP = "openai/gpt-4", "openai/gpt-4o-mini"

@@ -15,7 +15,7 @@ from db import executions
 from db.engine import transaction
 from db.executions import Claim, Outcome, Worker
 from schema.live import AGENT, RunBegan, RunEnded, StepBegan, StepEnded, TokensCame
-from schema.messages import StepRequest
+from schema.temporal.runs import StepRequest
 from tests.integration.known_log import end
 from tests.integration.runs import begin
 

@@ -22,8 +22,8 @@ from memory.projection import Remembered, store_collaboration
 from memory.recall import Hit, cosine_of, find_similar_collaboration, similar
 from router.encoder import ENCODER, encode
 from schema.errors import Unavailable
-from schema.messages import RecallResult, StepRequest
 from schema.settings import Settings
+from schema.temporal.runs import RecallResult, StepRequest
 from tests.integration.known_log import Work, begin, catch_up, end, run
 from tests.integration.providers import SIMULATOR
 

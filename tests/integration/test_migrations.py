@@ -1,4 +1,4 @@
-"""The migrations build exactly what schema/tables.py says, from zero, and the newest can be undone."""
+"""The migrations build exactly what schema/tables/runs.py says, from zero, and the newest can be undone."""
 
 from alembic import command
 from alembic.script import ScriptDirectory
@@ -7,8 +7,8 @@ from sqlalchemy import Connection, inspect, text
 
 from db import migrate
 from db.engine import sync_engine
-from schema import learning_tables  # noqa: F401  (declares its tables)
-from schema.tables import metadata
+from schema.tables import router  # noqa: F401  (declares its tables)
+from schema.tables.runs import metadata
 
 SEED_COLUMNS = {
     "workflows": {"id", "name", "definition", "created_at"},

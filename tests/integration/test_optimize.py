@@ -21,10 +21,10 @@ from activities.tokens import TokenLog
 from bench.stack import Stack
 from db.engine import transaction
 from gateway.request import Message
-from schema.catalogue import BUILT_IN
 from schema.errors import Refused
-from schema.messages import Optimized, OptimizePrompt
+from schema.language.catalogue import BUILT_IN
 from schema.settings import Settings
+from schema.temporal.runs import Optimized, OptimizePrompt
 from tests.integration.door import door, problem
 from tests.integration.runs import begin, means_of, rows
 

@@ -16,7 +16,7 @@ from db.engine import transaction
 from db.executions import Outcome, Worker
 from db.outcomes import Row
 from schema.errors import FacilitairError
-from schema.messages import StepRequest
+from schema.temporal.runs import StepRequest
 from tests.integration.runs import begin, rows
 
 SCORE = {

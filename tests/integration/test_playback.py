@@ -28,8 +28,8 @@ from db.raw import connect
 from db.tokens import Token
 from schema.errors import Refused
 from schema.live import Live, Place, RunBegan, RunEnded, StepBegan, StepEnded, TokensCame
-from schema.messages import ArchivePass, Finish, StepRequest
 from schema.settings import Settings
+from schema.temporal.runs import ArchivePass, Finish, StepRequest
 from tests.integration.known_log import begin
 from tests.integration.recording import journal
 from tests.integration.runs import rows

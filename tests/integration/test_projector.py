@@ -11,7 +11,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.project import ProjectActivity
 from db.outbox import LoggedEvent, Position
 from schema.errors import NotFound, Unavailable
-from schema.messages import ProjectionPass
+from schema.temporal.runs import ProjectionPass
 from tests.integration.known_log import begin, settled
 
 

@@ -17,8 +17,8 @@ from activities.trials import TrialsActivity
 from bench.stack import Stack
 from db import trials
 from db.engine import transaction
-from schema.messages import StepRequest, TrialsPass
 from schema.settings import Settings
+from schema.temporal.runs import StepRequest, TrialsPass
 from tests.integration.door import door, problem
 from tests.integration.runs import begin, rows
 

@@ -18,8 +18,8 @@ from db.engine import transaction
 from db.routing import Decision
 from router import features
 from router.checkpoint import Checkpoint
-from schema.messages import RouteResult, StepRequest
-from schema.tables import routing_decisions
+from schema.tables.runs import routing_decisions
+from schema.temporal.runs import RouteResult, StepRequest
 from tests.integration.known_log import begin
 from tests.integration.providers import SIMULATOR
 from tests.integration.runs import begin as begin_one

@@ -29,8 +29,8 @@ from db.routed import Verdicts
 from db.routing import Decision as Chosen
 from db.spending import BudgetExceeded
 from router.opinions import Question
-from schema.messages import Decision, DecisionMade, StepRequest
-from schema.steps import Verify
+from schema.language.steps import Verify
+from schema.temporal.runs import Decision, DecisionMade, StepRequest
 from tests.integration.runs import begin, rows
 from tests.integration.test_collaboration import unique
 

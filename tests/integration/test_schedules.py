@@ -24,10 +24,10 @@ from api.models import ScheduleRequest
 from api.schedules import Schedules
 from api.temporal import Temporal
 from db.engine import transaction
-from schema import cron
 from schema.errors import NotFound
-from schema.messages import MEMO_REQUESTED_BY, MEMO_TENANT
+from schema.language import cron
 from schema.settings import Settings
+from schema.temporal.runs import MEMO_REQUESTED_BY, MEMO_TENANT
 from tests.integration.door import door, problem
 
 

@@ -19,7 +19,7 @@ from temporalio.client import Client
 from infra.local import PlatformState, Supervisor, process, read_state, start, start_detached, stop_running
 from infra.local.java import bundled_java, java_version
 from infra.local.state import ServiceState
-from schema import search_attributes
+from schema.temporal import search_attributes
 
 SERVERS = ("postgres", "temporal", "neo4j", "weaviate")
 BUILD_SECONDS = 900

@@ -36,7 +36,7 @@ from gateway.request import Usage
 from gateway.traffic import Traffic
 from schema import telemetry
 from schema.live import Place
-from schema.messages import ENGINE, Finish, StepRequest
+from schema.temporal.runs import ENGINE, Finish, StepRequest
 from tests.integration.known_log import TRACEPARENT, begin, catch_up, run
 from tests.integration.providers import only_simulated
 from tests.integration.recording import journal
@@ -348,7 +348,7 @@ ELSEWHERE = {
     "gateway/traffic.py": "writes that are awaited at the end, each for itself",
     "graph/projection.py": "driven, and in test_graph",
     "memory/projection.py": "driven, and in test_memory",
-    "workflows/interpreter.py": "the steps of one run",
+    "plan/walk.py": "the steps of one run",
     "workflows/pausing.py": "the children of one run",
 }
 """Where many records stand in one statement or wait for each other, and why none takes others along."""

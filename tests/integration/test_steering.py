@@ -20,7 +20,7 @@ from db.engine import transaction
 from gateway.client import Gateway
 from gateway.request import Completion, ModelRequest
 from schema.errors import StepError
-from schema.messages import PAUSED, Steer, Steered, StepRequest
+from schema.temporal.runs import PAUSED, Steer, Steered, StepRequest
 from tests.integration.providers import only_simulated
 from tests.integration.runs import TRACEPARENT, attempts, begin, means_of, rows
 from tests.integration.test_agent_step import TOTAL, answers, asking, calls

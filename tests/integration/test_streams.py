@@ -23,7 +23,7 @@ from db.engine import transaction
 from db.executions import Worker
 from gateway.client import warm_up
 from schema.errors import FacilitairError, StepError
-from schema.messages import StepRequest
+from schema.temporal.runs import StepRequest
 from tests.integration.providers import running_simulator
 from tests.integration.runs import attempts, begin, means_of, rows
 from tests.integration.test_collaboration import unique

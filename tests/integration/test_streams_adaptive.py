@@ -18,7 +18,7 @@ from db.edges import Key, State
 from db.engine import transaction
 from gateway.client import warm_up
 from router import topology
-from schema.messages import StepRequest
+from schema.temporal.runs import StepRequest
 from tests.integration.providers import running_simulator
 from tests.integration.runs import begin, means_of, rows
 from tests.integration.test_collaboration import unique

@@ -30,8 +30,8 @@ from websockets.asyncio.client import connect
 
 from api.app import create_app
 from bench.stack import Stack
-from schema.messages import BY_TEMPORAL, QUEUE_COLLABORATIONS
 from schema.settings import Settings
+from schema.temporal.runs import BY_TEMPORAL, QUEUE_COLLABORATIONS
 from tests.acceptance.command import facilitair
 from tests.integration.served import Served, served
 from tests.integration.test_children import rows

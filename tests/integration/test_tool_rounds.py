@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from activities.agent import AgentActivity
 from activities.means import Means
 from activities.tokens import TokenLog
+from schema.cel.expressions import Json
 from schema.errors import StepError
-from schema.expressions import Json
-from schema.messages import StepRequest
+from schema.temporal.runs import StepRequest
 from tests.integration.runs import begin, means_of, rows
 
 DIFF = {"name": "text_diff", "arguments": {"before": "pear", "after": "apple"}}

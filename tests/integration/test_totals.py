@@ -14,7 +14,7 @@ from db.collaborations import RunFilter
 from db.engine import transaction
 from db.journal import Journal
 from db.wakeups import Bell
-from schema.messages import Finish, StepRequest, StepResult
+from schema.temporal.runs import Finish, StepRequest, StepResult
 from tests.integration.runs import begin, rows
 
 ASKING: dict[str, Any] = {

@@ -12,8 +12,8 @@ from temporalio.client import Client
 
 from db import aliases, definitions
 from db.engine import transaction
-from schema.definition import Definition
 from schema.errors import NotFound, Refused
+from schema.language.definition import Definition
 from schema.settings import Settings
 from tests.integration.door import door, problem
 

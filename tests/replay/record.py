@@ -26,7 +26,7 @@ from db import routing
 from db.engine import transaction
 from db.routing import Decision as Chosen
 from infra.local import temporal
-from schema.messages import (
+from schema.temporal.runs import (
     MEMO_FORK,
     QUEUE_COLLABORATIONS,
     QUEUE_PROJECTIONS,

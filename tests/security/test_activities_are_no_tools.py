@@ -23,13 +23,13 @@ from activities.callers import CallerInterceptor, RunBound
 from bench.stack import Stack
 from db import definitions
 from db.engine import transaction
-from schema import messages
-from schema.definition import Definition
 from schema.errors import InvalidDefinition, Refused
-from schema.validate import validate
+from schema.language.definition import Definition
+from schema.rules.validate import validate
+from schema.temporal import runs
 from tests.integration.test_collaboration import attempts, failure, run, unique
 
-QUEUES = sorted(messages.PLATFORM_QUEUES)
+QUEUES = sorted(runs.PLATFORM_QUEUES)
 VICTIM: dict[str, Any] = {
     "steps": {"say": {"kind": "transform", "value": "the secret is ${input.secret}"}},
 }
@@ -122,7 +122,7 @@ async def victim(on: Stack) -> tuple[str, str]:
 
 async def test_a_stored_definition_does_not_reach_another_run(platform: Stack) -> None:
     _, other = await victim(platform)
-    forged = messages.Finish(other, "some-other-tenant", f"00-{'1' * 32}-{'2' * 16}-01", "completed")
+    forged = runs.Finish(other, "some-other-tenant", f"00-{'1' * 32}-{'2' * 16}-01", "completed")
     name = await stored(platform, {"steps": {"read": calling("finish", "collaborations", **asdict(forged))}})
     error = await failure(await platform.start(name, {}, name))
     assert error.type == "queue_reserved"
@@ -189,30 +189,30 @@ def test_every_activity_belongs_to_a_run_or_to_the_platform() -> None:
 
 def forged(kind: type, run_id: str, workflow_id: str, tenant: str = "default") -> Any:
     """A request of the type for somebody's run."""
-    step = messages.StepRequest(run_id, tenant, "say", f"00-{'1' * 32}-{'2' * 16}-01")
+    step = runs.StepRequest(run_id, tenant, "say", f"00-{'1' * 32}-{'2' * 16}-01")
     match kind:
-        case messages.StepRequest:
+        case runs.StepRequest:
             return step
-        case messages.PinRequest:
-            return messages.PinRequest(workflow_id, run_id, "victim", {}, tenant, None, None)
-        case messages.SegmentRequest:
-            return messages.SegmentRequest(run_id, tenant, step.traceparent, "", ["say"], [], [])
-        case messages.Finish:
-            return messages.Finish(run_id, tenant, step.traceparent, "completed")
-        case messages.Steered:
-            return messages.Steered(run_id, tenant, step.traceparent, "pause", messages.Steer())
-        case messages.ItemEnd:
-            return messages.ItemEnd(step, 0)
-        case messages.Caught:
-            return messages.Caught(step, 0, "x", "x")
-        case messages.ToolReturn:
-            return messages.ToolReturn(step, str(uuid.uuid4()))
-        case messages.DecisionMade:
-            return messages.DecisionMade(step, messages.Decision("say", "approve", "user:ada"))
-        case messages.ChildEnd:
-            return messages.ChildEnd(step, run_id)
-        case messages.ChildFailed:
-            return messages.ChildFailed(step, "x", "x")
+        case runs.PinRequest:
+            return runs.PinRequest(workflow_id, run_id, "victim", {}, tenant, None, None)
+        case runs.SegmentRequest:
+            return runs.SegmentRequest(run_id, tenant, step.traceparent, "", ["say"], [], [])
+        case runs.Finish:
+            return runs.Finish(run_id, tenant, step.traceparent, "completed")
+        case runs.Steered:
+            return runs.Steered(run_id, tenant, step.traceparent, "pause", runs.Steer())
+        case runs.ItemEnd:
+            return runs.ItemEnd(step, 0)
+        case runs.Caught:
+            return runs.Caught(step, 0, "x", "x")
+        case runs.ToolReturn:
+            return runs.ToolReturn(step, str(uuid.uuid4()))
+        case runs.DecisionMade:
+            return runs.DecisionMade(step, runs.Decision("say", "approve", "user:ada"))
+        case runs.ChildEnd:
+            return runs.ChildEnd(step, run_id)
+        case runs.ChildFailed:
+            return runs.ChildFailed(step, "x", "x")
     raise AssertionError(f"no forged request for {kind}")
 
 
@@ -268,10 +268,10 @@ async def test_no_activity_works_for_another_tenant(platform: Stack) -> None:
     callers = CallerInterceptor(platform.engine, platform.client)
     environment = ActivityEnvironment()
     environment.info = replace(environment.info, workflow_id=id, workflow_run_id=other)
-    request = messages.StepRequest(other, "somebody-else", "say", "")
+    request = runs.StepRequest(other, "somebody-else", "say", "")
     with pytest.raises(Refused, match="tenant"):
         await environment.run(callers.check, request)
-    await environment.run(callers.check, messages.StepRequest(other, "default", "say", ""))
+    await environment.run(callers.check, runs.StepRequest(other, "default", "say", ""))
 
 
 async def test_a_workflow_failure_tells_nothing_of_the_other_run(platform: Stack) -> None:

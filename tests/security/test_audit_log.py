@@ -13,8 +13,8 @@ from api.steering import steer_run
 from api.temporal import Temporal
 from bench.stack import Stack
 from schema.errors import Unavailable
-from schema.messages import Steer
 from schema.settings import Settings
+from schema.temporal.runs import Steer
 from tests.integration.door import door
 from tests.integration.runs import begin, rows
 from tests.integration.test_collaboration import unique

@@ -115,7 +115,7 @@ async def test_commands_follow_the_pages(engine: AsyncEngine, api: Served) -> No
 WITHOUT_PAGES = {
     "/v1/analytics": "days, models and agents, the largest ones of each",
     "/v1/bounds": "as many as there are settings",
-    "/v1/catalogue": "schema.catalogue_rules.MAX_OWN of each kind",
+    "/v1/catalogue": "schema.rules.catalogue.MAX_OWN of each kind",
     "/v1/collaborations/{id}/steps/{step}/details": "a step's attempts, without their outputs",
     "/v1/definitions/{name}/aliases": "db.aliases.MAX_ALIASES",
     "/v1/definitions/{name}/diff": "the steps and agents of two documents",

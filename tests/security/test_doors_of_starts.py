@@ -16,8 +16,8 @@ from websockets.asyncio.client import connect
 
 from db.engine import transaction
 from schema.errors import TryLater
-from schema.messages import BY_TEMPORAL, PinRequest, StepRequest
 from schema.settings import Settings
+from schema.temporal.runs import BY_TEMPORAL, PinRequest, StepRequest
 from tests.integration.door import problem
 from tests.integration.recording import recording
 from tests.integration.runs import begin, rows

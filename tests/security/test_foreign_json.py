@@ -12,11 +12,11 @@ from activities.tools.http import HttpTool
 from activities.values import checked_output, storable
 from gateway.failures import BrokenAnswer
 from gateway.wire import Answer
-from schema import reflection
 from schema.errors import StepError
-from schema.foreign import MAX_DEPTH
-from schema.foreign_json import NotJson, UnusableJson, read_json
-from schema.steps import AgentStep
+from schema.language.steps import AgentStep
+from schema.rules import answers
+from schema.values.foreign import MAX_DEPTH
+from schema.values.foreign_json import NotJson, UnusableJson, read_json
 from tests.security.places import inside
 
 ROOT = Path(__file__).parents[2]
@@ -26,10 +26,10 @@ PACKAGES = (
 )  # fmt: skip
 
 OURS = {
-    "schema/foreign_json.py": "the door itself",
-    "schema/document.py": "the door of uploads",
-    "schema/json_schemas.py": "a text that the line before wrote",
-    "schema/json_numbers.py": "a schema of a stored definition, written by ourselves",
+    "schema/values/foreign_json.py": "the door itself",
+    "schema/language/document.py": "the door of uploads",
+    "schema/language/json_schemas.py": "a text that the line before wrote",
+    "schema/language/json_numbers.py": "a schema of a stored definition, written by ourselves",
     "gateway/translate.py": "copies of what was just written",
     "gateway/prices.py": "a file of an installed package",
     "api/endpoints/versions.py": "a stored definition",
@@ -116,8 +116,8 @@ async def test_a_deep_answer_fails_its_http_step_with_a_code() -> None:
 @pytest.mark.parametrize("hostile", ['{"quality": NaN}', DEEP, "1e999"])
 def test_a_models_answer_is_asked_for_again_where_it_is_no_json(hostile: str) -> None:
     step = AgentStep(kind="agent", agent="a", prompt="x", output_schema={})
-    with pytest.raises(reflection.NotReadable):
-        reflection.read(step, hostile)
+    with pytest.raises(answers.NotReadable):
+        answers.read(step, hostile)
 
 
 @pytest.mark.parametrize("hostile", ['{"a": NaN}', DEEP, '{"a": 1e999}', "{"])

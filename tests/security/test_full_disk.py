@@ -23,8 +23,8 @@ from infra.local.doctor import examine
 from infra.local.process import Command
 from infra.local.service import Service
 from schema.errors import Refused, Unavailable
-from schema.messages import PinRequest
 from schema.settings import Settings
+from schema.temporal.runs import PinRequest
 from tests.integration.recording import recording
 from tests.integration.served import served
 

@@ -11,7 +11,7 @@ from api.endpoints.hooks import _input
 from api.problems import BadRequest
 from bench.security.cases.holds import COMPLETED, Delivery, Run, deliveries, runs
 from schema.errors import InvalidDefinition, Refused
-from schema.validate import validate
+from schema.rules.validate import validate
 
 LIMIT_SECONDS = 0.5
 """Of processor time: several pieces of work are done, each of which may take 100 ms."""

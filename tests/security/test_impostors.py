@@ -20,7 +20,7 @@ from temporalio.service import RPCError
 from bench.stack import Stack
 from db import secrets
 from db.engine import transaction
-from schema.messages import QUEUE_LEARNING, QUEUE_PROJECTIONS
+from schema.temporal.runs import QUEUE_LEARNING, QUEUE_PROJECTIONS
 from tests.integration.door import door, problem
 from workflows.client import keep_own
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db import usage
 from db.engine import transaction
-from schema.estimate import MAX_TREE_CHILDREN
+from schema.rules.size import MAX_TREE_CHILDREN
 from schema.settings import Settings
 from tests.integration.door import door, problem
 from tests.integration.runs import rows

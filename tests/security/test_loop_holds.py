@@ -12,13 +12,13 @@ from activities.tools import text
 from activities.values import checked_output
 from gateway.sse import EventReader
 from router.rules import analyze_task
-from schema import reflection
-from schema.catalogue_rules import looks_like_key
+from schema.cel.expressions import compile_expression, evaluate
 from schema.errors import StepError
-from schema.expressions import compile_expression, evaluate
-from schema.json_schemas import faults, schema_fault, violations
-from schema.steps import AgentStep
-from schema.templates import render
+from schema.language.json_schemas import faults, schema_fault, violations
+from schema.language.steps import AgentStep
+from schema.language.templates import render
+from schema.rules import answers
+from schema.rules.catalogue import looks_like_key
 
 MIB = 1024 * 1024
 LIMIT_SECONDS = 0.2
@@ -84,8 +84,8 @@ def test_answers_in_fences_are_read_in_one_pass(begin: str, piece: str) -> None:
     step = AgentStep(kind="agent", agent="a", prompt="p", output_schema={"type": "object"})
     with _within_the_limit():
         assert judging.verdict(hostile) is None
-    with _within_the_limit(), pytest.raises(reflection.NotReadable):
-        reflection.read(step, hostile)
+    with _within_the_limit(), pytest.raises(answers.NotReadable):
+        answers.read(step, hostile)
 
 
 def test_an_event_in_many_packets_is_put_together_once() -> None:

@@ -263,7 +263,7 @@ def test_only_addresses_of_the_public_internet_are_public(address: str, public: 
 
 async def test_a_provider_error_of_a_refused_host_names_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     gateway = Gateway(only_simulated("http://127.0.0.1:9", provider_hosts="vault.internal"))
-    from schema.catalogue import TenantProvider
+    from schema.language.catalogue import TenantProvider
 
     own = {"acme": TenantProvider("acme", "openai_compatible", "http://elsewhere.example/v1")}
     with pytest.raises(ProviderError) as caught:

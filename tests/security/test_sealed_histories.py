@@ -27,7 +27,9 @@ from bench.stack import Stack
 from examples.codec.codec import data_converter as published
 from examples.codec.codec import proof
 from schema.errors import Refused
-from schema.messages import (
+from schema.settings import Settings
+from schema.temporal.encryption import Sealer, key_id, sealer_of
+from schema.temporal.runs import (
     MEMO_FORK,
     MEMO_PARENT,
     MEMO_PROOF,
@@ -37,9 +39,7 @@ from schema.messages import (
     Decision,
     Steer,
 )
-from schema.sealing import Sealer, key_id, sealer_of
-from schema.settings import Settings
-from schema.signing import signer_of
+from schema.temporal.signing import signer_of
 from tests.integration.test_collaboration import failure, unique
 from workers.build import serve
 from workflows.codec import ENCODING, data_converter

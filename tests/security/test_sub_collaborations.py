@@ -9,8 +9,8 @@ from temporalio.testing import ActivityEnvironment
 from activities.children import Children
 from db.admission import Admission
 from schema.errors import Refused, StepError
-from schema.messages import PinRequest, StepRequest
 from schema.settings import Settings
+from schema.temporal.runs import PinRequest, StepRequest
 from tests.integration.door import door
 from tests.integration.recording import recording
 from tests.integration.runs import begin, rows

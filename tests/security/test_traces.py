@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from bench.stack import Stack
-from schema.messages import MEMO_PARENT, MEMO_REQUEST_SPAN, MEMO_TRACEPARENT
+from schema.temporal.runs import MEMO_PARENT, MEMO_REQUEST_SPAN, MEMO_TRACEPARENT
 from tests.integration.runs import rows
 
 _DEFINITION: dict[str, Any] = {

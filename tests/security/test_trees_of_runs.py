@@ -13,9 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db import definitions
 from db.engine import transaction
 from schema.errors import InvalidDefinition, Refused
-from schema.estimate import TreeSize, tree_size
+from schema.rules.size import TreeSize, tree_size
+from schema.rules.validate import validate
 from schema.settings import Settings
-from schema.validate import validate
 from tests.integration.door import door, problem
 
 LEAF: dict[str, Any] = {"name": "leaf", "steps": {"rest": {"kind": "wait", "for": "30d"}}}

@@ -8,8 +8,9 @@ from typing import Any, get_args
 
 import pytest
 
-from schema import hosts, planning
-from schema.catalogue import (
+from schema import hosts
+from schema.errors import InvalidDefinition, Refused, StepError
+from schema.language.catalogue import (
     BUILT_IN,
     MASTERS,
     RELATIONSHIPS,
@@ -20,17 +21,17 @@ from schema.catalogue import (
     TenantProvider,
     from_json,
 )
-from schema.catalogue_rules import looks_like_key, provider_problems, role_problems, skill_problems
-from schema.errors import InvalidDefinition, Refused, StepError
-from schema.estimate import estimate
-from schema.messages import Steer
-from schema.reflection import faults
-from schema.skills import SKILLS, Skill
-from schema.steering import fault_of
-from schema.steps import NAME, Agent, AgentStep
-from schema.tables import providers
-from schema.tools import TOOLS
-from schema.validate import validate
+from schema.language.skills import SKILLS, Skill
+from schema.language.steps import NAME, Agent, AgentStep
+from schema.language.tools import TOOLS
+from schema.rules import planning
+from schema.rules.answers import faults
+from schema.rules.catalogue import looks_like_key, provider_problems, role_problems, skill_problems
+from schema.rules.size import estimate
+from schema.rules.steering import fault_of
+from schema.rules.validate import validate
+from schema.tables.runs import providers
+from schema.temporal.runs import Steer
 
 ROOT = Path(__file__).resolve().parents[2]
 CRITIC = RoleDefault("acme/llama-70b", "You are a critic.", "REVIEWED", skills=("house-style",))

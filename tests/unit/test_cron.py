@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from schema import cron
-from schema.cron import CronInvalid, parse
+from schema.language import cron
+from schema.language.cron import CronInvalid, parse
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 

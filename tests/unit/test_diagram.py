@@ -7,10 +7,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gateway.prices import per_token
-from schema import diagram
-from schema.compile import compile_plan
-from schema.definition import Definition
-from schema.validate import validate
+from plan import diagram
+from plan.compile import compile_plan
+from schema.language.definition import Definition
+from schema.rules.validate import validate
 
 EVERYTHING: dict[str, Any] = {
     "name": "everything",

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from schema.diff import Breaking, FieldChange, PartChange, changes, difference, unified
+from schema.language.diff import Breaking, FieldChange, PartChange, changes, difference, unified
 
 
 def test_differences_are_found_where_they_are() -> None:

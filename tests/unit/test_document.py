@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schema.document import MAX_BYTES, MAX_DEPTH, MAX_VALUES, MAX_YAML_BYTES, load
 from schema.errors import InvalidDefinition
+from schema.language.document import MAX_BYTES, MAX_DEPTH, MAX_VALUES, MAX_YAML_BYTES, load
 
 
 def code(data: bytes, *, is_yaml: bool = False) -> tuple[str, str]:

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from schema.estimate import Estimate, TreeSize, estimate
-from schema.validate import validate
+from schema.rules.size import Estimate, TreeSize, estimate
+from schema.rules.validate import validate
 
 AGENTS = {
     "poet": {"model": "openai/gpt-4", "max_output_tokens": 100},

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from schema import document
-from schema.document import MAX_BYTES
 from schema.errors import InvalidDefinition
-from schema.validate import validate, validate_bytes
+from schema.language import document
+from schema.language.document import MAX_BYTES
+from schema.rules.validate import validate, validate_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 INVALID = ROOT / "examples" / "invalid"

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schema.cel_ast import Reference
+from schema.cel.expressions import ExpressionInvalid, compile_expression, evaluate, lookup
+from schema.cel.syntax_tree import Reference
 from schema.errors import StepError
-from schema.expressions import ExpressionInvalid, compile_expression, evaluate, lookup
 
 SCOPE: dict[str, Any] = {
     "input": {"n": 3, "task": "sort", "list": [3, 1, 2], "map": {"b": 2, "a": 1}, "none": None, "flag": True},

@@ -1,6 +1,6 @@
 import pytest
 
-from schema.foreign import clean_text
+from schema.values.foreign import clean_text
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from sqlalchemy import exc
 
 from activities.guard import describe, translate
 from db.isolation import Isolation, befalls_all
-from schema import document
 from schema.errors import InvalidDefinition, StepError
-from schema.foreign import MAX_DEPTH, UnusableValue, clean_value, readable
-from schema.foreign_json import NotJson, read_json
-from schema.sizes import check_size
+from schema.language import document
+from schema.values.foreign import MAX_DEPTH, UnusableValue, clean_value, readable
+from schema.values.foreign_json import NotJson, read_json
+from schema.values.sizes import check_size
 
 
 def nested(levels: int, inside: Any = 1) -> Any:

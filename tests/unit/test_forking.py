@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from schema.compile import Compiled, compiled
+from plan.compile import Compiled, compiled
+from plan.fork import Before, Division, divide
 from schema.errors import Refused
-from schema.forking import Before, Division, divide
-from schema.messages import Fork
-from schema.validate import validate
+from schema.rules.validate import validate
+from schema.temporal.runs import Fork
 
 
 def read(steps: dict[str, Any]) -> Compiled:

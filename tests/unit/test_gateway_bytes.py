@@ -10,7 +10,7 @@ from gateway.failures import BrokenAnswer
 from gateway.finish import meaning_of
 from gateway.sse import EventReader, EventTooLong
 from gateway.wire import Answer
-from schema.foreign import clean_text
+from schema.values.foreign import clean_text
 
 _NAMES = st.sampled_from(
     ["id", "model", "choices", "delta", "message", "content", "finish_reason", "error", "usage", "tool_calls",

@@ -15,8 +15,8 @@ from gateway.limits import Limits, limits_in
 from gateway.prices import PRICES, Price, listed_price, price_in_map
 from gateway.request import Message, ModelRequest, ToolCall, ToolSpec, Usage
 from gateway.structure import wire_messages, wire_response_format
-from schema.catalogue import ROLE_DEFAULTS, ROUTABLE_MODELS, TenantProvider
 from schema.errors import ProviderError
+from schema.language.catalogue import ROLE_DEFAULTS, ROUTABLE_MODELS, TenantProvider
 from schema.settings import Settings
 
 NO_KEYS = {

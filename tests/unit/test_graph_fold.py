@@ -11,9 +11,9 @@ from graph.fold import Edge, Properties, fold
 from graph.projection import statements
 from graph.queries import cypher, names
 from graph.verify import differences
-from schema.catalogue import RELATIONSHIPS
 from schema.errors import NotFound, Refused
 from schema.events import CollaborationFinished, CollaborationStarted, DefinitionStored, Event, StepFinished
+from schema.language.catalogue import RELATIONSHIPS
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 STARTED = CollaborationStarted("c1", "wf-1", "pair", 2, "sort a list")

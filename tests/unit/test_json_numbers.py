@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from schema.json_numbers import as_declared
-from schema.reflection import read
-from schema.steps import AgentStep
+from schema.language.json_numbers import as_declared
+from schema.language.steps import AgentStep
+from schema.rules.answers import read
 
 NUMBER, INTEGER = {"type": "number"}, {"type": "integer"}
 

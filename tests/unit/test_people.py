@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from schema.messages import Asked, Decision
-from schema.people import MAX_ANSWER_BYTES, Verdict, refused, too_late, verdict
+from schema.rules.people import MAX_ANSWER_BYTES, Verdict, refused, too_late, verdict
+from schema.temporal.runs import Asked, Decision
 
 ASKED = Asked(
     actions=[

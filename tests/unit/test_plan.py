@@ -1,7 +1,7 @@
 """The interpreter's bookkeeping: which step is next, what a skipped one means, what shares an activity."""
 
-from schema.messages import Ended, Plan, PlanStep, RetryRule
-from workflows.plan import CAUGHT, COMPLETED, OPEN, SKIPPED, Progress, table
+from plan.progress import CAUGHT, COMPLETED, OPEN, SKIPPED, Progress, table
+from schema.temporal.runs import Ended, Plan, PlanStep, RetryRule
 
 RETRY = RetryRule(max_attempts=1, initial_seconds=1, backoff=2, max_seconds=1)
 

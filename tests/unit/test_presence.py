@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
-from schema.compile import dependencies, handlers
-from schema.definition import Definition
+from plan.compile import dependencies, handlers
 from schema.errors import InvalidDefinition
-from schema.presence import Presence
-from schema.steps import Quorum, Step, SwitchStep
-from schema.streams import Streams
-from schema.validate import validate
+from schema.language.definition import Definition
+from schema.language.steps import Quorum, Step, SwitchStep
+from schema.language.streams import Streams
+from schema.rules.presence import Presence
+from schema.rules.validate import validate
 from tests.definitions import drafts
 
 STEP = {"kind": "transform", "value": 1}

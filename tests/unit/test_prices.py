@@ -6,8 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from schema.estimate import estimate
-from schema.validate import validate
+from schema.rules.size import estimate
+from schema.rules.validate import validate
 
 
 def test_litellms_prices_are_read_without_importing_it() -> None:

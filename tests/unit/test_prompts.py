@@ -10,10 +10,10 @@ from activities.tasks import task_type
 from db.prompts import sha256_of
 from db.trials import Chosen
 from gateway.request import Message
-from schema.catalogue import BUILT_IN, ROLE_DEFAULTS
-from schema.prompts import PromptContent, TaskType
-from schema.skills import SKILLS
-from schema.steps import Agent, AgentStep
+from schema.language.catalogue import BUILT_IN, ROLE_DEFAULTS
+from schema.language.prompts import PromptContent, TaskType
+from schema.language.skills import SKILLS
+from schema.language.steps import Agent, AgentStep
 
 EASY = "Write a function that adds two numbers."
 HARD = (

@@ -7,10 +7,10 @@ import jsonschema_rs
 import pytest
 import yaml
 
-from schema.catalogue import ROLE_DEFAULTS, Catalogue
-from schema.editors import ID
-from schema.publish import PUBLISHED, main, published_text
-from schema.validate import validate, validate_bytes
+from schema.language.catalogue import ROLE_DEFAULTS, Catalogue
+from schema.language.editors import ID
+from schema.language.publish import PUBLISHED, main, published_text
+from schema.rules.validate import validate, validate_bytes
 from tests.pages import PAGES, blocks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,7 +18,7 @@ LANGUAGE = ROOT / "docs" / "language.md"
 
 
 def test_the_published_schema_is_current() -> None:
-    assert main(["--check"]) == 0, "run python -m schema.publish"
+    assert main(["--check"]) == 0, "run python -m schema.language.publish"
 
 
 @pytest.fixture(scope="module")

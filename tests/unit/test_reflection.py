@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from schema import reflection
-from schema.planning import ANSWER, EXAMPLE, PLANNED_TOOLS, guide
-from schema.reflection import NotReadable
-from schema.steps import AgentStep, Reflect
-from schema.tools import TOOLS
-from schema.validate import validate
+from schema.language.steps import AgentStep, Reflect
+from schema.language.tools import TOOLS
+from schema.rules import answers
+from schema.rules.answers import NotReadable
+from schema.rules.planning import ANSWER, EXAMPLE, PLANNED_TOOLS, guide
+from schema.rules.validate import validate
 
 TOTAL = {"type": "object", "required": ["total"], "properties": {"total": {"type": "integer"}}}
 
@@ -20,7 +20,7 @@ def step(**fields: Any) -> AgentStep:
 
 
 def test_text_is_taken_as_it_is() -> None:
-    assert reflection.read(step(), "```json\n1\n```") == "```json\n1\n```"
+    assert answers.read(step(), "```json\n1\n```") == "```json\n1\n```"
 
 
 @pytest.mark.parametrize("fields", [{"output_schema": TOTAL}, {"emits": "definition"}])
@@ -29,7 +29,7 @@ def test_text_is_taken_as_it_is() -> None:
     ['{"total": 1}', ' \n{"total": 1}\n', '```json\n{"total": 1}\n```', '\n```\n{"total":1}\n```\n\n'],
 )
 def test_json_is_read_bare_or_in_one_fence(fields: dict[str, Any], answer: str) -> None:
-    assert reflection.read(step(**fields), answer) == {"total": 1}
+    assert answers.read(step(**fields), answer) == {"total": 1}
 
 
 WRAPPED = (
@@ -43,7 +43,7 @@ WRAPPED = (
 
 @pytest.mark.parametrize("answer", WRAPPED)
 def test_json_is_read_in_whatever_a_model_wraps_it(answer: str) -> None:
-    assert reflection.read(step(output_schema=TOTAL), answer) == {"total": 1}
+    assert answers.read(step(output_schema=TOTAL), answer) == {"total": 1}
 
 
 @pytest.mark.parametrize(
@@ -53,24 +53,24 @@ def test_json_is_read_in_whatever_a_model_wraps_it(answer: str) -> None:
 )  # fmt: skip
 def test_what_holds_no_answer_is_not_read(answer: str) -> None:
     with pytest.raises(NotReadable):
-        reflection.read(step(output_schema=TOTAL), answer)
+        answers.read(step(output_schema=TOTAL), answer)
 
 
 def test_a_plan_is_read_out_of_prose_too() -> None:
     plan = json.dumps(EXAMPLE)
     for answer in (f"The plan:\n{plan}\nDone.", f"~~~\n{plan}~~~", f"<think>hm</think>{plan}"):
-        assert reflection.read(step(emits="definition"), answer) == EXAMPLE
+        assert answers.read(step(emits="definition"), answer) == EXAMPLE
 
 
 def test_what_is_nearly_json_is_mended_where_the_step_says_so() -> None:
     mends = step(output_schema=TOTAL, reflect={"repair": True})
     for answer in ("{'total': 1,}", '{"total": 1', "Sure: {total: 1}", '```json\n{"total": 1,\n```'):
-        assert reflection.mended(mends, answer) == {"total": 1}
+        assert answers.mended(mends, answer) == {"total": 1}
     for answer in ("no", '{"total": NaN}', "{" * 21 + "'" * 50, "{" + "'" * 2_000, "<think>{'total': 1}"):
         with pytest.raises(NotReadable):
-            reflection.mended(mends, answer)
+            answers.mended(mends, answer)
     with pytest.raises(NotReadable):
-        reflection.mended(step(output_schema=TOTAL), "{'total': 1,}")
+        answers.mended(step(output_schema=TOTAL), "{'total': 1,}")
 
 
 @pytest.mark.parametrize("fields", [{"output_schema": TOTAL}, {"emits": "definition"}])
@@ -83,12 +83,12 @@ def test_what_is_nearly_json_is_mended_where_the_step_says_so() -> None:
 )  # fmt: skip
 def test_what_is_no_json_cannot_be_read(fields: dict[str, Any], answer: str) -> None:
     with pytest.raises(NotReadable):
-        reflection.read(step(**fields), answer)
+        answers.read(step(**fields), answer)
 
 
 def test_a_plan_with_a_key_twice_cannot_be_read() -> None:
     with pytest.raises(NotReadable, match="twice"):
-        reflection.read(step(emits="definition"), '{"name": "a", "name": "b"}')
+        answers.read(step(emits="definition"), '{"name": "a", "name": "b"}')
 
 
 @pytest.mark.parametrize(
@@ -105,12 +105,12 @@ def test_a_plan_with_a_key_twice_cannot_be_read() -> None:
 def test_further_answers_are_asked_for_where_the_output_must_fit_something(
     fields: dict[str, Any], further: int
 ) -> None:
-    assert reflection.rules_of(step(**fields)) == Reflect(max=further)
+    assert answers.rules_of(step(**fields)) == Reflect(max=further)
 
 
 def test_all_that_breaks_the_schema_is_told() -> None:
     schema = {"required": ["a"], "properties": {"b": {"type": "string"}, "c": {"minimum": 3}}}
-    assert reflection.faults(step(output_schema=schema), {"b": 1, "c": 2}, {}) == [
+    assert answers.faults(step(output_schema=schema), {"b": 1, "c": 2}, {}) == [
         '/: "a" is a required property',
         '/b: 1 is not of type "string"',
         "/c: 2 is less than the minimum of 3",
@@ -128,16 +128,16 @@ def test_expectations_are_only_asked_of_an_output_that_fits() -> None:
         },
     )
     scope = {"input": {"least": 5}}
-    assert reflection.faults(asked, {"total": "6"}, scope) == ['/total: "6" is not of type "integer"']
-    assert reflection.faults(asked, {"total": 3}, scope) == ["More.", "Even."]
-    assert reflection.faults(asked, {"total": 7}, scope) == ["Even."]
-    assert reflection.faults(asked, {"total": 8}, scope) == []
+    assert answers.faults(asked, {"total": "6"}, scope) == ['/total: "6" is not of type "integer"']
+    assert answers.faults(asked, {"total": 3}, scope) == ["More.", "Even."]
+    assert answers.faults(asked, {"total": 7}, scope) == ["Even."]
+    assert answers.faults(asked, {"total": 8}, scope) == []
 
 
 def test_an_expectation_that_cannot_be_evaluated_is_not_met() -> None:
     def faults(that: str) -> list[str]:
         asked = step(reflect={"expect": [{"that": that, "message": "Give a total."}]})
-        return reflection.faults(asked, {"a": "x"}, {})
+        return answers.faults(asked, {"a": "x"}, {})
 
     [missing] = faults("output.total > 1")
     assert missing.startswith("Give a total. (")
@@ -146,14 +146,14 @@ def test_an_expectation_that_cannot_be_evaluated_is_not_met() -> None:
 
 def test_every_problem_of_a_plan_is_told() -> None:
     plan = {"name": "p", "steps": {"a": {"kind": "transform", "value": "${steps.b.output}"}, "B": {}}}
-    found = reflection.faults(step(emits="definition"), plan, {})
+    found = answers.faults(step(emits="definition"), plan, {})
     assert len(found) >= 2
     assert all(fault.startswith("/steps/") for fault in found)
-    assert reflection.faults(step(emits="definition"), EXAMPLE, {}) == []
+    assert answers.faults(step(emits="definition"), EXAMPLE, {}) == []
 
 
 def test_feedback_names_the_faults_and_has_an_end() -> None:
-    text = reflection.feedback([f"fault {number}" for number in range(25)], json_wanted=True)
+    text = answers.feedback([f"fault {number}" for number in range(25)], json_wanted=True)
     assert text.startswith("Your answer cannot be used as it is:\n- fault 0\n- fault 1\n")
     assert "- fault 19\n- and 5 more\n\n" in text
     assert text.endswith("with the whole corrected JSON and nothing else.")

@@ -9,11 +9,11 @@ import pytest
 
 from activities import rehearsal, stand_ins
 from activities.rehearsal import MocksInvalid, Rehearsal, rehearse
-from schema import mocks
 from schema.errors import Refused
-from schema.planning import EXAMPLE
-from schema.tools import TOOLS
-from schema.validate import validate
+from schema.language.tools import TOOLS
+from schema.rules import mocks
+from schema.rules.planning import EXAMPLE
+from schema.rules.validate import validate
 
 ROOT = Path(__file__).resolve().parents[2]
 AGENTS = {"coder": {"role": "coder"}}

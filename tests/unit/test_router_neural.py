@@ -14,7 +14,7 @@ from router.neural import Neural, Shape
 from router.outcomes import Calls, Floats
 from router.packing import pack, unpack
 from router.training import Plan
-from schema.catalogue import MASTERS
+from schema.language.catalogue import MASTERS
 
 SMALL = Shape(
     embedding=16, attention=16, heads=2, rank=3, memory=3, memory_width=8, orders=4, dropout=0.1,

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from schema.errors import InvalidDefinition
-from schema.estimate import estimate
-from schema.steps import Route, Verify
-from schema.validate import validate
+from schema.language.steps import Route, Verify
+from schema.rules.size import estimate
+from schema.rules.validate import validate
 
 TWO = ["openai/gpt-4o-mini", "openai/gpt-4"]
 

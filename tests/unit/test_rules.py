@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from router.rules import FLOOR, analyze_task, choose, fallback_choice
-from schema.catalogue import ROUTABLE_MODELS
+from schema.language.catalogue import ROUTABLE_MODELS
 
 
 @pytest.mark.parametrize(

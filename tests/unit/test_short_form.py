@@ -3,9 +3,9 @@ from typing import Any
 import pytest
 
 from schema.errors import InvalidDefinition
-from schema.short_form import expand, is_short_form
-from schema.steps import AgentStep, LoopStep
-from schema.validate import validate
+from schema.language.short_form import expand, is_short_form
+from schema.language.steps import AgentStep, LoopStep
+from schema.rules.validate import validate
 
 SEED = [
     {"agent": "architect", "stream_to": ["coder", "tester"]},

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from graph import queries
-from schema import learning_tables
-from schema.tables import metadata
+from schema.tables import router
+from schema.tables.runs import metadata
 
 ROOT: Final = Path(__file__).parents[2]
 TAUGHT: Final = {
-    *(name for name, table in vars(learning_tables).items() if metadata.tables.get(name) is table),
+    *(name for name, table in vars(router).items() if metadata.tables.get(name) is table),
     "task_vectors", "prompt_trials",
 }  # fmt: skip
 """Tables of what was learned from runs, and of what is learned from."""

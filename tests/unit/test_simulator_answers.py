@@ -10,7 +10,7 @@ from infra.simulator.answers import answer_text, count_input_tokens, split_token
 from infra.simulator.flaws import FLAWS, cure, find_flaws
 from infra.simulator.prompt import read_prompt
 from infra.simulator.skills import SKILL_TABLE, domain_of, traits_of
-from schema.catalogue import ROLE_DEFAULTS, ROLES, ROUTABLE_MODELS, Role
+from schema.language.catalogue import ROLE_DEFAULTS, ROLES, ROUTABLE_MODELS, Role
 
 TASK = "Build a rate limiter for the REST API with quotas per tenant"
 REVIEW_SCHEMA: Mapping[str, object] = {

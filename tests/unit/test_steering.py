@@ -8,10 +8,10 @@ from activities import prompts
 from activities.steering import agent_of, model_of, told
 from db.control import Control, Feedback
 from gateway.request import Message
-from schema.catalogue import BUILT_IN
-from schema.messages import Steer, StepRequest
-from schema.steering import fault_of
-from schema.steps import Agent, AgentStep, Route
+from schema.language.catalogue import BUILT_IN
+from schema.language.steps import Agent, AgentStep, Route
+from schema.rules.steering import fault_of
+from schema.temporal.runs import Steer, StepRequest
 
 AGENT = Agent(model="openai/gpt-4o-mini", system="Be brief.", temperature=1)
 STEP = AgentStep(kind="agent", agent="a", prompt="p")

@@ -7,16 +7,17 @@ import pytest
 
 from activities.rehearsal import rehearse
 from activities.voices import Part, Voice, finished
-from schema import diagram, mocks
-from schema.compile import compile_plan, compiled, last_steps
-from schema.definition import StreamEdge
+from plan import diagram
+from plan.compile import compile_plan, compiled, last_steps
+from plan.fork import Before, divide
+from plan.progress import BEGUN, COMPLETED, OPEN, SKIPPED, Progress
 from schema.errors import InvalidDefinition
-from schema.estimate import estimate
-from schema.forking import Before, divide
-from schema.messages import Ended, Fork, Plan, PlanStep, RetryRule
-from schema.streams import streams_of
-from schema.validate import validate
-from workflows.plan import BEGUN, COMPLETED, OPEN, SKIPPED, Progress
+from schema.language.definition import StreamEdge
+from schema.language.streams import streams_of
+from schema.rules import mocks
+from schema.rules.size import estimate
+from schema.rules.validate import validate
+from schema.temporal.runs import Ended, Fork, Plan, PlanStep, RetryRule
 
 ONCE = RetryRule(max_attempts=1, initial_seconds=1, backoff=2, max_seconds=1)
 

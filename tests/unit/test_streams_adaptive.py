@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from schema.diff import difference
 from schema.errors import InvalidDefinition
-from schema.validate import validate
+from schema.language.diff import difference
+from schema.rules.validate import validate
 
 
 def ask(prompt: str = "Go.", **more: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from schema.tasks import MAX_TASK_CHARS, task_of
+from schema.language.tasks import MAX_TASK_CHARS, task_of
 
 TRIAGE = {
     "type": "object",

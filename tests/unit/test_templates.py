@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema.expressions import ExpressionInvalid
-from schema.templates import Part, as_text, count, escape, expressions, render, split
+from schema.cel.expressions import ExpressionInvalid
+from schema.language.templates import Part, as_text, count, escape, expressions, render, split
 
 SCOPE = {"input": {"n": 3, "text": "hi", "list": [1, "a"], "none": None}, "steps": {}, "run": {}}
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from schema.messages import Decision, Steer
-from schema.updates import decision_of, fault_of_decision, fault_of_steer, steer_of
+from schema.temporal.runs import Decision, Steer
+from schema.temporal.updates import decision_of, fault_of_decision, fault_of_steer, steer_of
 
 ASKED = {"path": "ship", "action": "approve", "actor": "user:ada"}
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schema import json_schemas
 from schema.errors import InvalidDefinition, Problem
-from schema.problems import MAX_PROBLEMS, nearest
-from schema.validate import validate, validate_bytes
+from schema.language import json_schemas
+from schema.language.problems import MAX_PROBLEMS, nearest
+from schema.rules.validate import validate, validate_bytes
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 STEP = {"kind": "transform", "value": 1}

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from schema.compile import compile_plan
+from plan.compile import compile_plan
 from schema.errors import STEP_CODES, InvalidDefinition, Problem
-from schema.validate import validate
+from schema.rules.validate import validate
 
 AGENTS = {"poet": {"role": "coder"}, "routed": {"model": {}}}
 STEP = {"kind": "transform", "value": 1}

@@ -5,11 +5,11 @@ from typing import Any
 
 from hypothesis import given, settings
 
-from schema.compile import compile_plan, walk
+from plan.compile import compile_plan, walk
 from schema.errors import InvalidDefinition
-from schema.estimate import estimate
-from schema.messages import Plan
-from schema.validate import Checked, validate
+from schema.rules.size import estimate
+from schema.rules.validate import Checked, validate
+from schema.temporal.runs import Plan
 from tests.definitions import definitions, flawed
 
 

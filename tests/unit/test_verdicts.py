@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from schema.compile import compiled
-from schema.validate import validate
-from schema.verdicts import Verdicts, read
+from plan.compile import compiled
+from plan.verdicts import Verdicts, read
+from schema.rules.validate import validate
 
 SCORE = {"type": "object", "properties": {"quality": {"type": "number"}}}
 

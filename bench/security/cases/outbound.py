@@ -15,8 +15,8 @@ from activities.values import checked_output, storable
 from cli.terminal import Terminal
 from gateway.keys import variable_of
 from schema.errors import FacilitairError
-from schema.foreign_json import NotJson, read_json
 from schema.hosts import is_public
+from schema.values.foreign_json import NotJson, read_json
 
 
 @dataclass(frozen=True)

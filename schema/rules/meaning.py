@@ -1,0 +1,79 @@
+"""What well-formed parts mean together: names lead somewhere, models and tools exist, the DAG is one."""
+
+from plan.compile import Dependencies, dependencies
+from schema.language.catalogue import Catalogue
+from schema.language.definition import Budget
+from schema.language.problems import Problems
+from schema.language.shape import Parts
+from schema.language.steps import AgentStep, CollaborationStep, ToolStep
+from schema.rules.agents import AgentRules, check_model
+from schema.rules.graph import GraphRules
+from schema.rules.presence import Presence
+from schema.rules.references import Place, References
+from schema.rules.steps import Schemas, StepRules, check_people, conflict, useless
+from schema.rules.streams import StreamRules
+
+
+def check(parts: Parts, problems: Problems, catalogue: Catalogue) -> dict[str, Dependencies]:
+    """What each step depends on."""
+    references, schemas = References(parts, problems), Schemas(problems)
+    AgentRules(parts, catalogue, problems).check()
+    links, unclear = _check_steps(references, schemas)
+    if parts.budget:
+        _check_budget(parts.budget, problems, catalogue)
+    schema = parts.document.get("input")
+    if isinstance(schema, dict):
+        schemas.check("/input", schema)
+    if "output" in parts.document:
+        references.check_template("/output", parts.document["output"], Place())
+    streams = StreamRules(references).check()
+    StreamRules(references).check_readers(streams, links)
+    GraphRules(references).check_cycles(links, streams)
+    GraphRules(references).check_presence(Presence(links, parts.frames, unclear, streams))
+    return links
+
+
+def _check_steps(references: References, schemas: Schemas) -> tuple[dict[str, Dependencies], set[str]]:
+    """What each step depends on, and the steps of which that is not wholly known."""
+    parts = references.parts
+    rules, graph = StepRules(references, schemas), GraphRules(references)
+    broken: set[str] = set()
+    """Steps with an expression that does not compile, in their bodies too: it cannot say what they read."""
+    for name, placed in parts.steps.items():
+        graph.check(name, placed)
+        if not rules.check(name, placed):
+            broken.update((name, *placed.frame))
+    links = {
+        name: Dependencies(tuple(need for need in placed.step.needs if ":" not in need), (), ())
+        if name in broken
+        else dependencies(placed.step)
+        for name, placed in parts.steps.items()
+    }
+    for name, placed in parts.steps.items():
+        step = placed.step
+        if isinstance(step, (AgentStep, ToolStep, CollaborationStep)) and step.compensate:
+            # Where some of its needs are enough, none of them is sure to have completed.
+            surely = links[name].needs if step.join == "all" else ()
+            rules.check_compensation(name, placed, step.compensate, surely)
+    return links, broken
+
+
+def _check_budget(budget: Budget, problems: Problems, catalogue: Catalogue) -> None:
+    if budget.usd is None and budget.tokens is None and budget.time is None:
+        conflict(
+            "/budget", "none of usd, tokens and time", "at least one of them",
+            'Add a bound such as "usd": 1.5, or leave the budget out.', problems,
+        )  # fmt: skip
+    if budget.degrade_to is not None:
+        check_model("/budget/degrade_to", budget.degrade_to, catalogue, problems)
+    elif budget.on_exceed == "degrade":
+        problems.add(
+            "field_missing", "/budget/degrade_to", "nothing", "a cheaper model", "Add it as provider/model."
+        )
+    check_people("/budget/assignees", budget.assignees, problems)
+    for field, reason in (("degrade_to", "degrade"), ("assignees", "ask")):
+        if getattr(budget, field) and budget.on_exceed != reason:
+            useless(
+                f"/budget/{field}", f"{field} without on_exceed: {reason}",
+                f'Add "on_exceed": "{reason}", or remove it.', problems,
+            )  # fmt: skip
