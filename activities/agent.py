@@ -18,8 +18,8 @@ from activities.heartbeats import heartbeats
 from activities.means import Means
 from activities.spans import span
 from activities.steering import model_of
-from db import control, executions, vectors
 from db.engine import transaction
+from db.runs import control, executions, vectors
 from schema import telemetry
 from schema.language.steps import Agent, AgentStep
 from schema.temporal.runs import PAUSED, StepRequest, StepResult

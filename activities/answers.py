@@ -23,11 +23,12 @@ from activities.routed import AnswerCut, AnswerRejected, Draft, Routed
 from activities.spending import DEFAULT_MAX_OUTPUT_TOKENS, Bill, Purse
 from activities.steering import FRESH_SECONDS, POLL_SECONDS, Steered, model_of
 from activities.values import checked_output, storable
-from db import cache, control, executions, flights, turns
-from db import routed as decisions
-from db.control import Control
 from db.engine import persist, transaction
-from db.executions import Claim, Outcome, Worker
+from db.live import turns
+from db.router import rules as decisions
+from db.runs import cache, control, executions, in_flight
+from db.runs.control import Control
+from db.runs.executions import Claim, Outcome, Worker
 from gateway.destinations import Destination
 from gateway.finish import meaning_of, refusal
 from gateway.request import Completion, Message, ModelRequest, Timeouts
@@ -268,7 +269,7 @@ class Answers:
             raise given_up()
         if self.key:
             before, after = self.begun.execution, begun.execution
-            await flights.hand_on(connection, self.request.tenant, self.key, before, after)
+            await in_flight.hand_on(connection, self.request.tenant, self.key, before, after)
         self.begun = begun
         return None
 
@@ -352,7 +353,7 @@ class Answers:
             outcome = draft.outcome()
             done = await executions.complete(connection, self.request, self.worker, self.begun, outcome)
             if self.key:
-                await flights.release(connection, self.request.tenant, self.key, self.begun.execution)
+                await in_flight.release(connection, self.request.tenant, self.key, self.begun.execution)
             return done
 
         result = await self._keep(finish)
@@ -489,7 +490,7 @@ class Answers:
         cut = completion.finish_reason == "length" and self.conversation.agent.max_output_tokens is None
         whole = not cut and meaning_of(completion.finish_reason) in ("good", "cut")
         equal = bill.asked.model == self.choices.first and whole
-        end = flights.land if equal else flights.release
+        end = in_flight.land if equal else in_flight.release
         await end(connection, self.request.tenant, self.key, self.begun.execution)
 
     def _all_that_decides(self) -> dict[str, Json]:

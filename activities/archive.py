@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
 from activities.heartbeats import heartbeats
-from db.archive import Swept, sweep
+from db.live.archive import Swept, sweep
 from schema.settings import Settings
 from schema.temporal.runs import ArchivePass
 

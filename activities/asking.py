@@ -10,10 +10,10 @@ from uuid import uuid4
 
 from activities.means import Means
 from activities.spending import Bill
-from db import ledger
 from db.engine import persist, statement, transaction
-from db.ledger import Call, PriceMissing
-from db.spending import BudgetBusy, BudgetExceeded
+from db.money import ledger
+from db.money.ledger import Call, PriceMissing
+from db.money.spending import BudgetBusy, BudgetExceeded
 from gateway.prices import FREE, Price, general_price, price_missing
 from gateway.request import Completion, Message, ModelRequest, Timeouts
 from schema.errors import Refused

@@ -11,8 +11,8 @@ from temporalio.service import RPCError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 from activities.context import known_run, run_of
-from db.collaborations import Run
 from db.engine import transaction
+from db.runs.collaborations import Run
 from schema.errors import Refused, Unavailable
 from schema.names import OWN_TYPES
 from schema.temporal.runs import (

@@ -7,9 +7,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities import weighed_prices
 from activities.routing import Asked, Known
-from db import routed
 from db.engine import transaction
-from db.routing import Decision
+from db.router import rules
+from db.router.decisions import Decision
 from router import verify
 from router.choose import Price
 from router.deciding import quarantined_of
@@ -34,7 +34,7 @@ async def planned(
     judge = role.model if role else rule.by  # a role that has gone is the agent step's to complain of
     async with transaction(engine) as connection:
         priced = await weighed_prices.own(connection, known.tenant)
-        said = await routed.verdicts(connection, known.tenant, judge, simulated=known.simulated)
+        said = await rules.verdicts(connection, known.tenant, judge, simulated=known.simulated)
     others = [name for name in (*names, *([rule.then] if rule.then else []), judge) if name not in priced]
     priced |= await weighed_prices.general(others)
     verifier = verify.seen(said.wrong, said.wrong_rejected, said.right, said.right_rejected)

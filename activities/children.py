@@ -12,11 +12,12 @@ from temporalio import activity
 
 from activities.context import StepContext, load, worker_of
 from activities.values import checked_output, storable
-from db import children, definitions, executions
-from db.admission import Admission
-from db.definitions import Version
+from db.definitions import definitions
+from db.definitions.definitions import Version
 from db.engine import transaction
-from db.executions import Outcome
+from db.money.admission import Admission
+from db.runs import children, executions
+from db.runs.executions import Outcome
 from plan.compile import compiled
 from plan.progress import COMPLETED
 from schema.cel.expressions import Json

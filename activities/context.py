@@ -8,8 +8,9 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import catalogue, collaborations, executions
-from db.collaborations import Run
+from db.definitions import catalogue
+from db.runs import collaborations, executions
+from db.runs.collaborations import Run
 from plan.compile import Compiled, compiled, later_expressions, step_expressions, steps_read
 from schema.cel.expressions import Json, compile_expression
 from schema.language.catalogue import BUILT_IN, Catalogue

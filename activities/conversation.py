@@ -6,8 +6,8 @@ from typing import Any
 from activities import judging, prompts, rounds
 from activities.steering import agent_of, told
 from activities.values import storable
-from db.control import Control
-from db.trials import Chosen
+from db.prompts.trials import Chosen
+from db.runs.control import Control
 from gateway.request import Message
 from schema.cel.expressions import Json
 from schema.language.catalogue import Catalogue

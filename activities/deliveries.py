@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.context import StepContext
-from db import edges
-from db.edges import Decision, Key, Standing
 from db.engine import transaction
+from db.router import edges
+from db.router.edges import Decision, Key, Standing
 from router import topology
 from schema.language.definition import StreamEdge
 from schema.language.steps import AgentStep

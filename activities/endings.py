@@ -10,10 +10,10 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.heartbeats import heartbeats
 from activities.record import end_run_span
-from db import collaborations, executions, people
-from db.collaborations import Run
 from db.engine import transaction
-from db.journal import Journal
+from db.runs import collaborations, executions, people
+from db.runs.collaborations import Run
+from db.runs.journal import Journal
 from schema.endings import SUB_STATES, error_of
 from schema.temporal.runs import EndingsPass, Finish
 from workflows.failures import failure_of, first_run_id

@@ -6,9 +6,9 @@ from temporalio import activity
 from activities import frames
 from activities.context import facts_of, load, worker_of
 from activities.values import checked_output
-from db import executions
 from db.engine import transaction
-from db.executions import Outcome
+from db.runs import executions
+from db.runs.executions import Outcome
 from schema.language.steps import TransformStep
 from schema.language.templates import render
 from schema.temporal.runs import StepRequest, StepResult

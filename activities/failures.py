@@ -10,10 +10,10 @@ from activities.context import facts_of, worker_of
 from activities.guard import translate
 from activities.undo import how_to_undo
 from activities.values import storable
-from db import executions
-from db.compensations import UNDO
 from db.engine import transaction
-from db.executions import Worker
+from db.runs import executions
+from db.runs.compensations import UNDO
+from db.runs.executions import Worker
 from schema.temporal.runs import StepRequest
 
 

@@ -9,9 +9,9 @@ from uuid import UUID
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import cache, flights
 from db.engine import transaction
-from db.executions import Outcome
+from db.runs import cache, in_flight
+from db.runs.executions import Outcome
 
 FIRST_LOOK_SECONDS: Final = 0.02
 LONGEST_LOOK_SECONDS: Final = 0.1
@@ -51,10 +51,10 @@ class Flights:
                 if kept := await cache.find(connection, tenant, key, age):
                     return kept
             async with transaction(self._engine) as connection:
-                leads = await flights.lead(connection, tenant, key, execution, lead_seconds)
+                leads = await in_flight.lead(connection, tenant, key, execution, lead_seconds)
                 # It may have landed in between, and then there is nothing more to make.
                 if leads and (kept := await cache.find(connection, tenant, key, age)):
-                    await flights.release(connection, tenant, key, execution)
+                    await in_flight.release(connection, tenant, key, execution)
                     return kept
             if leads or not await self._landed(tenant, key, until):
                 return None
@@ -91,7 +91,7 @@ class Flights:
             asked = list(self._waiting)
             try:
                 async with transaction(self._engine) as connection:
-                    still = await flights.under_way(connection, asked)
+                    still = await in_flight.under_way(connection, asked)
             except (SQLAlchemyError, OSError) as error:
                 _log.warning("nobody sees answers land: %s", type(error).__name__)
                 self._pause = 1.0

@@ -7,7 +7,7 @@ from typing import Any
 
 from activities.context import Scope
 from activities.values import checked_output
-from db.executions import EXHAUSTED, LAST, Item
+from db.runs.executions import EXHAUSTED, LAST, Item
 from schema.cel.expressions import Json, compile_expression, evaluate
 from schema.errors import StepError
 from schema.language.steps import LoopStep, MapStep, Step, SwitchStep

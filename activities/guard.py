@@ -12,7 +12,7 @@ from temporalio.exceptions import ApplicationError, CancelledError, TemporalErro
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 from db.isolation import is_away, is_refused
-from db.spending import BudgetExceeded
+from db.money.spending import BudgetExceeded
 from schema.bugs import CODE, bug, noted
 from schema.errors import FacilitairError, ProviderError, StepError
 from schema.temporal.runs import FAILED_STEP, OTHERS_MONEY

@@ -14,12 +14,15 @@ from activities import route_question
 from activities.context import definition_of, facts_of, load, run_of, worker_of
 from activities.failures import recorded
 from activities.values import checked_output, storable
-from db import audit, executions, outbox, people, routed, spending
-from db.collaborations import Run
+from db import audit, outbox
 from db.engine import transaction
-from db.executions import Outcome
-from db.people import CANCELLED, DECIDED, EXPIRED, OPEN, Made, Task
-from db.spending import Amount
+from db.money import spending
+from db.money.spending import Amount
+from db.router import rules
+from db.runs import executions, people
+from db.runs.collaborations import Run
+from db.runs.executions import Outcome
+from db.runs.people import CANCELLED, DECIDED, EXPIRED, OPEN, Made, Task
 from plan.compile import HUMAN_TIMEOUT_SECONDS, Compiled
 from plan.walk import repeated
 from schema import names
@@ -277,7 +280,7 @@ class Human:
         if request.purpose:
             if request.purpose == route_question.PURPOSE:
                 step, model = replace(request, purpose="").path, route_question.chosen(task, outcome)
-                await routed.note_person(connection, request.collaboration, step, model, actor)
+                await rules.note_person(connection, request.collaboration, step, model, actor)
             elif outcome == APPROVE:
                 await _allow_more(connection, request, made[-1].form)
             return

@@ -15,10 +15,10 @@ from temporalio import activity
 
 from activities import weighed_prices
 from activities.heartbeats import heartbeats
-from db import checkpoints, outcomes, trainings
-from db.checkpoints import Summary
 from db.engine import transaction
-from db.outcomes import Row
+from db.router import checkpoints, outcomes, trainings
+from db.router.checkpoints import Summary
+from db.router.outcomes import Row
 from router import checkpoint, dataset, features, judge_policy, learning, model
 from router.checkpoint import Checkpoint
 from router.choose import Price

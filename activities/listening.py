@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.news import News, wait
 from activities.voices import Voice
-from db import turns
 from db.engine import transaction
+from db.live import turns
 from gateway.request import Message
 from plan.compile import steps_read
 from schema.language.steps import AgentStep

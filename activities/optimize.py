@@ -27,12 +27,13 @@ from activities.judging import (
     wanted_quality,
 )
 from activities.means import Means
-from db import catalogue, scored, trials
-from db import prompts as stored
+from db.definitions import catalogue
 from db.engine import transaction
-from db.prompts import PromptVersion
-from db.scored import Used
-from db.trials import Chosen
+from db.prompts import prompts as stored
+from db.prompts import scored, trials
+from db.prompts.prompts import PromptVersion
+from db.prompts.scored import Used
+from db.prompts.trials import Chosen
 from gateway import optimize
 from gateway.request import Message
 from schema.errors import FacilitairError, ProviderError, Refused

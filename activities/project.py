@@ -18,10 +18,11 @@ import memory.projection
 from activities.guard import translate
 from activities.heartbeats import heartbeats
 from activities.spans import Value, span
-from db import outbox, vectors
+from db import outbox
 from db.engine import transaction
 from db.isolation import Isolation
 from db.outbox import LoggedEvent, Position
+from db.runs import vectors
 from graph import constraints
 from graph.client import Graph
 from graph.fold import EVENT_TYPES as GRAPH_EVENTS

@@ -6,9 +6,9 @@ from typing import Any, Final
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.tasks import task_type
-from db import trials
-from db.collaborations import Run
-from db.trials import Chosen
+from db.prompts import trials
+from db.prompts.trials import Chosen
+from db.runs.collaborations import Run
 from gateway.request import Message
 from router.rules import analyze_task
 from schema.cel.expressions import Json

@@ -12,9 +12,10 @@ from temporalio import activity
 from activities import answering
 from activities.context import facts_of
 from activities.spans import span
-from db import catalogue, vectors
-from db.collaborations import Run
+from db.definitions import catalogue
 from db.engine import transaction
+from db.runs import vectors
+from db.runs.collaborations import Run
 from gateway.destinations import Destinations
 from memory import recall as weaviate
 from memory.client import Memory

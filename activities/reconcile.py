@@ -10,12 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
 from activities.heartbeats import heartbeats
-from db import catalogue, ledger, lost_calls
+from db.definitions import catalogue
 from db.engine import transaction
 from db.isolation import befalls_all
-from db.ledger import Tokens
-from db.lost_calls import LostCall
-from db.spending import Standing
+from db.money import ledger, lost_calls
+from db.money.ledger import Tokens
+from db.money.lost_calls import LostCall
+from db.money.spending import Standing
 from gateway.client import Gateway
 from gateway.destinations import Destination
 from gateway.prices import Price

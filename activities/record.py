@@ -34,13 +34,15 @@ from activities.frames import Turn
 from activities.segment import SegmentActivity
 from activities.undo import how_to_undo
 from activities.values import as_promised, checked_output, moment_of, output_fault, storable
-from db import children, collaborations, control, definitions, executions, forks, spending
-from db.admission import SCHEDULE, Admission
-from db.collaborations import Run
-from db.compensations import UNDO
+from db.definitions import definitions
 from db.engine import transaction
-from db.executions import Outcome, Worker
-from db.journal import Journal, Meant
+from db.money import spending
+from db.money.admission import SCHEDULE, Admission
+from db.runs import children, collaborations, control, executions, forks
+from db.runs.collaborations import Run
+from db.runs.compensations import UNDO
+from db.runs.executions import Outcome, Worker
+from db.runs.journal import Journal, Meant
 from db.telemetry import chosen_ids, context_of, links_to
 from infra.disk import Disk
 from plan.compile import Compiled, compiled, later_expressions, steps_read

@@ -8,10 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 
 from activities.heartbeats import heartbeats
-from db import checkpoints, outcomes, quarantines
-from db.checkpoints import BY_ITSELF, Summary
 from db.engine import transaction
-from db.outcomes import Row
+from db.router import checkpoints, outcomes, quarantines
+from db.router.checkpoints import BY_ITSELF, Summary
+from db.router.outcomes import Row
 from router import checkpoint, dataset, evidence, features, following, rollout
 from router import edges as adaptive
 from router.evidence import Broken

@@ -10,9 +10,10 @@ from activities.context import facts_of, worker_of
 from activities.failures import recorded
 from activities.routing import Asked, Chooser, Known, known
 from activities.spans import span
-from db import catalogue, routing
+from db.definitions import catalogue
 from db.engine import transaction
-from db.routing import Kept
+from db.router import decisions
+from db.router.decisions import Kept
 from gateway.destinations import Destinations
 from plan.compile import Compiled
 from router import asked
@@ -41,7 +42,7 @@ class RouteActivity:
         ) as current:
             async with recorded(self._engine, request), transaction(self._engine) as connection:
                 run, found = await facts_of(connection, request.collaboration)
-                kept = await routing.find(connection, request)
+                kept = await decisions.find(connection, request)
                 step, rule = _asked(found, request, run.task)
                 if kept is None:
                     step, facts = await self._facts(connection, run.tenant, step)
@@ -50,7 +51,7 @@ class RouteActivity:
                 [decision] = await self._chooser.choose(facts, [step], activity.logger.exception)
                 decision = await cheap_first.planned(self._engine, decision, rule.verify, step, facts)
                 async with transaction(self._engine) as connection:
-                    kept = await routing.record(connection, request, decision)
+                    kept = await decisions.record(connection, request, decision)
             current.set_attributes(
                 {
                     telemetry.ROUTED_MODEL: kept.model,

@@ -8,9 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities import prompts
 from activities.context import StepContext, load
 from activities.values import storable
-from db import control, routed
-from db.people import Task
-from db.routed import Choice
+from db.router import rules
+from db.router.rules import Choice
+from db.runs import control
+from db.runs.people import Task
 from schema.language.steps import AgentStep, Route
 from schema.temporal.runs import StepRequest
 
@@ -42,7 +43,7 @@ async def question_of(connection: AsyncConnection, request: StepRequest) -> Rout
     if steering.changes_of(step.agent).get("model"):
         return None
     path = replace(request, purpose="").path
-    choice = await routed.choice(connection, request.collaboration, path)
+    choice = await rules.choice(connection, request.collaboration, path)
     models = {GO_ON: choice.model}
     models |= {f"model_{number}": name for number, name in enumerate(_others(choice), 1)}
     confidence = choice.features.get("confidence")

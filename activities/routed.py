@@ -7,8 +7,9 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.judging import VERDICT
-from db import executions, routed
-from db.executions import Outcome, Worker
+from db.router import rules
+from db.runs import executions
+from db.runs.executions import Outcome, Worker
 from schema.cel.expressions import Json
 from schema.errors import StepError
 from schema.language.catalogue import Catalogue
@@ -27,7 +28,7 @@ class AnswerCut(StepError):
     """The answer broke off at the limit that the router recommends; it is asked for again without."""
 
     def __init__(self, tokens: int) -> None:
-        super().__init__(routed.CUT, f"the answer broke off at the router's limit of {tokens:,} tokens")
+        super().__init__(rules.CUT, f"the answer broke off at the router's limit of {tokens:,} tokens")
 
 
 class AnswerRejected(StepError):
@@ -104,7 +105,7 @@ async def of_step(
         return Routed()
     limit = request.max_output_tokens
     if limit is not None:
-        cut = await routed.was_cut(connection, request)
+        cut = await rules.was_cut(connection, request)
         limit = None if cut else max(limit, LEAST_OUTPUT_TOKENS)
     return Routed(limit, await _verification(connection, request, agent.model.verify, catalogue))
 
@@ -112,7 +113,7 @@ async def of_step(
 async def _verification(
     connection: AsyncConnection, request: StepRequest, rule: Verify | None, catalogue: Catalogue
 ) -> Verification | None:
-    plan = await routed.planned(connection, request) if rule else None
+    plan = await rules.planned(connection, request) if rule else None
     if rule is None or plan is None:
         return None
     found = Verification(rule, plan["cheap"], plan["strong"], _verifier(rule.by, catalogue))

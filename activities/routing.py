@@ -7,9 +7,10 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from activities import weighed_prices
-from db import catalogue, checkpoints, quarantines
+from db.definitions import catalogue
 from db.engine import transaction
-from db.routing import Decision
+from db.router import checkpoints, quarantines
+from db.router.decisions import Decision
 from router import rules
 from router.choose import Price
 from router.deciding import quarantined_of

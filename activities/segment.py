@@ -24,11 +24,11 @@ from activities.heartbeats import heartbeats
 from activities.steering import until_resumed
 from activities.values import as_promised, checked_output, output_fault, storable
 from activities.walking import InProcess
-from db import executions
-from db.collaborations import Run
 from db.engine import transaction
-from db.executions import Known
-from db.journal import Entry, Journal
+from db.runs import executions
+from db.runs.collaborations import Run
+from db.runs.executions import Known
+from db.runs.journal import Entry, Journal
 from plan.compile import Compiled, later_expressions, step_expressions, steps_read
 from plan.progress import COMPLETED, SKIPPED, Progress
 from plan.walk import Later, inner, repeated, walk

@@ -9,11 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from activities.context import definition_of, run_of
 from activities.reconcile import Reconciler
-from db import ledger
 from db.engine import statement, transaction
-from db.executions import Outcome, Worker
-from db.ledger import Call, PriceMissing, Tokens
-from db.spending import BudgetBusy, BudgetExceeded, to_usd
+from db.money import ledger
+from db.money.ledger import Call, PriceMissing, Tokens
+from db.money.spending import BudgetBusy, BudgetExceeded, to_usd
+from db.runs.executions import Outcome, Worker
 from gateway.client import Gateway
 from gateway.prices import FREE, Price, at_hand, general_price, price_missing
 from gateway.request import Completion, ModelRequest

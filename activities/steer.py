@@ -8,10 +8,11 @@ from temporalio import activity
 
 from activities.context import facts_of
 from activities.values import storable
-from db import catalogue, control
-from db.collaborations import Run
-from db.control import Feedback
+from db.definitions import catalogue
 from db.engine import transaction
+from db.runs import control
+from db.runs.collaborations import Run
+from db.runs.control import Feedback
 from plan.compile import Compiled
 from schema.errors import StepError
 from schema.language.steps import AgentStep

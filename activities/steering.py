@@ -6,9 +6,9 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import control
-from db.control import Control
 from db.engine import transaction
+from db.runs import control
+from db.runs.control import Control
 from schema.errors import StepError
 from schema.language.catalogue import Catalogue
 from schema.language.steps import Agent, AgentStep

@@ -9,10 +9,10 @@ from uuid import UUID
 
 import psycopg
 
-from db import tokens
 from db.isolation import Isolation
+from db.live import tokens
+from db.live.tokens import Token
 from db.raw import Line
-from db.tokens import Token
 from db.wakeups import Bell
 
 FLUSH_SECONDS: Final = 0.01

@@ -11,9 +11,9 @@ from activities.tools import python_check, text
 from activities.tools.http import HttpTool
 from activities.tools.pause import pause
 from activities.values import as_promised, checked_output, output_fault, storable
-from db import cache, executions
 from db.engine import persist, transaction
-from db.executions import Outcome
+from db.runs import cache, executions
+from db.runs.executions import Outcome
 from schema import telemetry
 from schema.cel.expressions import Json
 from schema.errors import StepError

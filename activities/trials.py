@@ -5,8 +5,8 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
-from db import trials
 from db.engine import transaction
+from db.prompts import trials
 from schema.temporal.runs import TrialsPass
 
 

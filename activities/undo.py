@@ -11,10 +11,10 @@ from activities.guard import describe, given_up
 from activities.segment import Tool
 from activities.spans import span
 from activities.values import checked_output, storable
-from db import compensations, executions
-from db.compensations import UNDO, Done
 from db.engine import transaction
-from db.executions import Outcome, Worker
+from db.runs import compensations, executions
+from db.runs.compensations import UNDO, Done
+from db.runs.executions import Outcome, Worker
 from plan.compile import Compiled, retry_rule
 from schema import telemetry
 from schema.language.steps import AgentStep, CollaborationStep, Compensate, Step, ToolStep, seconds

@@ -7,8 +7,9 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import executions, tokens
-from db.turns import Speaking
+from db.live import tokens
+from db.live.turns import Speaking
+from db.runs import executions
 from schema.cel.expressions import Json
 from schema.language.definition import StreamEdge
 from schema.language.templates import as_text

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import prices
+from db.money import prices
 from gateway.prices import at_hand, per_million
 from router.choose import Price
 

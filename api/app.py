@@ -50,8 +50,8 @@ from api.run_paths import RunPaths
 from api.security_headers import SecurityHeaders
 from api.state import State, tenant
 from api.temporal import Temporal
-from db.admission import Admission
 from db.engine import async_engine
+from db.money.admission import Admission
 from db.wakeups import Bell
 from schema.cel.expressions import compile_expression
 from schema.errors import FacilitairError

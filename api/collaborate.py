@@ -7,7 +7,7 @@ from starlette.requests import HTTPConnection
 from api import once
 from api.once import Begun
 from api.state import State
-from db import catalogue, definitions
+from db.definitions import catalogue, definitions
 from schema.errors import NotFound
 from schema.rules.validate import validate
 

@@ -17,7 +17,8 @@ from api.dialects.frames import Block, Cursor, Dialect, Joined, Mark, frame, num
 from api.models import CollaborationDetail
 from api.playback import playback
 from api.state import State
-from db import collaborations, joining
+from db.live import catch_up
+from db.runs import collaborations
 from schema.bugs import bug
 from schema.errors import FacilitairError, NotFound, Refused, Unavailable
 from schema.live import Live, parse_place
@@ -126,7 +127,7 @@ def _end(dialect: Dialect, run: str, place: str, blocks: Iterable[Block]) -> byt
 
 async def _joined(state: State, run: UUID, dialect: Dialect, cursor: Cursor) -> bytes:
     async with state.transaction() as connection:
-        missed = await joining.missed(connection, run, parse_place(cursor.place))
+        missed = await catch_up.missed(connection, run, parse_place(cursor.place))
     if missed.began is None:
         return b""
     blocks = dialect.joined(
@@ -143,7 +144,7 @@ async def _joined(state: State, run: UUID, dialect: Dialect, cursor: Cursor) -> 
 async def _rest(state: State, run: UUID, dialect: Dialect, cursor: Cursor, mark: Mark) -> bytes:
     """What is left of a beginning of which the client has had a part."""
     async with state.transaction() as connection:
-        begun = await joining.begun(connection, run, [mark.key])
+        begun = await catch_up.begun(connection, run, [mark.key])
     frames = []
     for began in begun:
         live = Live(cursor.place, datetime.now(UTC), began)

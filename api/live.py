@@ -17,8 +17,8 @@ from uuid import UUID
 import psycopg
 
 from db import wakeups
-from db.live import LiveSource
-from db.telling import Follower
+from db.live.fold import Follower
+from db.live.reader import LiveSource
 from schema.live import Live, Place, parse_place
 
 PACE_SECONDS: Final = 0.005

@@ -14,7 +14,7 @@ from starlette.requests import HTTPConnection
 from api import starts
 from api.state import State
 from api.temporal import exists
-from db import collaborations
+from db.runs import collaborations
 from schema import names
 from schema.errors import NotFound, Refused
 from schema.temporal.runs import Fork

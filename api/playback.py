@@ -15,10 +15,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from api.state import State
-from db import playback as past
-from db import tokens
-from db.telling import beginning_of, end_of, plain_event, superseded, with_end
-from db.tokens import Spoken
+from db.live import playback as past
+from db.live import tokens
+from db.live.fold import beginning_of, end_of, plain_event, superseded, with_end
+from db.live.tokens import Spoken
 from schema.errors import Refused
 from schema.live import AGENT, Live, LiveEvent, RunEnded, StepBegan, StepEnded, TokensCame
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.router_models import Candidate, Prediction, PredictRequest, Span90
 from db.engine import transaction
-from db.routing import Decision
+from db.router.decisions import Decision
 from router.encoder import ENCODER
 from schema.language.catalogue import ROUTABLE_MODELS
 

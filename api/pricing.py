@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.spending_models import EffectivePrice
-from db import catalogue, prices
-from db.prices import TenantPrice
+from db.definitions import catalogue
+from db.money import prices
+from db.money.prices import TenantPrice
 from gateway.destinations import Destinations
 from gateway.prices import PER_TOKENS, Price, Priced, general_price
 from schema.errors import ProviderError

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.router_models import CheckpointFact, ModelInfo, QuarantineFact, RouterStatus, TrainingFact
 from api.state import State
-from db import checkpoints, quarantines, trainings
+from db.router import checkpoints, quarantines, trainings
 
 RULES: Final = "rules-v1"
 _TRAININGS: Final = 5

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.prometheus import head, metric
-from db import checkpoints, quarantines, routing_figures
 from db.engine import transaction
-from db.routing_figures import BUCKETS_MS, Figures, Sum
+from db.router import checkpoints, quarantines
+from db.router import figures as router_figures
+from db.router.figures import BUCKETS_MS, Figures, Sum
 
 
 class RouterMetrics:
@@ -24,7 +25,7 @@ class RouterMetrics:
         """Return the figures; who rests, and the checkpoint's age, are of real runs or of simulated ones."""
         async with self._turn, transaction(engine) as connection:
             figures = self._figures.setdefault(tenant, Figures(self._began))
-            await routing_figures.add_new(connection, tenant, figures)
+            await router_figures.add_new(connection, tenant, figures)
             resting = len(await quarantines.of_tenant(connection, tenant, simulated=simulated))
             found = await checkpoints.serving(connection, tenant, simulated=simulated)
             serving = next((one for one in found if one.state == "all"), None)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.prometheus import head, label, metric
-from db import run_figures
 from db.engine import transaction
-from db.run_figures import RunFigures
+from db.runs import figures as runs_figures
+from db.runs.figures import RunFigures
 
 
 class RunMetrics:
@@ -22,7 +22,7 @@ class RunMetrics:
         """Return the metrics as text; raises what Postgres raises."""
         async with self._turn, transaction(engine) as connection:
             figures = self._figures.setdefault(tenant, RunFigures())
-            await run_figures.add_new(connection, tenant, figures)
+            await runs_figures.add_new(connection, tenant, figures)
         return "\n".join(_lines(figures)) + "\n"
 
 

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import db.lineage
+import db.runs.lineage
 from api import queues
 from api.fork_models import Lineage, Relative
 from api.models import Attempt, CollaborationDetail, CollaborationSummary, ErrorFact
 from api.queues import Unpolled
 from api.temporal import Execution, Temporal
-from db.collaborations import Summary
+from db.runs.collaborations import Summary
 from schema.endings import SUB_STATES, error_of
 from schema.errors import NotFound, Unavailable
 
@@ -38,7 +38,7 @@ def trace_id(found: Summary) -> str:
     return found.traceparent.split("-")[1]
 
 
-def lineage(found: db.lineage.Lineage) -> Lineage:
+def lineage(found: db.runs.lineage.Lineage) -> Lineage:
     return Lineage(
         forked_from=_relative(found.forked_from) if found.forked_from else None, forked_at=found.forked_at,
         forks=[_relative(one) for one in found.forks],
@@ -47,7 +47,7 @@ def lineage(found: db.lineage.Lineage) -> Lineage:
     )  # fmt: skip
 
 
-def _relative(one: db.lineage.Relative) -> Relative:
+def _relative(one: db.runs.lineage.Relative) -> Relative:
     return Relative(
         id=one.id, run_id=str(one.uuid), name=one.name, version=one.version, status=one.status, path=one.path
     )

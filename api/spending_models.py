@@ -10,8 +10,8 @@ from typing import Annotated, Any, Final, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.config import JsonDict
 
-from db.limits import EACH, Counter, Limit, LimitScope, Period
-from db.spending_report import By
+from db.money.limits import EACH, Counter, Limit, LimitScope, Period
+from db.money.report import By
 
 MODEL = r"^[^\x00-\x20/]+/[^\x00-\x20]+$"
 SUBJECT = r"^[^\x00-\x1f]+$"

@@ -17,7 +17,7 @@ from api.acts import audited
 from api.models import Accepted
 from api.problems import BadRequest
 from api.state import State
-from db import definitions
+from db.definitions import definitions
 from db.telemetry import chosen_ids, links_to, random_span_id
 from plan.compile import compiled
 from schema import names, telemetry

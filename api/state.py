@@ -20,10 +20,10 @@ from api.router_metrics import RouterMetrics
 from api.run_metrics import RunMetrics
 from api.temporal import Temporal
 from db import secrets
-from db.admission import Admission
 from db.engine import transaction
 from db.loop_watch import LoopWatch
-from db.simulated import only
+from db.money.admission import Admission
+from db.runs.simulated import only
 from infra.disk import Disk
 from schema.settings import Settings
 

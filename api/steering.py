@@ -6,7 +6,8 @@ from typing import Literal
 from api import runs
 from api.acts import audited
 from api.state import State
-from db import catalogue, collaborations
+from db.definitions import catalogue
+from db.runs import collaborations
 from schema.errors import NotFound, Refused
 from schema.rules.steering import fault_of
 from schema.temporal.runs import Steer

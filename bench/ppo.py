@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from bench.chains import KINDS, MODELS, ROLES, TASKS, Collaborations, Kind, expected
 from bench.stack import stack
-from db import experiences as buffer
 from db.engine import transaction
+from db.router import experiences as buffer
 from router import rules
 from router.ppo import Experiences, Floats, Policy, Settings, best, joined, train
 from router.replay_buffer import of_rows, rows_of

@@ -20,8 +20,8 @@ import numpy as np
 from sqlalchemy import text
 
 from bench.stack import SERVERS, Stack, stack
-from db import checkpoints
 from db.engine import transaction
+from db.router import checkpoints
 from router import rules
 from router.metrics import interval
 from schema.language.catalogue import ROUTABLE_MODELS

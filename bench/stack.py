@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client, WorkflowHandle
 
-from db import definitions
+from db.definitions import definitions
 from db.engine import async_engine, transaction
 from infra.local import Supervisor, start
 from schema.rules.validate import validate

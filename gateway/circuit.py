@@ -8,9 +8,9 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import circuits
-from db.circuits import Open
 from db.engine import transaction
+from db.money import circuits
+from db.money.circuits import Open
 from schema.errors import ProviderError
 
 IN_A_ROW: Final = 5

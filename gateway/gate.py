@@ -10,8 +10,8 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import traffic
 from db.engine import transaction
+from db.money import traffic
 from gateway.fair import FairQueue, Waiting
 from gateway.limits import Limits
 from gateway.pace import Pace, Slot, Standing

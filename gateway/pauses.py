@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from db.traffic import Paused
+from db.money.traffic import Paused
 from schema.errors import MAX_PROPOSED_WAIT_SECONDS, ProviderError
 
 FIRST_SECONDS: Final = 1.0

@@ -10,8 +10,8 @@ from typing import Any, Final, Protocol
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import traffic
 from db.engine import async_engine, transaction
+from db.money import traffic
 from gateway.circuit import FAILURES, PATIENT_SECONDS, Circuits
 from gateway.gate import Caller, Turn, unlimited
 from gateway.limits import NO_LIMITS, Limits

@@ -8,8 +8,8 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import vectors
 from db.outbox import LoggedEvent, Position
+from db.runs import vectors
 from memory.client import Memory, answering
 from memory.collections import ensure
 from schema.errors import Unavailable

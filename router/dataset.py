@@ -1,4 +1,4 @@
-"""From rows of what came of steps to what is learned from and judged on. Pure: db/outcomes.py has the SQL."""
+"""From rows of what came of steps to what is learned from and judged on. Pure: db/router/outcomes.py has the SQL."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uuid import UUID
 
 import numpy as np
 
-from db.outcomes import Row
+from db.router.outcomes import Row
 from router import asked
 from router.offpolicy import Logged
 from router.outcomes import Calls, Floats, means, numbers

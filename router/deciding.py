@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from db.routing import Decision
+from db.router.decisions import Decision
 from router import expectation, opinions
 from router.checkpoint import Checkpoint
 from router.choose import Price

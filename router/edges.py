@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import edges
-from db.edges import NETWORK, Key, Standing, State
+from db.router import edges
+from db.router.edges import NETWORK, Key, Standing, State
 from router import topology
 from router.new_edges import Foresight
 from router.offpolicy import Value

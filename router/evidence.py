@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from db.outcomes import Row
+from db.router.outcomes import Row
 from router import offpolicy
 from router.dataset import category_of, matrix, tells, to_log
 from router.drift import Alarm

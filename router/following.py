@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from db.outcomes import Row
+from db.router.outcomes import Row
 from router import intervals, success
 from router.dataset import category_of, text_of
 from router.drift import State, Tracker

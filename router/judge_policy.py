@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from db.outcomes import Row
-from db.routing import Decision
+from db.router.decisions import Decision
+from db.router.outcomes import Row
 from router import choose, deciding, features, metrics, offpolicy, opinions, success
 from router.checkpoint import Checkpoint
 from router.choose import Price

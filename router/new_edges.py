@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import edges, tried_edges
-from db.edges import Key
+from db.router import edges, tried_edges
+from db.router.edges import Key
 from plan.compile import walk
 from router import topology
 from router.asked import PROMPT_CHARACTERS

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from db.routing import Decision
+from db.router.decisions import Decision
 from router import alike, model, neural
 from router.checkpoint import Checkpoint
 from router.choose import Price

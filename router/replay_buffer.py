@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import NAMESPACE_URL, uuid5
 
-from db.experiences import Experience
+from db.router.experiences import Experience
 from router.ppo import Experiences, experiences
 
 

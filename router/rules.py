@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from db.routing import Decision
+from db.router.decisions import Decision
 from schema.chance import draw
 from schema.language.catalogue import ROLE_DEFAULTS, RoleDefault
 

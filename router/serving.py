@@ -17,7 +17,7 @@ from functools import partial
 from typing import Final, Literal
 from uuid import UUID
 
-from db.routing import Decision
+from db.router.decisions import Decision
 from router import checkpoint, deciding, features
 from router.checkpoint import Checkpoint
 from router.choose import Price

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from db.edges import State, Trial
+from db.router.edges import State, Trial
 from router.offpolicy import Value
 from schema.chance import point
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from db.routing import Decision
+from db.router.decisions import Decision
 from router import choose, deciding
 from router.outcomes import Floats
 

@@ -7,8 +7,8 @@ from uuid import uuid4
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import checkpoints, trainings
 from db.engine import transaction
+from db.router import checkpoints, trainings
 from router import checkpoint, features, model
 from router.checkpoint import Checkpoint
 from router.encoder import WIDTH

@@ -19,10 +19,10 @@ from temporalio.worker import Interceptor, UnsandboxedWorkflowRunner, Worker
 from activities.callers import CallerInterceptor
 from activities.guard import ErrorInterceptor
 from db import secrets
-from db.admission import Admission
 from db.engine import async_engine, transaction
-from db.journal import Journal
 from db.loop_watch import LoopWatch
+from db.money.admission import Admission
+from db.runs.journal import Journal
 from db.wakeups import Bell
 from infra.disk import Disk
 from schema.garbage_collection import settle

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from api.problems import errors
 from api.state import Connection, Simulated, Tenant
-from db import analytics
+from db.runs import analytics
 
 router = APIRouter(tags=["analytics"])
 

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.bodies import body_of, read_json
 from api.problems import errors
 from api.state import Actor, StateOf, Tenant
-from db import archive, audit
-from db.archive import Swept
+from db import audit
+from db.live import archive
+from db.live.archive import Swept
 
 router = APIRouter(prefix="/streams", tags=["streams"])
 

@@ -5,8 +5,10 @@ from pydantic import BaseModel, Field
 
 from api.problems import errors
 from api.state import Connection, StateOf, Tenant
-from db import collaborations, usage, webhooks
-from db.admission import STARTS
+from db.definitions import webhooks
+from db.money import usage
+from db.money.admission import STARTS
+from db.runs import collaborations
 from schema.settings import Settings
 
 router = APIRouter(tags=["spending"])

@@ -23,8 +23,9 @@ from api.catalogue_models import (
 )
 from api.problems import BadRequest, errors
 from api.state import Actor, State, StateOf, Tenant
-from db import catalogue, prices
-from db.catalogue import Set, Users
+from db.definitions import catalogue
+from db.definitions.catalogue import Set, Users
+from db.money import prices
 from gateway.prices import listed_price
 from schema.errors import Problem
 from schema.language.catalogue import (

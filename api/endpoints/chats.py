@@ -15,7 +15,7 @@ from api.event_stream import EventStream
 from api.following import Followed, follow
 from api.problems import errors
 from api.state import Actor, State, StateOf, Tenant
-from db import collaborations
+from db.runs import collaborations
 from schema.errors import Refused
 from schema.language.steps import REF
 

@@ -27,8 +27,9 @@ from api.models import (
 from api.problems import errors
 from api.shapes import Moment
 from api.state import Actor, Connection, StateOf, Tenant
-from db import children, collaborations, executions, lineage, outbox, spans, steps
-from db.collaborations import RunFilter
+from db import outbox, spans
+from db.runs import children, collaborations, executions, lineage, steps
+from db.runs.collaborations import RunFilter
 from schema.errors import NotFound, Refused
 from schema.language.steps import NAME, STEP_PATH
 

@@ -22,7 +22,7 @@ from api.models import (
 )
 from api.problems import errors
 from api.state import Actor, Connection, State, StateOf, Tenant
-from db import catalogue, definitions
+from db.definitions import catalogue, definitions
 from plan import diagram
 from plan.compile import compiled, dependencies, walk
 from schema.language.definition import Definition

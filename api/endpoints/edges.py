@@ -10,8 +10,9 @@ from api.bodies import body_of, read_json
 from api.endpoints.definitions import Name
 from api.problems import errors
 from api.state import Actor, Connection, Simulated, StateOf, Tenant
-from db import definitions, edges
-from db.edges import Key
+from db.definitions import definitions
+from db.router import edges
+from db.router.edges import Key
 from schema.language.steps import StepId
 
 router = APIRouter(prefix="/definitions/{name}/edges", tags=["definitions"])

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.bodies import body_of, read_json
 from api.problems import errors
 from api.state import Actor, StateOf, Tenant
-from db import audit, forgetting
+from db import audit
+from db.runs import forgetting
 
 router = APIRouter(prefix="/simulated", tags=["collaborations"])
 

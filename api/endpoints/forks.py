@@ -13,7 +13,8 @@ from api.endpoints.collaborations import Id
 from api.fork_models import Forked, ForkRequest, RerunRequest
 from api.problems import errors
 from api.state import Actor, State, StateOf, Tenant
-from db import collaborations, definitions, forks
+from db.definitions import definitions
+from db.runs import collaborations, forks
 from plan.compile import compiled
 from schema.errors import Refused
 from schema.language import json_schemas

@@ -13,7 +13,8 @@ from sqlalchemy import text
 from api.models import Check, Live, ProjectionLag, Ready
 from api.problems import errors
 from api.state import State, StateOf, Tenant
-from db import checkpoints, simulated
+from db.router import checkpoints
+from db.runs import simulated
 from schema.errors import FacilitairError, Unavailable
 
 router = APIRouter(prefix="/health", tags=["health"])

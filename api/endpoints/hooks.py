@@ -15,7 +15,8 @@ from api.models import Accepted, StoredWebhook, WebhookFact, WebhookPage, Webhoo
 from api.problems import BadRequest, errors
 from api.public_address import base_url
 from api.state import Actor, Connection, State, StateOf, Tenant
-from db import collaborations, definitions, webhooks
+from db.definitions import definitions, webhooks
+from db.runs import collaborations
 from plan.compile import compiled
 from schema import names
 from schema.cel.expressions import ExpressionInvalid, Json, compile_expression

@@ -19,7 +19,7 @@ from api.prompt_models import (
     StoredPrompt,
 )
 from api.state import Actor, Connection, StateOf, Tenant
-from db import prompts
+from db.prompts import prompts
 from schema.language import diff
 from schema.language.prompts import PromptContent
 from schema.language.steps import NAME

@@ -22,8 +22,9 @@ from api.shapes import one_of_both
 from api.spending_models import EffectivePrice, EstimateDocument, TreeFact, limit_fact
 from api.starts import check_input
 from api.state import Actor, State, StateOf, Tenant
-from db import catalogue, definitions, limits, trees
-from db.limits import Counter, Limit
+from db.definitions import catalogue, definitions
+from db.money import limits, run_trees
+from db.money.limits import Counter, Limit
 from plan import diagram
 from plan.compile import compile_plan, compiled
 from schema.errors import Problem, Refused
@@ -136,7 +137,7 @@ async def estimate(request: Request, state: StateOf, tenant: Tenant, actor: Acto
 async def _within(connection: AsyncConnection, tenant: str, definition: Definition) -> dict[str, TreeSize]:
     """ref → size, of those sub-collaborations that are stored. A run keeps to the versions of its upload,
     which may be others than what the refs mean now."""
-    return await trees.sizes(
+    return await run_trees.sizes(
         connection, tenant, await definitions.stored_refs(connection, tenant, definition)
     )
 

@@ -23,7 +23,8 @@ from api.router_models import (
     TrainingStarted,
 )
 from api.state import Actor, Connection, Simulated, StateOf, Tenant
-from db import checkpoints, collaborations, outcomes, trainings
+from db.router import checkpoints, outcomes, trainings
+from db.runs import collaborations
 from schema.language.steps import STEP_PATH
 
 router = APIRouter(prefix="/router", tags=["router"])

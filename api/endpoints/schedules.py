@@ -11,7 +11,7 @@ from api.models import ScheduleDetail, SchedulePage, ScheduleRequest
 from api.problems import errors
 from api.schedules import Schedules, check
 from api.state import Actor, State, StateOf, Tenant
-from db import usage
+from db.money import usage
 from schema.errors import Refused
 
 router = APIRouter(prefix="/schedules", tags=["schedules"])

@@ -23,7 +23,7 @@ from api.problems import BadRequest, from_database
 from api.socket_messages import Ack, Adjust, Decide, Feedback, Message, Pause, Start, Stop, Watch
 from api.state import Actor, State, StateOf, Tenant
 from api.steering import steer_run
-from db import people
+from db.runs import people
 from schema.bugs import bug
 from schema.errors import FacilitairError, Refused
 from schema.language.steps import REF

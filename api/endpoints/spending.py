@@ -29,10 +29,12 @@ from api.spending_models import (
     limit_fact,
 )
 from api.state import Actor, Connection, StateOf, Tenant
-from db import definitions, limits, prices, spending_report
-from db.limits import EACH, Limit
-from db.prices import TenantPrice
-from db.spending_report import By, Span, Sum
+from db.definitions import definitions
+from db.money import limits, prices
+from db.money import report as money_report
+from db.money.limits import EACH, Limit
+from db.money.prices import TenantPrice
+from db.money.report import By, Span, Sum
 from schema.errors import NotFound, Problem, Refused
 
 router = APIRouter(tags=["spending"])
@@ -60,8 +62,8 @@ async def report(
     """What the calls that began in a time came to, summed."""
     span = _span(tenant, since, until)
     place = cursors.usd_and_name(after) if after else None
-    total = await spending_report.total(connection, span)
-    found = await spending_report.page(connection, span, by, after=place, limit=limit + 1)
+    total = await money_report.total(connection, span)
+    found = await money_report.page(connection, span, by, after=place, limit=limit + 1)
     page = found[:limit]
     more = cursors.encode(f"{page[-1].usd:.6f}", page[-1].name) if len(found) > limit else None
     return SpendingReport(

@@ -18,7 +18,7 @@ from api.following import Followed, follow
 from api.models import START_ID
 from api.problems import errors
 from api.state import Actor, State, StateOf, Tenant
-from db import collaborations
+from db.runs import collaborations
 from schema.errors import NotFound, Refused
 from schema.language.steps import REF
 from schema.live import MAX_PLACE_CHARS

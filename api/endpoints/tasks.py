@@ -20,8 +20,8 @@ from api.task_models import (
     TaskSummary,
 )
 from api.temporal import CALL, ENDED_MEANWHILE, Temporal
-from db import people
-from db.people import Made, Summary, Task
+from db.runs import people
+from db.runs.people import Made, Summary, Task
 from schema.errors import FacilitairError, Refused, Unavailable
 from schema.rules.people import not_waiting, refused
 from schema.temporal.runs import Asked, Decision

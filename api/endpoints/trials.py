@@ -10,7 +10,8 @@ from api.endpoints.prompts import Name
 from api.problems import errors
 from api.prompt_models import OptimizeRequest, OptimizeStarted, Trial, TrialArm, TrialRequest
 from api.state import Actor, Connection, Simulated, StateOf, Tenant
-from db import audit, prompts, scored, trials
+from db import audit
+from db.prompts import prompts, scored, trials
 
 router = APIRouter(prefix="/prompts/{name}", tags=["prompts"])
 

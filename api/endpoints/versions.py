@@ -22,7 +22,7 @@ from api.models import (
 from api.problems import errors
 from api.starts import warnings
 from api.state import Actor, Connection, StateOf, Tenant
-from db import aliases, definitions
+from db.definitions import aliases, definitions
 from schema.errors import Refused
 from schema.language.steps import ALIAS
 

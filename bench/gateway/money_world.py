@@ -10,9 +10,10 @@ from typing import Any, Final
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import definitions, limits, spending
+from db.definitions import definitions
 from db.engine import transaction
-from db.limits import EACH, Limit
+from db.money import limits, spending
+from db.money.limits import EACH, Limit
 from schema.language.definition import Budget, Definition
 from schema.rules.validate import validate
 from schema.tables.runs import collaborations

@@ -24,9 +24,9 @@ from activities.agent import AgentActivity
 from activities.flight import Flights
 from activities.tokens import TokenLog
 from bench.stack import stack
-from db import executions
 from db.engine import async_engine, transaction
-from db.executions import Worker
+from db.runs import executions
+from db.runs.executions import Worker
 from db.wakeups import Bell
 from gateway.client import Gateway, warm_up
 from gateway.pace import Pace

@@ -13,7 +13,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from activities.tool import ToolActivity
 from bench.peers.steps import UNKNOWN, Notes
 from bench.peers.workloads import AT_A_TIME, OUTPUT_BYTES, STEP_TIMEOUT_SECONDS, Workload
-from db import definitions
+from db.definitions import definitions
 from db.engine import async_engine, transaction
 from gateway.client import warm_up
 from schema.language.tools import TOOLS, Tool

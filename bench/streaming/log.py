@@ -10,10 +10,11 @@ from uuid import UUID
 from activities.tokens import TokenLog
 from api.live import Hub
 from bench.stack import Stack
-from db import collaborations, definitions, executions
-from db.collaborations import Run
+from db.definitions import definitions
 from db.engine import transaction
-from db.executions import Outcome, Worker
+from db.runs import collaborations, executions
+from db.runs.collaborations import Run
+from db.runs.executions import Outcome, Worker
 from db.wakeups import Bell
 from schema.live import TokensCame
 from schema.rules.validate import validate

@@ -10,7 +10,7 @@ from activities.agent import AgentActivity
 from activities.endings import EndingsActivity
 from activities.tokens import TokenLog
 from bench.stack import Stack
-from db.journal import Journal
+from db.runs.journal import Journal
 from db.wakeups import Bell
 from tests.integration.providers import running_simulator
 from tests.integration.runs import means_of

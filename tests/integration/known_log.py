@@ -12,10 +12,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.project import Copy, copy_batch
-from db import collaborations, definitions, executions
-from db.collaborations import Run
+from db.definitions import definitions
 from db.engine import transaction
-from db.executions import Outcome, Worker
+from db.runs import collaborations, executions
+from db.runs.collaborations import Run
+from db.runs.executions import Outcome, Worker
 from schema.rules.validate import validate
 from schema.temporal.runs import ENGINE, Finish, StepRequest
 from tests.integration.recording import journal

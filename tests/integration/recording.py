@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from activities.record import Record
 from activities.segment import SegmentActivity
 from activities.tools import text
-from db.admission import Admission
-from db.journal import Journal
+from db.money.admission import Admission
+from db.runs.journal import Journal
 from db.wakeups import Bell
 from schema.settings import Settings
 from schema.temporal.runs import StepRequest, StepResult

@@ -14,9 +14,11 @@ from activities.news import News
 from activities.tokens import TokenLog
 from activities.tool import ToolActivity
 from activities.tools.http import HttpTool
-from db import catalogue, collaborations, definitions, spending
-from db.collaborations import Run
+from db.definitions import catalogue, definitions
 from db.engine import transaction
+from db.money import spending
+from db.runs import collaborations
+from db.runs.collaborations import Run
 from schema.rules.validate import validate
 from schema.temporal.runs import ENGINE, StepRequest
 from tests.integration.providers import only_simulated

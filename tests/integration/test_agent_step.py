@@ -14,9 +14,9 @@ from activities.agent import AgentActivity
 from activities.tokens import TokenLog
 from activities.tool import ToolActivity
 from activities.tools.http import HttpTool
-from db import executions
 from db.engine import transaction
-from db.executions import Worker
+from db.runs import executions
+from db.runs.executions import Worker
 from schema.errors import FacilitairError, StepError
 from schema.rules.validate import validate
 from schema.temporal.runs import StepRequest

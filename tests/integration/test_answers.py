@@ -15,8 +15,8 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.agent import AgentActivity
 from activities.tokens import TokenLog
-from db import executions
 from db.engine import transaction
+from db.runs import executions
 from schema.cel.expressions import compile_expression, evaluate
 from schema.errors import FacilitairError, ProviderError
 from schema.temporal.runs import StepRequest

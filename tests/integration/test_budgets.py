@@ -12,11 +12,12 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.agent import AgentActivity
-from db import executions, ledger, spending
 from db.engine import async_engine, statement, transaction
-from db.executions import Worker
-from db.ledger import Call
-from db.spending import Amount, BudgetBusy, BudgetExceeded
+from db.money import ledger, spending
+from db.money.ledger import Call
+from db.money.spending import Amount, BudgetBusy, BudgetExceeded
+from db.runs import executions
+from db.runs.executions import Worker
 from gateway import door
 from gateway.client import Gateway
 from gateway.estimate import most_input_tokens

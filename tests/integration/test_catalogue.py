@@ -16,9 +16,9 @@ from activities.agent import AgentActivity
 from activities.children import Children
 from api.app import create_app
 from bench.stack import Stack
-from db import catalogue
-from db.admission import Admission
+from db.definitions import catalogue
 from db.engine import transaction
+from db.money.admission import Admission
 from schema.errors import StepError
 from schema.language.catalogue import BUILT_IN, RoleDefault
 from schema.language.skills import Skill

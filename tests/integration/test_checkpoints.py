@@ -10,9 +10,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import checkpoints, quarantines, trainings
-from db.checkpoints import State, Summary
 from db.engine import transaction
+from db.router import checkpoints, quarantines, trainings
+from db.router.checkpoints import State, Summary
 from router import checkpoint
 from schema.errors import FacilitairError, Refused
 from tests.integration.runs import rows

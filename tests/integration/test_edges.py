@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities import deliveries
 from activities.context import load
-from db import edges, experiences
-from db.edges import Decision, Key, Trial
 from db.engine import transaction
-from db.experiences import Experience
+from db.router import edges, experiences
+from db.router.edges import Decision, Key, Trial
+from db.router.experiences import Experience
 from router import edges as looking
 from router import topology
 from router.new_edges import Foresight

@@ -10,9 +10,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.testing import ActivityEnvironment
 
-from db import definitions, executions, outbox
+from db import outbox
+from db.definitions import definitions
 from db.engine import transaction
-from db.executions import Outcome, Worker
+from db.runs import executions
+from db.runs.executions import Outcome, Worker
 from schema.rules.validate import validate
 from schema.temporal.runs import Ended, Finish, PinRequest, SegmentRequest, StepRequest
 from tests.integration.recording import recording

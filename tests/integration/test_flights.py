@@ -15,9 +15,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.flight import Flights
-from db import cache, executions, flights
 from db.engine import async_engine, transaction
-from db.executions import Claim, Outcome, Worker
+from db.runs import cache, executions, in_flight
+from db.runs.executions import Claim, Outcome, Worker
 from schema.temporal.runs import StepRequest
 from tests.integration.runs import begin, rows
 
@@ -71,7 +71,7 @@ async def finish(engine: AsyncEngine, request: StepRequest, claim: Claim, output
     outcome = Outcome(output, "m", "simulator", 3, 4, Decimal("0.1"), simulated=True)
     async with transaction(engine) as connection:
         assert await executions.complete(connection, request, AGENT, claim, outcome)
-        await flights.land(connection, request.tenant, KEY, claim.execution)
+        await in_flight.land(connection, request.tenant, KEY, claim.execution)
 
 
 async def fails(engine: AsyncEngine, request: StepRequest, claim: Claim) -> None:
@@ -150,7 +150,7 @@ async def test_a_leader_that_is_gone_is_replaced_at_once(
                 over = text("UPDATE collaborations SET status = 'failed' WHERE id = :id")
                 await connection.execute(over, {"id": UUID(request.collaboration)})
             case "released":
-                await flights.release(connection, "default", KEY, leader.execution)
+                await in_flight.release(connection, "default", KEY, leader.execution)
     assert await waiting is None
     assert time.monotonic() - began < 1
     assert await standing(engine) == [follower.execution]
@@ -167,7 +167,7 @@ async def test_the_next_attempt_of_a_leader_goes_on_leading(
     async with transaction(engine) as connection:
         await executions.fail(connection, request, leader, "output_invalid", "scripted")
         again = await executions.claim(connection, request, AGENT)
-        await flights.hand_on(connection, "default", KEY, leader.execution, again.execution)
+        await in_flight.hand_on(connection, "default", KEY, leader.execution, again.execution)
     await asyncio.sleep(0.3)
     assert not waiting.done()
     await finish(engine, request, again)
@@ -228,5 +228,5 @@ async def test_old_entries_are_deleted_in_batches(engine: AsyncEngine) -> None:
             await connection.execute(text(query), {"id": leader.execution})
         month, day = (datetime.now(UTC) - timedelta(days=days) for days in (31, 1))
         assert [await cache.forget(connection, month, 3) for _ in range(3)] == [3, 2, 0]
-        assert await flights.forget(connection, day) == 1
+        assert await in_flight.forget(connection, day) == 1
     assert await rows(engine, "SELECT key FROM step_cache") == [(KEY,)]

@@ -15,9 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.project import GraphCopy, copy_batch
 from bench.stack import settings_of
-from db import forgetting, outbox
+from db import outbox
 from db.engine import transaction
 from db.outbox import Position
+from db.runs import forgetting
 from graph import projection, verify
 from graph.ask import MAX_ROWS, ask
 from graph.client import Graph, connect

@@ -19,8 +19,8 @@ from temporalio.testing import ActivityEnvironment
 from activities.human import Human
 from api.app import create_app
 from bench.stack import Stack
-from db import people
 from db.engine import transaction
+from db.runs import people
 from schema.errors import FacilitairError, NotFound
 from schema.temporal.runs import Asked, Decision, DecisionMade, Ended, StepRequest
 from tests.acceptance.command import facilitair

@@ -11,7 +11,7 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-from db import definitions
+from db.definitions import definitions
 from db.engine import transaction
 from infra.local.temporal import binary
 from schema.rules.validate import validate

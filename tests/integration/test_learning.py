@@ -15,9 +15,9 @@ from temporalio.testing import ActivityEnvironment
 from activities.learn import LearnActivity
 from activities.rollouts import RolloutsActivity
 from bench.stack import Stack
-from db import checkpoints, quarantines, trainings
-from db.checkpoints import Summary
 from db.engine import transaction
+from db.router import checkpoints, quarantines, trainings
+from db.router.checkpoints import Summary
 from router import checkpoint, features, model
 from router.learning import Effort
 from router.training import Plan

@@ -13,10 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from activities.agent import AgentActivity
 from activities.reconcile import Reconciler
 from activities.tokens import TokenLog
-from db import executions, ledger, lost_calls
 from db.engine import transaction
-from db.executions import Worker
-from db.ledger import Tokens
+from db.money import ledger, lost_calls
+from db.money.ledger import Tokens
+from db.runs import executions
+from db.runs.executions import Worker
 from gateway.client import Gateway
 from gateway.prices import PRICES
 from gateway.request import Completion, Usage

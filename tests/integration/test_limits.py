@@ -12,12 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.agent import AgentActivity
 from activities.guard import translate
-from db import ledger, limits, prices, spending_report
 from db.engine import async_engine, statement, transaction
-from db.ledger import Call
-from db.limits import EACH, Limit
-from db.spending import BudgetBusy, BudgetExceeded
-from db.spending_report import Span
+from db.money import ledger, limits, prices, report
+from db.money.ledger import Call
+from db.money.limits import EACH, Limit
+from db.money.report import Span
+from db.money.spending import BudgetBusy, BudgetExceeded
 from schema.errors import FacilitairError, NotFound
 from schema.temporal.runs import BY_TEMPORAL, OTHERS_MONEY, StepRequest, started_by
 from tests.integration.runs import begin, rows
@@ -310,18 +310,15 @@ async def test_what_was_spent_is_summed_by_whatever_one_asks(
     span = Span("default", now - timedelta(hours=1), now + timedelta(hours=1))
     usd = (await rows(engine, "SELECT sum(usd) FROM model_calls"))[0][0]
     async with transaction(engine) as connection:
-        total = await spending_report.total(connection, span)
+        total = await report.total(connection, span)
         assert (total.calls, total.open_calls, total.usd, total.open_usd) == (3, 1, usd, ZERO)
         assert total.simulated and total.simulated_usd == usd
-        names = {
-            by: [one.name for one in await spending_report.page(connection, span, by)]
-            for by in spending_report.BYS
-        }
-        days = await spending_report.page(connection, span, "day")
-        runs = await spending_report.page(connection, span, "run", limit=1)
-        rest = await spending_report.page(connection, span, "run", after=(runs[0].usd, runs[0].name))
+        names = {by: [one.name for one in await report.page(connection, span, by)] for by in report.BYS}
+        days = await report.page(connection, span, "day")
+        runs = await report.page(connection, span, "run", limit=1)
+        rest = await report.page(connection, span, "run", after=(runs[0].usd, runs[0].name))
         others = Span("acme", span.since, span.until)
-        assert (await spending_report.total(connection, others)).calls == 0
+        assert (await report.total(connection, others)).calls == 0
     assert names["agent"] == ["a"]
     assert names["model"] == [STRONG]
     assert sorted(names["definition"]) == ["inner", "outer"]

@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import api.live
 from activities.tokens import TokenLog
 from api.live import Hub, Watcher
-from db import executions
 from db.engine import transaction
-from db.executions import Claim, Outcome, Worker
+from db.runs import executions
+from db.runs.executions import Claim, Outcome, Worker
 from schema.live import AGENT, RunBegan, RunEnded, StepBegan, StepEnded, TokensCame
 from schema.temporal.runs import StepRequest
 from tests.integration.known_log import end

@@ -13,9 +13,9 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.project import Copy, MemoryCopy, VectorCopy
 from activities.recall import RecallActivity
-from db import forgetting, vectors
 from db.engine import transaction
 from db.outbox import Position
+from db.runs import forgetting, vectors
 from memory import collections, projection, verify
 from memory.client import Memory
 from memory.projection import Remembered, store_collaboration

@@ -7,7 +7,7 @@ import uuid
 import httpx
 
 from bench.stack import Stack
-from db.run_figures import MAX_LABELS, OTHER, RunFigures, _label
+from db.runs.figures import MAX_LABELS, OTHER, RunFigures, _label
 from tests.integration.door import door
 
 _LINE = re.compile(r"(?P<name>[a-z_]+)(?P<labels>\{[^}]*\})? (?P<value>[0-9.e+-]+)")

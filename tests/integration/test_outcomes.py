@@ -11,10 +11,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import executions, outcomes, routing
 from db.engine import transaction
-from db.executions import Outcome, Worker
-from db.outcomes import Row
+from db.router import decisions, outcomes
+from db.router.outcomes import Row
+from db.runs import executions
+from db.runs.executions import Outcome, Worker
 from schema.errors import FacilitairError
 from schema.temporal.runs import StepRequest
 from tests.integration.runs import begin, rows
@@ -210,12 +211,12 @@ async def test_what_is_no_answer_of_a_model_is_left_out(engine: AsyncEngine) -> 
 async def test_a_decision_comes_with_the_model_that_it_drew(engine: AsyncEngine) -> None:
     run = await begin(engine, DEFINITION)
     for step in ("plan", "poem"):
-        decision = routing.Decision(
+        decision = decisions.Decision(
             "openai/gpt-4o-mini", 0.9, "rules-v1", {"domain": "general"},
             {"openai/gpt-4o-mini": 0.9, "openai/gpt-4o": 0.1}, False,
         )  # fmt: skip
         async with transaction(engine) as connection:
-            await routing.record(connection, replace(run, step=step), decision)
+            await decisions.record(connection, replace(run, step=step), decision)
     await done(engine, run, "plan")
     await done(engine, run, "poem", model="openai/gpt-4o")
     await close(engine, run)

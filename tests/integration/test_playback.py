@@ -19,13 +19,14 @@ from activities.archive import ArchiveActivity
 from api.app import create_app
 from api.playback import MOST_AT_ONCE, playback
 from api.state import State
-from db import archive, executions, tokens
-from db.archive import Moved
 from db.engine import transaction
-from db.executions import Outcome, Worker
-from db.live import LiveSource
+from db.live import archive, tokens
+from db.live.archive import Moved
+from db.live.reader import LiveSource
+from db.live.tokens import Token
 from db.raw import connect
-from db.tokens import Token
+from db.runs import executions
+from db.runs.executions import Outcome, Worker
 from schema.errors import Refused
 from schema.live import Live, Place, RunBegan, RunEnded, StepBegan, StepEnded, TokensCame
 from schema.settings import Settings

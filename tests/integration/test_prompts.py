@@ -15,8 +15,8 @@ from temporalio.testing import ActivityEnvironment
 from activities.agent import AgentActivity
 from activities.trials import TrialsActivity
 from bench.stack import Stack
-from db import trials
 from db.engine import transaction
+from db.prompts import trials
 from schema.settings import Settings
 from schema.temporal.runs import StepRequest, TrialsPass
 from tests.integration.door import door, problem

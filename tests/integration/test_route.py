@@ -13,9 +13,10 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.route import RouteActivity
 from activities.routing import Chooser
-from db import checkpoints, prices, quarantines
 from db.engine import transaction
-from db.routing import Decision
+from db.money import prices
+from db.router import checkpoints, quarantines
+from db.router.decisions import Decision
 from router import features
 from router.checkpoint import Checkpoint
 from schema.tables.runs import routing_decisions

@@ -19,15 +19,15 @@ from activities.context import run_of
 from activities.human import Human
 from activities.routing import Asked, known
 from bench.stack import Stack
-from db import control as steering
-from db import routed as routed_rows
-from db import routing
-from db.control import Feedback
 from db.engine import transaction
-from db.executions import input_and_output
-from db.routed import Verdicts
-from db.routing import Decision as Chosen
-from db.spending import BudgetExceeded
+from db.money.spending import BudgetExceeded
+from db.router import decisions
+from db.router import rules as routed_rows
+from db.router.decisions import Decision as Chosen
+from db.router.rules import Verdicts
+from db.runs import control as steering
+from db.runs.control import Feedback
+from db.runs.executions import input_and_output
 from router.opinions import Question
 from schema.language.steps import Verify
 from schema.temporal.runs import Decision, DecisionMade, StepRequest
@@ -56,7 +56,7 @@ async def chosen(engine: AsyncEngine, request: StepRequest, model: str = CHEAP, 
     """The router's decision, as its activity keeps it."""
     decision = Chosen(model, 0.9, "checkpoint-1", features, {CHEAP: 0.9, STRONG: 0.1}, fallback=False)
     async with transaction(engine) as connection:
-        await routing.record(connection, request, decision)
+        await decisions.record(connection, request, decision)
 
 
 async def verified(engine: AsyncEngine, **definition: Any) -> StepRequest:
@@ -306,7 +306,7 @@ async def test_the_router_plans_it_by_price_while_it_has_learned_nothing(
     assert found.features == {"verify": PLAN}
     assert await cheap_first.planned(engine, decision, None, asked, facts) == decision
     async with transaction(engine) as connection:
-        await routing.record(connection, request, found)
+        await decisions.record(connection, request, found)
     await models_say(control, judged(0.2))
     assert (await agents.agent(replace(request, model=found.model))).model == STRONG
 

@@ -18,8 +18,8 @@ from temporalio.testing import ActivityEnvironment
 from activities.route import RouteActivity
 from api.app import create_app
 from bench.stack import Stack
-from db import quarantines
 from db.engine import transaction
+from db.router import quarantines
 from router import checkpoint, features
 from router.checkpoint import Checkpoint
 from router.judge_checkpoint import read

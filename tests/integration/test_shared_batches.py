@@ -20,14 +20,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from activities.project import VectorCopy, copy_batch
 from activities.reconcile import Reconciler
 from activities.tokens import TokenLog
-from db import archive, executions, tokens, wakeups
+from db import wakeups
 from db.batches import Batches
-from db.collaborations import Run
 from db.engine import sync_engine, transaction
-from db.executions import Worker
 from db.isolation import befalls_all
-from db.journal import Entry, Journal
-from db.live import LiveSource
+from db.live import archive, tokens
+from db.live.reader import LiveSource
+from db.runs import executions
+from db.runs.collaborations import Run
+from db.runs.executions import Worker
+from db.runs.journal import Entry, Journal
 from db.telemetry import _Apart, _PostgresExporter
 from db.wakeups import Bell
 from gateway.client import Gateway
@@ -247,7 +249,7 @@ async def _reconciling(engine: AsyncEngine) -> None:
     await gateway.close()
 
 
-@drives("db.archive:_moved")
+@drives("db.live.archive:_moved")
 async def _archive(engine: AsyncEngine) -> None:
     requests, said = await pairs(engine, 3), []
     bell = Bell(url_of(engine))
@@ -272,7 +274,7 @@ async def _archive(engine: AsyncEngine) -> None:
     assert (moved.executions, moved.tokens) == (2, 2)
 
 
-@drives("db.live:_apart")
+@drives("db.live.reader:_apart")
 async def _followers(engine: AsyncEngine) -> None:
     requests = await pairs(engine, 3)
     query = "UPDATE outbox SET payload = '{}' WHERE aggregateid = "
@@ -327,7 +329,7 @@ def _own(node: ast.AST) -> Iterator[ast.AST]:
 
 def test_every_batch_that_is_written_part_by_part_is_driven() -> None:
     found = calls_of("isolation.refuse") | (calls_of("befalls_all") - {"db.isolation:refuse"})
-    assert found | {"db.live:_apart", "gateway.gate:owe"} == set(DRIVEN)
+    assert found | {"db.live.reader:_apart", "gateway.gate:owe"} == set(DRIVEN)
 
 
 SHARED = re.compile(r"json_to_recordset\(|\bunnest\(|UNWIND|insert_many\(|\.copy\(_|asyncio\.gather\(")
@@ -339,11 +341,11 @@ ELSEWHERE = {
     "api/endpoints/health.py": "checks of servers, each with its own answer",
     "api/endpoints/sockets.py": "the sides of one socket",
     "api/projections.py": "two lags of one answer",
-    "db/flights.py": "keys that are hashes of ours",
-    "db/journal.py": "driven",
-    "db/live.py": "driven",
-    "db/outcomes.py": "ids of ours",
-    "db/tokens.py": "driven",
+    "db/runs/in_flight.py": "keys that are hashes of ours",
+    "db/runs/journal.py": "driven",
+    "db/live/reader.py": "driven",
+    "db/router/outcomes.py": "ids of ours",
+    "db/live/tokens.py": "driven",
     "gateway/http.py": "connections that are closed",
     "gateway/traffic.py": "writes that are awaited at the end, each for itself",
     "graph/projection.py": "driven, and in test_graph",

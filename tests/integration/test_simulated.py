@@ -12,9 +12,11 @@ from temporalio.testing import ActivityEnvironment
 from activities.project import VectorCopy
 from activities.recall import RecallActivity
 from activities.route import RouteActivity
-from db import edges, outcomes, scored, vectors
-from db.edges import Decision, Key
 from db.engine import transaction
+from db.prompts import scored
+from db.router import edges, outcomes
+from db.router.edges import Decision, Key
+from db.runs import vectors
 from gateway.destinations import Destinations
 from router.encoder import encode
 from schema.settings import Settings

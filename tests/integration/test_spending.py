@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.agent import AgentActivity
 from db.engine import transaction
-from db.limits import EACH
+from db.money.limits import EACH
 from schema.settings import Settings
 from tests.integration.door import door, problem
 from tests.integration.runs import begin, rows

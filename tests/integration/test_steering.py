@@ -14,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from activities.agent import AgentActivity
 from activities.steer import SteerActivity
 from activities.tokens import TokenLog
-from db import control, executions
-from db.control import Control
 from db.engine import transaction
+from db.runs import control, executions
+from db.runs.control import Control
 from gateway.client import Gateway
 from gateway.request import Completion, ModelRequest
 from schema.errors import StepError

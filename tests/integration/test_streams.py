@@ -16,11 +16,11 @@ from activities.context import run_of
 from activities.news import News
 from activities.tokens import TokenLog
 from bench.stack import Stack
-from db import control as steering
-from db import executions
-from db.control import Feedback
 from db.engine import transaction
-from db.executions import Worker
+from db.runs import control as steering
+from db.runs import executions
+from db.runs.control import Feedback
+from db.runs.executions import Worker
 from gateway.client import warm_up
 from schema.errors import FacilitairError, StepError
 from schema.temporal.runs import StepRequest

@@ -13,9 +13,9 @@ from activities.agent import AgentActivity
 from activities.news import News
 from activities.tokens import TokenLog
 from bench.stack import Stack
-from db import edges
-from db.edges import Key, State
 from db.engine import transaction
+from db.router import edges
+from db.router.edges import Key, State
 from gateway.client import warm_up
 from router import topology
 from schema.temporal.runs import StepRequest

@@ -9,10 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.agent import AgentActivity
 from api import runs
-from db import collaborations
-from db.collaborations import RunFilter
 from db.engine import transaction
-from db.journal import Journal
+from db.runs import collaborations
+from db.runs.collaborations import RunFilter
+from db.runs.journal import Journal
 from db.wakeups import Bell
 from schema.temporal.runs import Finish, StepRequest, StepResult
 from tests.integration.runs import begin, rows

@@ -10,7 +10,7 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client
 
-from db import aliases, definitions
+from db.definitions import aliases, definitions
 from db.engine import transaction
 from schema.errors import NotFound, Refused
 from schema.language.definition import Definition

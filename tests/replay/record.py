@@ -22,9 +22,9 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from bench.stack import SERVERS, Stack, stack
-from db import routing
 from db.engine import transaction
-from db.routing import Decision as Chosen
+from db.router import decisions
+from db.router.decisions import Decision as Chosen
 from infra.local import temporal
 from schema.temporal.runs import (
     MEMO_FORK,
@@ -99,7 +99,7 @@ async def _choose(on: Stack, handle: Handle) -> None:
         "deepseek/deepseek-chat", 0.9, "checkpoint-1", {"confidence": 0.1}, candidates, fallback=False
     )
     async with transaction(on.engine) as connection:
-        await routing.record(connection, request, unsure)
+        await decisions.record(connection, request, unsure)
     await handle.execute_update("decide", Decision("first", "approve", "user:ada"))
     await _question(on, handle)
     await handle.execute_update("decide", Decision("code~route", "model_1", "user:ada"))

@@ -21,7 +21,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 import activities
 from activities.callers import CallerInterceptor, RunBound
 from bench.stack import Stack
-from db import definitions
+from db.definitions import definitions
 from db.engine import transaction
 from schema.errors import InvalidDefinition, Refused
 from schema.language.definition import Definition

@@ -117,7 +117,7 @@ WITHOUT_PAGES = {
     "/v1/bounds": "as many as there are settings",
     "/v1/catalogue": "schema.rules.catalogue.MAX_OWN of each kind",
     "/v1/collaborations/{id}/steps/{step}/details": "a step's attempts, without their outputs",
-    "/v1/definitions/{name}/aliases": "db.aliases.MAX_ALIASES",
+    "/v1/definitions/{name}/aliases": "db.definitions.aliases.MAX_ALIASES",
     "/v1/definitions/{name}/diff": "the steps and agents of two documents",
     "/v1/definitions/{name}/edges": "the edges of a document",
     "/v1/definitions/{name}/plan": "the steps of a document",
@@ -156,7 +156,7 @@ def test_every_list_has_pages_or_a_named_bound() -> None:
 async def test_a_definition_has_no_more_aliases_than_it_may(
     api: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("db.aliases.MAX_ALIASES", 2)
+    monkeypatch.setattr("db.definitions.aliases.MAX_ALIASES", 2)
     await api.http.post("/v1/definitions", json={**REST, "name": "rest"})
 
     async def put(alias: str) -> httpx.Response:

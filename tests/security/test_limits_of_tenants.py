@@ -10,8 +10,8 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import usage
 from db.engine import transaction
+from db.money import usage
 from schema.rules.size import MAX_TREE_CHILDREN
 from schema.settings import Settings
 from tests.integration.door import door, problem

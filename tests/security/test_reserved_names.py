@@ -16,8 +16,8 @@ from api.app import create_app
 from bench.security.cases import names as hostile
 from bench.security.cases.playing import play
 from bench.stack import Stack
-from db import collaborations
 from db.engine import transaction
+from db.runs import collaborations
 from schema.errors import Refused
 from schema.names import check_id, is_reserved, is_uuid
 from schema.settings import Settings

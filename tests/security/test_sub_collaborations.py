@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.testing import ActivityEnvironment
 
 from activities.children import Children
-from db.admission import Admission
+from db.money.admission import Admission
 from schema.errors import Refused, StepError
 from schema.settings import Settings
 from schema.temporal.runs import PinRequest, StepRequest

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db import definitions
+from db.definitions import definitions
 from db.engine import transaction
 from schema.errors import InvalidDefinition, Refused
 from schema.rules.size import TreeSize, tree_size
@@ -120,7 +120,7 @@ async def test_what_was_stored_before_the_limit_is_refused_at_every_start(
 async def test_too_many_different_versions_within_each_other_are_refused(
     engine: AsyncEngine, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("db.trees.MAX_VERSIONS", 2)
+    monkeypatch.setattr("db.money.run_trees.MAX_VERSIONS", 2)
     await stored_before(engine, LEAF, {})
     await stored_before(engine, fan("fan0", "leaf", 1), {"leaf": 1})
     await stored_before(engine, fan("fan1", "fan0", 1), {"fan0": 1})

@@ -17,7 +17,7 @@ from activities.judging import (
     verdict,
     wanted_quality,
 )
-from db.scored import LEAST, require_enough
+from db.prompts.scored import LEAST, require_enough
 from schema.errors import Refused
 
 SCORED = [Scored(f"task {number}", f"answer {number}", number % 10 / 10) for number in range(1_000)]

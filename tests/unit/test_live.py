@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from db.telling import Follower, Seen, tell
+from db.live.fold import Follower, Seen, tell
 from schema.errors import Refused
 from schema.live import Live, Place, RunBegan, RunEnded, StepBegan, StepEnded, TokensCame, key_of, parse_place
 

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from activities import prompts
 from activities.tasks import task_type
-from db.prompts import sha256_of
-from db.trials import Chosen
+from db.prompts.prompts import sha256_of
+from db.prompts.trials import Chosen
 from gateway.request import Message
 from schema.language.catalogue import BUILT_IN, ROLE_DEFAULTS
 from schema.language.prompts import PromptContent, TaskType

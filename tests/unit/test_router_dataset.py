@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from db.outcomes import Decided, Row
+from db.router.outcomes import Decided, Row
 from router import dataset
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

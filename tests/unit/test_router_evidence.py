@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from db.outcomes import Decided, Row
+from db.router.outcomes import Decided, Row
 from router import evidence
 from router.rollout import Evidence, State
 from tests.unit.test_router_dataset import NOW, row

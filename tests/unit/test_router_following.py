@@ -8,7 +8,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from db.outcomes import Row
+from db.router.outcomes import Row
 from router import following, model
 from router.checkpoint import Checkpoint
 from router.dataset import category_of, text_of

@@ -7,7 +7,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from db.outcomes import Decided, Row
+from db.router.outcomes import Decided, Row
 from router import checkpoint, dataset, features, judge_policy, model, success
 from router.checkpoint import Checkpoint
 from router.outcomes import Floats

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 
-from db.routing import Decision
+from db.router.decisions import Decision
 from router import features, packing, rules
 from router.checkpoint import Checkpoint
 from router.deciding import Loaded, decide

@@ -6,7 +6,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from db.edges import State, Trial
+from db.router.edges import State, Trial
 from router.influence import END, Behaviour, Floats, Influence, influence
 from router.topology import MARGIN, chance, decide, drawn, effect
 

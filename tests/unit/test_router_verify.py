@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from activities.cheap_first import pair_of
-from db.routing import Decision
+from db.router.decisions import Decision
 from router.verify import Expected, Plan, Verifier, by_price, cheap_first, plan, seen, where_rejected
 
 CHEAP, STRONG = Expected(0.85, 0.1), Expected(0.9, 2.0)

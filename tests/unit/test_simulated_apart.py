@@ -20,22 +20,22 @@ TAUGHT: Final = {
 
 NO_QUESTION: Final = {
     # What is asked for by its own id or number says itself which it is.
-    "db.checkpoints.content", "db.checkpoints.last_of_training", "db.checkpoints.of_training",
-    "db.checkpoints.find", "db.checkpoints.promote", "db.checkpoints.followed",
-    "db.checkpoints.note_outcomes", "db.checkpoints.note_followed",
-    "db.checkpoints.save_training", "db.checkpoints.save_milestone",
-    "db.trainings.find", "db.trainings.note_data", "db.trainings.note_epoch", "db.trainings.note_figures",
-    "db.trainings.end", "db.trials.latest", "db.trials.find", "db.trials.require_none", "db.trials.running",
-    "db.trials.stop",
+    "db.router.checkpoints.content", "db.router.checkpoints.last_of_training", "db.router.checkpoints.of_training",
+    "db.router.checkpoints.find", "db.router.checkpoints.promote", "db.router.checkpoints.followed",
+    "db.router.checkpoints.note_outcomes", "db.router.checkpoints.note_followed",
+    "db.router.checkpoints.save_training", "db.router.checkpoints.save_milestone",
+    "db.router.trainings.find", "db.router.trainings.note_data", "db.router.trainings.note_epoch", "db.router.trainings.note_figures",
+    "db.router.trainings.end", "db.prompts.trials.latest", "db.prompts.trials.find", "db.prompts.trials.require_none", "db.prompts.trials.running",
+    "db.prompts.trials.stop",
     # One run's own.
-    "db.outcomes.tell", "db.edges.decided", "db.edges.decide",
-    "db.vectors.completed", "db.vectors.save",
+    "db.router.outcomes.tell", "db.router.edges.decided", "db.router.edges.decide",
+    "db.runs.vectors.completed", "db.runs.vectors.save",
     # Both kinds are wanted, or simulated ones alone.
-    "db.edges.meet", "db.prompts.page", "db.prompts.remove", "db.forgetting.count", "db.forgetting.lessons",
-    "db.checkpoints.tenants", "db.vectors.embedded_to",
-    "db.tried_edges.sources",
+    "db.router.edges.meet", "db.prompts.prompts.page", "db.prompts.prompts.remove", "db.runs.forgetting.count", "db.runs.forgetting.lessons",
+    "db.router.checkpoints.tenants", "db.runs.vectors.embedded_to",
+    "db.router.tried_edges.sources",
     # Episodes of bench/ppo.py, which no run leaves.
-    "db.experiences.append", "db.experiences.newest", "db.experiences.prune",
+    "db.router.experiences.append", "db.router.experiences.newest", "db.router.experiences.prune",
 }  # fmt: skip
 
 

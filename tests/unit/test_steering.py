@@ -6,7 +6,7 @@ import pytest
 
 from activities import prompts
 from activities.steering import agent_of, model_of, told
-from db.control import Control, Feedback
+from db.runs.control import Control, Feedback
 from gateway.request import Message
 from schema.language.catalogue import BUILT_IN
 from schema.language.steps import Agent, AgentStep, Route

@@ -6,9 +6,9 @@ from itertools import accumulate
 
 import pytest
 
-from db.circuits import Open
 from db.engine import async_engine
-from db.traffic import Paused
+from db.money.circuits import Open
+from db.money.traffic import Paused
 from gateway import circuit
 from gateway.circuit import Circuits, _Tally
 from gateway.fair import FairQueue

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import audit
-from db.spending import Amount
+from db.money.spending import Amount
 from schema.errors import NotFound
 from schema.tables.runs import spending_limits as table
 

@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db.collaborations import Run
-from db.executions import EXHAUSTED, FINISHED
+from db.runs.collaborations import Run
+from db.runs.executions import EXHAUSTED, FINISHED
 from plan.compile import Compiled, compiled
 from plan.fork import Before, Division, divide
 from schema.errors import NotFound

@@ -7,9 +7,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import playback, tokens
-from db.live import BY_KEYS
-from db.telling import began_of, end_of, plain_event
+from db.live import playback, tokens
+from db.live.fold import began_of, end_of, plain_event
+from db.live.reader import BY_KEYS
 from schema.live import AGENT, Place, RunBegan, StepBegan, StepEnded, ToolsCalled, ToolsReturned, key_of
 
 MOST_MESSAGES: Final = 200

@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db.edges import Key
+from db.router.edges import Key
 from schema.tables.router import edges
 
 

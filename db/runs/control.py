@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import audit, outbox
-from db.collaborations import Run
+from db.runs.collaborations import Run
 from schema.events import RunSteered
 from schema.tables.runs import collaborations, feedback, run_controls
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from db.batches import Batches, Crowd
-from db.collaborations import Run
-from db.executions import CANCELLED_WITH, FINISHED, Known
+from db.runs.collaborations import Run
+from db.runs.executions import CANCELLED_WITH, FINISHED, Known
 from db.wakeups import Bell
 from schema.cel.expressions import Json
 from schema.events import AttemptFailed, CollaborationStarted, Event, StepFinished, StepSkipped
@@ -310,7 +310,7 @@ class Journal:
         return begun
 
     async def states(self, run: UUID, paths: Collection[str]) -> tuple[dict[str, Known], dict[str, int]]:
-        """What `db.executions.states` finds."""
+        """What `db.runs.executions.states` finds."""
         if not paths:
             return {}, {}
         keys = {f"{run}/{path}": path for path in paths}

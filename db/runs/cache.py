@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, delete, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db.executions import Outcome
+from db.runs.executions import Outcome
 from schema.tables.runs import agent_executions as executions
 from schema.tables.runs import step_cache
 

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, cast, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db.executions import Outcome
+from db.runs.executions import Outcome
 from schema.tables.runs import agent_executions, routing_decisions
 from schema.temporal.runs import StepRequest
 

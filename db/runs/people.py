@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import ARRAY, ColumnElement, Select, Text, func, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db.executions import Claim
+from db.runs.executions import Claim
 from schema.errors import NotFound
 from schema.rules.people import too_late
 from schema.tables.runs import (

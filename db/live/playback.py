@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db.live import ENDS, KEPT
+from db.live.reader import ENDS, KEPT
 from schema.live import StepBegan
 
 PAGE: Final = 1_000
@@ -105,5 +105,5 @@ async def kept(connection: AsyncConnection, run: UUID) -> dict[str, str]:
 
 
 async def end(connection: AsyncConnection, run: UUID) -> Any:
-    """Return what is to be told with the end of a run, as `db.telling.with_end` takes it."""
+    """Return what is to be told with the end of a run, as `db.live.fold.with_end` takes it."""
     return (await connection.exec_driver_sql(ENDS, ([run],))).one_or_none()

@@ -9,8 +9,8 @@ from uuid import UUID
 from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db.ledger import Tokens
-from db.spending import Standing
+from db.money.ledger import Tokens
+from db.money.spending import Standing
 from schema.tables.runs import agent_executions as executions
 
 

@@ -11,7 +11,8 @@ from sqlalchemy import Select, case, desc, func, insert, or_, select, tuple_, up
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import catalogue, outbox, wakeups
+from db import outbox, wakeups
+from db.definitions import catalogue
 from schema.cel.expressions import Json
 from schema.events import AttemptFailed, Event, StepCaught, StepFinished, StepSkipped
 from schema.tables.runs import agent_executions as table

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from db import tokens
+from db.live import tokens
 from schema.live import (
     AGENT,
     Live,

@@ -12,8 +12,9 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db import collaborations, usage
 from db.engine import statement
+from db.money import usage
+from db.runs import collaborations
 from schema.errors import TryLater
 from schema.settings import Settings
 

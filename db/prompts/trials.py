@@ -8,8 +8,9 @@ from uuid import UUID, uuid4
 from sqlalchemy import desc, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import audit, prompts
-from db.collaborations import Run
+from db import audit
+from db.prompts import prompts
+from db.runs.collaborations import Run
 from schema.errors import NotFound, Refused
 from schema.language.prompts import PromptContent
 from schema.significance import Arm, Metric, Reading, Rules, gets_candidate, read

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db.spending import Amount, Scope, Standing, count_from_now, refusal
+from db.money.spending import Amount, Scope, Standing, count_from_now, refusal
 from schema.errors import ProviderError
 from schema.temporal.runs import BY_TEMPORAL
 

@@ -25,7 +25,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import audit, outbox, trees, usage
+from db import audit, outbox
+from db.money import run_trees, usage
 from plan.compile import walk
 from schema.errors import InvalidDefinition, NotFound, Refused
 from schema.events import AliasMoved, DefinitionStored
@@ -271,7 +272,7 @@ async def startable(
     """The version that `find` finds, where a run of it is bounded. Raises Refused("too_large_tree") too."""
     version = await find(connection, tenant, name, selector)
     if version.pins:  # without them its size was checked when it was uploaded
-        await trees.check(connection, tenant, version.id, version.name, version.number)
+        await run_trees.check(connection, tenant, version.id, version.name, version.number)
     return version
 
 
@@ -438,7 +439,7 @@ async def bind(connection: AsyncConnection, tenant: str, definition: Definition)
         )  # fmt: skip
     if not problems.all and pins:
         with suppress(EnoughProblems):
-            check_tree(definition, await trees.sizes(connection, tenant, pins), problems)
+            check_tree(definition, await run_trees.sizes(connection, tenant, pins), problems)
     if problems.all:
         raise InvalidDefinition(problems.all)
     return pins

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Row, cast, func, select
 from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db.collaborations import is_simulated
+from db.runs.collaborations import is_simulated
 from schema.tables.runs import agent_executions as execution
 from schema.tables.runs import collaborations
 

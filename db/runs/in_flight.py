@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import delete, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import cache
+from db.runs import cache
 from schema.tables.runs import flights
 
 _JOIN: Final = text("""

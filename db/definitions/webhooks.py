@@ -9,8 +9,9 @@ from uuid import UUID
 from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import audit, usage
-from db.admission import bucket_of
+from db import audit
+from db.money import usage
+from db.money.admission import bucket_of
 from schema.errors import NotFound, Refused
 from schema.tables.runs import webhooks
 

@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import audit, outbox
-from db.definitions import (
+from db.definitions.definitions import (
     COLUMNS,
     CURRENT,
     Version,

@@ -9,7 +9,7 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db import traffic
+from db.money import traffic
 
 _LEFT: Final = "extract(epoch FROM open_until - clock_timestamp())::float8"
 _MINE: Final = "account = :account AND model = :model"

@@ -1,4 +1,4 @@
-"""What happened in runs since their watchers last looked, read for many runs at once; see `db.telling`."""
+"""What happened in runs since their watchers last looked, read for many runs at once; see `db.live.fold`."""
 
 import json
 import logging
@@ -10,19 +10,9 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import namedtuple_row
 
-from db import tokens
+from db.live import tokens
+from db.live.fold import Came, Follower, Said, Seen, began_of, failed, listen, may_have_spoken, tell
 from db.raw import Line
-from db.telling import (
-    Came,
-    Follower,
-    Said,
-    Seen,
-    began_of,
-    failed,
-    listen,
-    may_have_spoken,
-    tell,
-)
 from schema.live import (
     AGENT,
     Live,
