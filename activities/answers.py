@@ -30,7 +30,7 @@ from db.runs import cache, control, executions, in_flight
 from db.runs.control import Control
 from db.runs.executions import Claim, Outcome, Worker
 from gateway.destinations import Destination
-from gateway.finish import meaning_of, refusal
+from gateway.finish_reasons import meaning_of, refusal
 from gateway.request import Completion, Message, ModelRequest, Timeouts
 from schema import telemetry
 from schema.cel.expressions import Json

@@ -12,7 +12,7 @@ from activities.reconcile import Reconciler
 from activities.rounds import Run
 from activities.tokens import TokenLog
 from gateway.client import Gateway
-from gateway.traffic import Traffic
+from gateway.limits.access import Traffic
 from schema.settings import Settings
 
 

@@ -7,14 +7,14 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from gateway import billed, door
+from gateway import billed, litellm_door
 from gateway.destinations import Destination, Destinations, answered_model
 from gateway.estimate import WorstCase, guessed_tokens, most_input_tokens
 from gateway.failures import Disconnected, as_provider_error
-from gateway.patience import Patience, TimedOut
 from gateway.prices import Price, general_price, price_missing
 from gateway.request import Completion, ModelRequest, Usage
 from gateway.sse import EventReader
+from gateway.timeouts import Patience, TimedOut
 from gateway.translate import Outgoing, outgoing
 from gateway.wire import Answer
 from schema.errors import ProviderError
@@ -76,7 +76,7 @@ class Gateway:
     async def stream(self, request: ModelRequest) -> AsyncGenerator[str | Completion, None]:
         """Text as it comes, then exactly one Completion. Leaving early? Close it (contextlib.aclosing)."""
         destination = self.destination(request.model, request.providers, request.tenant)
-        if not door.is_loaded():
+        if not litellm_door.is_loaded():
             # In a thread: the first use imports litellm, and the loop must not stand still for seconds.
             await asyncio.to_thread(warm_up)
         price = request.price or self.price(request.model, request.providers, request.tenant)
@@ -179,8 +179,8 @@ def warm_up() -> None:
     """Import what calls need now; call it from a thread when a worker starts."""
     import gateway.http  # noqa: F401
 
-    door.litellm()
-    door.provider_config("openai", "gpt-4o-mini")
+    litellm_door.litellm()
+    litellm_door.provider_config("openai", "gpt-4o-mini")
 
 
 async def _packet(exchange: "Exchange", answer: Answer) -> bytes:

@@ -9,7 +9,7 @@ from typing import Final, Literal, get_args
 from urllib.parse import urlsplit
 
 from gateway.keys import Keys
-from gateway.limits import NO_LIMITS, Limits, limits_in
+from gateway.provider_limits import NO_LIMITS, Limits, limits_in
 from schema.errors import ProviderError
 from schema.hosts import fault_of, names_in
 from schema.language.catalogue import PROVIDERS, ProviderKind, TenantProvider

@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import Any, Final
 
 from gateway.destinations import Destination
+from gateway.messages import wire_messages, wire_response_format
 from gateway.request import Message, ToolSpec
-from gateway.structure import wire_messages, wire_response_format
 from gateway.translate import wire_tools
 
 # Roles and separators; and what providers put around a prompt, a schema or tools, as far as they tell

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gateway.destinations import Destination
-from gateway.patience import TimedOut, Which
 from gateway.retry_after import retry_after_seconds
 from gateway.sse import EventTooLong
+from gateway.timeouts import TimedOut, Which
 from schema.errors import ProviderError
 from schema.values.foreign import clean_text
 from schema.values.foreign_json import NotJson, read_json

@@ -15,7 +15,7 @@ from yarl import URL
 
 from gateway.failures import Disconnected, Refusal
 from gateway.outbound import HostNotAllowed, Outbound, PrivateAddress, Reach
-from gateway.patience import Patience
+from gateway.timeouts import Patience
 from schema.values.foreign_json import read_json
 
 MAX_CONNECTIONS: Final = 2_000

@@ -104,7 +104,7 @@ class Completion:
     usage: Usage
     cost_usd: Decimal
     finish_reason: str
-    """One of gateway.finish, or a provider's own word that is not known."""
+    """One of gateway.finish_reasons, or a provider's own word that is not known."""
     simulated: bool
     provider: str
     response_id: str

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway import door
+from gateway import litellm_door
 from gateway.destinations import Destination, Kind
 from gateway.failures import NotSendable
+from gateway.messages import wire_messages, wire_response_format
 from gateway.request import ModelRequest, ToolSpec
-from gateway.structure import wire_messages, wire_response_format
 
 # Who litellm knows the words of; the others speak OpenAI's.
 DIALECTS: Final[Mapping[Kind, str]] = {
@@ -55,7 +55,7 @@ def wire_tools(tools: Sequence[ToolSpec]) -> list[dict[str, Any]]:
 
 def _outgoing(request: ModelRequest, destination: Destination) -> Outgoing:
     dialect, model = DIALECTS.get(destination.kind, "openai"), destination.wire_model
-    config = door.provider_config(dialect, model)
+    config = litellm_door.provider_config(dialect, model)
     key, base = destination.api_key or None, destination.base_url
     about = {"custom_llm_provider": dialect, "api_base": base}
     messages = wire_messages(request.messages, request.response_schema, destination.structure)
@@ -74,7 +74,7 @@ def _outgoing(request: ModelRequest, destination: Destination) -> Outgoing:
     body = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
     if dialect != "anthropic":
         return Outgoing(url, headers, body)
-    events = _AnthropicEvents(door.anthropic_events(json_mode=json_mode))
+    events = _AnthropicEvents(litellm_door.anthropic_events(json_mode=json_mode))
     return Outgoing(url, headers, body, events, _anthropic_whole(config, json_mode))
 
 
@@ -130,7 +130,7 @@ def _anthropic_whole(config: Any, json_mode: bool) -> Callable[[dict[str, Any]],
     def translate(body: dict[str, Any]) -> Mapping[str, Any]:
         if body.get("error"):
             return body
-        response, empty = door.empty_response()
+        response, empty = litellm_door.empty_response()
         read = config.transform_parsed_response(body, response, empty, json_mode=json_mode)
         whole = _openai_event(read, read.choices[0].message, "message")
         _keep_reason(whole, body.get("stop_reason"))

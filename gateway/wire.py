@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.failures import BrokenAnswer, error_in
-from gateway.finish import is_finish, reason_of
+from gateway.finish_reasons import is_finish, reason_of
 from gateway.request import ToolCall
 from gateway.usage import NO_FIGURES, Figures, figures_in
 from schema.values.foreign import clean_text

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.finish import MEANINGS, FinishReason, meaning_of
+from gateway.finish_reasons import MEANINGS, FinishReason, meaning_of
 from gateway.request import Usage
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "gateway.md"

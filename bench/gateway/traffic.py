@@ -29,9 +29,9 @@ from db.runs import executions
 from db.runs.executions import Worker
 from db.wakeups import Bell
 from gateway.client import Gateway, warm_up
-from gateway.pace import Pace
+from gateway.limits.access import Traffic
+from gateway.limits.window import Pace
 from gateway.request import Completion, Message, ModelRequest
-from gateway.traffic import Traffic
 from schema.errors import ProviderError
 from schema.settings import Settings
 from schema.temporal.runs import StepRequest

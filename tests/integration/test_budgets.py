@@ -18,7 +18,7 @@ from db.money.ledger import Call
 from db.money.spending import Amount, BudgetBusy, BudgetExceeded
 from db.runs import executions
 from db.runs.executions import Worker
-from gateway import door
+from gateway import litellm_door
 from gateway.client import Gateway
 from gateway.estimate import most_input_tokens
 from gateway.request import Completion, Message, Usage
@@ -361,7 +361,7 @@ def test_no_tokenizer_at_hand_counts_more_than_the_bound(simulator_url: str, kin
     message = Message("user", TEXTS[kind])
     bound = most_input_tokens([message], None, Gateway(only_simulated(simulator_url)).destination(STRONG))
     counted = [
-        door.litellm().token_counter(model=model, text=TEXTS[kind])
+        litellm_door.litellm().token_counter(model=model, text=TEXTS[kind])
         for model in ("gpt-4", "gpt-4o", "claude-2", "text-davinci-003")
     ]
     assert max(counted) <= bound <= 6 * max(counted) + 100

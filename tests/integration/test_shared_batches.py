@@ -33,9 +33,9 @@ from db.runs.journal import Entry, Journal
 from db.telemetry import _Apart, _PostgresExporter
 from db.wakeups import Bell
 from gateway.client import Gateway
-from gateway.pace import Pace
+from gateway.limits.access import Traffic
+from gateway.limits.window import Pace
 from gateway.request import Usage
-from gateway.traffic import Traffic
 from schema import telemetry
 from schema.live import Place
 from schema.temporal.runs import ENGINE, Finish, StepRequest
@@ -289,7 +289,7 @@ async def _followers(engine: AsyncEngine) -> None:
 
 
 # Owed corrections of all callers go into one transaction with the turns of those who wait.
-@drives("gateway.gate:owe")
+@drives("gateway.limits.rate_limiter:owe")
 async def _gate(engine: AsyncEngine) -> None:
     traffic = Traffic(url_of(engine), Pace(window=1_000, margin=100, slot=50, spread=150, share=500))
     to = To(requests_per_minute=100, tokens_per_minute=1_000)
@@ -329,7 +329,7 @@ def _own(node: ast.AST) -> Iterator[ast.AST]:
 
 def test_every_batch_that_is_written_part_by_part_is_driven() -> None:
     found = calls_of("isolation.refuse") | (calls_of("befalls_all") - {"db.isolation:refuse"})
-    assert found | {"db.live.reader:_apart", "gateway.gate:owe"} == set(DRIVEN)
+    assert found | {"db.live.reader:_apart", "gateway.limits.rate_limiter:owe"} == set(DRIVEN)
 
 
 SHARED = re.compile(r"json_to_recordset\(|\bunnest\(|UNWIND|insert_many\(|\.copy\(_|asyncio\.gather\(")
@@ -347,7 +347,7 @@ ELSEWHERE = {
     "db/router/outcomes.py": "ids of ours",
     "db/live/tokens.py": "driven",
     "gateway/http.py": "connections that are closed",
-    "gateway/traffic.py": "writes that are awaited at the end, each for itself",
+    "gateway/limits/access.py": "writes that are awaited at the end, each for itself",
     "graph/projection.py": "driven, and in test_graph",
     "memory/projection.py": "driven, and in test_memory",
     "plan/walk.py": "the steps of one run",

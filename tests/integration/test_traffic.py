@@ -11,10 +11,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import async_engine
-from gateway import circuit
-from gateway.pace import Pace
+from gateway.limits import circuit_breaker
+from gateway.limits.access import Traffic
+from gateway.limits.window import Pace
 from gateway.request import Usage
-from gateway.traffic import Traffic
 from schema.errors import MAX_PROPOSED_WAIT_SECONDS, ProviderError, Unavailable
 from tests.integration.runs import rows
 
@@ -219,10 +219,10 @@ async def test_those_who_wait_for_a_turn_of_a_paused_model_hold_up_no_other(
 async def test_a_model_that_keeps_failing_is_left_alone_by_all(
     worker: Callable[..., Traffic], monkeypatch: pytest.MonkeyPatch, engine: AsyncEngine
 ) -> None:
-    monkeypatch.setattr(circuit, "OPEN_SECONDS", 0.5)
+    monkeypatch.setattr(circuit_breaker, "OPEN_SECONDS", 0.5)
     first, second, to = worker(), worker(), To()
     await call(second, to)
-    for _ in range(circuit.IN_A_ROW):
+    for _ in range(circuit_breaker.IN_A_ROW):
         await fail(first, to)
     await until(lambda: second._circuits.any_open)
     for traffic in (first, second):
@@ -284,9 +284,9 @@ async def test_refusals_and_hurried_timeouts_open_no_circuit(worker: Callable[..
 async def test_a_probe_that_is_given_up_leaves_the_next_one_to_try(
     worker: Callable[..., Traffic], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(circuit, "OPEN_SECONDS", 0.2)
+    monkeypatch.setattr(circuit_breaker, "OPEN_SECONDS", 0.2)
     traffic, to = worker(), To()
-    for _ in range(circuit.IN_A_ROW):
+    for _ in range(circuit_breaker.IN_A_ROW):
         await fail(traffic, to)
     await until(lambda: traffic._circuits.refusal(to.account, to.model) is None)
     with pytest.raises(TimeoutError):
@@ -306,7 +306,7 @@ async def test_those_who_wait_for_a_turn_hear_at_once_that_the_model_fails(
     to = To(requests_per_minute=1)
     await call(first, to)
     waiting = asyncio.create_task(call(first, to, until=soon(60)))
-    for _ in range(circuit.IN_A_ROW):
+    for _ in range(circuit_breaker.IN_A_ROW):
         await fail(second, replace(to, requests_per_minute=None))
     with pytest.raises(ProviderError, match="failed so often lately"):
         await waiting

@@ -131,8 +131,8 @@ async def test_a_provider_by_a_guarded_literal_is_not_called() -> None:
 
 
 def _patience() -> Any:
-    from gateway.patience import Patience
     from gateway.request import Timeouts
+    from gateway.timeouts import Patience
 
     return Patience(Timeouts(), streamed=True)
 

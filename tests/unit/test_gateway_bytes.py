@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.failures import BrokenAnswer
-from gateway.finish import meaning_of
+from gateway.finish_reasons import meaning_of
 from gateway.sse import EventReader, EventTooLong
 from gateway.wire import Answer
 from schema.values.foreign import clean_text

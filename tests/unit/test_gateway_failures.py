@@ -20,9 +20,9 @@ from gateway.failures import (
     moves_on,
     scrub,
 )  # fmt: skip
-from gateway.patience import TimedOut
 from gateway.retry_after import retry_after_seconds
 from gateway.sse import EventTooLong
+from gateway.timeouts import TimedOut
 from schema.errors import MAX_PROPOSED_WAIT_SECONDS, ProviderError
 from tests.integration.faults import FAULTS, Failure
 

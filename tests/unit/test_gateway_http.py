@@ -9,8 +9,8 @@ import pytest
 from yarl import URL
 
 from gateway.http import Http
-from gateway.patience import Patience
 from gateway.request import Timeouts
+from gateway.timeouts import Patience
 
 
 @asynccontextmanager

@@ -11,10 +11,10 @@ from gateway.client import Gateway
 from gateway.destinations import SUCCESSORS, Destination, Destinations, Kind, answered_model
 from gateway.estimate import WorstCase, most_input_tokens
 from gateway.keys import Keys, variable_of
-from gateway.limits import Limits, limits_in
+from gateway.messages import wire_messages, wire_response_format
 from gateway.prices import PRICES, Price, listed_price, price_in_map
+from gateway.provider_limits import Limits, limits_in
 from gateway.request import Message, ModelRequest, ToolCall, ToolSpec, Usage
-from gateway.structure import wire_messages, wire_response_format
 from schema.errors import ProviderError
 from schema.language.catalogue import ROLE_DEFAULTS, ROUTABLE_MODELS, TenantProvider
 from schema.settings import Settings

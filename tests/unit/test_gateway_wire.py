@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gateway.failures import BrokenAnswer
-from gateway.patience import Patience
 from gateway.request import Timeouts, ToolCall, Usage
 from gateway.sse import MOST_BYTES, EventReader, EventTooLong
+from gateway.timeouts import Patience
 from gateway.wire import Answer
 
 STREAM = (

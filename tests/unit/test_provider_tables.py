@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.failures import ELSEWHERE
-from gateway.finish import MEANINGS, WORDS, is_finish, meaning_of, reason_of, refusal
+from gateway.finish_reasons import MEANINGS, WORDS, is_finish, meaning_of, reason_of, refusal
 from gateway.usage import MAX_TOKENS, Figures, figures_in
 from tests.provider_tables import CONSEQUENCES, FINISHES, PAGE, SHAPES, TABLES, Shape, written
 

@@ -9,12 +9,12 @@ import pytest
 from db.engine import async_engine
 from db.money.circuits import Open
 from db.money.traffic import Paused
-from gateway import circuit
-from gateway.circuit import Circuits, _Tally
-from gateway.fair import FairQueue
-from gateway.limits import Limits
-from gateway.pace import Pace, Slot, Standing
-from gateway.pauses import Pauses
+from gateway.limits import circuit_breaker
+from gateway.limits.circuit_breaker import Circuits, _Tally
+from gateway.limits.fair_order import FairQueue
+from gateway.limits.pauses import Pauses
+from gateway.limits.window import Pace, Slot, Standing
+from gateway.provider_limits import Limits
 from schema.errors import ProviderError
 
 PACE = Pace()
@@ -139,7 +139,7 @@ async def test_an_open_circuit_says_so_until_somebody_may_try() -> None:
     assert circuits.refusal("account", "other") is None
     circuits.learn([])
     assert (circuits.refusal("account", "m"), circuits.any_open) == (None, False)
-    assert circuit.OPEN_SECONDS < circuit.LONGEST_OPEN_SECONDS
+    assert circuit_breaker.OPEN_SECONDS < circuit_breaker.LONGEST_OPEN_SECONDS
 
 
 async def test_pauses_double_until_a_call_is_answered() -> None:

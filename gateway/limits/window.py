@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gateway.limits import Limits
+from gateway.provider_limits import Limits
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from gateway.gate import Caller, Gate, Turn, too_large
-from gateway.limits import Limits
-from gateway.pace import Pace
+from gateway.limits.rate_limiter import Caller, Gate, Turn, too_large
+from gateway.limits.window import Pace
+from gateway.provider_limits import Limits
 from schema.errors import ProviderError
 
 

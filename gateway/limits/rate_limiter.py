@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import transaction
 from db.money import traffic
-from gateway.fair import FairQueue, Waiting
-from gateway.limits import Limits
-from gateway.pace import Pace, Slot, Standing
+from gateway.limits.fair_order import FairQueue, Waiting
+from gateway.limits.window import Pace, Slot, Standing
+from gateway.provider_limits import Limits
 from schema.errors import MAX_PROPOSED_WAIT_SECONDS, FacilitairError, ProviderError, Unavailable
 
 AT_ONCE: Final = 500

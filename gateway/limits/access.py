@@ -12,13 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import async_engine, transaction
 from db.money import traffic
-from gateway.circuit import FAILURES, PATIENT_SECONDS, Circuits
-from gateway.gate import Caller, Turn, unlimited
-from gateway.limits import NO_LIMITS, Limits
-from gateway.pace import Pace
-from gateway.pauses import Pauses
+from gateway.limits.circuit_breaker import FAILURES, PATIENT_SECONDS, Circuits
+from gateway.limits.pauses import Pauses
+from gateway.limits.rate_limiter import Caller, Turn, unlimited
+from gateway.limits.turnstile import Turnstile
+from gateway.limits.window import Pace
+from gateway.provider_limits import NO_LIMITS, Limits
 from gateway.request import Usage
-from gateway.turnstile import Turnstile
 from schema.errors import ProviderError
 
 REFRESH_SECONDS: Final = 3.0
