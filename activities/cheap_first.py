@@ -10,10 +10,10 @@ from activities.routing import Asked, Known
 from db.engine import transaction
 from db.router import rules
 from db.router.decisions import Decision
-from router import verify
-from router.choose import Price
-from router.deciding import quarantined_of
-from router.verify import Expected
+from router.serve import cheap_first
+from router.serve.cheap_first import Expected
+from router.serve.decisions import quarantined_of
+from router.statistics.choose import Price
 from schema.language.steps import Verify
 
 _CHARS_PER_TOKEN: Final = 4
@@ -37,14 +37,14 @@ async def planned(
         said = await rules.verdicts(connection, known.tenant, judge, simulated=known.simulated)
     others = [name for name in (*names, *([rule.then] if rule.then else []), judge) if name not in priced]
     priced |= await weighed_prices.general(others)
-    verifier = verify.seen(said.wrong, said.wrong_rejected, said.right, said.right_rejected)
+    verifier = cheap_first.seen(said.wrong, said.wrong_rejected, said.right, said.right_rejected)
     pair = pair_of(decision, names, rule.then, len(asked.question.text), priced, judge, verifier)
-    return verify.cheap_first(decision, pair) if pair else decision
+    return cheap_first.cheap_first(decision, pair) if pair else decision
 
 
 def pair_of(
     decision: Decision, names: Sequence[str], then: str | None, chars: int, priced: Mapping[str, Price],
-    judge: str, verifier: verify.Verifier,
+    judge: str, verifier: cheap_first.Verifier,
 ) -> dict[str, Any] | None:  # fmt: skip
     """Who answers first and who where that is rejected, by what the checkpoint that decided expects of them,
     else by price alone; None: one model outright. `chars` is the length of what is asked."""
@@ -61,10 +61,10 @@ def pair_of(
         answer = max(predicted[name]["tokens"][1] for name in expected)
         verify_usd = _usd(priced[judge], tokens_in + answer, _VERDICT_TOKENS)
         weight = decision.features.get("cost_weight", 0.0)
-        found = verify.plan(expected, verify_usd, cost_weight=weight, then=then, verifier=verifier)
+        found = cheap_first.plan(expected, verify_usd, cost_weight=weight, then=then, verifier=verifier)
         return found.as_json() if found else None
     usd = {name: _usd(priced[name], tokens_in, _ANSWER_TOKENS) for name in names if name in priced}
-    return verify.by_price(usd, preferred, then)
+    return cheap_first.by_price(usd, preferred, then)
 
 
 def _usd(price: Price, tokens_in: float, tokens_out: float) -> float:

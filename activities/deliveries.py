@@ -9,7 +9,7 @@ from activities.context import StepContext
 from db.engine import transaction
 from db.router import edges
 from db.router.edges import Decision, Key, Standing
-from router import topology
+from router.edges import topology
 from schema.language.definition import StreamEdge
 from schema.language.steps import AgentStep
 from schema.language.streams import Streams

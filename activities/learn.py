@@ -19,11 +19,14 @@ from db.engine import transaction
 from db.router import checkpoints, outcomes, trainings
 from db.router.checkpoints import Summary
 from db.router.outcomes import Row
-from router import checkpoint, dataset, features, judge_policy, learning, model
-from router.checkpoint import Checkpoint
-from router.choose import Price
-from router.learning import Effort
-from router.model import LEAST_OUTCOMES
+from router.checkpoints import fitting, storage
+from router.checkpoints.fitting import Effort
+from router.checkpoints.storage import Checkpoint
+from router.data import dataset, features
+from router.rollout import judge
+from router.statistics import model
+from router.statistics.choose import Price
+from router.statistics.model import LEAST_OUTCOMES
 from schema.temporal.learning import Collected, DueToLearn, Judged, Learned, LearnStep, Trained, TrainingEnd
 
 MOST_ROWS: Final = 100_000
@@ -103,7 +106,7 @@ class LearnActivity:
             fitted = await keeper.fitted()
             if fitted is None:
                 learned, _ = await asyncio.to_thread(model.fit, calls, table, step.seed, prices)
-                fitted = checkpoint.of(learned)
+                fitted = storage.of(learned)
                 await keeper.keep_milestone(0, fitted)
             if len(calls.queries) < self._effort.least_steps:
                 return Trained(len(calls.queries), 0)
@@ -111,7 +114,7 @@ class LearnActivity:
             began, state = await keeper.last_epoch()
             try:
                 whole, reason = await asyncio.to_thread(
-                    learning.with_network, fitted, calls.only(some), table[some], step.seed,
+                    fitting.with_network, fitted, calls.only(some), table[some], step.seed,
                     self._effort.plan, keeper.on_epoch, state,
                 )  # fmt: skip
             finally:
@@ -130,12 +133,12 @@ class LearnActivity:
             async with transaction(self._engine) as connection:
                 best = await _best(connection, step)
                 content = await checkpoints.content(connection, best.id)
-            learned = checkpoint.unpack(content, best.sha256)
+            learned = storage.unpack(content, best.sha256)
             found = await self._collect(step)
             _, held_out = dataset.split(found.rows)
             prices = await self._prices(step.tenant, found.models)
             verdict = await asyncio.to_thread(
-                judge_policy.judge, learned, held_out, prices, datetime.now(UTC), _moment(step.until)
+                judge.judge, learned, held_out, prices, datetime.now(UTC), _moment(step.until)
             )
             async with transaction(self._engine) as connection:
                 figures = verdict.figures | {"curves": verdict.curves}
@@ -150,9 +153,9 @@ class LearnActivity:
             training = await trainings.find(connection, step.tenant, id)
             best = await _best(connection, step)
             content = await checkpoints.content(connection, best.id)
-            checkpoint.check(content, best.sha256)
+            storage.check(content, best.sha256)
             figures = {key: value for key, value in training.figures.items() if key != "curves"}
-            manifest = checkpoint.manifest(step.seed, training.arguments, training.data, figures)
+            manifest = storage.manifest(step.seed, training.arguments, training.data, figures)
             done = await checkpoints.register(
                 connection, step.tenant, id, best.epoch, content, best.sha256, manifest, step.by
             )
@@ -207,7 +210,7 @@ class Keeper:
         async with transaction(self._engine) as connection:
             for one in await checkpoints.of_training(connection, self._id):
                 if (one.kind, one.epoch) == ("milestone", 0):
-                    return checkpoint.unpack(await checkpoints.content(connection, one.id), one.sha256)
+                    return storage.unpack(await checkpoints.content(connection, one.id), one.sha256)
         return None
 
     async def last_epoch(self) -> tuple[int, bytes | None]:
@@ -217,14 +220,14 @@ class Keeper:
             if last is None:
                 return 0, None
             content = await checkpoints.content(connection, last.id)
-        checkpoint.check(content, last.sha256)
+        storage.check(content, last.sha256)
         return last.epoch, content
 
     async def keep_milestone(self, epoch: int, found: Checkpoint) -> None:
-        content, sha256 = await asyncio.to_thread(checkpoint.pack, found)
+        content, sha256 = await asyncio.to_thread(storage.pack, found)
         async with transaction(self._engine) as connection:
             await checkpoints.save_milestone(
-                connection, self._step.tenant, self._id, epoch, content, sha256, {"code": checkpoint.code()}
+                connection, self._step.tenant, self._id, epoch, content, sha256, {"code": storage.code()}
             )
 
     def on_epoch(self, epoch: int, state: bytes, row: dict[str, float]) -> None:
@@ -238,7 +241,7 @@ class Keeper:
         # One transaction: who goes on finds the state and its point of the curve, or neither.
         async with transaction(self._engine) as connection:
             await checkpoints.save_training(
-                connection, self._step.tenant, self._id, epoch + 1, state, checkpoint.sha256_of(state), {}
+                connection, self._step.tenant, self._id, epoch + 1, state, storage.sha256_of(state), {}
             )
             await trainings.note_epoch(connection, self._id, {**row, "epoch": epoch + 1})
 

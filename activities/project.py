@@ -30,7 +30,7 @@ from memory import collections
 from memory.client import Memory
 from memory.projection import EVENT_TYPES as MEMORY_EVENTS
 from memory.projection import Encode, completed_in, forgotten_in
-from router.encoder import ENCODER
+from router.data.encoder import ENCODER
 from schema import telemetry
 from schema.errors import NotFound, Unavailable
 from schema.temporal.runs import ProjectionPass

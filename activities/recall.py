@@ -20,7 +20,7 @@ from gateway.destinations import Destinations
 from memory import recall as weaviate
 from memory.client import Memory
 from memory.projection import Encode
-from router.encoder import ENCODER
+from router.data.encoder import ENCODER
 from schema import telemetry
 from schema.language.steps import AgentStep, Recall
 from schema.language.templates import as_text

@@ -12,12 +12,15 @@ from db.engine import transaction
 from db.router import checkpoints, outcomes, quarantines
 from db.router.checkpoints import BY_ITSELF, Summary
 from db.router.outcomes import Row
-from router import checkpoint, dataset, evidence, features, following, rollout
-from router import edges as adaptive
-from router.evidence import Broken
-from router.following import Followed
-from router.new_edges import Foresight
-from router.rollout import ENOUGH, Evidence, Rollout, State
+from router.checkpoints import storage
+from router.data import dataset, features
+from router.edges import adaptive
+from router.edges.forecast import Foresight
+from router.rollout import evidence, stages
+from router.rollout.evidence import Broken
+from router.rollout.stages import ENOUGH, Evidence, Rollout, State
+from router.statistics import interval_drift
+from router.statistics.interval_drift import Followed
 from schema.temporal.learning import RolloutsPass
 
 WINDOW: Final = timedelta(days=30)
@@ -88,9 +91,9 @@ class RolloutsActivity:
             content = await checkpoints.content(connection, found.id)
 
         def work() -> Followed:
-            learned = checkpoint.unpack(content, found.sha256)
+            learned = storage.unpack(content, found.sha256)
             table = features.rows([dataset.text_of(row) for row in new])
-            return following.follow(learned, before, new, table)
+            return interval_drift.follow(learned, before, new, table)
 
         moved = await asyncio.to_thread(work)
         async with transaction(self._engine) as connection:
@@ -121,7 +124,7 @@ class RolloutsActivity:
         said = f"checkpoint {found.number}{' of simulated runs' if found.simulated else ''} in {state}"
         if seen is None:
             return f"{said} waits for outcomes{stale}"
-        next = rollout.advance(Rollout(state), seen)
+        next = stages.advance(Rollout(state), seen)
         async with transaction(self._engine) as connection:
             if not await _as_it_was(connection, found):
                 return f"{said} was moved by somebody else"

@@ -16,8 +16,8 @@ from db.router import decisions
 from db.router.decisions import Kept
 from gateway.destinations import Destinations
 from plan.compile import Compiled
-from router import asked
-from router.opinions import Question
+from router.data import question as data_question
+from router.serve.predictions import Question
 from schema import telemetry
 from schema.language.catalogue import ROUTABLE_MODELS
 from schema.language.steps import AgentStep, Route
@@ -82,8 +82,8 @@ def _asked(found: Compiled, request: StepRequest, task: str) -> tuple[Asked, Rou
     rule = rule if isinstance(rule, Route) else Route()
     role = worker_of(found.definition, step).role
     question = Question(
-        asked.text(task, step.prompt),
-        asked.category(role, step.agent, task),
+        data_question.text(task, step.prompt),
+        data_question.category(role, step.agent, task),
         tuple(rule.among or ROUTABLE_MODELS),
     )
     return Asked(task, role, question, f"{request.collaboration}/{request.path}"), rule

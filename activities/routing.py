@@ -11,13 +11,13 @@ from db.definitions import catalogue
 from db.engine import transaction
 from db.router import checkpoints, quarantines
 from db.router.decisions import Decision
-from router import rules
-from router.choose import Price
-from router.deciding import quarantined_of
-from router.model import Moves
-from router.opinions import Question
-from router.rules import Roles
-from router.serving import Servant, Wanted
+from router.serve import rules
+from router.serve.decisions import quarantined_of
+from router.serve.predictions import Question
+from router.serve.rules import Roles
+from router.serve.serving import Servant, Wanted
+from router.statistics.choose import Price
+from router.statistics.model import Moves
 from schema.language.catalogue import Catalogue
 
 Warn = Callable[[str], None]

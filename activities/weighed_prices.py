@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.money import prices
 from gateway.prices import at_hand, per_million
-from router.choose import Price
+from router.statistics.choose import Price
 
 
 async def own(connection: AsyncConnection, tenant: str) -> dict[str, Price]:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api.router_models import Candidate, Prediction, PredictRequest, Span90
 from db.engine import transaction
 from db.router.decisions import Decision
-from router.encoder import ENCODER
+from router.data.encoder import ENCODER
 from schema.language.catalogue import ROUTABLE_MODELS
 
 # numpy and what stands on it take a third of a second to import, which the API's start does not wait for.
@@ -85,19 +85,19 @@ def _import() -> None:
 
 def _asked(wanted: PredictRequest) -> "Asked":
     from activities.routing import Asked
-    from router import asked
-    from router.opinions import Question
+    from router.data import question as data_question
+    from router.serve.predictions import Question
 
     question = Question(
-        asked.text(wanted.task, wanted.prompt),
-        asked.category(wanted.role, wanted.agent, wanted.task),
+        data_question.text(wanted.task, wanted.prompt),
+        data_question.category(wanted.role, wanted.agent, wanted.task),
         tuple(dict.fromkeys(wanted.candidates)) or ROUTABLE_MODELS,
     )
     return Asked(wanted.task, wanted.role, question, "predict")
 
 
 def _prediction(category: str, decision: Decision, known: "Known") -> Prediction:
-    from router.deciding import budget, confidence
+    from router.serve.decisions import budget, confidence
 
     told = decision.features
     predicted: Mapping[str, Mapping[str, Any]] = told.get("predicted") or {}

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import torch
 
-from router.messages import NODE_DIM, message_routing_gnn
+from router.edges.attention import NODE_DIM, message_routing_gnn
 
 SIZES: Final = (1_000, 10_000, 100_000)
 PER_AGENT: Final = 10

@@ -29,7 +29,7 @@ from memory import projection as memory_projection
 from memory import verify as memory_verify
 from memory.client import Memory
 from memory.projection import EVENT_TYPES as MEMORY_EVENTS
-from router.encoder import ENCODER, encode
+from router.data.encoder import ENCODER, encode
 
 STAY_AWAY = ("neo4j", "weaviate", "simulator")
 COME_BACK = ("postgres", "temporal")

@@ -25,9 +25,9 @@ from bench.chains import KINDS, MODELS, ROLES, TASKS, Collaborations, Kind, expe
 from bench.stack import stack
 from db.engine import transaction
 from db.router import experiences as buffer
-from router import rules
 from router.ppo import Experiences, Floats, Policy, Settings, best, joined, train
 from router.replay_buffer import of_rows, rows_of
+from router.serve import rules
 from schema.language.catalogue import ROLE_DEFAULTS
 
 # -- who chooses -------------------------------------------------------------------------------------------

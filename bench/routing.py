@@ -22,8 +22,8 @@ from sqlalchemy import text
 from bench.stack import SERVERS, Stack, stack
 from db.engine import transaction
 from db.router import checkpoints
-from router import rules
-from router.metrics import interval
+from router.data.metrics import interval
+from router.serve import rules
 from schema.language.catalogue import ROUTABLE_MODELS
 from schema.temporal.learning import LearnRequest
 from schema.temporal.runs import QUEUE_LEARNING

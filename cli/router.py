@@ -35,7 +35,7 @@ def evaluate(
 ) -> None:
     """Learn from a folder of outcomes, and judge on the part that was kept back."""
     from gateway.prices import per_million
-    from router.evaluate import evaluate as judged
+    from router.evaluate.report import evaluate as judged
 
     if checkpoint and save:
         raise Refused(
@@ -56,7 +56,7 @@ _MEASURES: Final = ("quality", "usd_per_1k", "aiq", "brier", "ece")
 
 def _print(found: dict[str, float | None]) -> None:
     """The figures that the router is judged by, what plainer ways come to, and all that stands behind."""
-    from router.evaluate import KEYS
+    from router.evaluate.report import KEYS
 
     ways: dict[str, dict[str, float | None]] = {}
     for key in (key for key in found if key.startswith(_BASELINE)):

@@ -8,8 +8,8 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from router.neural import Neural, Told, predict
-from router.outcomes import Floats
+from router.data.outcomes import Floats
+from router.network.adapter import Neural, Told, predict
 
 Agent = TypeVar("Agent", bound=Hashable)
 

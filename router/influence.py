@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from router.offpolicy import Value
+from router.statistics.offpolicy import Value
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -1,6 +1,6 @@
 """Policies that learn by trying: PPO (Schulman and others, 2017) with GAE, re-using what it tried lately.
 
-Plain torch, imported when it is first used. A challenger: what serves is decided by router/rollout.py.
+Plain torch, imported when it is first used. A challenger: what serves is decided by router/rollout/stages.py.
 """
 
 from __future__ import annotations

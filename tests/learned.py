@@ -9,10 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import transaction
 from db.router import checkpoints, trainings
-from router import checkpoint, features, model
-from router.checkpoint import Checkpoint
-from router.encoder import WIDTH
-from router.outcomes import Calls, Floats
+from router.checkpoints import storage
+from router.checkpoints.storage import Checkpoint
+from router.data import features
+from router.data.encoder import WIDTH
+from router.data.outcomes import Calls, Floats
+from router.statistics import model
 
 MODELS = ("a/cheap", "a/good", "b/other")
 PRICES = {"a/cheap": (0.1, 0.4), "a/good": (3.0, 15.0), "b/other": (1.0, 4.0)}
@@ -44,7 +46,7 @@ def learned(
         rng.lognormal(5, 0.2, shape), rng.lognormal(6, 0.3, shape),
     )  # fmt: skip
     found, _ = model.fit(calls, embedding(texts), seed)
-    return checkpoint.of(found)
+    return storage.of(found)
 
 
 async def put_to_work(
@@ -52,7 +54,7 @@ async def put_to_work(
     simulated: bool = True,
 ) -> checkpoints.Summary:  # fmt: skip
     """Register a checkpoint, and promote it to a state; the simulator answers in most tests."""
-    content, sha256 = checkpoint.pack(found)
+    content, sha256 = storage.pack(found)
     training = uuid4()
     async with transaction(engine) as connection:
         await trainings.start(

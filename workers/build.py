@@ -133,7 +133,7 @@ async def _memory(client: Client, settings: Settings) -> AsyncIterator[Served]:
     from activities.recall import RecallActivity
     from gateway.destinations import Destinations
     from memory.client import Memory
-    from router.encoder import encode, is_loaded
+    from router.data.encoder import encode, is_loaded
 
     engine = async_engine(settings.database_url)
     memory = Memory(settings)
@@ -185,7 +185,7 @@ async def _projections(client: Client, settings: Settings) -> AsyncIterator[Serv
     from gateway.client import Gateway
     from graph import client as graph_client
     from memory.client import Memory
-    from router.encoder import encode
+    from router.data.encoder import encode
     from workflows.archive import Archive
     from workflows.endings import CloseEnded
     from workflows.optimize import Optimize

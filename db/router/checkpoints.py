@@ -36,7 +36,7 @@ class Serving:
     followed_until: str
     """The last outcome that its intervals have moved with; empty before the first."""
     moved: dict[str, Any] | None
-    """How far, as router/following.py has it."""
+    """How far, as router/statistics/interval_drift.py has it."""
 
 
 @dataclass(frozen=True)

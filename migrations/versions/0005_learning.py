@@ -118,7 +118,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=True, comment="Of production ones: the tenant's next."),
         sa.Column("epoch", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("content", sa.LargeBinary(), nullable=False, comment="As router/packing.py makes it."),
+        sa.Column("content", sa.LargeBinary(), nullable=False, comment="As router/data/packing.py makes it."),
         sa.Column("sha256", sa.Text(), nullable=False),
         sa.Column("bytes", sa.Integer(), nullable=False),
         sa.Column(

@@ -64,7 +64,7 @@ checkpoints = Table(
     Column("kind", Text, nullable=False),
     Column("number", Integer, comment="Of production ones: the tenant's next."),
     Column("epoch", Integer, nullable=False, server_default="0"),
-    Column("content", LargeBinary, nullable=False, comment="As router/packing.py makes it."),
+    Column("content", LargeBinary, nullable=False, comment="As router/data/packing.py makes it."),
     Column("sha256", Text, nullable=False),
     Column("bytes", Integer, nullable=False),
     Column("manifest", JSONB, nullable=False, server_default="{}", comment="Code, seed, arguments, figures."),

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db.engine import transaction
 from db.router import checkpoints, quarantines, trainings
 from db.router.checkpoints import State, Summary
-from router import checkpoint
+from router.checkpoints import storage
 from schema.errors import FacilitairError, Refused
 from tests.integration.runs import rows
 
@@ -203,15 +203,15 @@ async def test_the_database_itself_holds_that_one_serves(engine: AsyncEngine) ->
 async def test_bytes_that_changed_are_refused(engine: AsyncEngine) -> None:
     found = await registered(engine)
     async with transaction(engine) as connection:
-        checkpoint.check(await checkpoints.content(connection, found.id), found.sha256)
+        storage.check(await checkpoints.content(connection, found.id), found.sha256)
         with pytest.raises(Refused, match="that are no Checkpoint") as caught:
-            checkpoint.unpack(await checkpoints.content(connection, found.id), found.sha256)
+            storage.unpack(await checkpoints.content(connection, found.id), found.sha256)
         assert caught.value.code == "checkpoint_broken"
     async with engine.begin() as connection:
         await connection.execute(text("UPDATE checkpoints SET content = :content"), {"content": b"Weights"})
     async with transaction(engine) as connection:
         with pytest.raises(Refused, match=r"found bytes of sha256 .*; expected") as caught:
-            checkpoint.check(await checkpoints.content(connection, found.id), found.sha256)
+            storage.check(await checkpoints.content(connection, found.id), found.sha256)
     assert caught.value.code == "checkpoint_broken"
 
 

@@ -14,9 +14,9 @@ from db.engine import transaction
 from db.router import edges, experiences
 from db.router.edges import Decision, Key, Trial
 from db.router.experiences import Experience
-from router import edges as looking
-from router import topology
-from router.new_edges import Foresight
+from router.edges import adaptive as looking
+from router.edges import topology
+from router.edges.forecast import Foresight
 from schema.errors import NotFound
 from schema.settings import Settings
 from schema.temporal.runs import StepRequest

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from router import encoder
-from router.encoder import MAX_BATCH, WIDTH, encode
+from router.data import encoder
+from router.data.encoder import MAX_BATCH, WIDTH, encode
 
 TEXTS = ["short", "a somewhat longer text about sorting lists in Python", "word " * 400, ""]
 

@@ -18,9 +18,11 @@ from bench.stack import Stack
 from db.engine import transaction
 from db.router import checkpoints, quarantines, trainings
 from db.router.checkpoints import Summary
-from router import checkpoint, features, model
-from router.learning import Effort
-from router.training import Plan
+from router.checkpoints import storage
+from router.checkpoints.fitting import Effort
+from router.data import features
+from router.network.training import Plan
+from router.statistics import model
 from schema.errors import Refused
 from schema.tables.router import outcomes as outcomes_table
 from schema.tables.runs import agent_executions, collaborations, routing_decisions
@@ -139,7 +141,7 @@ async def test_from_rows_to_a_checkpoint_in_shadow(engine: AsyncEngine) -> None:
     manifest = (await found(engine, 1)).manifest
     assert manifest["seed"] == 0 and manifest["data"] == training.data
     assert manifest["code"].startswith("0.") and "numpy" in manifest["libraries"]
-    kept = checkpoint.unpack(content, serving.sha256)
+    kept = storage.unpack(content, serving.sha256)
     texts = [f"{TASKS[0]}\nDo ${{input.task}}"] * 2
     told = model.predict(
         kept, features.rows(texts), texts, ["coder/general", "reviewer/general"], [CHEAP, STRONG]

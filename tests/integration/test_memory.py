@@ -20,7 +20,7 @@ from memory import collections, projection, verify
 from memory.client import Memory
 from memory.projection import Remembered, store_collaboration
 from memory.recall import Hit, cosine_of, find_similar_collaboration, similar
-from router.encoder import ENCODER, encode
+from router.data.encoder import ENCODER, encode
 from schema.errors import Unavailable
 from schema.settings import Settings
 from schema.temporal.runs import RecallResult, StepRequest

@@ -17,8 +17,8 @@ from db.engine import transaction
 from db.money import prices
 from db.router import checkpoints, quarantines
 from db.router.decisions import Decision
-from router import features
-from router.checkpoint import Checkpoint
+from router.checkpoints.storage import Checkpoint
+from router.data import features
 from schema.tables.runs import routing_decisions
 from schema.temporal.runs import RouteResult, StepRequest
 from tests.integration.known_log import begin
@@ -74,7 +74,7 @@ async def test_a_policy_that_fails_is_replaced_by_the_plain_default(
     def broken(task: str, role: str | None, candidates: Sequence[str], key: str) -> Decision:
         raise RuntimeError("corrupt")
 
-    monkeypatch.setattr("router.rules.choose", broken)
+    monkeypatch.setattr("router.serve.rules.choose", broken)
     result = await route(engine, await begin(engine, "Write a Python function"))
     assert result.policy == "rules-v1-fallback"
     [row] = await decisions(engine)

@@ -28,7 +28,7 @@ from db.router.rules import Verdicts
 from db.runs import control as steering
 from db.runs.control import Feedback
 from db.runs.executions import input_and_output
-from router.opinions import Question
+from router.serve.predictions import Question
 from schema.language.steps import Verify
 from schema.temporal.runs import Decision, DecisionMade, StepRequest
 from tests.integration.runs import begin, rows

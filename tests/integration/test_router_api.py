@@ -20,9 +20,10 @@ from api.app import create_app
 from bench.stack import Stack
 from db.engine import transaction
 from db.router import quarantines
-from router import checkpoint, features
-from router.checkpoint import Checkpoint
-from router.judge_checkpoint import read
+from router.checkpoints import storage
+from router.checkpoints.storage import Checkpoint
+from router.data import features
+from router.evaluate.checkpoint import read
 from schema.settings import Settings
 from tests.integration.door import door, problem
 from tests.integration.known_log import Work, begin, end, work
@@ -191,7 +192,7 @@ async def test_checkpoints_are_promoted_and_rolled_back(
     assert (await http.get("/v1/router/checkpoints/2")).json()["state_reason"] == "worse"
     assert (await asked(http, "/v1/router/rollback"))["policy"] == "rules-v1"
     kept = await http.get("/v1/router/checkpoints/2/content")
-    assert checkpoint.unpack(kept.content, kept.headers["ETag"].strip('"')).models == gpt_is_better.models
+    assert storage.unpack(kept.content, kept.headers["ETag"].strip('"')).models == gpt_is_better.models
     problem(await http.get("/v1/router/checkpoints/9/content"), 404, "checkpoint_unknown")
     problem(await http.post("/v1/router/rollback"), 409, "checkpoint_state")
     problem(await http.post("/v1/router/promote", json={"number": 9}), 404, "checkpoint_unknown")

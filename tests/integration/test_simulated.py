@@ -18,7 +18,7 @@ from db.router import edges, outcomes
 from db.router.edges import Decision, Key
 from db.runs import vectors
 from gateway.destinations import Destinations
-from router.encoder import encode
+from router.data.encoder import encode
 from schema.settings import Settings
 from tests.integration.door import door
 from tests.integration.known_log import Work, begin, catch_up, end, run, work

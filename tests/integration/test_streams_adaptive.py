@@ -17,7 +17,7 @@ from db.engine import transaction
 from db.router import edges
 from db.router.edges import Key, State
 from gateway.client import warm_up
-from router import topology
+from router.edges import topology
 from schema.temporal.runs import StepRequest
 from tests.integration.providers import running_simulator
 from tests.integration.runs import begin, means_of, rows

@@ -40,8 +40,8 @@ OURS = {
     "activities/tools/python_check.py": "the report of a program that we start",
     "db/definitions/definitions.py": "a stored definition",
     "db/live/tokens.py": "an archive that we packed",
-    "router/packing.py": "a checkpoint that we packed",
-    "router/new_edges.py": "a stored definition",
+    "router/data/packing.py": "a checkpoint that we packed",
+    "router/edges/forecast.py": "a stored definition",
     "cli/stream.py": "events of our own API",
 }
 """Where `json.loads` may stand, and why what it reads is no stranger's."""

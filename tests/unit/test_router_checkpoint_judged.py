@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from router import model, packing, speed
-from router.judge_calls import judge_calls
-from router.judge_checkpoint import judge_checkpoint, read, write
-from router.outcomes import Calls
+from router.data import packing
+from router.data.outcomes import Calls
+from router.evaluate import speed
+from router.evaluate.calls import judge_calls
+from router.evaluate.checkpoint import judge_checkpoint, read, write
+from router.statistics import model
 from schema.errors import Refused
 from tests.unit.test_router_success import world
 

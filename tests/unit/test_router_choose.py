@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from router import choose, metrics
-from router.baselines import Pool, judge
-from router.choose import Policy
-from router.prices_of_pools import price_of
+from router.data import metrics
+from router.evaluate.baselines import Pool, judge
+from router.evaluate.old_prices import price_of
+from router.statistics import choose
+from router.statistics.choose import Policy
 
 
 def test_the_incumbent_is_left_for_more_than_the_margin_only() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from db.router.outcomes import Decided, Row
-from router import dataset
+from router.data import dataset
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 

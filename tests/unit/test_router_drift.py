@@ -6,8 +6,8 @@ from statistics import median
 import numpy as np
 import pytest
 
-from router.drift import Alarm, Tracker
-from router.intervals import Intervals, fit
+from router.statistics.drift import Alarm, Tracker
+from router.statistics.intervals import Intervals, fit
 
 MODELS = ("a", "b", "c")
 

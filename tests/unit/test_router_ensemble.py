@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from router import metrics
-from router.ensemble import MEMORY, NEURAL, Ensemble, fit, stacked
-from router.odds import logistic
-from router.outcomes import Floats
+from router.data import metrics
+from router.data.odds import logistic
+from router.data.outcomes import Floats
+from router.statistics.ensemble import MEMORY, NEURAL, Ensemble, fit, stacked
 
 
 def sigmoid(z: Floats) -> Floats:

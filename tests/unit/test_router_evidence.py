@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from db.router.outcomes import Decided, Row
-from router import evidence
-from router.rollout import Evidence, State
+from router.rollout import evidence
+from router.rollout.stages import Evidence, State
 from tests.unit.test_router_dataset import NOW, row
 
 RATE = {"p/good": 0.9, "p/bad": 0.4}

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from router.expectation import (
+from router.data.outcomes import Floats
+from router.statistics.expectation import (
     LEAST_BUDGET,
     MOST_BUDGET,
     TOLERATED,
@@ -12,14 +13,13 @@ from router.expectation import (
     reasoning_budget,
     tolerated,
 )
-from router.outcomes import Floats
 
 
 def spreads(orders: tuple[int, ...], size: int = 7, turns: int = 100) -> list[float]:
     """Over random orders of the same inputs, of the layer's average over so many orders; several draws."""
     import torch
 
-    from router.experts import SetEncoder
+    from router.network.net import SetEncoder
 
     torch.manual_seed(0)
     encoder = SetEncoder(16, size).eval()

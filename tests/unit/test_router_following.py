@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from db.router.outcomes import Row
-from router import following, model
-from router.checkpoint import Checkpoint
-from router.dataset import category_of, text_of
+from router.checkpoints.storage import Checkpoint
+from router.data.dataset import category_of, text_of
+from router.statistics import interval_drift, model
 from tests.learned import MODELS, embed, learned
 
 
@@ -37,8 +37,8 @@ def test_intervals_follow_a_model_that_grew_slow(known: Checkpoint) -> None:
     came = rows(300, 4.0)
     table = embed([text_of(one) for one in came])
     # In two goes, kept as JSON between them, as it is done every minute.
-    first = following.follow(known, {}, came[:150], table[:150])
-    second = following.follow(known, json.loads(json.dumps(first.as_json())), came[150:], table[150:])
+    first = interval_drift.follow(known, {}, came[:150], table[:150])
+    second = interval_drift.follow(known, json.loads(json.dumps(first.as_json())), came[150:], table[150:])
     asked = table[:1], [text_of(came[0])], [category_of(came[0])], MODELS
     before, after = model.predict(known, *asked), model.predict(known, *asked, moved=second.moved)
     assert before.seconds is not None and after.seconds is not None
@@ -47,11 +47,11 @@ def test_intervals_follow_a_model_that_grew_slow(known: Checkpoint) -> None:
     assert sum(second.held["seconds"][-100:]) >= 85, "coverage came back"
     assert sum(second.held["seconds"][:10]) < 5, "and had gone"
     held = second.held["seconds"]
-    assert following.coverage(second.as_json())["seconds"] == pytest.approx(sum(held) / len(held))
+    assert interval_drift.coverage(second.as_json())["seconds"] == pytest.approx(sum(held) / len(held))
 
 
 def test_what_was_not_counted_moves_nothing(known: Checkpoint) -> None:
     came = [replace(one, seconds=None) for one in rows(5, 4.0)]
-    found = following.follow(known, {}, came, embed([text_of(one) for one in came]))
+    found = interval_drift.follow(known, {}, came, embed([text_of(one) for one in came]))
     assert found.held["seconds"] == []
     assert len(found.held["output_tokens"]) == 5

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from router import additive
-from router.intervals import Interval, fit, judge_intervals
-from router.outcomes import Calls, Floats
+from router.data.outcomes import Calls, Floats
+from router.statistics import additive
+from router.statistics.intervals import Interval, fit, judge_intervals
 
 MODELS = tuple(f"m{i}" for i in range(6))
 KINDS = ("long", "quick", "wild")

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from db.router.outcomes import Decided, Row
-from router import checkpoint, dataset, features, judge_policy, model, success
-from router.checkpoint import Checkpoint
-from router.outcomes import Floats
+from router.checkpoints import storage
+from router.checkpoints.storage import Checkpoint
+from router.data import dataset, features
+from router.data.outcomes import Floats
+from router.rollout import judge
+from router.statistics import model, success
 from tests.unit.test_router_dataset import NOW, row
 
 PRICES = {"p/cheap": (0.1, 0.4), "p/strong": (5.0, 15.0)}
@@ -46,11 +49,11 @@ def world(count: int, first: int = 0) -> list[Row]:
 @pytest.fixture(scope="module")
 def learned() -> Checkpoint:
     calls = dataset.to_calls(world(300))
-    return checkpoint.of(model.fit(calls, embed(calls.texts), 0, PRICES)[0])
+    return storage.of(model.fit(calls, embed(calls.texts), 0, PRICES)[0])
 
 
-def judged(learned: Checkpoint, rows: Sequence[Row]) -> judge_policy.Verdict:
-    return judge_policy.judge(learned, rows, PRICES, NOW, NOW - timedelta(hours=2), embed)
+def judged(learned: Checkpoint, rows: Sequence[Row]) -> judge.Verdict:
+    return judge.judge(learned, rows, PRICES, NOW, NOW - timedelta(hours=2), embed)
 
 
 def test_a_good_one_may_enter_and_its_figures_say_why(learned: Checkpoint) -> None:

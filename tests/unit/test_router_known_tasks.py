@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from router.known_tasks import fit, judge_trials, tuned
-from router.outcomes import Floats, Trials
+from router.data.outcomes import Floats, Trials
+from router.edges.known_tasks import fit, judge_trials, tuned
 
 AGENTS = 8
 

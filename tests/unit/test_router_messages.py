@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from router.messages import (
+from router.edges.attention import (
     HEADS,
     Graph,
     Learned,
@@ -43,7 +43,7 @@ def test_many_edges_come_to_the_same_some_at_a_time(monkeypatch: pytest.MonkeyPa
     nodes, edges = _shapes(50, 1_000)
     carried = torch.rand(1_000, generator=torch.Generator().manual_seed(2))
     whole = message_routing_gnn()(nodes, edges, carried)
-    monkeypatch.setattr("router.messages._AT_A_TIME", 64)
+    monkeypatch.setattr("router.edges.attention._AT_A_TIME", 64)
     for one, other in zip(whole, message_routing_gnn()(nodes, edges, carried), strict=True):
         assert torch.allclose(one, other, atol=1e-6)
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from router import choose, features, model, packing, success
-from router.model import Model
-from router.outcomes import Calls, Floats
+from router.data import features, packing
+from router.data.outcomes import Calls, Floats
+from router.statistics import choose, model, success
+from router.statistics.model import Model
 
 STEPS, NAMES = 480, ("cheap", "strong", "odd")
 PRICES = {"cheap": (0.1, 0.4), "strong": (5.0, 15.0), "odd": (1.0, 3.0)}

@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from router import histories, metrics, neural, shrinkage, success
 from router.batched import Asked, BatchedAgentProcessor, prepare_input
-from router.judge_neural import judge_neural
-from router.neural import Neural, Shape
-from router.outcomes import Calls, Floats
-from router.packing import pack, unpack
-from router.training import Plan
+from router.data import metrics
+from router.data.outcomes import Calls, Floats
+from router.data.packing import pack, unpack
+from router.evaluate.network import judge_neural
+from router.network import adapter
+from router.network.adapter import Neural, Shape
+from router.network.training import Plan
+from router.statistics import histories, shrinkage, success
 from schema.language.catalogue import MASTERS
 
 SMALL = Shape(
@@ -50,7 +52,7 @@ def world(queries: int = 160, seed: int = 0) -> tuple[Calls, Floats, Floats]:
 @cache
 def fitted() -> tuple[Neural, Floats]:
     calls, rows, _ = world()
-    return neural.fit(calls, rows, shape=SMALL, plan=PLAN)
+    return adapter.fit(calls, rows, shape=SMALL, plan=PLAN)
 
 
 def asked(count: int, seed: int = 1) -> tuple[Floats, list[str]]:
@@ -59,7 +61,7 @@ def asked(count: int, seed: int = 1) -> tuple[Floats, list[str]]:
 
 
 def test_it_says_five_masters_and_each_candidate_in_chances_that_add_up() -> None:
-    told = neural.predict(fitted()[0], *asked(7), ("m1", "m4", "m0"))
+    told = adapter.predict(fitted()[0], *asked(7), ("m1", "m4", "m0"))
     assert told.masters.shape == (7, len(MASTERS)) == (7, 5)
     np.testing.assert_allclose(told.masters.sum(1), 1, atol=1e-6)
     assert told.agents.shape == told.success.shape == (7, 3)
@@ -73,7 +75,7 @@ def test_it_says_five_masters_and_each_candidate_in_chances_that_add_up() -> Non
 def test_the_embedding_of_a_task_has_512_numbers() -> None:
     import torch
 
-    from router.experts import built
+    from router.network.net import built
 
     calls, rows, _ = world()
     past = histories.learn(calls, rows)
@@ -87,7 +89,7 @@ def test_the_embedding_of_a_task_has_512_numbers() -> None:
 def test_it_knows_more_than_rates_where_texts_tell() -> None:
     learned, seen = fitted()
     calls, rows, truth = world(seed=1)
-    told = neural.predict(learned, rows, calls.categories.tolist(), MODELS)
+    told = adapter.predict(learned, rows, calls.categories.tolist(), MODELS)
     past, _, _ = world()
     category = success.places(past.categories, KINDS)
     at = success.places(calls.categories, KINDS)
@@ -99,16 +101,16 @@ def test_it_knows_more_than_rates_where_texts_tell() -> None:
 
 def test_it_knows_how_long_models_take_and_what_that_costs() -> None:
     calls, rows, _ = world(seed=1)
-    told = neural.predict(fitted()[0], rows, calls.categories.tolist(), MODELS)
+    told = adapter.predict(fitted()[0], rows, calls.categories.tolist(), MODELS)
     assert np.abs(np.log(told.seconds / calls.seconds)).mean() < 0.25
     assert np.abs(np.log(told.output_tokens / calls.output_tokens)).mean() < 0.25
-    usd = neural.cost_usd(told, np.tile([1.0, 10.0], (5, 1)))
+    usd = adapter.cost_usd(told, np.tile([1.0, 10.0], (5, 1)))
     np.testing.assert_allclose(usd, (told.input_tokens + 10 * told.output_tokens) / 1e6)
 
 
 def counted(learned: Neural) -> tuple[Any, list[int]]:
     """(the network that answers, how many steps each of its forwards held)."""
-    net = neural._committee(learned)
+    net = adapter._committee(learned)
     sizes: list[int] = []
     hook = net.register_forward_hook(lambda _, given, __: sizes.append(len(given[0].rows)))
     return hook, sizes
@@ -143,8 +145,8 @@ def test_agents_with_candidates_of_their_own_share_one_forward_and_get_their_own
 
 def test_candidates_come_in_the_order_asked_for_and_order_changes_nothing() -> None:
     learned, _ = fitted()
-    one = neural.predict(learned, *asked(5), MODELS)
-    other = neural.predict(learned, *asked(5), MODELS[::-1])
+    one = adapter.predict(learned, *asked(5), MODELS)
+    other = adapter.predict(learned, *asked(5), MODELS[::-1])
     np.testing.assert_allclose(one.success, other.success[:, ::-1], atol=1e-5)
     np.testing.assert_allclose(one.agents, other.agents[:, ::-1], atol=1e-5)
 
@@ -162,7 +164,7 @@ def test_a_new_model_is_told_of_by_its_history_alone() -> None:
         input_tokens=np.column_stack([calls.input_tokens, nothing, nothing]),
         output_tokens=np.column_stack([calls.output_tokens, nothing, nothing]),
     )  # fmt: skip
-    told = neural.predict(neural.refreshed(learned, wider, rows), *asked(50), ("good", "bad", "never met"))
+    told = adapter.predict(adapter.refreshed(learned, wider, rows), *asked(50), ("good", "bad", "never met"))
     assert told.success[:, 0].mean() > 0.8
     assert told.success[:, 1].mean() < 0.35
     assert told.success[:, 2].mean() == pytest.approx(truth.mean(), abs=0.15)
@@ -180,13 +182,13 @@ def test_a_fit_that_was_stopped_comes_to_the_same_weights() -> None:
         states.append(state)
         curve.append(row)
 
-    whole, seen = neural.fit(calls, rows, 0, tell, shape=SMALL, plan=PLAN)
+    whole, seen = adapter.fit(calls, rows, 0, tell, shape=SMALL, plan=PLAN)
     assert [row["member"] for row in curve] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
     # In the middle of the second member, and at the end of the third.
     for stopped in (4, 8):
         known = curve[: stopped + 1]
         before, curve = curve, known
-        resumed, same = neural.fit(calls, rows, 0, tell, states[stopped], shape=SMALL, plan=PLAN)
+        resumed, same = adapter.fit(calls, rows, 0, tell, states[stopped], shape=SMALL, plan=PLAN)
         assert curve == before
         np.testing.assert_allclose(same, seen, atol=1e-6)
         for one, other in zip(whole.members, resumed.members, strict=True):
@@ -197,7 +199,7 @@ def test_a_fit_that_was_stopped_comes_to_the_same_weights() -> None:
 def test_a_checkpoint_says_the_same_after_it_was_packed() -> None:
     learned, _ = fitted()
     again = unpack(Neural, pack(learned))
-    one, other = (neural.predict(each, *asked(4), MODELS) for each in (learned, again))
+    one, other = (adapter.predict(each, *asked(4), MODELS) for each in (learned, again))
     np.testing.assert_array_equal(one.success, other.success)
     np.testing.assert_array_equal(one.budget_tokens, other.budget_tokens)
 
@@ -209,9 +211,9 @@ def test_it_learns_where_mostly_one_model_is_known_of_a_step() -> None:
     at = np.arange(400), rng.integers(0, 5, 400)
     alone[at] = calls.ok[at]
     few = replace(calls, ok=alone, seconds=np.where(np.isnan(alone), np.nan, calls.seconds))
-    learned, seen = neural.fit(few, rows, chances=np.full(alone.shape, 0.2), shape=SMALL, plan=PLAN)
+    learned, seen = adapter.fit(few, rows, chances=np.full(alone.shape, 0.2), shape=SMALL, plan=PLAN)
     assert np.isfinite(seen).all()
-    told = neural.predict(learned, *asked(100), MODELS)
+    told = adapter.predict(learned, *asked(100), MODELS)
     their = world(seed=1)[2][:100]
     middle = np.nanmean(alone)
     assert ((told.success - their) ** 2).mean() < 0.95 * ((middle - their) ** 2).mean()
@@ -223,7 +225,9 @@ def test_the_weight_of_a_lone_choice_is_its_inverse_chance_and_is_bounded() -> N
     ok[[0, 1], [1, 2]] = 1.0
     ok[2, :2] = 1.0, 0.0
     three = replace(calls.only(np.arange(3)), ok=ok)
-    wanted, weight = neural._routing(three, np.zeros((3, 5, 3)), np.array([[0.5] * 5, [0.01] * 5, [0.5] * 5]))
+    wanted, weight = adapter._routing(
+        three, np.zeros((3, 5, 3)), np.array([[0.5] * 5, [0.01] * 5, [0.5] * 5])
+    )
     assert weight.tolist() == [[0, 2, 0, 0, 0], [0, 0, 10, 0, 0], [0, 0, 0, 0, 0]]
     assert wanted[:2].sum() == 0
     assert wanted[2, 0] > 0.99
@@ -238,21 +242,21 @@ def test_the_weight_of_a_lone_choice_is_its_inverse_chance_and_is_bounded() -> N
     ],
 )  # fmt: skip
 def test_a_step_belongs_to_the_master_that_leads_its_role(category: str, master: str) -> None:
-    assert MASTERS[neural._master(category)].name == master
+    assert MASTERS[adapter._master(category)].name == master
 
 
 def test_too_little_is_refused_and_so_are_rows_of_something_else() -> None:
     calls, rows, _ = world()
     with pytest.raises(ValueError, match="found outcomes of 10 steps; expected at least 20"):
-        neural.fit(calls.only(np.arange(10)), rows[:10], shape=SMALL, plan=PLAN)
+        adapter.fit(calls.only(np.arange(10)), rows[:10], shape=SMALL, plan=PLAN)
     with pytest.raises(ValueError, match="found rows of 3 numbers"):
-        neural.predict(fitted()[0], np.ones((1, 3)), ["coder/backend"], MODELS)
+        adapter.predict(fitted()[0], np.ones((1, 3)), ["coder/backend"], MODELS)
 
 
 def test_judging_says_whether_the_network_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     calls, rows, _ = world()
-    monkeypatch.setattr(neural, "SHAPE", SMALL)
-    monkeypatch.setattr(neural, "PLAN", PLAN)
+    monkeypatch.setattr(adapter, "SHAPE", SMALL)
+    monkeypatch.setattr(adapter, "PLAN", PLAN)
     found = judge_neural(calls, rows)
     for key in ("neural_brier", "memory_brier", "ensemble_brier", "neural_ece", "neural_f1"):
         value = found[key]

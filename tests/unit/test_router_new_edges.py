@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from router.new_edges import LEAST, Floats, Foreseen, Ints, agents_of, foresee
-from router.topology import DOUBTED_CHANCE, KEPT_CHANCE, MARGIN, PRUNED_CHANCE, chance
+from router.edges.forecast import LEAST, Floats, Foreseen, Ints, agents_of, foresee
+from router.edges.topology import DOUBTED_CHANCE, KEPT_CHANCE, MARGIN, PRUNED_CHANCE, chance
 
 ROLES = ("architect", "coder", "reviewer", "tester", "documenter", "refiner")
 DOCUMENTER = ROLES.index("documenter")

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from router.offpolicy import Value
-from router.online import Bandit, Settings, effects, from_json
-from router.outcomes import Calls
-from router.replays import judge_online
-from router.rollout import ENOUGH, Evidence, Rollout, advance, roll_back, share
+from router.data.outcomes import Calls
+from router.evaluate.replays import judge_online
+from router.rollout.stages import ENOUGH, Evidence, Rollout, advance, roll_back, share
+from router.statistics.bandit import Bandit, Settings, effects, from_json
+from router.statistics.offpolicy import Value
 
 TRUTH = {"good": 0.9, "fair": 0.75, "poor": 0.5}
 

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
-from router.evaluate import KEYS, evaluate
-from router.outcomes import load, split
+from router.data.outcomes import load, split
+from router.evaluate.report import KEYS, evaluate
 from schema.errors import Refused
 
 

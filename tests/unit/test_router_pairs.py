@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from router.outcomes import Floats, Reviews
-from router.pairs import fit, judge_reviews
+from router.data.outcomes import Floats, Reviews
+from router.evaluate.pairs import fit, judge_reviews
 
 
 def _found(issues: int, seed: int) -> Floats:

@@ -9,9 +9,9 @@ import torch
 from bench.chains import KINDS, MODELS, TASKS, Collaborations, expected
 from bench.ppo import _fixed, interval, play
 from infra.simulator.skills import domain_of
-from router import rules
 from router.ppo import Experiences, Floats, Settings, best, gae, joined, train, tried, update
 from router.replay_buffer import of_rows, rows_of
+from router.serve import rules
 
 SMALL = Settings(episodes=3_000, per_update=200, hidden=16, rate=1e-2, batch=256)
 

@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 
 from db.router.decisions import Decision
-from router import features, packing, rules
-from router.checkpoint import Checkpoint
-from router.deciding import Loaded, decide
-from router.encoder import WIDTH
-from router.kept_rows import KeptRows
-from router.opinions import Question, novel_above
-from router.outcomes import Floats
-from router.rollout import SHARE
-from router.serving import Servant, Staff, Wanted
+from router.checkpoints.storage import Checkpoint
+from router.data import features, packing
+from router.data.embedding_cache import KeptRows
+from router.data.encoder import WIDTH
+from router.data.outcomes import Floats
+from router.rollout.stages import SHARE
+from router.serve import rules
+from router.serve.decisions import Loaded, decide
+from router.serve.predictions import Question, novel_above
+from router.serve.serving import Servant, Staff, Wanted
 from tests.learned import MODELS, PRICES, TOPICS, embed, learned
 
 

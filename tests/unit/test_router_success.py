@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from router import alike, features, metrics, shrinkage, success
-from router.encoder import WIDTH
-from router.judge_calls import cold, judge_calls, unseen
-from router.outcomes import Calls, Floats, split
+from router.data import features, metrics
+from router.data.encoder import WIDTH
+from router.data.outcomes import Calls, Floats, split
+from router.evaluate.calls import cold, judge_calls, unseen
+from router.statistics import shrinkage, similarity, success
 
 
 def world(
@@ -149,11 +150,11 @@ def test_a_decision_looks_at_the_newest_queries_of_each_category_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     category = np.array([0] * 6 + [1] * 3 + [0])
-    assert alike.newest(category, 5).tolist() == [4, 5, 8, 9]
-    assert alike.newest(category, 10).tolist() == list(range(10))
+    assert similarity.newest(category, 5).tolist() == [4, 5, 8, 9]
+    assert similarity.newest(category, 10).tolist() == list(range(10))
     table, categories, _, ok = world()
-    newest = alike.newest
-    monkeypatch.setattr(alike, "newest", lambda category: newest(category, 60))
+    newest = similarity.newest
+    monkeypatch.setattr(similarity, "newest", lambda category: newest(category, 60))
     learned, seen = success.fit(table[:240], categories[:240], ok[:240])
     assert 50 <= len(learned.rows) == len(learned.kept) <= 60 and seen.shape == (240, 8)
     # Rates are learned from all of them all the same.

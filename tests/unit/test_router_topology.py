@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from db.router.edges import State, Trial
+from router.edges.topology import MARGIN, chance, decide, drawn, effect
 from router.influence import END, Behaviour, Floats, Influence, influence
-from router.topology import MARGIN, chance, decide, drawn, effect
 
 
 class _World:

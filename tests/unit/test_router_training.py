@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from router.outcomes import Ints
-from router.training import Plan, State, Trained, train
+from router.data.outcomes import Ints
+from router.network.training import Plan, State, Trained, train
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,7 +23,7 @@ class Line:
     def __init__(self, broken: frozenset[int] = frozenset(), noise: float = 0.0) -> None:
         import torch
 
-        from router.experts import Dropout
+        from router.network.net import Dropout
 
         chances = torch.Generator().manual_seed(3)
         self.x = torch.randn(50, 4, generator=chances)
@@ -73,7 +73,7 @@ def test_it_is_the_same_from_a_seed_whatever_else_draws() -> None:
 
 
 def test_each_epoch_tells_its_number_state_and_row() -> None:
-    from router.packing import unpack
+    from router.data.packing import unpack
 
     told: list[tuple[int, int, dict[str, float]]] = []
     curve = (

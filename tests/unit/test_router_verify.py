@@ -7,7 +7,16 @@ import pytest
 
 from activities.cheap_first import pair_of
 from db.router.decisions import Decision
-from router.verify import Expected, Plan, Verifier, by_price, cheap_first, plan, seen, where_rejected
+from router.serve.cheap_first import (
+    Expected,
+    Plan,
+    Verifier,
+    by_price,
+    cheap_first,
+    plan,
+    seen,
+    where_rejected,
+)
 
 CHEAP, STRONG = Expected(0.85, 0.1), Expected(0.9, 2.0)
 PERFECT = Verifier(1.0, 0.0)

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from router.rules import FLOOR, analyze_task, choose, fallback_choice
+from router.serve.rules import FLOOR, analyze_task, choose, fallback_choice
 from schema.language.catalogue import ROUTABLE_MODELS
 
 

@@ -1,0 +1,18 @@
+"""What a step asks, as the router learns from it and is asked about it: one text and one category."""
+
+from typing import Final
+
+from router.serve.rules import analyze_task
+
+PROMPT_CHARACTERS: Final = 500
+"""Of the step's own prompt: it tells the steps of one run apart, the task tells runs apart."""
+
+
+def category(role: str | None, agent: str, task: str) -> str:
+    """Who does it and what the task is about: `reviewer/backend`; an agent without a role by its own name."""
+    return f"{role or agent}/{analyze_task(task).domain}"
+
+
+def text(task: str, prompt: str) -> str:
+    """The run's task, and the beginning of the step's prompt as its definition holds it (no values)."""
+    return f"{task}\n{prompt[:PROMPT_CHARACTERS]}"

@@ -1,0 +1,62 @@
+"""How a checkpoint comes to serve: shadow -> share -> all, and rolled back from anywhere. Only decides."""
+
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from router.statistics.offpolicy import WORSE, Value
+
+State = Literal["shadow", "share", "all", "rolled_back"]
+
+SHARE: Final = 0.1
+"""Of the choices, while a checkpoint serves some."""
+ENOUGH: Final = 200
+"""Outcomes in a state before it can be left upwards."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    state: State = "shadow"
+    outcomes: int = 0
+    """Since it is in this state."""
+    reason: str = ""
+    """Why it is in this state."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    outcomes: int
+    """New ones, since the last."""
+    gain: Value
+    """Success of the checkpoint minus success of what served before, over all outcomes in this state."""
+    quarantined: tuple[str, ...] = ()
+    """Models that it relies on and that broke: no reason against the checkpoint, but to wait."""
+
+
+def share(rollout: Rollout) -> float:
+    """Of the choices that the checkpoint makes."""
+    return {"shadow": 0.0, "share": SHARE, "all": 1.0, "rolled_back": 0.0}[rollout.state]
+
+
+def advance(rollout: Rollout, evidence: Evidence) -> Rollout:
+    """The next state; a rolled back checkpoint stays so, its successor starts in shadow."""
+    outcomes = rollout.outcomes + evidence.outcomes
+    gain = evidence.gain
+    said = f"gain {gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
+    if rollout.state == "rolled_back":
+        return rollout
+    # In shadow it does no harm yet.
+    if rollout.state != "shadow" and gain.high < 0:
+        return Rollout("rolled_back", 0, f"worse: {said}")
+    stays = replace(rollout, outcomes=outcomes)
+    if outcomes < ENOUGH or evidence.quarantined or gain.low <= -WORSE:
+        return stays
+    if rollout.state == "shadow":
+        return Rollout("share", 0, said)
+    if rollout.state == "share":
+        return Rollout("all", 0, said)
+    return stays
+
+
+def roll_back(rollout: Rollout, reason: str) -> Rollout:
+    """By command."""
+    return Rollout("rolled_back", 0, reason)

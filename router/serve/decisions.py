@@ -1,0 +1,158 @@
+"""The decision for a step: what the checkpoint that serves, its challenger and rules come to together."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from db.router.decisions import Decision
+from router.checkpoints.storage import Checkpoint
+from router.data.outcomes import Floats
+from router.rollout.stages import SHARE
+from router.serve import predictions
+from router.serve.predictions import EXPLORE, Kept, Opinion, Question, votes
+from router.serve.rules import FLOOR
+from router.statistics import expectation
+from router.statistics.choose import Price
+from router.statistics.model import Moves
+from schema.chance import draw, point
+
+MOST_BUDGET: Final = 32_000
+"""Tokens; a higher limit would be none."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint that can be asked."""
+
+    number: int
+    state: Literal["shadow", "share", "all"]
+    model: Checkpoint
+    kept: Kept = field(default_factory=Kept, compare=False)
+    moves: Moves | None = None
+
+
+def decide(
+    question: Question,
+    row: Floats | None,
+    checkpoints: Sequence[Loaded],
+    rules_choice: Decision,
+    quarantined: Collection[str],
+    prices: Mapping[str, Price],
+    key: str,
+) -> Decision:
+    """By the checkpoint that serves, or in a share of the steps by its challenger; by rules where none does.
+
+    `row` (1, W) of `features.rows`, None where no checkpoint is asked; `rules_choice` was made among
+    the candidates that are not quarantined. The same for the same arguments, always: chance is the hash of
+    `key`. Raises what a broken checkpoint raises."""
+    [decision] = decide_all([question], row, checkpoints, [rules_choice], quarantined, prices, [key])
+    return decision
+
+
+def decide_all(
+    questions: Sequence[Question],
+    rows: Floats | None,
+    checkpoints: Sequence[Loaded],
+    rules_choices: Sequence[Decision],
+    quarantined: Collection[str],
+    prices: Mapping[str, Price],
+    keys: Sequence[str],
+) -> list[Decision]:
+    """N decisions among the same candidates at once, each as `decide` makes it; `rows` (N, W)."""
+    names = tuple(dict.fromkeys(questions[0].candidates))
+    assert all(one.candidates == questions[0].candidates for one in questions), "of the same candidates"
+    out = quarantined_of(names, quarantined)
+    asked = checkpoints if rows is not None else ()
+    told = [
+        one.kept.ask(one.model, questions, rows, names, prices, one.moves)
+        for one in asked
+        if rows is not None
+    ]
+    found = []
+    for at, (rules_choice, key) in enumerate(zip(rules_choices, keys, strict=True)):
+        said = [
+            predictions.opinion(one.model, expected, at, rules_choice, out, one.kept.novel_above(one.model))
+            for one, expected in zip(asked, told, strict=True)
+        ]
+        found.append(_decide(names, asked, said, rules_choice, out, key))
+    return found
+
+
+def _decide(
+    names: tuple[str, ...], asked: Sequence[Loaded], said: Sequence[Opinion], rules_choice: Decision,
+    out: Collection[str], key: str,
+) -> Decision:  # fmt: skip
+    said_by = dict(zip((one.number for one in asked), said, strict=True))
+    serving = next((one for one in asked if one.state == "all"), None)
+    challenger = next((one for one in asked if one.state != "all"), None)
+    before = said_by[serving.number].chances if serving else _with_floors(rules_choice.candidates, names)
+    decides, chances, drawn_from = serving, before, before
+    if challenger is not None and challenger.state == "share":
+        other = said_by[challenger.number].chances
+        chances = {name: (1 - SHARE) * before[name] + SHARE * other[name] for name in names}
+        if point(f"{key}/share") < SHARE:
+            decides, drawn_from = challenger, other
+    chosen = draw(drawn_from, key)
+    # Of each whose chances were not just what was used, so that it can be judged by what comes of this.
+    shadow = {str(number): one.chances for number, one in said_by.items() if one.chances is not chances}
+    features = {**rules_choice.features, "checkpoint": decides.number if decides else None}
+    if out:
+        features["quarantined"] = sorted(out)
+    if decides is not None:
+        features |= _features(said_by[decides.number], chosen) | {"shadow": shadow}
+    elif said:
+        # Nobody is served by it yet, and what it expects is what it will be judged by.
+        features |= {"shadow": shadow, "novelty": said[0].novelty, "predicted": said[0].predicted}
+    features.setdefault("votes", votes(rules_choice, None, None))
+    policy = f"checkpoint-{decides.number}" if decides else rules_choice.policy
+    return Decision(chosen, chances[chosen], policy, features, chances, rules_choice.fallback)
+
+
+def quarantined_of(candidates: Sequence[str], quarantined: Collection[str]) -> frozenset[str]:
+    """Those of the candidates that must rest; none where all are out: then what fails is not one model."""
+    out = frozenset(candidates) & frozenset(quarantined)
+    return frozenset() if len(out) == len(set(candidates)) else out
+
+
+def _with_floors(chances: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+    """Chances that some of the names have, with a little for the others: nobody has none."""
+    missing = [name for name in names if name not in chances]
+    if not missing:
+        return dict(chances)
+    little = min(FLOOR, EXPLORE / len(missing))
+    left = 1 - little * len(missing)
+    return {name: little if name in missing else chances[name] * left for name in names}
+
+
+def _features(said: Opinion, chosen: str) -> dict[str, Any]:
+    about = said.predicted[chosen]
+    return {
+        "votes": said.votes, "confidence": confidence(about["ok"], about["doubt"]),
+        "novelty": said.novelty, "budget_tokens": budget(about["ok"], about["tokens"]),
+        "predicted": said.predicted, **said.notes,
+    }  # fmt: skip
+
+
+def budget(ok: float, tokens: Sequence[float] | None) -> int | None:
+    """The recommended limit of an answer (S4-04): the answer as expected and what is worth reasoning about
+    it, and never below what nineteen of twenty answers take; None where no count of tokens is known."""
+    if tokens is None:
+        return None
+    _, expected, high = tokens
+    worth = expectation.reasoning_budget(np.array(expected), expectation.tolerated(np.array(1 - ok)))
+    return min(round(max(high, expected + int(worth))), MOST_BUDGET)
+
+
+def confidence(ok: float, doubt: float) -> float:
+    """The chance of success of who was chosen, less what is not known of it."""
+    return round(min(max(ok - doubt, 0.0), 1.0), 4)
+
+
+def without(decision: Decision, reason: str, *, fallback: bool) -> Decision:
+    """A decision without a checkpoint that is broken; `fallback`: it should have been the one to decide."""
+    broken = decision.features | {"broken": reason}
+    return replace(decision, features=broken, fallback=fallback or decision.fallback)

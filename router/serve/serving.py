@@ -1,0 +1,188 @@
+"""The checkpoints that this process has at hand, and decisions by them or by rules.
+
+A checkpoint is loaded in a thread and takes its place when it can answer at once; until then the one before
+it decides, or rules do. One that is broken is left out, and every decision that it should have made says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final, Literal
+from uuid import UUID
+
+from db.router.decisions import Decision
+from router.checkpoints import storage
+from router.checkpoints.storage import Checkpoint
+from router.data import features
+from router.data.embedding_cache import KeptRows
+from router.data.outcomes import Floats
+from router.serve import decisions
+from router.serve.decisions import Loaded
+from router.serve.predictions import Kept, Question
+from router.statistics.choose import Price
+from router.statistics.model import Moves
+
+MOST_LOADED: Final = 6
+"""Checkpoints in memory: those before the present ones too, so that a rollback takes no loading."""
+RETRY_SECONDS: Final = 30.0
+"""Until a checkpoint that could not be loaded is tried again: its row may have been mended."""
+
+_WARM_UP: Final = "warm up"
+_AT_ONCE: Final = 8
+"""Decisions for which the event loop may be held."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A checkpoint that is to be asked, as the database tells it."""
+
+    id: UUID
+    number: int
+    state: Literal["shadow", "share", "all"]
+    sha256: str
+    moves: Moves | None = None
+
+
+@dataclass(frozen=True)
+class Staff:
+    """Who can be asked now."""
+
+    checkpoints: tuple[Loaded, ...] = ()
+    broken: Mapping[int, str] = field(default_factory=dict)
+    """number → why it cannot be asked."""
+    loading: tuple[int, ...] = ()
+    lost: bool = False
+    """Whether the one that should serve is among the broken."""
+
+
+Fetch = Callable[[UUID], Awaitable[bytes]]
+"""A checkpoint's content by its id; raises when there is none."""
+
+
+class Servant:
+    """Of one process and event loop."""
+
+    def __init__(self, embed: Callable[[Sequence[str]], Floats] = features.rows) -> None:
+        self.rows = KeptRows(embed)
+        self.loads = 0
+        """Checkpoints that were loaded since the process began."""
+        self.loaded_at: dict[UUID, datetime] = {}
+        self._loaded: OrderedDict[UUID, tuple[Checkpoint, Kept]] = OrderedDict()
+        self._broken: dict[UUID, tuple[float, str]] = {}
+        self._tasks: dict[UUID, asyncio.Task[None]] = {}
+        self._before: dict[str, Wanted] = {}
+        """tenant → who serves, or did until the next one can."""
+
+    def staff(self, tenant: str, wanted: Sequence[Wanted], fetch: Fetch) -> Staff:
+        """Those of `wanted` that can answer; the others are begun to be loaded. Waits for nothing."""
+        found: list[Loaded] = []
+        broken: dict[int, str] = {}
+        loading: list[int] = []
+        for one in wanted:
+            if one.id in self._loaded:
+                self._loaded.move_to_end(one.id)
+                found.append(Loaded(one.number, one.state, *self._loaded[one.id], one.moves))
+                if one.state == "all":
+                    self._before[tenant] = one
+            elif one.id in self._broken:
+                tried_at, broken[one.number] = self._broken[one.id]
+                if time.monotonic() - tried_at > RETRY_SECONDS:
+                    self._begin(tenant, one, fetch)
+            else:
+                loading.append(one.number)
+                self._begin(tenant, one, fetch)
+        serving = next((one for one in wanted if one.state == "all"), None)
+        if serving is None:
+            self._before.pop(tenant, None)
+        elif serving.number in loading and (before := self._before.get(tenant)) and before.id in self._loaded:
+            found.append(Loaded(before.number, "all", *self._loaded[before.id], before.moves))
+        lost = serving is not None and serving.number in broken
+        return Staff(tuple(found), broken, tuple(loading), lost)
+
+    def model(self, id: UUID) -> Checkpoint | None:
+        """A checkpoint that is at hand."""
+        return self._loaded[id][0] if id in self._loaded else None
+
+    def why_broken(self, id: UUID) -> str | None:
+        known = self._broken.get(id)
+        return known[1] if known else None
+
+    async def settled(self, wanted: Sequence[Wanted]) -> None:
+        """Wait until everything that is being loaded has been, or has proved broken."""
+        if tasks := [self._tasks[one.id] for one in wanted if one.id in self._tasks]:
+            await asyncio.wait(tasks)
+
+    async def decide(
+        self, staff: Staff, question: Question, rules_choice: Decision, quarantined: Collection[str],
+        prices: Mapping[str, Price], key: str,
+    ) -> Decision:  # fmt: skip
+        """By `deciding.decide`; by rules, flagged, where a checkpoint should have decided and could not."""
+        [decision] = await self.decide_all(staff, [question], [rules_choice], quarantined, prices, [key])
+        return decision
+
+    async def decide_all(
+        self, staff: Staff, questions: Sequence[Question], rules_choices: Sequence[Decision],
+        quarantined: Collection[str], prices: Mapping[str, Price], keys: Sequence[str],
+    ) -> list[Decision]:  # fmt: skip
+        """Of questions with the same candidates; many in a thread, as they take a while."""
+        try:
+            rows = await self.rows.of([one.text for one in questions]) if staff.checkpoints else None
+            began = time.perf_counter()
+            work = partial(
+                decisions.decide_all, questions, rows, staff.checkpoints, rules_choices, quarantined, prices,
+                keys,
+            )  # fmt: skip
+            # A network takes several times as long as all the rest.
+            slow = len(questions) > _AT_ONCE or any(one.model.neural for one in staff.checkpoints)
+            found = await asyncio.to_thread(work) if slow else work()
+            lost = staff.lost
+            broken = "; ".join(staff.broken.values())
+        except Exception as error:
+            _log.exception("a checkpoint failed; rules decide")
+            began = time.perf_counter()
+            found = decisions.decide_all(questions, None, (), rules_choices, quarantined, prices, keys)
+            lost, broken = True, f"{type(error).__name__}: {error}"[:300]
+        if broken:
+            found = [decisions.without(one, broken, fallback=lost) for one in found]
+        milliseconds = round((time.perf_counter() - began) * 1000 / len(questions), 3)
+        return [replace(one, features=one.features | {"ms": milliseconds}) for one in found]
+
+    def _begin(self, tenant: str, one: Wanted, fetch: Fetch) -> None:
+        if one.id not in self._tasks:
+            self._tasks[one.id] = asyncio.create_task(self._load(tenant, one, fetch))
+
+    async def _load(self, tenant: str, one: Wanted, fetch: Fetch) -> None:
+        try:
+            content = await fetch(one.id)
+            await self.rows.of([_WARM_UP])  # the encoder itself takes seconds the first time
+            loaded = await asyncio.to_thread(_load, content, one.sha256)
+        except Exception as error:
+            _log.exception("checkpoint %s cannot be loaded", one.number)
+            self._broken[one.id] = (time.monotonic(), f"checkpoint {one.number}: {error}"[:300])
+        else:
+            self._broken.pop(one.id, None)
+            self._loaded[one.id] = loaded
+            self.loaded_at[one.id] = datetime.now(UTC)
+            self.loads += 1
+            if one.state == "all":
+                self._before[tenant] = one
+            while len(self._loaded) > MOST_LOADED:
+                self.loaded_at.pop(self._loaded.popitem(last=False)[0], None)
+        finally:
+            self._tasks.pop(one.id, None)
+
+
+def _load(content: bytes, sha256: str) -> tuple[Checkpoint, Kept]:
+    """With all at hand that takes its time."""
+    model, kept = storage.unpack(content, sha256), Kept()
+    kept.novel_above(model)
+    return model, kept

@@ -1,0 +1,59 @@
+"""How far intervals have moved since they were learned: outcome by outcome, by model and step type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from db.router.outcomes import Row
+from router.data.dataset import category_of, text_of
+from router.data.outcomes import Floats
+from router.statistics import intervals, success
+from router.statistics.drift import State, Tracker
+from router.statistics.intervals import Intervals
+from router.statistics.model import FOLLOWED, Model
+
+WINDOW: Final = 500
+"""Outcomes that the coverage of late is counted over."""
+
+
+@dataclass(frozen=True)
+class Followed:
+    """Of each value in FOLLOWED that the model has an interval for."""
+
+    moved: dict[str, State]
+    held: dict[str, list[int]]
+    """Whether each of the last WINDOW outcomes lay within its interval, 1 or 0, the newest last."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {"moved": self.moved, "held": self.held}
+
+
+def follow(learned: Model, before: Mapping[str, Any], rows: Sequence[Row], table: Floats) -> Followed:
+    """Learns from outcomes in their order, going on from `before` (of `as_json`, or empty).
+
+    `table`: (N, D) of `features.rows` of the rows' texts. An interval is asked before it learns."""
+    told = intervals.text_features([text_of(row) for row in rows], table[:, : success.MEANING])
+    moved: dict[str, State] = {}
+    held: dict[str, list[int]] = {}
+    for name in FOLLOWED:
+        interval: Intervals | None = getattr(learned, name)
+        if interval is None:
+            continue
+        state = before.get("moved", {}).get(name)
+        tracker = Tracker.restore(interval, state) if state else Tracker(interval)
+        seen = list(before.get("held", {}).get(name, []))
+        for row, features in zip(rows, told, strict=True):
+            value: float | None = getattr(row, name)
+            if value:
+                seen.append(int(tracker.update(row.model, category_of(row), features, float(value))))
+        moved[name], held[name] = tracker.state(), seen[-WINDOW:]
+    return Followed(moved, held)
+
+
+def coverage(followed: Mapping[str, Any]) -> dict[str, float]:
+    """The share of late outcomes within their 90 % intervals, by value; of `Followed.as_json`."""
+    return {name: float(np.mean(held)) for name, held in followed.get("held", {}).items() if held}
