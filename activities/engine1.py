@@ -3,8 +3,8 @@
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
-from activities import frames
-from activities.context import facts_of, load, worker_of
+from activities.runs import frames
+from activities.runs.context import facts_of, load, worker_of
 from activities.values import checked_output
 from db.engine import transaction
 from db.runs import executions

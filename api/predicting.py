@@ -16,7 +16,7 @@ from schema.language.catalogue import ROUTABLE_MODELS
 
 # numpy and what stands on it take a third of a second to import, which the API's start does not wait for.
 if TYPE_CHECKING:
-    from activities.routing import Asked, Chooser, Known
+    from activities.routing.facts import Asked, Chooser, Known
 
 _log = logging.getLogger("facilitair.api")
 
@@ -33,7 +33,7 @@ class Predicting:
             async with self._making:
                 if self._chooser is None:
                     await asyncio.to_thread(_import)
-                    from activities.routing import Chooser
+                    from activities.routing.facts import Chooser
 
                     self._chooser = Chooser(engine)
         return self._chooser
@@ -41,7 +41,7 @@ class Predicting:
     async def ready(self, engine: AsyncEngine, tenant: str, *, simulated: bool) -> "tuple[Chooser, Known]":
         """With the checkpoints at hand, or known to be broken."""
         chooser = await self.chooser(engine)
-        from activities.routing import known, watching
+        from activities.routing.facts import known, watching
 
         async with transaction(engine) as connection:
             found = watching(await known(connection, tenant, simulated=simulated))
@@ -80,11 +80,11 @@ class Predicting:
 
 
 def _import() -> None:
-    import activities.routing  # noqa: F401
+    import activities.routing.facts  # noqa: F401
 
 
 def _asked(wanted: PredictRequest) -> "Asked":
-    from activities.routing import Asked
+    from activities.routing.facts import Asked
     from router.data import question as data_question
     from router.serve.predictions import Question
 

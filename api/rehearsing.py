@@ -27,7 +27,7 @@ class Rehearsing:
         self._uses = 0
 
     async def rehearse(self, asked: bytes) -> bytes:
-        """What `activities.rehearsal.serve` answers; raises Refused("rehearsal_too_long")."""
+        """What `activities.rehearsal.walk.serve` answers; raises Refused("rehearsal_too_long")."""
         async with self._turn:
             process = self._process or await self._start()
             assert process.stdin and process.stdout
@@ -56,7 +56,7 @@ class Rehearsing:
     async def _start(self) -> Process:
         folder = Path(next(iter(activities.__path__))).parent
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "activities.rehearsal", cwd=folder, stdin=PIPE, stdout=PIPE,
+            sys.executable, "-m", "activities.rehearsal.walk", cwd=folder, stdin=PIPE, stdout=PIPE,
             limit=_MAX_ANSWER_BYTES,
         )  # fmt: skip
         self._process, self._uses = process, 0

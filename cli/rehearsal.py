@@ -152,7 +152,7 @@ def _mocks(file: str | None) -> Any:
 
 
 def _rehearsed(file: str, value: Any, given: Any) -> dict[str, Any]:
-    from activities.rehearsal import MocksInvalid, rehearse
+    from activities.rehearsal.walk import MocksInvalid, rehearse
     from schema.rules.mocks import read
 
     definition = read_definition(file).definition

@@ -16,8 +16,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 from temporalio.worker import Interceptor, UnsandboxedWorkflowRunner, Worker
 
-from activities.callers import CallerInterceptor
 from activities.guard import ErrorInterceptor
+from activities.runs.callers import CallerInterceptor
 from db import secrets
 from db.engine import async_engine, transaction
 from db.loop_watch import LoopWatch
@@ -64,21 +64,21 @@ def _interceptors(engine: AsyncEngine, client: Client) -> list[Interceptor]:
 
 @asynccontextmanager
 async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[Served]:
-    from activities.agent import AgentActivity
-    from activities.children import Children
+    from activities.agent.activity import AgentActivity
+    from activities.agent.news import News
+    from activities.agent.resources import means
+    from activities.agent.tokens import TokenLog
     from activities.engine1 import Engine1
-    from activities.human import Human
-    from activities.means import means
-    from activities.news import News
-    from activities.optimize import OptimizeActivity
-    from activities.record import Record
-    from activities.route import RouteActivity
-    from activities.segment import SegmentActivity
-    from activities.steer import SteerActivity
-    from activities.tokens import TokenLog
-    from activities.tool import ToolActivity
+    from activities.improve.optimize import OptimizeActivity
+    from activities.people.questions import Human
+    from activities.routing.route import RouteActivity
+    from activities.runs.children import Children
+    from activities.runs.lifecycle import Record
+    from activities.runs.segment import SegmentActivity
+    from activities.runs.steering import SteerActivity
+    from activities.runs.undo import UndoActivity
+    from activities.tools.activity import ToolActivity
     from activities.tools.http import HttpTool
-    from activities.undo import UndoActivity
     from gateway.client import warm_up
 
     async with AsyncExitStack() as stack:
@@ -130,7 +130,7 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
 
 @asynccontextmanager
 async def _memory(client: Client, settings: Settings) -> AsyncIterator[Served]:
-    from activities.recall import RecallActivity
+    from activities.routing.recall import RecallActivity
     from gateway.destinations import Destinations
     from memory.client import Memory
     from router.data.encoder import encode, is_loaded
@@ -152,8 +152,8 @@ async def _memory(client: Client, settings: Settings) -> AsyncIterator[Served]:
 
 @asynccontextmanager
 async def _learning(client: Client, settings: Settings) -> AsyncIterator[Served]:
-    from activities.learn import LearnActivity
-    from activities.rollouts import RolloutsActivity
+    from activities.routing.learn import LearnActivity
+    from activities.routing.rollouts import RolloutsActivity
     from workflows.learning import Learn, LearnAll
     from workflows.rollout import Rollouts
 
@@ -177,11 +177,11 @@ async def _learning(client: Client, settings: Settings) -> AsyncIterator[Served]
 
 @asynccontextmanager
 async def _projections(client: Client, settings: Settings) -> AsyncIterator[Served]:
-    from activities.archive import ArchiveActivity
-    from activities.endings import EndingsActivity
-    from activities.project import GraphCopy, MemoryCopy, ProjectActivity, VectorCopy
-    from activities.reconcile import ReconcileActivity, Reconciler
-    from activities.trials import TrialsActivity
+    from activities.improve.trials import TrialsActivity
+    from activities.upkeep.archive import ArchiveActivity
+    from activities.upkeep.ended_runs import EndingsActivity
+    from activities.upkeep.projections import GraphCopy, MemoryCopy, ProjectActivity, VectorCopy
+    from activities.upkeep.reconcile import ReconcileActivity, Reconciler
     from gateway.client import Gateway
     from graph import client as graph_client
     from memory.client import Memory

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from activities.rehearsal import Rehearsal
+from activities.rehearsal.walk import Rehearsal
 from api.bodies import body_of, read_json
 from api.pricing import PriceList, price_list
 from api.problems import BadRequest, errors

@@ -14,8 +14,8 @@ import httpx
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.agent import AgentActivity
-from activities.tokens import TokenLog
+from activities.agent.activity import AgentActivity
+from activities.agent.tokens import TokenLog
 from db.engine import async_engine
 from db.wakeups import Bell
 from gateway.client import warm_up

@@ -23,7 +23,7 @@ import httpx
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.reconcile import Reconciler
+from activities.upkeep.reconcile import Reconciler
 from bench.gateway.money_driver import Driver
 from bench.gateway.money_world import World, make
 from db.engine import async_engine

@@ -9,9 +9,9 @@ from typing import Any
 
 from temporalio.exceptions import ApplicationError
 
-from activities.agent import AgentActivity
+from activities.agent.activity import AgentActivity
+from activities.agent.tokens import TokenLog
 from activities.guard import translate
-from activities.tokens import TokenLog
 from db.engine import async_engine
 from db.wakeups import Bell
 from schema.temporal.runs import StepRequest

@@ -20,9 +20,9 @@ from uuid import uuid4
 import httpx
 from sqlalchemy import text
 
-from activities.agent import AgentActivity
-from activities.flight import Flights
-from activities.tokens import TokenLog
+from activities.agent.activity import AgentActivity
+from activities.agent.single_flight import Flights
+from activities.agent.tokens import TokenLog
 from bench.stack import stack
 from db.engine import async_engine, transaction
 from db.runs import executions

@@ -10,7 +10,7 @@ from temporalio.client import Client
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
-from activities.tool import ToolActivity
+from activities.tools.activity import ToolActivity
 from bench.peers.steps import UNKNOWN, Notes
 from bench.peers.workloads import AT_A_TIME, OUTPUT_BYTES, STEP_TIMEOUT_SECONDS, Workload
 from db.definitions import definitions

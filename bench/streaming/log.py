@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from activities.tokens import TokenLog
+from activities.agent.tokens import TokenLog
 from api.live import Hub
 from bench.stack import Stack
 from db.definitions import definitions

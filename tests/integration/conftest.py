@@ -6,9 +6,9 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.agent import AgentActivity
-from activities.endings import EndingsActivity
-from activities.tokens import TokenLog
+from activities.agent.activity import AgentActivity
+from activities.agent.tokens import TokenLog
+from activities.upkeep.ended_runs import EndingsActivity
 from bench.stack import Stack
 from db.runs.journal import Journal
 from db.wakeups import Bell

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.project import Copy, copy_batch
+from activities.upkeep.projections import Copy, copy_batch
 from db.definitions import definitions
 from db.engine import transaction
 from db.runs import collaborations, executions

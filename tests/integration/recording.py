@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.record import Record
-from activities.segment import SegmentActivity
+from activities.runs.lifecycle import Record
+from activities.runs.segment import SegmentActivity
 from activities.tools import text
 from db.money.admission import Admission
 from db.runs.journal import Journal

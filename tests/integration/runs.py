@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.means import Means, means
-from activities.news import News
-from activities.tokens import TokenLog
-from activities.tool import ToolActivity
+from activities.agent.news import News
+from activities.agent.resources import Means, means
+from activities.agent.tokens import TokenLog
+from activities.tools.activity import ToolActivity
 from activities.tools.http import HttpTool
 from db.definitions import catalogue, definitions
 from db.engine import transaction

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.testing import ActivityEnvironment
 
-from activities.agent import AgentActivity
-from activities.tokens import TokenLog
-from activities.tool import ToolActivity
+from activities.agent.activity import AgentActivity
+from activities.agent.tokens import TokenLog
+from activities.tools.activity import ToolActivity
 from activities.tools.http import HttpTool
 from db.engine import transaction
 from db.runs import executions

@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.common import RetryPolicy
 from temporalio.testing import ActivityEnvironment
 
-from activities.agent import AgentActivity
-from activities.tokens import TokenLog
+from activities.agent.activity import AgentActivity
+from activities.agent.tokens import TokenLog
 from db.engine import transaction
 from db.runs import executions
 from schema.cel.expressions import compile_expression, evaluate

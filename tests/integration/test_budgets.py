@@ -11,7 +11,7 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.agent import AgentActivity
+from activities.agent.activity import AgentActivity
 from db.engine import async_engine, statement, transaction
 from db.money import ledger, spending
 from db.money.ledger import Call

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.testing import ActivityEnvironment
 
-from activities.agent import AgentActivity
-from activities.children import Children
+from activities.agent.activity import AgentActivity
+from activities.runs.children import Children
 from api.app import create_app
 from bench.stack import Stack
 from db.definitions import catalogue

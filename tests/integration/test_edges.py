@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities import deliveries
-from activities.context import load
+from activities.agent import deliveries
+from activities.runs.context import load
 from db.engine import transaction
 from db.router import edges, experiences
 from db.router.edges import Decision, Key, Trial

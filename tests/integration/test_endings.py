@@ -10,7 +10,7 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.testing import ActivityEnvironment
 
-from activities.endings import EndingsActivity
+from activities.upkeep.ended_runs import EndingsActivity
 from bench.stack import Stack
 from schema.temporal.runs import QUEUE_COLLABORATIONS
 

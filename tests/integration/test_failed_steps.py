@@ -12,7 +12,7 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.endings import EndingsActivity
+from activities.upkeep.ended_runs import EndingsActivity
 from bench.stack import Stack
 from schema.endings import SUB_STATES
 from schema.language.steps import Step

@@ -9,10 +9,10 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.agent import AgentActivity
-from activities.means import Means
-from activities.news import News
-from activities.tokens import TokenLog
+from activities.agent.activity import AgentActivity
+from activities.agent.news import News
+from activities.agent.resources import Means
+from activities.agent.tokens import TokenLog
 from api.live import Hub, Watcher
 from gateway.client import warm_up
 from schema.errors import ProviderError

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.flight import Flights
+from activities.agent.single_flight import Flights
 from db.engine import async_engine, transaction
 from db.runs import cache, executions, in_flight
 from db.runs.executions import Claim, Outcome, Worker

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.project import GraphCopy, copy_batch
+from activities.upkeep.projections import GraphCopy, copy_batch
 from bench.stack import settings_of
 from db import outbox
 from db.engine import transaction

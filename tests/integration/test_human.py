@@ -16,7 +16,7 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle, WorkflowUpda
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.human import Human
+from activities.people.questions import Human
 from api.app import create_app
 from bench.stack import Stack
 from db.engine import transaction

@@ -12,8 +12,8 @@ from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.testing import ActivityEnvironment
 
-from activities.learn import LearnActivity
-from activities.rollouts import RolloutsActivity
+from activities.routing.learn import LearnActivity
+from activities.routing.rollouts import RolloutsActivity
 from bench.stack import Stack
 from db.engine import transaction
 from db.router import checkpoints, quarantines, trainings

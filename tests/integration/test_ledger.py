@@ -10,9 +10,9 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.agent import AgentActivity
-from activities.reconcile import Reconciler
-from activities.tokens import TokenLog
+from activities.agent.activity import AgentActivity
+from activities.agent.tokens import TokenLog
+from activities.upkeep.reconcile import Reconciler
 from db.engine import transaction
 from db.money import ledger, lost_calls
 from db.money.ledger import Tokens

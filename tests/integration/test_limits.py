@@ -10,7 +10,7 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.agent import AgentActivity
+from activities.agent.activity import AgentActivity
 from activities.guard import translate
 from db.engine import async_engine, statement, transaction
 from db.money import ledger, limits, prices, report

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import api.live
-from activities.tokens import TokenLog
+from activities.agent.tokens import TokenLog
 from api.live import Hub, Watcher
 from db.engine import transaction
 from db.runs import executions

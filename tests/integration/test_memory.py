@@ -11,8 +11,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.testing import ActivityEnvironment
 
-from activities.project import Copy, MemoryCopy, VectorCopy
-from activities.recall import RecallActivity
+from activities.routing.recall import RecallActivity
+from activities.upkeep.projections import Copy, MemoryCopy, VectorCopy
 from db.engine import transaction
 from db.outbox import Position
 from db.runs import forgetting, vectors

@@ -14,10 +14,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.testing import ActivityEnvironment
 
-from activities.asking import Asker
-from activities.means import Means
-from activities.optimize import OptimizeActivity
-from activities.tokens import TokenLog
+from activities.agent.resources import Means
+from activities.agent.tokens import TokenLog
+from activities.improve.model_calls import Asker
+from activities.improve.optimize import OptimizeActivity
 from bench.stack import Stack
 from db.engine import transaction
 from gateway.request import Message

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio.testing import ActivityEnvironment
 
-from activities.archive import ArchiveActivity
+from activities.upkeep.archive import ArchiveActivity
 from api.app import create_app
 from api.playback import MOST_AT_ONCE, playback
 from api.state import State

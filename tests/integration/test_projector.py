@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.project import ProjectActivity
+from activities.upkeep.projections import ProjectActivity
 from db.outbox import LoggedEvent, Position
 from schema.errors import NotFound, Unavailable
 from schema.temporal.runs import ProjectionPass
@@ -90,7 +90,7 @@ async def test_a_server_that_hangs_is_away(engine: AsyncEngine, monkeypatch: pyt
             await asyncio.Event().wait()
             return self.at
 
-    monkeypatch.setattr("activities.project.ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr("activities.upkeep.projections.ANSWER_SECONDS", 0.1)
     with pytest.raises(Unavailable) as error:
         await ActivityEnvironment().run(ProjectActivity(engine, {"ledger": Hanging()}).project, "ledger")
     assert error.value.code == "projection_timeout"

@@ -12,8 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.testing import ActivityEnvironment
 
-from activities.agent import AgentActivity
-from activities.trials import TrialsActivity
+from activities.agent.activity import AgentActivity
+from activities.improve.trials import TrialsActivity
 from bench.stack import Stack
 from db.engine import transaction
 from db.prompts import trials

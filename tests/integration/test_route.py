@@ -11,8 +11,8 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.testing import ActivityEnvironment
 
-from activities.route import RouteActivity
-from activities.routing import Chooser
+from activities.routing.facts import Chooser
+from activities.routing.route import RouteActivity
 from db.engine import transaction
 from db.money import prices
 from db.router import checkpoints, quarantines
@@ -50,7 +50,7 @@ async def decisions(engine: AsyncEngine) -> list[Any]:
 
 
 async def until_loaded(engine: AsyncEngine, chooser: Chooser) -> None:
-    from activities.routing import known
+    from activities.routing.facts import known
 
     async with transaction(engine) as connection:
         found = await known(connection, "default", simulated=True)

@@ -13,11 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.testing import ActivityEnvironment
 
-from activities import cheap_first
-from activities.agent import AgentActivity
-from activities.context import run_of
-from activities.human import Human
-from activities.routing import Asked, known
+from activities.agent.activity import AgentActivity
+from activities.people.questions import Human
+from activities.routing import cheap_first
+from activities.routing.facts import Asked, known
+from activities.runs.context import run_of
 from bench.stack import Stack
 from db.engine import transaction
 from db.money.spending import BudgetExceeded

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.testing import ActivityEnvironment
 
-from activities.route import RouteActivity
+from activities.routing.route import RouteActivity
 from api.app import create_app
 from bench.stack import Stack
 from db.engine import transaction

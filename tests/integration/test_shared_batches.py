@@ -17,9 +17,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.project import VectorCopy, copy_batch
-from activities.reconcile import Reconciler
-from activities.tokens import TokenLog
+from activities.agent.tokens import TokenLog
+from activities.upkeep.projections import VectorCopy, copy_batch
+from activities.upkeep.reconcile import Reconciler
 from db import wakeups
 from db.batches import Batches
 from db.engine import sync_engine, transaction
@@ -165,7 +165,7 @@ async def _journal(engine: AsyncEngine) -> None:
 # -- the others ----------------------------------------------------------------------------------------------
 
 
-@drives("activities.tokens:_write")
+@drives("activities.agent.tokens:_write")
 async def _tokens(engine: AsyncEngine) -> None:
     bell = Bell(url_of(engine))
     log = TokenLog(url_of(engine), bell)
@@ -220,7 +220,7 @@ async def _wakeups(engine: AsyncEngine) -> None:
     await bell.close()
 
 
-@drives("activities.project:_apply_apart")
+@drives("activities.upkeep.projections:_apply_apart")
 async def _projections(engine: AsyncEngine) -> None:
     """Of Weaviate and Neo4j: `test_memory` and `test_graph`, with what these refuse."""
 
@@ -236,7 +236,7 @@ async def _projections(engine: AsyncEngine) -> None:
     assert await copy_batch(engine, "test", copy) == 0
 
 
-@drives("activities.reconcile:one")
+@drives("activities.upkeep.reconcile:one")
 async def _reconciling(engine: AsyncEngine) -> None:
     gateway = Gateway(only_simulated("http://127.0.0.1:9"))
     elsewhere = {"account": "'openai:abc'", "reserved_usd": "NULL", "reserved_tokens": "NULL"}
@@ -334,9 +334,9 @@ def test_every_batch_that_is_written_part_by_part_is_driven() -> None:
 
 SHARED = re.compile(r"json_to_recordset\(|\bunnest\(|UNWIND|insert_many\(|\.copy\(_|asyncio\.gather\(")
 ELSEWHERE = {
-    "activities/optimize.py": "the trials of one prompt",
-    "activities/reconcile.py": "driven",
-    "activities/segment.py": "the items of one run",
+    "activities/improve/optimize.py": "the trials of one prompt",
+    "activities/upkeep/reconcile.py": "driven",
+    "activities/runs/segment.py": "the items of one run",
     "api/console/mount.py": "the sides of one socket",
     "api/endpoints/health.py": "checks of servers, each with its own answer",
     "api/endpoints/sockets.py": "the sides of one socket",

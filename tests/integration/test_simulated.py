@@ -9,9 +9,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.testing import ActivityEnvironment
 
-from activities.project import VectorCopy
-from activities.recall import RecallActivity
-from activities.route import RouteActivity
+from activities.routing.recall import RecallActivity
+from activities.routing.route import RouteActivity
+from activities.upkeep.projections import VectorCopy
 from db.engine import transaction
 from db.prompts import scored
 from db.router import edges, outcomes

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.agent import AgentActivity
+from activities.agent.activity import AgentActivity
 from db.engine import transaction
 from db.money.limits import EACH
 from schema.settings import Settings

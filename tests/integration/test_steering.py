@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.agent import AgentActivity
-from activities.steer import SteerActivity
-from activities.tokens import TokenLog
+from activities.agent.activity import AgentActivity
+from activities.agent.tokens import TokenLog
+from activities.runs.steering import SteerActivity
 from db.engine import transaction
 from db.runs import control, executions
 from db.runs.control import Control
@@ -323,7 +323,7 @@ async def test_a_call_that_was_prepared_for_long_is_not_begun_in_a_pause(
     engine: AsyncEngine, watched: AgentActivity, gateway: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = await begin(engine, asking() | {"budget": {"usd": 1}})
-    monkeypatch.setattr("activities.answers.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("activities.agent.attempts.FRESH_SECONDS", 0.0)
     claim = executions.claim
 
     async def claim_and_pause(*args: Any) -> Any:

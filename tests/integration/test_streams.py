@@ -10,11 +10,11 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities import listening
-from activities.agent import AgentActivity
-from activities.context import run_of
-from activities.news import News
-from activities.tokens import TokenLog
+from activities.agent import listening
+from activities.agent.activity import AgentActivity
+from activities.agent.news import News
+from activities.agent.tokens import TokenLog
+from activities.runs.context import run_of
 from bench.stack import Stack
 from db.engine import transaction
 from db.runs import control as steering

@@ -9,9 +9,9 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.agent import AgentActivity
-from activities.news import News
-from activities.tokens import TokenLog
+from activities.agent.activity import AgentActivity
+from activities.agent.news import News
+from activities.agent.tokens import TokenLog
 from bench.stack import Stack
 from db.engine import transaction
 from db.router import edges

@@ -9,9 +9,9 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.agent import AgentActivity
-from activities.means import Means
-from activities.tokens import TokenLog
+from activities.agent.activity import AgentActivity
+from activities.agent.resources import Means
+from activities.agent.tokens import TokenLog
 from schema.cel.expressions import Json
 from schema.errors import StepError
 from schema.temporal.runs import StepRequest

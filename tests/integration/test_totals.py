@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.agent import AgentActivity
+from activities.agent.activity import AgentActivity
 from api import runs
 from db.engine import transaction
 from db.runs import collaborations

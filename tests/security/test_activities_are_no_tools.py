@@ -19,7 +19,7 @@ from temporalio.testing import ActivityEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 import activities
-from activities.callers import CallerInterceptor, RunBound
+from activities.runs.callers import CallerInterceptor, RunBound
 from bench.stack import Stack
 from db.definitions import definitions
 from db.engine import transaction

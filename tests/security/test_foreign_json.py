@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from activities.rounds import answered
+from activities.agent.tool_rounds import answered
 from activities.tools import text
 from activities.tools.http import HttpTool
 from activities.values import checked_output, storable
@@ -35,8 +35,8 @@ OURS = {
     "api/endpoints/versions.py": "a stored definition",
     "api/endpoints/definitions.py": "a stored definition",
     "api/endpoints/rehearsal.py": "lines of a process of ours",
-    "activities/rehearsal.py": "lines of a process of ours",
-    "activities/optimize.py": "a schema that was stored with the prompt",
+    "activities/rehearsal/walk.py": "lines of a process of ours",
+    "activities/improve/optimize.py": "a schema that was stored with the prompt",
     "activities/tools/python_check.py": "the report of a program that we start",
     "db/definitions/definitions.py": "a stored definition",
     "db/live/tokens.py": "an archive that we packed",

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.exceptions import ApplicationError
 
-from activities.record import Record
+from activities.runs.lifecycle import Record
 from infra.disk import Disk
 from infra.local import read_state, start
 from infra.local.doctor import examine

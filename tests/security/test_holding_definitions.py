@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from activities.rehearsal import rehearse
+from activities.rehearsal.walk import rehearse
 from api.bodies import MAX_JSON_BYTES
 from api.endpoints.hooks import _input
 from api.problems import BadRequest

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from activities import judging, voices
+from activities.agent import judging, voices
 from activities.tools import text
 from activities.values import checked_output
 from gateway.sse import EventReader

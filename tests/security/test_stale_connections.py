@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from activities.agent import AgentActivity
-from activities.tokens import TokenLog
+from activities.agent.activity import AgentActivity
+from activities.agent.tokens import TokenLog
 from db import engine as engines
 from db.engine import persist, transaction
 from db.wakeups import Bell
@@ -125,7 +125,7 @@ async def test_a_commit_that_nobody_heard_of_is_found_and_told_once(
 
         return await persist(once, seconds)
 
-    monkeypatch.setattr("activities.answers.persist", unheard)
+    monkeypatch.setattr("activities.agent.attempts.persist", unheard)
     request = await begin(engine, ASK)
     async with means_of(engine, simulator_url, cutting) as means:
         result = await AgentActivity(means).agent(request)

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.testing import ActivityEnvironment
 
-from activities.children import Children
+from activities.runs.children import Children
 from db.money.admission import Admission
 from schema.errors import Refused, StepError
 from schema.settings import Settings

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from activities.judging import (
+from activities.agent.judging import (
     LEAST_HELD_OUT,
     MOST_HELD_OUT,
     MOST_TRAINED,

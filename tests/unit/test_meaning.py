@@ -4,7 +4,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, assume, given, note, settings
 
-from activities.rehearsal import rehearse
+from activities.rehearsal.walk import rehearse
 from schema.rules.validate import validate
 from tests import reference
 from tests.definitions import definitions, inputs

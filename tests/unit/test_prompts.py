@@ -5,8 +5,8 @@ from uuid import UUID
 import pytest
 from pydantic import ValidationError
 
-from activities import prompts
-from activities.tasks import task_type
+from activities.agent import prompts
+from activities.routing.tasks import task_type
 from db.prompts.prompts import sha256_of
 from db.prompts.trials import Chosen
 from gateway.request import Message

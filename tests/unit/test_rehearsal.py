@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from activities import rehearsal, stand_ins
-from activities.rehearsal import MocksInvalid, Rehearsal, rehearse
+from activities.rehearsal import mocked_steps, walk
+from activities.rehearsal.walk import MocksInvalid, Rehearsal, rehearse
 from schema.errors import Refused
 from schema.language.tools import TOOLS
 from schema.rules import mocks
@@ -37,7 +37,7 @@ def ends(found: Rehearsal) -> list[tuple[str, str]]:
     return [(entry.path, entry.status) for entry in found.trace]
 
 
-def entry(found: Rehearsal, path: str) -> rehearsal.Entry:
+def entry(found: Rehearsal, path: str) -> walk.Entry:
     return [one for one in found.trace if one.path == path][-1]
 
 
@@ -124,7 +124,7 @@ def test_quick_tools_really_run_unless_they_are_mocked() -> None:
     assert entry(mocked, "parse").output == {"value": 2}
     failed = play(steps, {"text": "no JSON"})
     assert failed.error is not None and failed.error["code"] == "tool_failed"
-    assert stand_ins._QUICK.keys() == {name for name, tool in TOOLS.items() if tool.quick}
+    assert mocked_steps._QUICK.keys() == {name for name, tool in TOOLS.items() if tool.quick}
 
 
 def test_a_tool_is_called_with_fitting_arguments_and_keeps_its_promise() -> None:
@@ -421,7 +421,7 @@ def test_a_dry_run_ends_when_its_time_is_over() -> None:
 
 
 def test_a_dry_run_does_not_hold_any_amount_of_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rehearsal, "MAX_HELD_CHARS", 1_000)
+    monkeypatch.setattr(walk, "MAX_HELD_CHARS", 1_000)
     body = {"steps": {"a": value("${iter.carry + iter.carry}")}}
     found = play({"l": loop(init="text", max_iterations=40, body=body)})
     assert found.error is not None and found.error["code"] == "rehearsal_too_long"
@@ -432,7 +432,7 @@ def test_the_trace_shows_the_beginning_of_long_values(monkeypatch: pytest.Monkey
     assert entry(found, "a").output == "y" * 2_048 + "… (5,000 characters)"
     assert entry(found, "b").output.startswith('["yyy')
     assert found.output == ["y" * 5_000]
-    monkeypatch.setattr(rehearsal, "MAX_TRACE_CHARS", 3_000)
+    monkeypatch.setattr(walk, "MAX_TRACE_CHARS", 3_000)
     assert (
         entry(
             play({"a": value("${input.x}"), "b": value("${steps.a.output}")}, {"x": "y" * 5_000}), "b"
@@ -487,7 +487,7 @@ def test_mocks_that_cannot_be_answers_of_their_steps(given: Any, pointer: str) -
 
 def test_a_dry_run_asks_for_nothing_that_is_heavy() -> None:
     code = (
-        "import sys, activities.rehearsal; "
+        "import sys, activities.rehearsal.walk; "
         "print(*(n for n in ('litellm', 'torch', 'weaviate', 'neo4j') if n in sys.modules))"
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

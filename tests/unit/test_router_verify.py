@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from activities.cheap_first import pair_of
+from activities.routing.cheap_first import pair_of
 from db.router.decisions import Decision
 from router.serve.cheap_first import (
     Expected,

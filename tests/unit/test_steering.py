@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from activities import prompts
-from activities.steering import agent_of, model_of, told
+from activities.agent import prompts
+from activities.runs.feedback import agent_of, model_of, told
 from db.runs.control import Control, Feedback
 from gateway.request import Message
 from schema.language.catalogue import BUILT_IN

@@ -5,8 +5,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from activities.rehearsal import rehearse
-from activities.voices import Part, Voice, finished
+from activities.agent.voices import Part, Voice, finished
+from activities.rehearsal.walk import rehearse
 from plan import diagram
 from plan.compile import compile_plan, compiled, last_steps
 from plan.fork import Before, divide

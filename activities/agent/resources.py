@@ -1,0 +1,46 @@
+"""What agents work with, the same for all of a process."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from activities.agent.news import News
+from activities.agent.single_flight import Flights
+from activities.agent.tokens import TokenLog
+from activities.agent.tool_rounds import Run
+from activities.upkeep.reconcile import Reconciler
+from gateway.client import Gateway
+from gateway.limits.access import Traffic
+from schema.settings import Settings
+
+
+@dataclass(frozen=True)
+class Means:
+    engine: AsyncEngine
+    gateway: Gateway
+    traffic: Traffic
+    flights: Flights
+    reconciler: Reconciler
+    tokens: TokenLog
+    run_tool: Run
+    news: News | None
+    capture_content: bool
+
+
+@asynccontextmanager
+async def means(
+    engine: AsyncEngine, settings: Settings, tokens: TokenLog, run_tool: Run, news: News | None = None
+) -> AsyncIterator[Means]:
+    """All that is not given is built, and closed at the end."""
+    async with AsyncExitStack() as stack:
+        gateway = Gateway(settings)
+        stack.push_async_callback(gateway.close)
+        traffic, flights = Traffic(engine), Flights(engine)
+        stack.push_async_callback(traffic.close)
+        stack.push_async_callback(flights.close)
+        yield Means(
+            engine, gateway, traffic, flights, Reconciler(engine, gateway), tokens, run_tool, news,
+            settings.capture_message_content,
+        )  # fmt: skip

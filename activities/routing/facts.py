@@ -1,0 +1,127 @@
+"""What a choice of models is made with, beside the question: who can be asked, prices, who must rest."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from activities.routing import prices
+from db.definitions import catalogue
+from db.engine import transaction
+from db.router import checkpoints, quarantines
+from db.router.decisions import Decision
+from router.serve import rules
+from router.serve.decisions import quarantined_of
+from router.serve.predictions import Question
+from router.serve.rules import Roles
+from router.serve.serving import Servant, Wanted
+from router.statistics.choose import Price
+from router.statistics.model import Moves
+from schema.language.catalogue import Catalogue
+
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Known:
+    """Of a tenant, as of now."""
+
+    tenant: str
+    simulated: bool
+    """Whether the simulator answers: then only what simulated runs have taught decides, else only what real
+    ones have."""
+    wanted: tuple[Wanted, ...]
+    """Checkpoints, the one that serves before its challenger."""
+    own_prices: dict[str, Price]
+    quarantined: frozenset[str]
+    catalogue: Catalogue
+
+
+async def known(connection: AsyncConnection, tenant: str, *, simulated: bool) -> Known:
+    wanted = tuple(
+        Wanted(
+            one.id,
+            one.number,
+            one.state,
+            one.sha256,
+            Moves(one.followed_until, one.moved) if one.moved else None,
+        )
+        for one in await checkpoints.serving(connection, tenant, simulated=simulated)
+    )
+    return Known(
+        tenant, simulated, wanted,
+        # Only what a checkpoint expects is weighed by its price.
+        await prices.own(connection, tenant) if wanted else {},
+        frozenset(await quarantines.of_tenant(connection, tenant, simulated=simulated)),
+        await catalogue.of_tenant(connection, tenant),
+    )  # fmt: skip
+
+
+def watching(known: Known) -> Known:
+    """For who only wants to know: what a challenger would choose is told, and is not taken by chance."""
+    wanted = tuple(one if one.state == "all" else replace(one, state="shadow") for one in known.wanted)
+    return replace(known, wanted=wanted)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A step that wants a model, as rules and as checkpoints are asked."""
+
+    task: str
+    role: str | None
+    question: Question
+    key: str
+    """What chance is drawn from: the same key, the same choice."""
+
+
+class Chooser:
+    """The one way to a decision, for steps and for who only wants to know."""
+
+    def __init__(self, engine: AsyncEngine, servant: Servant | None = None) -> None:
+        self._engine = engine
+        self.servant = servant or Servant()
+
+    async def choose(self, known: Known, asked: Sequence[Asked], warn: Warn) -> list[Decision]:
+        """Never fails for what a checkpoint or a policy does wrong: a run must go on (S2-45)."""
+        staff = self.servant.staff(known.tenant, known.wanted, self._content)
+        roles, resting = known.catalogue.roles, known.quarantined
+        found: dict[int, Decision] = {}
+        together: dict[tuple[str, ...], list[int]] = {}
+        for at, one in enumerate(asked):
+            together.setdefault(one.question.candidates, []).append(at)
+        for candidates, places in together.items():
+            some = [asked[at] for at in places]
+            chosen = [by_rules(one.task, one.role, candidates, one.key, roles, resting, warn) for one in some]
+            priced: dict[str, Price] = {}
+            if known.wanted:
+                others = (name for name in candidates if name not in known.own_prices)
+                priced = known.own_prices | await prices.general(others)
+            decisions = await self.servant.decide_all(
+                staff, [one.question for one in some], chosen, resting, priced, [one.key for one in some]
+            )
+            found |= zip(places, decisions, strict=True)
+        return [found[at] for at in range(len(asked))]
+
+    async def settled(self, known: Known) -> None:
+        """Wait until whoever is to be asked can be asked, or has proved broken."""
+        self.servant.staff(known.tenant, known.wanted, self._content)
+        await self.servant.settled(known.wanted)
+
+    async def _content(self, id: UUID) -> bytes:
+        async with transaction(self._engine) as connection:
+            return await checkpoints.content(connection, id)
+
+
+def by_rules(
+    task: str, role: str | None, candidates: Sequence[str], key: str, roles: Roles,
+    quarantined: Collection[str], warn: Warn,
+) -> Decision:  # fmt: skip
+    """The rules' choice among who need not rest; the plain default when they fail."""
+    out = quarantined_of(candidates, quarantined)
+    healthy = [name for name in candidates if name not in out]
+    try:
+        return rules.choose(task, role, healthy, key, roles)
+    except Exception:
+        warn("the routing policy failed; the role's default is used")
+        return rules.fallback_choice(role, healthy, key, roles)
