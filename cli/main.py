@@ -4,32 +4,13 @@ import sys
 
 import typer
 
-from cli import (
-    archive,
-    ask,
-    catalogue,
-    definitions,
-    demo,
-    forgetting,
-    forks,
-    limits,
-    optimizing,
-    platform,
-    prices,
-    prompts,
-    rehearsal,
-    router,
-    routing,
-    runs,
-    schedules,
-    spending,
-    steering,
-    tasks,
-    trials,
-    versions,
-    webhooks,
-)
+from cli.definitions import catalogue, definitions, rehearsal, schedules, versions, webhooks
+from cli.money import limits, prices, spending
 from cli.output import tell_bug
+from cli.platform import archive, demo, forgetting, servers
+from cli.prompts import optimize, prompts, trials
+from cli.router import router, routing
+from cli.runs import forks, runs, steering, tasks, traces
 
 app = typer.Typer(
     name="facilitair",
@@ -46,10 +27,10 @@ _WORK = "Collaborations"
 _LOOK = "What happened"
 
 app.command(rich_help_panel=_PLATFORM)(demo.demo)
-app.command(rich_help_panel=_PLATFORM)(platform.up)
-app.command(rich_help_panel=_PLATFORM)(platform.down)
-app.command(rich_help_panel=_PLATFORM)(platform.status)
-app.command(rich_help_panel=_PLATFORM)(platform.doctor)
+app.command(rich_help_panel=_PLATFORM)(servers.up)
+app.command(rich_help_panel=_PLATFORM)(servers.down)
+app.command(rich_help_panel=_PLATFORM)(servers.status)
+app.command(rich_help_panel=_PLATFORM)(servers.doctor)
 app.command(rich_help_panel=_PLATFORM)(archive.archive)
 app.command(rich_help_panel=_PLATFORM)(forgetting.forget)
 app.command(rich_help_panel=_WORK)(definitions.apply)
@@ -65,7 +46,7 @@ app.command(rich_help_panel=_WORK)(versions.rollback)
 app.command(rich_help_panel=_WORK)(versions.deprecate)
 app.add_typer(prompts.app, name="prompts", rich_help_panel=_WORK)
 prompts.app.add_typer(trials.app, name="trial")
-prompts.app.command()(optimizing.optimize)
+prompts.app.command()(optimize.optimize)
 app.add_typer(catalogue.roles, name="roles", rich_help_panel=_WORK)
 app.add_typer(catalogue.skills, name="skills", rich_help_panel=_WORK)
 app.add_typer(catalogue.providers, name="providers", rich_help_panel=_WORK)
@@ -95,8 +76,8 @@ app.command(rich_help_panel=_LOOK)(definitions.runs)
 app.command(rich_help_panel=_LOOK)(forks.show)
 app.command(rich_help_panel=_LOOK)(runs.playback)
 app.command(rich_help_panel=_LOOK)(spending.spending)
-app.command(rich_help_panel=_LOOK)(ask.graph)
-app.command(rich_help_panel=_LOOK)(ask.trace)
+app.command(rich_help_panel=_LOOK)(traces.graph)
+app.command(rich_help_panel=_LOOK)(traces.trace)
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ OURS = {
     "db/live/tokens.py": "an archive that we packed",
     "router/data/packing.py": "a checkpoint that we packed",
     "router/edges/forecast.py": "a stored definition",
-    "cli/stream.py": "events of our own API",
+    "cli/watch/stream.py": "events of our own API",
 }
 """Where `json.loads` may stand, and why what it reads is no stranger's."""
 

@@ -310,7 +310,7 @@ def test_a_fault_of_a_command_shows_its_type_and_where_the_rest_stands(
     def broken(*_: Any, **__: Any) -> Any:
         raise ValueError(f"secret {HOSTILE}")
 
-    monkeypatch.setattr("cli.runs.connect", broken)
+    monkeypatch.setattr("cli.runs.runs.connect", broken)
     monkeypatch.setattr("sys.argv", ["facilitair", "cancel", "x"])
     monkeypatch.setenv("FACILITAIR_DATA", str(tmp_path))
     with pytest.raises(SystemExit) as ended:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cli import locate
-from cli.inputs import parse
+from cli import positions
+from cli.runs.inputs import parse
 from schema.errors import Refused
 
 
@@ -41,13 +41,17 @@ def test_pairs_need_an_object_to_go_over(tmp_path: Path) -> None:
 def test_a_pointer_is_found_in_json_and_yaml() -> None:
     text = '{\n\t"steps": {\n\t\t"a/b": {"kind": "x"},\n\t\t"list": [1,\n\t\t2]\n\t}\n}'
     wanted = ["/steps/a~1b/kind", "/steps/list/1", "/steps/a~1b/missing", "/nothing", ""]
-    assert locate.lines(text, wanted) == {"/steps/a~1b/kind": 3, "/steps/list/1": 5, "/steps/a~1b/missing": 3}
-    assert locate.lines("steps:\n  one:\n    kind: x\n", ["/steps/one/kind"]) == {"/steps/one/kind": 3}
+    assert positions.lines(text, wanted) == {
+        "/steps/a~1b/kind": 3,
+        "/steps/list/1": 5,
+        "/steps/a~1b/missing": 3,
+    }
+    assert positions.lines("steps:\n  one:\n    kind: x\n", ["/steps/one/kind"]) == {"/steps/one/kind": 3}
 
 
 def test_an_unreadable_file_has_no_lines() -> None:
-    assert locate.lines("{", ["/a"]) == {}
-    assert locate.lines("[" * 100_000, ["/a"]) == {}
+    assert positions.lines("{", ["/a"]) == {}
+    assert positions.lines("[" * 100_000, ["/a"]) == {}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli import rehearsal
+from cli.definitions import rehearsal
 from cli.main import app
 
 DOCUMENT = {

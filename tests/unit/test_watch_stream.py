@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 
 from api.dialects.agui import AGUI
 from api.dialects.frames import frame
-from cli import follow, stream
 from cli.client import Api
-from cli.lines import Speech
 from cli.main import app
-from cli.stream import messages
-from cli.wire import Reader
+from cli.watch import follow, stream
+from cli.watch.agui import Reader
+from cli.watch.lines import Speech
+from cli.watch.stream import messages
 from schema.live import (
     Live,
     LiveEvent,

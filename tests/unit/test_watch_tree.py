@@ -4,8 +4,8 @@ from io import StringIO
 
 from rich.console import Console
 
-from cli.picture import picture
-from cli.watched import Watched
+from cli.watch.events import Watched
+from cli.watch.picture import picture
 from schema.live import (
     LiveEvent,
     PeopleAsked,

@@ -6,9 +6,9 @@ import typer
 from rich.text import Text
 
 from cli.client import connect, segment
-from cli.inputs import read_bytes, read_json, read_text
 from cli.options import DataOption, JsonOption, LimitOption, UrlOption
 from cli.output import columns, err, out, print_json, print_page, told
+from cli.runs.inputs import read_bytes, read_json, read_text
 from schema.errors import Refused
 
 app = typer.Typer(help="Stored prompts: versions, A/B tests, optimisation.", no_args_is_help=True)

@@ -7,9 +7,9 @@ import typer
 from rich.text import Text
 
 from cli.client import connect, segment
-from cli.inputs import read_text
 from cli.options import DataOption, JsonOption, UrlOption
 from cli.output import columns, err, out, print_json, told
+from cli.runs.inputs import read_text
 from schema.errors import Refused
 
 roles = typer.Typer(help="Roles that agents can have.")

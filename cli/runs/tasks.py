@@ -9,9 +9,9 @@ import typer
 from rich.text import Text
 
 from cli.client import Api, connect, segment
-from cli.inputs import parse, read_bytes, read_json
 from cli.options import DataOption, JsonOption, LimitOption, UrlOption
 from cli.output import columns, out, print_json, print_page, told
+from cli.runs.inputs import parse, read_bytes, read_json
 from schema.errors import Refused
 from schema.rules.people import unnamed
 

@@ -8,13 +8,13 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.client import connect
-from cli.definitions import read_definition
-from cli.inputs import parse
-from cli.limits import named
+from cli.definitions.definitions import read_definition
+from cli.definitions.rehearsal import WhatArgument, is_file
+from cli.money.limits import named
+from cli.money.prices import PRICE_TITLES, price_row
 from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, LimitOption, UrlOption
 from cli.output import columns, out, print_json, print_more, print_warnings, told
-from cli.prices import PRICE_TITLES, price_row
-from cli.rehearsal import WhatArgument, is_file
+from cli.runs.inputs import parse
 
 _NOBODY = "(none)"
 

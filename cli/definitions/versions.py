@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cli.client import Api, connect, segment
-from cli.definitions import read_definition
+from cli.definitions.definitions import read_definition
 from cli.options import DataOption, JsonOption, LimitOption, UrlOption
 from cli.output import columns, err, out, print_json, print_more, print_warnings, told
 from schema.errors import Refused

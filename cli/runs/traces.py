@@ -7,10 +7,10 @@ import typer
 from rich.text import Text
 
 from cli.client import connect, segment
-from cli.inputs import parse
 from cli.options import DataOption, JsonOption, SimulatedOption, UrlOption
 from cli.output import columns, err, out, print_json, told
-from cli.spans import picture, total
+from cli.runs.inputs import parse
+from cli.runs.spans import picture, total
 
 
 @told

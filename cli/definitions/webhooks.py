@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from cli.client import connect, segment
-from cli.inputs import parse
 from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, LimitOption, UrlOption
 from cli.output import columns, err, out, print_json, print_page, told
+from cli.runs.inputs import parse
 
 app = typer.Typer(help="Start collaborations by calling an address.", no_args_is_help=True)
 

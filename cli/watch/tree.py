@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.output import columns
-from cli.picture import MARKS
+from cli.watch.picture import MARKS
 
 
 def steps(run: dict[str, Any], order: list[str]) -> list[dict[str, Any]]:

@@ -13,17 +13,17 @@ from rich.console import Console
 from rich.text import Text
 
 from cli.client import Api
-from cli.follow import Followed, follow
 from cli.options import JsonOption
 from cli.output import FAILED, err, out, print_json, told
-from cli.tree import print_end, result
-from cli.watched import Watched
+from cli.watch.events import Watched
+from cli.watch.follow import Followed, follow
+from cli.watch.tree import print_end, result
 from schema.errors import FacilitairError, Unavailable
 
 if TYPE_CHECKING:
     from infra.local.state import PlatformState
 
-_EXAMPLES: Final = Path(__file__).resolve().parent.parent / "examples"
+_EXAMPLES: Final = Path(__file__).resolve().parents[2] / "examples"
 _SOURCE: Final = _EXAMPLES / "inputs" / "templates.py"
 _NEEDED: Final = ("temporal", "postgres", "migrate", "simulator", "api", "worker")
 _START_SECONDS: Final = 600.0

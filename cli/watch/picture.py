@@ -9,7 +9,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Group
 from rich.text import Text
 
-from cli.watched import Node, Watched
+from cli.watch.events import Node, Watched
 from schema.live import PeopleAsked
 
 MARKS: Final = {

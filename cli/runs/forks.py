@@ -6,12 +6,12 @@ import typer
 from rich.text import Text
 
 from cli.client import Api, connect, segment
-from cli.follow import order_of
-from cli.inputs import parse, read_bytes, read_json
 from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, UrlOption
 from cli.output import err, out, print_json, print_warnings, told
-from cli.runs import IdArgument, to_its_end
-from cli.tree import print_end, steps
+from cli.runs.inputs import parse, read_bytes, read_json
+from cli.runs.runs import IdArgument, to_its_end
+from cli.watch.follow import order_of
+from cli.watch.tree import print_end, steps
 from schema.errors import Refused
 
 DefinitionOption = Annotated[

@@ -5,12 +5,12 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from cli import runs
 from cli.client import connect, segment
 from cli.options import DataOption, JsonOption, UrlOption
 from cli.output import out, print_json, told
-from cli.runs import IdArgument
-from cli.tasks import login
+from cli.runs import runs
+from cli.runs.runs import IdArgument
+from cli.runs.tasks import login
 from schema.errors import Refused
 
 AsOption = Annotated[

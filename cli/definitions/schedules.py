@@ -5,9 +5,9 @@ from typing import Annotated, Any
 import typer
 
 from cli.client import connect, segment
-from cli.inputs import parse
 from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, LimitOption, UrlOption
 from cli.output import columns, out, print_json, print_page, print_warnings, told
+from cli.runs.inputs import parse
 from schema.language.cron import in_zone
 
 app = typer.Typer(help="Start collaborations by the clock.", no_args_is_help=True)

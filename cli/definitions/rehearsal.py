@@ -9,11 +9,11 @@ from rich.text import Text
 from rich.tree import Tree
 
 from cli.client import connect
-from cli.definitions import read_definition
-from cli.inputs import parse, read_bytes, read_json
+from cli.definitions.definitions import read_definition
 from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, UrlOption
 from cli.output import FAILED, InputRefused, columns, err, out, print_json, told
-from cli.tree import print_output
+from cli.runs.inputs import parse, read_bytes, read_json
+from cli.watch.tree import print_output
 from schema.errors import Problem
 
 WhatArgument = Annotated[

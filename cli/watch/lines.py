@@ -6,8 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from cli.picture import clean
-from cli.watched import Watched
+from cli.watch.events import Watched
+from cli.watch.picture import clean
 from schema.live import LiveEvent, PeopleAsked, Steered, StepBegan, StepEnded, TokensCame
 
 

@@ -9,9 +9,9 @@ import typer
 from rich.text import Text
 
 from cli.client import Api, connect
-from cli.inputs import read_bytes
 from cli.options import DataOption, JsonOption, LimitOption, UrlOption
 from cli.output import InputRefused, columns, err, out, print_json, print_page, print_warnings, told
+from cli.runs.inputs import read_bytes
 from schema.errors import Refused
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def _name(path: str) -> str | None:
 
 
 def _with_lines(refusal: InputRefused, content: bytes) -> InputRefused:
-    from cli.locate import lines
+    from cli.positions import lines
 
     found = lines(content.decode("utf-8", "replace"), [one.pointer for one in refusal.problems])
     return InputRefused(refusal.code, refusal.message, refusal.problems, found)

@@ -9,11 +9,11 @@ import typer
 from rich.text import Text
 
 from cli.client import Api, connect, segment
-from cli.follow import Followed, Left, follow, play
-from cli.inputs import parse
 from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, UrlOption
 from cli.output import FAILED, err, out, print_json, print_warnings, told
-from cli.tree import print_end, result
+from cli.runs.inputs import parse
+from cli.watch.follow import Followed, Left, follow, play
+from cli.watch.tree import print_end, result
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The id that `run` printed.")]
 TokensOption = Annotated[bool, typer.Option("--tokens", help="Print what agents say, as they say it.")]

@@ -8,7 +8,7 @@ from rich.text import Text
 from cli.client import connect, segment
 from cli.options import DataOption, JsonOption, SimulatedOption, UrlOption
 from cli.output import columns, out, print_json, told
-from cli.prompts import NameArgument
+from cli.prompts.prompts import NameArgument
 
 app = typer.Typer(help="Compare a version of a prompt with the present one.", no_args_is_help=True)
 

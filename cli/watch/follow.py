@@ -9,15 +9,15 @@ from typing import Any, Final
 from rich.console import Console
 from rich.live import Live
 
-from cli import tree
 from cli.client import Api, segment
-from cli.keys import keys
-from cli.lines import Changes, Speech
 from cli.output import NothingRunning, err, out
-from cli.picture import picture
-from cli.stream import PATIENCE_SECONDS, Stream
-from cli.watched import Watched
-from cli.wire import Reader
+from cli.watch import tree
+from cli.watch.agui import Reader
+from cli.watch.events import Watched
+from cli.watch.keys import keys
+from cli.watch.lines import Changes, Speech
+from cli.watch.picture import picture
+from cli.watch.stream import PATIENCE_SECONDS, Stream
 from schema.errors import FacilitairError, NotFound, Unavailable
 from schema.live import LiveEvent, PeopleAsked, RunBegan, StepBegan
 
