@@ -5,9 +5,9 @@ import resource
 import sys
 from contextlib import suppress
 
-from api.auth import MIN_KEY_CHARS
-from api.origins import is_loopback
-from api.public_address import public_address
+from api.http.auth import MIN_KEY_CHARS
+from api.http.origins import is_loopback
+from api.http.public_address import public_address
 from schema.errors import Refused
 from schema.settings import Settings
 
@@ -26,7 +26,7 @@ def main() -> int:
     import uvicorn
 
     from api.app import create_app
-    from api.serving import config
+    from api.http.server import config
     from db.telemetry import log_as_json, setup
 
     gc.enable()

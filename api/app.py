@@ -8,46 +8,31 @@ from fastapi import Depends, FastAPI
 from fastapi.responses import RedirectResponse
 from sqlalchemy.exc import DBAPIError
 
-from api import documentation, problems
-from api.access_log import AccessLog
-from api.auth import ApiKey, Guard
 from api.console.mount import PATH as CONSOLE
 from api.console.mount import Console
-from api.endpoints import (
-    analytics,
-    archive,
-    bounds,
-    catalogue,
-    chats,
-    collaborations,
-    definitions,
-    edges,
-    forgetting,
-    forks,
-    graph,
-    health,
-    hooks,
-    predictions,
-    prompts,
-    rehearsal,
-    router,
-    schedules,
-    sockets,
-    spending,
-    steering,
-    streams,
-    tasks,
-    trials,
-    versions,
-)
-from api.known_query import known_query
-from api.live import Hub
-from api.origins import Origins
-from api.projections import Projections
-from api.public_address import public_address
-from api.request_limits import RequestLimits
-from api.run_paths import RunPaths
-from api.security_headers import SecurityHeaders
+from api.definitions import catalogue, rehearsal, versions
+from api.definitions import routes as definitions_routes
+from api.health import routes as health_routes
+from api.health.projections import Projections
+from api.http import documentation, problems
+from api.http.access_log import AccessLog
+from api.http.auth import ApiKey, Guard
+from api.http.origins import Origins
+from api.http.public_address import public_address
+from api.http.query_parameters import known_query
+from api.http.request_limits import RequestLimits
+from api.http.run_paths import RunPaths
+from api.http.security_headers import SecurityHeaders
+from api.live import chats, sockets, streams
+from api.live.readers import Hub
+from api.money import limits
+from api.money import routes as money_routes
+from api.people import routes as people_routes
+from api.prompts import routes as prompts_routes
+from api.prompts import trials
+from api.router import edges, predictions
+from api.router import routes as router_routes
+from api.runs import analytics, archive, forgetting, forks, graph, routes, schedules, steering, webhooks
 from api.state import State, tenant
 from api.temporal import Temporal
 from db.engine import async_engine
@@ -99,18 +84,18 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )  # fmt: skip
     problems.install(app)
-    app.include_router(health.router, include_in_schema=False)
-    app.include_router(hooks.call_router)
+    app.include_router(health_routes.router, include_in_schema=False)
+    app.include_router(webhooks.call_router)
     for one in (streams.seed_router, sockets.router, predictions.seed_router):
         app.include_router(one, include_in_schema=False)
     for one in (
-        definitions.router, definitions.schema_router, rehearsal.router, versions.router,
-        edges.router, catalogue.router, spending.router, bounds.router,
-        collaborations.router, steering.router, forks.router, schedules.router, hooks.router,
-        prompts.router, trials.router, graph.router, tasks.router, archive.router, forgetting.router,
+        definitions_routes.router, definitions_routes.schema_router, rehearsal.router, versions.router,
+        edges.router, catalogue.router, money_routes.router, limits.router,
+        routes.router, steering.router, forks.router, schedules.router, webhooks.router,
+        prompts_routes.router, trials.router, graph.router, people_routes.router, archive.router, forgetting.router,
         analytics.router,
-        router.router, router.outcome_router, predictions.router,
-        health.router, streams.router, chats.router,
+        router_routes.router, router_routes.outcome_router, predictions.router,
+        health_routes.router, streams.router, chats.router,
     ):  # fmt: skip
         app.include_router(one, prefix="/v1", dependencies=[Depends(known_query)])
     # Whatever else the query of the first holds is for the run; the second is no request.

@@ -10,14 +10,14 @@ from fastapi import Depends, Query
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from starlette.requests import HTTPConnection
 
-from api.key_name import KeyName
-from api.live import Hub
-from api.predicting import Predicting
-from api.projections import Projections
-from api.readiness import Readiness
-from api.rehearsing import Rehearsing
-from api.router_metrics import RouterMetrics
-from api.run_metrics import RunMetrics
+from api.definitions.rehearsal_process import Rehearsing
+from api.health.projections import Projections
+from api.health.readiness import Readiness
+from api.health.router_metrics import RouterMetrics
+from api.health.run_metrics import RunMetrics
+from api.http.key_name import KeyName
+from api.live.readers import Hub
+from api.router.prediction_service import Predicting
 from api.temporal import Temporal
 from db import secrets
 from db.engine import transaction

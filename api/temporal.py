@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from api.queues import Waiting, waiting_in
+from api.health.queues import Waiting, waiting_in
 from schema import names
 from schema.errors import FacilitairError, NotFound, Refused, Unavailable
 from schema.language.tasks import task_of

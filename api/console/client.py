@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp
 
-from api.addresses import IN_PROCESS
+from api.http.addresses import IN_PROCESS
 
 _TIMEOUT_SECONDS: Final = 60.0
 

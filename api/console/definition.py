@@ -8,7 +8,7 @@ from typing import Any, Final
 from nicegui import background_tasks, ui
 from nicegui.events import ValueChangeEventArguments
 
-from api.console import dag_svg, places
+from api.console import dag_svg, positions
 from api.console import definition_views as views
 from api.console.client import Fault, segment
 from api.console.html import text
@@ -77,9 +77,9 @@ class _Editor:
         await self._draw()
 
     def _refused(self, fault: Fault) -> None:
-        root = places.read(self.written)
+        root = positions.read(self.written)
         self.problems = [
-            {**one, "line": places.line_of(root, one["pointer"])}
+            {**one, "line": positions.line_of(root, one["pointer"])}
             for one in fault.problems
             or [{"code": fault.code, "pointer": "", "message": fault.message, "fix": ""}]
         ]

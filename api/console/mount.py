@@ -19,12 +19,12 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import problems
-from api.auth import ApiKey
-from api.console import codec, login
+from api.console import login
 from api.console.client import Api
 from api.console.session import Sessions
-from api.public_address import PublicAddress
+from api.http import problems, temporal_codec
+from api.http.auth import ApiKey
+from api.http.public_address import PublicAddress
 from api.state import State, tenant
 from schema.errors import TryLater
 from schema.settings import Settings
@@ -50,7 +50,7 @@ class Console:
         self.settings = settings
         self._key = key
         self._sessions = Sessions(settings.api_key, public)
-        self._codec = codec.Codec(settings)
+        self._codec = temporal_codec.Codec(settings)
         self._static = StaticFiles(directory=STATIC)
         self._open = AsyncExitStack()
         self._loading: asyncio.Task[ASGIApp] | None = None
@@ -93,7 +93,7 @@ class Console:
         elif path in ("/login", "/logout") and scope["type"] == "http":
             answer = await (self._log_in if path == "/login" else self._log_out)(Request(scope, receive))
             await answer(scope, receive, _with_headers(send, _policy()))
-        elif path in codec.PATHS and scope["type"] == "http":
+        elif path in temporal_codec.PATHS and scope["type"] == "http":
             await (await self._codec_answer(Request(scope, receive), path))(scope, receive, send)
         elif not self._sessions.needed:
             await self._show(scope, receive, send)

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from api.console import analytics, definition, definitions, router, run, runs, schedules, tasks
 from api.console.layout import Frame
-from api.run_paths import whole
+from api.http.run_paths import whole
 
 # A page waits for the API, which may wait for Postgres.
 _PATIENCE_SECONDS: Final = 30.0

@@ -11,7 +11,7 @@ from api.console.feed import Feed
 from api.console.html import badge, embed, simulated, text
 from api.console.layout import Frame, missing
 from api.console.runs import dialog, starts, state_of, task_of
-from api.playback import playback
+from api.live.playback import playback
 from schema.values.foreign_json import NotJson, read_json
 
 _TABS: Final = (

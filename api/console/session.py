@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.datastructures import Headers
 
-from api.public_address import PublicAddress
+from api.http.public_address import PublicAddress
 from api.state import State
 from db import console_sessions
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from activities.agent.tokens import TokenLog
-from api.live import Hub
+from api.live.readers import Hub
 from bench.stack import Stack
 from db.definitions import definitions
 from db.engine import transaction

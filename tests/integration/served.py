@@ -9,8 +9,8 @@ import httpx
 import uvicorn
 
 from api.app import create_app
-from api.live import Hub
-from api.serving import config
+from api.http.server import config
+from api.live.readers import Hub
 from schema.settings import Settings
 
 

@@ -174,7 +174,7 @@ async def test_a_closed_reader_stops_nothing(platform: Stack, api: Served) -> No
 
 
 async def test_silence_is_filled(platform: Stack, api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.following.SILENCE_SECONDS", 0.05)
+    monkeypatch.setattr("api.live.subscription.SILENCE_SECONDS", 0.05)
     steps = {"ask": {"kind": "human", "title": "Well?"}}
     run = await begun(platform, {"steps": steps})
     said = b""

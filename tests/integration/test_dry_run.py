@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api import rehearsing
+from api.definitions import rehearsal_process
 from schema.settings import Settings
 from tests.integration.door import door, problem
 
@@ -99,7 +99,7 @@ async def test_what_takes_too_long_is_ended_and_holds_nobody_up(
     stopped = (await http.post("/v1/definitions/dry-run", json={"definition": document})).json()
     assert (stopped["status"], stopped["error"]["code"]) == ("stopped", "rehearsal_too_long")
     # … and is ended where it does not.
-    monkeypatch.setattr(rehearsing, "LIMIT_SECONDS", 0.05)
+    monkeypatch.setattr(rehearsal_process, "LIMIT_SECONDS", 0.05)
     ended = await http.post("/v1/definitions/dry-run", json={"definition": document})
     problem(ended, 422, "rehearsal_too_long")
     monkeypatch.undo()

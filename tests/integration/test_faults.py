@@ -13,7 +13,7 @@ from activities.agent.activity import AgentActivity
 from activities.agent.news import News
 from activities.agent.resources import Means
 from activities.agent.tokens import TokenLog
-from api.live import Hub, Watcher
+from api.live.readers import Hub, Watcher
 from gateway.client import warm_up
 from schema.errors import ProviderError
 from schema.live import Live, StepBegan, StepEnded, TokensCame

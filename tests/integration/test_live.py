@@ -8,9 +8,9 @@ from uuid import UUID
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-import api.live
+import api.live.readers
 from activities.agent.tokens import TokenLog
-from api.live import Hub, Watcher
+from api.live.readers import Hub, Watcher
 from db.engine import transaction
 from db.runs import executions
 from db.runs.executions import Claim, Outcome, Worker
@@ -113,7 +113,7 @@ async def test_what_an_attempt_said_that_was_given_up_is_superseded(
 async def test_one_who_is_too_slow_is_left_behind_and_loses_nothing(
     engine: AsyncEngine, hub: Hub, tokens: TokenLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.live, "MOST_WAITING", 3)
+    monkeypatch.setattr(api.live.readers, "MOST_WAITING", 3)
     request = await begin(engine, ASK)
     run = UUID(request.collaboration)
     claimed = await claim(engine, request)

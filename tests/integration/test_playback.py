@@ -17,7 +17,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.upkeep.archive import ArchiveActivity
 from api.app import create_app
-from api.playback import MOST_AT_ONCE, playback
+from api.live.playback import MOST_AT_ONCE, playback
 from api.state import State
 from db.engine import transaction
 from db.live import archive, tokens

@@ -20,8 +20,8 @@ from temporalio.api.workflowservice.v1 import ListScheduleMatchingTimesRequest
 from temporalio.client import Client, ScheduleActionStartWorkflow, ScheduleOverlapPolicy, WorkflowHandle
 from temporalio.service import RPCError
 
-from api.models import ScheduleRequest
-from api.schedules import Schedules
+from api.http.shared_models import ScheduleRequest
+from api.runs.schedule_service import Schedules
 from api.temporal import Temporal
 from db.engine import transaction
 from schema.errors import NotFound

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.agent.activity import AgentActivity
-from api import runs
+from api.runs import service
 from db.engine import transaction
 from db.runs import collaborations
 from db.runs.collaborations import RunFilter
@@ -62,7 +62,7 @@ async def test_a_runs_total_has_what_its_sub_collaborations_cost(
     assert {
         str(one.uuid): (one.cost_usd, one.input_tokens + one.output_tokens, one.simulated) for one in found
     } == {run: figures(results) for run, results in family.items()}
-    shown = runs.summary(replace(found[0], status="completed"))
+    shown = service.summary(replace(found[0], status="completed"))
     assert (shown.cost_usd, shown.simulated) == (float(found[0].cost_usd), True)
     steps = {one.name: one.steps_done for one in found}
     assert steps == {"top": 0, "child": 1, "below": 1, "other": 1}

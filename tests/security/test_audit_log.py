@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client
 
-from api.acts import audited
-from api.steering import steer_run
+from api.http.audited_acts import audited
+from api.runs.steering_service import steer_run
 from api.temporal import Temporal
 from bench.stack import Stack
 from schema.errors import Unavailable

@@ -14,7 +14,7 @@ from temporalio.testing import ActivityEnvironment
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
 from activities.guard import ErrorInterceptor, describe, translate
-from api.endpoints.sockets import _error
+from api.live.sockets import _error
 from schema.errors import StepError
 
 SECRET = "hunter2-of-somebody"

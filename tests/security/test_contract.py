@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api import cursors
 from api.app import create_app
 from api.dialects.frames import POSITION_OF_RUN, parse
+from api.http import cursors
 from bench.security import contract
 from schema.live import parse_place
 from schema.settings import Settings

@@ -79,21 +79,21 @@ def calls(name: str) -> set[str]:
 def test_runs_are_started_in_the_places_that_are_known() -> None:
     assert calls(".start_workflow") == {
         "api/temporal.py",  # collaborations, behind `starts.start`
-        "api/learning.py", "api/optimizing.py",  # the platform's own, one at a time for a tenant and a prompt
+        "api/router/learning.py", "api/prompts/optimization.py",  # the platform's own, one at a time for a tenant and a prompt
         "workflows/client.py",  # the platform's own
     }  # fmt: skip
     assert calls(".start_child_workflow") == {"workflows/dispatch.py"}  # counted by `begin_child`
     assert calls(".execute_child_workflow") == {"workflows/learning.py"}  # the platform's own
     assert calls("ScheduleActionStartWorkflow") == {
-        "api/schedules.py",  # counted by `pin`
+        "api/runs/schedule_service.py",  # counted by `pin`
         "workflows/client.py",  # the platform's own
     }
-    assert calls("temporal.start") == {"api/starts.py"}
-    assert calls("starts.start") == {"api/once.py", "api/endpoints/hooks.py"}
-    assert calls("once.start") == {"api/endpoints/forks.py"}
-    assert calls("once.begin") == {"api/collaborate.py", "api/endpoints/collaborations.py"}
+    assert calls("temporal.start") == {"api/runs/starts.py"}
+    assert calls("starts.start") == {"api/runs/idempotency.py", "api/runs/webhooks.py"}
+    assert calls("once.start") == {"api/runs/forks.py"}
+    assert calls("once.begin") == {"api/runs/start_and_watch.py", "api/runs/routes.py"}
     assert calls("collaborate.begin") == {
-        "api/endpoints/chats.py", "api/endpoints/sockets.py", "api/endpoints/streams.py",
+        "api/live/chats.py", "api/live/sockets.py", "api/live/streams.py",
     }  # fmt: skip
 
 

@@ -6,9 +6,9 @@ import time
 import pytest
 
 from activities.rehearsal.walk import rehearse
-from api.bodies import MAX_JSON_BYTES
-from api.endpoints.hooks import _input
-from api.problems import BadRequest
+from api.http.bodies import MAX_JSON_BYTES
+from api.http.problems import BadRequest
+from api.runs.webhooks import _input
 from bench.security.cases.holds import COMPLETED, Delivery, Run, deliveries, runs
 from schema.errors import InvalidDefinition, Refused
 from schema.rules.validate import validate

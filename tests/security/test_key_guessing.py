@@ -12,7 +12,7 @@ import httpx
 import psycopg
 import pytest
 
-from api.failed_keys import FORGET_AFTER_SECONDS, MAX_FREE_KEYS, FailedKeys
+from api.http.failed_keys import FORGET_AFTER_SECONDS, MAX_FREE_KEYS, FailedKeys
 from schema.settings import Settings
 from tests.acceptance.command import ROOT
 from tests.integration.door import door, problem

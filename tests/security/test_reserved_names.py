@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client, WorkflowExecutionStatus
 from websockets.asyncio.client import connect
 
-from api import socket_messages
 from api.app import create_app
+from api.live import socket_messages
 from bench.security.cases import names as hostile
 from bench.security.cases.playing import play
 from bench.stack import Stack

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from api.silent_connections import SilentConnections
+from api.http.silent_connections import SilentConnections
 from schema.settings import Settings
 from tests.acceptance.command import ROOT
 from tests.integration.served import served

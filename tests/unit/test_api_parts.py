@@ -5,10 +5,10 @@ from uuid import uuid4
 
 import pytest
 
-from api import auth, cursors, origins
-from api.models import Attempt, CollaborationDetail, ErrorFact
-from api.problems import BadRequest
-from api.runs import with_waiting
+from api.http import auth, cursors, origins
+from api.http.problems import BadRequest
+from api.http.shared_models import Attempt, CollaborationDetail, ErrorFact
+from api.runs.service import with_waiting
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "[::1]", "127.9.9.9"])

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from api.app import create_app
-from api.console import dag_svg, feed, forms, html, places
+from api.console import dag_svg, feed, forms, html, positions
 from api.console.dag import Box, Layout, layout
 from schema.live import Live, StepBegan, StepEnded, TokensCame
 from schema.settings import Settings
@@ -165,9 +165,9 @@ def test_a_pointer_has_a_line(pointer: str, line: int) -> None:
   },
   "x/y": 1
 }"""
-    assert places.line_of(places.read(written), pointer) == line
-    assert places.read("{") is None
-    assert places.line_of(None, "/a") is None
+    assert positions.line_of(positions.read(written), pointer) == line
+    assert positions.read("{") is None
+    assert positions.line_of(None, "/a") is None
 
 
 def _live(event: Any) -> Live:

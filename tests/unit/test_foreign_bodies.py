@@ -2,9 +2,11 @@
 
 import pytest
 
-from api import bodies, cloud_events, socket_messages
-from api.problems import BadRequest
-from api.socket_messages import Start
+from api.http import bodies
+from api.http.problems import BadRequest
+from api.live import socket_messages
+from api.live.socket_messages import Start
+from api.runs import cloud_events
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import json
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from api import problems
-from api.access_log import AccessLog
+from api.http import problems
+from api.http.access_log import AccessLog
 from schema.errors import FacilitairError, InvalidDefinition, NotFound, Problem, Refused, Unavailable
 
 _PROBLEM = Problem("kind_unknown", "/steps/a/kind", "'nope'", "one of agent, tool", "Correct it.")
