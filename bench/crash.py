@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from bench.stack import Stack, stack
+from tests.support.stack import Stack, stack
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from pathlib import Path
 
 from bench.crash import definition
 from bench.outage import ended, settled, start_over
-from bench.stack import Stack, settings_of
 from db.engine import async_engine
 from infra.disk import RESERVE_VARIABLE
 from infra.local import start
+from tests.support.stack import Stack, settings_of
 from workflows.client import connect
 
 SERVERS = ("postgres", "temporal", "neo4j", "weaviate")

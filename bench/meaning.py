@@ -3,7 +3,7 @@ read what is absent when a frame has ended.
 
 `python -m bench.meaning [--cases 2000] [--seed 1] [--json]` draws definitions that pass the upload's checks,
 runs each on Temporal and Postgres, every other one with an activity per step, and compares status, output and
-the fate of every step with `tests/reference.py`, a naive reading of the language that shares no code with the
+the fate of every step with `tests/support/reference.py`, a naive reading of the language that shares no code with the
 interpreter.
 """
 
@@ -20,10 +20,10 @@ from sqlalchemy import text
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
-from bench.stack import Stack, stack
 from schema.rules.validate import validate
-from tests import reference
-from tests.definitions import definitions, inputs
+from tests.support import reference
+from tests.support.definitions import definitions, inputs
+from tests.support.stack import Stack, stack
 
 AT_A_TIME: Final = 12
 HANGS_AFTER_SECONDS: Final = 120.0

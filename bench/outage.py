@@ -18,7 +18,6 @@ from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
 from bench.crash import definition
-from bench.stack import Stack, stack
 from db import outbox
 from db.engine import transaction
 from graph import client as graph_client
@@ -30,6 +29,7 @@ from memory import verify as memory_verify
 from memory.client import Memory
 from memory.projection import EVENT_TYPES as MEMORY_EVENTS
 from router.data.encoder import ENCODER, encode
+from tests.support.stack import Stack, stack
 
 STAY_AWAY = ("neo4j", "weaviate", "simulator")
 COME_BACK = ("postgres", "temporal")

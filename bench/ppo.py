@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.chains import KINDS, MODELS, ROLES, TASKS, Collaborations, Kind, expected
-from bench.stack import stack
 from db.engine import transaction
 from db.router import experiences as buffer
 from router.ppo import Experiences, Floats, Policy, Settings, best, joined, train
 from router.replay_buffer import of_rows, rows_of
 from router.serve import rules
 from schema.language.catalogue import ROLE_DEFAULTS
+from tests.support.stack import stack
 
 # -- who chooses -------------------------------------------------------------------------------------------
 

@@ -19,7 +19,6 @@ from typing import Any, Final
 import numpy as np
 from sqlalchemy import text
 
-from bench.stack import SERVERS, Stack, stack
 from db.engine import transaction
 from db.router import checkpoints
 from router.data.metrics import interval
@@ -27,6 +26,7 @@ from router.serve import rules
 from schema.language.catalogue import ROUTABLE_MODELS
 from schema.temporal.learning import LearnRequest
 from schema.temporal.runs import QUEUE_LEARNING
+from tests.support.stack import SERVERS, Stack, stack
 
 SEED: Final = 20261121
 AT_ONCE: Final = 40

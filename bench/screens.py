@@ -18,10 +18,10 @@ import httpx
 from playwright.async_api import Browser, Page, expect
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
-from bench.stack import SERVERS, stack
-from tests.acceptance.browser import chromium, open_page, page_of
-from tests.acceptance.examples import EXAMPLES, finish, input_of, upload
-from tests.acceptance.pictures import faults
+from tests.support.browser import chromium, open_page, page_of
+from tests.support.examples import EXAMPLES, finish, input_of, upload
+from tests.support.pictures import faults
+from tests.support.stack import SERVERS, stack
 
 LOOKS: Final[dict[str, dict[str, Any]]] = {
     "light": {"viewport": {"width": 1360, "height": 850}},

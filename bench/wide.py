@@ -8,7 +8,7 @@ import json
 import time
 from typing import Any, Final
 
-from bench.stack import Stack, stack
+from tests.support.stack import Stack, stack
 
 _PAUSE: Final = {"kind": "tool", "tool": "pause", "args": {"seconds": 0}}
 _MAP: Final = {

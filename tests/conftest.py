@@ -15,11 +15,11 @@ from psycopg import sql
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.client import Client
 
-from bench.stack import Stack, settings_of
 from db.engine import async_engine
 from db.migrate import upgrade
 from infra.local import Supervisor, start
 from schema.settings import Settings
+from tests.support.stack import Stack, settings_of
 from workflows.client import connect
 
 

@@ -28,7 +28,7 @@ from bench.cases.judge import (
 )  # fmt: skip
 from bench.cases.servers import NEIGHBOUR, PageServer, Provider
 from bench.loopback import serving
-from bench.stack import Stack, stack
+from tests.support.stack import Stack, stack
 
 _SERVICES: Final = ("temporal", "postgres", "migrate", "api", "worker")
 _ENDS_SECONDS: Final = 60.0

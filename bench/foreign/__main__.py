@@ -26,8 +26,8 @@ from websockets.exceptions import WebSocketException
 from bench.foreign.cases import Case, draw
 from bench.foreign.stranger import QUEUE, Stranger, raw
 from bench.loopback import serving
-from bench.stack import SERVERS, Stack, stack
 from schema.temporal.runs import QUEUE_COLLABORATIONS
+from tests.support.stack import SERVERS, Stack, stack
 
 AT_A_TIME: Final = 16
 _ALLOWED: Final = ("FACILITAIR_PROVIDER_HOSTS", "FACILITAIR_HTTP_TOOL_ALLOW")

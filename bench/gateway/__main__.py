@@ -11,9 +11,9 @@ import sys
 from typing import Any
 
 from bench.gateway import faults, money, traffic, wire
-from bench.stack import stack
 from gateway.client import warm_up
-from tests.integration.providers import running_simulator
+from tests.support.providers import running_simulator
+from tests.support.stack import stack
 
 
 async def measure(*, short: bool) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Agent steps whose provider fails in every way: do they end as documented? python -m bench.gateway.faults
 
-Every fault of tests/integration/faults.py, of streamed calls and of others, with and without another model to
+Every fault of tests/support/faults.py, of streamed calls and of others, with and without another model to
 ask: docs/gateway.md says what each comes to.
 """
 
@@ -21,9 +21,9 @@ from db.wakeups import Bell
 from gateway.client import warm_up
 from schema.errors import FacilitairError
 from schema.temporal.runs import StepRequest
-from tests.integration.faults import FAULTS, POLICY, Failure
-from tests.integration.providers import running_simulator
-from tests.integration.runs import begin, means_of
+from tests.support.faults import FAULTS, POLICY, Failure
+from tests.support.providers import running_simulator
+from tests.support.runs import begin, means_of
 
 FIRST: Final = "openai/gpt-4o-mini"
 SECOND: Final = "deepseek/deepseek-chat"
@@ -128,7 +128,7 @@ async def _attempts(engine: AsyncEngine, request: StepRequest) -> tuple[str, ...
 
 
 async def _measure() -> int:
-    from bench.stack import stack
+    from tests.support.stack import stack
 
     async with stack(("temporal", "postgres", "migrate")) as on:
         with running_simulator() as simulator:

@@ -30,7 +30,7 @@ from db.engine import async_engine
 from gateway.client import Gateway
 from gateway.prices import PRICES
 from infra.local import start
-from tests.integration.providers import only_simulated, running_simulator
+from tests.support.providers import only_simulated, running_simulator
 
 FAULTS: Final[tuple[dict[str, Any], ...]] = (
     {"kind": "rate_limit", "retry_after_seconds": 0.05, "chance": 0.01},

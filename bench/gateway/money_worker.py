@@ -15,7 +15,7 @@ from activities.guard import translate
 from db.engine import async_engine
 from db.wakeups import Bell
 from schema.temporal.runs import StepRequest
-from tests.integration.runs import means_of
+from tests.support.runs import means_of
 
 
 def work(line: "Connection[Any, Any]", database_url: str, simulator_url: str) -> None:

@@ -18,7 +18,7 @@ from schema.language.definition import Budget, Definition
 from schema.rules.validate import validate
 from schema.tables.runs import collaborations
 from schema.temporal.runs import ENGINE
-from tests.integration.runs import TRACEPARENT
+from tests.support.runs import TRACEPARENT
 
 STRONG, CHEAP = "openai/gpt-4", "openai/gpt-4o-mini"
 TENANTS: Final = ("north", "south", "east")

@@ -23,7 +23,6 @@ from sqlalchemy import text
 from activities.agent.activity import AgentActivity
 from activities.agent.single_flight import Flights
 from activities.agent.tokens import TokenLog
-from bench.stack import stack
 from db.engine import async_engine, transaction
 from db.runs import executions
 from db.runs.executions import Worker
@@ -35,8 +34,9 @@ from gateway.request import Completion, Message, ModelRequest
 from schema.errors import ProviderError
 from schema.settings import Settings
 from schema.temporal.runs import StepRequest
-from tests.integration.providers import running_simulator
-from tests.integration.runs import begin, means_of
+from tests.support.providers import running_simulator
+from tests.support.runs import begin, means_of
+from tests.support.stack import stack
 
 PROCESSES: Final = 4
 BY_REQUESTS: Final = "openai/gpt-4o-mini"

@@ -20,7 +20,7 @@ from gateway.destinations import Destinations
 from gateway.request import Completion, Message, ModelRequest
 from gateway.translate import outgoing
 from schema.settings import Settings
-from tests.integration.providers import only_simulated, running_simulator
+from tests.support.providers import only_simulated, running_simulator
 
 MODEL: Final = "openai/gpt-4o-mini"
 PROMPT: Final = (Message("system", "You are a programmer."), Message("user", "Build a rate limiter."))

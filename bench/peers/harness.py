@@ -21,9 +21,9 @@ from bench.peers.figures import Figures, Row, after_kill, row, speed
 from bench.peers.steps import read_notes
 from bench.peers.worker import WARM_UP_SECONDS, Job, Result
 from bench.peers.workloads import Cell
-from bench.stack import Stack, stack
 from infra.local import cache, process
 from schema.errors import FacilitairError, Unavailable
+from tests.support.stack import Stack, stack
 
 SERVERS: Final = ("temporal", "postgres", "migrate")
 OURS: Final = ("facilitair-step", "facilitair-chained")

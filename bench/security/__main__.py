@@ -24,7 +24,7 @@ from bench.hostile_uploads import uploads
 from bench.security import contract, neighbour
 from bench.security.cases import activities, bounds, holds, names, outbound, pages
 from bench.security.cases.playing import Case, RunCase, play
-from bench.stack import Stack, stack
+from tests.support.stack import Stack, stack
 
 Window = tuple[float, float]
 """From when to when, on the monotonic clock."""

@@ -18,7 +18,7 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import Status, events, from_schema
 from schemathesis.engine.recorder import CheckNode, ScenarioRecorder
 
-from bench.stack import SERVERS, stack
+from tests.support.stack import SERVERS, stack
 
 _SEED: Final = 4711
 _CHECKS: Final = (

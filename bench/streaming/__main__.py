@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass
 
 from httpx import AsyncClient
 
-from bench.stack import SERVERS, Stack, stack
 from bench.streaming import hands, latency
 from bench.streaming.client import door
 from bench.streaming.disconnects import CHAIN, disconnects
 from bench.streaming.latency import percentile, together
 from bench.streaming.log import throughput
+from tests.support.stack import SERVERS, Stack, stack
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from bench.stack import Stack
+from tests.support.stack import Stack
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from uuid import UUID
 import httpx
 from sqlalchemy import text
 
-from bench.stack import Stack
 from bench.streaming.client import Frame, opened
 from bench.streaming.latency import MODEL
+from tests.support.stack import Stack
 
 CHAIN: Final[dict[str, Any]] = {
     "name": "bench-cut",

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import httpx
 
-from bench.stack import Stack
 from bench.streaming.latency import MODEL
+from tests.support.stack import Stack
 
 STEPS: Final = 40
 CHAIN: Final[dict[str, Any]] = {

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import httpx
 
-from bench.stack import Stack
 from bench.streaming.client import opened
+from tests.support.stack import Stack
 
 MODEL: Final = "openai/gpt-4o-mini"
 DEFINITION: Final[dict[str, Any]] = {

@@ -9,7 +9,6 @@ from uuid import UUID
 
 from activities.agent.tokens import TokenLog
 from api.live.readers import Hub
-from bench.stack import Stack
 from db.definitions import definitions
 from db.engine import transaction
 from db.runs import collaborations, executions
@@ -19,6 +18,7 @@ from db.wakeups import Bell
 from schema.live import TokensCame
 from schema.rules.validate import validate
 from schema.temporal.runs import ENGINE, StepRequest
+from tests.support.stack import Stack
 
 _ASK = {
     "name": "bench-log",

@@ -14,11 +14,11 @@ import pytest
 from playwright.async_api import Browser, CDPSession, Page, expect
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
-from bench.stack import Stack
-from tests.acceptance.browser import chromium, keep, open_page, page_of
-from tests.acceptance.command import ROOT
-from tests.acceptance.examples import EXAMPLES, upload
-from tests.acceptance.pictures import faults
+from tests.support.browser import chromium, keep, open_page, page_of
+from tests.support.cli import ROOT
+from tests.support.examples import EXAMPLES, upload
+from tests.support.pictures import faults
+from tests.support.stack import Stack
 
 _DRAFT: Final[dict[str, Any]] = {
     "language": "facilitair/v1",

@@ -4,9 +4,9 @@ from playwright.async_api import Dialog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schema.settings import Settings
-from tests.acceptance.browser import chromium, keep, open_page, page_of
-from tests.integration.served import served
-from tests.learned import learned, put_to_work
+from tests.support.api_server import served
+from tests.support.browser import chromium, keep, open_page, page_of
+from tests.support.learned import learned, put_to_work
 
 
 async def test_a_person_promotes_a_checkpoint_and_rolls_back(settings: Settings, engine: AsyncEngine) -> None:

@@ -1,8 +1,8 @@
 """Watchers whose lines break while the API and the worker are killed: the short form of bench.streaming."""
 
-from bench.stack import SERVERS, stack
 from bench.streaming.client import door
 from bench.streaming.disconnects import CHAIN, disconnects
+from tests.support.stack import SERVERS, stack
 
 
 async def test_nothing_is_lost_or_told_twice_when_lines_break() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.command import facilitair
+from tests.support.cli import facilitair
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from infra.local import Supervisor
-from tests.pages import PAGES, ROOT, Block, blocks
+from tests.support.pages import PAGES, ROOT, Block, blocks
 
 _OURS: Final = "uv run facilitair "
 _API: Final = "localhost:8700"

@@ -9,9 +9,9 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from bench.stack import Stack
-from tests.acceptance.command import ROOT, facilitair
-from tests.acceptance.examples import BEFORE, EXAMPLES, INPUTS
+from tests.support.cli import ROOT, facilitair
+from tests.support.examples import BEFORE, EXAMPLES, INPUTS
+from tests.support.stack import Stack
 
 DECISIONS: Final[dict[str, dict[str, Any]]] = {
     "approve-change": {"action": "edit", "actor": "user:ada", "edited": "better"}

@@ -1,8 +1,8 @@
 """The page of the founding document (S3, section 9), word for word, in a real browser."""
 
-from bench.stack import Stack
-from tests.acceptance.browser import chromium, page_of
-from tests.integration.served import served
+from tests.support.api_server import served
+from tests.support.browser import chromium, page_of
+from tests.support.stack import Stack
 
 _RENDERING = """
 window.shown = {};

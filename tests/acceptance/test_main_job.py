@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import text
 
 from bench.outage import differences
-from bench.stack import Stack
-from tests.acceptance.command import ROOT, facilitair
+from tests.support.cli import ROOT, facilitair
+from tests.support.stack import Stack
 
 QUERY_A = (
     "MATCH (reviewer:Agent)-[r:REVIEWED {found_issues: true}]->(t:Task)<-[impl:IMPLEMENTED]-(coder:Agent) "

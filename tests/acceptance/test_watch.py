@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 from temporalio.client import ScheduleActionStartWorkflow
 
-from bench.stack import Stack
 from schema.temporal.runs import ArchivePass
-from tests.acceptance.command import ROOT, facilitair
-from tests.integration.test_collaboration import unique
+from tests.integration.runs.test_collaboration import unique
+from tests.support.cli import ROOT, facilitair
+from tests.support.stack import Stack
 
 COLUMNS = 80
 

@@ -9,11 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from activities.agent.activity import AgentActivity
 from activities.agent.tokens import TokenLog
 from activities.upkeep.ended_runs import EndingsActivity
-from bench.stack import Stack
 from db.runs.journal import Journal
 from db.wakeups import Bell
-from tests.integration.providers import running_simulator
-from tests.integration.runs import means_of
+from tests.support.providers import running_simulator
+from tests.support.runs import means_of
+from tests.support.stack import Stack
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,6 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle, WorkflowUpda
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
-from bench.stack import SERVERS, Stack, stack
 from db.engine import transaction
 from db.router import decisions
 from db.router.decisions import Decision as Chosen
@@ -36,6 +35,7 @@ from schema.temporal.runs import (
     StepRequest,
 )
 from tests.replay.features import CHILDREN, FEATURES, INPUT, OWN_QUEUE
+from tests.support.stack import SERVERS, Stack, stack
 from workers.build import serve
 
 HISTORIES: Final = Path(__file__).parent / "histories"
