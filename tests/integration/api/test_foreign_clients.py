@@ -24,7 +24,7 @@ from tests.support.api_server import Served, served
 from tests.support.pages import PAGES, ROOT, blocks
 from tests.support.stack import Stack
 
-SCRIPTS: Final = Path(__file__).parent / "clients"
+SCRIPTS: Final = Path(__file__).parents[2] / "support" / "clients"
 PYTHON_GENERATOR: Final = "openapi-python-client@0.29.1"
 KINDS: Final = (
     "agent", "tool", "transform", "switch", "map", "loop", "human", "collaboration", "wait",
