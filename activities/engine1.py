@@ -11,7 +11,7 @@ from db.runs import executions
 from db.runs.executions import Outcome
 from schema.language.steps import TransformStep
 from schema.language.templates import render
-from schema.temporal.runs import StepRequest, StepResult
+from schema.temporal.steps import StepRequest, StepResult
 
 
 class Engine1:

@@ -12,7 +12,7 @@ from schema import names
 from schema.errors import FacilitairError, NotFound, Refused, Unavailable
 from schema.language.tasks import task_of
 from schema.settings import Settings
-from schema.temporal.runs import (
+from schema.temporal.memo import (
     MEMO_FORK,
     MEMO_PROOF,
     MEMO_REQUEST,
@@ -20,11 +20,9 @@ from schema.temporal.runs import (
     MEMO_REQUESTED_BY,
     MEMO_TENANT,
     MEMO_TRACEPARENT,
-    QUEUE_COLLABORATIONS,
-    TASK_TIMEOUT_SECONDS,
-    Fork,
-    Steer,
 )
+from schema.temporal.queues import QUEUE_COLLABORATIONS, TASK_TIMEOUT_SECONDS
+from schema.temporal.runs import Fork, Steer
 from schema.temporal.signing import signer_of
 
 # Importing temporalio takes half a second: it happens on first use, after the API has begun to answer.

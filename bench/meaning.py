@@ -3,8 +3,8 @@ read what is absent when a frame has ended.
 
 `python -m bench.meaning [--cases 2000] [--seed 1] [--json]` draws definitions that pass the upload's checks,
 runs each on Temporal and Postgres, every other one with an activity per step, and compares status, output and
-the fate of every step with `tests/support/reference.py`, a naive reading of the language that shares no code with the
-interpreter.
+the fate of every step with `tests/support/reference.py`, a naive reading of the language that shares no code
+with the interpreter.
 """
 
 import argparse

@@ -25,7 +25,7 @@ from router.data.metrics import interval
 from router.serve import rules
 from schema.language.catalogue import ROUTABLE_MODELS
 from schema.temporal.learning import LearnRequest
-from schema.temporal.runs import QUEUE_LEARNING
+from schema.temporal.queues import QUEUE_LEARNING
 from tests.support.stack import SERVERS, Stack, stack
 
 SEED: Final = 20261121

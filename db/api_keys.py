@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.tables.runs import api_keys
+from schema.tables.people import api_keys
 
 # Slow on purpose: who reads the table must not be able to try many keys.
 _SCRYPT: Final = {"n": 2**14, "r": 8, "p": 1}

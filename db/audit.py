@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.tables.runs import audit_log
+from schema.tables.log import audit_log
 
 
 async def append(

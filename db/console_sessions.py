@@ -6,7 +6,7 @@ from typing import Final
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.tables.runs import console_sessions
+from schema.tables.people import console_sessions
 
 _NOTED_EVERY: Final = timedelta(minutes=1)
 """A page asks for dozens of files: its session's last use is written down this often only."""

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import wakeups
 from schema.events import Event
-from schema.tables.runs import outbox
+from schema.tables.log import outbox
 
 
 @dataclass(frozen=True, order=True)

@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.tables.runs import platform_secrets
+from schema.tables.people import platform_secrets
 
 NAMING: Final = "naming"
 """What ids are derived with that nobody outside may compute."""

@@ -10,7 +10,8 @@ from sqlalchemy import Engine, Text, cast, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.tables.runs import collaborations, spans
+from schema.tables.log import spans
+from schema.tables.runs import collaborations
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from alembic import context
 from sqlalchemy import Connection, text
 from sqlalchemy.dialects.postgresql.base import ischema_names
 
-import schema.tables.router  # noqa: F401  (declares its tables)
 from db.engine import sync_engine
 from schema.settings import Settings
-from schema.tables.runs import XID8, metadata
+from schema.tables.columns import XID8
+from schema.tables.complete import metadata
 
 ischema_names["xid8"] = XID8
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, assert_never
 
-from plan.compile import walk
 from schema.language.catalogue import BUILT_IN, Catalogue
 from schema.language.definition import Definition
+from schema.language.dependencies import walk
 from schema.language.steps import (
     AgentStep,
     CollaborationStep,
@@ -21,7 +21,7 @@ from schema.language.steps import (
     WaitStep,
 )
 from schema.rules.size import Prices, TreeSize, estimate
-from schema.temporal.runs import Plan, PlanStep
+from schema.temporal.plan import Plan, PlanStep
 
 EdgeKind = Literal["need", "wait", "branch", "catch", "live", "stream"]
 

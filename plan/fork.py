@@ -8,7 +8,8 @@ from schema.cel.expressions import Json
 from schema.errors import Refused
 from schema.language import json_schemas
 from schema.language.steps import AgentStep, CollaborationStep, LoopStep, MapStep, Step, SwitchStep, ToolStep
-from schema.temporal.runs import Fork, PlanStep
+from schema.temporal.plan import PlanStep
+from schema.temporal.runs import Fork
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from schema.temporal.runs import Ended, Plan, PlanStep
+from schema.temporal.plan import Plan, PlanStep
+from schema.temporal.runs import Ended
 
 COMPLETED = "completed"
 SKIPPED = "skipped"

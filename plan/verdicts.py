@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from plan.compile import Compiled, compiled, steps_read
+from plan.compile import Compiled, compiled
+from schema.language.dependencies import steps_read
 from schema.language.steps import (
     AgentStep,
     CollaborationStep,

@@ -11,7 +11,9 @@ from typing import Any, Protocol
 
 from plan.progress import Progress
 from schema.errors import StepError
-from schema.temporal.runs import Ended, ItemEnded, Opened, PlanStep
+from schema.temporal.plan import PlanStep
+from schema.temporal.runs import Ended
+from schema.temporal.steps import ItemEnded, Opened
 
 Work = Coroutine[Any, Any, Sequence[Ended]]
 

@@ -87,3 +87,12 @@ def digest(secret: bytes, *parts: Any) -> str:
     hexadecimal digits (96 bits). Lists of parts that differ anywhere have other digests."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()[:_DIGEST_CHARS]
+
+
+# Words that CEL keeps for itself: `steps.in` would not parse.
+RESERVED_IDS: Final = frozenset(
+    (
+        "as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let",
+        "loop", "namespace", "null", "package", "return", "true", "var", "void", "while",
+    )
+)  # fmt: skip

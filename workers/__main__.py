@@ -9,7 +9,7 @@ from pathlib import Path
 
 from db.telemetry import log_as_json, setup
 from schema.settings import Settings
-from schema.temporal.runs import QUEUE_COLLABORATIONS, QUEUE_LEARNING, QUEUE_MEMORY, QUEUE_PROJECTIONS
+from schema.temporal.queues import QUEUE_COLLABORATIONS, QUEUE_LEARNING, QUEUE_MEMORY, QUEUE_PROJECTIONS
 
 QUEUES = (QUEUE_COLLABORATIONS, QUEUE_MEMORY, QUEUE_LEARNING, QUEUE_PROJECTIONS)
 

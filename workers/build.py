@@ -27,7 +27,7 @@ from db.wakeups import Bell
 from infra.disk import Disk
 from schema.garbage_collection import settle
 from schema.settings import Settings
-from schema.temporal.runs import QUEUE_COLLABORATIONS, QUEUE_LEARNING, QUEUE_MEMORY, QUEUE_PROJECTIONS
+from schema.temporal.queues import QUEUE_COLLABORATIONS, QUEUE_LEARNING, QUEUE_MEMORY, QUEUE_PROJECTIONS
 from schema.temporal.signing import signer_of
 from workflows.client import connect, keep_own, registers_search_attributes
 from workflows.codec import worker_converter

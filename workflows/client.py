@@ -26,7 +26,7 @@ from temporalio.types import MethodAsyncNoParam
 
 from schema import names
 from schema.temporal import search_attributes
-from schema.temporal.runs import QUEUE_LEARNING, QUEUE_PROJECTIONS
+from schema.temporal.queues import QUEUE_LEARNING, QUEUE_PROJECTIONS
 from workflows import own
 from workflows.archive import Archive
 from workflows.endings import CloseEnded

@@ -21,7 +21,7 @@ from temporalio.exceptions import ApplicationError
 
 from schema.settings import Settings
 from schema.temporal.encryption import Sealer, sealer_of
-from schema.temporal.runs import PLATFORM_QUEUES
+from schema.temporal.queues import PLATFORM_QUEUES
 
 ENCODING: Final = b"binary/encrypted"
 """The encoding and the metadata of Temporal's own samples, so that their codecs read ours in any language."""

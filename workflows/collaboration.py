@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from schema.errors import FacilitairError, StepError
     from schema.rules.people import refused
     from schema.rules.steering import fault_of
-    from schema.temporal.runs import (
+    from schema.temporal.memo import (
         MEMO_FORK,
         MEMO_PARENT,
         MEMO_PROOF,
@@ -23,11 +23,8 @@ with workflow.unsafe.imports_passed_through():
         MEMO_REQUESTED_BY,
         MEMO_TENANT,
         MEMO_TRACEPARENT,
-        Finish,
-        Pinned,
-        PinRequest,
-        Steered,
     )
+    from schema.temporal.runs import Finish, Pinned, PinRequest, Steered
     from schema.temporal.updates import decision_of, fault_of_decision, fault_of_steer, steer_of
     from schema.values.foreign import UnusableValue
     from workflows import engine1, labels

@@ -24,31 +24,33 @@ with workflow.unsafe.imports_passed_through():
     from plan.progress import COMPLETED, Progress, Segment, table
     from plan.walk import Later, Work, one, repeated
     from schema.errors import StepError
-    from schema.temporal.runs import (
-        FAILED_STEP,
+    from schema.temporal.memo import (
         MEMO_FORK,
         MEMO_PARENT,
         MEMO_PROOF,
         MEMO_REQUESTED_BY,
         MEMO_TENANT,
         MEMO_TRACEPARENT,
+        started_by,
+    )
+    from schema.temporal.people import Asked, Decision, DecisionMade
+    from schema.temporal.plan import PlanStep
+    from schema.temporal.queues import QUEUE_MEMORY, TASK_TIMEOUT_SECONDS
+    from schema.temporal.runs import (
+        FAILED_STEP,
         OTHERS_MONEY,
         PAUSED,
-        QUEUE_MEMORY,
-        TASK_TIMEOUT_SECONDS,
-        Asked,
-        Caught,
         ChildEnd,
         ChildFailed,
         ChildRun,
-        Decision,
-        DecisionMade,
         Ended,
+        Pinned,
+    )
+    from schema.temporal.steps import (
+        Caught,
         ItemEnd,
         ItemEnded,
         Opened,
-        Pinned,
-        PlanStep,
         RecallResult,
         RouteResult,
         SegmentRequest,
@@ -58,7 +60,6 @@ with workflow.unsafe.imports_passed_through():
         ToolCall,
         ToolReturn,
         Undo,
-        started_by,
     )
     from schema.values.foreign import MAX_CODE_CHARS, UnusableValue, clean_text
     from workflows.pausing import Pause

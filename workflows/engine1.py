@@ -14,19 +14,10 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from schema.temporal.runs import (
-        QUEUE_MEMORY,
-        Finish,
-        Pinned,
-        Plan,
-        PlanStep,
-        RecallResult,
-        RouteResult,
-        StepRequest,
-        StepResult,
-        ToolCall,
-        ToolReturn,
-    )
+    from schema.temporal.plan import Plan, PlanStep
+    from schema.temporal.queues import QUEUE_MEMORY
+    from schema.temporal.runs import Finish, Pinned
+    from schema.temporal.steps import RecallResult, RouteResult, StepRequest, StepResult, ToolCall, ToolReturn
     from workflows.dispatch import fault_told
 
 MAX_RUNNING = 500

@@ -18,7 +18,7 @@ with workflow.unsafe.imports_passed_through():
         Trained,
         TrainingEnd,
     )
-    from schema.temporal.runs import QUEUE_LEARNING
+    from schema.temporal.queues import QUEUE_LEARNING
 
 _HEARTBEAT = timedelta(seconds=30)
 # What was kept of an attempt whose worker died is where the next one goes on.

@@ -6,7 +6,8 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
-    from schema.temporal.runs import QUEUE_COLLABORATIONS, Optimized, OptimizePrompt
+    from schema.temporal.queues import QUEUE_COLLABORATIONS
+    from schema.temporal.upkeep import Optimized, OptimizePrompt
 
 
 @workflow.defn(name="facilitair.optimize")

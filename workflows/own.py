@@ -12,7 +12,7 @@ from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExec
 from temporalio.service import RPCError, RPCStatusCode
 
 from schema import names
-from schema.temporal.runs import QUEUE_LEARNING, QUEUE_PROJECTIONS
+from schema.temporal.queues import QUEUE_LEARNING, QUEUE_PROJECTIONS
 
 QUEUES: Final = (QUEUE_PROJECTIONS, QUEUE_LEARNING)
 """Served by the platform's own workflows alone."""

@@ -7,7 +7,8 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
-    from schema.temporal.runs import QUEUE_PROJECTIONS, ProjectionPass
+    from schema.temporal.queues import QUEUE_PROJECTIONS
+    from schema.temporal.upkeep import ProjectionPass
 
 PROJECTIONS: Final = ("vectors", "memory", "graph")
 

@@ -6,7 +6,8 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
-    from schema.temporal.runs import QUEUE_PROJECTIONS, ReconcilePass
+    from schema.temporal.queues import QUEUE_PROJECTIONS
+    from schema.temporal.upkeep import ReconcilePass
 
 
 @workflow.defn(name="facilitair.reconcile")

@@ -7,7 +7,7 @@ from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
     from schema.temporal.learning import RolloutsPass
-    from schema.temporal.runs import QUEUE_LEARNING
+    from schema.temporal.queues import QUEUE_LEARNING
 
 
 @workflow.defn(name="facilitair.rollouts")

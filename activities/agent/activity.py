@@ -22,7 +22,8 @@ from db.engine import transaction
 from db.runs import control, executions, vectors
 from schema import telemetry
 from schema.language.steps import Agent, AgentStep
-from schema.temporal.runs import PAUSED, StepRequest, StepResult
+from schema.temporal.runs import PAUSED
+from schema.temporal.steps import StepRequest, StepResult
 
 
 class AgentActivity:

@@ -38,7 +38,8 @@ from schema.errors import ProviderError, StepError
 from schema.language.steps import AgentStep, Verify, seconds
 from schema.language.templates import as_text
 from schema.rules import answers, planning
-from schema.temporal.runs import PAUSED, StepRequest, StepResult
+from schema.temporal.runs import PAUSED
+from schema.temporal.steps import StepRequest, StepResult
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from router.edges import topology
 from schema.language.definition import StreamEdge
 from schema.language.steps import AgentStep
 from schema.language.streams import Streams
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ from activities.agent.voices import Voice
 from db.engine import transaction
 from db.live import turns
 from gateway.request import Message
-from plan.compile import steps_read
+from schema.language.dependencies import steps_read
 from schema.language.steps import AgentStep
 from schema.language.streams import Streams, most_turns
 from schema.language.templates import as_text, expressions, render
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 
 SILENCE_SECONDS: Final = 30.0
 """So long an agent waits for what a peer says next, and then answers without."""

@@ -19,7 +19,7 @@ from gateway.prices import FREE, Price, at_hand, general_price, price_missing
 from gateway.request import Completion, ModelRequest
 from schema.errors import ProviderError
 from schema.language.steps import AgentStep
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 
 DEFAULT_MAX_OUTPUT_TOKENS: Final = 4_096
 """Where an agent within a limit must stop when its definition says nothing: a bound needs an end."""

@@ -10,7 +10,7 @@ from db.prompts import trials
 from db.prompts.trials import Chosen
 from db.runs.collaborations import Run
 from gateway.request import Message
-from router.serve.rules import analyze_task
+from router.data.task import analyze_task
 from schema.cel.expressions import Json
 from schema.errors import NotFound, StepError
 from schema.language.catalogue import Catalogue

@@ -15,7 +15,7 @@ from schema.errors import FacilitairError
 from schema.events import ToolsCalled, ToolsReturned
 from schema.language.templates import as_text
 from schema.language.tools import TOOLS
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 from schema.values.foreign_json import NotJson, read_json
 
 MOST_CHARS: Final = 60_000

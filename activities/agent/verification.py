@@ -14,7 +14,7 @@ from schema.cel.expressions import Json
 from schema.errors import StepError
 from schema.language.catalogue import Catalogue
 from schema.language.steps import Agent, AgentStep, Route, Verify
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 
 PURPOSE: Final = "verify"
 """Of the call that judges an answer, and of its execution: `code~verify`."""

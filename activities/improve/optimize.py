@@ -41,7 +41,8 @@ from schema.language.catalogue import Catalogue
 from schema.language.prompts import Example
 from schema.language.steps import Agent, AgentStep
 from schema.language.templates import as_text
-from schema.temporal.runs import Optimized, OptimizePrompt, StepRequest
+from schema.temporal.steps import StepRequest
+from schema.temporal.upkeep import Optimized, OptimizePrompt
 
 MOST_ANSWER_TOKENS: Final = 2_048
 MOST_VERDICT_TOKENS: Final = 300

@@ -7,7 +7,7 @@ from temporalio import activity
 
 from db.engine import transaction
 from db.prompts import trials
-from schema.temporal.runs import TrialsPass
+from schema.temporal.upkeep import TrialsPass
 
 
 class TrialsActivity:

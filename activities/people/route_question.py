@@ -13,7 +13,7 @@ from db.router.rules import Choice
 from db.runs import control
 from db.runs.people import Task
 from schema.language.steps import AgentStep, Route
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 
 PURPOSE: Final = "route"
 GO_ON: Final = "go_on"

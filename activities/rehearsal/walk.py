@@ -40,7 +40,8 @@ from schema.language.templates import render
 from schema.rules import answers as rules_answers
 from schema.rules import mocks
 from schema.rules.mocks import Mocks
-from schema.temporal.runs import Ended, Plan, PlanStep
+from schema.temporal.plan import Plan, PlanStep
+from schema.temporal.runs import Ended
 
 MAX_STEPS: Final = 10_000
 MAX_SECONDS: Final = 8.0

@@ -24,7 +24,7 @@ from router.data.encoder import ENCODER
 from schema import telemetry
 from schema.language.steps import AgentStep, Recall
 from schema.language.templates import as_text
-from schema.temporal.runs import RecallResult, StepRequest
+from schema.temporal.steps import RecallResult, StepRequest
 
 WEAVIATE_SECONDS: Final = 2.0
 MAX_OUTPUT_CHARACTERS: Final = 4_000

@@ -22,7 +22,7 @@ from router.serve.predictions import Question
 from schema import telemetry
 from schema.language.catalogue import ROUTABLE_MODELS
 from schema.language.steps import AgentStep, Route
-from schema.temporal.runs import RouteResult, StepRequest
+from schema.temporal.steps import RouteResult, StepRequest
 
 
 class RouteActivity:

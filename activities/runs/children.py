@@ -29,8 +29,10 @@ from schema.language.json_numbers import as_declared
 from schema.language.steps import CollaborationStep
 from schema.language.templates import render
 from schema.rules.validate import validate
-from schema.temporal.runs import ChildEnd, ChildFailed, ChildRun, Ended, Fork, StepRequest, started_by
+from schema.temporal.memo import started_by
+from schema.temporal.runs import ChildEnd, ChildFailed, ChildRun, Ended, Fork
 from schema.temporal.signing import Signer
+from schema.temporal.steps import StepRequest
 
 MAX_INPUT_BYTES: Final = 256 * 1024
 """A sub-collaboration's input goes through Temporal's history."""

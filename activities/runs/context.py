@@ -11,12 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db.definitions import catalogue
 from db.runs import collaborations, executions
 from db.runs.collaborations import Run
-from plan.compile import Compiled, compiled, later_expressions, step_expressions, steps_read
+from plan.compile import Compiled, compiled
 from schema.cel.expressions import Json, compile_expression
 from schema.language.catalogue import BUILT_IN, Catalogue
 from schema.language.definition import Definition
+from schema.language.dependencies import later_expressions, step_expressions, steps_read
 from schema.language.steps import AgentStep, CollaborationStep, HumanStep, LoopStep, MapStep, Step, ToolStep
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 
 # A run's facts and a definition's text never change, and every step asks for them.
 _MAX_KEPT: Final = 4_096

@@ -14,7 +14,7 @@ from db.engine import transaction
 from db.runs import executions
 from db.runs.compensations import UNDO
 from db.runs.executions import Worker
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from db.runs.control import Control
 from schema.errors import StepError
 from schema.language.catalogue import Catalogue
 from schema.language.steps import Agent, AgentStep
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 
 POLL_SECONDS: Final = 0.25
 FRESH_SECONDS: Final = 0.1

@@ -12,7 +12,7 @@ from schema.cel.expressions import Json, compile_expression, evaluate
 from schema.errors import StepError
 from schema.language.steps import LoopStep, MapStep, Step, SwitchStep
 from schema.language.templates import described, render
-from schema.temporal.runs import Opened
+from schema.temporal.steps import Opened
 
 
 def holds(source: str, scope: Scope) -> bool:

@@ -19,7 +19,9 @@ from schema.cel.expressions import Json
 from schema.errors import StepError
 from schema.language.steps import LoopStep
 from schema.language.templates import render
-from schema.temporal.runs import Ended, ItemEnded, Opened, PlanStep
+from schema.temporal.plan import PlanStep
+from schema.temporal.runs import Ended
+from schema.temporal.steps import ItemEnded, Opened
 
 
 class InProcess(ABC):

@@ -45,40 +45,34 @@ from db.runs.executions import Outcome, Worker
 from db.runs.journal import Journal, Meant
 from db.telemetry import chosen_ids, context_of, links_to
 from infra.disk import Disk
-from plan.compile import Compiled, compiled, later_expressions, steps_read
+from plan.compile import Compiled, compiled
 from plan.progress import COMPLETED, OPEN, Progress
 from schema import names, telemetry
 from schema.cel.expressions import Json
 from schema.endings import NO_OUTPUT
 from schema.errors import Refused, StepError, TryLater
 from schema.language import json_schemas
+from schema.language.dependencies import later_expressions, steps_read
 from schema.language.json_numbers import as_declared
 from schema.language.steps import Compensate, JsonSchema, LoopStep, MapStep, Step, ToolStep, WaitStep, seconds
 from schema.language.tasks import task_of
 from schema.language.templates import expressions, render
-from schema.temporal.runs import (
-    BY_TEMPORAL,
-    ENGINE,
-    MEMO_FORK,
-    PLATFORM_QUEUES,
-    REVISION,
+from schema.temporal.memo import BY_TEMPORAL, MEMO_FORK
+from schema.temporal.plan import Plan
+from schema.temporal.queues import PLATFORM_QUEUES
+from schema.temporal.runs import ENGINE, REVISION, Ended, Finish, Fork, Pinned, PinRequest
+from schema.temporal.signing import Signer
+from schema.temporal.steps import (
     Caught,
-    Ended,
-    Finish,
-    Fork,
     ItemEnd,
     ItemEnded,
     Opened,
-    Pinned,
-    PinRequest,
-    Plan,
     SegmentRequest,
     StepRequest,
     StepResult,
     ToolCall,
     ToolReturn,
 )
-from schema.temporal.signing import Signer
 
 INLINE_OUTPUT_BYTES: Final = 128 * 1024
 """Largest output that a workflow returns itself; for a larger one it returns a reference."""

@@ -29,24 +29,18 @@ from db.runs import executions
 from db.runs.collaborations import Run
 from db.runs.executions import Known
 from db.runs.journal import Entry, Journal
-from plan.compile import Compiled, later_expressions, step_expressions, steps_read
+from plan.compile import Compiled
 from plan.progress import COMPLETED, SKIPPED, Progress
 from plan.walk import Later, inner, repeated, walk
 from schema.cel.expressions import Json
 from schema.errors import StepError
+from schema.language.dependencies import later_expressions, step_expressions, steps_read
 from schema.language.steps import AgentStep, LoopStep, MapStep, Step, SwitchStep, ToolStep, TransformStep
 from schema.language.templates import render
 from schema.language.tools import TOOLS
-from schema.temporal.runs import (
-    PAUSED,
-    Ended,
-    Opened,
-    PlanStep,
-    SegmentRequest,
-    SegmentResult,
-    StepRequest,
-    StepResult,
-)
+from schema.temporal.plan import PlanStep
+from schema.temporal.runs import PAUSED, Ended
+from schema.temporal.steps import Opened, SegmentRequest, SegmentResult, StepRequest, StepResult
 
 Agent = Callable[[StepRequest], Awaitable[StepResult]]
 Tool = Callable[[str, dict[str, Any]], Awaitable[Json]]

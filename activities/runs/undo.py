@@ -19,7 +19,7 @@ from plan.compile import Compiled, retry_rule
 from schema import telemetry
 from schema.language.steps import AgentStep, CollaborationStep, Compensate, Step, ToolStep, seconds
 from schema.language.templates import render
-from schema.temporal.runs import StepRequest, StepResult, Undo
+from schema.temporal.steps import StepRequest, StepResult, Undo
 
 MAX_AT_ONCE: Final = 200
 """What is to be undone goes through Temporal's history, and a map may have 10,000 items."""

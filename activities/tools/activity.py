@@ -21,7 +21,7 @@ from schema.language import json_schemas
 from schema.language.steps import ToolStep, seconds
 from schema.language.templates import render
 from schema.language.tools import TOOLS
-from schema.temporal.runs import StepRequest, StepResult
+from schema.temporal.steps import StepRequest, StepResult
 
 _KEEP_SECONDS: Final = 30.0
 

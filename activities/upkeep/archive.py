@@ -8,7 +8,7 @@ from temporalio import activity
 from activities.heartbeats import heartbeats
 from db.live.archive import Swept, sweep
 from schema.settings import Settings
-from schema.temporal.runs import ArchivePass
+from schema.temporal.upkeep import ArchivePass
 
 
 class ArchiveActivity:

@@ -15,7 +15,8 @@ from db.runs import collaborations, executions, people
 from db.runs.collaborations import Run
 from db.runs.journal import Journal
 from schema.endings import SUB_STATES, error_of
-from schema.temporal.runs import EndingsPass, Finish
+from schema.temporal.runs import Finish
+from schema.temporal.upkeep import EndingsPass
 from workflows.failures import failure_of, first_run_id
 
 PAGE: Final = 200

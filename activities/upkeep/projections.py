@@ -33,7 +33,7 @@ from memory.projection import Encode, completed_in, forgotten_in
 from router.data.encoder import ENCODER
 from schema import telemetry
 from schema.errors import NotFound, Unavailable
-from schema.temporal.runs import ProjectionPass
+from schema.temporal.upkeep import ProjectionPass
 
 PASS_SECONDS: Final = 300.0
 POLL_SECONDS: Final = 0.25

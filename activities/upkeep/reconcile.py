@@ -21,7 +21,7 @@ from gateway.client import Gateway
 from gateway.destinations import Destination
 from gateway.prices import Price
 from schema.errors import ProviderError
-from schema.temporal.runs import ReconcilePass
+from schema.temporal.upkeep import ReconcilePass
 
 GRACE_SECONDS: Final = 300.0
 """How long a provider that does not know a call may still come to know it."""

@@ -25,8 +25,9 @@ from api.runs import starts
 from api.state import Actor, Connection, State, StateOf, Tenant
 from db.definitions import catalogue, definitions
 from plan import diagram
-from plan.compile import compiled, dependencies, walk
+from plan.compile import compiled
 from schema.language.definition import Definition
+from schema.language.dependencies import dependencies, walk
 from schema.language.editors import json_schema
 from schema.language.steps import NAME, SELECTOR, Compensate, ToolStep
 from schema.rules.validate import Checked, validate_bytes

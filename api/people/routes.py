@@ -17,7 +17,7 @@ from db.runs import people
 from db.runs.people import Made, Summary, Task
 from schema.errors import FacilitairError, Refused, Unavailable
 from schema.rules.people import not_waiting, refused
-from schema.temporal.runs import Asked, Decision
+from schema.temporal.people import Asked, Decision
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 

@@ -7,7 +7,8 @@ from api.prompts.models import OptimizeRequest, OptimizeStarted
 from api.state import State
 from api.temporal import CALL, memo_of
 from schema.errors import NotFound, Refused
-from schema.temporal.runs import QUEUE_PROJECTIONS, OptimizePrompt
+from schema.temporal.queues import QUEUE_PROJECTIONS
+from schema.temporal.upkeep import OptimizePrompt
 
 
 def _workflow_id(tenant: str, name: str) -> str:

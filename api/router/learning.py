@@ -5,7 +5,7 @@ from api.state import State
 from api.temporal import CALL, memo_of
 from schema.errors import Refused
 from schema.temporal.learning import LearnRequest
-from schema.temporal.runs import QUEUE_LEARNING
+from schema.temporal.queues import QUEUE_LEARNING
 
 
 async def start(

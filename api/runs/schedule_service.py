@@ -19,7 +19,8 @@ from schema import names
 from schema.errors import NotFound, Refused
 from schema.language import cron
 from schema.language.steps import seconds
-from schema.temporal.runs import MEMO_REQUESTED_BY, QUEUE_COLLABORATIONS
+from schema.temporal.memo import MEMO_REQUESTED_BY
+from schema.temporal.queues import QUEUE_COLLABORATIONS
 
 # As in api.temporal: importing temporalio takes half a second.
 if TYPE_CHECKING:

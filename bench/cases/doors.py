@@ -16,7 +16,7 @@ from websockets.asyncio.client import connect
 
 from bench.cases.judge import Answer, Started, codes_of
 from bench.foreign.stranger import raw
-from schema.temporal.runs import QUEUE_COLLABORATIONS
+from schema.temporal.queues import QUEUE_COLLABORATIONS
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 

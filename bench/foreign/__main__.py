@@ -26,7 +26,7 @@ from websockets.exceptions import WebSocketException
 from bench.foreign.cases import Case, draw
 from bench.foreign.stranger import QUEUE, Stranger, raw
 from bench.loopback import serving
-from schema.temporal.runs import QUEUE_COLLABORATIONS
+from schema.temporal.queues import QUEUE_COLLABORATIONS
 from tests.support.stack import SERVERS, Stack, stack
 
 AT_A_TIME: Final = 16

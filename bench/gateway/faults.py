@@ -20,7 +20,7 @@ from db.engine import async_engine
 from db.wakeups import Bell
 from gateway.client import warm_up
 from schema.errors import FacilitairError
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 from tests.support.faults import FAULTS, POLICY, Failure
 from tests.support.providers import running_simulator
 from tests.support.runs import begin, means_of

@@ -14,7 +14,7 @@ from activities.agent.tokens import TokenLog
 from activities.guard import translate
 from db.engine import async_engine
 from db.wakeups import Bell
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 from tests.support.runs import means_of
 
 

@@ -33,7 +33,7 @@ from gateway.limits.window import Pace
 from gateway.request import Completion, Message, ModelRequest
 from schema.errors import ProviderError
 from schema.settings import Settings
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 from tests.support.providers import running_simulator
 from tests.support.runs import begin, means_of
 from tests.support.stack import stack

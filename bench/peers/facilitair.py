@@ -19,7 +19,7 @@ from gateway.client import warm_up
 from schema.language.tools import TOOLS, Tool
 from schema.rules.validate import validate
 from schema.settings import Settings
-from schema.temporal.runs import QUEUE_COLLABORATIONS
+from schema.temporal.queues import QUEUE_COLLABORATIONS
 from workers.build import serve
 from workflows.client import connect
 

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any, Final
 
-from schema.temporal.runs import QUEUE_COLLABORATIONS
+from schema.temporal.queues import QUEUE_COLLABORATIONS
 from workflows.client import connect
 
 NAME: Final = "neighbour"

@@ -17,7 +17,8 @@ from db.runs.executions import Outcome, Worker
 from db.wakeups import Bell
 from schema.live import TokensCame
 from schema.rules.validate import validate
-from schema.temporal.runs import ENGINE, StepRequest
+from schema.temporal.runs import ENGINE
+from schema.temporal.steps import StepRequest
 from tests.support.stack import Stack
 
 _ASK = {

@@ -20,7 +20,7 @@ from db.definitions.definitions import (
 )
 from schema.errors import NotFound, Refused
 from schema.events import AliasMoved, VersionDeprecated
-from schema.tables.runs import aliases, workflows
+from schema.tables.definitions import aliases, workflows
 
 MAX_ALIASES: Final = 100
 """Of one definition."""

@@ -17,7 +17,8 @@ from schema.errors import NotFound, Refused
 from schema.language.catalogue import BUILT_IN, Catalogue, RoleDefault, TenantProvider
 from schema.language.skills import Skill
 from schema.rules.catalogue import MAX_OWN
-from schema.tables.runs import prompt_versions, providers, roles, skills
+from schema.tables.definitions import providers, roles, skills
+from schema.tables.prompts import prompt_versions
 
 KEPT_SECONDS: Final = 2.0
 """How long a change in one process may go unseen by another."""

@@ -27,16 +27,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import audit, outbox
 from db.money import run_trees, usage
-from plan.compile import walk
 from schema.errors import InvalidDefinition, NotFound, Refused
 from schema.events import AliasMoved, DefinitionStored
 from schema.language.definition import Definition
+from schema.language.dependencies import walk
 from schema.language.json_schemas import with_defaults
 from schema.language.problems import EnoughProblems, Problems
 from schema.language.steps import CollaborationStep
 from schema.language.templates import escape
 from schema.rules.size import check_tree
-from schema.tables.runs import aliases, workflows
+from schema.tables.definitions import aliases, workflows
 
 CURRENT: Final = "current"
 """The alias that says what the bare name means; while it is not set, the newest version is meant."""

@@ -13,7 +13,7 @@ from db import audit
 from db.money import usage
 from db.money.admission import bucket_of
 from schema.errors import NotFound, Refused
-from schema.tables.runs import webhooks
+from schema.tables.definitions import webhooks
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Old tokens: moved out of the way of those that are being made, and at last forgotten.
 
 Only of runs that have ended. A fork keeps outputs of the run it goes on from, and those stay where they are:
-nobody but a reader needs what was said on the way to them, and readers find it here (`db.live.tokens.spoken`).
+nobody but a reader needs what was said on the way to them, and readers find it here (`tokens.spoken`).
 """
 
 import logging
@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from db.engine import transaction
 from db.isolation import befalls_all
 from db.live.tokens import Spoken, pack, unpack
-from schema.tables.runs import token_archives as table
+from schema.tables.log import token_archives as table
 
 FIRST: Final = UUID(int=0)
 BATCH: Final = 100

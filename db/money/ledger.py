@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.money.spending import Amount, Scope, Standing, count_from_now, refusal
 from schema.errors import ProviderError
-from schema.temporal.runs import BY_TEMPORAL
+from schema.temporal.memo import BY_TEMPORAL
 
 Basis = Literal["usage", "larger", "asked", "assumed"]
 """What the provider said with its answer; the larger of what it said there, where that contradicts itself;

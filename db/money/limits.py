@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db import audit
 from db.money.spending import Amount
 from schema.errors import NotFound
-from schema.tables.runs import spending_limits as table
+from schema.tables.money import spending_limits as table
 
 LimitScope = Literal["tenant", "user", "definition"]
 Period = Literal["day", "month", "total"]

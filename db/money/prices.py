@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import audit
-from schema.tables.runs import prices as table
+from schema.tables.money import prices as table
 
 
 @dataclass(frozen=True)

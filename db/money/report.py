@@ -8,8 +8,8 @@ from typing import Any, Final, Literal, get_args
 from sqlalchemy import ColumnElement, Text, and_, cast, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from schema.tables.money import model_calls as call
 from schema.tables.runs import collaborations
-from schema.tables.runs import model_calls as call
 
 By = Literal["agent", "model", "definition", "user", "tenant", "day", "provider", "run"]
 BYS: Final[tuple[By, ...]] = get_args(By)

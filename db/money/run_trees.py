@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from schema.errors import Refused
 from schema.language.definition import Definition
 from schema.rules.size import TreeSize, is_too_large, tree_fault, tree_size
-from schema.tables.runs import workflows
+from schema.tables.definitions import workflows
 
 MAX_VERSIONS: Final = 1_000
 """Different versions within one run. More are taken for a tree that is too large."""

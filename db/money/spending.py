@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schema.errors import StepError, Unavailable
 from schema.language.definition import Budget
-from schema.tables.runs import spending as table
+from schema.tables.money import spending as table
 
 _MICRO_DOLLAR: Final = Decimal("0.000001")
 

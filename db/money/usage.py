@@ -6,7 +6,7 @@ from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.tables.runs import tenant_rates, tenant_usage
+from schema.tables.money import tenant_rates, tenant_usage
 
 Subject = Literal["definition_bytes", "schedules"]
 

@@ -13,9 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db import audit
 from schema.errors import NotFound, Refused
 from schema.language.prompts import PromptContent
-from schema.tables.runs import prompt_trials as trials
-from schema.tables.runs import prompt_versions as versions
-from schema.tables.runs import prompts as table
+from schema.tables.prompts import prompt_trials as trials
+from schema.tables.prompts import prompt_versions as versions
+from schema.tables.prompts import prompts as table
 
 Origin = Literal["person", "optimizer"]
 

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import audit
 from schema.errors import Refused
-from schema.tables.runs import audit_log
+from schema.tables.log import audit_log
 
 LEAST: Final = 1_000
 """Collaborations below which an optimisation would only learn noise (S3-35)."""

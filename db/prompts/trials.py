@@ -14,8 +14,8 @@ from db.runs.collaborations import Run
 from schema.errors import NotFound, Refused
 from schema.language.prompts import PromptContent
 from schema.significance import Arm, Metric, Reading, Rules, gets_candidate, read
-from schema.tables.runs import prompt_trials as table
-from schema.temporal.runs import BY_TEMPORAL
+from schema.tables.prompts import prompt_trials as table
+from schema.temporal.memo import BY_TEMPORAL
 
 Unit = Literal["run", "user"]
 BY_ITSELF: Final = "trial"

@@ -8,8 +8,8 @@ from sqlalchemy import ColumnElement, Float, Integer, Select, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.tables.runs import routing_decisions as table
-from schema.temporal.runs import StepRequest
+from schema.tables.router import routing_decisions as table
+from schema.temporal.steps import StepRequest
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.runs.executions import Outcome
-from schema.tables.runs import agent_executions, routing_decisions
-from schema.temporal.runs import StepRequest
+from schema.tables.router import routing_decisions
+from schema.tables.runs import agent_executions
+from schema.temporal.steps import StepRequest
 
 CUT: Final = "answer_cut"
 

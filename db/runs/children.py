@@ -8,7 +8,8 @@ from sqlalchemy import func, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schema.errors import NotFound, StepError
-from schema.tables.runs import agent_executions, collaborations, workflows
+from schema.tables.definitions import workflows
+from schema.tables.runs import agent_executions, collaborations
 
 
 @dataclass(frozen=True)

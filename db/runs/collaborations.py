@@ -31,7 +31,8 @@ from db import outbox
 from schema import names
 from schema.errors import NotFound
 from schema.events import CollaborationStarted
-from schema.tables.runs import agent_executions, collaborations, workflows
+from schema.tables.definitions import workflows
+from schema.tables.runs import agent_executions, collaborations
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from schema.cel.expressions import Json
 from schema.events import AttemptFailed, Event, StepCaught, StepFinished, StepSkipped
 from schema.tables.runs import agent_executions as table
 from schema.tables.runs import collaborations
-from schema.temporal.runs import StepRequest, StepResult
+from schema.temporal.steps import StepRequest, StepResult
 from schema.values.foreign import MAX_CODE_CHARS, clean_text
 
 FINISHED: Final = ("completed", "skipped", "caught")

@@ -8,9 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import outbox
 from schema.events import CollaborationForgotten
+from schema.tables.log import outbox as log
+from schema.tables.log import spans
+from schema.tables.prompts import prompt_trials
 from schema.tables.router import quarantines, trainings
-from schema.tables.runs import collaborations, prompt_trials, spans
-from schema.tables.runs import outbox as log
+from schema.tables.runs import collaborations
 
 BATCH: Final = 100
 """Runs of one transaction: with each go its executions and their tokens."""

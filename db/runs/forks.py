@@ -16,7 +16,8 @@ from plan.fork import Before, Division, divide
 from schema.errors import NotFound
 from schema.language.json_numbers import as_declared
 from schema.language.steps import AgentStep, SwitchStep, ToolStep
-from schema.tables.runs import agent_executions, collaborations, workflows
+from schema.tables.definitions import workflows
+from schema.tables.runs import agent_executions, collaborations
 from schema.temporal.runs import Fork
 
 GIVEN: Final = "given"

@@ -7,7 +7,8 @@ from uuid import UUID
 from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.tables.runs import collaborations, workflows
+from schema.tables.definitions import workflows
+from schema.tables.runs import collaborations
 
 MAX_SHOWN = 200
 

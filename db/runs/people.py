@@ -13,15 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db.runs.executions import Claim
 from schema.errors import NotFound
 from schema.rules.people import too_late
-from schema.tables.runs import (
-    agent_executions,
-    collaborations,
-    human_decisions,
-    human_tasks,
-    spending,
-    workflows,
-)
-from schema.temporal.runs import Decision, StepRequest
+from schema.tables.definitions import workflows
+from schema.tables.money import spending
+from schema.tables.people import human_decisions, human_tasks
+from schema.tables.runs import agent_executions, collaborations
+from schema.temporal.people import Decision
+from schema.temporal.steps import StepRequest
 
 OPEN: Final = "open"
 DECIDED: Final = "decided"

@@ -7,7 +7,8 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from schema.tables.runs import agent_executions, recalls, routing_decisions
+from schema.tables.router import routing_decisions
+from schema.tables.runs import agent_executions, recalls
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.outbox import Position
-from schema.tables.runs import agent_executions, collaborations, recalls, task_vectors, workflows
-from schema.temporal.runs import StepRequest
+from schema.tables.definitions import workflows
+from schema.tables.runs import agent_executions, collaborations, recalls, task_vectors
+from schema.temporal.steps import StepRequest
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from alembic import op
 from pgvector.sqlalchemy import Vector
 from sqlalchemy.dialects import postgresql
 
-from schema.tables.runs import XID8
+from schema.tables.columns import XID8
 
 revision = "0001"
 down_revision = None

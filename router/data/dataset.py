@@ -16,8 +16,8 @@ import numpy as np
 
 from db.router.outcomes import Row
 from router.data import question
+from router.data.logged import Logged
 from router.data.outcomes import Calls, Floats, means, numbers
-from router.statistics.offpolicy import Logged
 from schema.chance import point
 
 HELD_OUT: Final = 0.2

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from router.serve.rules import analyze_task
+from router.data.task import analyze_task
 
 PROMPT_CHARACTERS: Final = 500
 """Of the step's own prompt: it tells the steps of one run apart, the task tells runs apart."""

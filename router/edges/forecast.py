@@ -1,7 +1,8 @@
 """What edges bring that too few runs have tried, foreseen from those of the same tenant that many have.
 
-Agents attend to each other as `router.edges.attention` has it; what is learned is what the message that passes along
-an edge says of the edge's effect. Nothing is foreseen unless that beats the mean effect on edges left out.
+Agents attend to each other as `router.edges.attention` has it; what is learned is what the message that
+passes along an edge says of the edge's effect. Nothing is foreseen unless that beats the mean effect on
+edges left out.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.router import edges, tried_edges
 from db.router.edges import Key
-from plan.compile import walk
 from router.data.encoder import WIDTH
 from router.data.features import rows
 from router.data.question import PROMPT_CHARACTERS
@@ -30,6 +30,7 @@ from router.edges.attention import NODE_DIM, messages_passed
 from router.edges.topology import Effect
 from router.statistics.offpolicy import Value
 from schema.language.definition import Definition
+from schema.language.dependencies import walk
 from schema.language.steps import AgentStep
 
 Floats = NDArray[np.float64]

@@ -20,7 +20,7 @@ Figures = dict[str, float | None]
 def judge_neural(
     calls: Calls, rows: Floats, prices: Mapping[str, tuple[float, float]] = POOL_PRICES, seed: int = 0
 ) -> Figures:
-    """`memory_…` is `router.statistics.success`, `neural_…` the network, `ensemble_…` both, as `router.statistics.ensemble` has it.
+    """`memory_…` is `router.statistics.success`, `neural_…` the network, `ensemble_…` both (`ensemble.py`).
 
     Of the models with a price, or of all where there are none; `…_all_models` of all. `neural_serves`, and
     the gain that decides it, come from what is learned from alone. `rows`: of `features.rows(calls.texts)`.

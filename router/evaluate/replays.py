@@ -9,10 +9,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from router.data.exploration import FLOOR
+from router.data.logged import Logged
 from router.data.outcomes import Calls, Floats, Ints
-from router.serve.rules import FLOOR
 from router.statistics.bandit import Bandit, effects
-from router.statistics.offpolicy import WORSE, Logged, dm, dr, ips, may_promote, predict, snips
+from router.statistics.offpolicy import WORSE, dm, dr, ips, may_promote, predict, snips
 
 STEPS: Final = 5100
 _BROKEN: Final = 0.3

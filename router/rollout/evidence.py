@@ -12,8 +12,8 @@ import numpy as np
 
 from db.router.outcomes import Row
 from router.data.dataset import category_of, matrix, tells, to_log
-from router.rollout.stages import SHARE, Evidence, State
-from router.serve.rules import FLOOR
+from router.data.exploration import FLOOR, SHARE
+from router.rollout.stages import Evidence, State
 from router.statistics import offpolicy
 from router.statistics.drift import Alarm
 

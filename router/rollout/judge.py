@@ -15,6 +15,7 @@ from db.router.outcomes import Row
 from router.checkpoints.storage import Checkpoint
 from router.data import features, metrics
 from router.data.dataset import Log, candidates_of, category_of, matrix, text_of, to_log
+from router.data.logged import Logged
 from router.data.outcomes import Floats, Ints
 from router.serve import decisions, predictions
 from router.serve.decisions import Loaded
@@ -23,7 +24,7 @@ from router.statistics import choose, offpolicy, success
 from router.statistics.choose import Price
 from router.statistics.intervals import Interval
 from router.statistics.model import Predictions
-from router.statistics.offpolicy import Logged, Value
+from router.statistics.offpolicy import Value
 
 LEAST_JUDGED: Final = 20
 """Outcomes; with fewer, only what comes in shadow can tell."""

@@ -3,12 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from router.data.exploration import SHARE
 from router.statistics.offpolicy import WORSE, Value
 
 State = Literal["shadow", "share", "all", "rolled_back"]
 
-SHARE: Final = 0.1
-"""Of the choices, while a checkpoint serves some."""
 ENOUGH: Final = 200
 """Outcomes in a state before it can be left upwards."""
 

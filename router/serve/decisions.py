@@ -10,11 +10,10 @@ import numpy as np
 
 from db.router.decisions import Decision
 from router.checkpoints.storage import Checkpoint
+from router.data.exploration import FLOOR, SHARE
 from router.data.outcomes import Floats
-from router.rollout.stages import SHARE
 from router.serve import predictions
 from router.serve.predictions import EXPLORE, Kept, Opinion, Question, votes
-from router.serve.rules import FLOOR
 from router.statistics import expectation
 from router.statistics.choose import Price
 from router.statistics.model import Moves

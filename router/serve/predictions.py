@@ -11,9 +11,9 @@ import numpy as np
 
 from db.router.decisions import Decision
 from router.checkpoints.storage import Checkpoint
+from router.data.exploration import FLOOR
 from router.data.outcomes import Bools, Floats
 from router.network import adapter
-from router.serve.rules import FLOOR
 from router.statistics import model, similarity
 from router.statistics.choose import Price
 from router.statistics.intervals import Interval

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from router.serve.rules import FLOOR
+from router.data.exploration import FLOOR
 
 Floats = NDArray[np.float64]
 

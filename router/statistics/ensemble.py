@@ -1,4 +1,4 @@
-"""One probability from three views: rules' vote, memory of outcomes (`router.statistics.success`), the network (S2-15).
+"""One probability from three views: rules' vote, memory of outcomes (`success.py`), the network (S2-15).
 
 The network has a say only where it is shown to help: on outcomes that neither had seen, by more than noise.
 """

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from router.data.logged import Floats, Logged
 from router.statistics.bandit import Settings, effects
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 WORSE: Final = 0.01
 """A policy that is worse by more than this does harm."""
@@ -24,25 +21,6 @@ SHRINK: Final = 300.0
 """Weights well below its root count as they are; tried from 30 to infinity, see docs/router-log.md."""
 _WIDE: Final = Settings(ability_sd=0.15, special_sd=0.15)
 """To choose well is to be careful with what is special, to judge is not to shrink it away."""
-
-
-@dataclass(frozen=True)
-class Logged:
-    """N choices among M models."""
-
-    chosen: Ints
-    """(N,) places of the models."""
-    chances: Floats
-    """(N, M) every model's chance when it was chosen; rows sum to 1."""
-    ok: Floats
-    """(N,) 1 where the chosen one succeeded."""
-    category: Ints
-    """(N,) from 0."""
-
-    def __post_init__(self) -> None:
-        taken = self.chances[np.arange(len(self.chosen)), self.chosen]
-        if not len(taken) or taken.min() <= 0 or not np.allclose(self.chances.sum(1), 1):
-            raise ValueError("found choices without a chance; expected rows of chances > 0 that sum to 1.")
 
 
 @dataclass(frozen=True)

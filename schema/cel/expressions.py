@@ -19,7 +19,7 @@ from schema.cel.cost import Budget, Node, Path, Slices
 from schema.cel.environment import ROOTS, VALUE_ROOTS, begin_evaluation, environment
 from schema.cel.syntax_tree import Reference
 from schema.errors import StepError
-from schema.language.steps import RESERVED_IDS
+from schema.names import RESERVED_IDS
 
 MAX_CHARS: Final = 2_000
 MAX_COPIES: Final = 1_000

@@ -16,7 +16,6 @@ from schema.language.steps import (
     NEED,
     PROMPT_REF,
     REF,
-    RESERVED_IDS,
     STEP_ID,
     Agent,
     AgentStep,
@@ -33,6 +32,7 @@ from schema.language.steps import (
     WaitStep,
 )
 from schema.language.templates import escape
+from schema.names import RESERVED_IDS
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -6,9 +6,10 @@ from typing import Final
 
 from schema.cel.expressions import Json
 from schema.language.catalogue import ROLES
-from schema.language.steps import RESERVED_IDS, STEP_ID
+from schema.language.steps import STEP_ID
 from schema.language.streams import rings
 from schema.language.templates import escape
+from schema.names import RESERVED_IDS
 
 MAX_ITEMS: Final = 1_000
 MAX_EDGES: Final = 5_000

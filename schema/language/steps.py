@@ -15,13 +15,6 @@ NAME: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 PROMPT_REF: Final = r"^[a-z0-9][a-z0-9_-]{0,62}(@[1-9]\d{0,8})?$"
 DURATION: Final = r"^\d{1,9}(\.\d{1,3})?(ms|s|m|h|d)$"
 
-# Words that CEL keeps for itself: `steps.in` would not parse.
-RESERVED_IDS: Final = frozenset(
-    (
-        "as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let",
-        "loop", "namespace", "null", "package", "return", "true", "var", "void", "while",
-    )
-)  # fmt: skip
 
 StepId = Annotated[str, Field(pattern=STEP_ID, description="Lower case, digits and _, as CEL can name it.")]
 Duration = Annotated[

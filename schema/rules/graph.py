@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from plan.compile import Dependencies, edges, topological
 from schema.errors import STEP_CODES
+from schema.language.dependencies import Dependencies, edges, topological
 from schema.language.problems import Problems, show
 from schema.language.shape import Placed
 from schema.language.steps import Quorum, Step, SwitchStep

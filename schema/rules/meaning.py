@@ -1,8 +1,8 @@
 """What well-formed parts mean together: names lead somewhere, models and tools exist, the DAG is one."""
 
-from plan.compile import Dependencies, dependencies
 from schema.language.catalogue import Catalogue
 from schema.language.definition import Budget
+from schema.language.dependencies import Dependencies, dependencies
 from schema.language.problems import Problems
 from schema.language.shape import Parts
 from schema.language.steps import AgentStep, CollaborationStep, ToolStep

@@ -5,15 +5,15 @@ from typing import Any, Final
 
 from pydantic import Field, ValidationError
 
-from plan.compile import walk
 from schema.cel.expressions import Json
 from schema.errors import Problem
 from schema.language.definition import Definition
+from schema.language.dependencies import walk
 from schema.language.problems import nearest, show
 from schema.language.steps import AgentStep, HumanStep, Shape, Step
 from schema.language.templates import escape
 from schema.rules.people import refused
-from schema.temporal.runs import Asked, Decision
+from schema.temporal.people import Asked, Decision
 
 MAX_ANSWERS: Final = 1_000
 """Of one step; the last one stands for all that follow."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from schema.errors import Refused
-from schema.temporal.runs import Asked, Decision
+from schema.temporal.people import Asked, Decision
 
 MAX_ANSWER_BYTES: Final = 256 * 1024
 """Of what one person fills in and edits: it goes through Temporal's history."""

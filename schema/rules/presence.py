@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Final
 
-from plan.compile import Dependencies, edges, handlers, topological
+from schema.language.dependencies import Dependencies, edges, handlers, topological
 from schema.language.steps import Quorum, Step, SwitchStep
 from schema.language.streams import Streams
 

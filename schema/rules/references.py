@@ -4,10 +4,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
-from plan.compile import handlers
 from schema.cel.expressions import Expression, ExpressionInvalid, Json, compile_expression
 from schema.cel.syntax_tree import Reference
 from schema.language import json_schemas
+from schema.language.dependencies import handlers
 from schema.language.problems import Problems, show
 from schema.language.shape import Parts, Placed
 from schema.language.steps import AgentStep, HumanStep, LoopStep, MapStep, Step, ToolStep, TransformStep

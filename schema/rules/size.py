@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, assert_never
 
-from plan.compile import walk
 from schema.cel.expressions import Json, compile_expression, evaluate
 from schema.errors import StepError
 from schema.language.catalogue import BUILT_IN, ROUTABLE_MODELS, Catalogue
 from schema.language.definition import Definition
+from schema.language.dependencies import walk
 from schema.language.problems import Problems
 from schema.language.skills import Skill
 from schema.language.steps import (

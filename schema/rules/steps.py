@@ -27,7 +27,7 @@ from schema.language.steps import (
 from schema.language.templates import escape, split
 from schema.language.tools import TOOLS
 from schema.rules.references import Place, References
-from schema.temporal.runs import PLATFORM_QUEUES
+from schema.temporal.queues import PLATFORM_QUEUES
 
 MAX_SCHEMA_VALUES: Final = 6_000
 """Values in all JSON Schemas of a definition: each is checked against the schema of schemas."""

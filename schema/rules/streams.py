@@ -6,9 +6,9 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from plan.compile import Dependencies, step_expressions
 from schema.cel.expressions import ExpressionInvalid, Json, compile_expression
 from schema.language.definition import StreamEdge
+from schema.language.dependencies import Dependencies, step_expressions
 from schema.language.problems import Problems
 from schema.language.shape import Placed
 from schema.language.steps import AgentStep

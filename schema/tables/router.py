@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
-from schema.tables.runs import metadata, moment, tenant_id
+from schema.tables.columns import metadata, moment, tenant_id
 
 outcomes = Table(
     "outcomes",
@@ -161,4 +161,27 @@ experiences = Table(
     UniqueConstraint("episode", "turn"),
     Index("ix_experiences_recent", "tenant_id", "policy", "id"),
     comment="The replay buffer of policies that learn by trying.",
+)
+
+
+routing_decisions = Table(
+    "routing_decisions",
+    metadata,
+    Column("id", UUID, primary_key=True),
+    tenant_id(),
+    Column("collaboration_id", UUID, ForeignKey("collaborations.id", ondelete="CASCADE"), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("step_id", Text, nullable=False),
+    Column("iteration", Integer, nullable=False, server_default="0"),
+    Column("policy", Text, nullable=False),
+    Column("features", JSONB, nullable=False),
+    Column("candidates", JSONB, nullable=False, comment="model → propensity"),
+    Column("chosen_model", Text, nullable=False),
+    Column("propensity", Float, nullable=False),
+    Column("fallback", Boolean, nullable=False),
+    moment("created_at", default=True),
+    UniqueConstraint("collaboration_id", "path"),
+    CheckConstraint("propensity > 0 AND propensity <= 1", name="propensity"),
+    Index("ix_routing_decisions_recent", "tenant_id", "created_at"),
+    comment="Every choice of a model with the chance it had: what honest learning later needs.",
 )

@@ -14,7 +14,8 @@ from typing import Final
 from schema.errors import Refused
 from schema.settings import Settings
 from schema.temporal.encryption import keys_of
-from schema.temporal.runs import Decision, Fork, Steer
+from schema.temporal.people import Decision
+from schema.temporal.runs import Fork, Steer
 
 _PURPOSE: Final = b"facilitair proof"
 

@@ -5,7 +5,8 @@ from dataclasses import MISSING, fields
 from typing import Any, TypeVar, get_type_hints
 
 from schema.errors import Refused
-from schema.temporal.runs import Decision, Steer
+from schema.temporal.people import Decision
+from schema.temporal.runs import Steer
 from schema.values.foreign import UnusableValue, clean_value
 
 _DECISION_INVALID = "human_decision_invalid"

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 from temporalio.client import ScheduleActionStartWorkflow
 
-from schema.temporal.runs import ArchivePass
+from schema.temporal.upkeep import ArchivePass
 from tests.integration.runs.test_collaboration import unique
 from tests.support.cli import ROOT, facilitair
 from tests.support.stack import Stack

@@ -25,15 +25,11 @@ from db.engine import transaction
 from db.router import decisions
 from db.router.decisions import Decision as Chosen
 from infra.local import temporal
-from schema.temporal.runs import (
-    MEMO_FORK,
-    QUEUE_COLLABORATIONS,
-    QUEUE_PROJECTIONS,
-    Decision,
-    Fork,
-    Steer,
-    StepRequest,
-)
+from schema.temporal.memo import MEMO_FORK
+from schema.temporal.people import Decision
+from schema.temporal.queues import QUEUE_COLLABORATIONS, QUEUE_PROJECTIONS
+from schema.temporal.runs import Fork, Steer
+from schema.temporal.steps import StepRequest
 from tests.replay.features import CHILDREN, FEATURES, INPUT, OWN_QUEUE
 from tests.support.stack import SERVERS, Stack, stack
 from workers.build import serve

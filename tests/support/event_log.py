@@ -18,7 +18,8 @@ from db.runs import collaborations, executions
 from db.runs.collaborations import Run
 from db.runs.executions import Outcome, Worker
 from schema.rules.validate import validate
-from schema.temporal.runs import ENGINE, Finish, StepRequest
+from schema.temporal.runs import ENGINE, Finish
+from schema.temporal.steps import StepRequest
 from tests.support.lifecycle import journal
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

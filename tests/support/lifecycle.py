@@ -13,7 +13,7 @@ from db.money.admission import Admission
 from db.runs.journal import Journal
 from db.wakeups import Bell
 from schema.settings import Settings
-from schema.temporal.runs import StepRequest, StepResult
+from schema.temporal.steps import StepRequest, StepResult
 
 
 class _Tools:

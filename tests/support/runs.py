@@ -20,7 +20,8 @@ from db.money import spending
 from db.runs import collaborations
 from db.runs.collaborations import Run
 from schema.rules.validate import validate
-from schema.temporal.runs import ENGINE, StepRequest
+from schema.temporal.runs import ENGINE
+from schema.temporal.steps import StepRequest
 from tests.support.providers import only_simulated
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -21,7 +21,7 @@ from db.engine import async_engine, transaction
 from infra.local import Supervisor, start
 from schema.rules.validate import validate
 from schema.settings import Settings
-from schema.temporal.runs import QUEUE_COLLABORATIONS
+from schema.temporal.queues import QUEUE_COLLABORATIONS
 from workflows.client import connect
 
 SERVERS = ("temporal", "postgres", "simulator", "migrate")

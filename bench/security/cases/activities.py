@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from bench.security.cases.playing import HttpCase, RunCase
-from schema.temporal.runs import PLATFORM_QUEUES
+from schema.temporal.queues import PLATFORM_QUEUES
 
 _ACTIVITIES: Final = (
     "finish",

@@ -19,7 +19,7 @@ from db.runs import executions
 from db.runs.executions import Worker
 from schema.errors import FacilitairError, StepError
 from schema.rules.validate import validate
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 from tests.support.runs import attempts, begin, means_of, rows
 
 TOTAL = {"type": "object", "required": ["total"], "properties": {"total": {"type": "integer"}}}

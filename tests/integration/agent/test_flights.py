@@ -18,7 +18,7 @@ from activities.agent.single_flight import Flights
 from db.engine import async_engine, transaction
 from db.runs import cache, executions, in_flight
 from db.runs.executions import Claim, Outcome, Worker
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 from tests.support.runs import begin, rows
 
 ASKING = {"kind": "agent", "agent": "a", "prompt": "?"}

@@ -14,7 +14,7 @@ from activities.agent.resources import Means
 from activities.agent.tokens import TokenLog
 from schema.cel.expressions import Json
 from schema.errors import StepError
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 from tests.support.runs import begin, means_of, rows
 
 DIFF = {"name": "text_diff", "arguments": {"before": "pear", "after": "apple"}}

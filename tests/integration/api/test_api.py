@@ -431,7 +431,7 @@ async def test_a_run_that_never_reached_postgres_is_told_of(http: httpx.AsyncCli
 
 
 async def test_another_tenants_run_is_unknown(http: httpx.AsyncClient, temporal_client: Client) -> None:
-    from schema.temporal.runs import MEMO_TENANT
+    from schema.temporal.memo import MEMO_TENANT
 
     id = f"foreign-{uuid.uuid4().hex[:8]}"
     handle = await temporal_client.start_workflow(

@@ -15,7 +15,7 @@ from db.engine import transaction
 from db.runs import executions
 from db.runs.executions import Claim, Outcome, Worker
 from schema.live import AGENT, RunBegan, RunEnded, StepBegan, StepEnded, TokensCame
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 from tests.support.event_log import end
 from tests.support.runs import begin
 

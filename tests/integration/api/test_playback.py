@@ -30,7 +30,9 @@ from db.runs.executions import Outcome, Worker
 from schema.errors import Refused
 from schema.live import Live, Place, RunBegan, RunEnded, StepBegan, StepEnded, TokensCame
 from schema.settings import Settings
-from schema.temporal.runs import ArchivePass, Finish, StepRequest
+from schema.temporal.runs import Finish
+from schema.temporal.steps import StepRequest
+from schema.temporal.upkeep import ArchivePass
 from tests.support.event_log import begin
 from tests.support.lifecycle import journal
 from tests.support.runs import rows

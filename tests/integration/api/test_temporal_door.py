@@ -30,7 +30,8 @@ from websockets.asyncio.client import connect
 
 from api.app import create_app
 from schema.settings import Settings
-from schema.temporal.runs import BY_TEMPORAL, QUEUE_COLLABORATIONS
+from schema.temporal.memo import BY_TEMPORAL
+from schema.temporal.queues import QUEUE_COLLABORATIONS
 from tests.integration.runs.test_children import rows
 from tests.integration.runs.test_collaboration import failure, unique
 from tests.support.api_server import Served, served

@@ -22,7 +22,7 @@ from schema.errors import StepError
 from schema.language.catalogue import BUILT_IN, RoleDefault
 from schema.language.skills import Skill
 from schema.settings import Settings
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 from tests.support.runs import attempts, begin, rows
 from tests.support.stack import Stack
 

@@ -23,7 +23,7 @@ from gateway.request import Message
 from schema.errors import Refused
 from schema.language.catalogue import BUILT_IN
 from schema.settings import Settings
-from schema.temporal.runs import Optimized, OptimizePrompt
+from schema.temporal.upkeep import Optimized, OptimizePrompt
 from tests.support.api_client import door, problem
 from tests.support.runs import begin, means_of, rows
 from tests.support.stack import Stack

@@ -17,7 +17,8 @@ from activities.improve.trials import TrialsActivity
 from db.engine import transaction
 from db.prompts import trials
 from schema.settings import Settings
-from schema.temporal.runs import StepRequest, TrialsPass
+from schema.temporal.steps import StepRequest
+from schema.temporal.upkeep import TrialsPass
 from tests.support.api_client import door, problem
 from tests.support.runs import begin, rows
 from tests.support.stack import Stack

@@ -27,7 +27,7 @@ from db.engine import transaction
 from schema.errors import NotFound
 from schema.language import cron
 from schema.settings import Settings
-from schema.temporal.runs import MEMO_REQUESTED_BY, MEMO_TENANT
+from schema.temporal.memo import MEMO_REQUESTED_BY, MEMO_TENANT
 from tests.support.api_client import door, problem
 
 

@@ -17,7 +17,7 @@ from api.live.readers import Hub, Watcher
 from gateway.client import warm_up
 from schema.errors import ProviderError
 from schema.live import Live, StepBegan, StepEnded, TokensCame
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 from tests.integration.runs.test_streams import TEXT, live, of, output, says, script, turns
 from tests.support.event_log import end
 from tests.support.faults import FAULTS

@@ -23,7 +23,7 @@ from gateway.client import Gateway
 from gateway.estimate import most_input_tokens
 from gateway.request import Completion, Message, Usage
 from schema.errors import FacilitairError
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 from tests.support.providers import only_simulated
 from tests.support.runs import attempts, begin, rows
 

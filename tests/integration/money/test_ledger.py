@@ -22,7 +22,8 @@ from gateway.client import Gateway
 from gateway.prices import PRICES
 from gateway.request import Completion, Usage
 from schema.errors import FacilitairError, ProviderError
-from schema.temporal.runs import ReconcilePass, StepRequest
+from schema.temporal.steps import StepRequest
+from schema.temporal.upkeep import ReconcilePass
 from tests.support.providers import only_simulated
 from tests.support.runs import attempts, begin, rows
 

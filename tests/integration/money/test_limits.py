@@ -19,7 +19,9 @@ from db.money.limits import EACH, Limit
 from db.money.report import Span
 from db.money.spending import BudgetBusy, BudgetExceeded
 from schema.errors import FacilitairError, NotFound
-from schema.temporal.runs import BY_TEMPORAL, OTHERS_MONEY, StepRequest, started_by
+from schema.temporal.memo import BY_TEMPORAL, started_by
+from schema.temporal.runs import OTHERS_MONEY
+from schema.temporal.steps import StepRequest
 from tests.support.runs import begin, rows
 
 STRONG, CHEAP = "openai/gpt-4", "openai/gpt-4o-mini"

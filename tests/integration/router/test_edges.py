@@ -19,7 +19,7 @@ from router.edges import topology
 from router.edges.forecast import Foresight
 from schema.errors import NotFound
 from schema.settings import Settings
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 from tests.support.api_client import door, problem
 from tests.support.runs import begin, rows
 

@@ -24,9 +24,10 @@ from router.network.training import Plan
 from router.statistics import model
 from schema.errors import Refused
 from schema.tables.router import outcomes as outcomes_table
-from schema.tables.runs import agent_executions, collaborations, routing_decisions
+from schema.tables.router import routing_decisions
+from schema.tables.runs import agent_executions, collaborations
 from schema.temporal.learning import Learned, LearnRequest, LearnStep
-from schema.temporal.runs import QUEUE_LEARNING
+from schema.temporal.queues import QUEUE_LEARNING
 from tests.support.runs import begin, rows
 from tests.support.stack import Stack
 from workflows.learning import Learn, workflow_id

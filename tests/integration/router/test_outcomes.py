@@ -17,7 +17,7 @@ from db.router.outcomes import Row
 from db.runs import executions
 from db.runs.executions import Outcome, Worker
 from schema.errors import FacilitairError
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 from tests.support.runs import begin, rows
 
 SCORE = {

@@ -19,8 +19,8 @@ from db.router import checkpoints, quarantines
 from db.router.decisions import Decision
 from router.checkpoints.storage import Checkpoint
 from router.data import features
-from schema.tables.runs import routing_decisions
-from schema.temporal.runs import RouteResult, StepRequest
+from schema.tables.router import routing_decisions
+from schema.temporal.steps import RouteResult, StepRequest
 from tests.support.event_log import begin
 from tests.support.learned import learned, put_to_work
 from tests.support.providers import SIMULATOR

@@ -29,7 +29,8 @@ from db.runs.control import Feedback
 from db.runs.executions import input_and_output
 from router.serve.predictions import Question
 from schema.language.steps import Verify
-from schema.temporal.runs import Decision, DecisionMade, StepRequest
+from schema.temporal.people import Decision, DecisionMade
+from schema.temporal.steps import StepRequest
 from tests.integration.runs.test_collaboration import unique
 from tests.support.runs import begin, rows
 from tests.support.stack import Stack

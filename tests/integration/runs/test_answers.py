@@ -19,7 +19,7 @@ from db.engine import transaction
 from db.runs import executions
 from schema.cel.expressions import compile_expression, evaluate
 from schema.errors import FacilitairError, ProviderError
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 from tests.support.providers import Provider, answering, event_reply, json_reply, open_reply
 from tests.support.runs import begin, means_of, rows
 

@@ -11,7 +11,7 @@ from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.testing import ActivityEnvironment
 
 from activities.upkeep.ended_runs import EndingsActivity
-from schema.temporal.runs import QUEUE_COLLABORATIONS
+from schema.temporal.queues import QUEUE_COLLABORATIONS
 from tests.support.stack import Stack
 
 WAITS = {"a": {"kind": "tool", "activity": "x", "task_queue": "nobody-serves-this", "timeout": "1h"}}

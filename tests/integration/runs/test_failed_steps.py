@@ -15,7 +15,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.upkeep.ended_runs import EndingsActivity
 from schema.endings import SUB_STATES
 from schema.language.steps import Step
-from schema.temporal.runs import QUEUE_COLLABORATIONS
+from schema.temporal.queues import QUEUE_COLLABORATIONS
 from tests.integration.runs.test_children import rows, stored
 from tests.integration.runs.test_collaboration import attempts, unique
 from tests.support.stack import Stack

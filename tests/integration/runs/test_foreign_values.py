@@ -12,7 +12,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from schema.temporal import runs
-from schema.temporal.runs import QUEUE_COLLABORATIONS
+from schema.temporal.queues import QUEUE_COLLABORATIONS
 from tests.integration.api.test_api import _door
 from tests.integration.runs.test_collaboration import attempts, failure, run, status, unique
 from tests.support.stack import Stack

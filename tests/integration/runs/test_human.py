@@ -21,7 +21,9 @@ from api.app import create_app
 from db.engine import transaction
 from db.runs import people
 from schema.errors import FacilitairError, NotFound
-from schema.temporal.runs import Asked, Decision, DecisionMade, Ended, StepRequest
+from schema.temporal.people import Asked, Decision, DecisionMade
+from schema.temporal.runs import Ended
+from schema.temporal.steps import StepRequest
 from tests.support.cli import facilitair
 from tests.support.runs import begin
 from tests.support.stack import Stack

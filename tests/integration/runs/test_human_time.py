@@ -16,7 +16,7 @@ from db.engine import transaction
 from infra.local.temporal import binary
 from schema.rules.validate import validate
 from schema.settings import Settings
-from schema.temporal.runs import QUEUE_COLLABORATIONS
+from schema.temporal.queues import QUEUE_COLLABORATIONS
 from workers.build import _collaborations
 
 

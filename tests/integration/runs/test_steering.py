@@ -20,7 +20,8 @@ from db.runs.control import Control
 from gateway.client import Gateway
 from gateway.request import Completion, ModelRequest
 from schema.errors import StepError
-from schema.temporal.runs import PAUSED, Steer, Steered, StepRequest
+from schema.temporal.runs import PAUSED, Steer, Steered
+from schema.temporal.steps import StepRequest
 from tests.integration.agent.test_agent_step import TOTAL, answers, asking, calls
 from tests.support.providers import only_simulated
 from tests.support.runs import TRACEPARENT, attempts, begin, means_of, rows

@@ -22,7 +22,7 @@ from db.runs.control import Feedback
 from db.runs.executions import Worker
 from gateway.client import warm_up
 from schema.errors import FacilitairError, StepError
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 from tests.integration.runs.test_collaboration import unique
 from tests.support.providers import running_simulator
 from tests.support.runs import attempts, begin, means_of, rows

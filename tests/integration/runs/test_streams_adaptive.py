@@ -17,7 +17,7 @@ from db.router import edges
 from db.router.edges import Key, State
 from gateway.client import warm_up
 from router.edges import topology
-from schema.temporal.runs import StepRequest
+from schema.temporal.steps import StepRequest
 from tests.integration.runs.test_collaboration import unique
 from tests.integration.runs.test_streams import FAST, SLOW, TEXT, both, live, of, output, says, script, turns
 from tests.support.providers import running_simulator

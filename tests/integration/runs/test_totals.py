@@ -14,7 +14,8 @@ from db.runs import collaborations
 from db.runs.collaborations import RunFilter
 from db.runs.journal import Journal
 from db.wakeups import Bell
-from schema.temporal.runs import Finish, StepRequest, StepResult
+from schema.temporal.runs import Finish
+from schema.temporal.steps import StepRequest, StepResult
 from tests.support.runs import begin, rows
 
 ASKING: dict[str, Any] = {

@@ -23,7 +23,7 @@ from memory.recall import Hit, cosine_of, find_similar_collaboration, similar
 from router.data.encoder import ENCODER, encode
 from schema.errors import Unavailable
 from schema.settings import Settings
-from schema.temporal.runs import RecallResult, StepRequest
+from schema.temporal.steps import RecallResult, StepRequest
 from tests.support.event_log import Work, begin, catch_up, end, run
 from tests.support.providers import SIMULATOR
 

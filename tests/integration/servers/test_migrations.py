@@ -7,8 +7,7 @@ from sqlalchemy import Connection, inspect, text
 
 from db import migrate
 from db.engine import sync_engine
-from schema.tables import router  # noqa: F401  (declares its tables)
-from schema.tables.runs import metadata
+from schema.tables.complete import metadata
 
 SEED_COLUMNS = {
     "workflows": {"id", "name", "definition", "created_at"},

@@ -11,7 +11,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.upkeep.projections import ProjectActivity
 from db.outbox import LoggedEvent, Position
 from schema.errors import NotFound, Unavailable
-from schema.temporal.runs import ProjectionPass
+from schema.temporal.upkeep import ProjectionPass
 from tests.support.event_log import begin, settled
 
 

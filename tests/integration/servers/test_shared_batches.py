@@ -38,7 +38,8 @@ from gateway.limits.window import Pace
 from gateway.request import Usage
 from schema import telemetry
 from schema.live import Place
-from schema.temporal.runs import ENGINE, Finish, StepRequest
+from schema.temporal.runs import ENGINE, Finish
+from schema.temporal.steps import StepRequest
 from tests.integration.gateway.test_traffic import To, call, soon
 from tests.integration.money.test_ledger import lost
 from tests.support.event_log import TRACEPARENT, begin, catch_up, run

@@ -92,7 +92,7 @@ def test_json_keeps_each_character_and_steers_nothing(capsys: pytest.CaptureFixt
 def test_commands_print_by_the_one_console_alone() -> None:
     """No second console, no `print`, no `typer.echo`; JSON goes to stdout as it is."""
     found = set()
-    for path in (ROOT / "cli").glob("*.py"):
+    for path in (ROOT / "cli").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call):
                 continue

@@ -25,11 +25,11 @@ from db.engine import transaction
 from schema.errors import InvalidDefinition, Refused
 from schema.language.definition import Definition
 from schema.rules.validate import validate
-from schema.temporal import runs
+from schema.temporal import people, queues, runs, steps
 from tests.integration.runs.test_collaboration import attempts, failure, run, unique
 from tests.support.stack import Stack
 
-QUEUES = sorted(runs.PLATFORM_QUEUES)
+QUEUES = sorted(queues.PLATFORM_QUEUES)
 VICTIM: dict[str, Any] = {
     "steps": {"say": {"kind": "transform", "value": "the secret is ${input.secret}"}},
 }
@@ -189,26 +189,26 @@ def test_every_activity_belongs_to_a_run_or_to_the_platform() -> None:
 
 def forged(kind: type, run_id: str, workflow_id: str, tenant: str = "default") -> Any:
     """A request of the type for somebody's run."""
-    step = runs.StepRequest(run_id, tenant, "say", f"00-{'1' * 32}-{'2' * 16}-01")
+    step = steps.StepRequest(run_id, tenant, "say", f"00-{'1' * 32}-{'2' * 16}-01")
     match kind:
-        case runs.StepRequest:
+        case steps.StepRequest:
             return step
         case runs.PinRequest:
             return runs.PinRequest(workflow_id, run_id, "victim", {}, tenant, None, None)
-        case runs.SegmentRequest:
-            return runs.SegmentRequest(run_id, tenant, step.traceparent, "", ["say"], [], [])
+        case steps.SegmentRequest:
+            return steps.SegmentRequest(run_id, tenant, step.traceparent, "", ["say"], [], [])
         case runs.Finish:
             return runs.Finish(run_id, tenant, step.traceparent, "completed")
         case runs.Steered:
             return runs.Steered(run_id, tenant, step.traceparent, "pause", runs.Steer())
-        case runs.ItemEnd:
-            return runs.ItemEnd(step, 0)
-        case runs.Caught:
-            return runs.Caught(step, 0, "x", "x")
-        case runs.ToolReturn:
-            return runs.ToolReturn(step, str(uuid.uuid4()))
-        case runs.DecisionMade:
-            return runs.DecisionMade(step, runs.Decision("say", "approve", "user:ada"))
+        case steps.ItemEnd:
+            return steps.ItemEnd(step, 0)
+        case steps.Caught:
+            return steps.Caught(step, 0, "x", "x")
+        case steps.ToolReturn:
+            return steps.ToolReturn(step, str(uuid.uuid4()))
+        case people.DecisionMade:
+            return people.DecisionMade(step, people.Decision("say", "approve", "user:ada"))
         case runs.ChildEnd:
             return runs.ChildEnd(step, run_id)
         case runs.ChildFailed:
@@ -268,10 +268,10 @@ async def test_no_activity_works_for_another_tenant(platform: Stack) -> None:
     callers = CallerInterceptor(platform.engine, platform.client)
     environment = ActivityEnvironment()
     environment.info = replace(environment.info, workflow_id=id, workflow_run_id=other)
-    request = runs.StepRequest(other, "somebody-else", "say", "")
+    request = steps.StepRequest(other, "somebody-else", "say", "")
     with pytest.raises(Refused, match="tenant"):
         await environment.run(callers.check, request)
-    await environment.run(callers.check, runs.StepRequest(other, "default", "say", ""))
+    await environment.run(callers.check, steps.StepRequest(other, "default", "say", ""))
 
 
 async def test_a_workflow_failure_tells_nothing_of_the_other_run(platform: Stack) -> None:

@@ -17,7 +17,9 @@ from websockets.asyncio.client import connect
 from db.engine import transaction
 from schema.errors import TryLater
 from schema.settings import Settings
-from schema.temporal.runs import BY_TEMPORAL, PinRequest, StepRequest
+from schema.temporal.memo import BY_TEMPORAL
+from schema.temporal.runs import PinRequest
+from schema.temporal.steps import StepRequest
 from tests.support.api_client import problem
 from tests.support.api_server import Served, served
 from tests.support.lifecycle import recording

@@ -19,7 +19,7 @@ from temporalio.service import RPCError
 
 from db import secrets
 from db.engine import transaction
-from schema.temporal.runs import QUEUE_LEARNING, QUEUE_PROJECTIONS
+from schema.temporal.queues import QUEUE_LEARNING, QUEUE_PROJECTIONS
 from tests.support.api_client import door, problem
 from tests.support.stack import Stack
 from workflows.client import keep_own

@@ -11,7 +11,7 @@ from activities.agent import judging, voices
 from activities.tools import text
 from activities.values import checked_output
 from gateway.sse import EventReader
-from router.serve.rules import analyze_task
+from router.data.task import analyze_task
 from schema.cel.expressions import compile_expression, evaluate
 from schema.errors import StepError
 from schema.language.json_schemas import faults, schema_fault, violations

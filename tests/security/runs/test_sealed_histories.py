@@ -28,16 +28,10 @@ from examples.codec.codec import proof
 from schema.errors import Refused
 from schema.settings import Settings
 from schema.temporal.encryption import Sealer, key_id, sealer_of
-from schema.temporal.runs import (
-    MEMO_FORK,
-    MEMO_PARENT,
-    MEMO_PROOF,
-    MEMO_REQUESTED_BY,
-    MEMO_TENANT,
-    QUEUE_COLLABORATIONS,
-    Decision,
-    Steer,
-)
+from schema.temporal.memo import MEMO_FORK, MEMO_PARENT, MEMO_PROOF, MEMO_REQUESTED_BY, MEMO_TENANT
+from schema.temporal.people import Decision
+from schema.temporal.queues import QUEUE_COLLABORATIONS
+from schema.temporal.runs import Steer
 from schema.temporal.signing import signer_of
 from tests.integration.runs.test_collaboration import failure, unique
 from tests.support.stack import Stack

@@ -10,7 +10,8 @@ from activities.runs.children import Children
 from db.money.admission import Admission
 from schema.errors import Refused, StepError
 from schema.settings import Settings
-from schema.temporal.runs import PinRequest, StepRequest
+from schema.temporal.runs import PinRequest
+from schema.temporal.steps import StepRequest
 from tests.support.api_client import door
 from tests.support.lifecycle import recording
 from tests.support.runs import begin, rows

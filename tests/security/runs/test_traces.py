@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from schema.temporal.runs import MEMO_PARENT, MEMO_REQUEST_SPAN, MEMO_TRACEPARENT
+from schema.temporal.memo import MEMO_PARENT, MEMO_REQUEST_SPAN, MEMO_TRACEPARENT
 from tests.support.runs import rows
 from tests.support.stack import Stack
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from schema.rules.people import MAX_ANSWER_BYTES, Verdict, refused, too_late, verdict
-from schema.temporal.runs import Asked, Decision
+from schema.temporal.people import Asked, Decision
 
 ASKED = Asked(
     actions=[

@@ -9,7 +9,7 @@ from typing import Final
 
 from graph import queries
 from schema.tables import router
-from schema.tables.runs import metadata
+from schema.tables.columns import metadata
 
 ROOT: Final = Path(__file__).parents[3]
 TAUGHT: Final = {
@@ -41,7 +41,7 @@ NO_QUESTION: Final = {
 
 def _functions() -> Iterator[tuple[str, str]]:
     """(name, its text with that of all that it uses of its module) of the public functions in db/."""
-    for file in sorted((ROOT / "db").glob("*.py")):
+    for file in sorted((ROOT / "db").rglob("*.py")):
         source = file.read_text(encoding="utf-8")
         parts: dict[str, str] = {}
         for node in ast.parse(source).body:
@@ -50,7 +50,8 @@ def _functions() -> Iterator[tuple[str, str]]:
             parts |= dict.fromkeys(_defined(node), ast.get_source_segment(source, node) or "")
         for name, text in parts.items():
             if re.match(rf"(async )?def {name}\b", text) and not name.startswith("_"):
-                yield f"db.{file.stem}.{name}", _whole(name, parts)
+                module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+                yield f"{module}.{name}", _whole(name, parts)
 
 
 def _defined(node: ast.stmt) -> list[str]:

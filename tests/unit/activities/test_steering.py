@@ -11,7 +11,8 @@ from gateway.request import Message
 from schema.language.catalogue import BUILT_IN
 from schema.language.steps import Agent, AgentStep, Route
 from schema.rules.steering import fault_of
-from schema.temporal.runs import Steer, StepRequest
+from schema.temporal.runs import Steer
+from schema.temporal.steps import StepRequest
 
 AGENT = Agent(model="openai/gpt-4o-mini", system="Be brief.", temperature=1)
 STEP = AgentStep(kind="agent", agent="a", prompt="p")

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from schema.temporal.runs import Decision, Steer
+from schema.temporal.people import Decision
+from schema.temporal.runs import Steer
 from schema.temporal.updates import decision_of, fault_of_decision, fault_of_steer, steer_of
 
 ASKED = {"path": "ship", "action": "approve", "actor": "user:ada"}

@@ -1,9 +1,10 @@
 import pytest
 
-from plan.compile import Dependencies, compile_plan, dependencies, last_steps, topological
+from plan.compile import compile_plan, last_steps
+from schema.language.dependencies import Dependencies, dependencies, topological
 from schema.language.steps import Catch, Step, TransformStep
 from schema.rules.validate import validate
-from schema.temporal.runs import Plan, PlanStep, RetryRule
+from schema.temporal.plan import Plan, PlanStep, RetryRule
 
 DEFAULT_RETRY = RetryRule(max_attempts=8, initial_seconds=1.0, backoff=2.0, max_seconds=30.0, never=[])
 

@@ -1,7 +1,8 @@
 """The interpreter's bookkeeping: which step is next, what a skipped one means, what shares an activity."""
 
 from plan.progress import CAUGHT, COMPLETED, OPEN, SKIPPED, Progress, table
-from schema.temporal.runs import Ended, Plan, PlanStep, RetryRule
+from schema.temporal.plan import Plan, PlanStep, RetryRule
+from schema.temporal.runs import Ended
 
 RETRY = RetryRule(max_attempts=1, initial_seconds=1, backoff=2, max_seconds=1)
 

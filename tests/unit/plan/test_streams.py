@@ -17,7 +17,8 @@ from schema.language.streams import streams_of
 from schema.rules import mocks
 from schema.rules.size import estimate
 from schema.rules.validate import validate
-from schema.temporal.runs import Ended, Fork, Plan, PlanStep, RetryRule
+from schema.temporal.plan import Plan, PlanStep, RetryRule
+from schema.temporal.runs import Ended, Fork
 
 ONCE = RetryRule(max_attempts=1, initial_seconds=1, backoff=2, max_seconds=1)
 

@@ -11,7 +11,6 @@ from bench.ppo import _fixed, interval, play
 from infra.simulator.skills import domain_of
 from router.ppo import Experiences, Floats, Settings, best, gae, joined, train, tried, update
 from router.replay_buffer import of_rows, rows_of
-from router.serve import rules
 
 SMALL = Settings(episodes=3_000, per_update=200, hidden=16, rate=1e-2, batch=256)
 
@@ -169,10 +168,10 @@ def test_half_an_episode_is_refused() -> None:
 
 
 def test_tasks_are_read_alike_by_the_rules_and_by_the_simulator() -> None:
-    for kind, task in zip(KINDS, TASKS, strict=True):
-        about = rules.analyze_task(task)
+    for kind, text in zip(KINDS, TASKS, strict=True):
+        about = task.analyze_task(text)
         assert (about.domain, about.language, about.complexity) == kind
-        assert domain_of(task) == kind[0]
+        assert domain_of(text) == kind[0]
 
 
 def test_what_is_expected_is_what_comes_on_average() -> None:

@@ -15,8 +15,8 @@ from router.checkpoints.storage import Checkpoint
 from router.data import features, packing
 from router.data.embedding_cache import KeptRows
 from router.data.encoder import WIDTH
+from router.data.exploration import SHARE
 from router.data.outcomes import Floats
-from router.rollout.stages import SHARE
 from router.serve import rules
 from router.serve.decisions import Loaded, decide
 from router.serve.predictions import Question, novel_above

@@ -30,7 +30,7 @@ from schema.rules.catalogue import looks_like_key, provider_problems, role_probl
 from schema.rules.size import estimate
 from schema.rules.steering import fault_of
 from schema.rules.validate import validate
-from schema.tables.runs import providers
+from schema.tables.definitions import providers
 from schema.temporal.runs import Steer
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -13,7 +13,7 @@ from schema.rules.validate import validate, validate_bytes
 
 ROOT = Path(__file__).resolve().parents[3]
 INVALID = ROOT / "examples" / "invalid"
-SOURCES = sorted((ROOT / "schema").glob("*.py"))
+SOURCES = sorted((ROOT / "schema").rglob("*.py"))
 
 # A file that is too large does not belong in the repository.
 WITHOUT_FILE = {"document_too_large": b" " * (MAX_BYTES + 1)}

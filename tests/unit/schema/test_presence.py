@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
-from plan.compile import dependencies, handlers
 from schema.errors import InvalidDefinition
 from schema.language.definition import Definition
+from schema.language.dependencies import dependencies, handlers
 from schema.language.steps import Quorum, Step, SwitchStep
 from schema.language.streams import Streams
 from schema.rules.presence import Presence

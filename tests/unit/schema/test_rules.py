@@ -5,7 +5,9 @@ from collections import Counter
 
 import pytest
 
-from router.serve.rules import FLOOR, analyze_task, choose, fallback_choice
+from router.data.exploration import FLOOR
+from router.data.task import analyze_task
+from router.serve.rules import choose, fallback_choice
 from schema.language.catalogue import ROUTABLE_MODELS
 
 

@@ -5,11 +5,12 @@ from typing import Any
 
 from hypothesis import given, settings
 
-from plan.compile import compile_plan, walk
+from plan.compile import compile_plan
 from schema.errors import InvalidDefinition
+from schema.language.dependencies import walk
 from schema.rules.size import estimate
 from schema.rules.validate import Checked, validate
-from schema.temporal.runs import Plan
+from schema.temporal.plan import Plan
 from tests.support.definitions import definitions, flawed
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from router.statistics.offpolicy import Floats, Logged, Value, dm, dr, ips, may_promote, snips
+from router.data.logged import Floats, Logged
+from router.statistics.offpolicy import Value, dm, dr, ips, may_promote, snips
 
 TRUTH = np.array([[0.9, 0.3], [0.6, 0.7], [0.5, 0.2]])
 """Of three models in two categories."""

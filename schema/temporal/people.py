@@ -1,0 +1,58 @@
+"""What crosses Temporal when people are asked and decide."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from schema.temporal.runs import Ended
+from schema.temporal.steps import StepRequest
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a person decided: the argument of the Update `decide`."""
+
+    path: str
+    """The step that asks, `approve` or `per_file[3].approve`; `<path>~budget` where more money is asked for,
+    `<path>~route` where it is a model."""
+    action: str
+    actor: str
+    """user:<name>; the API fills it in from who is signed in."""
+    groups: list[str] = field(default_factory=list)
+    form: dict[str, Any] = field(default_factory=dict)
+    edited: Any = None
+    """What replaces the shown value, when the action edits one."""
+    proof: str = ""
+    """The API's signature, where a key for the API is set; see schema/temporal/signing.py."""
+    task: str = ""
+    """The question's id, which is new with every asking; without it the question open at `path` is meant."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question to people: open, or decided already."""
+
+    actions: list[dict[str, Any]] = field(default_factory=list)
+    """[{"id", "requires": [...], "edits": name or None}]"""
+    form: dict[str, Any] | None = None
+    """A JSON Schema."""
+    assignees: list[str] = field(default_factory=list)
+    decided_by: list[str] = field(default_factory=list)
+    """Actors who have decided, where several must."""
+    remind_in: float | None = None
+    """Seconds until people should be reminded; None: never, or done."""
+    due_in: float | None = None
+    """Seconds until on_timeout holds."""
+    ended: Ended | None = None
+    choice: str = ""
+    """Of a question for a model, once it is settled: the one that a person chose."""
+    task: str = ""
+    """The question's id."""
+    again: bool = False
+    """Whether the same was asked at this path before: then only its id tells them apart."""
+
+
+@dataclass(frozen=True)
+class DecisionMade:
+    request: StepRequest
+    """Of the step that asked."""
+    decision: Decision

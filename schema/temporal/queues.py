@@ -1,0 +1,20 @@
+"""The platform's task queues."""
+
+QUEUE_COLLABORATIONS = "collaborations"
+
+
+QUEUE_MEMORY = "memory"
+
+
+QUEUE_LEARNING = "learning"
+
+
+QUEUE_PROJECTIONS = "projections"
+
+
+PLATFORM_QUEUES = frozenset({QUEUE_COLLABORATIONS, QUEUE_MEMORY, QUEUE_LEARNING, QUEUE_PROJECTIONS})
+"""The queues that the platform's own workers serve; no definition may name them."""
+
+
+TASK_TIMEOUT_SECONDS = 2.0
+"""Of a run's workflow tasks. Temporal's own 10 s would be how long a run whose worker died waits."""

@@ -1,0 +1,90 @@
+"""What crosses Temporal in the platform's own regular workflows."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ArchivePass:
+    """What one archiving of tokens did."""
+
+    executions: int
+    tokens: int
+    forgotten: int
+    """Archives deleted, as they had been kept long enough."""
+
+
+@dataclass(frozen=True)
+class ReconcilePass:
+    """What one look at the lost calls came to."""
+
+    settled: int
+    """Their providers told what they came to."""
+    assumed: int
+    """Nobody can tell: booked at the most they can have come to."""
+    refunded: int
+    """They never arrived."""
+    left: int
+    """For later, or closed by somebody else."""
+
+
+@dataclass(frozen=True)
+class EndingsPass:
+    """What one look at running runs came to that may have ended in Temporal alone."""
+
+    looked: int
+    closed: int
+    first: list[str]
+    """`id: TERMINATED`, and so on."""
+
+
+@dataclass(frozen=True)
+class TrialsPass:
+    """What one look at the A/B tests of prompts came to."""
+
+    looked: int
+    ended: list[str]
+    """`name: won`, and so on."""
+
+
+@dataclass(frozen=True)
+class OptimizePrompt:
+    """Look for better examples for a prompt."""
+
+    id: str
+    """What its budget is counted under."""
+    tenant: str
+    name: str
+    actor: str
+    limit: int
+    budget_usd: str
+    model: str = ""
+    """Who answers; empty: who answered most often."""
+    judge: str = ""
+    """Who judges; empty: the reviewer's model."""
+    simulated: bool = False
+    """Look in simulated runs, instead of real ones."""
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """The version that came of it, which is on trial now."""
+
+    version: int
+    trial: str
+    examples: int
+    scored: int
+    """Collaborations that it learned from or was held to."""
+    held_out: int
+    """Tasks that both versions answered and the judge scored."""
+    present: float
+    candidate: float
+    model: str
+    judge: str
+
+
+@dataclass(frozen=True)
+class ProjectionPass:
+    """What one activity of a projection did: how many events it applied and whether more are waiting."""
+
+    applied: int
+    more: bool
