@@ -22,9 +22,18 @@ MAX_MESSAGE_CHARS: Final = 4_000
 MAX_UNFORESEEN: Final = 3
 """Attempts at what fails in a way that we did not foresee: a bug must not be tried for days."""
 _OWN_FAULTS: Final = (
-    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError,
-    NotImplementedError, TypeError, ValueError, IntegrityError, ProgrammingError,
-)  # fmt: skip
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+    IntegrityError,
+    ProgrammingError,
+)
 
 _log = logging.getLogger(__name__)
 

@@ -58,9 +58,13 @@ def create_app(settings: Settings) -> FastAPI:
         bell = Bell(settings.database_url)
         engine = async_engine(settings.database_url, pre_ping=True, bell=bell)
         state = State(
-            settings, engine, Temporal(settings), Projections(settings), Hub(settings.database_url),
+            settings,
+            engine,
+            Temporal(settings),
+            Projections(settings),
+            Hub(settings.database_url),
             Admission(engine, settings),
-        )  # fmt: skip
+        )
         app.state.facilitair = state
         warming = asyncio.create_task(_warm_up(state))
         async with state.loop_watch.watching():
@@ -78,25 +82,49 @@ def create_app(settings: Settings) -> FastAPI:
     key = ApiKey(settings.api_key)
     console = Console(settings, key, public)
     app = FastAPI(
-        title="Facilitair", version="1", description=_DESCRIPTION, lifespan=lifespan, openapi_url=None,
-        redirect_slashes=False, generate_unique_id_function=documentation.operation_id,
+        title="Facilitair",
+        version="1",
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        openapi_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=documentation.operation_id,
         # Its own spans for every request and dependency would drown those of the runs.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
-    )  # fmt: skip
+    )
     problems.install(app)
     app.include_router(health_routes.router, include_in_schema=False)
     app.include_router(webhooks.call_router)
     for one in (streams.seed_router, sockets.router, predictions.seed_router):
         app.include_router(one, include_in_schema=False)
     for one in (
-        definitions_routes.router, definitions_routes.schema_router, rehearsal.router, versions.router,
-        edges.router, catalogue.router, money_routes.router, limits.router,
-        routes.router, steering.router, forks.router, schedules.router, webhooks.router,
-        prompts_routes.router, trials.router, graph.router, people_routes.router, archive.router, forgetting.router,
+        definitions_routes.router,
+        definitions_routes.schema_router,
+        rehearsal.router,
+        versions.router,
+        edges.router,
+        catalogue.router,
+        money_routes.router,
+        limits.router,
+        routes.router,
+        steering.router,
+        forks.router,
+        schedules.router,
+        webhooks.router,
+        prompts_routes.router,
+        trials.router,
+        graph.router,
+        people_routes.router,
+        archive.router,
+        forgetting.router,
         analytics.router,
-        router_routes.router, router_routes.outcome_router, predictions.router,
-        health_routes.router, streams.router, chats.router,
-    ):  # fmt: skip
+        router_routes.router,
+        router_routes.outcome_router,
+        predictions.router,
+        health_routes.router,
+        streams.router,
+        chats.router,
+    ):
         app.include_router(one, prefix="/v1", dependencies=[Depends(known_query)])
     # Whatever else the query of the first holds is for the run; the second is no request.
     for one in (streams.seed_router, sockets.router):

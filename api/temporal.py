@@ -37,9 +37,13 @@ _POLLS: Final = timedelta(seconds=2)
 _PATIENCE_SECONDS: Final = 15.0
 """A run that is just being taken over by another worker needs some."""
 _STEER_REFUSED: Final = (
-    "steer_invalid", "steer_unsupported", "agent_unknown", "step_unknown", "model_unknown",
+    "steer_invalid",
+    "steer_unsupported",
+    "agent_unknown",
+    "step_unknown",
+    "model_unknown",
     "collaboration_ended",
-)  # fmt: skip
+)
 _MAX_INPUT_BYTES: Final = 2 * 1024 * 1024 - 64 * 1024
 """Temporal takes no payload of more than 2 MiB, and writes what is not ASCII as six bytes for two."""
 _MAX_SUMMARY_CHARS: Final = 90
@@ -95,10 +99,12 @@ class Temporal:
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 return await Client.connect(
-                    address, namespace=self._settings.temporal_namespace, identity="facilitair-api",
+                    address,
+                    namespace=self._settings.temporal_namespace,
+                    identity="facilitair-api",
                     data_converter=data_converter(self._settings),
                     retry_config=RetryConfig(max_elapsed_time_millis=3_000),
-                )  # fmt: skip
+                )
         except (RuntimeError, TimeoutError, OSError) as error:
             raise _away(address) from error
 
@@ -129,11 +135,17 @@ class Temporal:
         memo |= self.proof_of(tenant, actor, id, definition, fork)
         try:
             handle = await client.start_workflow(
-                definition, input, id=id, task_queue=QUEUE_COLLABORATIONS,
-                static_summary=summary_of(input), static_details=details_of(definition, actor),
-                memo=memo, id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE, task_timeout=TASK_TIMEOUT,
+                definition,
+                input,
+                id=id,
+                task_queue=QUEUE_COLLABORATIONS,
+                static_summary=summary_of(input),
+                static_details=details_of(definition, actor),
+                memo=memo,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                task_timeout=TASK_TIMEOUT,
                 rpc_timeout=CALL,
-            )  # fmt: skip
+            )
         except WorkflowAlreadyStartedError:
             raise exists(id) from None
         except RPCError as error:
@@ -294,22 +306,28 @@ class Temporal:
         if error.status is RPCStatusCode.NOT_FOUND:
             return _unknown(id)
         if error.status in (
-            RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED,
-            RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.UNKNOWN,
-        ):  # fmt: skip
+            RPCStatusCode.UNAVAILABLE,
+            RPCStatusCode.DEADLINE_EXCEEDED,
+            RPCStatusCode.CANCELLED,
+            RPCStatusCode.RESOURCE_EXHAUSTED,
+            RPCStatusCode.UNKNOWN,
+        ):
             return _away(self._settings.temporal_address)
         raise error
 
 
 def memo_of(
-    tenant: str, actor: str, traceparent: str | None = None, fork: Fork | None = None,
-    *, span_id: str | None = None, request_digest: str | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    tenant: str,
+    actor: str,
+    traceparent: str | None = None,
+    fork: Fork | None = None,
+    *,
+    span_id: str | None = None,
+    request_digest: str | None = None,
+) -> dict[str, Any]:
     """What a collaboration is told of its start, beside its input."""
     told: dict[str, Any] = {MEMO_TENANT: tenant, MEMO_REQUESTED_BY: actor}
-    more = {
-        MEMO_TRACEPARENT: traceparent, MEMO_REQUEST_SPAN: span_id, MEMO_REQUEST: request_digest,
-    }  # fmt: skip
+    more = {MEMO_TRACEPARENT: traceparent, MEMO_REQUEST_SPAN: span_id, MEMO_REQUEST: request_digest}
     told |= {key: value for key, value in more.items() if value}
     return told | {MEMO_FORK: asdict(fork)} if fork else told
 

@@ -42,12 +42,26 @@ def large(number: int, *, faulty: bool) -> dict[str, Any]:
         before = f"steps.s{at - 1}"
         body = {f"b{at}": _transform(f"${{item}} of {at} ${{{wrong}steps.s0.output}}")}
         kinds: tuple[dict[str, Any], ...] = (
-            {"kind": "agent", "agent": "g", "prompt": f"Go on with ${{{before}.output}} and ${{input.x{at}}}"},
-            {"kind": "tool", "tool": "text.diff", "args": {"before": f"${{string({before}.status)}}", "after": "b"}},
+            {
+                "kind": "agent",
+                "agent": "g",
+                "prompt": f"Go on with ${{{before}.output}} and ${{input.x{at}}}",
+            },
+            {
+                "kind": "tool",
+                "tool": "text.diff",
+                "args": {"before": f"${{string({before}.status)}}", "after": "b"},
+            },
             {"kind": "switch", "cases": [{"when": f"{wrong}input.n{at} > {at}", "then": "a"}], "else": "b"},
-            {"kind": "map", "needs": [f"s{at - 1}:a"], "over": f"input.l{at}", "max_items": 9, "body": {"steps": body}},
+            {
+                "kind": "map",
+                "needs": [f"s{at - 1}:a"],
+                "over": f"input.l{at}",
+                "max_items": 9,
+                "body": {"steps": body},
+            },
             _transform({"text": f"{at}: ${{{before}.output}}"}, when=f"{wrong}size(input.y{at}) > {at}"),
-        )  # fmt: skip
+        )
         steps[f"s{at}"] = kinds[(at - 1) % len(kinds)]
     return _definition(steps=steps, agents={"g": {"role": "coder"}})
 
@@ -88,15 +102,58 @@ def _bytes() -> Iterator[Case]:
     for depth in (41, 200, 5_000, 80_000):
         yield f"{depth} maps", b'{"a":' * depth + b"1" + b"}" * min(depth, 1_000)
     yield "deep in a value", _definition(steps={"a": _transform(json.loads("[" * 60 + "]" * 60))})
-    for number in ("NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 31, "9" * 5_000, "9" * 400_000,
-                   "0." + "1" * 400, "1e" + "9" * 400, "-" + "8" * 100):  # fmt: skip
+    for number in (
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "1e999",
+        "-1e999",
+        "9" * 31,
+        "9" * 5_000,
+        "9" * 400_000,
+        "0." + "1" * 400,
+        "1e" + "9" * 400,
+        "-" + "8" * 100,
+    ):
         yield (
             f"the number {number[:12]}",
             f'{{"name":"hostile","steps":{{"a":{{"kind":"transform","value":{number}}}}}}}',
         )
-    for text in ("01", "+1", ".5", "1.", "0x10", "1_000", "'a'", "undefined", "True", "None", "{a:1}", "[1,]",
-                 '{"a":1,}', "{} {}", "{}x", "/* c */ {}", "// c\n{}", '"\t"', '"\\x41"', '"unclosed', "{", "[", "}", ",", ":",
-                 '{"a"}', '{"a":}', '{"a" 1}', "<xml/>", "name: hostile", "PK\x03\x04", "%PDF-1.7", "\x1f\x8b\x08"):  # fmt: skip
+    for text in (
+        "01",
+        "+1",
+        ".5",
+        "1.",
+        "0x10",
+        "1_000",
+        "'a'",
+        "undefined",
+        "True",
+        "None",
+        "{a:1}",
+        "[1,]",
+        '{"a":1,}',
+        "{} {}",
+        "{}x",
+        "/* c */ {}",
+        "// c\n{}",
+        '"\t"',
+        '"\\x41"',
+        '"unclosed',
+        "{",
+        "[",
+        "}",
+        ",",
+        ":",
+        '{"a"}',
+        '{"a":}',
+        '{"a" 1}',
+        "<xml/>",
+        "name: hostile",
+        "PK\x03\x04",
+        "%PDF-1.7",
+        "\x1f\x8b\x08",
+    ):
         yield f"not JSON: {text[:12]!r}", text
     for junk in (
         b"\xff",
@@ -132,10 +189,29 @@ def _yaml() -> Iterator[Case]:
     yield "an alias to itself", "a: &a [*a]"
     yield "an anchor", step % "&x 1"
     yield "a merge key with an alias", "a: &a {b: 1}\nc: {<<: *a}"
-    for tag in ("!!python/object/apply:os.system [ls]", "!!python/name:os.system", "!!binary aGVsbG8=", "!!set {b}",
-                "!!omap [a: 1]", "!!pairs [a: 1]", "!!timestamp 2020-01-01", "!!int x", "!!int 5", "!!float x",
-                "!!bool x", "!!null x", "!!map x", "!!seq x", "!!str 1", "!custom {a: 1}", "! x", "!<tag:x> y",
-                "!!js/function 'x'", "!include /etc/passwd", "!" + "x" * 60_000 + " b"):  # fmt: skip
+    for tag in (
+        "!!python/object/apply:os.system [ls]",
+        "!!python/name:os.system",
+        "!!binary aGVsbG8=",
+        "!!set {b}",
+        "!!omap [a: 1]",
+        "!!pairs [a: 1]",
+        "!!timestamp 2020-01-01",
+        "!!int x",
+        "!!int 5",
+        "!!float x",
+        "!!bool x",
+        "!!null x",
+        "!!map x",
+        "!!seq x",
+        "!!str 1",
+        "!custom {a: 1}",
+        "! x",
+        "!<tag:x> y",
+        "!!js/function 'x'",
+        "!include /etc/passwd",
+        "!" + "x" * 60_000 + " b",
+    ):
         yield f"the tag {tag[:24]}", step % tag
     for number in (
         ".inf",
@@ -148,9 +224,42 @@ def _yaml() -> Iterator[Case]:
         "1." + "1" * 60_000,
     ):
         yield f"the number {number[:12]}", step % number
-    for text in ("? [a]\n: b", "? {a: b}\n: c", "{[a]: b}", "? ? ? a", "--- a\n--- b", "%YAML 9.9\n---\na", "\t", "a: b: c",
-                 'a: "\\ud800"', 'a: "\\0"', "a: '", "a: [", "a: {", "- a\nb", "@", "`", "a: @b", "a: %b", "&", "*", "!", "|", ">",
-                 "a: \x01", "\x00", "{}}", "a: 1\na: 2", "1: a\n'1': b", "~", "null", "text", "- 1\n- 2", "name: yes", "{? }"):  # fmt: skip
+    for text in (
+        "? [a]\n: b",
+        "? {a: b}\n: c",
+        "{[a]: b}",
+        "? ? ? a",
+        "--- a\n--- b",
+        "%YAML 9.9\n---\na",
+        "\t",
+        "a: b: c",
+        'a: "\\ud800"',
+        'a: "\\0"',
+        "a: '",
+        "a: [",
+        "a: {",
+        "- a\nb",
+        "@",
+        "`",
+        "a: @b",
+        "a: %b",
+        "&",
+        "*",
+        "!",
+        "|",
+        ">",
+        "a: \x01",
+        "\x00",
+        "{}}",
+        "a: 1\na: 2",
+        "1: a\n'1': b",
+        "~",
+        "null",
+        "text",
+        "- 1\n- 2",
+        "name: yes",
+        "{? }",
+    ):
         yield f"{text[:16]!r}", text
     for opener in ("[", "{", "- ", "? ", "[{a: ", "[[], "):
         yield f"nested {opener!r}", opener * (60_000 // len(opener))
@@ -288,8 +397,10 @@ def _graphs() -> Iterator[Case]:
             steps={"a": _transform("${steps[?'b'].output}"), "b": _transform("${steps[?'a'].output}")}
         ),
     )
-    yield "the seed's circle", [{"agent": "coder", "stream_to": ["reviewer"]},
-                                {"agent": "reviewer", "stream_to": ["coder"]}]  # fmt: skip
+    yield (
+        "the seed's circle",
+        [{"agent": "coder", "stream_to": ["reviewer"]}, {"agent": "reviewer", "stream_to": ["coder"]}],
+    )
 
 
 def _expressions() -> Iterator[Case]:
@@ -353,30 +464,49 @@ def _schemas() -> Iterator[Case]:
     """JSON Schemas: slow patterns, references that lead outside, in circles, or multiply."""
     doubled: dict[str, Any] = {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(30)}
     schemas: tuple[Case, ...] = (
-        ("a strange type", {"type": "objekt"}), ("types of numbers", {"type": 5}),
-        ("properties in a list", {"properties": []}), ("required as a text", {"required": "a"}),
-        ("a negative length", {"minLength": -1}), ("a schema that is a text", {"items": "x"}),
-        ("a pattern that is none", {"pattern": "("}), ("a pattern that is a number", {"pattern": 1}),
-        ("look ahead", {"pattern": "(?=a)b"}), ("look behind", {"pattern": "(?<=a)b"}),
+        ("a strange type", {"type": "objekt"}),
+        ("types of numbers", {"type": 5}),
+        ("properties in a list", {"properties": []}),
+        ("required as a text", {"required": "a"}),
+        ("a negative length", {"minLength": -1}),
+        ("a schema that is a text", {"items": "x"}),
+        ("a pattern that is none", {"pattern": "("}),
+        ("a pattern that is a number", {"pattern": 1}),
+        ("look ahead", {"pattern": "(?=a)b"}),
+        ("look behind", {"pattern": "(?<=a)b"}),
         ("a back reference", {"pattern": r"(a+)+\1"}),
         ("a huge repetition", {"pattern": "((a{1,100}){1,100}){1,100}"}),
         ("a huge class", {"pattern": r"(\p{L}{1,100}){1,100}"}),
-        ("a million times", {"pattern": "a{1000000}"}), ("a billion times", {"pattern": "(a{1000}){1000}{1000}"}),
+        ("a million times", {"pattern": "a{1000000}"}),
+        ("a billion times", {"pattern": "(a{1000}){1000}{1000}"}),
         ("a long pattern", {"pattern": "(" * 10_000 + ")" * 10_000}),
-        ("a remote reference", {"$ref": "https://example.com/x.json"}), ("a file", {"$ref": "file:///etc/passwd"}),
-        ("a relative reference", {"$ref": "other.json"}), ("a reference to nothing", {"$ref": "#/$defs/x"}),
+        ("a remote reference", {"$ref": "https://example.com/x.json"}),
+        ("a file", {"$ref": "file:///etc/passwd"}),
+        ("a relative reference", {"$ref": "other.json"}),
+        ("a reference to nothing", {"$ref": "#/$defs/x"}),
         ("an inner service", {"$ref": "http://169.254.169.254/latest/meta-data"}),
-        ("an anchor", {"$ref": "#x", "$anchor": "x"}), ("a dynamic reference", {"$dynamicRef": "#x"}),
-        ("itself", {"$ref": "#"}), ("itself twice", {"allOf": [{"$ref": "#"}, {"$ref": "#"}]}),
-        ("a circle", {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}),
+        ("an anchor", {"$ref": "#x", "$anchor": "x"}),
+        ("a dynamic reference", {"$dynamicRef": "#x"}),
+        ("itself", {"$ref": "#"}),
+        ("itself twice", {"allOf": [{"$ref": "#"}, {"$ref": "#"}]}),
+        (
+            "a circle",
+            {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"},
+        ),
         ("a tree", {"properties": {"a": {"$ref": "#"}}}),
         ("2 to the 30th", {"$defs": doubled | {"d30": {}}, "$ref": "#/$defs/d0"}),
         ("300 patterns", {"properties": {f"p{i}": {"pattern": f"^{i}$"} for i in range(300)}}),
-        ("200 large patterns", {"properties": {f"p{i}": {"pattern": rf"(\p{{L}}{{1,20}}){{1,9}}{i}"} for i in range(200)}}),
+        (
+            "200 large patterns",
+            {"properties": {f"p{i}": {"pattern": rf"(\p{{L}}{{1,20}}){{1,9}}{i}"} for i in range(200)}},
+        ),
         ("12,000 strange types", {"properties": {f"p{i}": {"type": "strin"} for i in range(12_000)}}),
         ("40,000 values", {"enum": list(range(40_000))}),
-        ("9,000 properties and a fault", {"properties": {f"p{i}": {} for i in range(9_000)}, "type": "strin"}),
-    )  # fmt: skip
+        (
+            "9,000 properties and a fault",
+            {"properties": {f"p{i}": {} for i in range(9_000)}, "type": "strin"},
+        ),
+    )
     for name, schema in schemas:
         yield f"input {name}", _definition(input=schema)
         tool = {"kind": "tool", "tool": "json.parse", "args": {"text": "x"}, "output_schema": schema}
@@ -385,12 +515,58 @@ def _schemas() -> Iterator[Case]:
 
 def _names() -> Iterator[Case]:
     """Tricks with names and keys."""
-    for name in ("", " ", "A", "a b", "a.b", "a/b", "../x", "a@1", "-a", "_a", "é", "а", "a\u200b", "a\u202e", "ａ", "a" * 64,
-                 "a\n", "a'; DROP TABLE workflows; --", "${input.x}", "{{x}}", "%s", "a%00", "con\\n", "İ", "ſ", "ß", "🦀"):  # fmt: skip
+    for name in (
+        "",
+        " ",
+        "A",
+        "a b",
+        "a.b",
+        "a/b",
+        "../x",
+        "a@1",
+        "-a",
+        "_a",
+        "é",
+        "а",
+        "a\u200b",
+        "a\u202e",
+        "ａ",
+        "a" * 64,
+        "a\n",
+        "a'; DROP TABLE workflows; --",
+        "${input.x}",
+        "{{x}}",
+        "%s",
+        "a%00",
+        "con\\n",
+        "İ",
+        "ſ",
+        "ß",
+        "🦀",
+    ):
         yield f"name {name[:12]!r}", _definition(name=name)
         yield f"step {name[:12]!r}", _definition(steps={name: _STEP})
-    for key in ("__proto__", "constructor", "prototype", "__class__", "__init__", "toString", "$ref", "$where", "model_config",
-                "model_fields", "self", "cls", "Name", "NAME", "nаme", "name ", "", "editor_schema", "source"):  # fmt: skip
+    for key in (
+        "__proto__",
+        "constructor",
+        "prototype",
+        "__class__",
+        "__init__",
+        "toString",
+        "$ref",
+        "$where",
+        "model_config",
+        "model_fields",
+        "self",
+        "cls",
+        "Name",
+        "NAME",
+        "nаme",
+        "name ",
+        "",
+        "editor_schema",
+        "source",
+    ):
         yield f"field {key!r}", _definition(**{key: {"isAdmin": True}})
         yield f"field of a step {key!r}", _definition(steps={"a": _STEP | {key: {"polluted": True}}})
     for word in ("in", "for", "if", "null", "true", "__proto__", "1a"):
@@ -434,8 +610,16 @@ def _bodies() -> Iterator[Case]:
     yield "450 bodies with the same ids", _definition(steps={f"m{i}": _map({"a": _STEP}) for i in range(450)})
     yield "450 empty bodies", _definition(steps={f"m{i}": _map({}) for i in range(450)})
     bodies: tuple[Any, ...] = (
-        None, 1, "x", [], [1], {"steps": []}, {"steps": 1}, {"steps": {"a": None}}, {"stepps": {}},
-    )  # fmt: skip
+        None,
+        1,
+        "x",
+        [],
+        [1],
+        {"steps": []},
+        {"steps": 1},
+        {"steps": {"a": None}},
+        {"stepps": {}},
+    )
     for body in bodies:
         yield f"the body {json.dumps(body)}", _definition(steps={"m": _map({}) | {"body": body}})
     yield (
@@ -475,10 +659,15 @@ def _bodies() -> Iterator[Case]:
     yield (
         "a loop of 100,000 times 3",
         _definition(
-            steps={"l": {"kind": "loop", "max_iterations": 100_000,
-                         "body": {"steps": dict.fromkeys("abc", _STEP)}}}
+            steps={
+                "l": {
+                    "kind": "loop",
+                    "max_iterations": 100_000,
+                    "body": {"steps": dict.fromkeys("abc", _STEP)},
+                }
+            }
         ),
-    )  # fmt: skip
+    )
 
 
 def _kinds() -> Iterator[Case]:
@@ -543,18 +732,33 @@ def _kinds() -> Iterator[Case]:
     yield "2,000 strange branches", every(lambda i: _transform(1, needs=[f"a{i - 1}:x{j}" for j in range(4)]))
     yield "a quorum of a million", one(kind="transform", value=1, join={"quorum": 1_000_000})
     yield "500 quorums of nothing", every(lambda i: _transform(1, join={"quorum": 3}))
-    yield "20 expectations each", every(
-        lambda i: {"kind": "agent", "agent": "g", "prompt": "x",
-                   "reflect": {"expect": [{"that": f"x{j}", "message": "m"} for j in range(4)]}}, 490,
-    )  # fmt: skip
+    yield (
+        "20 expectations each",
+        every(
+            lambda i: {
+                "kind": "agent",
+                "agent": "g",
+                "prompt": "x",
+                "reflect": {"expect": [{"that": f"x{j}", "message": "m"} for j in range(4)]},
+            },
+            490,
+        ),
+    )
     yield (
         "5,000 expectations",
         one(kind="agent", agent="g", prompt="x", reflect={"expect": [{"that": "1", "message": "m"}] * 5_000}),
     )
-    yield "500 compensations", every(
-        lambda i: {"kind": "tool", "tool": "pause", "args": {"seconds": 0},
-                   "compensate": {"tool": "pause", "args": {"seconds": f"${{steps.a{(i + 7) % 500}.output}}"}}}
-    )  # fmt: skip
+    yield (
+        "500 compensations",
+        every(
+            lambda i: {
+                "kind": "tool",
+                "tool": "pause",
+                "args": {"seconds": 0},
+                "compensate": {"tool": "pause", "args": {"seconds": f"${{steps.a{(i + 7) % 500}.output}}"}},
+            }
+        ),
+    )
     yield "500 strange refs", every(lambda i: {"kind": "collaboration", "ref": f"../{i}"})
     yield "a ref of 400,000 letters", one(kind="collaboration", ref="x" * 400_000)
     yield "a definition inside", one(kind="collaboration", definition=json.loads("[" * 30 + "]" * 30))

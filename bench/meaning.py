@@ -41,9 +41,12 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "cases": self.cases, **self.outcomes, "hung": len(self.hung), "different": len(self.different),
+            "cases": self.cases,
+            **self.outcomes,
+            "hung": len(self.hung),
+            "different": len(self.different),
             "seconds": round(self.seconds, 1),
-        }  # fmt: skip
+        }
 
 
 def draw(number: int, starts_with: int) -> list[Case]:

@@ -70,9 +70,14 @@ async def scenario(on: Stack, service: str, seconds: float, runs: int) -> Outcom
     finished = time.monotonic()
     differences = await settled(on)
     return Outcome(
-        service, round(away, 1), runs, results.count("completed"), runs - results.count("completed"),
-        differences, round(time.monotonic() - finished, 1),
-    )  # fmt: skip
+        service,
+        round(away, 1),
+        runs,
+        results.count("completed"),
+        runs - results.count("completed"),
+        differences,
+        round(time.monotonic() - finished, 1),
+    )
 
 
 async def start_over(on: Stack, definition: str, prefix: str, runs: int, seconds: float) -> list[str]:

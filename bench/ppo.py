@@ -131,17 +131,26 @@ def measure(settings: Settings, seed: int, episodes: int, kept: "Kept | None") -
     for name, one in came.items():
         low, high = interval(came["ppo"].reward - one.reward)
         found[name] = {
-            "reward": float(one.reward.mean()), "quality": float(one.quality.mean()),
-            "usd": float(one.usd.mean()), "seconds": float(one.seconds.mean()),
-            "ppo_gain": float((came["ppo"].reward - one.reward).mean()), "low": low, "high": high,
-        }  # fmt: skip
+            "reward": float(one.reward.mean()),
+            "quality": float(one.quality.mean()),
+            "usd": float(one.usd.mean()),
+            "seconds": float(one.seconds.mean()),
+            "ppo_gain": float((came["ppo"].reward - one.reward).mean()),
+            "low": low,
+            "high": high,
+        }
     return {
-        "seed": seed, "train_seconds": round(seconds, 1),
-        "train_cpu_seconds": round(cpu_seconds, 1), "train_episodes": settings.episodes,
-        "episodes": episodes, "curve": [round(one, 4) for one in curve], "policies": found,
-        "beats_random": found["random"]["low"] > 0, "beats_rules": found["rules"]["low"] > 0,
+        "seed": seed,
+        "train_seconds": round(seconds, 1),
+        "train_cpu_seconds": round(cpu_seconds, 1),
+        "train_episodes": settings.episodes,
+        "episodes": episodes,
+        "curve": [round(one, 4) for one in curve],
+        "policies": found,
+        "beats_random": found["random"]["low"] > 0,
+        "beats_rules": found["rules"]["low"] > 0,
         "steps_in_postgres": kept.count() if isinstance(kept, InPostgres) else None,
-    }  # fmt: skip
+    }
 
 
 # -- the replay buffer -------------------------------------------------------------------------------------

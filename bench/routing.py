@@ -33,15 +33,37 @@ AT_ONCE: Final = 40
 ROUTED: Final = "work-routed"
 
 _SUBJECTS: Final = {
-    "enterprise": ("invoice matching", "payroll export", "contract archive", "compliance report of a Bank",
-                   "customer onboarding for Acme Ltd", "CRM import"),
-    "algorithms": ("shortest path in a weighted graph", "an algorithm that merges sorted lists",
-                   "dynamic programming over intervals", "hash ring with virtual nodes", "search in a trie"),
-    "backend": ("a REST endpoint for orders", "rate limit of an HTTP API", "job queue on a database",
-                "auth by signed tokens", "cache in front of a server"),
-    "general": ("text statistics of letters", "colour conversion", "calendar of a small club",
-                "unit conversion for cooks", "word games", "a diary with tags"),
-}  # fmt: skip
+    "enterprise": (
+        "invoice matching",
+        "payroll export",
+        "contract archive",
+        "compliance report of a Bank",
+        "customer onboarding for Acme Ltd",
+        "CRM import",
+    ),
+    "algorithms": (
+        "shortest path in a weighted graph",
+        "an algorithm that merges sorted lists",
+        "dynamic programming over intervals",
+        "hash ring with virtual nodes",
+        "search in a trie",
+    ),
+    "backend": (
+        "a REST endpoint for orders",
+        "rate limit of an HTTP API",
+        "job queue on a database",
+        "auth by signed tokens",
+        "cache in front of a server",
+    ),
+    "general": (
+        "text statistics of letters",
+        "colour conversion",
+        "calendar of a small club",
+        "unit conversion for cooks",
+        "word games",
+        "a diary with tags",
+    ),
+}
 _WAYS: Final = (
     "in Python",
     "in TypeScript",
@@ -51,16 +73,24 @@ _WAYS: Final = (
     "with types",
 )
 _NEEDS: Final = (
-    "It has to survive wrong input.", "Say what it costs in time.", "It runs on a small machine.",
-    "Names matter more than speed.", "It is called a million times a day.", "Leave out what is not needed.",
-    "It replaces an older one.", "Two people will maintain it.",
-)  # fmt: skip
+    "It has to survive wrong input.",
+    "Say what it costs in time.",
+    "It runs on a small machine.",
+    "Names matter more than speed.",
+    "It is called a million times a day.",
+    "Leave out what is not needed.",
+    "It replaces an older one.",
+    "Two people will maintain it.",
+)
 _VERDICT: Final = {
-    "type": "object", "required": ["quality", "found_issues"], "additionalProperties": False,
+    "type": "object",
+    "required": ["quality", "found_issues"],
+    "additionalProperties": False,
     "properties": {
-        "quality": {"type": "number", "minimum": 0, "maximum": 1}, "found_issues": {"type": "boolean"},
+        "quality": {"type": "number", "minimum": 0, "maximum": 1},
+        "found_issues": {"type": "boolean"},
     },
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -78,9 +108,12 @@ def tasks(count: int, seed: int) -> list[str]:
     draw = random.Random(seed)
     every = [
         f"Write {subject} {way}, variant {number}. {need}"
-        for subjects in _SUBJECTS.values() for subject in subjects for way in _WAYS for need in _NEEDS
+        for subjects in _SUBJECTS.values()
+        for subject in subjects
+        for way in _WAYS
+        for need in _NEEDS
         for number in range(1, 4)
-    ]  # fmt: skip
+    ]
     return draw.sample(every, count)
 
 
@@ -95,11 +128,13 @@ def definition(name: str, model: str | dict[str, Any]) -> dict[str, Any]:
         "steps": {
             "work": {"kind": "agent", "agent": "coder", "prompt": "${input.task}"},
             "review": {
-                "kind": "agent", "agent": "reviewer", "output_schema": _VERDICT,
+                "kind": "agent",
+                "agent": "reviewer",
+                "output_schema": _VERDICT,
                 "prompt": "Review this work.\n\n${steps.work.output}",
             },
         },
-    }  # fmt: skip
+    }
 
 
 def fixed(model: str) -> str:
@@ -188,9 +223,9 @@ def compare(routed: Sequence[Work], by_model: dict[str, list[Work]], given: Sequ
     every = np.arange(len(given))
     arms: dict[str, Any] = {name: {w: v[:, i] for w, v in values.items()} for i, name in enumerate(names)}
     # As rules would have drawn: each model by its chance.
-    chances = np.array([
-        [rules.choose(task, "coder", names, "").candidates[name] for name in names] for task in given
-    ])  # fmt: skip
+    chances = np.array(
+        [[rules.choose(task, "coder", names, "").candidates[name] for name in names] for task in given]
+    )
     arms["rules"] = {what: (value * chances).sum(1) for what, value in values.items()}
     arms["random"] = {what: value.mean(1) for what, value in values.items()}
     best = values["quality"].argmax(1)

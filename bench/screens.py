@@ -27,12 +27,16 @@ LOOKS: Final[dict[str, dict[str, Any]]] = {
     "light": {"viewport": {"width": 1360, "height": 850}},
     "dark": {"viewport": {"width": 1360, "height": 850}, "color_scheme": "dark"},
     "phone": {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True},
-}  # fmt: skip
+}
 PAGES: Final = {
-    "runs": "/console/", "tasks": "/console/tasks", "definitions": "/console/definitions",
-    "new": "/console/new", "analytics": "/console/analytics?simulated=true",
-    "analytics-real": "/console/analytics?simulated=false", "router": "/console/router",
-}  # fmt: skip
+    "runs": "/console/",
+    "tasks": "/console/tasks",
+    "definitions": "/console/definitions",
+    "new": "/console/new",
+    "analytics": "/console/analytics?simulated=true",
+    "analytics-real": "/console/analytics?simulated=false",
+    "router": "/console/router",
+}
 
 
 @asynccontextmanager

@@ -108,9 +108,12 @@ async def streams(count: int, seconds: float, per_second: float) -> dict[str, An
     """`count` streams at once, token by token."""
     tokens = int(seconds * per_second)
     rule = {
-        "kind": "pace", "times": None, "text": " ".join(["word"] * tokens),
-        "tokens_per_second": per_second, "delay_seconds": _FIRST_AFTER_SECONDS,
-    }  # fmt: skip
+        "kind": "pace",
+        "times": None,
+        "text": " ".join(["word"] * tokens),
+        "tokens_per_second": per_second,
+        "delay_seconds": _FIRST_AFTER_SECONDS,
+    }
     loop = asyncio.get_running_loop()
     async with _server("1") as server, httpx.AsyncClient(base_url=server.url, timeout=60) as control:
         (await control.post("/_simulator/faults", json=rule)).raise_for_status()

@@ -104,12 +104,14 @@ def _users(chance: random.Random, users: int) -> str:
 def measure(trials: int) -> dict[str, Any]:
     equal = {
         f"{metric}, share {share}": _summary(trials, metric, 0.0, share)
-        for metric in _DRAWS for share in (0.5, 0.1)
-    }  # fmt: skip
+        for metric in _DRAWS
+        for share in (0.5, 0.1)
+    }
     different = {
         f"{metric} +{effect}": _summary(trials // 5, metric, effect, 0.5)
-        for metric in ("quality", "success") for effect in EFFECTS
-    } | {"cost -20%": _summary(trials // 5, "cost", 0.2, 0.5)}  # fmt: skip
+        for metric in ("quality", "success")
+        for effect in EFFECTS
+    } | {"cost -20%": _summary(trials // 5, "cost", 0.2, 0.5)}
     chance = random.Random(SEED)
     by_user = Counter(_users(chance, 400) for _ in range(trials // 10))
     wrong = max(one["won"] + one["lost"] for one in equal.values())

@@ -14,20 +14,26 @@ _PAUSE: Final = {"kind": "tool", "tool": "pause", "args": {"seconds": 0}}
 _MAP: Final = {
     "steps": {
         "each": {
-            "kind": "map", "over": "input.items", "max_items": 2_000, "concurrency": 200,
+            "kind": "map",
+            "over": "input.items",
+            "max_items": 2_000,
+            "concurrency": 200,
             "body": {"steps": {"one": _PAUSE}},
         },
         "number": {"kind": "transform", "value": "${size(steps.each.output)}"},
     }
-}  # fmt: skip
+}
 _LOOP: Final = {
     "steps": {
         "again": {
-            "kind": "loop", "max_iterations": 10_000, "init": 0, "carry": "${iter.output}",
+            "kind": "loop",
+            "max_iterations": 10_000,
+            "init": 0,
+            "carry": "${iter.output}",
             "body": {"steps": {"next": {"kind": "transform", "value": "${iter.carry + 1}"}}},
         }
     }
-}  # fmt: skip
+}
 WORKLOADS: Final[dict[str, tuple[dict[str, Any], int]]] = {
     "map_of_2000": (_MAP, 2_000),
     "loop_of_10000": (_LOOP, 10_000),

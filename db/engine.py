@@ -43,9 +43,14 @@ def async_engine(
     `bell` wakes who waits for news of the runs that a transaction changed.
     """
     engine = create_async_engine(
-        _url(database_url), pool_size=pool_size, max_overflow=pool_size, pool_timeout=20, pool_recycle=1800,
-        pool_pre_ping=pre_ping, connect_args={"connect_timeout": 5},
-    )  # fmt: skip
+        _url(database_url),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_timeout=20,
+        pool_recycle=1800,
+        pool_pre_ping=pre_ping,
+        connect_args={"connect_timeout": 5},
+    )
     if not pre_ping:
         _ask_idle_ones(engine)
     return engine.execution_options(bell=bell) if bell else engine

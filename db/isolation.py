@@ -11,9 +11,12 @@ from schema.errors import FacilitairError
 R = TypeVar("R")
 
 _AWAY: Final = (
-    exc.OperationalError, exc.InterfaceError, exc.TimeoutError, psycopg.OperationalError,
+    exc.OperationalError,
+    exc.InterfaceError,
+    exc.TimeoutError,
+    psycopg.OperationalError,
     psycopg.InterfaceError,
-)  # fmt: skip
+)
 _TOO_MUCH: Final = "54"
 """Begins the codes by which Postgres refuses one value as too large or too deep: operational errors, too."""
 _WRONG_STATEMENT: Final = "42"

@@ -36,9 +36,14 @@ class LoggedEvent:
 def row(tenant: str, aggregate_id: str, event: Event, traceparent: str | None = None) -> dict[str, Any]:
     """Return what the log keeps of an event."""
     return {
-        "id": uuid4(), "tenant_id": tenant, "aggregatetype": event.aggregate, "aggregateid": aggregate_id,
-        "type": type(event).__name__, "payload": event.payload(), "traceparent": traceparent,
-    }  # fmt: skip
+        "id": uuid4(),
+        "tenant_id": tenant,
+        "aggregatetype": event.aggregate,
+        "aggregateid": aggregate_id,
+        "type": type(event).__name__,
+        "payload": event.payload(),
+        "traceparent": traceparent,
+    }
 
 
 async def append(
@@ -72,11 +77,17 @@ async def read_after(
     )
     return [
         LoggedEvent(
-            Position(row.xid, row.seq), str(row.id), row.type, row.aggregateid, row.tenant_id, row.payload,
-            row.created_at, row.traceparent,
+            Position(row.xid, row.seq),
+            str(row.id),
+            row.type,
+            row.aggregateid,
+            row.tenant_id,
+            row.payload,
+            row.created_at,
+            row.traceparent,
         )
         for row in rows
-    ]  # fmt: skip
+    ]
 
 
 async def read_up_to(
@@ -129,14 +140,24 @@ async def of_aggregate(
     rows = await connection.execute(
         _OF_AGGREGATE,
         {
-            "tenant": tenant, "aggregate": aggregate, "id": id, "xid": str(position.xid),
-            "seq": position.seq, "limit": limit,
+            "tenant": tenant,
+            "aggregate": aggregate,
+            "id": id,
+            "xid": str(position.xid),
+            "seq": position.seq,
+            "limit": limit,
         },
-    )  # fmt: skip
+    )
     return [
         LoggedEvent(
-            Position(row.xid, row.seq), str(row.id), row.type, row.aggregateid, row.tenant_id, row.payload,
-            row.created_at, row.traceparent,
+            Position(row.xid, row.seq),
+            str(row.id),
+            row.type,
+            row.aggregateid,
+            row.tenant_id,
+            row.payload,
+            row.created_at,
+            row.traceparent,
         )
         for row in rows
-    ]  # fmt: skip
+    ]

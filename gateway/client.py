@@ -43,9 +43,11 @@ class Gateway:
         self.destinations = Destinations(settings)
         self._http: Http | None = None
         keys = (
-            settings.openai_api_key, settings.anthropic_api_key, settings.openrouter_api_key,
+            settings.openai_api_key,
+            settings.anthropic_api_key,
+            settings.openrouter_api_key,
             settings.deepseek_api_key,
-        )  # fmt: skip
+        )
         self._secrets = tuple(key for key in keys if key)
         self._warned: set[tuple[str, str]] = set()
 
@@ -205,9 +207,14 @@ def _completion(
     answer: Answer, destination: Destination, price: Price, usage: Usage, first_token_ms: int | None
 ) -> Completion:
     return Completion(
-        text=answer.text, model=answered_model(destination, answer.model), usage=usage,
+        text=answer.text,
+        model=answered_model(destination, answer.model),
+        usage=usage,
         cost_usd=price.cost_usd(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens),
-        finish_reason=answer.finish_reason, simulated=destination.simulated or answer.simulated,
-        provider=destination.provider, response_id=answer.response_id, first_token_ms=first_token_ms,
+        finish_reason=answer.finish_reason,
+        simulated=destination.simulated or answer.simulated,
+        provider=destination.provider,
+        response_id=answer.response_id,
+        first_token_ms=first_token_ms,
         tool_calls=answer.tool_calls(),
-    )  # fmt: skip
+    )

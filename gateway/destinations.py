@@ -140,9 +140,11 @@ class Destinations:
     def platform_key(self, kind: ProviderKind) -> str:
         known = self._settings
         return {
-            "openai": known.openai_api_key, "anthropic": known.anthropic_api_key,
-            "deepseek": known.deepseek_api_key, "openrouter": known.openrouter_api_key,
-        }.get(kind, "")  # fmt: skip
+            "openai": known.openai_api_key,
+            "anthropic": known.anthropic_api_key,
+            "deepseek": known.deepseek_api_key,
+            "openrouter": known.openrouter_api_key,
+        }.get(kind, "")
 
     def reach(self, place: str) -> Literal["anywhere", "public", "nowhere"]:
         """Where a host:port may lead: what the operator named with its port, or set as an address of the

@@ -34,9 +34,11 @@ class WorstCase:
 
 
 def most_input_tokens(
-    messages: Sequence[Message], schema: Mapping[str, object] | None, destination: Destination,
+    messages: Sequence[Message],
+    schema: Mapping[str, object] | None,
+    destination: Destination,
     tools: Sequence[ToolSpec] = (),
-) -> int:  # fmt: skip
+) -> int:
     """A bound that no provider's count exceeds: one token for every byte, and some around each message.
 
     A token of a byte-level tokenizer stands for one byte at least, and texts come close: numbers, base64

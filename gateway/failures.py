@@ -17,9 +17,13 @@ RETRYABLE: Final = frozenset(
     ("provider_rate_limited", "provider_unavailable", "provider_timeout", "provider_stream_cut")
 )
 ELSEWHERE: Final = RETRYABLE | {
-    "provider_auth", "model_unknown", "provider_context_too_long", "provider_content_policy",
-    "provider_answer_empty", "price_missing",
-}  # fmt: skip
+    "provider_auth",
+    "model_unknown",
+    "provider_context_too_long",
+    "provider_content_policy",
+    "provider_answer_empty",
+    "price_missing",
+}
 # Keys have these shapes wherever a provider quotes one back, ours or not.
 KEY_SHAPES: Final = re.compile(r"\b(?:sk|pk|key|Bearer)[-_ ][A-Za-z0-9*._-]{6,}")
 LONGEST_MESSAGE: Final = 400
@@ -35,13 +39,27 @@ CREDIT_WORDS: Final = re.compile(
 )
 # Within an answer there is no status; these are the names that stand for one.
 STATUS_OF: Final[Mapping[str, int]] = {
-    "overloaded_error": 529, "api_error": 500, "server_error": 500, "timeout_error": 504,
-    "rate_limit_error": 429, "rate_limit_exceeded": 429, "requests": 429, "tokens": 429,
-    "insufficient_quota": 429, "authentication_error": 401, "invalid_api_key": 401, "billing_error": 402,
-    "permission_error": 403, "not_found_error": 404, "model_not_found": 404, "request_too_large": 413,
-    "invalid_request_error": 400, "context_length_exceeded": 400, "content_policy_violation": 400,
+    "overloaded_error": 529,
+    "api_error": 500,
+    "server_error": 500,
+    "timeout_error": 504,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "requests": 429,
+    "tokens": 429,
+    "insufficient_quota": 429,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "model_not_found": 404,
+    "request_too_large": 413,
+    "invalid_request_error": 400,
+    "context_length_exceeded": 400,
+    "content_policy_violation": 400,
     "content_filter": 400,
-}  # fmt: skip
+}
 TOO_LONG: Final[Mapping[Which, str]] = {
     "connect": "found no connection to {provider} for {model} within {seconds:g} s; check the network and "
     "the provider's address, or name another model in `fallback`",
@@ -83,9 +101,13 @@ class NotSendable(Exception):
 
 
 def as_provider_error(
-    error: Exception, destination: Destination, *, secrets: Sequence[str] = (), response_id: str = "",
+    error: Exception,
+    destination: Destination,
+    *,
+    secrets: Sequence[str] = (),
+    response_id: str = "",
     tokens: tuple[int, int, int] | None = None,
-) -> ProviderError:  # fmt: skip
+) -> ProviderError:
     """What a failed call came to; `tokens` is what its provider counted before it failed."""
     retry_after: float | None = None
     billed = True
@@ -119,9 +141,14 @@ def as_provider_error(
             code, said = "provider_stream_cut", "its answer cannot be read"
     said = scrub(said, (*secrets, destination.api_key))
     return ProviderError(
-        code, f"{destination.provider} failed on {destination.model}: {said}", retryable=code in RETRYABLE,
-        retry_after_seconds=retry_after, billed=billed, response_id=response_id, tokens=tokens,
-    )  # fmt: skip
+        code,
+        f"{destination.provider} failed on {destination.model}: {said}",
+        retryable=code in RETRYABLE,
+        retry_after_seconds=retry_after,
+        billed=billed,
+        response_id=response_id,
+        tokens=tokens,
+    )
 
 
 def moves_on(error: ProviderError) -> bool:

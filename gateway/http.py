@@ -37,10 +37,13 @@ class Http:
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(sent)
         self._outbound = Outbound(
-            reach, connections=MAX_CONNECTIONS, timeout=NO_TIMEOUT, traces=[trace],
+            reach,
+            connections=MAX_CONNECTIONS,
+            timeout=NO_TIMEOUT,
+            traces=[trace],
             # Compressed events wait for each other.
             headers={"accept-encoding": "identity", "user-agent": "facilitair"},
-        )  # fmt: skip
+        )
         self._proxies: dict[tuple[str, str | None, int | None], dict[str, Any]] = {}
         self._resting: set[asyncio.Task[None]] = set()
 
@@ -53,9 +56,13 @@ class Http:
         try:
             async with patience.head() as limit:
                 response = await self._outbound.session(address).post(
-                    address, data=body, headers=headers, allow_redirects=False, trace_request_ctx=patience,
+                    address,
+                    data=body,
+                    headers=headers,
+                    allow_redirects=False,
+                    trace_request_ctx=patience,
                     **self._proxy(address),
-                )  # fmt: skip
+                )
         except TimeoutError:
             if not limit.expired():
                 raise Disconnected(patience.sent, "the connection timed out") from None
@@ -74,10 +81,13 @@ class Http:
             async with (
                 asyncio.timeout(seconds),
                 self._outbound.session(address).get(
-                    address, headers=headers, allow_redirects=False, trace_request_ctx=patience,
+                    address,
+                    headers=headers,
+                    allow_redirects=False,
+                    trace_request_ctx=patience,
                     **self._proxy(address),
                 ) as response,
-            ):  # fmt: skip
+            ):
                 if response.status != 200:
                     return response.status, None
                 return 200, read_json(await _bounded(response, MOST_OF_A_REFUSAL))
@@ -122,9 +132,11 @@ class Exchange:
     """An answer that has begun."""
 
     def __init__(
-        self, response: aiohttp.ClientResponse, patience: Patience,
+        self,
+        response: aiohttp.ClientResponse,
+        patience: Patience,
         rest: Callable[[aiohttp.ClientResponse], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.simulated = "x-facilitair-simulated" in response.headers
         kind = response.headers.get("content-type", "")
         self.is_json, self.is_events = "json" in kind, "event-stream" in kind

@@ -73,11 +73,12 @@ def _wire_message(message: Message) -> dict[str, Any]:
         wire["content"] = message.content or None
         wire["tool_calls"] = [
             {
-                "id": call.id, "type": "function",
+                "id": call.id,
+                "type": "function",
                 "function": {"name": _name(call.name), "arguments": _readable(call.arguments)},
             }
             for call in message.tool_calls
-        ]  # fmt: skip
+        ]
     if message.role == "tool":
         wire["tool_call_id"] = message.tool_call_id
     return wire

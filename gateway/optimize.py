@@ -51,9 +51,11 @@ def bootstrap(
         return accept(example.task, prediction.answer)
 
     optimizer = library.BootstrapFewShot(
-        metric=metric, max_bootstrapped_demos=MOST_EXAMPLES, max_labeled_demos=MOST_EXAMPLES,
+        metric=metric,
+        max_bootstrapped_demos=MOST_EXAMPLES,
+        max_labeled_demos=MOST_EXAMPLES,
         max_errors=_MOST_ERRORS,
-    )  # fmt: skip
+    )
     model = library.LM("facilitair/gateway", engine=_engine(library, ask), cache=False, num_retries=0)
     # A context and no configure(): settings of the process are others' too.
     with library.context(lm=model, adapter=_adapter(library, system_of)):
@@ -76,9 +78,12 @@ def _engine(library: Any, ask: Ask) -> Any:
             messages = [Message("system", request.system)] if request.system else []
             messages += [Message(one.role, one.text or "") for one in request.messages]
             return lm15.Response(
-                id=None, model=request.model, message=lm15.Message.assistant([lm15.TextPart(ask(messages))]),
-                finish_reason="stop", usage=lm15.Usage(),
-            )  # fmt: skip
+                id=None,
+                model=request.model,
+                message=lm15.Message.assistant([lm15.TextPart(ask(messages))]),
+                finish_reason="stop",
+                usage=lm15.Usage(),
+            )
 
         def stream(self, request: Any) -> Any:
             return lm15.response_to_events(self.complete(request))

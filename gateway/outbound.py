@@ -43,22 +43,32 @@ class Outbound:
     """
 
     def __init__(
-        self, reach: Callable[[str], Reach], *, connections: int = 100,
-        timeout: aiohttp.ClientTimeout | None = None, headers: Mapping[str, str] | None = None,
+        self,
+        reach: Callable[[str], Reach],
+        *,
+        connections: int = 100,
+        timeout: aiohttp.ClientTimeout | None = None,
+        headers: Mapping[str, str] | None = None,
         traces: Sequence[aiohttp.TraceConfig] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._reach = reach
         certificates = _certificates()
 
         def session(factory: Callable[[AddressInfo], socket.socket] | None) -> aiohttp.ClientSession:
             return aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    limit=connections, ssl=certificates, resolver=aiohttp.ThreadedResolver(),
-                    ttl_dns_cache=60, socket_factory=factory,
+                    limit=connections,
+                    ssl=certificates,
+                    resolver=aiohttp.ThreadedResolver(),
+                    ttl_dns_cache=60,
+                    socket_factory=factory,
                 ),
-                cookie_jar=aiohttp.DummyCookieJar(), timeout=timeout or aiohttp.ClientTimeout(),
-                headers=headers, trace_configs=list(traces), trust_env=False,
-            )  # fmt: skip
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=timeout or aiohttp.ClientTimeout(),
+                headers=headers,
+                trace_configs=list(traces),
+                trust_env=False,
+            )
 
         self._anywhere, self._public = session(None), session(_public_socket)
 

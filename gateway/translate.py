@@ -13,8 +13,10 @@ from gateway.request import ModelRequest, ToolSpec
 
 # Who litellm knows the words of; the others speak OpenAI's.
 DIALECTS: Final[Mapping[Kind, str]] = {
-    "anthropic": "anthropic", "deepseek": "deepseek", "openrouter": "openrouter",
-}  # fmt: skip
+    "anthropic": "anthropic",
+    "deepseek": "deepseek",
+    "openrouter": "openrouter",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,13 @@ def wire_tools(tools: Sequence[ToolSpec]) -> list[dict[str, Any]]:
         {
             "type": "function",
             "function": {
-                "name": tool.name, "description": tool.description,
+                "name": tool.name,
+                "description": tool.description,
                 "parameters": json.loads(json.dumps(tool.parameters)),
             },
         }
         for tool in tools
-    ]  # fmt: skip
+    ]
 
 
 def _outgoing(request: ModelRequest, destination: Destination) -> Outgoing:
@@ -149,13 +152,15 @@ def _keep_reason(told: dict[str, Any], reason: object) -> None:
 def _openai_event(chunk: Any, said: Any, name: str) -> dict[str, Any]:
     calls = [
         {
-            "index": getattr(call, "index", None), "id": call.id,
+            "index": getattr(call, "index", None),
+            "id": call.id,
             "function": {"name": call.function.name, "arguments": call.function.arguments},
         }
         for call in said.tool_calls or ()
-    ]  # fmt: skip
+    ]
     told = {
-        "content": said.content, "tool_calls": calls,
+        "content": said.content,
+        "tool_calls": calls,
         "reasoning_content": getattr(said, "reasoning_content", None),
-    }  # fmt: skip
+    }
     return {"choices": [{name: told, "finish_reason": chunk.choices[0].finish_reason}]}

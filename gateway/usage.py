@@ -12,20 +12,33 @@ MAX_TOKENS: Final = 20_000_000
 """A larger figure is no count: no model reads or writes so much, and no row could hold its cost."""
 
 _INPUT: Final = (
-    "prompt_tokens", "promptTokenCount", "prompt_eval_count", "input_token_count", "tokens_evaluated",
-)  # fmt: skip
+    "prompt_tokens",
+    "promptTokenCount",
+    "prompt_eval_count",
+    "input_token_count",
+    "tokens_evaluated",
+)
 """With what was cached."""
 _FRESH_INPUT: Final = ("input_tokens", "inputTokens", "prompt_n")
 """Without what was cached, where that is told beside it (Anthropic, Bedrock, llama.cpp)."""
 _CACHED_BESIDE: Final = ("cache_read_input_tokens", "cacheReadInputTokens", "cache_n")
 _WRITTEN_BESIDE: Final = ("cache_creation_input_tokens", "cacheWriteInputTokens")
 _CACHED_WITHIN: Final = (
-    "cached_tokens", "prompt_cache_hit_tokens", "cachedContentTokenCount", "num_cached_tokens",
-)  # fmt: skip
+    "cached_tokens",
+    "prompt_cache_hit_tokens",
+    "cachedContentTokenCount",
+    "num_cached_tokens",
+)
 _OUTPUT: Final = (
-    "completion_tokens", "output_tokens", "candidatesTokenCount", "outputTokens", "eval_count",
-    "generated_token_count", "tokens_predicted", "predicted_n",
-)  # fmt: skip
+    "completion_tokens",
+    "output_tokens",
+    "candidatesTokenCount",
+    "outputTokens",
+    "eval_count",
+    "generated_token_count",
+    "tokens_predicted",
+    "predicted_n",
+)
 _REASONING: Final = ("reasoning_tokens", "thoughtsTokenCount")
 _TOTAL: Final = ("total_tokens", "totalTokenCount", "totalTokens")
 _INPUT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details")
@@ -45,10 +58,12 @@ class Figures:
     def __or__(self, other: "Figures") -> "Figures":
         """The larger of each: figures grow while an answer goes on, and some servers end with zeros."""
         return Figures(
-            _larger(self.input, other.input), _larger(self.output, other.output),
-            _larger(self.reasoning, other.reasoning), _larger(self.total, other.total),
+            _larger(self.input, other.input),
+            _larger(self.output, other.output),
+            _larger(self.reasoning, other.reasoning),
+            _larger(self.total, other.total),
             _larger(self.cached, other.cached),
-        )  # fmt: skip
+        )
 
     @property
     def complete(self) -> bool:
@@ -92,10 +107,12 @@ def figures_in(event: Mapping[str, Any]) -> Figures | None:
     if _PLACES.isdisjoint(event) and not _inside(first, "usage"):
         return None
     places = (
-        event.get("usage"), event.get("usageMetadata"), _inside(event.get("x_groq"), "usage"),
+        event.get("usage"),
+        event.get("usageMetadata"),
+        _inside(event.get("x_groq"), "usage"),
         # Moonshot's.
         _inside(first, "usage"),
-    )  # fmt: skip
+    )
     found = [_figures(told) for place in places if place for told in _mappings(place)]
     if not found and isinstance(timings := event.get("timings"), Mapping):
         # llama.cpp's, where nobody asked it for more.
@@ -124,9 +141,10 @@ def _figures(told: Mapping[str, Any]) -> Figures:
 
 def _cached(told: Mapping[str, Any]) -> int | None:
     found = (
-        _detail(told, _INPUT_DETAILS, _CACHED_WITHIN), _first(told, _CACHED_WITHIN),
+        _detail(told, _INPUT_DETAILS, _CACHED_WITHIN),
+        _first(told, _CACHED_WITHIN),
         _first(told, _CACHED_BESIDE),
-    )  # fmt: skip
+    )
     return next((count for count in found if count), None)
 
 

@@ -24,10 +24,14 @@ MAX_VALUES: Final = 50_000
 
 PROCEDURES: Final = frozenset(
     {
-        "db.labels", "db.relationshiptypes", "db.propertykeys", "db.schema.visualization",
-        "db.schema.nodetypeproperties", "db.schema.reltypeproperties",
+        "db.labels",
+        "db.relationshiptypes",
+        "db.propertykeys",
+        "db.schema.visualization",
+        "db.schema.nodetypeproperties",
+        "db.schema.reltypeproperties",
     }
-)  # fmt: skip
+)
 _SHOWS: Final = frozenset({"ShowIndexes", "ShowConstraints", "ShowFunctions"})
 
 # What may hold any text without meaning it, and the quoted names that may hold a quote. Left to right, as

@@ -9,9 +9,12 @@ from db.outbox import LoggedEvent
 from schema.language.catalogue import OTHER_RELATIONSHIP, RELATIONSHIPS
 
 EVENT_TYPES: Final = (
-    "DefinitionStored", "CollaborationStarted", "StepFinished", "CollaborationFinished",
+    "DefinitionStored",
+    "CollaborationStarted",
+    "StepFinished",
+    "CollaborationFinished",
     "CollaborationForgotten",
-)  # fmt: skip
+)
 
 Value = str | int | float | bool | datetime
 Properties = dict[str, Value]
@@ -101,9 +104,13 @@ def _started(rows: Rows, event: LoggedEvent) -> None:
         rows.forked_from[facts["collaboration_id"]] = source
         rows.tasks.setdefault(source, {"tenant_id": event.tenant})
     _task(rows, event).update(
-        description=facts["task"], workflow=facts["name"], version=facts["version"],
-        workflow_id=facts["temporal_workflow_id"], status="running", started_at=_utc(event.created_at),
-    )  # fmt: skip
+        description=facts["task"],
+        workflow=facts["name"],
+        version=facts["version"],
+        workflow_id=facts["temporal_workflow_id"],
+        status="running",
+        started_at=_utc(event.created_at),
+    )
 
 
 def _finished(rows: Rows, event: LoggedEvent) -> None:
@@ -111,13 +118,17 @@ def _finished(rows: Rows, event: LoggedEvent) -> None:
     _task(rows, event).update(
         _known(
             {
-                "status": facts["status"], "sub_state": facts["sub_state"], "error_code": facts["error_code"],
-                "cost_usd": float(facts["cost_usd"]), "quality": facts["quality"],
-                "latency_ms": facts["latency_ms"], "finished_at": _utc(event.created_at),
+                "status": facts["status"],
+                "sub_state": facts["sub_state"],
+                "error_code": facts["error_code"],
+                "cost_usd": float(facts["cost_usd"]),
+                "quality": facts["quality"],
+                "latency_ms": facts["latency_ms"],
+                "finished_at": _utc(event.created_at),
                 "simulated": facts.get("simulated"),
             }
         )
-    )  # fmt: skip
+    )
 
 
 def _step(rows: Rows, event: LoggedEvent) -> None:
@@ -135,14 +146,22 @@ def _step(rows: Rows, event: LoggedEvent) -> None:
 def _work(facts: dict[str, Any], event: LoggedEvent) -> Properties:
     return _known(
         {
-            "step": facts["step"], "iteration": facts["iteration"], "attempt": facts["attempt"],
-            "role": facts["role"], "requested_model": facts["requested_model"],
-            "latency_ms": facts["latency_ms"], "tokens": facts["input_tokens"] + facts["output_tokens"],
-            "cost_usd": float(facts["cost_usd"]), "found_issues": facts["found_issues"],
-            "severity": facts["severity"], "quality": facts["quality"], "simulated": facts["simulated"],
-            "at": _utc(event.created_at), "tenant_id": event.tenant,
+            "step": facts["step"],
+            "iteration": facts["iteration"],
+            "attempt": facts["attempt"],
+            "role": facts["role"],
+            "requested_model": facts["requested_model"],
+            "latency_ms": facts["latency_ms"],
+            "tokens": facts["input_tokens"] + facts["output_tokens"],
+            "cost_usd": float(facts["cost_usd"]),
+            "found_issues": facts["found_issues"],
+            "severity": facts["severity"],
+            "quality": facts["quality"],
+            "simulated": facts["simulated"],
+            "at": _utc(event.created_at),
+            "tenant_id": event.tenant,
         }
-    )  # fmt: skip
+    )
 
 
 def _utc(moment: datetime) -> datetime:

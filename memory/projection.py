@@ -45,10 +45,15 @@ class Remembered:
 
     def properties(self) -> dict[str, Any]:
         found = {
-            "task": self.task, "final_output": self.final_output, "quality_score": self.quality_score,
-            "cost_usd": self.cost_usd, "name": self.name, "encoder": self.encoder,
-            "collaboration_id": self.collaboration, "simulated": self.simulated,
-        }  # fmt: skip
+            "task": self.task,
+            "final_output": self.final_output,
+            "quality_score": self.quality_score,
+            "cost_usd": self.cost_usd,
+            "name": self.name,
+            "encoder": self.encoder,
+            "collaboration_id": self.collaboration,
+            "simulated": self.simulated,
+        }
         return {name: value for name, value in found.items() if value is not None}
 
 
@@ -76,14 +81,19 @@ async def remembered(
     facts = {UUID(one.aggregate_id): one.payload for one in events if one.type == "CollaborationFinished"}
     return [
         Remembered(
-            collaboration=item.collaboration, tenant=item.tenant, name=item.name, task=item.task,
-            final_output=as_text(item.final_output), quality_score=facts[item.collaboration]["quality"],
-            cost_usd=float(facts[item.collaboration]["cost_usd"]), encoder=encoder,
+            collaboration=item.collaboration,
+            tenant=item.tenant,
+            name=item.name,
+            task=item.task,
+            final_output=as_text(item.final_output),
+            quality_score=facts[item.collaboration]["quality"],
+            cost_usd=float(facts[item.collaboration]["cost_usd"]),
+            encoder=encoder,
             embedding=item.embedding if item.embedding is not None else next(made),
             simulated=item.simulated,
         )
         for item in found
-    ]  # fmt: skip
+    ]
 
 
 async def position(memory: Memory) -> Position:

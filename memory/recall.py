@@ -46,18 +46,30 @@ async def find_similar_collaboration(
 
 
 async def similar(
-    memory: Memory, tenant: str, embedding: Sequence[float], encoder: str, limit: int, min_cosine: float, *,
+    memory: Memory,
+    tenant: str,
+    embedding: Sequence[float],
+    encoder: str,
+    limit: int,
+    min_cosine: float,
+    *,
     simulated: bool,
-) -> list[Hit]:  # fmt: skip
+) -> list[Hit]:
     """The nearest collaborations of a tenant, real ones or simulated ones, best first: hints, whatever their
     quality."""
     return await _search(memory, tenant, embedding, encoder, limit, min_cosine, None, simulated)
 
 
 async def _search(
-    memory: Memory, tenant: str, embedding: Sequence[float], encoder: str, limit: int, min_cosine: float,
-    above_quality: float | None, simulated: bool,
-) -> list[Hit]:  # fmt: skip
+    memory: Memory,
+    tenant: str,
+    embedding: Sequence[float],
+    encoder: str,
+    limit: int,
+    min_cosine: float,
+    above_quality: float | None,
+    simulated: bool,
+) -> list[Hit]:
     client = await memory.client()
     from weaviate.classes.query import Filter, MetadataQuery
     from weaviate.exceptions import WeaviateQueryError
@@ -71,9 +83,12 @@ async def _search(
         collection = client.collections.use(memory.collaborations)
         try:
             found = await collection.with_tenant(tenant).query.near_vector(
-                list(embedding), distance=1 - min_cosine, limit=limit, filters=filters,
+                list(embedding),
+                distance=1 - min_cosine,
+                limit=limit,
+                filters=filters,
                 return_metadata=MetadataQuery(distance=True),
-            )  # fmt: skip
+            )
         except WeaviateQueryError:
             # A tenant comes into being with its first memory.
             if await client.collections.exists(memory.collaborations) and not await collection.tenants.exists(

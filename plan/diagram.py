@@ -38,12 +38,22 @@ _WAITING: Final = "waits in the workflow"
 _ONE_BY_ONE: Final = "its steps one by one"
 
 _SHAPES: Final = {
-    "agent": ('("', '")'), "tool": ('["', '"]'), "transform": ('[/"', '"/]'), "switch": ('{"', '"}'),
-    "human": ('{{"', '"}}'), "collaboration": ('[["', '"]]'), "wait": ('(("', '"))'),
-}  # fmt: skip
+    "agent": ('("', '")'),
+    "tool": ('["', '"]'),
+    "transform": ('[/"', '"/]'),
+    "switch": ('{"', '"}'),
+    "human": ('{{"', '"}}'),
+    "collaboration": ('[["', '"]]'),
+    "wait": ('(("', '"))'),
+}
 _ARROWS: Final = {
-    "need": "-->", "branch": "-->", "wait": "-.->", "catch": "==>", "live": "-.->", "stream": "-.->",
-}  # fmt: skip
+    "need": "-->",
+    "branch": "-->",
+    "wait": "-.->",
+    "catch": "==>",
+    "live": "-.->",
+    "stream": "-.->",
+}
 _STREAM_STYLE: Final = "stroke-dasharray:8 4,stroke:#888888"
 _CLASSES: Final = {
     "quick": "fill:#e8f5e9,stroke:#2e7d32,color:#111111",

@@ -61,9 +61,13 @@ def divide(
 
 
 def _divide(
-    found: Compiled, before: Compiled, left: Mapping[str, Before], fork: Fork, again: set[str],
+    found: Compiled,
+    before: Compiled,
+    left: Mapping[str, Before],
+    fork: Fork,
+    again: set[str],
     same_input: bool,
-) -> tuple[Division, set[str]]:  # fmt: skip
+) -> tuple[Division, set[str]]:
     """The division when at least `again` run again, and the steps that come to something else."""
     changed: set[str] = set(fork.outputs)
     unfinished: set[str] = set()

@@ -63,9 +63,16 @@ def scatter_results(told: Told, asked: Mapping[Agent, Asked]) -> dict[Agent, Ans
     """Each agent's own row, without what fills it up to the most candidates."""
     return {
         agent: Answer(
-            told.success[i, :k], told.masters[i], told.agents[i, :k], float(told.confidence[i]),
-            told.seconds[i, :k], told.input_tokens[i, :k], told.output_tokens[i, :k],
-            float(told.order_sensitivity[i]), int(told.budget_tokens[i]),
+            told.success[i, :k],
+            told.masters[i],
+            told.agents[i, :k],
+            float(told.confidence[i]),
+            told.seconds[i, :k],
+            told.input_tokens[i, :k],
+            told.output_tokens[i, :k],
+            float(told.order_sensitivity[i]),
+            int(told.budget_tokens[i]),
         )
-        for i, (agent, one) in enumerate(asked.items()) if (k := len(one.candidates))
-    }  # fmt: skip
+        for i, (agent, one) in enumerate(asked.items())
+        if (k := len(one.candidates))
+    }

@@ -81,8 +81,9 @@ def _value(log: Behaviour, policy: Floats, weights: Floats, discount: float) -> 
     by_row = weights[log.episode]
     logged = np.zeros(policy.shape)
     np.add.at(logged, (log.state, log.action), by_row)
-    ratio = np.divide(_visits(log, policy, weights, discount), logged, out=np.zeros_like(logged),
-                      where=logged > 0)  # fmt: skip
+    ratio = np.divide(
+        _visits(log, policy, weights, discount), logged, out=np.zeros_like(logged), where=logged > 0
+    )
     return float((by_row * ratio[log.state, log.action] * log.reward).sum())
 
 

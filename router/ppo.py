@@ -113,9 +113,12 @@ def gae(reward: Floats, value: Floats, done: NDArray[np.bool_], discount: float,
 
 
 def train(
-    environments: Sequence[Environment], settings: Settings = Settings(), seed: int = 0,
-    remember: Remember | None = None, recall: Recall | None = None,
-) -> tuple[Policy, list[float]]:  # fmt: skip
+    environments: Sequence[Environment],
+    settings: Settings = Settings(),
+    seed: int = 0,
+    remember: Remember | None = None,
+    recall: Recall | None = None,
+) -> tuple[Policy, list[float]]:
     """A policy, and the mean return of each round of episodes.
 
     The environments are equal and take turns, so that one forward serves them all. The same seed and the same
@@ -153,9 +156,12 @@ def tried(
 
 
 def _together(
-    policy: Policy, environments: Sequence[Environment], keys: Sequence[int], random: np.random.Generator,
+    policy: Policy,
+    environments: Sequence[Environment],
+    keys: Sequence[int],
+    random: np.random.Generator,
     torch: Any,
-) -> list[Experiences]:  # fmt: skip
+) -> list[Experiences]:
     seen = [environment.reset(key) for environment, key in zip(environments, keys, strict=False)]
     rows: list[list[tuple[Floats, int, float, float, float, bool]]] = [[] for _ in keys]
     open = list(range(len(keys)))
@@ -182,16 +188,23 @@ def experiences(rows: Sequence[tuple[Any, ...]]) -> Experiences:
     """Of (observation, action, log_chance, value, reward, done)."""
     observation, action, log_chance, value, reward, done = zip(*rows, strict=True)
     return Experiences(
-        np.array(observation, dtype=np.float32), np.array(action, dtype=np.int64),
-        np.array(log_chance, dtype=np.float32), np.array(value, dtype=np.float32),
-        np.array(reward, dtype=np.float32), np.array(done, dtype=np.bool_),
-    )  # fmt: skip
+        np.array(observation, dtype=np.float32),
+        np.array(action, dtype=np.int64),
+        np.array(log_chance, dtype=np.float32),
+        np.array(value, dtype=np.float32),
+        np.array(reward, dtype=np.float32),
+        np.array(done, dtype=np.bool_),
+    )
 
 
 def update(
-    policy: Policy, optimizer: Any, fresh: Experiences, old: Experiences | None, settings: Settings,
+    policy: Policy,
+    optimizer: Any,
+    fresh: Experiences,
+    old: Experiences | None,
+    settings: Settings,
     random: np.random.Generator,
-) -> None:  # fmt: skip
+) -> None:
     """Learn from what was tried, and from what was before as far as the policy would still do it.
 
     The ratio of chances may go `clip` away from where it stands before the update (Queeney and others, 2021),

@@ -14,11 +14,16 @@ def rows_of(found: Experiences, run: str, first: int) -> list[Experience]:
     for at in range(len(found.action)):
         rows.append(
             Experience(
-                uuid5(NAMESPACE_URL, f"facilitair:{run}/{episode}"), turn, found.observation[at].tolist(),
-                int(found.action[at]), float(found.log_chance[at]), float(found.value[at]),
-                float(found.reward[at]), bool(found.done[at]),
+                uuid5(NAMESPACE_URL, f"facilitair:{run}/{episode}"),
+                turn,
+                found.observation[at].tolist(),
+                int(found.action[at]),
+                float(found.log_chance[at]),
+                float(found.value[at]),
+                float(found.reward[at]),
+                bool(found.done[at]),
             )
-        )  # fmt: skip
+        )
         episode, turn = (episode + 1, 0) if found.done[at] else (episode, turn + 1)
     return rows
 

@@ -213,7 +213,8 @@ def parse_place(text: str) -> Place:
         )
     opened = (one.split(":") for one in found.group(4).split("~")[1:])
     return Place(
-        int(found.group(1), 16), int(found.group(2), 16),
+        int(found.group(1), 16),
+        int(found.group(2), 16),
         {int(seq, 16) for seq in found.group(3).split("+")[1:]},
         {key: int(count, 16) for key, count in opened},
-    )  # fmt: skip
+    )

@@ -92,7 +92,26 @@ def digest(secret: bytes, *parts: Any) -> str:
 # Words that CEL keeps for itself: `steps.in` would not parse.
 RESERVED_IDS: Final = frozenset(
     (
-        "as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let",
-        "loop", "namespace", "null", "package", "return", "true", "var", "void", "while",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "false",
+        "for",
+        "function",
+        "if",
+        "import",
+        "in",
+        "let",
+        "loop",
+        "namespace",
+        "null",
+        "package",
+        "return",
+        "true",
+        "var",
+        "void",
+        "while",
     )
-)  # fmt: skip
+)

@@ -37,9 +37,15 @@ def servers() -> Iterator[Supervisor]:
 
 
 _EXTERNAL = (
-    "TEMPORAL_ADDRESS", "DATABASE_URL", "NEO4J_URI", "NEO4J_USER", "NEO4J_PASSWORD", "WEAVIATE_URL",
-    "WEAVIATE_GRPC_URL", "WEAVIATE_API_KEY",
-)  # fmt: skip
+    "TEMPORAL_ADDRESS",
+    "DATABASE_URL",
+    "NEO4J_URI",
+    "NEO4J_USER",
+    "NEO4J_PASSWORD",
+    "WEAVIATE_URL",
+    "WEAVIATE_GRPC_URL",
+    "WEAVIATE_API_KEY",
+)
 
 
 @dataclass(frozen=True)

@@ -102,28 +102,58 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
         engine1 = Engine1(engine)
         children, undo = Children(engine, admission, signer), UndoActivity(engine, tool.run)
         activities: list[Callable[..., Any]] = [
-            record.pin, record.begin_call, record.end_call, record.open, record.end_item, record.close,
-            record.caught, record.begin_wait, record.end_wait, record.finish, segment.segment, segment.chain,
-            human.ask, human.record_decision, human.remind, human.expire, human.withdraw, human.ask_budget,
+            record.pin,
+            record.begin_call,
+            record.end_call,
+            record.open,
+            record.end_item,
+            record.close,
+            record.caught,
+            record.begin_wait,
+            record.end_wait,
+            record.finish,
+            segment.segment,
+            segment.chain,
+            human.ask,
+            human.record_decision,
+            human.remind,
+            human.expire,
+            human.withdraw,
+            human.ask_budget,
             human.ask_route,
-            children.begin_child, children.end_child, children.fail_child, undo.compensations,
-            undo.compensate, engine1.decide, engine1.skip, engine1.transform, agent.agent, segment.tool,
+            children.begin_child,
+            children.end_child,
+            children.fail_child,
+            undo.compensations,
+            undo.compensate,
+            engine1.decide,
+            engine1.skip,
+            engine1.transform,
+            agent.agent,
+            segment.tool,
             OptimizeActivity(agents).optimize_prompt,
-            RouteActivity(engine, agents.gateway.destinations).route, SteerActivity(engine, signer).steer,
-        ]  # fmt: skip
+            RouteActivity(engine, agents.gateway.destinations).route,
+            SteerActivity(engine, signer).steer,
+        ]
         worker = Worker(
-            client, task_queue=QUEUE_COLLABORATIONS, workflows=[Collaboration], activities=activities,
-            interceptors=_interceptors(engine, client), max_cached_workflows=2_000,
-            max_concurrent_activities=300, max_concurrent_local_activities=200,
+            client,
+            task_queue=QUEUE_COLLABORATIONS,
+            workflows=[Collaboration],
+            activities=activities,
+            interceptors=_interceptors(engine, client),
+            max_cached_workflows=2_000,
+            max_concurrent_activities=300,
+            max_concurrent_local_activities=200,
             max_concurrent_workflow_tasks=WORKFLOW_TASKS,
             sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
-            max_eager_activity_reservations_per_workflow_task=20, graceful_shutdown_timeout=GRACE,
+            max_eager_activity_reservations_per_workflow_task=20,
+            graceful_shutdown_timeout=GRACE,
             workflow_failure_exception_types=FAILURE_TYPES,
             max_heartbeat_throttle_interval=HEARTBEAT_PACE,
             # Our one workflow is our own code, and the replay tests run it in the sandbox: here it would
             # only import the interpreter anew for every run.
             workflow_runner=UnsandboxedWorkflowRunner(),
-        )  # fmt: skip
+        )
         # litellm takes 3 s to import, and 15 s where it has to be compiled.
         yield Served(worker, warm_up, needs=True)
 
@@ -140,9 +170,12 @@ async def _memory(client: Client, settings: Settings) -> AsyncIterator[Served]:
     recall = RecallActivity(engine, memory, encode, Destinations(settings), is_loaded)
     try:
         worker = Worker(
-            client, task_queue=QUEUE_MEMORY, activities=[recall.recall],
-            interceptors=_interceptors(engine, client), graceful_shutdown_timeout=GRACE,
-        )  # fmt: skip
+            client,
+            task_queue=QUEUE_MEMORY,
+            activities=[recall.recall],
+            interceptors=_interceptors(engine, client),
+            graceful_shutdown_timeout=GRACE,
+        )
         # torch and the model take some seconds; the first step that recalls should not wait for them.
         yield Served(worker, lambda: encode(["warm up"]))
     finally:
@@ -161,15 +194,23 @@ async def _learning(client: Client, settings: Settings) -> AsyncIterator[Served]
     learn, rollouts = LearnActivity(engine), RolloutsActivity(engine)
     try:
         worker = Worker(
-            client, task_queue=QUEUE_LEARNING, workflows=[Learn, LearnAll, Rollouts],
+            client,
+            task_queue=QUEUE_LEARNING,
+            workflows=[Learn, LearnAll, Rollouts],
             activities=[
-                learn.due_to_learn, learn.collect_outcomes, learn.train_router, learn.judge_training,
-                learn.register_checkpoint, learn.end_training, rollouts.look_at_rollouts,
+                learn.due_to_learn,
+                learn.collect_outcomes,
+                learn.train_router,
+                learn.judge_training,
+                learn.register_checkpoint,
+                learn.end_training,
+                rollouts.look_at_rollouts,
             ],
-            interceptors=_interceptors(engine, client), graceful_shutdown_timeout=GRACE,
+            interceptors=_interceptors(engine, client),
+            graceful_shutdown_timeout=GRACE,
             # Each may hold a tenant's outcomes in memory, and take a processor.
             max_concurrent_activities=4,
-        )  # fmt: skip
+        )
         yield Served(worker)
     finally:
         await engine.dispose()
@@ -209,16 +250,20 @@ async def _projections(client: Client, settings: Settings) -> AsyncIterator[Serv
     )
     try:
         worker = Worker(
-            client, task_queue=QUEUE_PROJECTIONS,
+            client,
+            task_queue=QUEUE_PROJECTIONS,
             workflows=[Projection, Archive, Reconcile, CloseEnded, Trials, Optimize],
             activities=[
-                project.project, ArchiveActivity(engine, settings).archive_tokens,
+                project.project,
+                ArchiveActivity(engine, settings).archive_tokens,
                 ReconcileActivity(Reconciler(engine, gateway)).reconcile_calls,
-                TrialsActivity(engine).look_at_trials, EndingsActivity(engine, journal, client).close_ended,
+                TrialsActivity(engine).look_at_trials,
+                EndingsActivity(engine, journal, client).close_ended,
             ],
-            interceptors=_interceptors(engine, client), graceful_shutdown_timeout=GRACE,
+            interceptors=_interceptors(engine, client),
+            graceful_shutdown_timeout=GRACE,
             sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
-        )  # fmt: skip
+        )
         yield Served(worker)
     finally:
         for close in (memory.close, graph.close, gateway.close, journal.close, bell.close, engine.dispose):

@@ -52,27 +52,42 @@ class _Regular:
 
 _REGULARLY: Final = (
     _Regular(
-        "archive-tokens", Archive.run, "archive tokens of runs that ended long ago",
-        timedelta(days=1), offset=timedelta(hours=3),
+        "archive-tokens",
+        Archive.run,
+        "archive tokens of runs that ended long ago",
+        timedelta(days=1),
+        offset=timedelta(hours=3),
     ),
     _Regular("trials", Trials.run, "end trials of prompts that are decided", timedelta(minutes=1)),
     _Regular(
-        "reconcile-calls", Reconcile.run, "ask providers what calls came to that nobody saw the end of",
+        "reconcile-calls",
+        Reconcile.run,
+        "ask providers what calls came to that nobody saw the end of",
         timedelta(seconds=30),
     ),
     _Regular(
-        "close-ended", CloseEnded.run, "close runs that ended in Temporal alone",
-        timedelta(seconds=30), offset=timedelta(seconds=15),
+        "close-ended",
+        CloseEnded.run,
+        "close runs that ended in Temporal alone",
+        timedelta(seconds=30),
+        offset=timedelta(seconds=15),
     ),
     _Regular(
-        "learn-all", LearnAll.run, "let the router learn from what is new",
-        timedelta(days=1), offset=timedelta(hours=2, minutes=30), queue=QUEUE_LEARNING,
+        "learn-all",
+        LearnAll.run,
+        "let the router learn from what is new",
+        timedelta(days=1),
+        offset=timedelta(hours=2, minutes=30),
+        queue=QUEUE_LEARNING,
     ),
     _Regular(
-        "rollouts", Rollouts.run, "let the router's checkpoints serve more, or no more",
-        timedelta(minutes=1), queue=QUEUE_LEARNING,
+        "rollouts",
+        Rollouts.run,
+        "let the router's checkpoints serve more, or no more",
+        timedelta(minutes=1),
+        queue=QUEUE_LEARNING,
     ),
-)  # fmt: skip
+)
 
 _log = logging.getLogger(__name__)
 

@@ -38,8 +38,14 @@ _ABANDON: Final = workflow.HandlerUnfinishedPolicy.ABANDON
 # A bug in this code fails the run instead of blocking it; non-determinism still blocks, since a corrected
 # worker can replay it.
 FAILURE_TYPES: Sequence[type[BaseException]] = (
-    ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
-)  # fmt: skip
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 @workflow.defn(dynamic=True)
@@ -283,9 +289,16 @@ async def _pin(args: Sequence[RawValue]) -> Pinned:
 async def _finish(pinned: Pinned, status: str, sub_state: str = "", fault: StepError | None = None) -> Any:
     code, message, step = (fault.code, fault.told, fault.step) if fault else (None, None, "")
     request = Finish(
-        pinned.collaboration, pinned.tenant, pinned.traceparent, status, sub_state, code, message,
-        step=step, with_cost=pinned.searchable,
-    )  # fmt: skip
+        pinned.collaboration,
+        pinned.tenant,
+        pinned.traceparent,
+        status,
+        sub_state,
+        code,
+        message,
+        step=step,
+        with_cost=pinned.searchable,
+    )
     finished = await local("finish", request, None, f"close as {sub_state or status}")
     if not pinned.searchable:
         return finished

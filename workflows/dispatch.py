@@ -125,9 +125,13 @@ async def local(
     """A local activity; raises StepError."""
     try:
         return await workflow.execute_local_activity(
-            name, request, result_type=result, start_to_close_timeout=limit, retry_policy=_OWN_WORK,
+            name,
+            request,
+            result_type=result,
+            start_to_close_timeout=limit,
+            retry_policy=_OWN_WORK,
             summary=summary,
-        )  # fmt: skip
+        )
     except (ActivityError, ApplicationError) as error:
         # The failure of a local activity comes as it is, of an ordinary one within an ActivityError.
         raise _step_error(error) from error
@@ -234,9 +238,14 @@ class Dispatch:
     async def _segment(self, progress: Progress, segment: Segment, frame: str) -> Sequence[Ended]:
         pinned = self.pinned
         request = SegmentRequest(
-            pinned.collaboration, pinned.tenant, pinned.traceparent, frame, segment.members, segment.gates,
+            pinned.collaboration,
+            pinned.tenant,
+            pinned.traceparent,
+            frame,
+            segment.members,
+            segment.gates,
             progress.known_to(segment),
-        )  # fmt: skip
+        )
         summary = ", ".join((*segment.members, *(f"{gate}?" for gate in segment.gates)))[:200]
         await self.pause.ended()
         if not segment.slow:
@@ -248,11 +257,16 @@ class Dispatch:
             await self.pause.ended()
             try:
                 done: SegmentResult = await workflow.execute_activity(
-                    "chain", request, result_type=SegmentResult, start_to_close_timeout=_CHAIN_TIMEOUT,
-                    heartbeat_timeout=HEARTBEAT_TIMEOUT, retry_policy=_OWN_WORK, summary=summary,
+                    "chain",
+                    request,
+                    result_type=SegmentResult,
+                    start_to_close_timeout=_CHAIN_TIMEOUT,
+                    heartbeat_timeout=HEARTBEAT_TIMEOUT,
+                    retry_policy=_OWN_WORK,
+                    summary=summary,
                     cancellation_type=_LETS_GO,
                     priority=Priority(fairness_key=pinned.tenant[:64]),
-                )  # fmt: skip
+                )
             except ActivityError as error:
                 raise _step_error(error) from error
         return done.ended
@@ -313,10 +327,14 @@ class Dispatch:
         if step.routes:
             async with self._slots:
                 choice = await workflow.execute_activity(
-                    "route", request, result_type=RouteResult, activity_id=f"{request.path}:route",
-                    start_to_close_timeout=_OWN_WORK_TIMEOUT, retry_policy=_OWN_WORK,
+                    "route",
+                    request,
+                    result_type=RouteResult,
+                    activity_id=f"{request.path}:route",
+                    start_to_close_timeout=_OWN_WORK_TIMEOUT,
+                    retry_policy=_OWN_WORK,
                     summary=f"{step.summary} · choose a model",
-                )  # fmt: skip
+                )
             request = replace(request, model=choice.model, max_output_tokens=choice.max_output_tokens)
             if choice.ask:
                 await self.pause.ended()
@@ -339,12 +357,16 @@ class Dispatch:
         """Hints are a kindness: whatever happens to memory, the step goes on without them."""
         try:
             await workflow.execute_activity(
-                "recall", request, result_type=RecallResult, task_queue=QUEUE_MEMORY,
-                activity_id=f"{request.path}:recall", schedule_to_close_timeout=_RECALL_PATIENCE,
+                "recall",
+                request,
+                result_type=RecallResult,
+                task_queue=QUEUE_MEMORY,
+                activity_id=f"{request.path}:recall",
+                schedule_to_close_timeout=_RECALL_PATIENCE,
                 schedule_to_start_timeout=_RECALL_START_PATIENCE,
                 retry_policy=RetryPolicy(maximum_attempts=2),
                 summary=f"{step.summary} · recall similar work",
-            )  # fmt: skip
+            )
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
@@ -360,12 +382,18 @@ class Dispatch:
             async with self._slots:
                 await self.pause.ended()
                 returned: RawValue | None = await workflow.execute_activity(
-                    name, begun.args, result_type=RawValue, task_queue=step.task_queue,
+                    name,
+                    begun.args,
+                    result_type=RawValue,
+                    task_queue=step.task_queue,
                     activity_id=request.path,
-                    start_to_close_timeout=timeout, retry_policy=_retry(step),
+                    start_to_close_timeout=timeout,
+                    retry_policy=_retry(step),
                     # A queue that nobody serves must fail the step, not keep it waiting for ever.
-                    schedule_to_start_timeout=timeout, summary=step.summary, priority=self._priority(step),
-                )  # fmt: skip
+                    schedule_to_start_timeout=timeout,
+                    summary=step.summary,
+                    priority=self._priority(step),
+                )
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
@@ -448,12 +476,16 @@ class Dispatch:
         try:
             async with limit, self._slots:
                 handle = await workflow.start_child_workflow(
-                    child.workflow, child.input, id=child.workflow_id, memo=memo,
+                    child.workflow,
+                    child.input,
+                    id=child.workflow_id,
+                    memo=memo,
                     cancellation_type=workflow.ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
                     parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
-                    task_timeout=timedelta(seconds=TASK_TIMEOUT_SECONDS), static_summary=step.summary,
+                    task_timeout=timedelta(seconds=TASK_TIMEOUT_SECONDS),
+                    static_summary=step.summary,
                     priority=self._priority(step),
-                )  # fmt: skip
+                )
                 async with self.pause.told_to(request.path, handle):
                     await handle
         except TimeoutError:
@@ -499,12 +531,17 @@ class Dispatch:
             await self.pause.ended()
             try:
                 done: StepResult = await workflow.execute_activity(
-                    name, request, result_type=StepResult, activity_id=request.path,
+                    name,
+                    request,
+                    result_type=StepResult,
+                    activity_id=request.path,
                     start_to_close_timeout=timedelta(seconds=step.timeout_seconds),
                     heartbeat_timeout=HEARTBEAT_TIMEOUT if name == "agent" else None,
-                    retry_policy=_retry(step), summary=step.summary, priority=self._priority(step),
+                    retry_policy=_retry(step),
+                    summary=step.summary,
+                    priority=self._priority(step),
                     cancellation_type=_LETS_GO,
-                )  # fmt: skip
+                )
             except ActivityError as error:
                 raise _step_error(error) from error
         return done

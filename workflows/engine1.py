@@ -140,10 +140,14 @@ class _Engine1:
         model = None
         if step.routes:
             choice = await workflow.execute_activity(
-                "route", request, result_type=RouteResult, activity_id=f"{step.id}:route",
-                start_to_close_timeout=_OWN_WORK_TIMEOUT, retry_policy=_OWN_WORK,
+                "route",
+                request,
+                result_type=RouteResult,
+                activity_id=f"{step.id}:route",
+                start_to_close_timeout=_OWN_WORK_TIMEOUT,
+                retry_policy=_OWN_WORK,
                 summary=f"{step.summary} · choose a model",
-            )  # fmt: skip
+            )
             model = choice.model
         chosen = StepRequest(
             request.collaboration, request.tenant, request.step, request.traceparent, request.iteration, model
@@ -154,12 +158,16 @@ class _Engine1:
         """Hints are a kindness: whatever happens to memory, the step goes on without them."""
         try:
             await workflow.execute_activity(
-                "recall", request, result_type=RecallResult, task_queue=QUEUE_MEMORY,
-                activity_id=f"{step.id}:recall", schedule_to_close_timeout=_RECALL_PATIENCE,
+                "recall",
+                request,
+                result_type=RecallResult,
+                task_queue=QUEUE_MEMORY,
+                activity_id=f"{step.id}:recall",
+                schedule_to_close_timeout=_RECALL_PATIENCE,
                 schedule_to_start_timeout=_RECALL_START_PATIENCE,
                 retry_policy=RetryPolicy(maximum_attempts=2),
                 summary=f"{step.summary} · recall similar work",
-            )  # fmt: skip
+            )
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
@@ -184,12 +192,16 @@ class _Engine1:
             return
         try:
             output = await workflow.execute_activity(
-                step.activity or "", begun.args, task_queue=step.task_queue, activity_id=step.id,
-                start_to_close_timeout=timedelta(seconds=step.timeout_seconds), retry_policy=_retry(step),
+                step.activity or "",
+                begun.args,
+                task_queue=step.task_queue,
+                activity_id=step.id,
+                start_to_close_timeout=timedelta(seconds=step.timeout_seconds),
+                retry_policy=_retry(step),
                 # A queue that nobody serves must fail the step, not keep it waiting for ever.
                 schedule_to_start_timeout=timedelta(seconds=step.timeout_seconds),
                 summary=step.summary,
-            )  # fmt: skip
+            )
         except ActivityError as error:
             if not is_cancelled_exception(error):
                 code, message = _cause(error)
@@ -200,15 +212,22 @@ class _Engine1:
 
     async def _own(self, name: str, request: Any, result: Any, step: PlanStep) -> Any:
         return await workflow.execute_local_activity(
-            name, request, result_type=result, start_to_close_timeout=_OWN_WORK_TIMEOUT,
-            retry_policy=_OWN_WORK, summary=f"{step.summary} · {name}",
-        )  # fmt: skip
+            name,
+            request,
+            result_type=result,
+            start_to_close_timeout=_OWN_WORK_TIMEOUT,
+            retry_policy=_OWN_WORK,
+            summary=f"{step.summary} · {name}",
+        )
 
     async def _finish(self, request: Finish) -> Any:
         return await workflow.execute_local_activity(
-            "finish", request, start_to_close_timeout=_OWN_WORK_TIMEOUT, retry_policy=_OWN_WORK,
+            "finish",
+            request,
+            start_to_close_timeout=_OWN_WORK_TIMEOUT,
+            retry_policy=_OWN_WORK,
             summary=f"close as {request.sub_state or request.status}",
-        )  # fmt: skip
+        )
 
     async def _stop(self, running: dict[asyncio.Task[str], PlanStep]) -> None:
         """Cancel what is still in flight and wait until it has let go."""
@@ -252,6 +271,11 @@ def _failure(pinned: Pinned, error: BaseException) -> Finish:
 
 def _cancelled(pinned: Pinned) -> Finish:
     return Finish(
-        pinned.collaboration, pinned.tenant, pinned.traceparent, "failed", "cancelled", "cancelled",
+        pinned.collaboration,
+        pinned.tenant,
+        pinned.traceparent,
+        "failed",
+        "cancelled",
+        "cancelled",
         "the run was cancelled",
-    )  # fmt: skip
+    )

@@ -37,9 +37,13 @@ class Learn:
     @workflow.run
     async def run(self, request: LearnRequest) -> Learned:
         step = LearnStep(
-            workflow.info().run_id, request.tenant, request.by, request.seed,
-            request.until or workflow.now().isoformat(), request.simulated,
-        )  # fmt: skip
+            workflow.info().run_id,
+            request.tenant,
+            request.by,
+            request.seed,
+            request.until or workflow.now().isoformat(),
+            request.simulated,
+        )
         try:
             return await self._learn(step)
         except ActivityError as error:
@@ -49,37 +53,59 @@ class Learn:
 
     async def _learn(self, step: LearnStep) -> Learned:
         collected: Collected = await workflow.execute_activity(
-            "collect_outcomes", step, task_queue=QUEUE_LEARNING, result_type=Collected,
-            start_to_close_timeout=timedelta(minutes=30), heartbeat_timeout=_HEARTBEAT, retry_policy=_RETRY,
+            "collect_outcomes",
+            step,
+            task_queue=QUEUE_LEARNING,
+            result_type=Collected,
+            start_to_close_timeout=timedelta(minutes=30),
+            heartbeat_timeout=_HEARTBEAT,
+            retry_policy=_RETRY,
             summary=f"collect what came of {step.tenant}'s steps",
-        )  # fmt: skip
+        )
         if collected.reason:
             return await self._end(step, "refused", collected.reason)
         await workflow.execute_activity(
-            "train_router", step, task_queue=QUEUE_LEARNING, result_type=Trained,
-            start_to_close_timeout=timedelta(hours=6), heartbeat_timeout=_HEARTBEAT, retry_policy=_RETRY,
+            "train_router",
+            step,
+            task_queue=QUEUE_LEARNING,
+            result_type=Trained,
+            start_to_close_timeout=timedelta(hours=6),
+            heartbeat_timeout=_HEARTBEAT,
+            retry_policy=_RETRY,
             summary=f"learn from {collected.outcomes:,} outcomes",
-        )  # fmt: skip
+        )
         judged: Judged = await workflow.execute_activity(
-            "judge_training", step, task_queue=QUEUE_LEARNING, result_type=Judged,
-            start_to_close_timeout=timedelta(minutes=30), heartbeat_timeout=_HEARTBEAT, retry_policy=_RETRY,
+            "judge_training",
+            step,
+            task_queue=QUEUE_LEARNING,
+            result_type=Judged,
+            start_to_close_timeout=timedelta(minutes=30),
+            heartbeat_timeout=_HEARTBEAT,
+            retry_policy=_RETRY,
             summary="judge it on what it has not seen",
-        )  # fmt: skip
+        )
         if not judged.may_enter:
             return await self._end(step, "refused", judged.reason)
         learned: Learned = await workflow.execute_activity(
-            "register_checkpoint", step, task_queue=QUEUE_LEARNING, result_type=Learned,
-            start_to_close_timeout=timedelta(minutes=5), retry_policy=_RETRY,
+            "register_checkpoint",
+            step,
+            task_queue=QUEUE_LEARNING,
+            result_type=Learned,
+            start_to_close_timeout=timedelta(minutes=5),
+            retry_policy=_RETRY,
             summary="put it to work in shadow",
-        )  # fmt: skip
+        )
         return learned
 
     async def _end(self, step: LearnStep, status: str, reason: str) -> Learned:
         await workflow.execute_activity(
-            "end_training", TrainingEnd(step, status, reason), task_queue=QUEUE_LEARNING,
-            start_to_close_timeout=timedelta(minutes=1), retry_policy=_RETRY,
+            "end_training",
+            TrainingEnd(step, status, reason),
+            task_queue=QUEUE_LEARNING,
+            start_to_close_timeout=timedelta(minutes=1),
+            retry_policy=_RETRY,
             summary=f"{status}: {reason}"[:200],
-        )  # fmt: skip
+        )
         return Learned(step.training, status, reason)
 
 
@@ -90,10 +116,13 @@ class LearnAll:
     @workflow.run
     async def run(self) -> LearnPass:
         due: DueToLearn = await workflow.execute_activity(
-            "due_to_learn", task_queue=QUEUE_LEARNING, result_type=DueToLearn,
-            start_to_close_timeout=timedelta(minutes=10), retry_policy=_RETRY,
+            "due_to_learn",
+            task_queue=QUEUE_LEARNING,
+            result_type=DueToLearn,
+            start_to_close_timeout=timedelta(minutes=10),
+            retry_policy=_RETRY,
             summary="who has enough to learn from",
-        )  # fmt: skip
+        )
         # One after the other: training takes a whole processor.
         told = [f"{tenant}: {await self._one(tenant)}" for tenant in due.tenants]
         told += [
@@ -104,9 +133,12 @@ class LearnAll:
     async def _one(self, tenant: str, *, simulated: bool = False) -> str:
         try:
             done = await workflow.execute_child_workflow(
-                Learn.run, LearnRequest(tenant, "schedule", simulated=simulated), id=workflow_id(tenant),
-                task_queue=QUEUE_LEARNING, static_summary=f"learn from {tenant}'s outcomes",
-            )  # fmt: skip
+                Learn.run,
+                LearnRequest(tenant, "schedule", simulated=simulated),
+                id=workflow_id(tenant),
+                task_queue=QUEUE_LEARNING,
+                static_summary=f"learn from {tenant}'s outcomes",
+            )
         except WorkflowAlreadyStartedError:
             return "learning already"
         except ChildWorkflowError as error:

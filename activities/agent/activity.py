@@ -54,10 +54,12 @@ class AgentActivity:
             simulated = to.simulates(model, providers, request.tenant)
             chosen = await prompts.chosen(connection, agent, context.run, simulated=simulated)
             worker = replace(
-                worker_of(context.definition, step), requested_model=model,
-                prompt=chosen.ref if chosen else None, trial_id=chosen.trial_id if chosen else None,
+                worker_of(context.definition, step),
+                requested_model=model,
+                prompt=chosen.ref if chosen else None,
+                trial_id=chosen.trial_id if chosen else None,
                 simulated=simulated,
-            )  # fmt: skip
+            )
             begun = await executions.claim(connection, request, worker)
             if begun.done:
                 return begun.done
@@ -66,9 +68,18 @@ class AgentActivity:
             kept_rounds = await _kept_rounds(connection, request, agent) if tools else []
         conversation = Conversation(request.step, step, agent, context.catalogue, chosen, hints, steering)
         answers = Answers(
-            self._means, request, context, step, worker, begun, conversation, kept_rounds, began, steering,
+            self._means,
+            request,
+            context,
+            step,
+            worker,
+            begun,
+            conversation,
+            kept_rounds,
+            began,
+            steering,
             rule,
-        )  # fmt: skip
+        )
         with span(
             f"{telemetry.INVOKE_AGENT} {step.agent}",
             request,

@@ -68,10 +68,19 @@ class Answers:
     """
 
     def __init__(
-        self, means: Means, request: StepRequest, context: StepContext, step: AgentStep, worker: Worker,
-        begun: Claim, conversation: Conversation, kept_rounds: list[dict[str, Any]], began: float,
-        steering: Control, rule: Routed,
-    ) -> None:  # fmt: skip
+        self,
+        means: Means,
+        request: StepRequest,
+        context: StepContext,
+        step: AgentStep,
+        worker: Worker,
+        begun: Claim,
+        conversation: Conversation,
+        kept_rounds: list[dict[str, Any]],
+        began: float,
+        steering: Control,
+        rule: Routed,
+    ) -> None:
         self.means, self.engine = means, means.engine
         self.request, self.context, self.step = request, context, step
         self.worker, self.begun, self.conversation = worker, begun, conversation
@@ -187,9 +196,13 @@ class Answers:
             self.conversation.hear(await self._answered(number, kept))
 
     async def _turn(
-        self, current: Span, number: int, dialogue: list[Message], heard: Mapping[str, tuple[str, int]],
+        self,
+        current: Span,
+        number: int,
+        dialogue: list[Message],
+        heard: Mapping[str, tuple[str, int]],
         anew: bool,
-    ) -> str:  # fmt: skip
+    ) -> str:
         """What the agent says to work in progress: an execution of its own."""
         turn = copy.copy(self)
         turn.conversation = copy.copy(self.conversation)
@@ -471,11 +484,14 @@ class Answers:
         key = self.key = cache.key_of(self._all_that_decides())
         loop = asyncio.get_running_loop()
         kept = await self.means.flights.take(
-            self.request.tenant, key, seconds(kept_for.ttl), self.begun.execution,
+            self.request.tenant,
+            key,
+            seconds(kept_for.ttl),
+            self.begun.execution,
             # The other half of the time is for a call of one's own.
             until=self.began + self._limit() / 2,
             lead_seconds=max(1.0, self.began + self._limit() - loop.time()),
-        )  # fmt: skip
+        )
         if kept is None or await self._faults(kept.output):
             return None
         async with transaction(self.engine) as connection:
@@ -530,9 +546,12 @@ class Answers:
         if self.choices.more:
             until = min(until, asyncio.get_running_loop().time() + TURN_SECONDS)
         async with self.means.traffic.passage(
-            to, tokens=self._most_tokens(asked, to), until=until, tenant=self.request.tenant,
+            to,
+            tokens=self._most_tokens(asked, to),
+            until=until,
+            tenant=self.request.tenant,
             priority=self.step.priority or self.context.definition.defaults.priority,
-        ) as passage:  # fmt: skip
+        ) as passage:
             try:
                 await self._still_holds()
             except BaseException:
@@ -541,9 +560,13 @@ class Answers:
             bill.sent = True
             asked = replace(asked, timeouts=replace(asked.timeouts, total=self._call_seconds()))
             bill.completion = await call(
-                self.means.gateway, to, asked, self.begun.attempt, self._say,
+                self.means.gateway,
+                to,
+                asked,
+                self.begun.attempt,
+                self._say,
                 capture_content=self.means.capture_content,
-            )  # fmt: skip
+            )
             passage.used(bill.completion.usage)
         return bill, bill.completion
 
@@ -626,11 +649,16 @@ class Answers:
 
 def _outcome(output: Any, completion: Completion) -> Outcome:
     return Outcome(
-        output=output, model=completion.model, provider=completion.provider,
-        input_tokens=completion.input_tokens, output_tokens=completion.output_tokens,
-        cost_usd=completion.cost_usd, first_token_ms=completion.first_token_ms,
-        simulated=completion.simulated, finish_reason=completion.finish_reason,
-    )  # fmt: skip
+        output=output,
+        model=completion.model,
+        provider=completion.provider,
+        input_tokens=completion.input_tokens,
+        output_tokens=completion.output_tokens,
+        cost_usd=completion.cost_usd,
+        first_token_ms=completion.first_token_ms,
+        simulated=completion.simulated,
+        finish_reason=completion.finish_reason,
+    )
 
 
 def _describe(current: Span, completion: Completion, begun: Claim, outcome: Outcome) -> None:

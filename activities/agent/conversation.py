@@ -19,9 +19,15 @@ class Conversation:
     """Between a step and its agent. People may change how the agent is asked while it goes on."""
 
     def __init__(
-        self, name: str, step: AgentStep, agent: Agent, catalogue: Catalogue, chosen: Chosen | None,
-        hints: list[dict[str, Any]], steering: Control,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        step: AgentStep,
+        agent: Agent,
+        catalogue: Catalogue,
+        chosen: Chosen | None,
+        hints: list[dict[str, Any]],
+        steering: Control,
+    ) -> None:
         self._name, self._step, self._defined = name, step, agent
         self._catalogue, self._chosen, self._hints = catalogue, chosen, hints
         self._steering = steering
@@ -62,10 +68,9 @@ class Conversation:
     def differs(self, steering: Control) -> bool:
         """Whether people have said anything since that concerns the step."""
         name = self._step.agent
-        return (
-            steering.changes_of(name) != self._steering.changes_of(name)
-            or self._feedback(steering) != self._feedback(self._steering)
-        )  # fmt: skip
+        return steering.changes_of(name) != self._steering.changes_of(name) or self._feedback(
+            steering
+        ) != self._feedback(self._steering)
 
     def follow(self, steering: Control) -> None:
         """Go on as people want it by now."""

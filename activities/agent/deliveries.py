@@ -49,9 +49,12 @@ async def of_step(
 
 
 async def _silent(
-    engine: AsyncEngine, context: StepContext, request: StepRequest, adaptive: Sequence[StreamEdge],
+    engine: AsyncEngine,
+    context: StepContext,
+    request: StepRequest,
+    adaptive: Sequence[StreamEdge],
     simulated: bool,
-) -> set[tuple[str, str]]:  # fmt: skip
+) -> set[tuple[str, str]]:
     """(source, target) of the edges that are not used."""
     run = context.run
     # Both ends of a live edge stand in one body, so they share a frame.

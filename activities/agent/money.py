@@ -79,23 +79,35 @@ class Purse:
         most = asked.max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS
         worst = self.gateway.worst_case(replace(asked, max_output_tokens=most, price=FREE))
         priced = (
-            general_price(destination.model) if at_hand(destination.model)
+            general_price(destination.model)
+            if at_hand(destination.model)
             else await asyncio.to_thread(general_price, destination.model)
-        )  # fmt: skip
+        )
         budget = self.step.budget
         call = Call(
-            id=uuid4(), tenant=request.tenant, account=destination.account, provider=destination.provider,
-            model=asked.model, priced_model=destination.model, simulated=destination.simulated,
-            most_input_tokens=worst.tokens - most, most_output_tokens=most, seconds=asked.timeouts.total,
+            id=uuid4(),
+            tenant=request.tenant,
+            account=destination.account,
+            provider=destination.provider,
+            model=asked.model,
+            priced_model=destination.model,
+            simulated=destination.simulated,
+            most_input_tokens=worst.tokens - most,
+            most_output_tokens=most,
+            seconds=asked.timeouts.total,
             purpose=self.purpose,
-            run=UUID(request.collaboration), execution=execution, path=request.path,
-            agent_name=worker.agent, step=f"{request.collaboration}/{request.step}",
-            step_usd=to_usd(budget.usd) if budget else None, step_tokens=budget.tokens if budget else None,
+            run=UUID(request.collaboration),
+            execution=execution,
+            path=request.path,
+            agent_name=worker.agent,
+            step=f"{request.collaboration}/{request.step}",
+            step_usd=to_usd(budget.usd) if budget else None,
+            step_tokens=budget.tokens if budget else None,
             price_source=priced.source if priced else None,
             input_usd=priced.price.input_usd if priced else None,
             output_usd=priced.price.output_usd if priced else None,
             cached_input_usd=priced.price.cached_input_usd if priced else None,
-        )  # fmt: skip
+        )
         try:
             async with statement(self.engine) as connection:
                 opened = await ledger.open(connection, call)
@@ -155,18 +167,30 @@ class Bill:
         """What the attempt's row should say that it cost, as far as it is known."""
         if done := self.completion:
             return Outcome(
-                None, done.model, done.provider, done.input_tokens, done.output_tokens, done.cost_usd,
-                done.first_token_ms, done.simulated, finish_reason=done.finish_reason,
-            )  # fmt: skip
+                None,
+                done.model,
+                done.provider,
+                done.input_tokens,
+                done.output_tokens,
+                done.cost_usd,
+                done.first_token_ms,
+                done.simulated,
+                finish_reason=done.finish_reason,
+            )
         price = self.asked.price
         if self.counted is None or price is None:
             return None
         counted = self.counted
         usd = price.cost_usd(counted.input_tokens, counted.output_tokens, counted.cached_input_tokens)
         return Outcome(
-            None, self.asked.model, self.provider, counted.input_tokens, counted.output_tokens, usd,
+            None,
+            self.asked.model,
+            self.provider,
+            counted.input_tokens,
+            counted.output_tokens,
+            usd,
             simulated=self.simulated,
-        )  # fmt: skip
+        )
 
     def count(self, error: BaseException | None) -> bool:
         """Note what the provider had counted before the call failed; returns whether it had."""
@@ -183,9 +207,14 @@ class Bill:
         elif (paid := self.paid()) and self.counted:
             code, name = getattr(error, "code", None), getattr(error, "response_id", "")
             await ledger.settle_later(
-                connection, self.call, self.basis, self.counted, paid.cost_usd, error_code=code,
+                connection,
+                self.call,
+                self.basis,
+                self.counted,
+                paid.cost_usd,
+                error_code=code,
                 response_id=name or None,
-            )  # fmt: skip
+            )
         elif not self.sent:
             await ledger.refund(connection, self.call, "not_sent")
         else:

@@ -38,9 +38,13 @@ def asked(step: AgentStep, scope: Mapping[str, Json]) -> str:
 
 
 def system(
-    step: AgentStep, agent: Agent, hints: list[dict[str, Any]], catalogue: Catalogue,
-    chosen: Chosen | None, prompt_text: str,
-) -> list[Message]:  # fmt: skip
+    step: AgentStep,
+    agent: Agent,
+    hints: list[dict[str, Any]],
+    catalogue: Catalogue,
+    chosen: Chosen | None,
+    prompt_text: str,
+) -> list[Message]:
     """Who the agent is, where there is anything to say of it."""
     parts = _stored(agent, catalogue, chosen, prompt_text) if chosen else [catalogue.system_of(agent)]
     parts.append(catalogue.instructions_of(agent))

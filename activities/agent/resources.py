@@ -41,6 +41,13 @@ async def means(
         stack.push_async_callback(traffic.close)
         stack.push_async_callback(flights.close)
         yield Means(
-            engine, gateway, traffic, flights, Reconciler(engine, gateway), tokens, run_tool, news,
+            engine,
+            gateway,
+            traffic,
+            flights,
+            Reconciler(engine, gateway),
+            tokens,
+            run_tool,
+            news,
             settings.capture_message_content,
-        )  # fmt: skip
+        )

@@ -52,11 +52,12 @@ def returned(kept: dict[str, Any], request: StepRequest) -> ToolsReturned:
     """Return what watchers are told of the results of a round's calls."""
     results = [
         {
-            "id": _call_id(request, number), "content": as_text(call["result"])[:MAX_TOLD_CHARS],
+            "id": _call_id(request, number),
+            "content": as_text(call["result"])[:MAX_TOLD_CHARS],
             "error": _error_code(call["result"]),
         }
         for number, call in enumerate(kept["calls"])
-    ]  # fmt: skip
+    ]
     return ToolsReturned(request.collaboration, request.step, request.path, storable(results))
 
 
@@ -90,9 +91,10 @@ def messages(kept: dict[str, Any]) -> list[Message]:
 
 async def _result(call: dict[str, Any], by_wire: dict[str, str], run: Run) -> Json:
     attributes = {
-        telemetry.OPERATION: telemetry.EXECUTE_TOOL, telemetry.TOOL_NAME: call["name"],
+        telemetry.OPERATION: telemetry.EXECUTE_TOOL,
+        telemetry.TOOL_NAME: call["name"],
         telemetry.TOOL_CALL_ID: call["id"],
-    }  # fmt: skip
+    }
     with span(f"{telemetry.EXECUTE_TOOL} {call['name'][:100]}", None, attributes) as current:
         result = await _called(call, by_wire, run)
         if code := _error_code(result):

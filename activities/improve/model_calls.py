@@ -37,14 +37,23 @@ class Asker:
     budget_usd: Decimal
 
     async def ask(
-        self, model: str, messages: Sequence[Message], *, schema: Mapping[str, Any] | None = None,
+        self,
+        model: str,
+        messages: Sequence[Message],
+        *,
+        schema: Mapping[str, Any] | None = None,
         max_output_tokens: int,
-    ) -> str:  # fmt: skip
+    ) -> str:
         """The answer. Raises ProviderError, and Refused when the budget cannot bear the call."""
         asked = ModelRequest(
-            model, messages, response_schema=schema, max_output_tokens=max_output_tokens,
-            timeouts=Timeouts(total=CALL_SECONDS), tenant=self.tenant, providers=self.catalogue.providers,
-        )  # fmt: skip
+            model,
+            messages,
+            response_schema=schema,
+            max_output_tokens=max_output_tokens,
+            timeouts=Timeouts(total=CALL_SECONDS),
+            tenant=self.tenant,
+            providers=self.catalogue.providers,
+        )
         bill = Bill(await self._opened(asked))
         try:
             bill.completion = await self._answer(bill)
@@ -105,15 +114,25 @@ class Asker:
         worst = gateway.worst_case(replace(asked, price=FREE))
         priced = await asyncio.to_thread(general_price, destination.model)
         call = Call(
-            id=uuid4(), tenant=self.tenant, account=destination.account, provider=destination.provider,
-            model=asked.model, priced_model=destination.model, simulated=destination.simulated,
-            most_input_tokens=worst.tokens - most, most_output_tokens=most, seconds=asked.timeouts.total,
-            purpose=PURPOSE, requested_by=self.actor, step=f"{PURPOSE}/{self.id}",
-            step_usd=self.budget_usd, price_source=priced.source if priced else None,
+            id=uuid4(),
+            tenant=self.tenant,
+            account=destination.account,
+            provider=destination.provider,
+            model=asked.model,
+            priced_model=destination.model,
+            simulated=destination.simulated,
+            most_input_tokens=worst.tokens - most,
+            most_output_tokens=most,
+            seconds=asked.timeouts.total,
+            purpose=PURPOSE,
+            requested_by=self.actor,
+            step=f"{PURPOSE}/{self.id}",
+            step_usd=self.budget_usd,
+            price_source=priced.source if priced else None,
             input_usd=priced.price.input_usd if priced else None,
             output_usd=priced.price.output_usd if priced else None,
             cached_input_usd=priced.price.cached_input_usd if priced else None,
-        )  # fmt: skip
+        )
         try:
             async with statement(self.means.engine) as connection:
                 opened = await ledger.open(connection, call)

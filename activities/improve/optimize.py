@@ -106,19 +106,30 @@ class OptimizeActivity:
             if first := await scored.optimized(connection, request.tenant, request.name, request.id):
                 return Optimized(**first)
             version, _ = await stored.save(
-                connection, request.tenant, request.name, content, request.actor, note=note,
-                origin="optimizer", simulated=request.simulated,
-            )  # fmt: skip
+                connection,
+                request.tenant,
+                request.name,
+                content,
+                request.actor,
+                note=note,
+                origin="optimizer",
+                simulated=request.simulated,
+            )
             settings = trials.Settings(version.number)
             trial = await trials.start(
-                connection, request.tenant, request.name, settings, request.actor,
-                simulated=request.simulated,
-            )  # fmt: skip
+                connection, request.tenant, request.name, settings, request.actor, simulated=request.simulated
+            )
             done = Optimized(
-                version=version.number, trial=str(trial.id), examples=len(examples), scored=len(found),
-                held_out=comparison.tasks, present=comparison.present, candidate=comparison.candidate,
-                model=search.model, judge=search.judge,
-            )  # fmt: skip
+                version=version.number,
+                trial=str(trial.id),
+                examples=len(examples),
+                scored=len(found),
+                held_out=comparison.tasks,
+                present=comparison.present,
+                candidate=comparison.candidate,
+                model=search.model,
+                judge=search.judge,
+            )
             await scored.note_optimized(
                 connection, request.tenant, request.name, request.id, request.actor, asdict(done)
             )

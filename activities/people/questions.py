@@ -54,15 +54,11 @@ BUDGET_ACTIONS: Final[list[dict[str, Any]]] = [
 BUDGET_FORM: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {
-        "usd": {
-            "type": "number", "minimum": 0, "maximum": 100_000, "description": "So many dollars more.",
-        },
-        "tokens": {
-            "type": "integer", "minimum": 0, "maximum": 10**12, "description": "So many tokens more.",
-        },
+        "usd": {"type": "number", "minimum": 0, "maximum": 100_000, "description": "So many dollars more."},
+        "tokens": {"type": "integer", "minimum": 0, "maximum": 10**12, "description": "So many tokens more."},
     },
     "additionalProperties": False,
-}  # fmt: skip
+}
 """Empty: as much again as the definition allows."""
 
 
@@ -94,11 +90,17 @@ class Human:
             show = storable(checked_output(render(step.show, context.scope)))
             await executions.set_input(connection, begun.execution, show)
             task = await _add(
-                connection, request, begun.started_at,
-                title=as_text(render(step.title, context.scope)), show=show, form=step.form,
-                actions=[action.model_dump() for action in step.actions], assignees=step.assignees,
-                approvals=step.approvals, timeout_seconds=_timeout(step),
-            )  # fmt: skip
+                connection,
+                request,
+                begun.started_at,
+                title=as_text(render(step.title, context.scope)),
+                show=show,
+                form=step.form,
+                actions=[action.model_dump() for action in step.actions],
+                assignees=step.assignees,
+                approvals=step.approvals,
+                timeout_seconds=_timeout(step),
+            )
             return await self._as_it_is(connection, request, task)
 
     @activity.defn(name="ask_budget")
@@ -114,13 +116,17 @@ class Human:
                 now = datetime.now(UTC)
                 step = replace(request, purpose="").path
                 task = await _add(
-                    connection, request, now,
+                    connection,
+                    request,
+                    now,
                     title=f"{run.name} has used up its budget at step {step}. May it spend more?",
-                    show={"step": step, **await people.budget(connection, run.id)}, form=BUDGET_FORM,
+                    show={"step": step, **await people.budget(connection, run.id)},
+                    form=BUDGET_FORM,
                     actions=BUDGET_ACTIONS,
-                    assignees=(await _budget(connection, run)).assignees, approvals=1,
+                    assignees=(await _budget(connection, run)).assignees,
+                    approvals=1,
                     timeout_seconds=HUMAN_TIMEOUT_SECONDS,
-                )  # fmt: skip
+                )
             return await self._as_it_is(connection, request, task)
 
     @activity.defn(name="ask_route")
@@ -137,10 +143,17 @@ class Human:
                 if question is None:
                     return Asked(ended=Ended(request.step, "completed"))
                 task = await _add(
-                    connection, request, datetime.now(UTC), title=question.title, show=question.show,
-                    form=None, actions=question.actions, assignees=question.assignees, approvals=1,
+                    connection,
+                    request,
+                    datetime.now(UTC),
+                    title=question.title,
+                    show=question.show,
+                    form=None,
+                    actions=question.actions,
+                    assignees=question.assignees,
+                    approvals=1,
                     timeout_seconds=HUMAN_TIMEOUT_SECONDS,
-                )  # fmt: skip
+                )
             return await self._as_it_is(connection, request, task)
 
     @activity.defn(name="record_decision")
@@ -168,10 +181,15 @@ class Human:
             )
             run = await run_of(connection, request.collaboration)
             await audit.append(
-                connection, request.tenant, decision.actor, "human.decide",
-                f"{run.temporal_workflow_id}/{request.path}", task=str(task.id), decision=decision.action,
+                connection,
+                request.tenant,
+                decision.actor,
+                "human.decide",
+                f"{run.temporal_workflow_id}/{request.path}",
+                task=str(task.id),
+                decision=decision.action,
                 edited=edited is not None,
-            )  # fmt: skip
+            )
             return await self._after(connection, request, task, decision.actor, decision.action)
 
     @activity.defn(name="remind")
@@ -187,11 +205,12 @@ class Human:
                 at = (task.reminded_at or task.opened_at) + timedelta(seconds=seconds(step.remind_after))
                 await people.remind(connection, task, max(at, datetime.now(UTC)), _call())
                 await _tell(
-                    connection, request,
+                    connection,
+                    request,
                     HumanReminded(
                         request.collaboration, str(task.id), request.step, request.path, task.assignees
                     ),
-                )  # fmt: skip
+                )
                 task = await _existing(connection, request)
             return await self._as_it_is(connection, request, task)
 
@@ -234,11 +253,12 @@ class Human:
             due_at = at + timedelta(seconds=_timeout(step))
             await people.escalate(connection, task, step.escalate_to, at, due_at, _call())
             await _tell(
-                connection, request,
+                connection,
+                request,
                 HumanEscalated(
                     request.collaboration, str(task.id), request.step, request.path, step.escalate_to
                 ),
-            )  # fmt: skip
+            )
         elif step and step.on_timeout not in ("escalate", "fail"):
             made = Made(TIMEOUT_ACTOR, step.on_timeout, {}, None, None, now)
             await people.decide(connection, task, made)
@@ -257,9 +277,11 @@ class Human:
         """Close the question if the decision settles it."""
         made = await people.decisions(connection, task.id)
         found = verdict(
-            [(one.actor, one.action) for one in made], [one["id"] for one in task.actions], task.approvals,
+            [(one.actor, one.action) for one in made],
+            [one["id"] for one in task.actions],
+            task.approvals,
             task.assignees,
-        )  # fmt: skip
+        )
         if found:
             await self._close(connection, request, task, actor, action, found.action)
         else:
@@ -405,17 +427,29 @@ def _chars(value: Json) -> int:
 
 
 async def _add(
-    connection: AsyncConnection, request: StepRequest, now: datetime, *, title: str, timeout_seconds: float,
+    connection: AsyncConnection,
+    request: StepRequest,
+    now: datetime,
+    *,
+    title: str,
+    timeout_seconds: float,
     **asked: Any,
-) -> Task:  # fmt: skip
+) -> Task:
     title = storable(title)[:MAX_TITLE]
     due_at = now + timedelta(seconds=timeout_seconds)
     await people.add(connection, request, title=title, opened_at=now, due_at=due_at, **asked)
     task = await _existing(connection, request)
     event = HumanAsked(
-        request.collaboration, str(task.id), request.step, request.path, task.title, task.assignees,
-        task.actions, task.form, task.show if _chars(task.show) <= MAX_TOLD_CHARS else None,
-    )  # fmt: skip
+        request.collaboration,
+        str(task.id),
+        request.step,
+        request.path,
+        task.title,
+        task.assignees,
+        task.actions,
+        task.form,
+        task.show if _chars(task.show) <= MAX_TOLD_CHARS else None,
+    )
     await _tell(connection, request, event)
     return task
 

@@ -53,14 +53,17 @@ async def question_of(connection: AsyncConnection, request: StepRequest) -> Rout
         f"{sure} that it succeeds.",
         show=storable(
             {
-                "step": path, "task": context.run.task[:_SHOWN_CHARS],
-                "prompt": _prompt(context, request.step, step), "confidence": confidence, "models": models,
+                "step": path,
+                "task": context.run.task[:_SHOWN_CHARS],
+                "prompt": _prompt(context, request.step, step),
+                "confidence": confidence,
+                "models": models,
                 "candidates": [_facts(choice, name) for name in models.values()],
             }
         ),
         actions=[_action(id, name) for id, name in models.items()],
         assignees=rule.assignees,
-    )  # fmt: skip
+    )
 
 
 def chosen(task: Task, action: str | None) -> str:

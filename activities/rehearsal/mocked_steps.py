@@ -43,10 +43,16 @@ _MADE_UP: Final[Mapping[str | None, Json]] = {
 }
 _RETRYABLE: Final = frozenset(
     (
-        "provider_rate_limited", "provider_unavailable", "provider_timeout", "provider_stream_cut",
-        "tool_unreachable", "timeout", "io_error", "database_unavailable",
+        "provider_rate_limited",
+        "provider_unavailable",
+        "provider_timeout",
+        "provider_stream_cut",
+        "tool_unreachable",
+        "timeout",
+        "io_error",
+        "database_unavailable",
     )
-)  # fmt: skip
+)
 
 
 class Enough(Exception):
@@ -210,10 +216,8 @@ def _decided(
         "by": people,
         "form": form,
         "value": (show.get(edits) if edited is None else edited) if edits else None,
-        "decisions": [
-            {"actor": one, "action": answer.decision, "form": form, "at": now} for one in people
-        ],
-    }  # fmt: skip
+        "decisions": [{"actor": one, "action": answer.decision, "form": form, "at": now} for one in people],
+    }
 
 
 def _until(step: WaitStep, given: Json) -> datetime:

@@ -161,9 +161,15 @@ class _Stage(InProcess):
                 entry.status = "cancelled"
         reached = {entry.path.rpartition(".")[2] for entry in self._trace}
         return Rehearsal(
-            status, output, error, self._trace, len(self._trace), self._stand_ins.model_calls,
-            list(self._stand_ins.defaulted), [name for name in self.found.steps if name not in reached],
-        )  # fmt: skip
+            status,
+            output,
+            error,
+            self._trace,
+            len(self._trace),
+            self._stand_ins.model_calls,
+            list(self._stand_ins.defaulted),
+            [name for name in self.found.steps if name not in reached],
+        )
 
     # -- steps ---------------------------------------------------------------------------------------------
 

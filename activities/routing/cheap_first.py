@@ -43,9 +43,14 @@ async def planned(
 
 
 def pair_of(
-    decision: Decision, names: Sequence[str], then: str | None, chars: int, priced: Mapping[str, Price],
-    judge: str, verifier: cheap_first.Verifier,
-) -> dict[str, Any] | None:  # fmt: skip
+    decision: Decision,
+    names: Sequence[str],
+    then: str | None,
+    chars: int,
+    priced: Mapping[str, Price],
+    judge: str,
+    verifier: cheap_first.Verifier,
+) -> dict[str, Any] | None:
     """Who answers first and who where that is rejected, by what the checkpoint that decided expects of them,
     else by price alone; None: one model outright. `chars` is the length of what is asked."""
     preferred = max(names, key=lambda name: decision.candidates[name])

@@ -50,12 +50,14 @@ async def known(connection: AsyncConnection, tenant: str, *, simulated: bool) ->
         for one in await checkpoints.serving(connection, tenant, simulated=simulated)
     )
     return Known(
-        tenant, simulated, wanted,
+        tenant,
+        simulated,
+        wanted,
         # Only what a checkpoint expects is weighed by its price.
         await prices.own(connection, tenant) if wanted else {},
         frozenset(await quarantines.of_tenant(connection, tenant, simulated=simulated)),
         await catalogue.of_tenant(connection, tenant),
-    )  # fmt: skip
+    )
 
 
 def watching(known: Known) -> Known:
@@ -114,9 +116,14 @@ class Chooser:
 
 
 def by_rules(
-    task: str, role: str | None, candidates: Sequence[str], key: str, roles: Roles,
-    quarantined: Collection[str], warn: Warn,
-) -> Decision:  # fmt: skip
+    task: str,
+    role: str | None,
+    candidates: Sequence[str],
+    key: str,
+    roles: Roles,
+    quarantined: Collection[str],
+    warn: Warn,
+) -> Decision:
     """The rules' choice among who need not rest; the plain default when they fail."""
     out = quarantined_of(candidates, quarantined)
     healthy = [name for name in candidates if name not in out]

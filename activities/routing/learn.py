@@ -78,16 +78,25 @@ class LearnActivity:
             }
             async with transaction(self._engine) as connection:
                 await trainings.start(
-                    connection, UUID(step.training), step.tenant, until, step.seed, step.by, arguments,
+                    connection,
+                    UUID(step.training),
+                    step.tenant,
+                    until,
+                    step.seed,
+                    step.by,
+                    arguments,
                     simulated=step.simulated,
-                )  # fmt: skip
+                )
             found = await self._collect(step)
             rows, held_out = dataset.split(found.rows)
             data = {
-                "outcomes": len(found.rows), "held_out": len(held_out), "models": found.models,
-                "refused": dict(sorted(found.refused.items())), "by_another": found.by_another,
+                "outcomes": len(found.rows),
+                "held_out": len(held_out),
+                "models": found.models,
+                "refused": dict(sorted(found.refused.items())),
+                "by_another": found.by_another,
                 "sources": dict(sorted(Counter(row.source for row in found.rows).items())),
-            }  # fmt: skip
+            }
             async with transaction(self._engine) as connection:
                 await trainings.note_data(connection, UUID(step.training), data)
         refused = sum(found.refused.values())
@@ -114,9 +123,15 @@ class LearnActivity:
             began, state = await keeper.last_epoch()
             try:
                 whole, reason = await asyncio.to_thread(
-                    fitting.with_network, fitted, calls.only(some), table[some], step.seed,
-                    self._effort.plan, keeper.on_epoch, state,
-                )  # fmt: skip
+                    fitting.with_network,
+                    fitted,
+                    calls.only(some),
+                    table[some],
+                    step.seed,
+                    self._effort.plan,
+                    keeper.on_epoch,
+                    state,
+                )
             finally:
                 keeper.stop()
             ended, _ = await keeper.last_epoch()
@@ -169,9 +184,15 @@ class LearnActivity:
         async with transaction(self._engine) as connection:
             # It may have failed before it was opened.
             await trainings.start(
-                connection, UUID(step.training), step.tenant, _moment(step.until), step.seed, step.by, {},
+                connection,
+                UUID(step.training),
+                step.tenant,
+                _moment(step.until),
+                step.seed,
+                step.by,
+                {},
                 simulated=step.simulated,
-            )  # fmt: skip
+            )
             await trainings.end(connection, step.tenant, UUID(step.training), end.status, end.reason, step.by)
 
     async def _collect(self, step: LearnStep) -> Collection:

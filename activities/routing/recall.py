@@ -75,9 +75,10 @@ class RecallActivity:
             assert isinstance(step, AgentStep), "only agents recall"
             agent = found.definition.agents[step.agent]
             search = Search(
-                run, step.recall if isinstance(step.recall, Recall) else Recall(),
+                run,
+                step.recall if isinstance(step.recall, Recall) else Recall(),
                 routing_simulated.is_simulated(self._to, agent, known, run.tenant),
-            )  # fmt: skip
+            )
             source, hits = await self._search(search)
             async with transaction(self._engine) as connection:
                 await vectors.record_recall(connection, request, source, hits)
@@ -117,9 +118,14 @@ class RecallActivity:
         # One more than wanted, for the run itself may be among them.
         async with asyncio.timeout(WEAVIATE_SECONDS):
             found = await weaviate.similar(
-                self._memory, asked.run.tenant, embedding, ENCODER, wanted.limit + 1, wanted.threshold,
+                self._memory,
+                asked.run.tenant,
+                embedding,
+                ENCODER,
+                wanted.limit + 1,
+                wanted.threshold,
                 simulated=asked.simulated,
-            )  # fmt: skip
+            )
         return [
             _hit(hit.collaboration, hit.cosine, hit.task, hit.final_output, hit.quality_score)
             for hit in found
@@ -129,9 +135,13 @@ class RecallActivity:
         wanted = asked.wanted
         async with transaction(self._engine) as connection:
             found = await vectors.nearest(
-                connection, asked.run.tenant, embedding, wanted.limit + 1, wanted.threshold,
+                connection,
+                asked.run.tenant,
+                embedding,
+                wanted.limit + 1,
+                wanted.threshold,
                 simulated=asked.simulated,
-            )  # fmt: skip
+            )
         return [
             _hit(kept.collaboration, cosine, kept.task, as_text(kept.final_output), kept.quality_score)
             for cosine, kept in found

@@ -17,8 +17,11 @@ _VERBS: Final[tuple[tuple[TaskType, str], ...]] = (
         r"document|describe|summari[sz]e|(?:write|add|create|draft)\s+(?:\w+\s+){0,3}"
         r"(?:documentation|docs|docstrings?|readme|changelog|tutorial|guide|manual|release notes)",
     ),
-    ("design", r"design|architect|(?:write|create|draft|propose|plan)\s+(?:\w+\s+){0,3}"
-               r"(?:architecture|design|schema|data model|roadmap|plan)"),
+    (
+        "design",
+        r"design|architect|(?:write|create|draft|propose|plan)\s+(?:\w+\s+){0,3}"
+        r"(?:architecture|design|schema|data model|roadmap|plan)",
+    ),
     ("analysis", r"analy[sz]e|compare|investigate|explain|research|evaluate|estimate|why (?:is|does|do|are)"),
     (
         "code",
@@ -26,7 +29,7 @@ _VERBS: Final[tuple[tuple[TaskType, str], ...]] = (
         r"(?:write|build|create|develop|add|make)\s+(?:\w+\s+){0,4}(?:function|class|script|program|code|module|"
         r"api|endpoint|service|app|application|query|parser|cli|library|algorithm|component|page|server|bot)",
     ),
-)  # fmt: skip
+)
 _PATTERNS: Final = tuple((kind, re.compile(rf"\b(?:{words})\b", re.IGNORECASE)) for kind, words in _VERBS)
 
 _BY_ROLE: Final[dict[str, TaskType]] = {

@@ -101,8 +101,11 @@ def paths_of(found: Compiled, names: Iterable[str], frame: str) -> dict[str, str
 
 def run_facts(run: Run) -> dict[str, str]:
     return {
-        "id": run.temporal_workflow_id, "name": run.name, "version": str(run.version), "tenant": run.tenant,
-    }  # fmt: skip
+        "id": run.temporal_workflow_id,
+        "name": run.name,
+        "version": str(run.version),
+        "tenant": run.tenant,
+    }
 
 
 async def load(connection: AsyncConnection, request: StepRequest, *, later: bool = False) -> StepContext:
@@ -135,9 +138,11 @@ async def scope(
                 ended = await executions.items(connection, run.id, path)
                 steps[name]["iterations"] = ended[-1].index + 1 if ended else 0
     return {
-        "input": run.input, "steps": steps, "run": run_facts(run),
+        "input": run.input,
+        "steps": steps,
+        "run": run_facts(run),
         **await _repetition(connection, run, found, sources, frame),
-    }  # fmt: skip
+    }
 
 
 async def item_facts(connection: AsyncConnection, run: Run, path: str) -> list[dict[str, Any]]:

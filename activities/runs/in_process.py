@@ -115,9 +115,7 @@ class InProcess(ABC):
             here |= {"item": self.lists[path][index], "index": index}
         else:
             before = self.results[path].get(index - 1, {})
-            here["iter"] = {
-                "index": index, "carry": self.carries[path], "previous": before.get("output")
-            }  # fmt: skip
+            here["iter"] = {"index": index, "carry": self.carries[path], "previous": before.get("output")}
         self.scopes[f"{path}[{index}]"] = here
 
     async def end_item(self, step: PlanStep, frame: str, index: int, error: StepError | None) -> ItemEnded:

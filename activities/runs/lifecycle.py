@@ -214,9 +214,15 @@ class Record:
             )
         parent = await self._parent(request)
         run = _new_run(
-            request, parent, version.id, version.name, version.number, version.sha256, given,
+            request,
+            parent,
+            version.id,
+            version.name,
+            version.number,
+            version.sha256,
+            given,
             found.definition.input,
-        )  # fmt: skip
+        )
         around = request.parent if parent else None
         source = request.fork["collaboration"] if request.fork else None
         by = request.requested_by or BY_TEMPORAL
@@ -394,10 +400,15 @@ class Record:
             rule = context.step.catch[caught.rule]
             value = None if rule.then else checked_output(render(rule.value, context.scope))
             await executions.catch(
-                connection, request, worker_of(context.definition, context.step), then=rule.then or "",
-                output=value, code=caught.error_code, message=storable(caught.error_message),
+                connection,
+                request,
+                worker_of(context.definition, context.step),
+                then=rule.then or "",
+                output=value,
+                code=caught.error_code,
+                message=storable(caught.error_message),
                 step=caught.error_step,
-            )  # fmt: skip
+            )
         return Ended(request.step, "caught", f"!{rule.then}") if rule.then else Ended(request.step, COMPLETED)
 
     @activity.defn(name="begin_wait")
@@ -496,27 +507,51 @@ async def _check_uuid(connection: AsyncConnection, id: str) -> None:
 
 
 def _new_run(
-    request: PinRequest, parent: Run | None, version: UUID, name: str, number: int, sha256: str, given: Json,
+    request: PinRequest,
+    parent: Run | None,
+    version: UUID,
+    name: str,
+    number: int,
+    sha256: str,
+    given: Json,
     schema: JsonSchema,
-) -> Run:  # fmt: skip
+) -> Run:
     traceparent, above, linked = run_context(request, parent)
     return Run(
-        id=UUID(request.first_run_id), temporal_workflow_id=request.workflow_id, tenant=request.tenant,
-        input=given, task=task_of(given, schema), traceparent=traceparent, parent_span_id=above,
-        started_at=datetime.now(UTC), version_id=version, name=name, version=number, sha256=sha256,
-        engine=ENGINE, linked_traceparent=linked, request_digest=request.request,
-    )  # fmt: skip
+        id=UUID(request.first_run_id),
+        temporal_workflow_id=request.workflow_id,
+        tenant=request.tenant,
+        input=given,
+        task=task_of(given, schema),
+        traceparent=traceparent,
+        parent_span_id=above,
+        started_at=datetime.now(UTC),
+        version_id=version,
+        name=name,
+        version=number,
+        sha256=sha256,
+        engine=ENGINE,
+        linked_traceparent=linked,
+        request_digest=request.request,
+    )
 
 
 def _pinned(run: Run, found: Compiled, ended: list[Ended]) -> Pinned:
     budget = found.definition.budget
     return Pinned(
-        collaboration=str(run.id), tenant=run.tenant, version=str(run.version_id),
-        version_number=run.version, traceparent=run.traceparent, plan=found.plan, engine=run.engine,
-        ended=ended, seconds_left=_seconds_left(run, found),
+        collaboration=str(run.id),
+        tenant=run.tenant,
+        version=str(run.version_id),
+        version_number=run.version,
+        traceparent=run.traceparent,
+        plan=found.plan,
+        engine=run.engine,
+        ended=ended,
+        seconds_left=_seconds_left(run, found),
         ask_for_budget=budget is not None and budget.on_exceed == "ask",
-        compensates=any(step.compensates for step in found.plan_steps.values()), revision=REVISION,
-    )  # fmt: skip
+        compensates=any(step.compensates for step in found.plan_steps.values()),
+        revision=REVISION,
+    )
 
 
 def _outcome(found: Compiled, here: Scope) -> tuple[Json, str]:

@@ -163,9 +163,14 @@ class _Chain(InProcess):
     """The port through which a plan is walked inside one activity."""
 
     def __init__(
-        self, activity: SegmentActivity, base: StepRequest, run: Run, found: Compiled,
-        known: dict[str, Known], attempts: dict[str, int],
-    ) -> None:  # fmt: skip
+        self,
+        activity: SegmentActivity,
+        base: StepRequest,
+        run: Run,
+        found: Compiled,
+        known: dict[str, Known],
+        attempts: dict[str, int],
+    ) -> None:
         super().__init__(found)
         self.activity, self.base, self.run = activity, base, run
         self.known = known
@@ -269,8 +274,10 @@ class _Chain(InProcess):
             self.attempts[path] = self.attempts.get(path, 0) + 1
             entry = replace(
                 self._entry(step.id, frame, "failed", began),
-                attempt=self.attempts[path], error_code=code, error_message=storable(message)[:2_000],
-            )  # fmt: skip
+                attempt=self.attempts[path],
+                error_code=code,
+                error_message=storable(message)[:2_000],
+            )
             await self.activity._journal.record(entry)
         return self._verdict(step, path, error, code, message)
 
@@ -335,9 +342,12 @@ class _Chain(InProcess):
     ) -> None:
         path = inner(frame, step.id)
         entry = replace(
-            self._entry(step.id, frame, COMPLETED, _now()), path=f"{path}[{index}]", kind="item",
-            agent="item", iteration=index,
-        )  # fmt: skip
+            self._entry(step.id, frame, COMPLETED, _now()),
+            path=f"{path}[{index}]",
+            kind="item",
+            agent="item",
+            iteration=index,
+        )
         if error:
             message = storable(error.message)[:2_000]
             self._post(path, replace(entry, status="failed", error_code=error.code, error_message=message))
@@ -358,9 +368,15 @@ class _Chain(InProcess):
         await asyncio.gather(*self.posted.pop(inner(frame, step.id), ()))
         async with transaction(self.activity._engine) as connection:
             await executions.catch(
-                connection, self._request(step.id, frame), worker, then=then, output=value, code=error.code,
-                message=storable(error.message), step=error.step,
-            )  # fmt: skip
+                connection,
+                self._request(step.id, frame),
+                worker,
+                then=then,
+                output=value,
+                code=error.code,
+                message=storable(error.message),
+                step=error.step,
+            )
 
     async def fail(self, step: PlanStep, frame: str, error: StepError) -> None:
         await super().fail(step, frame, error)
@@ -401,9 +417,19 @@ class _Chain(InProcess):
         path = inner(frame, name)
         worker = worker_of(self.found.definition, self.found.steps[name])
         return Entry(
-            self.base.collaboration, self.base.tenant, self.base.traceparent, path, name, worker.kind,
-            repeated(frame)[1], self.attempts.get(path, 0) + 1, worker.agent, status, began, _now(),
-        )  # fmt: skip
+            self.base.collaboration,
+            self.base.tenant,
+            self.base.traceparent,
+            path,
+            name,
+            worker.kind,
+            repeated(frame)[1],
+            self.attempts.get(path, 0) + 1,
+            worker.agent,
+            status,
+            began,
+            _now(),
+        )
 
     def _request(self, name: str, frame: str) -> StepRequest:
         return replace(self.base, step=name, frame=frame, iteration=repeated(frame)[1])

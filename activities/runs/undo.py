@@ -89,8 +89,13 @@ def _undo(base: StepRequest, found: Compiled, done: Done) -> Undo:
     how, defaults = how_to_undo(found.steps[done.step]), found.definition.defaults
     return Undo(
         request=StepRequest(
-            base.collaboration, base.tenant, done.step, base.traceparent, done.iteration,
-            frame=done.path.removesuffix(done.step).removesuffix("."), purpose=UNDO,
+            base.collaboration,
+            base.tenant,
+            done.step,
+            base.traceparent,
+            done.iteration,
+            frame=done.path.removesuffix(done.step).removesuffix("."),
+            purpose=UNDO,
         ),
         summary=f"undo {done.path} · {how.tool or how.activity}",
         timeout_seconds=seconds(defaults.timeout),
@@ -98,4 +103,4 @@ def _undo(base: StepRequest, found: Compiled, done: Done) -> Undo:
         activity=how.activity,
         task_queue=how.task_queue,
         priority=defaults.priority,
-    )  # fmt: skip
+    )

@@ -22,10 +22,18 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 _OURS: Final = frozenset(
     (
-        "host", "content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "te",
-        "trailer", "expect", "http2-settings",
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "upgrade",
+        "te",
+        "trailer",
+        "expect",
+        "http2-settings",
     )
-)  # fmt: skip
+)
 """Headers that say where a request goes, where it ends, or what becomes of the connection."""
 
 

@@ -29,11 +29,25 @@ async def check(source: str, filename: str = "source.py", select: list[str] | No
     if not all(rule.isalnum() for rule in rules):
         raise StepError("tool_failed", f"found the rules {rules!r}; expected names such as F, B or E501.")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--output-format", "json-lines",
-        "--exit-zero", "--select", ",".join(rules),
-        "--stdin-filename", filename.rsplit("/", 1)[-1] or "source.py", "-",
-        stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=_MAX_LINE_BYTES,
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--isolated",
+        "--no-cache",
+        "--output-format",
+        "json-lines",
+        "--exit-zero",
+        "--select",
+        ",".join(rules),
+        "--stdin-filename",
+        filename.rsplit("/", 1)[-1] or "source.py",
+        "-",
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+        limit=_MAX_LINE_BYTES,
+    )
     sending = asyncio.create_task(_send(process, data))
     try:
         async with asyncio.timeout(_SECONDS):

@@ -16,10 +16,15 @@ _STATUS_COLOURS: Final = {"completed": "#2f9e5f", "failed": "#d64550", "running"
 # Told apart by people who see red and green alike; of medium lightness, for light and dark.
 _COLOURS: Final = ("#3b73d9", "#d98a2b", "#2a9d8f", "#a05bc7", "#cf5b78", "#6b8e23", "#8c6d4f", "#5f7d95")
 _PLOTS: Final = (
-    ("runs", "Runs by status"), ("costs", "Cost by model"), ("agents", "Cost by agent"),
-    ("tokens", "Tokens by agent"), ("latency", "Latency by agent"), ("models", "Latency by model"),
-    ("first", "Time to the first token by model"), ("attempts", "Attempts by agent"),
-)  # fmt: skip
+    ("runs", "Runs by status"),
+    ("costs", "Cost by model"),
+    ("agents", "Cost by agent"),
+    ("tokens", "Tokens by agent"),
+    ("latency", "Latency by agent"),
+    ("models", "Latency by model"),
+    ("first", "Time to the first token by model"),
+    ("attempts", "Attempts by agent"),
+)
 _MOST_BARS: Final = 12
 
 
@@ -69,9 +74,11 @@ def _sums(found: Mapping[str, Any]) -> str:
     tokens = sum(one["input_tokens"] + one["output_tokens"] for one in found["costs"])
     cost = sum(one["cost_usd"] for one in found["costs"])
     facts = (
-        ("Runs", number(runs)), ("Failed", f"{failed / runs * 100:.1f} %"), ("Tokens", number(tokens)),
+        ("Runs", number(runs)),
+        ("Failed", f"{failed / runs * 100:.1f} %"),
+        ("Tokens", number(tokens)),
         ("Cost", dollars(cost)),
-    )  # fmt: skip
+    )
     shown = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
     mark = simulated(found["simulated"])
     return f'<div class="row sums"><dl class="facts">{shown}</dl>{mark}</div>'
@@ -129,9 +136,13 @@ def _bars(found: Mapping[str, Any]) -> list[datetime]:
 
 
 def _stacked(
-    bars: Sequence[datetime], rows: Sequence[Mapping[str, Any]], name: str, value: str,
-    colours: Mapping[str, str], unit: str,
-) -> dict[str, Any]:  # fmt: skip
+    bars: Sequence[datetime],
+    rows: Sequence[Mapping[str, Any]],
+    name: str,
+    value: str,
+    colours: Mapping[str, str],
+    unit: str,
+) -> dict[str, Any]:
     """Bars over time, one colour per name."""
     sums: dict[str, list[float]] = {}
     at = {bar: index for index, bar in enumerate(bars)}
@@ -142,12 +153,15 @@ def _stacked(
     hours = len(bars) == 24
     series = [
         {
-            "name": one, "type": "bar", "stack": "all", "barMaxWidth": 34,
+            "name": one,
+            "type": "bar",
+            "stack": "all",
+            "barMaxWidth": 34,
             "data": [round(value, 6) for value in values],
             "itemStyle": {"color": colours.get(one) or _COLOURS[index % len(_COLOURS)]},
         }
         for index, (one, values) in enumerate(sorted(sums.items(), key=lambda one: -sum(one[1])))
-    ]  # fmt: skip
+    ]
     labels = [bar.strftime("%H:%M") if hours else f"{bar.day} {bar.strftime('%b')}" for bar in bars]
     return _base(unit) | {
         "xAxis": {"type": "category", "data": labels, "axisTick": {"show": False}},
@@ -163,20 +177,26 @@ def _sideways(
     scale = 1000 if unit == "s" else 1
     series = [
         {
-            "name": shown, "type": "bar", "barMaxWidth": 18,
+            "name": shown,
+            "type": "bar",
+            "barMaxWidth": 18,
             "data": [round((row[key] or 0) / scale, 6) for row in rows],
-            "itemStyle": {"color": _COLOURS[index], "borderRadius": 2}, **({"stack": "all"} if stack else {}),
+            "itemStyle": {"color": _COLOURS[index], "borderRadius": 2},
+            **({"stack": "all"} if stack else {}),
         }
         for index, (shown, key) in enumerate(values.items())
-    ]  # fmt: skip
+    ]
     return _base(unit, legend=len(values) > 1) | {
         "xAxis": _values(_tops(series, stack=stack), unit),
         "yAxis": {
-            "type": "category", "data": [row["name"] for row in rows], "inverse": True,
-            "axisTick": {"show": False}, "axisLabel": {"width": 130, "overflow": "truncate"},
+            "type": "category",
+            "data": [row["name"] for row in rows],
+            "inverse": True,
+            "axisTick": {"show": False},
+            "axisLabel": {"width": 130, "overflow": "truncate"},
         },
         "series": series,
-    }  # fmt: skip
+    }
 
 
 def _tops(series: Sequence[Mapping[str, Any]], *, stack: bool) -> list[float]:
@@ -190,9 +210,12 @@ def _values(tops: Sequence[float], unit: str) -> dict[str, Any]:
     fits = axis("", tops or [1.0], from_zero=True)
     shape = {"$": "${value}", "s": "{value} s"}.get(unit, "{value}")
     return {
-        "type": "value", "min": 0, "max": fits.high, "interval": step(0, fits.high),
+        "type": "value",
+        "min": 0,
+        "max": fits.high,
+        "interval": step(0, fits.high),
         "axisLabel": {"formatter": shape},
-    }  # fmt: skip
+    }
 
 
 def _base(unit: str, *, legend: bool = True) -> dict[str, Any]:

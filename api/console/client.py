@@ -37,9 +37,10 @@ class Api:
 
         self._client = httpx.AsyncClient(
             transport=httpx.ASGITransport(app, raise_app_exceptions=False, client=(IN_PROCESS, 0)),
-            base_url="http://127.0.0.1/v1", headers={"X-API-Key": key} if key else {},
+            base_url="http://127.0.0.1/v1",
+            headers={"X-API-Key": key} if key else {},
             timeout=_TIMEOUT_SECONDS,
-        )  # fmt: skip
+        )
 
     async def get(self, path: str, **query: Any) -> Any:
         given = {key: value for key, value in query.items() if value not in (None, "")}
@@ -69,6 +70,8 @@ class Api:
             return found
         facts = found if isinstance(found, dict) else {}
         raise Fault(
-            answer.status_code, facts.get("code", "internal_error"),
-            facts.get("detail", "something went wrong."), facts.get("problems") or [],
-        )  # fmt: skip
+            answer.status_code,
+            facts.get("code", "internal_error"),
+            facts.get("detail", "something went wrong."),
+            facts.get("problems") or [],
+        )

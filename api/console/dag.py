@@ -234,9 +234,12 @@ def _layers(boxes: Mapping[str, Box], links: Sequence[Link], circle_of: Mapping[
 
 
 def _cells(
-    boxes: Mapping[str, Box], links: Sequence[Link], rows: Sequence[Sequence[str]],
-    row_of: Mapping[str, int], circle_of: Mapping[str, str],
-) -> tuple[dict[str, _Cell], list[list[_Cell]], dict[Link, list[tuple[int, _Cell]]]]:  # fmt: skip
+    boxes: Mapping[str, Box],
+    links: Sequence[Link],
+    rows: Sequence[Sequence[str]],
+    row_of: Mapping[str, int],
+    circle_of: Mapping[str, str],
+) -> tuple[dict[str, _Cell], list[list[_Cell]], dict[Link, list[tuple[int, _Cell]]]]:
     """Edges are led downwards, also those of a circle that goes on over several rows."""
     cells = {id: _Cell(id, box.width, circle_of[id]) for id, box in boxes.items()}
     by_row = [[cells[id] for id in row] for row in rows]

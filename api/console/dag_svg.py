@@ -16,9 +16,16 @@ _TIP: Final = (
     'markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0.5 8 4 0 7.5z"/></marker></defs>'
 )
 _KINDS: Final = {
-    "agent": "✦", "tool": "⚙", "transform": "ƒ", "switch": "⋔", "map": "∀", "loop": "↻", "human": "☺",
-    "collaboration": "❐", "wait": "◷",
-}  # fmt: skip
+    "agent": "✦",
+    "tool": "⚙",
+    "transform": "ƒ",
+    "switch": "⋔",
+    "map": "∀",
+    "loop": "↻",
+    "human": "☺",
+    "collaboration": "❐",
+    "wait": "◷",
+}
 
 
 def draw(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, str]], label: str) -> str:
@@ -41,9 +48,12 @@ def draw(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, str]],
 
 
 def _collect(
-    of: Layout, nodes: Mapping[str, Mapping[str, Any]],
-    kinds: Mapping[tuple[str, str], Sequence[Mapping[str, str]]], lines: list[str], steps: list[str],
-) -> None:  # fmt: skip
+    of: Layout,
+    nodes: Mapping[str, Mapping[str, Any]],
+    kinds: Mapping[tuple[str, str], Sequence[Mapping[str, str]]],
+    lines: list[str],
+    steps: list[str],
+) -> None:
     for box in of.boxes.values():
         node = nodes[box.id]
         if box.inside is not None:

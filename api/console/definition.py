@@ -157,8 +157,11 @@ def _show(frame: Frame, name: str, found: Mapping[str, Any] | None, written: str
             await send_versions(frame, name)
 
     for do, handler in (
-        ("save", editor.save), ("load", editor.load), ("jump", editor.jump), ("theme", editor.theme),
-    ):  # fmt: skip
+        ("save", editor.save),
+        ("load", editor.load),
+        ("jump", editor.jump),
+        ("theme", editor.theme),
+    ):
         frame.on(do, handler)
     frame.when_connected(begin)
     starts(frame)

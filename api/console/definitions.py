@@ -23,7 +23,8 @@ async def show(frame: Frame) -> None:
         wrong = empty("The definitions cannot be read just now.", text(fault))
         rows = f'<tr class="none"><td colspan="5">{wrong}</td></tr>'
     frame.show(
-        "Definitions", "definitions",
+        "Definitions",
+        "definitions",
         f"""<div class="head"><h1>Definitions</h1>
 <a class="button primary" href="/console/new">New definition</a></div>
 <div class="filters" role="search">
@@ -31,8 +32,9 @@ async def show(frame: Frame) -> None:
 aria-label="Search definitions"></div>
 <table class="list definitions"><thead><tr><th>Name</th><th>Newest</th><th>Last run</th><th>Stored</th>
 <th></th></tr></thead>
-<tbody id="rows">{rows}</tbody></table>{dialog()}""", "definitions.js",
-    )  # fmt: skip
+<tbody id="rows">{rows}</tbody></table>{dialog()}""",
+        "definitions.js",
+    )
     starts(frame)
 
 

@@ -88,15 +88,35 @@ def _told(
             return ["run", at, event.name, event.version, event.task, event.kept]
         case StepBegan():
             return [
-                "b", at, event.execution, event.path, event.step, event.kind, event.attempt, event.agent,
+                "b",
+                at,
+                event.execution,
+                event.path,
+                event.step,
+                event.kind,
+                event.attempt,
+                event.agent,
                 event.model,
-            ]  # fmt: skip
+            ]
         case StepEnded():
             return [
-                "e", at, event.execution, event.path, event.step, event.kind, event.attempt, event.agent,
-                event.model, event.status, event.input_tokens, event.output_tokens, event.cost_usd,
-                event.latency_ms, event.error_code, event.simulated,
-            ]  # fmt: skip
+                "e",
+                at,
+                event.execution,
+                event.path,
+                event.step,
+                event.kind,
+                event.attempt,
+                event.agent,
+                event.model,
+                event.status,
+                event.input_tokens,
+                event.output_tokens,
+                event.cost_usd,
+                event.latency_ms,
+                event.error_code,
+                event.simulated,
+            ]
         case PeopleAsked():
             return ["asked", at, event.task_id, event.path, event.title]
         case PeopleDecided():
@@ -105,9 +125,15 @@ def _told(
             return ["steered", at, event.action, event.actor, event.detail]
         case RunEnded():
             return [
-                "end", at, event.status, event.sub_state, event.error_code, event.cost_usd, event.tokens,
+                "end",
+                at,
+                event.status,
+                event.sub_state,
+                event.error_code,
+                event.cost_usd,
+                event.tokens,
                 event.simulated,
-            ]  # fmt: skip
+            ]
         case _:
             assert_never(event)
 

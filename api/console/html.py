@@ -6,10 +6,23 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 MARKS: Final = {
-    "pending": "○", "running": "▶", "completed": "✓", "failed": "✕", "skipped": "–", "caught": "↷",
-    "abandoned": "!", "paused": "❚❚", "waiting": "?", "cancelled": "■", "superseded": "✕", "starting": "○",
-    "no_output": "∅", "open": "?", "decided": "✓", "expired": "!",
-}  # fmt: skip
+    "pending": "○",
+    "running": "▶",
+    "completed": "✓",
+    "failed": "✕",
+    "skipped": "–",
+    "caught": "↷",
+    "abandoned": "!",
+    "paused": "❚❚",
+    "waiting": "?",
+    "cancelled": "■",
+    "superseded": "✕",
+    "starting": "○",
+    "no_output": "∅",
+    "open": "?",
+    "decided": "✓",
+    "expired": "!",
+}
 """Status → what shows it beside its colour."""
 
 

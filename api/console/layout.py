@@ -31,11 +31,21 @@ _PAGES: Final = (
     ("router", "Router", "/console/router", "g o"),
 )
 _KEYS: Final = (
-    ("/", "Search"), ("g r", "Runs"), ("g t", "Tasks"), ("g d", "Definitions"),
-    ("g s", "Schedules"), ("g a", "Analytics"), ("g o", "Router"),
-    ("n", "Start a run"), ("p", "Pause or resume the run"), ("t", "Tell the run something"),
-    ("← ↑ → ↓", "Move in the diagram"), ("Enter", "Open the step"), ("Esc", "Close"), ("?", "These keys"),
-)  # fmt: skip
+    ("/", "Search"),
+    ("g r", "Runs"),
+    ("g t", "Tasks"),
+    ("g d", "Definitions"),
+    ("g s", "Schedules"),
+    ("g a", "Analytics"),
+    ("g o", "Router"),
+    ("n", "Start a run"),
+    ("p", "Pause or resume the run"),
+    ("t", "Tell the run something"),
+    ("← ↑ → ↓", "Move in the diagram"),
+    ("Enter", "Open the step"),
+    ("Esc", "Close"),
+    ("?", "These keys"),
+)
 
 
 class Frame:
@@ -113,10 +123,11 @@ def missing(frame: Frame, fault: Fault, page: str) -> None:
     """A page for what is not there."""
     back = next(address for id, _, address, _ in _PAGES if id == page)
     frame.show(
-        "Not found", page,
+        "Not found",
+        page,
         f'<div class="empty"><h1>{text(fault.code.replace("_", " ").capitalize())}</h1>'
         f'<p>{text(fault.message)}</p><p><a class="button" href="{back}">Back</a></p></div>',
-    )  # fmt: skip
+    )
 
 
 def _bar(active: str, keyed: bool) -> str:

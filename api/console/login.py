@@ -23,9 +23,13 @@ _PAGE = """<!doctype html>
 def page(after: str, *, wrong: FacilitairError | None = None) -> str:
     """Return the page; `wrong` says why what was given before is not taken."""
     return _PAGE.format(
-        head=head(), next=escape(quote(after, safe="/")), invalid=' aria-invalid="true"' if wrong else "",
-        tone="bad" if wrong else "muted", role="alert" if wrong else "note", hint=escape(_hint(wrong)),
-    )  # fmt: skip
+        head=head(),
+        next=escape(quote(after, safe="/")),
+        invalid=' aria-invalid="true"' if wrong else "",
+        tone="bad" if wrong else "muted",
+        role="alert" if wrong else "note",
+        hint=escape(_hint(wrong)),
+    )
 
 
 def _hint(wrong: FacilitairError | None) -> str:

@@ -106,9 +106,7 @@ class Console:
         gui = await self.load()
         nonce = secrets.token_urlsafe(16)
         # Its own spans would become the parents of the runs that a page starts.
-        quiet = {
-            **scope, "facilitair.console": self, "facilitair.nonce": nonce, "fastapi.telemetry": None,
-        }  # fmt: skip
+        quiet = {**scope, "facilitair.console": self, "facilitair.nonce": nonce, "fastapi.telemetry": None}
         await gui(quiet, receive, _with_headers(send, _policy(f" 'nonce-{nonce}' 'unsafe-eval'")))
 
     async def _show_until_end(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:

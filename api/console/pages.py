@@ -21,10 +21,17 @@ _PAGE: Final[dict[str, Any]] = {"response_timeout": _PATIENCE_SECONDS}
 
 # Only what it configures is used: requests are handed on by `mount.py`.
 ui.run_with(
-    FastAPI(), title="Facilitair", favicon=None, dark=None, language="en-US", tailwind=False,
-    show_welcome_message=False, binding_refresh_interval=None, reconnect_timeout=10.0,
+    FastAPI(),
+    title="Facilitair",
+    favicon=None,
+    dark=None,
+    language="en-US",
+    tailwind=False,
+    show_welcome_message=False,
+    binding_refresh_interval=None,
+    reconnect_timeout=10.0,
     message_history_length=200,
-)  # fmt: skip
+)
 
 
 def _give_nonces() -> None:

@@ -10,15 +10,19 @@ from api.console.plots import Axis, Series, Tone, axis, plot
 
 _CHECKPOINTS: Final = 20
 _STATES: Final = {
-    "shadow": "watches", "share": "decides a share", "all": "decides", "rolled_back": "rolled back",
+    "shadow": "watches",
+    "share": "decides a share",
+    "all": "decides",
+    "rolled_back": "rolled back",
     "retired": "retired",
-}  # fmt: skip
+}
 _TONES: Final = {"registered": "completed", "refused": "skipped", "failed": "failed", "running": "running"}
 
 
 _LOSSES: Final[tuple[tuple[str, str, Tone], ...]] = (
-    ("loss", "on what it learns from", "a"), ("validated", "on what it has not seen", "b"),
-)  # fmt: skip
+    ("loss", "on what it learns from", "a"),
+    ("validated", "on what it has not seen", "b"),
+)
 
 
 async def show(frame: Frame) -> None:
@@ -144,12 +148,18 @@ def _plots(training: Mapping[str, Any] | None) -> str:
         return ""
     curves = training["figures"].get("curves") or {}
     drawn = (
-        ("Calibration", "What was predicted beside what came, on outcomes held out.",
-         calibration(curves.get("calibration") or [])),
-        ("Cost against quality", "The router at several weights of cost, and each model alone.",
-         cost_quality(curves.get("cost_quality") or [])),
+        (
+            "Calibration",
+            "What was predicted beside what came, on outcomes held out.",
+            calibration(curves.get("calibration") or []),
+        ),
+        (
+            "Cost against quality",
+            "The router at several weights of cost, and each model alone.",
+            cost_quality(curves.get("cost_quality") or []),
+        ),
         ("Learning", "Loss by epoch.", learning(training["curve"])),
-    )  # fmt: skip
+    )
     cards = "".join(
         f'<figure class="card plot"><figcaption>{name}</figcaption><p class="muted small">{what}</p>'
         f"{figure or '<p class=empty>no data in the last training</p>'}</figure>"
@@ -164,10 +174,12 @@ def calibration(bins: Sequence[Mapping[str, float]]) -> str:
         return ""
     most = max(one["count"] for one in bins)
     found = Series(
-        "outcomes", [(one["predicted"], one["ok"]) for one in bins], marks=True,
+        "outcomes",
+        [(one["predicted"], one["ok"]) for one in bins],
+        marks=True,
         sizes=[3 + 5 * (one["count"] / most) ** 0.5 for one in bins],
         labels=[f"said {one['predicted']:.2f}, was {one['ok']:.2f}, of {one['count']:.0f}" for one in bins],
-    )  # fmt: skip
+    )
     ideal = Series("said is what came", [(0, 0), (1, 1)], "faint")
     return plot("Calibration", Axis("predicted", 0, 1), Axis("came right", 0, 1), [ideal, found])
 
@@ -180,14 +192,20 @@ def cost_quality(points: Sequence[Mapping[str, Any]]) -> str:
     )
     singles = [one for one in points if not one["name"].startswith("router")]
     router = Series(
-        "router", [(usd, ok) for usd, ok, _ in by_router], marks=True,
+        "router",
+        [(usd, ok) for usd, ok, _ in by_router],
+        marks=True,
         labels=[f"{name}: ${usd:.5f}, {ok:.3f}" for usd, ok, name in by_router],
-    )  # fmt: skip
+    )
     alone = Series(
-        "one model for all", [(one["usd"], one["ok"]) for one in singles], "b", line=False, marks=True,
+        "one model for all",
+        [(one["usd"], one["ok"]) for one in singles],
+        "b",
+        line=False,
+        marks=True,
         labels=[f"{one['name']}: ${one['usd']:.5f}, {one['ok']:.3f}" for one in singles],
         names=[one["name"].rpartition("/")[2] for one in singles],
-    )  # fmt: skip
+    )
     across = axis("dollars for a step", [one["usd"] for one in points], "$", from_zero=True)
     up = axis("quality", [one["ok"] for one in points])
     return plot("Cost against quality", across, up, [router, alone])

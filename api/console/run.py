@@ -15,9 +15,13 @@ from api.live.playback import playback
 from schema.values.foreign_json import NotJson, read_json
 
 _TABS: Final = (
-    ("agents", "Agents"), ("step", "Step"), ("timeline", "Timeline"), ("result", "Input & output"),
-    ("trace", "Trace"), ("events", "Events"),
-)  # fmt: skip
+    ("agents", "Agents"),
+    ("step", "Step"),
+    ("timeline", "Timeline"),
+    ("result", "Input & output"),
+    ("trace", "Trace"),
+    ("events", "Events"),
+)
 
 
 async def show(frame: Frame, id: str) -> None:
@@ -107,9 +111,14 @@ def _steers(frame: Frame, id: str) -> None:
             frame.go(f"/console/runs/{segment(begun['id'])}")
 
     for name, handler in (
-        ("pause", pause), ("resume", resume), ("stop", stop), ("tell", tell), ("rerun", rerun),
-        ("again", again), ("fork", fork),
-    ):  # fmt: skip
+        ("pause", pause),
+        ("resume", resume),
+        ("stop", stop),
+        ("tell", tell),
+        ("rerun", rerun),
+        ("again", again),
+        ("fork", fork),
+    ):
         frame.on(name, handler)
 
 
@@ -163,9 +172,13 @@ def _waits(run: Mapping[str, Any]) -> str:
 def _page(frame: Frame, run: Mapping[str, Any], picture: str) -> str:
     state = state_of(run)
     facts = {
-        "id": run["id"], "status": run["status"], "sub": run["sub_state"], "began": run["started_at"],
-        "seconds": run["seconds"], "ended": run["completed_at"],
-    }  # fmt: skip
+        "id": run["id"],
+        "status": run["status"],
+        "sub": run["sub_state"],
+        "began": run["started_at"],
+        "seconds": run["seconds"],
+        "ended": run["completed_at"],
+    }
     tabs = "".join(
         f'<button role="tab" id="tab-{id}" aria-controls="view-{id}" aria-selected="{str(at == 0).lower()}"'
         f' tabindex="{0 if at == 0 else -1}">{name}</button>'

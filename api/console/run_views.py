@@ -37,11 +37,15 @@ def step(found: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     last = found["attempts"][-1]
     child = next((one for one in (run.get("lineage") or {}).get("children", []) if one["path"] == path), None)
     facts = [
-        ("Agent", last["agent"]), ("Role", last["role"]), ("Model asked", last["requested_model"]),
-        ("Model answered", last["model"]), ("Provider", last["provider"]), ("Ended with", _ended(last)),
+        ("Agent", last["agent"]),
+        ("Role", last["role"]),
+        ("Model asked", last["requested_model"]),
+        ("Model answered", last["model"]),
+        ("Provider", last["provider"]),
+        ("Ended with", _ended(last)),
         ("Runs", _link(child) if child else None),
         ("Taken from", last["reused_from"]),
-    ]  # fmt: skip
+    ]
     shown = "".join(
         f"<div><dt>{name}</dt><dd>{value if name == 'Runs' else text(value)}</dd></div>"
         for name, value in facts

@@ -14,9 +14,11 @@ _PAGE: Final = 50
 _LOOK_SECONDS: Final = 1.0
 _STATUSES: Final = ("running", "completed", "failed")
 _PERIODS: Final = {
-    "1h": ("the last hour", timedelta(hours=1)), "24h": ("24 hours", timedelta(hours=24)),
-    "7d": ("7 days", timedelta(days=7)), "30d": ("30 days", timedelta(days=30)),
-}  # fmt: skip
+    "1h": ("the last hour", timedelta(hours=1)),
+    "24h": ("24 hours", timedelta(hours=24)),
+    "7d": ("7 days", timedelta(days=7)),
+    "30d": ("30 days", timedelta(days=30)),
+}
 _COSTS: Final = {"0.01": "1 cent", "0.1": "10 cents", "1": "$1", "10": "$10"}
 _KINDS: Final = {"false": "real", "true": "simulated"}
 _FILTERS: Final = ("q", "status", "name", "period", "least_usd", "simulated")
@@ -134,11 +136,12 @@ def _page(runs: _Runs, rows: str) -> str:
     choices = "".join(
         _choice(key, label, runs.wanted[key], options)
         for key, label, options in (
-            ("name", "any definition", names), ("period", "any time", periods),
+            ("name", "any definition", names),
+            ("period", "any time", periods),
             ("least_usd", "any cost", {id: f"at least {words}" for id, words in _COSTS.items()}),
             ("simulated", "real and simulated", {id: f"{word} only" for id, word in _KINDS.items()}),
         )
-    )  # fmt: skip
+    )
     return f"""<div class="head"><h1>Runs{of_name}</h1>
 <button class="primary" id="new-run" title="Start a run (n)">Start a run</button></div>
 <div class="filters" role="search">

@@ -19,10 +19,11 @@ async def show(frame: Frame) -> None:
     except Fault as fault:
         cards = empty("The schedules cannot be read just now.", text(fault))
     frame.show(
-        "Schedules", "schedules",
+        "Schedules",
+        "schedules",
         '<div class="head"><h1>Schedules</h1><p class="muted">What starts by the clock.</p></div>'
         f'<div class="asked-list">{cards}</div>',
-    )  # fmt: skip
+    )
 
 
 def _card(one: dict[str, Any]) -> str:

@@ -18,10 +18,12 @@ async def show(frame: Frame) -> None:
     except Fault as fault:
         cards = empty("The questions cannot be read just now.", text(fault))
     frame.show(
-        "Tasks", "tasks",
+        "Tasks",
+        "tasks",
         '<div class="head"><h1>Tasks</h1><p class="muted">Questions that runs wait on.</p></div>'
-        f'<div id="asked" class="asked-list" aria-live="polite">{cards}</div>', "tasks.js",
-    )  # fmt: skip
+        f'<div id="asked" class="asked-list" aria-live="polite">{cards}</div>',
+        "tasks.js",
+    )
 
     async def refresh(facts: dict[str, Any]) -> None:
         frame.call("tasks.fill", await cards_of(frame))

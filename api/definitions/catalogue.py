@@ -131,9 +131,11 @@ async def remove_skill(name: Name, state: StateOf, tenant: Tenant, actor: Actor)
         users = await catalogue.remove_skill(connection, tenant, name, actor)
     catalogue.forget(tenant)
     return _removed(
-        name, name in BUILT_IN.skills, users,
+        name,
+        name in BUILT_IN.skills,
+        users,
         [role for role, one in known.roles.items() if name in one.skills],
-    )  # fmt: skip
+    )
 
 
 def _skill(name: str, skill: Skill, by: Set | None) -> SkillFact:
@@ -193,11 +195,12 @@ def _models(known: Catalogue, own: dict[str, prices.TenantPrice]) -> list[ModelF
         price = own.get(name) or listed_price(name)
         found.append(
             ModelFact(
-                model=name, routable=name in ROUTABLE_MODELS,
+                model=name,
+                routable=name in ROUTABLE_MODELS,
                 input_usd=float(price.input_usd) if price else None,
                 output_usd=float(price.output_usd) if price else None,
             )
-        )  # fmt: skip
+        )
     return found
 
 

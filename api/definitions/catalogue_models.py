@@ -35,9 +35,11 @@ class RoleRequest(BaseModel):
     model: str | None = Field(default=None, max_length=200, description="provider/model")
     system: str | None = Field(default=None, max_length=MAX_TEXT, description="The system prompt.")
     relationship: str | None = Field(
-        default=None, max_length=63, description="The edge that its work leaves in the collaboration graph.",
+        default=None,
+        max_length=63,
+        description="The edge that its work leaves in the collaboration graph.",
         json_schema_extra={"anyOf": [{"enum": [*RELATIONSHIPS]}, {"type": "null"}]},
-    )  # fmt: skip
+    )
     description: str | None = Field(default=None, max_length=2_000, description="For people.")
     skills: list[str] | None = Field(
         default=None, max_length=20, description="Skills that every agent in this role has."
@@ -63,13 +65,14 @@ class SkillRequest(BaseModel):
         max_length=2_000, description="What it is for, in a sentence.", json_schema_extra=NOT_BLANK
     )
     instructions: str = Field(
-        max_length=MAX_TEXT, description="They follow the agent's system prompt.",
-        json_schema_extra=NOT_BLANK,
-    )  # fmt: skip
+        max_length=MAX_TEXT, description="They follow the agent's system prompt.", json_schema_extra=NOT_BLANK
+    )
     tools: list[str] = Field(
-        default_factory=list, max_length=20, description="Built-in tools that come with it.",
+        default_factory=list,
+        max_length=20,
+        description="Built-in tools that come with it.",
         json_schema_extra={"items": {"enum": [*TOOLS]}, "uniqueItems": True},
-    )  # fmt: skip
+    )
 
 
 class SkillFact(BaseModel):
@@ -99,14 +102,16 @@ class ProviderRequest(BaseModel):
 
     kind: ProviderKind = Field(description="What it speaks and how it counts.")
     base_url: str | None = Field(
-        default=None, max_length=500,
+        default=None,
+        max_length=500,
         description="Absent: the provider's own. Its host must be one that the operator allowed.",
-    )  # fmt: skip
+    )
     # Its length is checked with its form: an error of pydantic would quote it, and it may be a key.
     key_ref: str | None = Field(
-        default=None, description="The name under which workers find the key; never the key itself.",
+        default=None,
+        description="The name under which workers find the key; never the key itself.",
         json_schema_extra={"anyOf": [{"type": "string", "pattern": NAME}, {"type": "null"}]},
-    )  # fmt: skip
+    )
     requests_per_minute: int | None = Field(
         default=None, ge=1, le=10_000_000, description="Absent: no limit of ours."
     )

@@ -82,9 +82,8 @@ class EstimateRequest(PlanRequest):
     )
 
     input: Any = Field(
-        default=None,
-        description="Must fit the definition's `input` schema. Absent: its size is guessed.",
-    )  # fmt: skip
+        default=None, description="Must fit the definition's `input` schema. Absent: its size is guessed."
+    )
 
 
 class Picture(BaseModel):
@@ -172,18 +171,24 @@ def _estimated(
                 "budget_exceeded."
             )
     return EstimateDocument(
-        name=definition.name, executions=most.executions, model_calls=most.model_calls,
-        children=most.children, tree=TreeFact(**asdict(most.tree)),
+        name=definition.name,
+        executions=most.executions,
+        model_calls=most.model_calls,
+        children=most.children,
+        tree=TreeFact(**asdict(most.tree)),
         usd=None if most.usd is None else float(most.usd),
-        prices=list(models.values()), limits=[limit_fact(limit, [counter]) for limit, counter in held],
+        prices=list(models.values()),
+        limits=[limit_fact(limit, [counter]) for limit, counter in held],
         warnings=warnings,
-    )  # fmt: skip
+    )
 
 
 @router.post(
-    "/dry-run", openapi_extra=body_of(DryRunRequest), response_model=Rehearsal,
+    "/dry-run",
+    openapi_extra=body_of(DryRunRequest),
+    response_model=Rehearsal,
     responses=errors(404, 413, 415),
-)  # fmt: skip
+)
 async def dry_run(request: Request, state: StateOf, tenant: Tenant) -> Response:
     """Walk a definition without models, people or networks: everything else is really evaluated."""
     asked = await read_json(request, state, DryRunRequest)

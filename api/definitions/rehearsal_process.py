@@ -56,9 +56,14 @@ class Rehearsing:
     async def _start(self) -> Process:
         folder = Path(next(iter(activities.__path__))).parent
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "activities.rehearsal.walk", cwd=folder, stdin=PIPE, stdout=PIPE,
+            sys.executable,
+            "-m",
+            "activities.rehearsal.walk",
+            cwd=folder,
+            stdin=PIPE,
+            stdout=PIPE,
             limit=_MAX_ANSWER_BYTES,
-        )  # fmt: skip
+        )
         self._process, self._uses = process, 0
         assert process.stdout
         try:

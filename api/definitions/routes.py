@@ -79,10 +79,14 @@ def selector_of(given: str | None) -> int | str | None:
 
 def version_facts(found: definitions.Version) -> dict[str, Any]:
     return {
-        "name": found.name, "version": found.number, "sha256": found.sha256,
-        "created_at": found.created_at, "created_by": found.created_by, "pins": found.pins,
+        "name": found.name,
+        "version": found.number,
+        "sha256": found.sha256,
+        "created_at": found.created_at,
+        "created_by": found.created_by,
+        "pins": found.pins,
         "deprecated": found.deprecated,
-    }  # fmt: skip
+    }
 
 
 def _etag(found: definitions.Version) -> str:
@@ -90,9 +94,11 @@ def _etag(found: definitions.Version) -> str:
 
 
 @router.post(
-    "", status_code=201, openapi_extra=_DOCUMENT,
+    "",
+    status_code=201,
+    openapi_extra=_DOCUMENT,
     responses={200: {"model": StoredDefinition, "description": "Stored before."}, **errors(409, 413, 415)},
-)  # fmt: skip
+)
 async def upload(
     request: Request, response: Response, state: StateOf, tenant: Tenant, actor: Actor, name: ShortName = None
 ) -> StoredDefinition:
@@ -151,9 +157,11 @@ async def validate(request: Request, state: StateOf, tenant: Tenant, name: Short
         async with state.transaction() as connection:
             await definitions.bind(connection, tenant, definition)
     return Valid(
-        name=definition.name, steps=len(definition.steps), inferred=_inferred(checked.inferred),
+        name=definition.name,
+        steps=len(definition.steps),
+        inferred=_inferred(checked.inferred),
         warnings=await queues.warnings(state.temporal, _own_queues(definition)),
-    )  # fmt: skip
+    )
 
 
 @router.get("", responses=errors())
@@ -217,9 +225,10 @@ SCHEMA_TYPE: Final = "application/schema+json"
 
 
 @schema_router.get(
-    "/schema", response_class=Response,
+    "/schema",
+    response_class=Response,
     responses={200: {"content": {SCHEMA_TYPE: {"schema": {"type": "object"}}}}, **errors()},
-)  # fmt: skip
+)
 async def schema() -> Response:
     """The JSON Schema of the language: editors complete and check with it while typing."""
     return Response(_SCHEMA, media_type=SCHEMA_TYPE)

@@ -66,9 +66,10 @@ def joined(past: Joined) -> list[Event]:
     steps |= {began.path: _under_way(began) for began, _ in past.open}
     messages = [message for ended, text in past.said for message in _messages_of(ended, text, past)]
     found = [
-        _run_started(past.began), {"type": "MESSAGES_SNAPSHOT", "messages": messages},
+        _run_started(past.began),
+        {"type": "MESSAGES_SNAPSHOT", "messages": messages},
         _snapshot(past.began, steps),
-    ]  # fmt: skip
+    ]
     for began, text in past.open:
         found += [*_opened(began), *_said(began.execution, text)]
     return found
@@ -81,27 +82,35 @@ def _messages_of(ended: StepEnded, text: str, past: Joined) -> list[Event]:
         return [said]
     functions = [
         {
-            "id": call["id"], "type": "function",
+            "id": call["id"],
+            "type": "function",
             "function": {"name": call["name"], "arguments": call["arguments"]},
         }
         for call in called.calls
-    ]  # fmt: skip
+    ]
     results = past.returned[called.path].results if called.path in past.returned else []
     return [said | {"toolCalls": functions}, *(_tool_message(one) for one in results)]
 
 
 def _run_started(began: RunBegan) -> Event:
     found = {
-        "type": "RUN_STARTED", "threadId": began.run_id, "runId": began.run_id, "protocolVersion": PROTOCOL,
-    }  # fmt: skip
+        "type": "RUN_STARTED",
+        "threadId": began.run_id,
+        "runId": began.run_id,
+        "protocolVersion": PROTOCOL,
+    }
     return found | {"parentRunId": began.forked_from} if began.forked_from else found
 
 
 def _snapshot(began: RunBegan, steps: dict[str, Any]) -> Event:
     run = {
-        "id": began.id, "runId": began.run_id, "name": began.name, "version": began.version,
-        "task": began.task, "status": "running",
-    }  # fmt: skip
+        "id": began.id,
+        "runId": began.run_id,
+        "name": began.name,
+        "version": began.version,
+        "task": began.task,
+        "status": "running",
+    }
     return {"type": "STATE_SNAPSHOT", "snapshot": {"run": run, "steps": steps}}
 
 
@@ -114,10 +123,12 @@ def _opened(began: StepBegan) -> list[Event]:
     if began.kind == AGENT:
         found.append(
             {
-                "type": "TEXT_MESSAGE_START", "messageId": began.execution, "role": "assistant",
+                "type": "TEXT_MESSAGE_START",
+                "messageId": began.execution,
+                "role": "assistant",
                 "name": began.agent,
             }
-        )  # fmt: skip
+        )
     return found
 
 
@@ -135,17 +146,22 @@ def _tool_call(execution: str, call: dict[str, Any]) -> list[Event]:
 
 def _tool_message(result: dict[str, Any]) -> Event:
     message: Event = {
-        "id": f"{result['id']}:result", "role": "tool", "toolCallId": result["id"],
+        "id": f"{result['id']}:result",
+        "role": "tool",
+        "toolCallId": result["id"],
         "content": result["content"],
-    }  # fmt: skip
+    }
     return message | ({"error": result["error"]} if result["error"] else {})
 
 
 def _tool_result(result: dict[str, Any]) -> Event:
     return {
-        "type": "TOOL_CALL_RESULT", "messageId": f"{result['id']}:result", "toolCallId": result["id"],
-        "content": result["content"], "role": "tool",
-    }  # fmt: skip
+        "type": "TOOL_CALL_RESULT",
+        "messageId": f"{result['id']}:result",
+        "toolCallId": result["id"],
+        "content": result["content"],
+        "role": "tool",
+    }
 
 
 def _passed(ended: StepEnded) -> list[Event]:
@@ -166,11 +182,14 @@ def _ended(ended: StepEnded) -> list[Event]:
             _custom(
                 name,
                 {
-                    "messageId": ended.execution, "path": ended.path, "attempt": ended.attempt,
-                    "code": ended.error_code, "message": ended.error_message,
+                    "messageId": ended.execution,
+                    "path": ended.path,
+                    "attempt": ended.attempt,
+                    "code": ended.error_code,
+                    "message": ended.error_message,
                 },
             )
-        )  # fmt: skip
+        )
     finished = {"type": "STEP_FINISHED", "stepName": ended.path}
     return [*found, finished, _changed(ended.path, _facts(ended))]
 
@@ -178,9 +197,10 @@ def _ended(ended: StepEnded) -> list[Event]:
 def _run_ended(run: str, ended: RunEnded) -> list[Event]:
     completed = ended.status == "completed"
     status = {
-        "op": "replace", "path": "/run/status",
+        "op": "replace",
+        "path": "/run/status",
         "value": ended.status if completed else ended.sub_state or ended.status,
-    }  # fmt: skip
+    }
     changed = {"type": "STATE_DELTA", "delta": [status]}
     if not completed and ended.sub_state != "cancelled":
         return [changed, error(ended.error_code or ended.status, failure(ended))]
@@ -206,20 +226,32 @@ def _changed(path: str, value: dict[str, Any]) -> Event:
 
 def _under_way(began: StepBegan) -> dict[str, Any]:
     return {
-        "status": "running", "kind": began.kind, "agent": began.agent, "model": began.model,
-        "attempt": began.attempt, "messageId": began.execution,
-    }  # fmt: skip
+        "status": "running",
+        "kind": began.kind,
+        "agent": began.agent,
+        "model": began.model,
+        "attempt": began.attempt,
+        "messageId": began.execution,
+    }
 
 
 def _facts(ended: StepEnded) -> dict[str, Any]:
     if not ended.execution:
         return {"status": ended.status} | ({"code": ended.error_code} if ended.error_code else {})
     return {
-        "status": ended.status, "kind": ended.kind, "agent": ended.agent, "model": ended.model,
-        "attempt": ended.attempt, "messageId": ended.execution, "inputTokens": ended.input_tokens,
-        "outputTokens": ended.output_tokens, "costUsd": ended.cost_usd, "latencyMs": ended.latency_ms,
-        "simulated": ended.simulated, "code": ended.error_code,
-    }  # fmt: skip
+        "status": ended.status,
+        "kind": ended.kind,
+        "agent": ended.agent,
+        "model": ended.model,
+        "attempt": ended.attempt,
+        "messageId": ended.execution,
+        "inputTokens": ended.input_tokens,
+        "outputTokens": ended.output_tokens,
+        "costUsd": ended.cost_usd,
+        "latencyMs": ended.latency_ms,
+        "simulated": ended.simulated,
+        "code": ended.error_code,
+    }
 
 
 def _blocks(found: list[Event]) -> list[Block]:

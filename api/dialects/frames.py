@@ -124,10 +124,12 @@ def parse(text: str) -> Cursor:
         )
     run, place, marks, joining, ended = found.groups()
     return Cursor(
-        UUID(run) if run else None, place,
+        UUID(run) if run else None,
+        place,
         tuple(Mark(kind, key, int(had)) for kind, key, had in _MARK.findall(marks)),
-        int(joining) if joining else None, bool(ended),
-    )  # fmt: skip
+        int(joining) if joining else None,
+        bool(ended),
+    )
 
 
 def mark_of(event: LiveEvent) -> str:

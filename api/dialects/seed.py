@@ -20,17 +20,25 @@ def _blocks_of(run: str, event: LiveEvent) -> list[Block]:
             # Superseded and failed: what the agent said in this attempt is to be forgotten.
             return [
                 _block(
-                    "agent_done", agent=event.agent, step=event.path, status=event.status, model=event.model,
-                    cost_usd=event.cost_usd, simulated=event.simulated,
+                    "agent_done",
+                    agent=event.agent,
+                    step=event.path,
+                    status=event.status,
+                    model=event.model,
+                    cost_usd=event.cost_usd,
+                    simulated=event.simulated,
                 )
-            ]  # fmt: skip
+            ]
         case RunEnded(status="completed"):
             return [
                 _block(
-                    "done", status=event.status, cost_usd=event.cost_usd, simulated=event.simulated,
+                    "done",
+                    status=event.status,
+                    cost_usd=event.cost_usd,
+                    simulated=event.simulated,
                     output=event.output,
                 )
-            ]  # fmt: skip
+            ]
         case RunEnded():
             return _refused(event.error_code or event.status, failure(event))
         case _:

@@ -36,9 +36,11 @@ class RouterMetrics:
             age = (datetime.now(UTC) - known.trained_until).total_seconds()
             told = "Seconds since the newest outcome that the serving checkpoint knows."
             lines += metric(
-                "facilitair_router_checkpoint_age_seconds", "gauge", told,
+                "facilitair_router_checkpoint_age_seconds",
+                "gauge",
+                told,
                 [(f'{{checkpoint="{known.number}"}}', round(age, 1))],
-            )  # fmt: skip
+            )
         return "\n".join(lines) + "\n"
 
 
@@ -48,13 +50,17 @@ def _lines(figures: Figures) -> Iterator[str]:
         made[policy] = made.get(policy, 0) + count
     fallbacks = sum(count for (_, fallback), count in figures.decisions.items() if fallback)
     yield from metric(
-        "facilitair_router_decisions_total", "counter", "Decisions, by policy.",
+        "facilitair_router_decisions_total",
+        "counter",
+        "Decisions, by policy.",
         [(f'{{policy="{policy}"}}', count) for policy, count in sorted(made.items())],
-    )  # fmt: skip
+    )
     yield from metric(
-        "facilitair_router_fallbacks_total", "counter", "Decisions of rules in a broken checkpoint's place.",
+        "facilitair_router_fallbacks_total",
+        "counter",
+        "Decisions of rules in a broken checkpoint's place.",
         [("", fallbacks)],
-    )  # fmt: skip
+    )
     name = "facilitair_router_decision_seconds"
     yield from head(name, "histogram", "How long a decision took, its text embedded already.")
     below = 0

@@ -28,28 +28,38 @@ class RunMetrics:
 
 def _lines(figures: RunFigures) -> Iterator[str]:
     yield from metric(
-        "facilitair_runs_total", "counter", "Runs that ended.",
+        "facilitair_runs_total",
+        "counter",
+        "Runs that ended.",
         [(label(status=status), count) for status, count in sorted(figures.runs.items())],
-    )  # fmt: skip
+    )
     yield from head("facilitair_run_seconds", "summary", "How long runs took from start to end.")
     yield f"facilitair_run_seconds_sum {figures.run_seconds:.9g}"
     yield f"facilitair_run_seconds_count {figures.runs.total()}"
     yield from metric(
-        "facilitair_steps_total", "counter", "Attempts at steps that ended.",
+        "facilitair_steps_total",
+        "counter",
+        "Attempts at steps that ended.",
         [(label(status=status), count) for status, count in sorted(figures.steps.items())],
-    )  # fmt: skip
+    )
     yield from metric(
-        "facilitair_errors_total", "counter", "Failed runs and attempts, by error code.",
+        "facilitair_errors_total",
+        "counter",
+        "Failed runs and attempts, by error code.",
         [(label(code=code), count) for code, count in sorted(figures.errors.items())],
-    )  # fmt: skip
+    )
     yield from metric(
-        "facilitair_cost_usd_total", "counter", "Dollars, by the model that answered.",
+        "facilitair_cost_usd_total",
+        "counter",
+        "Dollars, by the model that answered.",
         [(label(model=model), round(usd, 6)) for model, usd in sorted(figures.cost_usd.items())],
-    )  # fmt: skip
+    )
     yield from metric(
-        "facilitair_tokens_total", "counter", "Tokens, by the model that answered.",
+        "facilitair_tokens_total",
+        "counter",
+        "Tokens, by the model that answered.",
         [
             (label(model=model, direction=direction), count)
             for (model, direction), count in sorted(figures.tokens.items())
         ],
-    )  # fmt: skip
+    )

@@ -49,7 +49,10 @@ class AccessLog:
             _log.info(
                 "request",
                 extra={
-                    "method": method, "path": without_secret(scope["path"]), "status": status,
-                    "milliseconds": milliseconds, "client": (scope.get("client") or ("",))[0],
+                    "method": method,
+                    "path": without_secret(scope["path"]),
+                    "status": status,
+                    "milliseconds": milliseconds,
+                    "client": (scope.get("client") or ("",))[0],
                 },
-            )  # fmt: skip
+            )

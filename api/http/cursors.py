@@ -26,9 +26,10 @@ def query(pattern: str, *, max_length: int = 200) -> Any:
     """The parameter that takes the `next` of the page before. The pattern is told and not checked here:
     reading the cursor refuses it in words of its own."""
     return Query(
-        max_length=max_length, description="The `next` of the page before.",
+        max_length=max_length,
+        description="The `next` of the page before.",
         json_schema_extra={"pattern": f"{pattern}|^$"},
-    )  # fmt: skip
+    )
 
 
 def encode(*parts: object) -> str:

@@ -105,10 +105,13 @@ async def _made_elsewhere() -> bytes:
 def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes,
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
             tags=[{"name": name, "description": about} for name, about in TAGS.items()],
             servers=[{"url": "/", "description": "The API that serves this document."}],
-        )  # fmt: skip
+        )
         components = schema.setdefault("components", {})
         schemas = components.setdefault("schemas", {})
         document = problems.ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")

@@ -15,8 +15,13 @@ from api.http.public_address import PublicAddress
 from schema.errors import Refused
 
 HEALTH_PATHS: Final = (
-    "/health", "/health/live", "/health/ready", "/v1/health", "/v1/health/live", "/v1/health/ready",
-)  # fmt: skip
+    "/health",
+    "/health/live",
+    "/health/ready",
+    "/v1/health",
+    "/v1/health/live",
+    "/v1/health/ready",
+)
 HOOKS: Final = "/hooks/"
 CODEC: Final = "/console/codec/"
 _CONSOLE: Final = "/console"

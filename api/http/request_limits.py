@@ -44,9 +44,11 @@ class RequestLimits:
         limits = self._settings
         if self._by_address[address] >= limits.max_requests_per_address:
             return _too_many(
-                "too_many_requests", "from this address", limits.max_requests_per_address,
+                "too_many_requests",
+                "from this address",
+                limits.max_requests_per_address,
                 "FACILITAIR_MAX_REQUESTS_PER_ADDRESS",
-            )  # fmt: skip
+            )
         if self._by_address.total() >= limits.max_requests:
             return _too_many("api_busy", "under way", limits.max_requests, "FACILITAIR_MAX_REQUESTS")
         if watching and self._watchers >= limits.max_watchers:

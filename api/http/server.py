@@ -24,11 +24,18 @@ def config(app: ASGIApp, settings: Settings, *, host: str, port: int) -> uvicorn
     silent = SilentConnections(settings.max_silent_connections, settings.max_silent_per_address)
     protocol = partial(TimedHttpProtocol, settings=settings, silent=silent)
     return uvicorn.Config(
-        app, host=host, port=port, log_config=None, access_log=False, server_header=False,
-        http=cast(type[asyncio.Protocol], protocol), ws_max_size=_MAX_SOCKET_MESSAGE_BYTES,
-        proxy_headers=bool(settings.trusted_proxies), forwarded_allow_ips=settings.trusted_proxies,
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        http=cast(type[asyncio.Protocol], protocol),
+        ws_max_size=_MAX_SOCKET_MESSAGE_BYTES,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
-    )  # fmt: skip
+    )
 
 
 class TimedHttpProtocol(HttpToolsProtocol):

@@ -425,10 +425,11 @@ class ScheduleRequest(BaseModel):
 
     name: str = Field(pattern=REF, description="What to start: `name`, `name@2` or `name@alias`.")
     cron: str | None = Field(
-        default=None, max_length=200,
+        default=None,
+        max_length=200,
         description="minute hour day-of-month month day-of-week, as crontab(5) means them; exactly one of "
         "`cron` and `every`.",
-    )  # fmt: skip
+    )
     every: str | None = Field(
         default=None, pattern=DURATION, description="Counted from the epoch: 1h means on the hour."
     )

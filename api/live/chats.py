@@ -27,9 +27,12 @@ _STARTED: Final = errors(404, 409, 413, 415)
 
 
 @router.post(
-    "/chat/{definition}", status_code=200, response_class=EventStream, openapi_extra=body_of(ChatRequest),
+    "/chat/{definition}",
+    status_code=200,
+    response_class=EventStream,
+    openapi_extra=body_of(ChatRequest),
     responses={200: STREAM[200], **_STARTED},
-)  # fmt: skip
+)
 async def chat(
     definition: Definition, request: Request, state: StateOf, tenant: Tenant, actor: Actor
 ) -> Response:
@@ -50,9 +53,11 @@ async def chat(
 
 
 @router.get(
-    "/chat/{definition}/{id}/stream", status_code=200, response_class=EventStream,
+    "/chat/{definition}/{id}/stream",
+    status_code=200,
+    response_class=EventStream,
     responses={**STREAM, **errors()},
-)  # fmt: skip
+)
 async def resume_chat(
     definition: Definition, id: Annotated[str, Path(pattern=CHAT_ID)], state: StateOf, tenant: Tenant
 ) -> Response:
@@ -65,9 +70,12 @@ async def resume_chat(
 
 
 @router.post(
-    "/agui/{definition}", status_code=200, response_class=EventStream,
-    openapi_extra=body_of(AgentRunRequest), responses={200: STREAM[200], **_STARTED},
-)  # fmt: skip
+    "/agui/{definition}",
+    status_code=200,
+    response_class=EventStream,
+    openapi_extra=body_of(AgentRunRequest),
+    responses={200: STREAM[200], **_STARTED},
+)
 async def run_agent(
     definition: Definition, request: Request, state: StateOf, tenant: Tenant, actor: Actor
 ) -> Response:
@@ -76,9 +84,15 @@ async def run_agent(
     asked = await read_json(request, state, AgentRunRequest)
     input = input_of(asked.messages, asked.forwarded_props.input if asked.forwarded_props else {})
     begun = await start_and_watch.begin(
-        request, state, tenant, actor, definition, input, id=f"agui-{asked.run_id}",
+        request,
+        state,
+        tenant,
+        actor,
+        definition,
+        input,
+        id=f"agui-{asked.run_id}",
         route="/v1/agui/{definition}",
-    )  # fmt: skip
+    )
     return _stream(state, Followed(tenant, begun.id, begun.run), AGUI)
 
 

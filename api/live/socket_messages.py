@@ -145,7 +145,7 @@ def _fault(value: Any, error: ValidationError) -> BadRequest:
         return BadRequest(
             "request_invalid",
             f"found the message {repr(found)[:100]}; expected a JSON object whose `type` is one of {_TYPES}.",
-        )  # fmt: skip
+        )
     pointer = "".join(f"/{escape(str(part))}" for part in first["loc"][1:])
     problem = Problem(
         "request_invalid", pointer, repr(first["input"])[:100], str(first["msg"]), "See docs/streaming.md."

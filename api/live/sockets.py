@@ -118,15 +118,24 @@ class _Session:
                 '{"type": "start", …} or {"type": "watch", …}.',
             )
         begun = await start_and_watch.begin(
-            self._socket, self._state, self._tenant, self._actor, message.definition or self._definition,
-            message.input, id=message.id, route="/ws/collaborate",
-        )  # fmt: skip
+            self._socket,
+            self._state,
+            self._tenant,
+            self._actor,
+            message.definition or self._definition,
+            message.input,
+            id=message.id,
+            route="/ws/collaborate",
+        )
         await self._say(
             {
-                "type": "started", "id": begun.id, "run_id": str(begun.run), "found": begun.found,
+                "type": "started",
+                "id": begun.id,
+                "run_id": str(begun.run),
+                "found": begun.found,
                 "warnings": begun.warnings,
             }
-        )  # fmt: skip
+        )
         return Followed(self._tenant, begun.id, begun.run), Cursor()
 
     async def _watch(self, followed: Followed, cursor: Cursor) -> None:

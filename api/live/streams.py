@@ -61,8 +61,10 @@ LastEventIdOfRun = Annotated[
 _ADDRESS: Final = "/collaborations/{id}/stream"
 _ANY_BODY: Final[dict[str, Any]] = {"requestBody": {"content": {"application/json": {"schema": {}}}}}
 _READ: Final[dict[str, Any]] = {
-    "status_code": 200, "response_class": EventStream, "responses": {**STREAM, **errors(404)},
-}  # fmt: skip
+    "status_code": 200,
+    "response_class": EventStream,
+    "responses": {**STREAM, **errors(404)},
+}
 
 
 # AG-UI's HttpAgent posts its `RunAgentInput`; a run that has begun takes nothing from it, so it is not read.
@@ -137,9 +139,16 @@ async def stream_collaborate(
         key: value for key, value in request.query_params.items() if key not in ("task", "definition", "id")
     }
     begun = await start_and_watch.begin(
-        request, state, tenant, actor, definition, {"task": task, **extra}, id=id, key=idempotency_key,
+        request,
+        state,
+        tenant,
+        actor,
+        definition,
+        {"task": task, **extra},
+        id=id,
+        key=idempotency_key,
         route="/stream/collaborate",
-    )  # fmt: skip
+    )
     first = SEED.write(f"{begun.run}:", started(begun.id, str(begun.run), begun.warnings))
     followed = Followed(tenant, begun.id, begun.run)
     return EventStream(follow(state, followed, SEED, Cursor()), first=first)

@@ -132,10 +132,14 @@ async def _joined(state: State, run: UUID, dialect: Dialect, cursor: Cursor) -> 
         return b""
     blocks = dialect.joined(
         Joined(
-            missed.began, list(missed.ended.values()), missed.said, missed.open, missed.called,
+            missed.began,
+            list(missed.ended.values()),
+            missed.said,
+            missed.open,
+            missed.called,
             missed.returned,
         )
-    )  # fmt: skip
+    )
     had = cursor.joining or 0
     ids = [f"{run}:{cursor.place}!j.{number}" for number in range(1, len(blocks))] + [f"{run}:{cursor.place}"]
     return b"".join(dialect.write(*one) for one in list(zip(ids, blocks, strict=False))[had:])

@@ -85,9 +85,11 @@ class SpendingReport(BaseModel):
 class LimitKey(BaseModel):
     scope: LimitScope
     subject: str = Field(
-        default="", max_length=200, pattern=f"{SUBJECT}|^$",
+        default="",
+        max_length=200,
+        pattern=f"{SUBJECT}|^$",
         description="The user or the definition; `*` is each that has no limit of its own. Of a tenant none.",
-    )  # fmt: skip
+    )
     period: Period = Field(description="A day or month of UTC, or `total`: for ever.")
 
 
@@ -151,17 +153,24 @@ class LimitFact(BaseModel):
 
 def limit_fact(limit: Limit, counters: Sequence[Counter]) -> LimitFact:
     return LimitFact(
-        scope=limit.scope, subject=limit.subject, period=limit.period,
-        usd=None if limit.usd is None else float(limit.usd), tokens=limit.tokens, set_by=limit.set_by,
+        scope=limit.scope,
+        subject=limit.subject,
+        period=limit.period,
+        usd=None if limit.usd is None else float(limit.usd),
+        tokens=limit.tokens,
+        set_by=limit.set_by,
         set_at=limit.set_at,
         counters=[
             CounterFact(
-                subject=one.subject, spent_usd=float(one.spent.usd), reserved_usd=float(one.reserved.usd),
-                spent_tokens=one.spent.tokens, reserved_tokens=one.reserved.tokens,
+                subject=one.subject,
+                spent_usd=float(one.spent.usd),
+                reserved_usd=float(one.reserved.usd),
+                spent_tokens=one.spent.tokens,
+                reserved_tokens=one.reserved.tokens,
             )
             for one in counters
         ],
-    )  # fmt: skip
+    )
 
 
 class SetLimit(LimitFact):

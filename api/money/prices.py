@@ -56,10 +56,13 @@ class PriceList:
             return EffectivePrice(model=model, answers=answers)
         price = priced.price
         return EffectivePrice(
-            model=model, answers=answers, source=priced.source, input_usd=float(price.input_usd),
+            model=model,
+            answers=answers,
+            source=priced.source,
+            input_usd=float(price.input_usd),
             output_usd=float(price.output_usd),
             cached_input_usd=None if price.cached_input_usd is None else float(price.cached_input_usd),
-        )  # fmt: skip
+        )
 
 
 async def price_list(state: "State", connection: AsyncConnection, tenant: str) -> PriceList:

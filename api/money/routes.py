@@ -67,9 +67,13 @@ async def report(
     page = found[:limit]
     more = cursors.encode(f"{page[-1].usd:.6f}", page[-1].name) if len(found) > limit else None
     return SpendingReport(
-        since=span.since, until=span.until, by=by, total=_sum(total),
-        items=[NamedSum(name=one.name, **_sum(one).model_dump()) for one in page], next=more,
-    )  # fmt: skip
+        since=span.since,
+        until=span.until,
+        by=by,
+        total=_sum(total),
+        items=[NamedSum(name=one.name, **_sum(one).model_dump()) for one in page],
+        next=more,
+    )
 
 
 def _span(tenant: str, since: datetime | None, until: datetime | None) -> Span:

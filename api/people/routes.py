@@ -42,9 +42,14 @@ async def list_tasks(
 ) -> TaskPage:
     """Questions to people, oldest first."""
     found = await people.page(
-        connection, tenant, status=status, assignees=assignee or (), collaboration=collaboration,
-        after=cursors.moment_and_id(after) if after else None, limit=limit + 1,
-    )  # fmt: skip
+        connection,
+        tenant,
+        status=status,
+        assignees=assignee or (),
+        collaboration=collaboration,
+        after=cursors.moment_and_id(after) if after else None,
+        limit=limit + 1,
+    )
     page = found[:limit]
     more = cursors.encode_moment(page[-1].opened_at, page[-1].id) if len(found) > limit else None
     return TaskPage(items=[TaskSummary(**_summary(one)) for one in page], next=more)
@@ -71,9 +76,14 @@ async def take_decision(
     async with state.transaction() as connection:
         task = await people.find(connection, tenant, id)
         decision = Decision(
-            task.path, wanted.action, wanted.actor or actor, wanted.groups, wanted.form, wanted.edited,
+            task.path,
+            wanted.action,
+            wanted.actor or actor,
+            wanted.groups,
+            wanted.form,
+            wanted.edited,
             task=str(task.id),
-        )  # fmt: skip
+        )
         taken = await people.taken_before(connection, task, decision)
     if not taken:
         if fault := refused(_asked(task), decision):
@@ -144,17 +154,29 @@ def _asked(task: Task) -> Asked:
 
 def _summary(found: Summary) -> dict[str, Any]:
     return {
-        "id": str(found.id), "collaboration": found.workflow_id, "name": found.name, "path": found.path,
-        "title": found.title, "actions": [TaskAction(**one) for one in found.actions],
-        "assignees": found.assignees, "approvals": found.approvals, "decided_by": found.decided_by,
-        "status": found.status, "escalated": found.escalated, "opened_at": found.opened_at,
-        "due_at": found.due_at, "reminded_at": found.reminded_at, "closed_at": found.closed_at,
+        "id": str(found.id),
+        "collaboration": found.workflow_id,
+        "name": found.name,
+        "path": found.path,
+        "title": found.title,
+        "actions": [TaskAction(**one) for one in found.actions],
+        "assignees": found.assignees,
+        "approvals": found.approvals,
+        "decided_by": found.decided_by,
+        "status": found.status,
+        "escalated": found.escalated,
+        "opened_at": found.opened_at,
+        "due_at": found.due_at,
+        "reminded_at": found.reminded_at,
+        "closed_at": found.closed_at,
         "asking": found.asking,
-    }  # fmt: skip
+    }
 
 
 def _detail(found: Task, decisions: list[Made]) -> TaskDetail:
     return TaskDetail(
-        **_summary(found), show=found.show, form=found.form,
+        **_summary(found),
+        show=found.show,
+        form=found.form,
         decisions=[TaskDecision(**vars(one)) for one in decisions],
-    )  # fmt: skip
+    )

@@ -27,16 +27,27 @@ async def start(
 
     id = _workflow_id(tenant, name)
     request = OptimizePrompt(
-        id=str(uuid.uuid4()), tenant=tenant, name=name, actor=actor, limit=wanted.limit,
-        budget_usd=str(wanted.budget_usd), model=wanted.model or "", judge=wanted.judge or "",
+        id=str(uuid.uuid4()),
+        tenant=tenant,
+        name=name,
+        actor=actor,
+        limit=wanted.limit,
+        budget_usd=str(wanted.budget_usd),
+        model=wanted.model or "",
+        judge=wanted.judge or "",
         simulated=simulated,
-    )  # fmt: skip
+    )
     try:
         await own.evict(client, id, "facilitair.optimize", QUEUE_PROJECTIONS)
         await client.start_workflow(
-            "facilitair.optimize", request, id=id, task_queue=QUEUE_PROJECTIONS, rpc_timeout=CALL,
-            memo=memo_of(tenant, actor), static_summary=f"better examples for the prompt {name}",
-        )  # fmt: skip
+            "facilitair.optimize",
+            request,
+            id=id,
+            task_queue=QUEUE_PROJECTIONS,
+            rpc_timeout=CALL,
+            memo=memo_of(tenant, actor),
+            static_summary=f"better examples for the prompt {name}",
+        )
     except WorkflowAlreadyStartedError:
         raise Refused(
             "optimization_running",

@@ -33,10 +33,15 @@ Limit = Annotated[int, Query(ge=1, le=200)]
 
 def _facts(found: prompts.PromptVersion) -> dict[str, Any]:
     return {
-        "name": found.name, "version": found.number, "sha256": found.sha256, "origin": found.origin,
-        "note": found.note, "created_by": found.created_by, "created_at": found.created_at,
+        "name": found.name,
+        "version": found.number,
+        "sha256": found.sha256,
+        "origin": found.origin,
+        "note": found.note,
+        "created_by": found.created_by,
+        "created_at": found.created_at,
         "simulated": found.simulated,
-    }  # fmt: skip
+    }
 
 
 @router.get("", responses=errors())
@@ -61,15 +66,22 @@ async def read(
     found = await prompts.find(connection, tenant, name, version)
     [meant] = await prompts.page(connection, tenant, name=name)
     return PromptDocument(
-        **_facts(found), current=meant.current, newest=meant.newest, on_trial=meant.on_trial,
-        description=meant.description, content=found.content, current_simulated=meant.current_simulated,
-    )  # fmt: skip
+        **_facts(found),
+        current=meant.current,
+        newest=meant.newest,
+        on_trial=meant.on_trial,
+        description=meant.description,
+        content=found.content,
+        current_simulated=meant.current_simulated,
+    )
 
 
 @router.put(
-    "/{name}", status_code=201, openapi_extra=body_of(PromptContent),
+    "/{name}",
+    status_code=201,
+    openapi_extra=body_of(PromptContent),
     responses={200: {"model": StoredPrompt, "description": "Stored before."}, **errors(409, 413, 415)},
-)  # fmt: skip
+)
 async def store(
     name: Name,
     request: Request,
@@ -131,10 +143,12 @@ async def difference(
     new = await prompts.find(connection, tenant, name, after)
     one, other = (found.content.model_dump(mode="json", exclude_defaults=True) for found in (old, new))
     return PromptDiff(
-        name=name, before=old.number, after=new.number,
+        name=name,
+        before=old.number,
+        after=new.number,
         changes=[Change(**vars(change)) for change in diff.changes(one, other)],
         text=diff.unified(one, other, old.ref, new.ref),
-    )  # fmt: skip
+    )
 
 
 @router.post("/{name}/promote", openapi_extra=body_of(PromoteRequest), responses=errors(404, 409, 413, 415))

@@ -70,9 +70,11 @@ def _told(trial: trials.Trial, figures: dict[str, Any] | None) -> Trial:
 
 
 @router.post(
-    "/optimize", status_code=202, openapi_extra=body_of(OptimizeRequest, optional=True),
+    "/optimize",
+    status_code=202,
+    openapi_extra=body_of(OptimizeRequest, optional=True),
     responses=errors(404, 409, 413, 415),
-)  # fmt: skip
+)
 async def optimize(
     name: Name, request: Request, state: StateOf, tenant: Tenant, actor: Actor, simulated: Simulated
 ) -> OptimizeStarted:

@@ -20,12 +20,16 @@ async def status(connection: AsyncConnection, tenant: str, *, simulated: bool) -
     last = await trainings.page(connection, tenant, limit=_TRAININGS, simulated=simulated)
     resting = await quarantines.active(connection, tenant, simulated=simulated)
     return RouterStatus(
-        simulated=simulated, by="checkpoint" if serving else "rules", policy=_policy(serving),
+        simulated=simulated,
+        by="checkpoint" if serving else "rules",
+        policy=_policy(serving),
         serving=serving,
-        challenger=challenger, fresh_seconds=fresh, coverage=await _coverage(connection, tenant, simulated),
+        challenger=challenger,
+        fresh_seconds=fresh,
+        coverage=await _coverage(connection, tenant, simulated),
         quarantines=[QuarantineFact(**asdict(one)) for one in resting],
         trainings=[training(one).model_copy(update={"curve": []}) for one in last],
-    )  # fmt: skip
+    )
 
 
 async def model_info(state: State, tenant: str, *, simulated: bool) -> ModelInfo:
@@ -35,20 +39,31 @@ async def model_info(state: State, tenant: str, *, simulated: bool) -> ModelInfo
         ids = {one.number: one.id for one in known}
     held = state.predicting.held(ids[serving.number] if serving else None)
     return ModelInfo(
-        simulated=simulated, by="checkpoint" if serving else "rules", policy=_policy(serving),
+        simulated=simulated,
+        by="checkpoint" if serving else "rules",
+        policy=_policy(serving),
         checkpoint=serving,
-        challenger=challenger, **held,
-    )  # fmt: skip
+        challenger=challenger,
+        **held,
+    )
 
 
 def checkpoint(found: checkpoints.Summary) -> CheckpointFact:
     assert found.number is not None and found.state is not None, "a production checkpoint"
     return CheckpointFact(
-        number=found.number, state=found.state, state_reason=found.state_reason,
-        state_since=found.state_since, outcomes=found.outcomes, training=str(found.training),
-        created_at=found.created_at, trained_until=found.trained_until, sha256=found.sha256,
-        bytes=found.bytes, manifest=found.manifest, simulated=found.simulated,
-    )  # fmt: skip
+        number=found.number,
+        state=found.state,
+        state_reason=found.state_reason,
+        state_since=found.state_since,
+        outcomes=found.outcomes,
+        training=str(found.training),
+        created_at=found.created_at,
+        trained_until=found.trained_until,
+        sha256=found.sha256,
+        bytes=found.bytes,
+        manifest=found.manifest,
+        simulated=found.simulated,
+    )
 
 
 def training(found: trainings.Training) -> TrainingFact:

@@ -24,9 +24,14 @@ async def start(
     try:
         await own.evict(client, id, "facilitair.learn", QUEUE_LEARNING)
         handle = await client.start_workflow(
-            "facilitair.learn", learn, id=id, task_queue=QUEUE_LEARNING, rpc_timeout=CALL,
-            memo=memo_of(tenant, actor), static_summary=f"learn from {tenant}'s outcomes",
-        )  # fmt: skip
+            "facilitair.learn",
+            learn,
+            id=id,
+            task_queue=QUEUE_LEARNING,
+            rpc_timeout=CALL,
+            memo=memo_of(tenant, actor),
+            static_summary=f"learn from {tenant}'s outcomes",
+        )
     except WorkflowAlreadyStartedError:
         raise Refused(
             "training_running",

@@ -58,14 +58,15 @@ class Predicting:
             "incumbent": model.models[model.economy.incumbent] if model else None,
             "margin": model.economy.margin if model else None,
             "cost_weight": model.economy.cost_weight if model else None,
-            "encoder": ENCODER, "loaded": model is not None,
+            "encoder": ENCODER,
+            "loaded": model is not None,
             "loaded_at": servant.loaded_at.get(id) if servant and id else None,
             "loads": servant.loads if servant else 0,
             "cached_texts": len(servant.rows) if servant else 0,
             "cache_hits": servant.rows.hits if servant else 0,
             "cache_misses": servant.rows.misses if servant else 0,
             "broken": servant.why_broken(id) if servant and id else None,
-        }  # fmt: skip
+        }
 
     async def predict(
         self, engine: AsyncEngine, tenant: str, wanted: Sequence[PredictRequest], *, simulated: bool
@@ -106,25 +107,36 @@ def _prediction(category: str, decision: Decision, known: "Known") -> Prediction
     # A step may draw another by chance; who asks wants to know of the likeliest.
     about = predicted[ordered[0]] if serves else None
     return Prediction(
-        simulated=known.simulated, model=ordered[0],
-        by="checkpoint" if serves else "rules", policy=decision.policy,
-        checkpoint=told["checkpoint"], fallback=decision.fallback,
-        confidence=confidence(about["ok"], about["doubt"]) if about else None, novelty=told.get("novelty"),
-        budget_tokens=budget(about["ok"], about["tokens"]) if about else None, category=category,
+        simulated=known.simulated,
+        model=ordered[0],
+        by="checkpoint" if serves else "rules",
+        policy=decision.policy,
+        checkpoint=told["checkpoint"],
+        fallback=decision.fallback,
+        confidence=confidence(about["ok"], about["doubt"]) if about else None,
+        novelty=told.get("novelty"),
+        budget_tokens=budget(about["ok"], about["tokens"]) if about else None,
+        category=category,
         candidates=[
             _candidate(name, decision.candidates[name], predicted.get(name) or {}, name in known.quarantined)
             for name in ordered
         ],
-        votes=told["votes"], notes=_notes(told, serves=serves, predicted=bool(predicted)),
-    )  # fmt: skip
+        votes=told["votes"],
+        notes=_notes(told, serves=serves, predicted=bool(predicted)),
+    )
 
 
 def _candidate(name: str, chance: float, of: Mapping[str, Any], quarantined: bool) -> Candidate:
     return Candidate(
-        model=name, chance=chance, success=of.get("ok"), doubt=of.get("doubt"),
-        seconds=_span(of.get("seconds")), output_tokens=_span(of.get("tokens")), usd=_span(of.get("usd")),
+        model=name,
+        chance=chance,
+        success=of.get("ok"),
+        doubt=of.get("doubt"),
+        seconds=_span(of.get("seconds")),
+        output_tokens=_span(of.get("tokens")),
+        usd=_span(of.get("usd")),
         quarantined=quarantined,
-    )  # fmt: skip
+    )
 
 
 def _span(ends: Sequence[float] | None) -> Span90 | None:

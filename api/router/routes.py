@@ -69,9 +69,10 @@ async def read_checkpoint(
 
 
 @router.get(
-    "/checkpoints/{number}/content", responses=errors(404) | {200: {"content": {CONTENT_TYPE: {}}}},
+    "/checkpoints/{number}/content",
+    responses=errors(404) | {200: {"content": {CONTENT_TYPE: {}}}},
     response_class=Response,
-)  # fmt: skip
+)
 async def read_content(
     number: Annotated[int, Path(ge=1, le=2**31 - 1)], connection: Connection, tenant: Tenant
 ) -> Response:
@@ -141,9 +142,10 @@ async def roll_back(
 
 
 @outcome_router.post(
-    "/collaborations/{id}/steps/{step}/outcome", openapi_extra=body_of(OutcomeRequest),
+    "/collaborations/{id}/steps/{step}/outcome",
+    openapi_extra=body_of(OutcomeRequest),
     responses=errors(404, 413, 415),
-)  # fmt: skip
+)
 async def tell_outcome(
     id: Id,
     step: Annotated[str, Path(pattern=STEP_PATH, examples=["review", "per_file[17].review"])],

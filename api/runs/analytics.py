@@ -70,12 +70,15 @@ async def read(
     since = _since(period, datetime.now(UTC))
     of = analytics.Period(tenant, simulated, since, _BUCKET[period])
     return Analytics(
-        simulated=simulated, period=period, since=since, bucket=of.bucket,
+        simulated=simulated,
+        period=period,
+        since=since,
+        bucket=of.bucket,
         runs=[RunCount(**_facts(row)) for row in await analytics.runs_by_status(connection, of)],
         costs=[ModelCost(**_facts(row)) for row in await analytics.cost_by_model(connection, of)],
         agents=[Doing(**_facts(row)) for row in await analytics.by_agent(connection, of)],
         models=[Doing(**_facts(row)) for row in await analytics.by_model(connection, of)],
-    )  # fmt: skip
+    )
 
 
 def _since(period: Span, now: datetime) -> datetime:

@@ -24,9 +24,11 @@ class ArchiveRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     older_than_days: float | None = Field(
-        default=None, ge=0, le=36_500,
+        default=None,
+        ge=0,
+        le=36_500,
         description="Since the run ended. Absent: FACILITAIR_TOKENS_ARCHIVE_AFTER_DAYS.",
-    )  # fmt: skip
+    )
     dry_run: bool = Field(default=False, description="Only count.")
 
 

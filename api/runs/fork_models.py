@@ -27,14 +27,16 @@ class ForkRequest(BaseModel):
     )
 
     from_steps: list[StepId] = Field(
-        alias="from", max_length=200,
+        alias="from",
+        max_length=200,
         description="Steps that run again, with all that depends on them. Empty: those behind `outputs`.",
-    )  # fmt: skip
+    )
     input: Any = Field(default=None, description="Absent: the input of the run itself.")
     outputs: dict[StepId, Any] = Field(
-        default_factory=dict, max_length=50,
+        default_factory=dict,
+        max_length=50,
         description="step → output that stands for what it had come to; all that depends on it runs again.",
-    )  # fmt: skip
+    )
     definition: Definition | None = Field(
         default=None,
         description="`name`, `name@2`, `name@alias` or the number of a version. Absent: the run's own.",

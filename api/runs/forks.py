@@ -48,9 +48,17 @@ async def fork(
     how = Fork(str(source.id), wanted.from_steps, wanted.outputs)
     definition = _name(source, wanted.definition)
     forked = await _begin(
-        request, state, source, definition, given, how, route="/v1/collaborations/{id}/fork", id=wanted.id,
-        tenant=tenant, actor=actor,
-    )  # fmt: skip
+        request,
+        state,
+        source,
+        definition,
+        given,
+        how,
+        route="/v1/collaborations/{id}/fork",
+        id=wanted.id,
+        tenant=tenant,
+        actor=actor,
+    )
     response.headers["Location"] = forked.links["self"]
     return forked
 
@@ -71,9 +79,17 @@ async def rerun(
             f"To run some steps of it again: `facilitair fork {shlex.quote(id)} --from STEP`.",
         )
     forked = await _begin(
-        request, state, source, _name(source, wanted.definition), source.input, Fork(str(source.id), []),
-        route="/v1/collaborations/{id}/rerun", id=wanted.id, tenant=tenant, actor=actor,
-    )  # fmt: skip
+        request,
+        state,
+        source,
+        _name(source, wanted.definition),
+        source.input,
+        Fork(str(source.id), []),
+        route="/v1/collaborations/{id}/rerun",
+        id=wanted.id,
+        tenant=tenant,
+        actor=actor,
+    )
     response.headers["Location"] = forked.links["self"]
     return forked
 
@@ -91,9 +107,18 @@ def _name(source: forks.Source, wanted: str | int | None) -> str:
 
 
 async def _begin(
-    request: Request, state: State, source: forks.Source, definition: str, given: Any, how: Fork, *,
-    route: str, id: str | None, tenant: str, actor: str,
-) -> Forked:  # fmt: skip
+    request: Request,
+    state: State,
+    source: forks.Source,
+    definition: str,
+    given: Any,
+    how: Fork,
+    *,
+    route: str,
+    id: str | None,
+    tenant: str,
+    actor: str,
+) -> Forked:
     """Start the run, unless the same request with its id has started it before; what cannot go on is refused
     here, before anything has begun."""
     asked = {"definition": definition, "input": given, "fork": asdict(how)}
@@ -113,6 +138,12 @@ async def _begin(
         )
     answer = starts.accepted(wanted.id, "repeated" if begun else "running")
     return Forked(
-        id=answer.id, status=answer.status, links=answer.links, warnings=warnings, definition=pinned,
-        kept=parts.kept, resumed=parts.resumed, again=parts.again,
-    )  # fmt: skip
+        id=answer.id,
+        status=answer.status,
+        links=answer.links,
+        warnings=warnings,
+        definition=pinned,
+        kept=parts.kept,
+        resumed=parts.resumed,
+        again=parts.again,
+    )

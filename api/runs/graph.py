@@ -41,9 +41,11 @@ async def query(request: Request, state: StateOf, simulated: Simulated) -> Graph
             "request_invalid", "found a parameter beyond 64 bits; expected an integer that Neo4j can hold."
         ) from None
     return GraphAnswer(
-        columns=answer.columns, rows=answer.rows, truncated=answer.truncated,
+        columns=answer.columns,
+        rows=answer.rows,
+        truncated=answer.truncated,
         simulated=bool(parameters["simulated"]) if "$simulated" in cypher else None,
-    )  # fmt: skip
+    )
 
 
 def _shown(name: str) -> str:

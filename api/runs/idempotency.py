@@ -24,10 +24,11 @@ MAX_KEY_CHARS: Final = 255
 Key = Annotated[
     str | None,
     Header(
-        min_length=1, max_length=MAX_KEY_CHARS,
+        min_length=1,
+        max_length=MAX_KEY_CHARS,
         description="Asked again with it, it is the same run. An `id` goes before it.",
     ),
-]  # fmt: skip
+]
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,17 @@ class StartIdentity:
 
 
 async def begin(
-    request: HTTPConnection, state: State, tenant: str, actor: str, definition: str, input: Any,
-    *, id: str | None, key: str | None, route: str,
-) -> Begun:  # fmt: skip
+    request: HTTPConnection,
+    state: State,
+    tenant: str,
+    actor: str,
+    definition: str,
+    input: Any,
+    *,
+    id: str | None,
+    key: str | None,
+    route: str,
+) -> Begun:
     """Start a run, or find the one that the same request has started under this id or key. Raises Refused,
     NotFound or Unavailable."""
     asked = {"definition": definition, "input": input}
@@ -101,15 +110,31 @@ async def find(state: State, tenant: str, wanted: StartIdentity) -> UUID | None:
 
 
 async def start(
-    request: HTTPConnection, state: State, wanted: StartIdentity, name: str, input: Any,
-    *, route: str, tenant: str, actor: str, fork: Fork | None = None,
-) -> tuple[UUID, bool]:  # fmt: skip
+    request: HTTPConnection,
+    state: State,
+    wanted: StartIdentity,
+    name: str,
+    input: Any,
+    *,
+    route: str,
+    tenant: str,
+    actor: str,
+    fork: Fork | None = None,
+) -> tuple[UUID, bool]:
     """(the run's UUID, whether it had begun before). Raises Refused where another request started it."""
     try:
         run = await starts.start(
-            request, state, name, input, route=route, id=wanted.id, tenant=tenant, actor=actor,
-            request_digest=wanted.digest, fork=fork,
-        )  # fmt: skip
+            request,
+            state,
+            name,
+            input,
+            route=route,
+            id=wanted.id,
+            tenant=tenant,
+            actor=actor,
+            request_digest=wanted.digest,
+            fork=fork,
+        )
     except Refused as error:
         if error.code != "collaboration_exists" or not wanted.named:
             raise

@@ -64,9 +64,16 @@ async def start(
     """
     wanted = await read_json(request, state, StartRequest)
     begun = await idempotency.begin(
-        request, state, tenant, actor, wanted.definition, wanted.input, id=wanted.id, key=idempotency_key,
+        request,
+        state,
+        tenant,
+        actor,
+        wanted.definition,
+        wanted.input,
+        id=wanted.id,
+        key=idempotency_key,
         route="/v1/collaborations",
-    )  # fmt: skip
+    )
     answer = starts.accepted(begun.id, "repeated" if begun.found else "running")
     response.headers["Location"] = answer.links["self"]
     return answer.model_copy(update={"warnings": begun.warnings})
@@ -95,9 +102,14 @@ async def list_collaborations(
 ) -> CollaborationPage:
     """Runs, newest first."""
     wanted = RunFilter(
-        status=status, name=name, words=q, since=_in_utc(since), until=_in_utc(until), least_usd=least_usd,
+        status=status,
+        name=name,
+        words=q,
+        since=_in_utc(since),
+        until=_in_utc(until),
+        least_usd=least_usd,
         simulated=simulated,
-    )  # fmt: skip
+    )
     place = cursors.moment_and_id(after) if after else None
     found = await collaborations.recent(connection, tenant, wanted, before=place, limit=limit + 1)
     page = found[:limit]
@@ -183,15 +195,21 @@ async def step_details(
     completed = next((row for row in known.attempts if row.status == "completed"), None)
     recall, routing = known.recall, known.routing
     return StepDetails(
-        step=step, attempts=[service.attempt(row) for row in known.attempts],
+        step=step,
+        attempts=[service.attempt(row) for row in known.attempts],
         output=completed.output if completed is not None else None,
         memory=[MemoryHit(**hit) for hit in recall.hits] if recall is not None else [],
         memory_source=recall.source if recall is not None else None,
-        routing=None if routing is None else Routing(
-            policy=routing.policy, model=routing.chosen_model, propensity=routing.propensity,
-            candidates=routing.candidates, fallback=routing.fallback,
+        routing=None
+        if routing is None
+        else Routing(
+            policy=routing.policy,
+            model=routing.chosen_model,
+            propensity=routing.propensity,
+            candidates=routing.candidates,
+            fallback=routing.fallback,
         ),
-    )  # fmt: skip
+    )
 
 
 @router.post("/{id}/cancel", status_code=202, responses=errors(404, 409))
@@ -248,11 +266,14 @@ async def events(
     logged = await outbox.of_aggregate(connection, tenant, "collaboration", str(found.uuid), position, limit)
     items = [
         EventFact(
-            cursor=cursors.encode(one.position.xid, one.position.seq), id=one.id, type=one.type,
-            payload=one.payload, created_at=one.created_at,
+            cursor=cursors.encode(one.position.xid, one.position.seq),
+            id=one.id,
+            type=one.type,
+            payload=one.payload,
+            created_at=one.created_at,
         )
         for one in logged
-    ]  # fmt: skip
+    ]
     return EventPage(
         items=items, next=items[-1].cursor if items else cursors.encode(position.xid, position.seq)
     )

@@ -69,8 +69,13 @@ class Schedules:
         intervals = [ScheduleIntervalSpec(timedelta(seconds=seconds(wanted.every)))] if wanted.every else []
         schedule = Schedule(
             action=ScheduleActionStartWorkflow(
-                wanted.name, wanted.input, id=stem, task_queue=QUEUE_COLLABORATIONS,
-                task_timeout=TASK_TIMEOUT, memo=memo, static_summary=summary_of(wanted.input),
+                wanted.name,
+                wanted.input,
+                id=stem,
+                task_queue=QUEUE_COLLABORATIONS,
+                task_timeout=TASK_TIMEOUT,
+                memo=memo,
+                static_summary=summary_of(wanted.input),
                 static_details=details_of(wanted.name, by),
             ),
             spec=ScheduleSpec(
@@ -83,7 +88,7 @@ class Schedules:
                 catchup_window=timedelta(seconds=seconds(wanted.catch_up)),
             ),
             state=ScheduleState(paused=wanted.paused),
-        )  # fmt: skip
+        )
         rhythm = {**memo_of(self._tenant, actor), MEMO_RHYTHM: wanted.model_dump(include=set(_RHYTHM))}
         async with self._errors(id, wanted):
             await client.create_schedule(self._own(id), schedule, memo=rhythm, rpc_timeout=CALL)
@@ -101,9 +106,12 @@ class Schedules:
         info = found.info
         fact = _fact(id, memo, found.schedule.state.paused, info.next_action_times, info.recent_actions)
         return ScheduleDetail(
-            **fact.model_dump(), input=input, starts=info.num_actions,
-            skipped=info.num_actions_skipped_overlap, missed=info.num_actions_missed_catchup_window,
-        )  # fmt: skip
+            **fact.model_dump(),
+            input=input,
+            starts=info.num_actions,
+            skipped=info.num_actions_skipped_overlap,
+            missed=info.num_actions_missed_catchup_window,
+        )
 
     async def page(self, after: str, limit: int) -> SchedulePage:
         """In the order of ids, those behind `after`. A change shows here a moment later."""
@@ -234,11 +242,15 @@ def _fact(
 ) -> ScheduleFact:
     rhythm = memo[MEMO_RHYTHM]
     return ScheduleFact(
-        id=id, name=rhythm["name"], cron=rhythm["cron"], every=rhythm["every"], timezone=rhythm["timezone"],
-        overlap=cast("Overlap", rhythm["overlap"]), catch_up=rhythm["catch_up"], paused=paused,
-        created_by=memo.get(MEMO_REQUESTED_BY), next=[] if paused else list(coming)[:5],
-        recent=[
-            ScheduledRun(id=one.action.workflow_id, at=one.started_at)
-            for one in reversed(list(recent))
-        ],
-    )  # fmt: skip
+        id=id,
+        name=rhythm["name"],
+        cron=rhythm["cron"],
+        every=rhythm["every"],
+        timezone=rhythm["timezone"],
+        overlap=cast("Overlap", rhythm["overlap"]),
+        catch_up=rhythm["catch_up"],
+        paused=paused,
+        created_by=memo.get(MEMO_REQUESTED_BY),
+        next=[] if paused else list(coming)[:5],
+        recent=[ScheduledRun(id=one.action.workflow_id, at=one.started_at) for one in reversed(list(recent))],
+    )

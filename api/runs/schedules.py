@@ -21,7 +21,7 @@ Id = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,99}$", examples=["daily
 
 @router.post(
     "", status_code=201, openapi_extra=body_of(ScheduleRequest), responses=errors(404, 409, 413, 415)
-)  # fmt: skip
+)
 async def create(
     request: Request, response: Response, state: StateOf, tenant: Tenant, actor: Actor
 ) -> ScheduleDetail:

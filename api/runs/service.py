@@ -25,13 +25,24 @@ def _error(code: str | None, message: str | None) -> ErrorFact | None:
 
 def summary(found: Summary) -> CollaborationSummary:
     return CollaborationSummary(
-        id=found.id, run_id=str(found.uuid), name=found.name, version=found.version, task=found.task,
-        status=found.status, sub_state=found.sub_state, error=_error(found.error_code, found.error_message),
-        quality=found.quality_score, started_at=found.started_at, completed_at=found.completed_at,
-        seconds=_seconds(found.started_at, found.completed_at), steps_done=found.steps_done,
-        tokens=found.input_tokens + found.output_tokens, cost_usd=float(found.cost_usd),
-        trace_id=trace_id(found), simulated=found.simulated,
-    )  # fmt: skip
+        id=found.id,
+        run_id=str(found.uuid),
+        name=found.name,
+        version=found.version,
+        task=found.task,
+        status=found.status,
+        sub_state=found.sub_state,
+        error=_error(found.error_code, found.error_message),
+        quality=found.quality_score,
+        started_at=found.started_at,
+        completed_at=found.completed_at,
+        seconds=_seconds(found.started_at, found.completed_at),
+        steps_done=found.steps_done,
+        tokens=found.input_tokens + found.output_tokens,
+        cost_usd=float(found.cost_usd),
+        trace_id=trace_id(found),
+        simulated=found.simulated,
+    )
 
 
 def trace_id(found: Summary) -> str:
@@ -40,11 +51,12 @@ def trace_id(found: Summary) -> str:
 
 def lineage(found: db.runs.lineage.Lineage) -> Lineage:
     return Lineage(
-        forked_from=_relative(found.forked_from) if found.forked_from else None, forked_at=found.forked_at,
+        forked_from=_relative(found.forked_from) if found.forked_from else None,
+        forked_at=found.forked_at,
         forks=[_relative(one) for one in found.forks],
         parent=_relative(found.parent) if found.parent else None,
         children=[_relative(one) for one in found.children],
-    )  # fmt: skip
+    )
 
 
 def _relative(one: db.runs.lineage.Relative) -> Relative:
@@ -55,19 +67,34 @@ def _relative(one: db.runs.lineage.Relative) -> Relative:
 
 def attempt(row: Any) -> Attempt:
     return Attempt(
-        id=str(row.id), path=row.path, step=row.step_id, iteration=row.iteration, attempt=row.attempt,
-        kind=row.kind, agent=row.agent_name, role=row.role, model=row.model_id,
-        requested_model=row.requested_model, provider=row.provider, status=row.status,
+        id=str(row.id),
+        path=row.path,
+        step=row.step_id,
+        iteration=row.iteration,
+        attempt=row.attempt,
+        kind=row.kind,
+        agent=row.agent_name,
+        role=row.role,
+        model=row.model_id,
+        requested_model=row.requested_model,
+        provider=row.provider,
+        status=row.status,
         tokens=(row.input_tokens or 0) + (row.output_tokens or 0),
-        input_tokens=row.input_tokens or 0, output_tokens=row.output_tokens or 0,
-        cost_usd=float(row.cost_usd or 0), seconds=_seconds(row.started_at, row.completed_at),
+        input_tokens=row.input_tokens or 0,
+        output_tokens=row.output_tokens or 0,
+        cost_usd=float(row.cost_usd or 0),
+        seconds=_seconds(row.started_at, row.completed_at),
         first_token_seconds=None if row.first_token_ms is None else row.first_token_ms / 1000,
-        quality=row.quality_score, simulated=row.simulated,
+        quality=row.quality_score,
+        simulated=row.simulated,
         reused_from=str(row.reused_from) if row.reused_from else None,
-        finish_reason=row.finish_reason, repaired=row.repaired,
-        error=_error(row.error_code, row.error_message), started_at=row.started_at,
-        completed_at=row.completed_at, retry_at=row.retry_at,
-    )  # fmt: skip
+        finish_reason=row.finish_reason,
+        repaired=row.repaired,
+        error=_error(row.error_code, row.error_message),
+        started_at=row.started_at,
+        completed_at=row.completed_at,
+        retry_at=row.retry_at,
+    )
 
 
 async def not_in_postgres(temporal: Temporal, tenant: str, id: str) -> CollaborationDetail:
@@ -83,15 +110,25 @@ async def not_in_postgres(temporal: Temporal, tenant: str, id: str) -> Collabora
     error = await _error_of(temporal, execution)
     running = execution.status == "RUNNING"
     return CollaborationDetail(
-        id=execution.id, run_id=execution.run_id, name=name,
-        version=int(version) if version.isdecimal() else None, task="",
+        id=execution.id,
+        run_id=execution.run_id,
+        name=name,
+        version=int(version) if version.isdecimal() else None,
+        task="",
         status="running" if running else "failed",
         sub_state="starting" if running else SUB_STATES.get(execution.status, ""),
-        error=error, quality=None, started_at=execution.started_at, completed_at=execution.closed_at,
-        seconds=_seconds(execution.started_at, execution.closed_at), steps_done=0, tokens=0, cost_usd=0.0,
-        trace_id=None, steps=[],
+        error=error,
+        quality=None,
+        started_at=execution.started_at,
+        completed_at=execution.closed_at,
+        seconds=_seconds(execution.started_at, execution.closed_at),
+        steps_done=0,
+        tokens=0,
+        cost_usd=0.0,
+        trace_id=None,
+        steps=[],
         waits_for=[one.told for one in await queues.unpolled(temporal, execution.waiting)],
-    )  # fmt: skip
+    )
 
 
 async def checked_with_temporal(
@@ -111,10 +148,13 @@ async def checked_with_temporal(
         return found
     return found.model_copy(
         update={
-            "status": "failed", "sub_state": SUB_STATES[execution.status], "error": error,
-            "completed_at": execution.closed_at, "seconds": _seconds(found.started_at, execution.closed_at),
+            "status": "failed",
+            "sub_state": SUB_STATES[execution.status],
+            "error": error,
+            "completed_at": execution.closed_at,
+            "seconds": _seconds(found.started_at, execution.closed_at),
         }
-    )  # fmt: skip
+    )
 
 
 def with_waiting(found: CollaborationDetail, waiting: Sequence[Unpolled]) -> CollaborationDetail:

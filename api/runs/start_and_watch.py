@@ -22,9 +22,17 @@ _TEAM: Final = [
 
 
 async def begin(
-    request: HTTPConnection, state: State, tenant: str, actor: str, definition: str, input: Any,
-    *, id: str | None, key: str | None = None, route: str,
-) -> Begun:  # fmt: skip
+    request: HTTPConnection,
+    state: State,
+    tenant: str,
+    actor: str,
+    definition: str,
+    input: Any,
+    *,
+    id: str | None,
+    key: str | None = None,
+    route: str,
+) -> Begun:
     """As `once.begin`; without a definition the team of four works on it."""
     definition = definition or DEFAULT
     if definition == DEFAULT:

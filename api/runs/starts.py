@@ -96,9 +96,16 @@ async def start(
     try:
         async with audited(state, tenant, actor, "run.fork" if fork else "run.start", id, definition=name):
             run = await state.temporal.start(
-                name, input, id=id, tenant=tenant, actor=actor, span_id=span_id, fork=fork,
-                traceparent=traceparent if links_to(traceparent) else None, request_digest=request_digest,
-            )  # fmt: skip
+                name,
+                input,
+                id=id,
+                tenant=tenant,
+                actor=actor,
+                span_id=span_id,
+                fork=fork,
+                traceparent=traceparent if links_to(traceparent) else None,
+                request_digest=request_digest,
+            )
     except Exception as error:
         span(error=error)
         raise
@@ -107,21 +114,28 @@ async def start(
 
 
 def _tell(
-    request: HTTPConnection, route: str, began: int, span_id: str, tenant: str,
-    *, run: str = "", error: Exception | None = None,
-) -> None:  # fmt: skip
+    request: HTTPConnection,
+    route: str,
+    began: int,
+    span_id: str,
+    tenant: str,
+    *,
+    run: str = "",
+    error: Exception | None = None,
+) -> None:
     """Write the span of a request that started a run, in the run's own trace, whose id nobody knows before;
     the caller's trace is linked."""
     method = request.scope.get("method", "GET")  # a WebSocket begins as one
-    attributes = {
-        "http.request.method": method, "http.route": route, telemetry.TENANT: tenant,
-    }  # fmt: skip
+    attributes = {"http.request.method": method, "http.route": route, telemetry.TENANT: tenant}
     with chosen_ids(UUID(run).hex, span_id) if run else nullcontext():
         span = _tracer.start_span(
-            f"{method} {route}", Context(), trace.SpanKind.SERVER,
+            f"{method} {route}",
+            Context(),
+            trace.SpanKind.SERVER,
             attributes | ({telemetry.RUN: run} if run else {}),
-            links=links_to(request.headers.get("traceparent")), start_time=began,
-        )  # fmt: skip
+            links=links_to(request.headers.get("traceparent")),
+            start_time=began,
+        )
     if error is not None:
         code = error.code if isinstance(error, FacilitairError) else type(error).__name__
         span.set_attribute(telemetry.ERROR_TYPE, code)

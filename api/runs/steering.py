@@ -39,9 +39,10 @@ class FeedbackRequest(SteerRequest):
     model_config = ConfigDict(json_schema_extra={"examples": [{"text": "Prefer the standard library."}]})
 
     text: str = Field(
-        max_length=MAX_FEEDBACK_CHARS, description="What every later prompt of the run holds.",
+        max_length=MAX_FEEDBACK_CHARS,
+        description="What every later prompt of the run holds.",
         json_schema_extra=NOT_BLANK,
-    )  # fmt: skip
+    )
     step: Annotated[str, Field(pattern=STEP_ID)] | None = Field(
         default=None, description="Only the prompts of this step hold it."
     )

@@ -92,9 +92,15 @@ async def call(
     warnings = await starts.check(state, hook.tenant, hook.name, input)
     try:
         await starts.start(
-            request, state, hook.name, input, route="/hooks/{token}", id=id, tenant=hook.tenant,
+            request,
+            state,
+            hook.name,
+            input,
+            route="/hooks/{token}",
+            id=id,
+            tenant=hook.tenant,
             actor=f"webhook:{hook.id}",
-        )  # fmt: skip
+        )
     except Refused as error:
         if key and error.code == "collaboration_exists":
             return starts.accepted(id, "repeated")
@@ -154,10 +160,13 @@ def _check_template(template: Json) -> None:
             if others:
                 problems.append(
                     Problem(
-                        "reference_unknown", where, f"{source!r}, which reads {', '.join(sorted(others))}",
-                        "`input`, which is the request's body", "Begin the name with input.",
+                        "reference_unknown",
+                        where,
+                        f"{source!r}, which reads {', '.join(sorted(others))}",
+                        "`input`, which is the request's body",
+                        "Begin the name with input.",
                     )
-                )  # fmt: skip
+                )
     except ExpressionInvalid as error:
         problems.append(Problem(error.code, where, error.found, error.expected, error.fix))
     if problems:
@@ -173,19 +182,25 @@ def _check_fields(template: Json, version: definitions.Version) -> None:
     given = json_schemas.with_defaults(schema, template)
     problems = [
         Problem(
-            "input_invalid", f"/input/{escape(field)}", "nothing",
+            "input_invalid",
+            f"/input/{escape(field)}",
+            "nothing",
             f"a value: {version.name}@{version.number} requires it",
             "Give it, as a text or as ${input.…} over the request's body.",
         )
         for field in required
         if field not in given
-    ]  # fmt: skip
+    ]
     if problems:
         raise BadRequest("input_invalid", f"{problems[0].pointer}: {problems[0].message}", problems)
 
 
 def _fact(found: webhooks.Webhook) -> dict[str, Any]:
     return {
-        "id": str(found.id), "name": found.name, "input": found.input, "created_at": found.created_at,
-        "created_by": found.created_by, "last_called_at": found.last_called_at,
-    }  # fmt: skip
+        "id": str(found.id),
+        "name": found.name,
+        "input": found.input,
+        "created_at": found.created_at,
+        "created_by": found.created_by,
+        "last_called_at": found.last_called_at,
+    }

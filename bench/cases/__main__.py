@@ -35,9 +35,11 @@ async def replay(folders: list[Case], jobs: int) -> list[Verdict]:
 
 def as_json(verdict: Verdict) -> dict[str, Any]:
     return {
-        "name": verdict.name, "expected": verdict.expected,
-        "got": verdict.got | {"wrong": verdict.wrong}, "right": verdict.right,
-    }  # fmt: skip
+        "name": verdict.name,
+        "expected": verdict.expected,
+        "got": verdict.got | {"wrong": verdict.wrong},
+        "right": verdict.right,
+    }
 
 
 def main() -> int:

@@ -90,9 +90,13 @@ class Case:
         method, _, path = first.partition(" ")
         headers = [line.split(": ", 1) for line in lines]
         return Page(
-            address[1], int(address[2]), method, path.strip(),
-            tuple((name, value) for name, value in headers), body.encode(),
-        )  # fmt: skip
+            address[1],
+            int(address[2]),
+            method,
+            path.strip(),
+            tuple((name, value) for name, value in headers),
+            body.encode(),
+        )
 
     def _read(self, name: str, absent: str) -> str:
         path = self.folder / name

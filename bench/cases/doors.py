@@ -25,10 +25,16 @@ async def command(data: Path, argv: list[str], seconds: float = 120.0) -> Answer
     """Run `facilitair …` against the platform under `data`; what it writes is one text."""
     began = time.monotonic()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "cli.main", *argv[1:], cwd=_ROOT,
+        sys.executable,
+        "-m",
+        "cli.main",
+        *argv[1:],
+        cwd=_ROOT,
         env={**os.environ, "FACILITAIR_DATA": str(data), "NO_COLOR": "1"},
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
     try:
         async with asyncio.timeout(seconds):
             written, _ = await process.communicate()

@@ -93,9 +93,10 @@ def codes_of(document: Any) -> list[dict[str, str]]:
     problems = [*(document.get("problems") or ()), *(document.get("warnings") or ())]
     return told + [
         {"code": str(one.get("code", "")), "at": str(one.get("pointer", ""))}
-        if isinstance(one, dict) else {"code": str(one), "at": ""}
+        if isinstance(one, dict)
+        else {"code": str(one), "at": ""}
         for one in problems
-    ]  # fmt: skip
+    ]
 
 
 def is_told(expected: str | dict[str, str], codes: Iterable[dict[str, str]]) -> bool:

@@ -25,7 +25,7 @@ from bench.cases.judge import (
     in_range,
     is_told,
     placed,
-)  # fmt: skip
+)
 from bench.cases.servers import NEIGHBOUR, PageServer, Provider
 from bench.loopback import serving
 from tests.support.stack import Stack, stack
@@ -77,8 +77,10 @@ async def _world(case: Case) -> AsyncIterator["_Player"]:
     at = serving(page.answer, page.page.host, page.page.port) if page else nullcontext("")
     async with serving(provider.answer) as host, at as page_host:
         environment = {
-            "FACILITAIR_PROVIDER_HOSTS": host, "FACILITAIR_HTTP_TOOL_ALLOW": page_host, _KEY_VARIABLE: "none",
-        }  # fmt: skip
+            "FACILITAIR_PROVIDER_HOSTS": host,
+            "FACILITAIR_HTTP_TOOL_ALLOW": page_host,
+            _KEY_VARIABLE: "none",
+        }
         async with stack(_SERVICES, environment) as on:
             await on.wait_ready("api", "worker", timeout_seconds=180)
             bare = await Client.connect(
@@ -251,9 +253,9 @@ class _Player:
         for path in paths:
             place = f"/v1/collaborations/{quote(got.id, safe='')}/steps/{quote(path, safe='')}/details"
             answer = await self._ask("GET", place)
-            got.details[path] = answer.text if answer.document is None else json.dumps(
-                answer.document, ensure_ascii=False
-            )  # fmt: skip
+            got.details[path] = (
+                answer.text if answer.document is None else json.dumps(answer.document, ensure_ascii=False)
+            )
         if asked := self.provider.asked_by_runs:
             got.tool_calls = _tool_calls(asked[-1].body)
 

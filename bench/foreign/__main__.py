@@ -65,10 +65,14 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "cases": self.cases, "internal_errors": self.internal_errors, "reads_500": self.reads_500,
-            "rows_running": self.rows_running, "seconds": round(self.seconds, 1),
-            "outcomes": dict(sorted(self.outcomes.items())), "faults": self.faults[:20],
-        }  # fmt: skip
+            "cases": self.cases,
+            "internal_errors": self.internal_errors,
+            "reads_500": self.reads_500,
+            "rows_running": self.rows_running,
+            "seconds": round(self.seconds, 1),
+            "outcomes": dict(sorted(self.outcomes.items())),
+            "faults": self.faults[:20],
+        }
 
 
 @asynccontextmanager
@@ -92,7 +96,9 @@ def definitions(host: str) -> list[dict[str, Any]]:
             "name": "page",
             "steps": {
                 "s": {
-                    "kind": "tool", "tool": "http", "retry": once,
+                    "kind": "tool",
+                    "tool": "http",
+                    "retry": once,
                     "args": {"url": f"http://{host}/page/${{input.case}}"},
                 }
             },
@@ -101,7 +107,10 @@ def definitions(host: str) -> list[dict[str, Any]]:
             "name": "activity",
             "steps": {
                 "s": {
-                    "kind": "tool", "activity": "strange", "task_queue": QUEUE, "retry": once,
+                    "kind": "tool",
+                    "activity": "strange",
+                    "task_queue": QUEUE,
+                    "retry": once,
                     "args": {"case": "${input.case}"},
                 }
             },
@@ -110,11 +119,12 @@ def definitions(host: str) -> list[dict[str, Any]]:
             "name": "parse",
             "steps": {"s": {"kind": "tool", "tool": "json.parse", "args": {"text": "${input.text}"}}},
         },
-    ]  # fmt: skip
+    ]
     kinds: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-        "agent-text": ({}, {}), "agent-json": ({}, {"output_schema": {}}),
+        "agent-text": ({}, {}),
+        "agent-json": ({}, {"output_schema": {}}),
         "agent-tools": ({"tools": ["text.diff"]}, {}),
-    }  # fmt: skip
+    }
     for number in range(MODELS):
         for name, (agent, step) in kinds.items():
             agents = {"a": {"model": f"stranger/m{number}", **agent}}

@@ -58,11 +58,19 @@ _TEXTS: Final = st.one_of(
     st.text(st.characters(), max_size=20),
     st.sampled_from(
         [
-            "\\ud83d", "\\ude00", "\\ud83d\\ude00", "\\u0000", "😀", "\\u2028", "\\u202e", "```json",
-            "<think>", "${x}",
+            "\\ud83d",
+            "\\ude00",
+            "\\ud83d\\ude00",
+            "\\u0000",
+            "😀",
+            "\\u2028",
+            "\\u202e",
+            "```json",
+            "<think>",
+            "${x}",
         ]
     ),
-)  # fmt: skip
+)
 _NUMBERS: Final = st.one_of(
     st.integers(-(10**30) + 1, 10**30 - 1).map(str),
     st.floats(allow_nan=False, allow_infinity=False).map(repr),
@@ -105,8 +113,10 @@ _CALL: Final = st.builds(
         f'[{{"id": {id}, "type": "function", '
         f'"function": {{"name": {name}, "arguments": {json.dumps(arguments)}}}}}]'
     ),
-    _hole("call-1"), _hole("text_diff"), _JSON,
-)  # fmt: skip
+    _hole("call-1"),
+    _hole("text_diff"),
+    _JSON,
+)
 _FACTS: Final = st.tuples(
     _hole("resp-1"), _hole("m"), _hole("stop"), _mostly(_USAGE, _hole(None)), st.booleans()
 )
@@ -147,27 +157,33 @@ def _case(door: str, data: st.SearchStrategy[bytes], **more: Any) -> st.SearchSt
 DOORS: Final = {
     "input": _case("input", _OBJECTS),
     "body": _case(
-        "body", _OBJECTS.map(lambda data: b'{"definition": "echo", "input": %s}' % data) | _BYTES,
+        "body",
+        _OBJECTS.map(lambda data: b'{"definition": "echo", "input": %s}' % data) | _BYTES,
         content_type=st.sampled_from(TYPES),
     ),
     "temporal": _case("temporal", _OBJECTS),
     "webhook": _case("webhook", _OBJECTS, content_type=st.sampled_from(TYPES)),
-    "websocket": _case("websocket", _mostly(
-        _OBJECTS.map(lambda data: b'{"type": "start", "input": %s}' % data), _BYTES)),
+    "websocket": _case(
+        "websocket", _mostly(_OBJECTS.map(lambda data: b'{"type": "start", "input": %s}' % data), _BYTES)
+    ),
     "whole": _case(
-        "provider", _mostly(st.builds(_whole, _FACTS, _ANSWER, _CALL), _BYTES),
-        definition=_KINDS, status=_STATUS,
+        "provider",
+        _mostly(st.builds(_whole, _FACTS, _ANSWER, _CALL), _BYTES),
+        definition=_KINDS,
+        status=_STATUS,
     ),
     "stream": _case(
-        "provider", _mostly(st.builds(_events, _FACTS, _ANSWER, _CALL, _CUTS), _BYTES),
-        definition=_KINDS, content_type=st.just("text/event-stream"),
+        "provider",
+        _mostly(st.builds(_events, _FACTS, _ANSWER, _CALL, _CUTS), _BYTES),
+        definition=_KINDS,
+        content_type=st.just("text/event-stream"),
     ),
     "page": _case(
         "page", _BYTES, definition=st.just("page"), status=_STATUS, content_type=st.sampled_from(TYPES)
     ),
     "activity": _case("activity", _BYTES, definition=st.just("activity")),
     "parse": _case("parse", _BYTES, definition=st.just("parse")),
-}  # fmt: skip
+}
 
 
 def draw(number: int, starts_with: int) -> list[Case]:
@@ -183,9 +199,12 @@ def _drawn(strategy: st.SearchStrategy[Case], number: int, starts_with: int) -> 
 
     @seed(starts_with)
     @settings(
-        max_examples=number, deadline=None, database=None, phases=[Phase.generate],
+        max_examples=number,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    )
     @given(strategy)
     def keep(case: Case) -> None:
         found.append(case)

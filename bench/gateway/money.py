@@ -96,11 +96,16 @@ async def _measure(
     await engine.dispose()
     judged = _judge(world, provider, ledger)
     return judged | {
-        "budget_runs": world.runs, "units": len(world.units), "attempts": driver.attempts,
-        "workers_killed": driver.killed, "ends": dict(driver.ends.most_common()), "calls_left_open": left,
-        "strange": driver.strange[:5], "work_seconds": round(worked, 1),
+        "budget_runs": world.runs,
+        "units": len(world.units),
+        "attempts": driver.attempts,
+        "workers_killed": driver.killed,
+        "ends": dict(driver.ends.most_common()),
+        "calls_left_open": left,
+        "strange": driver.strange[:5],
+        "work_seconds": round(worked, 1),
         "seconds": round(time.monotonic() - began, 1),
-    }  # fmt: skip
+    }
 
 
 async def _schedule(reconciler: Reconciler) -> None:
@@ -168,13 +173,16 @@ def _judge(world: World, provider: dict[str, list[_Counted]], ledger: dict[str, 
     kinds = Counter(kind for _, kind, _, _ in world.allowed)
     calls = [one for several in provider.values() for one in several]
     return {
-        "budget_overshoot_usd": float(max(over, Decimal(0))), "ledger_error_usd": float(error),
-        "calls": len(calls), "calls_named_twice": sum(len(one) > 1 for one in provider.values()),
+        "budget_overshoot_usd": float(max(over, Decimal(0))),
+        "ledger_error_usd": float(error),
+        "calls": len(calls),
+        "calls_named_twice": sum(len(one) > 1 for one in provider.values()),
         "outcomes": dict(Counter(one.outcome for one in calls).most_common()),
         "counted_usd": float(sum(one.usd for one in calls)),
         "booked": dict(Counter(f"{row.state}/{row.basis}" for row in ledger.values()).most_common()),
-        "budgets": dict(kinds), "budgets_used_up": dict(Counter(kind for _, kind, _, _ in tight)),
-    }  # fmt: skip
+        "budgets": dict(kinds),
+        "budgets_used_up": dict(Counter(kind for _, kind, _, _ in tight)),
+    }
 
 
 def main() -> None:

@@ -57,7 +57,9 @@ async def _do(agents: AgentActivity, unit: dict[str, Any], line: "Connection[Any
         assert isinstance(told, ApplicationError)
         after = told.next_retry_delay
         end |= {
-            "code": told.type, "again": not told.non_retryable, "said": told.message,
+            "code": told.type,
+            "again": not told.non_retryable,
+            "said": told.message,
             "after": after.total_seconds() if after else 0.0,
-        }  # fmt: skip
+        }
     line.send(end)

@@ -37,9 +37,11 @@ def _definition(name: str, model: str, *, agent: dict[str, Any] | None = None, *
         shape |= {"first_token_timeout": "2s", "stall_timeout": "2s"}
     asked = {"kind": "agent", "agent": "a", "prompt": "Say what ${input.n} is good for."} | step
     return {
-        "name": name, "agents": {"a": shape | (agent or {})}, "steps": {"ask": asked},
+        "name": name,
+        "agents": {"a": shape | (agent or {})},
+        "steps": {"ask": asked},
         "defaults": {"timeout": "8s"},
-    }  # fmt: skip
+    }
 
 
 def documents() -> dict[str, dict[str, Any]]:
@@ -62,8 +64,14 @@ def documents() -> dict[str, dict[str, Any]]:
 
 
 WEIGHTS: Final = {
-    "plain": 40, "cheap": 6, "fallback": 15, "checked": 12, "whole": 10, "thrifty": 12, "wide": 5,
-}  # fmt: skip
+    "plain": 40,
+    "cheap": 6,
+    "fallback": 15,
+    "checked": 12,
+    "whole": 10,
+    "thrifty": 12,
+    "wide": 5,
+}
 
 
 @dataclass
@@ -141,9 +149,7 @@ def _add(world: World, run: _Run) -> None:
         scopes.append((run.tenant, "step", f"{run.id}/ask", ""))
     world.scopes[str(run.id)] = scopes
     frames = [f"m[{index}]" for index in range(ITEMS)] if run.name == "wide" else [""]
-    request = {
-        "collaboration": str(run.id), "tenant": run.tenant, "step": "ask", "traceparent": TRACEPARENT,
-    }  # fmt: skip
+    request = {"collaboration": str(run.id), "tenant": run.tenant, "step": "ask", "traceparent": TRACEPARENT}
     world.units += [request | {"frame": frame} for frame in frames]
     expected = EXPECTED_USD[CHEAP if run.name == "cheap" else STRONG] * len(frames)
     for scope in scopes:
@@ -159,15 +165,22 @@ async def _store(engine: AsyncEngine, drawn: list[_Run]) -> None:
                 versions[tenant, name] = stored.id
         rows = [
             {
-                "id": run.id, "tenant_id": run.tenant, "workflow_id": versions[run.tenant, run.name],
-                "temporal_workflow_id": f"wf-{run.id}", "task": "t",
-                "input": {"n": str(number), "items": list(range(ITEMS))}, "status": "running",
-                "requested_by": run.user, "traceparent": TRACEPARENT, "engine": ENGINE,
+                "id": run.id,
+                "tenant_id": run.tenant,
+                "workflow_id": versions[run.tenant, run.name],
+                "temporal_workflow_id": f"wf-{run.id}",
+                "task": "t",
+                "input": {"n": str(number), "items": list(range(ITEMS))},
+                "status": "running",
+                "requested_by": run.user,
+                "traceparent": TRACEPARENT,
+                "engine": ENGINE,
                 "parent_id": run.parent.id if run.parent else None,
-                "parent_path": "t" if run.parent else None, "started_at": datetime.now(UTC),
+                "parent_path": "t" if run.parent else None,
+                "started_at": datetime.now(UTC),
             }
             for number, run in enumerate(drawn)
-        ]  # fmt: skip
+        ]
         # Those around come first, as they were drawn.
         for at in range(0, len(rows), 500):
             await connection.execute(insert(collaborations), rows[at : at + 500])

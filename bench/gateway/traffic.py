@@ -46,10 +46,8 @@ WAITING: Final = 30
 """Calls of each process that wait on each account at any time."""
 ASKING: Final = {
     "agents": {"a": {"model": BY_REQUESTS}},
-    "steps": {
-        "ask": {"kind": "agent", "agent": "a", "prompt": "Name a colour.", "cache": {"ttl": "1h"}},
-    },
-}  # fmt: skip
+    "steps": {"ask": {"kind": "agent", "agent": "a", "prompt": "Name a colour.", "cache": {"ttl": "1h"}}},
+}
 
 
 @dataclass(frozen=True)
@@ -78,9 +76,14 @@ class Minutes:
 
 
 async def limits(
-    database_url: str, simulator_url: str, *, seconds: float = 200, requests: int = 600,
-    tokens: int = 30_000, pace: Pace | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    database_url: str,
+    simulator_url: str,
+    *,
+    seconds: float = 200,
+    requests: int = 600,
+    tokens: int = 30_000,
+    pace: Pace | None = None,
+) -> dict[str, Any]:
     """Four processes ask for more than two accounts are allowed. With another `pace` a minute is shorter."""
     pace = pace or Pace()
     load = Load(database_url, simulator_url, pace, seconds, f"simulator={requests}/,openai=/{tokens}")
@@ -147,9 +150,10 @@ async def _hits(database_url: str, stored: int) -> dict[str, Any]:
     await engine.dispose()
     cuts = statistics.quantiles(times[50:], n=100, method="inclusive")
     return {
-        "cache_hit_ms": round(cuts[98], 3), "cache_hit_p50_ms": round(cuts[49], 3),
+        "cache_hit_ms": round(cuts[98], 3),
+        "cache_hit_p50_ms": round(cuts[49], 3),
         "cache_stored": stored,
-    }  # fmt: skip
+    }
 
 
 async def _single(database_url: str, simulator_url: str, steps: int) -> dict[str, Any]:
@@ -174,11 +178,17 @@ async def _processes(what: str, loads: Sequence[Load]) -> list[int]:
     """What each of them prints in the end; they begin when all are ready."""
     started = [
         await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bench.gateway.traffic", "--as", what, json.dumps(asdict(load)),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            sys.executable,
+            "-m",
+            "bench.gateway.traffic",
+            "--as",
+            what,
+            json.dumps(asdict(load)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
         )
         for load in loads
-    ]  # fmt: skip
+    ]
     try:
         for process in started:
             assert process.stdout is not None
@@ -202,10 +212,15 @@ async def _load(load: Load) -> int:
     """Ask for more than is allowed, until the time is up."""
     settings = Settings.model_validate(
         {
-            "simulator_url": load.simulator_url, "provider_limits": load.limits, "openai_api_key": "",
-            "anthropic_api_key": "", "openrouter_api_key": "", "deepseek_api_key": "", "ollama_host": "",
+            "simulator_url": load.simulator_url,
+            "provider_limits": load.limits,
+            "openai_api_key": "",
+            "anthropic_api_key": "",
+            "openrouter_api_key": "",
+            "deepseek_api_key": "",
+            "ollama_host": "",
         }
-    )  # fmt: skip
+    )
     by_tokens = settings.model_copy(
         update={"openai_api_key": "bench", "openai_base_url": f"{load.simulator_url}/v1"}
     )

@@ -66,10 +66,12 @@ async def overhead(simulator_url: str, calls: int = 1_000, concurrent: int = 50)
     return {
         "overhead_p50_ms": _percentile(found["gateway"], 50) - _percentile(found["bare"], 50),
         "overhead_p99_ms": _percentile(found["gateway"], 99) - _percentile(found["bare"], 99),
-        "bare_p50_ms": _percentile(found["bare"], 50), "bare_p99_ms": _percentile(found["bare"], 99),
-        "cpu_ms_per_call": cpu["gateway"], "bare_cpu_ms_per_call": cpu["bare"],
+        "bare_p50_ms": _percentile(found["bare"], 50),
+        "bare_p99_ms": _percentile(found["bare"], 99),
+        "cpu_ms_per_call": cpu["gateway"],
+        "bare_cpu_ms_per_call": cpu["bare"],
         "overhead_calls": float(len(found["gateway"])),
-    }  # fmt: skip
+    }
 
 
 async def growth(simulator_url: str, calls: int = 10_000, concurrent: int = 50) -> dict[str, float]:
@@ -88,9 +90,12 @@ async def growth(simulator_url: str, calls: int = 10_000, concurrent: int = 50) 
 
 async def _script(simulator_url: str, times: int) -> None:
     rule = {
-        "kind": "pace", "times": times, "text": " ".join(["word"] * TOKENS),
-        "tokens_per_second": TOKENS_PER_SECOND, "delay_seconds": FIRST_TOKEN_SECONDS,
-    }  # fmt: skip
+        "kind": "pace",
+        "times": times,
+        "text": " ".join(["word"] * TOKENS),
+        "tokens_per_second": TOKENS_PER_SECOND,
+        "delay_seconds": FIRST_TOKEN_SECONDS,
+    }
     async with httpx.AsyncClient(base_url=simulator_url) as control:
         (await control.delete("/_simulator/faults")).raise_for_status()
         (await control.post("/_simulator/faults", json=[rule])).raise_for_status()

@@ -51,11 +51,20 @@ def _numbers(text: str) -> list[int]:
 
 
 _COLUMNS = (
-    ("peer", "peer", 19), ("workload", "workload", 9), ("step ms", "step_ms", 8), ("size", "size", 6),
-    ("at once", "concurrency", 8), ("runs", "runs_finished", 6), ("steps/s", "steps_per_s", 9),
-    ("added p50 ms", "added_p50_ms", 13), ("p95 ms", "added_p95_ms", 10), ("lost", "lost", 5),
-    ("run twice", "run_twice", 10), ("had ended", "ended_twice", 10), ("finished s", "seconds_to_finish", 11),
-)  # fmt: skip
+    ("peer", "peer", 19),
+    ("workload", "workload", 9),
+    ("step ms", "step_ms", 8),
+    ("size", "size", 6),
+    ("at once", "concurrency", 8),
+    ("runs", "runs_finished", 6),
+    ("steps/s", "steps_per_s", 9),
+    ("added p50 ms", "added_p50_ms", 13),
+    ("p95 ms", "added_p95_ms", 10),
+    ("lost", "lost", 5),
+    ("run twice", "run_twice", 10),
+    ("had ended", "ended_twice", 10),
+    ("finished s", "seconds_to_finish", 11),
+)
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -31,9 +31,11 @@ class Dbos:
 async def opened(database_url: str, steps: Steps) -> AsyncIterator[Dbos]:
     # The version tells which pending runs are ours to go on with; its default is a hash of the code.
     config: DBOSConfig = {
-        "name": "peers", "system_database_url": database_url, "application_version": "peers",
+        "name": "peers",
+        "system_database_url": database_url,
+        "application_version": "peers",
         "log_level": "WARNING",
-    }  # fmt: skip
+    }
     DBOS(config=config)
     workflows = _workflows(steps)
     await asyncio.to_thread(DBOS.launch)

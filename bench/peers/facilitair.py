@@ -37,9 +37,12 @@ class Facilitair:
     async def run(self, workload: Workload, run: str) -> None:
         try:
             handle = await self._client.start_workflow(
-                workload.name, _input(workload), id=run, task_queue=QUEUE_COLLABORATIONS,
+                workload.name,
+                _input(workload),
+                id=run,
+                task_queue=QUEUE_COLLABORATIONS,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            )  # fmt: skip
+            )
         except WorkflowAlreadyStartedError:
             handle = self._client.get_workflow_handle(run)
         await handle.result()
@@ -128,24 +131,31 @@ def _steps(workload: Workload) -> _Json:
             item = {"kind": "tool", "tool": "pause", "args": {"seconds": 0}}
             return {
                 "each": {
-                    "kind": "map", "over": "input.items", "max_items": workload.size,
-                    "concurrency": AT_A_TIME, "body": {"steps": {"item": item}},
+                    "kind": "map",
+                    "over": "input.items",
+                    "max_items": workload.size,
+                    "concurrency": AT_A_TIME,
+                    "body": {"steps": {"item": item}},
                 }
-            }  # fmt: skip
+            }
 
 
 def _pause(workload: Workload, number: int, needs: Sequence[int]) -> _Json:
     return {
-        "kind": "tool", "tool": "pause", "args": {"seconds": _seconds(workload, number)},
+        "kind": "tool",
+        "tool": "pause",
+        "args": {"seconds": _seconds(workload, number)},
         "needs": [f"s{n}" for n in needs],
-    }  # fmt: skip
+    }
 
 
 def _write(number: int) -> _Json:
     """A step that is given all outputs before it, as the steps of the other peers are."""
     return {
-        "kind": "tool", "tool": _CONTEXT, "args": {"seen": [f"${{steps.s{n}.output}}" for n in range(number)]}
-    }  # fmt: skip
+        "kind": "tool",
+        "tool": _CONTEXT,
+        "args": {"seen": [f"${{steps.s{n}.output}}" for n in range(number)]},
+    }
 
 
 async def _upload(settings: Settings, wanted: Sequence[_Json]) -> None:

@@ -100,8 +100,11 @@ class Map:
 
 
 _WORKFLOWS: Final[dict[Shape, type[Any]]] = {
-    "chain": Chain, "diamond": Diamond, "context": Context, "map": Map,
-}  # fmt: skip
+    "chain": Chain,
+    "diamond": Diamond,
+    "context": Context,
+    "map": Map,
+}
 
 
 class TemporalHand:
@@ -111,9 +114,12 @@ class TemporalHand:
     async def run(self, workload: Workload, run: str) -> None:
         try:
             handle = await self._client.start_workflow(
-                _WORKFLOWS[workload.shape].run, args=[workload.size, workload.step_seconds], id=run,
-                task_queue=_QUEUE, id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            )  # fmt: skip
+                _WORKFLOWS[workload.shape].run,
+                args=[workload.size, workload.step_seconds],
+                id=run,
+                task_queue=_QUEUE,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            )
         except WorkflowAlreadyStartedError:
             handle = self._client.get_workflow_handle(run)
         await handle.result()
@@ -124,7 +130,9 @@ async def opened(address: str, steps: Steps) -> AsyncIterator[TemporalHand]:
     client = await Client.connect(address)
     activities = Activities(steps)
     async with Worker(
-        client, task_queue=_QUEUE, workflows=list(_WORKFLOWS.values()),
+        client,
+        task_queue=_QUEUE,
+        workflows=list(_WORKFLOWS.values()),
         activities=[activities.pause, activities.write],
-    ):  # fmt: skip
+    ):
         yield TemporalHand(client)

@@ -82,9 +82,17 @@ async def play_proofs(report: Report) -> None:
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "results.xml"
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={results}",
-            "tests/security", cwd=_ROOT, stdout=sys.stderr,
-        )  # fmt: skip
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            f"--junitxml={results}",
+            "tests/security",
+            cwd=_ROOT,
+            stdout=sys.stderr,
+        )
         await process.wait()
         for case in ET.parse(results).getroot().iter("testcase"):
             report.proofs += 1
@@ -98,9 +106,14 @@ async def play_variants(report: Report, on: Stack) -> None:
     await on.store(neighbour.DEFINITION)
     quiet, attacked = list[Window](), list[Window]()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.security.neighbour", on.settings.temporal_address,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=_ROOT,
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "bench.security.neighbour",
+        on.settings.temporal_address,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=_ROOT,
+    )
     assert process.stdout is not None
     await process.stdout.readline()  # it runs
     await asyncio.sleep(_WARM_UP_SECONDS)
@@ -146,9 +159,14 @@ async def _cases(http: httpx.AsyncClient) -> list[Case | outbound.Case]:
         for one in holds.runs()
     ]
     return [
-        *uploads(), *names.cases(victim), *bounds.cases(prey), *holding, *activities.cases(),
-        *pages.cases(victim.completed, victim.definition), *outbound.cases(),
-    ]  # fmt: skip
+        *uploads(),
+        *names.cases(victim),
+        *bounds.cases(prey),
+        *holding,
+        *activities.cases(),
+        *pages.cases(victim.completed, victim.definition),
+        *outbound.cases(),
+    ]
 
 
 async def _attack(

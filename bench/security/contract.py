@@ -22,10 +22,15 @@ from tests.support.stack import SERVERS, stack
 
 _SEED: Final = 4711
 _CHECKS: Final = (
-    "not_a_server_error", "status_code_conformance", "content_type_conformance",
-    "response_schema_conformance", "response_headers_conformance", "negative_data_rejection",
-    "positive_data_acceptance", "unsupported_method",
-)  # fmt: skip
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+    "response_headers_conformance",
+    "negative_data_rejection",
+    "positive_data_acceptance",
+    "unsupported_method",
+)
 """Of those left out, ignored_auth needs a key to leave away, and the API is played without one."""
 _REFUSALS: Final = ["400", "401", "403", "404", "405", "409", "413", "415", "422", "429"]
 _ACCEPTED: Final = ["2xx", "3xx", "401", "403", "404", "409", "429"]
@@ -129,17 +134,25 @@ def play(url: str, extent: Extent) -> Contract:
 
 def _config(url: str, extent: Extent) -> SchemathesisConfig:
     generation = {
-        "max-examples": extent.examples, "no-shrink": True, "database": "none",
+        "max-examples": extent.examples,
+        "no-shrink": True,
+        "database": "none",
         # No schema of ours says of every text that it has no NUL: each is refused, as tests show.
         "allow-x00": False,
-    }  # fmt: skip
+    }
     checks: dict[str, Any] = {"enabled": False} | {name: {"enabled": True} for name in _CHECKS}
     checks["negative_data_rejection"] |= {"expected-statuses": _REFUSALS}
     checks["positive_data_acceptance"] |= {"expected-statuses": _ACCEPTED}
     return SchemathesisConfig.from_dict(
         {
-            "seed": _SEED, "max-time": extent.seconds, "base-url": url, "continue-on-failure": True,
-            "request-timeout": 30.0, "max-stream-events": 5, "generation": generation, "checks": checks,
+            "seed": _SEED,
+            "max-time": extent.seconds,
+            "base-url": url,
+            "continue-on-failure": True,
+            "request-timeout": 30.0,
+            "max-stream-events": 5,
+            "generation": generation,
+            "checks": checks,
             "phases": {
                 "coverage": {"enabled": extent.coverage},
                 "stateful": {"generation": generation | {"max-examples": extent.chains}},
@@ -152,7 +165,7 @@ def _config(url: str, extent: Extent) -> SchemathesisConfig:
                 for name in _REFUSED_BY_MORE
             ],
         }
-    )  # fmt: skip
+    )
 
 
 def _count(found: Contract, phase: str, recorder: ScenarioRecorder) -> None:

@@ -86,9 +86,15 @@ async def measure(size: Size, seed: int) -> Report:
         few, many = await _history(on, "alone-0"), await _longer(on, api)
         _say(f"{size.at_once} at once")
         at_once = await latency.many(
-            on, api, "crowd", runs=size.at_once, at_a_time=size.at_once, tokens=size.tokens, per_second=10,
+            on,
+            api,
+            "crowd",
+            runs=size.at_once,
+            at_a_time=size.at_once,
+            tokens=size.tokens,
+            per_second=10,
             first_after=8.0,
-        )  # fmt: skip
+        )
         _say(f"{size.watchers} watchers of one run")
         crowd = await latency.crowd(on, api, watchers=size.watchers, tokens=100, per_second=20)
         _say("the log by itself")
@@ -105,19 +111,33 @@ async def measure(size: Size, seed: int) -> Report:
     since, until = together(whole)
     spoken = sum(since <= at <= until for one in whole for at in one.heard_at)
     return Report(
-        cut.disconnects, cut.kills, cut.events, cut.lost, cut.duplicated, cut.reordered,
-        _ms([one.first_added for one in alone], 0.5), _ms([one.first_added for one in alone], 0.95),
+        cut.disconnects,
+        cut.kills,
+        cut.events,
+        cut.lost,
+        cut.duplicated,
+        cut.reordered,
+        _ms([one.first_added for one in alone], 0.5),
+        _ms([one.first_added for one in alone], 0.95),
         _ms([one.first_total for one in alone], 0.95),
         _ms([gap for one in alone for gap in one.gaps_added()], 0.5),
         _ms([gap for one in alone for gap in one.gaps_added()], 0.95),
         _ms([gap for one in whole for gap in one.gaps_added(since, until)], 0.95),
-        len(whole), round(spoken / (until - since), 1), round(max(one.longest_gap() for one in whole), 3),
+        len(whole),
+        round(spoken / (until - since), 1),
+        round(max(one.longest_gap() for one in whole), 3),
         len(at_once) - len(whole),
-        _ms(paused, 0.5), _ms(paused, 0.95), f"{told} of {max(2, size.pauses // 5)}",
-        crowd.watchers, round(crowd.added_p95 * 1000, 1),
-        round(single.rows_per_s), round(chunks.rows_per_s), single.delivered and chunks.delivered,
-        round((many - few) / 360, 4), round(time.monotonic() - began, 1),
-    )  # fmt: skip
+        _ms(paused, 0.5),
+        _ms(paused, 0.95),
+        f"{told} of {max(2, size.pauses // 5)}",
+        crowd.watchers,
+        round(crowd.added_p95 * 1000, 1),
+        round(single.rows_per_s),
+        round(chunks.rows_per_s),
+        single.delivered and chunks.delivered,
+        round((many - few) / 360, 4),
+        round(time.monotonic() - began, 1),
+    )
 
 
 async def _longer(on: Stack, api: AsyncClient) -> int:

@@ -23,11 +23,13 @@ CHAIN: Final[dict[str, Any]] = {
         "one": {"kind": "agent", "agent": "a", "prompt": "Speak once.", "retry": {"max_attempts": 20}},
         "two": {"kind": "agent", "agent": "a", "prompt": "Speak too.", "retry": {"max_attempts": 20}},
         "three": {
-            "kind": "agent", "agent": "a", "prompt": "Say more of ${steps.one.output} ${steps.two.output}.",
+            "kind": "agent",
+            "agent": "a",
+            "prompt": "Say more of ${steps.one.output} ${steps.two.output}.",
             "retry": {"max_attempts": 20},
         },
     },
-}  # fmt: skip
+}
 _RETURN_SECONDS: Final = (0.0, 0.3)
 
 
@@ -81,9 +83,13 @@ async def disconnects(
     chance = random.Random(seed)
     verdict = Verdict()
     rule = {
-        "kind": "pace", "times": 1_000_000, "text": "word " * 60, "tokens_per_second": 40,
-        "delay_seconds": 0.1, "match": {"model": MODEL},
-    }  # fmt: skip
+        "kind": "pace",
+        "times": 1_000_000,
+        "text": "word " * 60,
+        "tokens_per_second": 40,
+        "delay_seconds": 0.1,
+        "match": {"model": MODEL},
+    }
     async with httpx.AsyncClient(base_url=on.settings.simulator_url) as control:
         await control.delete("/_simulator/faults")
         (await control.post("/_simulator/faults", json=[rule])).raise_for_status()
@@ -104,9 +110,14 @@ async def _kill(on: Stack, chance: random.Random, kills: int, verdict: Verdict) 
 
 
 async def _lane(
-    on: Stack, api: httpx.AsyncClient, lane: int, wanted: int, verdict: Verdict, enough: asyncio.Event,
+    on: Stack,
+    api: httpx.AsyncClient,
+    lane: int,
+    wanted: int,
+    verdict: Verdict,
+    enough: asyncio.Event,
     chance: random.Random,
-) -> None:  # fmt: skip
+) -> None:
     """One run after the other, each with two watchers, until it was enough."""
     number = 0
     while not enough.is_set():

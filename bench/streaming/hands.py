@@ -16,11 +16,14 @@ CHAIN: Final[dict[str, Any]] = {
     "agents": {"a": {"role": "coder", "model": MODEL}},
     "steps": {
         f"s{n}": {
-            "kind": "agent", "agent": "a", "prompt": f"Step {n}.", **({"needs": [f"s{n - 1}"]} if n else {}),
+            "kind": "agent",
+            "agent": "a",
+            "prompt": f"Step {n}.",
+            **({"needs": [f"s{n - 1}"]} if n else {}),
         }
         for n in range(STEPS)
     },
-}  # fmt: skip
+}
 _QUIET_SECONDS: Final = 0.8
 _SAID: Final = "Mind the gap, please."
 

@@ -68,9 +68,13 @@ def percentile(values: list[float], share: float) -> float:
 async def pace(on: Stack, *, times: int, tokens: int, per_second: float, first_after: float) -> None:
     """Script the provider: so many answers of so many tokens, each at its own moment."""
     rule = {
-        "kind": "pace", "times": times, "text": " ".join(["word"] * tokens), "tokens_per_second": per_second,
-        "delay_seconds": first_after, "match": {"model": MODEL},
-    }  # fmt: skip
+        "kind": "pace",
+        "times": times,
+        "text": " ".join(["word"] * tokens),
+        "tokens_per_second": per_second,
+        "delay_seconds": first_after,
+        "match": {"model": MODEL},
+    }
     async with httpx.AsyncClient(base_url=on.settings.simulator_url) as control:
         await control.delete("/_simulator/faults")
         await control.delete("/_simulator/calls")
@@ -98,9 +102,16 @@ async def sent(on: Stack) -> dict[str, list[float]]:
 
 
 async def many(
-    on: Stack, api: httpx.AsyncClient, prefix: str, *, runs: int, at_a_time: int, tokens: int,
-    per_second: float, first_after: float,
-) -> list[Heard]:  # fmt: skip
+    on: Stack,
+    api: httpx.AsyncClient,
+    prefix: str,
+    *,
+    runs: int,
+    at_a_time: int,
+    tokens: int,
+    per_second: float,
+    first_after: float,
+) -> list[Heard]:
     """Runs that speak at the same time, each watched by one client."""
     await pace(on, times=runs, tokens=tokens, per_second=per_second, first_after=first_after)
     slots = asyncio.Semaphore(at_a_time)

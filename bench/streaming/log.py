@@ -63,11 +63,20 @@ async def _begin(on: Stack) -> tuple[StepRequest, executions.Claim]:
     async with transaction(on.engine) as connection:
         version, _ = await definitions.save(connection, "default", validate(_ASK).definition, "bench")
         run = Run(
-            id=id, temporal_workflow_id=f"log-{id}", tenant="default", input={}, task="t",
-            traceparent=_TRACEPARENT, parent_span_id=None, started_at=datetime.now(UTC),
-            version_id=version.id, name=version.name, version=version.number, sha256=version.sha256,
+            id=id,
+            temporal_workflow_id=f"log-{id}",
+            tenant="default",
+            input={},
+            task="t",
+            traceparent=_TRACEPARENT,
+            parent_span_id=None,
+            started_at=datetime.now(UTC),
+            version_id=version.id,
+            name=version.name,
+            version=version.number,
+            sha256=version.sha256,
             engine=ENGINE,
-        )  # fmt: skip
+        )
         await collaborations.create(connection, run, None, None)
         request = StepRequest(str(id), "default", "ask", _TRACEPARENT)
         return request, await executions.claim(connection, request, _WORKER)

@@ -64,9 +64,12 @@ def set_role(
 ) -> None:
     """Add a role, change yours, or have one instead of the built-in. What is not given stays as it is."""
     given = {
-        "model": model, "system": _text(system), "relationship": relationship, "skills": _several(skill),
+        "model": model,
+        "system": _text(system),
+        "relationship": relationship,
+        "skills": _several(skill),
         "description": description,
-    }  # fmt: skip
+    }
     _set("roles", name, given, url, data, as_json)
 
 
@@ -146,12 +149,16 @@ def list_providers(
         return
     rows = [
         (
-            one["name"], one["kind"], one["base_url"] or "", one["key_ref"] or "",
-            str(one["requests_per_minute"] or ""), str(one["tokens_per_minute"] or ""),
+            one["name"],
+            one["kind"],
+            one["base_url"] or "",
+            one["key_ref"] or "",
+            str(one["requests_per_minute"] or ""),
+            str(one["tokens_per_minute"] or ""),
             _ORIGINS[one["origin"]],
         )
         for one in found
-    ]  # fmt: skip
+    ]
     _print_table(("provider", "kind", "address", "key", "requests/min", "tokens/min", "from"), rows)
 
 
@@ -178,9 +185,12 @@ def set_provider(
 ) -> None:
     """Add a provider, or give a built-in one your own key and limits. Its models are NAME/model."""
     given = {
-        "kind": kind, "base_url": base_url, "key_ref": key_ref, "requests_per_minute": requests_per_minute,
+        "kind": kind,
+        "base_url": base_url,
+        "key_ref": key_ref,
+        "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,
-    }  # fmt: skip
+    }
     _set("providers", name, given, url, data, as_json)
 
 

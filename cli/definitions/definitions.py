@@ -77,9 +77,10 @@ def _expanded(files: list[str]) -> list[str]:
             found += [str(path) for path in inside]
         else:
             raise Refused(
-                "file_unreadable", f"found no definition in the folder {file!r}; expected files that end "
+                "file_unreadable",
+                f"found no definition in the folder {file!r}; expected files that end "
                 f"in {', '.join(_SUFFIXES)}.",
-            )  # fmt: skip
+            )
     return found
 
 
@@ -210,9 +211,16 @@ def runs(
 ) -> None:
     """List runs, newest first."""
     _print_runs(
-        connect(url, data), limit, as_json=as_json, name=name, status=status, q=search, since=since,
-        least_usd=least_usd, simulated=simulated,
-    )  # fmt: skip
+        connect(url, data),
+        limit,
+        as_json=as_json,
+        name=name,
+        status=status,
+        q=search,
+        since=since,
+        least_usd=least_usd,
+        simulated=simulated,
+    )
 
 
 def _print_runs(api: Api, limit: int, *, as_json: bool, **query: str | float | None) -> None:
@@ -228,9 +236,13 @@ def _print_runs(api: Api, limit: int, *, as_json: bool, **query: str | float | N
 
 def _run_row(one: dict[str, Any]) -> list[str]:
     return [
-        one["id"], f"{one['name']}@{one['version']}", one["sub_state"] or one["status"],
-        one["started_at"][:19], f"{one['seconds']:.1f}", f"{one['cost_usd']:.4f}",
-    ]  # fmt: skip
+        one["id"],
+        f"{one['name']}@{one['version']}",
+        one["sub_state"] or one["status"],
+        one["started_at"][:19],
+        f"{one['seconds']:.1f}",
+        f"{one['cost_usd']:.4f}",
+    ]
 
 
 def _definition_row(one: dict[str, Any]) -> list[str]:

@@ -24,9 +24,13 @@ WhatArgument = Annotated[
 ]
 
 _STYLES: Final = {
-    "completed": "green", "failed": "red", "stopped": "yellow", "caught": "yellow", "skipped": "dim",
+    "completed": "green",
+    "failed": "red",
+    "stopped": "yellow",
+    "caught": "yellow",
+    "skipped": "dim",
     "cancelled": "dim",
-}  # fmt: skip
+}
 _SHOWN_CHARS: Final = 60
 
 
@@ -44,9 +48,9 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a definition would do in which order; a file is read on this machine."""
-    found = _plan_of_file(what) if is_file(what) else connect(url, data).post(
-        "/definitions/plan", {"name": what}
-    )  # fmt: skip
+    found = (
+        _plan_of_file(what) if is_file(what) else connect(url, data).post("/definitions/plan", {"name": what})
+    )
     if mermaid:
         out().print(found["mermaid"], markup=False, soft_wrap=True)
     elif as_json:
@@ -175,10 +179,13 @@ def _print(found: dict[str, Any]) -> None:
         again = f" (attempt {entry['attempt']})" if entry["attempt"] > 1 else ""
         came_to = entry["error"]["code"] if entry["error"] else _cell(entry["output"])
         table.add_row(
-            entry["path"], entry["kind"], Text(entry["status"] + again, style=_STYLES[entry["status"]]),
-            Text(_cell(entry["input"])), Text(came_to),
+            entry["path"],
+            entry["kind"],
+            Text(entry["status"] + again, style=_STYLES[entry["status"]]),
+            Text(_cell(entry["input"])),
+            Text(came_to),
             Text("made up" if entry["mocked"] == "default" else entry["mocked"], style="yellow"),
-        )  # fmt: skip
+        )
     out().print(table)
     out().print()
     if found["status"] == "completed":

@@ -43,9 +43,15 @@ def add(
 ) -> None:
     """Start a collaboration again and again."""
     body = {
-        "name": name, "cron": cron, "every": every, "timezone": timezone,
-        "input": parse(inputs or [], input_json), "overlap": overlap, "catch_up": catch_up, "paused": paused,
-    }  # fmt: skip
+        "name": name,
+        "cron": cron,
+        "every": every,
+        "timezone": timezone,
+        "input": parse(inputs or [], input_json),
+        "overlap": overlap,
+        "catch_up": catch_up,
+        "paused": paused,
+    }
     _print(connect(url, data).post("/schedules", body), as_json=as_json)
 
 

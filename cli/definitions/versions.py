@@ -20,9 +20,14 @@ if TYPE_CHECKING:
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The name of a definition.")]
 
 _MARKS: Final = {
-    "added": ("+", "green"), "add": ("+", "green"), "removed": ("-", "red"), "remove": ("-", "red"),
-    "changed": ("~", "yellow"), "replace": ("~", "yellow"), "move": ("~", "yellow"),
-}  # fmt: skip
+    "added": ("+", "green"),
+    "add": ("+", "green"),
+    "removed": ("-", "red"),
+    "remove": ("-", "red"),
+    "changed": ("~", "yellow"),
+    "replace": ("~", "yellow"),
+    "move": ("~", "yellow"),
+}
 _SHOWN_CHARS: Final = 100
 
 
@@ -94,9 +99,12 @@ def _with_file(api: Api, path: str) -> tuple[dict[str, Any], str]:
     found = _as_api(difference(stored, mine))
     title = f"{name}@{newest} → {PurePath(path).name}"
     more = {
-        "name": name, "from": newest, "to": None, "changes": [_change(one) for one in changes(stored, mine)],
+        "name": name,
+        "from": newest,
+        "to": None,
+        "changes": [_change(one) for one in changes(stored, mine)],
         "text": unified(stored, mine, f"{name}@{newest}", path),
-    }  # fmt: skip
+    }
     return more | found, title
 
 

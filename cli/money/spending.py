@@ -57,10 +57,14 @@ def _row(one: dict[str, Any]) -> tuple[str | Text, ...]:
     if one["open_calls"]:
         notes.append(f"{one['open_calls']:,} open")
     return (
-        f"{one['calls']:,}", f"{one['input_tokens']:,}", f"{one['cached_input_tokens']:,}",
-        f"{one['output_tokens']:,}", f"${one['billed_usd']:,.6f}",
-        f"${one['simulated_usd']:,.6f}" if one["simulated"] else "", Text(", ".join(notes), "yellow"),
-    )  # fmt: skip
+        f"{one['calls']:,}",
+        f"{one['input_tokens']:,}",
+        f"{one['cached_input_tokens']:,}",
+        f"{one['output_tokens']:,}",
+        f"${one['billed_usd']:,.6f}",
+        f"${one['simulated_usd']:,.6f}" if one["simulated"] else "",
+        Text(", ".join(notes), "yellow"),
+    )
 
 
 def _moment(given: str) -> str:

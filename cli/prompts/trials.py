@@ -32,9 +32,15 @@ def start(
 ) -> None:
     """Give a share of the runs that start from now on the candidate, and compare what they come to."""
     body = {
-        "candidate": candidate, "share": share, "unit": unit, "metric": metric, "alpha": alpha,
-        "min_units": min_units, "max_units": max_units, "promote": promote,
-    }  # fmt: skip
+        "candidate": candidate,
+        "share": share,
+        "unit": unit,
+        "metric": metric,
+        "alpha": alpha,
+        "min_units": min_units,
+        "max_units": max_units,
+        "promote": promote,
+    }
     api, path = connect(url, data), f"/prompts/{segment(name)}/trial"
     _print(api.post(path, body, simulated=simulated), as_json=as_json)
 

@@ -40,9 +40,14 @@ def checkpoints(
     table = columns("checkpoint", "of", "state", "since", "outcomes", "learned until", "why")
     for one in page["items"]:
         table.add_row(
-            str(one["number"]), _kind(one), one["state"], _when(one["state_since"]), str(one["outcomes"]),
-            _when(one["trained_until"]), Text(one["state_reason"]),
-        )  # fmt: skip
+            str(one["number"]),
+            _kind(one),
+            one["state"],
+            _when(one["state_since"]),
+            str(one["outcomes"]),
+            _when(one["trained_until"]),
+            Text(one["state_reason"]),
+        )
     print_page(page, table, limit, none="none yet: rules decide")
 
 
@@ -74,9 +79,14 @@ def trainings(
     table = columns("training", "of", "status", "began", "outcomes", "by", "why")
     for one in page["items"]:
         table.add_row(
-            one["id"], _kind(one), one["status"], _when(one["started_at"]),
-            str(one["data"].get("outcomes", "")), Text(one["started_by"] or ""), Text(one["reason"]),
-        )  # fmt: skip
+            one["id"],
+            _kind(one),
+            one["status"],
+            _when(one["started_at"]),
+            str(one["data"].get("outcomes", "")),
+            Text(one["started_by"] or ""),
+            Text(one["reason"]),
+        )
     print_page(page, table, limit)
 
 
@@ -203,9 +213,13 @@ def predict(
         rest = " (rests)" if one["quarantined"] else ""
         success = "-" if one["success"] is None else f"{one['success']:.2f} ± {one['doubt']:.2f}"
         table.add_row(
-            Text(one["model"] + rest), f"{one['chance']:.3f}", success, _span(one["seconds"]),
-            _span(one["output_tokens"]), _span(one["usd"]),
-        )  # fmt: skip
+            Text(one["model"] + rest),
+            f"{one['chance']:.3f}",
+            success,
+            _span(one["seconds"]),
+            _span(one["output_tokens"]),
+            _span(one["usd"]),
+        )
     out().print(table)
     for note in found["notes"]:
         err().print(Text(f"! {note}", style="yellow"))

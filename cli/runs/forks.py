@@ -118,9 +118,16 @@ def _input(api: Api, id: str, pairs: list[str], json_path: str | None) -> Any:
 
 
 def _go_on(
-    api: Api, id: str, how: str, body: dict[str, Any], definition: str | None, new_id: str | None, *,
-    wait: bool, as_json: bool,
-) -> None:  # fmt: skip
+    api: Api,
+    id: str,
+    how: str,
+    body: dict[str, Any],
+    definition: str | None,
+    new_id: str | None,
+    *,
+    wait: bool,
+    as_json: bool,
+) -> None:
     if definition:
         body["definition"] = int(definition) if definition.isdecimal() else definition
     if new_id:

@@ -18,8 +18,10 @@ Run = dict[str, Any]
 def total(run: Run) -> dict[str, Any]:
     return {
         "steps": len({one["step"] for one in run["steps"] if one["status"] == "completed"}),
-        "seconds": run["seconds"], "tokens": run["tokens"], "cost_usd": run["cost_usd"],
-    }  # fmt: skip
+        "seconds": run["seconds"],
+        "tokens": run["tokens"],
+        "cost_usd": run["cost_usd"],
+    }
 
 
 def lost(spans: list[Span], run: Run) -> list[dict[str, Any]]:
@@ -84,9 +86,12 @@ def _line(span: Span) -> Text:
 
 def _facts(seconds: float, model: str | None, tokens: int, cost_usd: float, attempt: int) -> str:
     parts = [
-        f"{seconds:.2f} s", model or "", f"{tokens} tokens" if tokens else "",
-        f"${cost_usd:.6f}" if cost_usd else "", f"attempt {attempt}" if attempt > 1 else "",
-    ]  # fmt: skip
+        f"{seconds:.2f} s",
+        model or "",
+        f"{tokens} tokens" if tokens else "",
+        f"${cost_usd:.6f}" if cost_usd else "",
+        f"attempt {attempt}" if attempt > 1 else "",
+    ]
     return "  " + "  ".join(part for part in parts if part)
 
 

@@ -20,18 +20,24 @@ AsOption = Annotated[
 
 @told
 def pause(
-    id: IdArgument, actor: AsOption = None, url: UrlOption = None, data: DataOption = None,
+    id: IdArgument,
+    actor: AsOption = None,
+    url: UrlOption = None,
+    data: DataOption = None,
     as_json: JsonOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Let nothing new begin in a run. What is under way goes on to its end."""
     _steer(id, "pause", {}, actor, url, data, as_json)
 
 
 @told
 def resume(
-    id: IdArgument, actor: AsOption = None, url: UrlOption = None, data: DataOption = None,
+    id: IdArgument,
+    actor: AsOption = None,
+    url: UrlOption = None,
+    data: DataOption = None,
     as_json: JsonOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Let a paused run go on."""
     _steer(id, "resume", {}, actor, url, data, as_json)
 
@@ -75,8 +81,11 @@ def adjust(
 ) -> None:
     """Ask agents otherwise from the next call of a run on."""
     given = {
-        "model": model, "temperature": temperature, "max_output_tokens": max_output_tokens, "system": system,
-    }  # fmt: skip
+        "model": model,
+        "temperature": temperature,
+        "max_output_tokens": max_output_tokens,
+        "system": system,
+    }
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     changes |= {key.replace("-", "_"): None for key in back or ()}
     if not changes:
@@ -85,9 +94,14 @@ def adjust(
 
 
 def _steer(
-    id: str, how: str, body: dict[str, Any], actor: str | None, url: UrlOption, data: DataOption,
+    id: str,
+    how: str,
+    body: dict[str, Any],
+    actor: str | None,
+    url: UrlOption,
+    data: DataOption,
     as_json: bool,
-) -> None:  # fmt: skip
+) -> None:
     if name := actor or login():
         body["actor"] = f"user:{name.removeprefix('user:')}"
     answer = connect(url, data).post(f"/collaborations/{segment(id)}/{how}", body)

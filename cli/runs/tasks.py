@@ -52,9 +52,14 @@ def list_(
 
 def _row(one: dict[str, Any]) -> list[str]:
     return [
-        one["id"], one["collaboration"], one["path"], one["title"], ", ".join(one["assignees"]) or "anybody",
-        ", ".join(action["id"] for action in one["actions"]), (one["due_at"] or "")[:19],
-    ]  # fmt: skip
+        one["id"],
+        one["collaboration"],
+        one["path"],
+        one["title"],
+        ", ".join(one["assignees"]) or "anybody",
+        ", ".join(action["id"] for action in one["actions"]),
+        (one["due_at"] or "")[:19],
+    ]
 
 
 @app.command()
@@ -95,8 +100,10 @@ def decide(
     api = connect(url, data)
     task = _find(api, id)
     body: dict[str, Any] = {
-        "action": action, "form": _form(form) | parse(fields or [], None), "groups": groups or [],
-    }  # fmt: skip
+        "action": action,
+        "form": _form(form) | parse(fields or [], None),
+        "groups": groups or [],
+    }
     if name := actor or login():
         body["actor"] = f"user:{name.removeprefix('user:')}"
     if edit is not None:

@@ -68,10 +68,21 @@ def _step(path: str, facts: dict[str, Any]) -> StepBegan | StepEnded:
     if facts["status"] == "running":
         return StepBegan(execution, path, step, kind, attempt, agent, model)
     return StepEnded(
-        execution, path, step, kind, attempt, agent, facts["status"], model, facts.get("inputTokens", 0),
-        facts.get("outputTokens", 0), facts.get("costUsd", 0.0), facts.get("latencyMs", 0),
-        facts.get("code"), facts.get("simulated", False),
-    )  # fmt: skip
+        execution,
+        path,
+        step,
+        kind,
+        attempt,
+        agent,
+        facts["status"],
+        model,
+        facts.get("inputTokens", 0),
+        facts.get("outputTokens", 0),
+        facts.get("costUsd", 0.0),
+        facts.get("latencyMs", 0),
+        facts.get("code"),
+        facts.get("simulated", False),
+    )
 
 
 def _custom(name: str, value: dict[str, Any]) -> Iterator[LiveEvent]:

@@ -13,10 +13,15 @@ from cli.watch.events import Node, Watched
 from schema.live import PeopleAsked
 
 MARKS: Final = {
-    "completed": ("✓", "green"), "running": ("▸", "cyan"), "failed": ("✗", "red"), "skipped": ("-", "dim"),
-    "abandoned": ("!", "yellow"), "superseded": ("!", "yellow"), "caught": ("↷", "yellow"),
+    "completed": ("✓", "green"),
+    "running": ("▸", "cyan"),
+    "failed": ("✗", "red"),
+    "skipped": ("-", "dim"),
+    "abandoned": ("!", "yellow"),
+    "superseded": ("!", "yellow"),
+    "caught": ("↷", "yellow"),
     "pending": ("·", "dim"),
-}  # fmt: skip
+}
 _FEW: Final = 4
 """Of what is under way at once within a map: so many are shown, and how many more there are."""
 _LEAST: Final = (12, 6, 8)
@@ -113,15 +118,19 @@ def _row(node: Node, label: str, now: float) -> Row:
         notes.append("simulated")
     quiet = not node.attempt and not node.asked and not any(one.attempt for one in node.all_within())
     return Row(
-        node.status, label, node.agent if node.kind in ("", "agent", "tool") else node.kind, node.model,
+        node.status,
+        label,
+        node.agent if node.kind in ("", "agent", "tool") else node.kind,
+        node.model,
         (
             f"{_about(node)}{tokens:,}" if tokens else "",
             f"{max(seconds, 0):.1f} s" if began else "",
             f"${cost:.4f}" if cost else "",
         ),
-        ", ".join(notes), "red" if node.status == "failed" else "yellow" if notes else "dim",
+        ", ".join(notes),
+        "red" if node.status == "failed" else "yellow" if notes else "dim",
         settled=node.status if quiet and node.status != "failed" else "",
-    )  # fmt: skip
+    )
 
 
 def _summary(node: Node, under_way: int) -> str:
@@ -193,10 +202,14 @@ def _in_height(rows: list[Row], height: int) -> list[Row]:
 def _lines(rows: Sequence[Row], width: int) -> Iterator[Text]:
     steps = [row for row in rows if row.text is None]
     plain = [row for row in steps if row.settled != "folded"]
-    widths = [_widest(column) for column in (
-        [row.label for row in plain], [row.agent for row in plain if row.middle is None],
-        [row.model for row in plain if row.middle is None],
-    )]  # fmt: skip
+    widths = [
+        _widest(column)
+        for column in (
+            [row.label for row in plain],
+            [row.agent for row in plain if row.middle is None],
+            [row.model for row in plain if row.middle is None],
+        )
+    ]
     numbers = [_widest([row.numbers[n] for row in plain]) for n in range(3)]
     notes = min(_widest([row.note for row in plain]), max(width // 3, 12))
     taken = 2 + sum(one + len(_GAP) for one in [*numbers, notes] if one)

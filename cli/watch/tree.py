@@ -40,12 +40,20 @@ def _step(id: str, attempts: list[dict[str, Any]]) -> dict[str, Any]:
 def result(run: dict[str, Any], of_run: list[dict[str, Any]]) -> dict[str, Any]:
     """What a program reads of a run that has ended."""
     return {
-        "collaboration_id": run["id"], "definition": f"{run['name']}@{run['version']}",
-        "status": run["status"], "sub_state": run["sub_state"], "error": run["error"],
-        "output": run.get("output"), "seconds": run["seconds"], "tokens": run["tokens"],
-        "cost_usd": run["cost_usd"], "simulated": run.get("simulated", False), "quality": run["quality"],
-        "trace_id": run["trace_id"], "steps": of_run,
-    }  # fmt: skip
+        "collaboration_id": run["id"],
+        "definition": f"{run['name']}@{run['version']}",
+        "status": run["status"],
+        "sub_state": run["sub_state"],
+        "error": run["error"],
+        "output": run.get("output"),
+        "seconds": run["seconds"],
+        "tokens": run["tokens"],
+        "cost_usd": run["cost_usd"],
+        "simulated": run.get("simulated", False),
+        "quality": run["quality"],
+        "trace_id": run["trace_id"],
+        "steps": of_run,
+    }
 
 
 def table(run: dict[str, Any], of_run: list[dict[str, Any]]) -> Table:
@@ -56,18 +64,32 @@ def table(run: dict[str, Any], of_run: list[dict[str, Any]]) -> Table:
     found.add_column("")
     for one in of_run:
         found.add_row(
-            one["id"], one["agent"], one["model"], Text(one["status"], style=MARKS[one["status"]][1]),
-            str(one["attempts"] or ""), str(one["tokens"]), f"{one['seconds']:.2f}",
-            f"{one['cost_usd']:.6f}", Text("simulated" if one["simulated"] else "", style="yellow"),
-        )  # fmt: skip
+            one["id"],
+            one["agent"],
+            one["model"],
+            Text(one["status"], style=MARKS[one["status"]][1]),
+            str(one["attempts"] or ""),
+            str(one["tokens"]),
+            f"{one['seconds']:.2f}",
+            f"{one['cost_usd']:.6f}",
+            Text("simulated" if one["simulated"] else "", style="yellow"),
+        )
     if rest := _within_others(run, of_run):
         found.add_row("in sub-collaborations", "", "", "", "", f"{rest[0]}", "", f"{rest[1]:.6f}", "")
     found.add_section()
     mark = Text("simulated" if run.get("simulated") else "", style="yellow")
     found.add_row(
-        "total", "", "", run["sub_state"] or run["status"], "", str(run["tokens"]), f"{run['seconds']:.2f}",
-        f"{run['cost_usd']:.6f}", mark, style="bold",
-    )  # fmt: skip
+        "total",
+        "",
+        "",
+        run["sub_state"] or run["status"],
+        "",
+        str(run["tokens"]),
+        f"{run['seconds']:.2f}",
+        f"{run['cost_usd']:.6f}",
+        mark,
+        style="bold",
+    )
     return found
 
 

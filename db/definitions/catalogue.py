@@ -92,9 +92,11 @@ def forget(tenant: str) -> None:
 
 
 def _read(
-    own_roles: Mapping[str, Any], own_skills: Mapping[str, Any], own: Mapping[str, Any],
+    own_roles: Mapping[str, Any],
+    own_skills: Mapping[str, Any],
+    own: Mapping[str, Any],
     prompts: Mapping[str, int],
-) -> Catalogue:  # fmt: skip
+) -> Catalogue:
     return BUILT_IN.with_own(
         {name: RoleDefault(**one | {"skills": tuple(one["skills"])}) for name, one in own_roles.items()},
         {name: Skill(**one | {"tools": tuple(one["tools"])}) for name, one in own_skills.items()},
@@ -124,9 +126,15 @@ async def set_role(
 ) -> None:
     await _set(connection, roles, tenant, name, asdict(role) | {"skills": list(role.skills)}, actor)
     await audit.append(
-        connection, tenant, actor, "role.set", name, model=role.model, relationship=role.relationship,
+        connection,
+        tenant,
+        actor,
+        "role.set",
+        name,
+        model=role.model,
+        relationship=role.relationship,
         skills=list(role.skills),
-    )  # fmt: skip
+    )
 
 
 async def set_skill(connection: AsyncConnection, tenant: str, name: str, skill: Skill, actor: str) -> None:
@@ -200,8 +208,9 @@ def _none_of_yours(what: str, name: str, built_in: bool) -> str:
 # -- who names it -------------------------------------------------------------------------------------
 
 _NAMING_ROLE: Final = (
-    '$.agents.*.role ? (@ == $name)', '$.steps.** ? (@.kind == "agent" && @.role == $name)',
-)  # fmt: skip
+    "$.agents.*.role ? (@ == $name)",
+    '$.steps.** ? (@.kind == "agent" && @.role == $name)',
+)
 _NAMING_SKILL: Final = ("$.agents.*.skills[*] ? (@ == $name)",)
 _NAMING_PROVIDER: Final = (
     '$.agents.*.model ? (@.type() == "string" && @ starts with $name)',

@@ -64,9 +64,16 @@ class Version:
 
 
 COLUMNS: Final = (
-    workflows.c.id, workflows.c.name, workflows.c.version, workflows.c.sha256, workflows.c.source,
-    workflows.c.created_at, workflows.c.created_by, workflows.c.pins, workflows.c.deprecated,
-)  # fmt: skip
+    workflows.c.id,
+    workflows.c.name,
+    workflows.c.version,
+    workflows.c.sha256,
+    workflows.c.source,
+    workflows.c.created_at,
+    workflows.c.created_by,
+    workflows.c.pins,
+    workflows.c.deprecated,
+)
 """What a Version is made of, in its order."""
 
 # Built once: finding the version of a name is the first thing that every run does.
@@ -149,13 +156,20 @@ async def save(
         await connection.execute(
             insert(workflows)
             .values(
-                id=uuid4(), tenant_id=tenant, name=name, version=newest.scalar_subquery(), sha256=sha256,
-                definition=json.loads(source), source=source, created_by=actor, pins=pins,
+                id=uuid4(),
+                tenant_id=tenant,
+                name=name,
+                version=newest.scalar_subquery(),
+                sha256=sha256,
+                definition=json.loads(source),
+                source=source,
+                created_by=actor,
+                pins=pins,
                 planned_by=planned_by,
             )
             .returning(*COLUMNS)
         )
-    ).one()  # fmt: skip
+    ).one()
     version = Version(*row)
     await usage.add(connection, tenant, "definition_bytes", len(source.encode()))
     await outbox.append(
@@ -414,10 +428,12 @@ async def bind(connection: AsyncConnection, tenant: str, definition: Definition)
             name, selector = split_type(ref)
             if name == definition.name and not isinstance(selector, int):
                 problems.add(
-                    "collaboration_recursive", f"{pointer}/ref", f"{ref!r}, the definition's own name",
+                    "collaboration_recursive",
+                    f"{pointer}/ref",
+                    f"{ref!r}, the definition's own name",
                     "another collaboration, or an earlier version by its number",
                     "A collaboration cannot run itself: repeat steps with a loop.",
-                )  # fmt: skip
+                )
                 continue
             if ref not in bound:
                 bound[ref] = await _look_up(connection, tenant, name, selector)
@@ -427,16 +443,21 @@ async def bind(connection: AsyncConnection, tenant: str, definition: Definition)
                 continue
             reason = (await _why_not(connection, tenant, name, selector)).message
             problems.add(
-                "collaboration_unknown", f"{pointer}/ref", repr(ref), "a stored definition",
+                "collaboration_unknown",
+                f"{pointer}/ref",
+                repr(ref),
+                "a stored definition",
                 reason[:1].upper() + reason[1:],
-            )  # fmt: skip
+            )
     pins = {ref: version.number for ref, version in bound.items() if version is not None}
     if not problems.all and await _too_deep(connection, tenant, pins):
         problems.add(
-            "collaboration_too_deep", "/steps",
-            f"more than {MAX_LEVELS} levels of collaborations within each other", f"at most {MAX_LEVELS}",
+            "collaboration_too_deep",
+            "/steps",
+            f"more than {MAX_LEVELS} levels of collaborations within each other",
+            f"at most {MAX_LEVELS}",
             "Let one of them do the work of its sub-collaboration itself.",
-        )  # fmt: skip
+        )
     if not problems.all and pins:
         with suppress(EnoughProblems):
             check_tree(definition, await run_trees.sizes(connection, tenant, pins), problems)
@@ -454,9 +475,12 @@ def _check_input(pointer: str, step: CollaborationStep, version: Version, proble
     for field in schema.get("required", []):
         if field not in given:
             problems.add(
-                "collaboration_input_wrong", f"{pointer}/input/{escape(field)}", "nothing",
-                f"the field {field!r} that the input of {version.name}@{version.number} must have", "Add it.",
-            )  # fmt: skip
+                "collaboration_input_wrong",
+                f"{pointer}/input/{escape(field)}",
+                "nothing",
+                f"the field {field!r} that the input of {version.name}@{version.number} must have",
+                "Add it.",
+            )
 
 
 async def _too_deep(connection: AsyncConnection, tenant: str, pins: Mapping[str, int]) -> bool:

@@ -30,9 +30,14 @@ class Webhook:
 
 
 _COLUMNS: Final = (
-    webhooks.c.id, webhooks.c.tenant_id, webhooks.c.name, webhooks.c.input, webhooks.c.created_by,
-    webhooks.c.created_at, webhooks.c.last_called_at,
-)  # fmt: skip
+    webhooks.c.id,
+    webhooks.c.tenant_id,
+    webhooks.c.name,
+    webhooks.c.input,
+    webhooks.c.created_by,
+    webhooks.c.created_at,
+    webhooks.c.last_called_at,
+)
 
 
 def _hash(token: str) -> str:

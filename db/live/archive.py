@@ -158,8 +158,11 @@ async def _move(connection: AsyncConnection, row: Any) -> int:
     # A worker that nobody waits for any more may have written some of them once more, or more of them.
     said += [Spoken(one.token, one.timestamp) for one in taken if one.seq >= len(said)]
     values = {
-        "tokens": pack(said), "count": len(said), "first_at": said[0].at, "archived_at": datetime.now(UTC),
-    }  # fmt: skip
+        "tokens": pack(said),
+        "count": len(said),
+        "first_at": said[0].at,
+        "archived_at": datetime.now(UTC),
+    }
     await connection.execute(
         upsert(table)
         .values(execution_id=row.execution_id, tenant_id=row.tenant_id, **values)

@@ -229,16 +229,33 @@ def end_of(type: str, facts: dict[str, Any], began: StepBegan | None) -> StepEnd
     execution, path = facts["execution_id"], began.path if began else facts.get("path") or facts["step"]
     if type == "StepFinished":
         return StepEnded(
-            execution, path, facts["step"], facts["kind"], facts["attempt"], facts["agent"], "completed",
-            facts["model"], facts["input_tokens"], facts["output_tokens"], float(facts["cost_usd"]),
-            facts["latency_ms"], simulated=facts["simulated"],
-        )  # fmt: skip
+            execution,
+            path,
+            facts["step"],
+            facts["kind"],
+            facts["attempt"],
+            facts["agent"],
+            "completed",
+            facts["model"],
+            facts["input_tokens"],
+            facts["output_tokens"],
+            float(facts["cost_usd"]),
+            facts["latency_ms"],
+            simulated=facts["simulated"],
+        )
     return StepEnded(
-        execution, path, facts["step"], began.kind if began else "", facts["attempt"],
-        began.agent if began else "", "failed", began.model if began else "",
-        cost_usd=float(facts["cost_usd"]), error_code=facts["error_code"],
+        execution,
+        path,
+        facts["step"],
+        began.kind if began else "",
+        facts["attempt"],
+        began.agent if began else "",
+        "failed",
+        began.model if began else "",
+        cost_usd=float(facts["cost_usd"]),
+        error_code=facts["error_code"],
         error_message=facts.get("error_message", ""),
-    )  # fmt: skip
+    )
 
 
 def with_end(ended: RunEnded, row: Any) -> RunEnded:
@@ -254,9 +271,14 @@ def plain_event(type: str, facts: dict[str, Any], kept: dict[str, str]) -> LiveE
     match type:
         case "CollaborationStarted":
             return RunBegan(
-                facts["temporal_workflow_id"], facts["collaboration_id"], facts["name"], facts["version"],
-                facts["task"], kept, facts.get("forked_from") or "",
-            )  # fmt: skip
+                facts["temporal_workflow_id"],
+                facts["collaboration_id"],
+                facts["name"],
+                facts["version"],
+                facts["task"],
+                kept,
+                facts.get("forked_from") or "",
+            )
         case "StepSkipped":
             return StepEnded("", facts.get("path") or facts["step"], facts["step"], "", 0, "", "skipped")
         case "StepCaught":
@@ -269,9 +291,14 @@ def plain_event(type: str, facts: dict[str, Any], kept: dict[str, str]) -> LiveE
             return ToolsReturned(facts["path"], facts["results"])
         case "HumanAsked":
             return PeopleAsked(
-                facts["task_id"], facts["path"], facts["title"], facts["assignees"],
-                facts.get("actions", []), facts.get("form"), facts.get("show"),
-            )  # fmt: skip
+                facts["task_id"],
+                facts["path"],
+                facts["title"],
+                facts["assignees"],
+                facts.get("actions", []),
+                facts.get("form"),
+                facts.get("show"),
+            )
         case "HumanDecided":
             return PeopleDecided(
                 facts["task_id"], facts["path"], facts["actor"], facts["action"], facts["closed"]
@@ -280,7 +307,13 @@ def plain_event(type: str, facts: dict[str, Any], kept: dict[str, str]) -> LiveE
             return Steered(facts["action"], facts["actor"], facts["detail"])
         case "CollaborationFinished":
             return RunEnded(
-                facts["status"], facts["sub_state"], facts["error_code"], float(facts["cost_usd"]),
-                facts["quality"], facts["latency_ms"], facts.get("tokens", 0), facts.get("simulated", False),
-            )  # fmt: skip
+                facts["status"],
+                facts["sub_state"],
+                facts["error_code"],
+                float(facts["cost_usd"]),
+                facts["quality"],
+                facts["latency_ms"],
+                facts.get("tokens", 0),
+                facts.get("simulated", False),
+            )
     return None

@@ -83,19 +83,22 @@ _BEGUN: Final = text("""
 async def begun(connection: AsyncConnection, run: UUID, to: Bounds, last: Begun | None = None) -> list[Begun]:
     """The next attempts that began behind `last`."""
     asked = {
-        "run": run, "aggregate": str(run), "until": to.until, "most": PAGE,
-        "at": last.at if last else datetime.min.replace(tzinfo=UTC), "id": last.id if last else UUID(int=0),
-    }  # fmt: skip
+        "run": run,
+        "aggregate": str(run),
+        "until": to.until,
+        "most": PAGE,
+        "at": last.at if last else datetime.min.replace(tzinfo=UTC),
+        "id": last.id if last else UUID(int=0),
+    }
     return [
         Begun(
-            row.id, row.started_at,
-            StepBegan(
-                str(row.id), row.path, row.step_id, row.kind, row.attempt, row.agent_name, row.model
-            ),
+            row.id,
+            row.started_at,
+            StepBegan(str(row.id), row.path, row.step_id, row.kind, row.attempt, row.agent_name, row.model),
             row.given_up_at,
         )
         for row in await connection.execute(_BEGUN, asked)
-    ]  # fmt: skip
+    ]
 
 
 async def kept(connection: AsyncConnection, run: UUID) -> dict[str, str]:

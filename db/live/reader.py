@@ -171,11 +171,13 @@ async def _look(connection: psycopg.AsyncConnection[Any], followers: Sequence[Fo
         ends = {row.run: row for row in await (await connection.execute(ENDS, (over,))).fetchall()}
     return [
         Seen(
-            events.get(at, []), under_way.get(follower.run, []), kept.get(follower.run, {}),
+            events.get(at, []),
+            under_way.get(follower.run, []),
+            kept.get(follower.run, {}),
             ends.get(follower.run),
         )
         for at, follower in enumerate(followers)
-    ]  # fmt: skip
+    ]
 
 
 def _is_fork(row: Any) -> bool:

@@ -84,9 +84,13 @@ _ARCHIVED: Final = text("""
 
 
 async def spoken(
-    connection: AsyncConnection, execution: UUID, first: int = 0, *, most: int = MOST,
+    connection: AsyncConnection,
+    execution: UUID,
+    first: int = 0,
+    *,
+    most: int = MOST,
     until: datetime | None = None,
-) -> list[Spoken]:  # fmt: skip
+) -> list[Spoken]:
     """Tokens of an execution from its `first` on, wherever they are kept; none when there are no more."""
     asked = {"execution": execution, "first": first, "until": until, "most": most}
     rows = (await connection.execute(_SPOKEN, asked)).all()

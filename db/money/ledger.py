@@ -208,9 +208,15 @@ async def open(connection: AsyncConnection, call: Call) -> Opened:
 def _standing(row: Row[Any]) -> Standing:
     scope: Scope = row.scope
     return Standing(
-        scope, row.subject, row.period, row.depth == 0, row.limit_usd, row.limit_tokens,
-        Amount(row.spent_usd, row.spent_tokens), Amount(row.reserved_usd, row.reserved_tokens),
-    )  # fmt: skip
+        scope,
+        row.subject,
+        row.period,
+        row.depth == 0,
+        row.limit_usd,
+        row.limit_tokens,
+        Amount(row.spent_usd, row.spent_tokens),
+        Amount(row.reserved_usd, row.reserved_tokens),
+    )
 
 
 class Counted(Protocol):
@@ -299,22 +305,41 @@ async def settle(connection: AsyncConnection, call: UUID, completion: Completed)
     usage = completion.usage
     basis: Basis = "assumed" if usage.assumed else "larger" if usage.contradictory else "usage"
     return await _close(
-        connection, call, "settled", basis, usage, completion.cost_usd,
-        answered_model=completion.model, response_id=completion.response_id or None,
+        connection,
+        call,
+        "settled",
+        basis,
+        usage,
+        completion.cost_usd,
+        answered_model=completion.model,
+        response_id=completion.response_id or None,
         simulated=completion.simulated,
-    )  # fmt: skip
+    )
 
 
 async def settle_later(
-    connection: AsyncConnection, call: UUID, basis: Literal["usage", "asked", "assumed"], counted: Counted,
-    usd: Decimal, *, error_code: str | None = None, response_id: str | None = None,
-) -> bool:  # fmt: skip
+    connection: AsyncConnection,
+    call: UUID,
+    basis: Literal["usage", "asked", "assumed"],
+    counted: Counted,
+    usd: Decimal,
+    *,
+    error_code: str | None = None,
+    response_id: str | None = None,
+) -> bool:
     """Book what a lost call came to, as the provider says with its failure, when it is asked, or as it can
     have been at most."""
     return await _close(
-        connection, call, "settled", basis, counted, usd, error_code=error_code, response_id=response_id,
+        connection,
+        call,
+        "settled",
+        basis,
+        counted,
+        usd,
+        error_code=error_code,
+        response_id=response_id,
         revisable=basis == "assumed",
-    )  # fmt: skip
+    )
 
 
 async def refund(connection: AsyncConnection, call: UUID, code: str | None = None) -> bool:
@@ -363,17 +388,34 @@ _NOTHING: Final = Tokens()
 
 
 async def _close(
-    connection: AsyncConnection, call: UUID, state: str, basis: Basis | None, counted: Counted,
-    usd: Decimal, *, answered_model: str | None = None, response_id: str | None = None,
-    simulated: bool = False, error_code: str | None = None, revisable: bool = False,
-) -> bool:  # fmt: skip
+    connection: AsyncConnection,
+    call: UUID,
+    state: str,
+    basis: Basis | None,
+    counted: Counted,
+    usd: Decimal,
+    *,
+    answered_model: str | None = None,
+    response_id: str | None = None,
+    simulated: bool = False,
+    error_code: str | None = None,
+    revisable: bool = False,
+) -> bool:
     values: dict[str, Any] = {
-        "id": call, "state": state, "basis": basis, "usd": usd, "input_tokens": counted.input_tokens,
-        "output_tokens": counted.output_tokens, "cached_input_tokens": counted.cached_input_tokens,
-        "tokens": counted.input_tokens + counted.output_tokens, "answered_model": answered_model,
-        "response_id": response_id, "simulated": simulated, "error_code": error_code,
+        "id": call,
+        "state": state,
+        "basis": basis,
+        "usd": usd,
+        "input_tokens": counted.input_tokens,
+        "output_tokens": counted.output_tokens,
+        "cached_input_tokens": counted.cached_input_tokens,
+        "tokens": counted.input_tokens + counted.output_tokens,
+        "answered_model": answered_model,
+        "response_id": response_id,
+        "simulated": simulated,
+        "error_code": error_code,
         "revisable": revisable,
-    }  # fmt: skip
+    }
     return (await connection.execute(_CLOSE, values)).rowcount > 0
 
 

@@ -50,9 +50,14 @@ class Counter:
 
 
 _COLUMNS: Final = (
-    table.c.scope, table.c.subject, table.c.period, table.c.limit_usd, table.c.limit_tokens, table.c.set_by,
+    table.c.scope,
+    table.c.subject,
+    table.c.period,
+    table.c.limit_usd,
+    table.c.limit_tokens,
+    table.c.set_by,
     table.c.set_at,
-)  # fmt: skip
+)
 _PERIOD: Final = """
     SELECT coalesce(to_char(now() AT TIME ZONE 'UTC',
             CASE :period WHEN 'day' THEN 'YYYY-MM-DD' WHEN 'month' THEN 'YYYY-MM' END), '') AS period,
@@ -108,9 +113,7 @@ async def put(connection: AsyncConnection, tenant: str, limit: Limit, actor: str
     known = await connection.scalar(
         select(func.count()).where(table.c.tenant_id == tenant, *_is(limit.key)).select_from(table)
     )
-    values = {
-        "limit_usd": limit.usd, "limit_tokens": limit.tokens, "set_by": actor, "set_at": func.now(),
-    }  # fmt: skip
+    values = {"limit_usd": limit.usd, "limit_tokens": limit.tokens, "set_by": actor, "set_at": func.now()}
     if not known:
         # Calls that are being booked this moment did not see the limit: they are waited for, and those that
         # begin meanwhile wait for us.
@@ -128,9 +131,14 @@ async def put(connection: AsyncConnection, tenant: str, limit: Limit, actor: str
     )
     found = Limit(*stored.one())
     await audit.append(
-        connection, tenant, actor, "limit.set", "/".join(limit.key),
-        usd=None if limit.usd is None else str(limit.usd), tokens=limit.tokens,
-    )  # fmt: skip
+        connection,
+        tenant,
+        actor,
+        "limit.set",
+        "/".join(limit.key),
+        usd=None if limit.usd is None else str(limit.usd),
+        tokens=limit.tokens,
+    )
     return found
 
 
@@ -178,16 +186,21 @@ async def counters(connection: AsyncConnection, tenant: str, limit: Limit) -> li
     """What was spent and is reserved in the present period; of EACH the fullest."""
     scope, subject, period = limit.key
     values: dict[str, Any] = {
-        "tenant": tenant, "scope": scope, "subject": subject, "period": period, "limit": MOST_SHOWN,
-    }  # fmt: skip
+        "tenant": tenant,
+        "scope": scope,
+        "subject": subject,
+        "period": period,
+        "limit": MOST_SHOWN,
+    }
     rows = await connection.execute(_COUNTERS, values)
     return [
         Counter(
-            row.subject, Amount(row.spent_usd, row.spent_tokens),
+            row.subject,
+            Amount(row.spent_usd, row.spent_tokens),
             Amount(row.reserved_usd, row.reserved_tokens),
         )
         for row in rows
-    ]  # fmt: skip
+    ]
 
 
 async def holding(
@@ -197,16 +210,18 @@ async def holding(
     subjects = {"tenant": "", "user": user, "definition": definition}
     found: dict[tuple[str, str], Limit] = {}
     rows = await connection.execute(
-        select(
-            table.c.scope, table.c.subject, table.c.period, table.c.limit_usd, table.c.limit_tokens
-        ).where(
+        select(table.c.scope, table.c.subject, table.c.period, table.c.limit_usd, table.c.limit_tokens).where(
             table.c.tenant_id == tenant,
             tuple_(table.c.scope, table.c.subject).in_(
-                [(scope, one) for scope, subject in subjects.items() if subject is not None
-                 for one in (subject, EACH)]
+                [
+                    (scope, one)
+                    for scope, subject in subjects.items()
+                    if subject is not None
+                    for one in (subject, EACH)
+                ]
             ),
         )
-    )  # fmt: skip
+    )
     for row in rows:
         limit = Limit(*row)
         known = found.get((limit.scope, limit.period))

@@ -75,9 +75,13 @@ async def in_the_way(
 ) -> list[LostCall]:
     """Those for which something of a limit is reserved."""
     values = {
-        "tenant": tenant, "scope": standing.scope, "subject": standing.subject, "period": standing.period,
-        "limit": limit, "patience": PATIENCE_SECONDS,
-    }  # fmt: skip
+        "tenant": tenant,
+        "scope": standing.scope,
+        "subject": standing.subject,
+        "period": standing.period,
+        "limit": limit,
+        "patience": PATIENCE_SECONDS,
+    }
     return [LostCall(*row) for row in await connection.execute(_IN_THE_WAY, values)]
 
 

@@ -27,9 +27,14 @@ class TenantPrice:
 
 
 _COLUMNS: Final = (
-    table.c.model, table.c.version, table.c.input_usd, table.c.output_usd, table.c.cached_input_usd,
-    table.c.set_by, table.c.set_at,
-)  # fmt: skip
+    table.c.model,
+    table.c.version,
+    table.c.input_usd,
+    table.c.output_usd,
+    table.c.cached_input_usd,
+    table.c.set_by,
+    table.c.set_at,
+)
 
 
 def source(tenant: str, version: int) -> str:
@@ -38,9 +43,14 @@ def source(tenant: str, version: int) -> str:
 
 
 async def add(
-    connection: AsyncConnection, tenant: str, model: str, input_usd: Decimal, output_usd: Decimal,
-    cached_input_usd: Decimal | None, actor: str,
-) -> TenantPrice:  # fmt: skip
+    connection: AsyncConnection,
+    tenant: str,
+    model: str,
+    input_usd: Decimal,
+    output_usd: Decimal,
+    cached_input_usd: Decimal | None,
+    actor: str,
+) -> TenantPrice:
     """A new version. It holds from the next call on; what was called before keeps its price."""
     # Two at once would both be the same version.
     await connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"price/{tenant}/{model}"))))
@@ -51,18 +61,29 @@ async def add(
         await connection.execute(
             insert(table)
             .values(
-                tenant_id=tenant, model=model, version=last.scalar_subquery() + 1, input_usd=input_usd,
-                output_usd=output_usd, cached_input_usd=cached_input_usd, set_by=actor,
+                tenant_id=tenant,
+                model=model,
+                version=last.scalar_subquery() + 1,
+                input_usd=input_usd,
+                output_usd=output_usd,
+                cached_input_usd=cached_input_usd,
+                set_by=actor,
             )
             .returning(*_COLUMNS)
         )
-    ).one()  # fmt: skip
+    ).one()
     added = TenantPrice(*row)
     await audit.append(
-        connection, tenant, actor, "price.set", model, version=added.version, input_usd=str(input_usd),
+        connection,
+        tenant,
+        actor,
+        "price.set",
+        model,
+        version=added.version,
+        input_usd=str(input_usd),
         output_usd=str(output_usd),
         cached_input_usd=None if cached_input_usd is None else str(cached_input_usd),
-    )  # fmt: skip
+    )
     return added
 
 

@@ -90,9 +90,13 @@ async def total(connection: AsyncConnection, span: Span) -> Sum:
 
 
 async def page(
-    connection: AsyncConnection, span: Span, by: By, *, after: tuple[Decimal, str] | None = None,
+    connection: AsyncConnection,
+    span: Span,
+    by: By,
+    *,
+    after: tuple[Decimal, str] | None = None,
     limit: int = 100,
-) -> list[Sum]:  # fmt: skip
+) -> list[Sum]:
     """The dearest first, of days the latest; those behind the (usd, name) of the page before's last one."""
     calls = call
     if by == "run":

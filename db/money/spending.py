@@ -88,11 +88,14 @@ async def open(connection: AsyncConnection, collaboration: UUID, tenant: str, bu
     await connection.execute(
         upsert(table)
         .values(
-            scope="run", subject=str(collaboration), tenant_id=tenant, limit_usd=to_usd(budget.usd),
+            scope="run",
+            subject=str(collaboration),
+            tenant_id=tenant,
+            limit_usd=to_usd(budget.usd),
             limit_tokens=budget.tokens,
         )
         .on_conflict_do_nothing()
-    )  # fmt: skip
+    )
 
 
 async def grant(connection: AsyncConnection, collaboration: UUID, more: Amount) -> None:
@@ -113,11 +116,15 @@ async def count_from_now(connection: AsyncConnection, tenant: str, standings: Se
         await connection.execute(
             upsert(table)
             .values(
-                tenant_id=tenant, scope=one.scope, subject=one.subject, period=one.period,
-                limit_usd=one.limit_usd if step else None, limit_tokens=one.limit_tokens if step else None,
+                tenant_id=tenant,
+                scope=one.scope,
+                subject=one.subject,
+                period=one.period,
+                limit_usd=one.limit_usd if step else None,
+                limit_tokens=one.limit_tokens if step else None,
             )
             .on_conflict_do_nothing()
-        )  # fmt: skip
+        )
 
 
 def to_usd(value: float | None) -> Decimal | None:
@@ -165,10 +172,13 @@ def _short(one: Standing, worst: Amount) -> _Short | None:
     )
     short = [
         _Short(
-            limit=form.format(limit), spent=form.format(spent), reserved=form.format(reserved),
-            needed=form.format(needed), hopeless=spent + needed > limit,
+            limit=form.format(limit),
+            spent=form.format(spent),
+            reserved=form.format(reserved),
+            needed=form.format(needed),
+            hopeless=spent + needed > limit,
         )
         for form, limit, spent, reserved, needed in units
         if limit is not None and spent + reserved + needed > limit
-    ]  # fmt: skip
+    ]
     return next((one for one in short if one.hopeless), short[0] if short else None)

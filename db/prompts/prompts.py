@@ -58,9 +58,16 @@ class Prompt:
 
 
 _COLUMNS: Final = (
-    versions.c.name, versions.c.version, versions.c.content, versions.c.sha256, versions.c.origin,
-    versions.c.note, versions.c.created_by, versions.c.created_at, versions.c.simulated,
-)  # fmt: skip
+    versions.c.name,
+    versions.c.version,
+    versions.c.content,
+    versions.c.sha256,
+    versions.c.origin,
+    versions.c.note,
+    versions.c.created_by,
+    versions.c.created_at,
+    versions.c.simulated,
+)
 
 
 def _version(row: Any) -> PromptVersion:
@@ -87,10 +94,18 @@ async def take_turn(connection: AsyncConnection, tenant: str, name: str) -> None
 
 
 async def save(
-    connection: AsyncConnection, tenant: str, name: str, content: PromptContent, actor: str, *,
-    note: str = "", origin: Origin = "person", promote: bool = False, description: str | None = None,
+    connection: AsyncConnection,
+    tenant: str,
+    name: str,
+    content: PromptContent,
+    actor: str,
+    *,
+    note: str = "",
+    origin: Origin = "person",
+    promote: bool = False,
+    description: str | None = None,
     simulated: bool = False,
-) -> tuple[PromptVersion, bool]:  # fmt: skip
+) -> tuple[PromptVersion, bool]:
     """(the stored version, whether it is new). The same content is the same version. The bare name means it
     from then on when `promote` says so, or when it is the first."""
     await take_turn(connection, tenant, name)
@@ -112,12 +127,19 @@ async def save(
             await connection.execute(
                 insert(versions)
                 .values(
-                    tenant_id=tenant, name=name, version=newest + 1, content=_json(content), sha256=sha256,
-                    origin=origin, note=note, created_by=actor, simulated=simulated,
+                    tenant_id=tenant,
+                    name=name,
+                    version=newest + 1,
+                    content=_json(content),
+                    sha256=sha256,
+                    origin=origin,
+                    note=note,
+                    created_by=actor,
+                    simulated=simulated,
                 )
                 .returning(*_COLUMNS)
             )
-        ).one()  # fmt: skip
+        ).one()
     version = _version(row)
     if created:
         await audit.append(connection, tenant, actor, "prompt.store", version.ref, origin=origin, note=note)
@@ -159,9 +181,15 @@ async def _point(connection: AsyncConnection, tenant: str, name: str, number: in
 
 
 async def point(
-    connection: AsyncConnection, tenant: str, name: str, number: int, actor: str, before: int, *,
+    connection: AsyncConnection,
+    tenant: str,
+    name: str,
+    number: int,
+    actor: str,
+    before: int,
+    *,
     simulated: bool = False,
-) -> None:  # fmt: skip
+) -> None:
     """Let the bare name mean that version, whose existence is known: in simulated runs alone where these have
     decided it, else everywhere."""
     mine = (table.c.tenant_id == tenant, table.c.name == name)
@@ -186,9 +214,8 @@ async def _refuse_on_trial(connection: AsyncConnection, tenant: str, name: str) 
 
 
 async def find(
-    connection: AsyncConnection, tenant: str, name: str, number: int | None = None, *,
-    simulated: bool = False,
-) -> PromptVersion:  # fmt: skip
+    connection: AsyncConnection, tenant: str, name: str, number: int | None = None, *, simulated: bool = False
+) -> PromptVersion:
     """The version with that number, or the one that the bare name means, in a simulated run where `simulated`
     says so. Raises NotFound."""
     query = select(*_COLUMNS).where(versions.c.tenant_id == tenant, versions.c.name == name)
@@ -239,11 +266,12 @@ async def page(
     on_trial = (
         select(trials.c.candidate)
         .where(
-            trials.c.tenant_id == table.c.tenant_id, trials.c.name == table.c.name,
+            trials.c.tenant_id == table.c.tenant_id,
+            trials.c.name == table.c.name,
             trials.c.status == "running",
         )
         .scalar_subquery()
-    )  # fmt: skip
+    )
     query = (
         select(
             table.c.name,

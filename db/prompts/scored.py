@@ -88,8 +88,10 @@ async def optimized(connection: AsyncConnection, tenant: str, name: str, id: str
     """What the optimisation of that id came to, where it has stored its version."""
     found: dict[str, Any] | None = await connection.scalar(
         select(audit_log.c.detail["figures"]).where(
-            audit_log.c.tenant_id == tenant, audit_log.c.subject == name,
-            audit_log.c.action == "prompt.optimize", audit_log.c.detail["optimization"].astext == id,
+            audit_log.c.tenant_id == tenant,
+            audit_log.c.subject == name,
+            audit_log.c.action == "prompt.optimize",
+            audit_log.c.detail["optimization"].astext == id,
         )
-    )  # fmt: skip
+    )
     return found

@@ -75,11 +75,26 @@ class Chosen:
 
 
 _COLUMNS: Final = (
-    table.c.id, table.c.tenant_id, table.c.name, table.c.control, table.c.candidate, table.c.share,
-    table.c.unit, table.c.metric, table.c.alpha, table.c.min_units, table.c.max_units, table.c.promote,
-    table.c.status, table.c.winner, table.c.verdict, table.c.started_by, table.c.started_at,
-    table.c.stopped_at, table.c.simulated,
-)  # fmt: skip
+    table.c.id,
+    table.c.tenant_id,
+    table.c.name,
+    table.c.control,
+    table.c.candidate,
+    table.c.share,
+    table.c.unit,
+    table.c.metric,
+    table.c.alpha,
+    table.c.min_units,
+    table.c.max_units,
+    table.c.promote,
+    table.c.status,
+    table.c.winner,
+    table.c.verdict,
+    table.c.started_by,
+    table.c.started_at,
+    table.c.stopped_at,
+    table.c.simulated,
+)
 
 
 async def choose(connection: AsyncConnection, run: Run, prompt: str, *, simulated: bool) -> Chosen:
@@ -90,9 +105,11 @@ async def choose(connection: AsyncConnection, run: Run, prompt: str, *, simulate
     if number:
         return await _pinned(connection, tenant, name, int(number), simulated)
     running = select(*_COLUMNS).where(
-        table.c.tenant_id == tenant, table.c.name == name, table.c.status == "running",
+        table.c.tenant_id == tenant,
+        table.c.name == name,
+        table.c.status == "running",
         table.c.simulated == simulated,
-    )  # fmt: skip
+    )
     row = (await connection.execute(running)).one_or_none()
     if row is None:
         return await _pinned(connection, tenant, name, None, simulated)
@@ -148,19 +165,40 @@ async def start(
         await connection.execute(
             insert(table)
             .values(
-                id=uuid4(), tenant_id=tenant, name=name, control=control.number, candidate=candidate.number,
-                share=wanted.share, unit=wanted.unit, metric=wanted.metric, alpha=wanted.alpha,
-                min_units=wanted.min_units, max_units=wanted.max_units, promote=wanted.promote,
-                status="running", started_by=actor, started_at=func.clock_timestamp(), simulated=simulated,
+                id=uuid4(),
+                tenant_id=tenant,
+                name=name,
+                control=control.number,
+                candidate=candidate.number,
+                share=wanted.share,
+                unit=wanted.unit,
+                metric=wanted.metric,
+                alpha=wanted.alpha,
+                min_units=wanted.min_units,
+                max_units=wanted.max_units,
+                promote=wanted.promote,
+                status="running",
+                started_by=actor,
+                started_at=func.clock_timestamp(),
+                simulated=simulated,
             )
             .returning(*_COLUMNS)
         )
-    ).one()  # fmt: skip
+    ).one()
     trial = Trial(*tuple(row))
     await audit.append(
-        connection, tenant, actor, "trial.start", name, trial=str(trial.id), control=trial.control,
-        candidate=trial.candidate, metric=trial.metric, share=trial.share, simulated=simulated,
-    )  # fmt: skip
+        connection,
+        tenant,
+        actor,
+        "trial.start",
+        name,
+        trial=str(trial.id),
+        control=trial.control,
+        candidate=trial.candidate,
+        metric=trial.metric,
+        share=trial.share,
+        simulated=simulated,
+    )
     return trial
 
 
@@ -242,9 +280,16 @@ async def _end(connection: AsyncConnection, trial: Trial, status: str, reading: 
         )
     ).one()
     await audit.append(
-        connection, trial.tenant, actor, f"trial.{status}", trial.name, trial=str(trial.id), winner=winner,
-        difference=reading.difference, p=reading.p,
-    )  # fmt: skip
+        connection,
+        trial.tenant,
+        actor,
+        f"trial.{status}",
+        trial.name,
+        trial=str(trial.id),
+        winner=winner,
+        difference=reading.difference,
+        p=reading.p,
+    )
     if status == "won" and trial.promote:
         name, candidate = trial.name, trial.candidate
         await prompts.point(
@@ -289,9 +334,12 @@ FROM units GROUP BY prompt
 async def measure(connection: AsyncConnection, trial: Trial) -> Reading:
     """The figures of both arms, of the runs that have ended."""
     values = {
-        "trial": trial.id, "unit": trial.unit, "metric": trial.metric, "nobody": BY_TEMPORAL,
+        "trial": trial.id,
+        "unit": trial.unit,
+        "metric": trial.metric,
+        "nobody": BY_TEMPORAL,
         "simulated": trial.simulated,
-    }  # fmt: skip
+    }
     arms = {
         row.prompt: Arm(row.units, row.mean, row.variance, row.unmeasured)
         for row in await connection.execute(_MEASURE, values)

@@ -21,8 +21,10 @@ KEPT: Final = 3
 BY_ITSELF: Final = "rollout"
 """The actor of what evidence decides."""
 _NEXT: Final[Mapping[str, tuple[State, ...]]] = {
-    "shadow": ("share", "rolled_back"), "share": ("all", "rolled_back"), "all": ("rolled_back",),
-}  # fmt: skip
+    "shadow": ("share", "rolled_back"),
+    "share": ("all", "rolled_back"),
+    "all": ("rolled_back",),
+}
 
 
 @dataclass(frozen=True)
@@ -65,19 +67,37 @@ class Summary:
 
 
 _COLUMNS: Final = (
-    table.c.id, table.c.tenant_id, table.c.training_id, table.c.kind, table.c.number, table.c.epoch,
-    table.c.sha256, table.c.bytes, table.c.manifest, table.c.state, table.c.outcomes, table.c.state_reason,
-    table.c.state_since, table.c.created_at, table.c.simulated, trainings.c.until,
-)  # fmt: skip
+    table.c.id,
+    table.c.tenant_id,
+    table.c.training_id,
+    table.c.kind,
+    table.c.number,
+    table.c.epoch,
+    table.c.sha256,
+    table.c.bytes,
+    table.c.manifest,
+    table.c.state,
+    table.c.outcomes,
+    table.c.state_reason,
+    table.c.state_since,
+    table.c.created_at,
+    table.c.simulated,
+    trainings.c.until,
+)
 _SUMMARIES: Final = select(*_COLUMNS).join(trainings, trainings.c.id == table.c.training_id)
 
 # -- keeping ----------------------------------------------------------------------------------------
 
 
 async def save_training(
-    connection: AsyncConnection, tenant: str, training: UUID, epoch: int, content: bytes, sha256: str,
+    connection: AsyncConnection,
+    tenant: str,
+    training: UUID,
+    epoch: int,
+    content: bytes,
+    sha256: str,
     manifest: dict[str, Any],
-) -> None:  # fmt: skip
+) -> None:
     """Keep what an epoch came to, instead of what it had come to before; the last KEPT epochs stay."""
     of_training = (table.c.training_id == training, table.c.kind == "training")
     await connection.execute(delete(table).where(*of_training, table.c.epoch == epoch))
@@ -87,21 +107,30 @@ async def save_training(
 
 
 async def save_milestone(
-    connection: AsyncConnection, tenant: str, training: UUID, epoch: int, content: bytes, sha256: str,
+    connection: AsyncConnection,
+    tenant: str,
+    training: UUID,
+    epoch: int,
+    content: bytes,
+    sha256: str,
     manifest: dict[str, Any],
-) -> None:  # fmt: skip
+) -> None:
     """Keep for ever what was the best so far. The same epoch again changes nothing."""
-    same = (
-        table.c.training_id == training, table.c.kind == "milestone", table.c.epoch == epoch,
-    )  # fmt: skip
+    same = (table.c.training_id == training, table.c.kind == "milestone", table.c.epoch == epoch)
     if await connection.scalar(select(table.c.id).where(*same)) is None:
         await _insert(connection, tenant, training, "milestone", epoch, content, sha256, manifest)
 
 
 async def register(
-    connection: AsyncConnection, tenant: str, training: UUID, epoch: int, content: bytes, sha256: str,
-    manifest: dict[str, Any], actor: str,
-) -> Summary:  # fmt: skip
+    connection: AsyncConnection,
+    tenant: str,
+    training: UUID,
+    epoch: int,
+    content: bytes,
+    sha256: str,
+    manifest: dict[str, Any],
+    actor: str,
+) -> Summary:
     """Put a checkpoint to work in shadow, under the tenant's next number; who was on the way gives way.
 
     A training registers once: again, it comes to the same."""
@@ -120,9 +149,20 @@ async def register(
         reason = f"{number} took its place before it served all"
         await _set(connection, challenger, "rolled_back", reason, actor)
     await _insert(
-        connection, tenant, training, "production", epoch, content, sha256, manifest, number=number,
-        state="shadow", state_reason="registered", state_since=func.clock_timestamp(), simulated=simulated,
-    )  # fmt: skip
+        connection,
+        tenant,
+        training,
+        "production",
+        epoch,
+        content,
+        sha256,
+        manifest,
+        number=number,
+        state="shadow",
+        state_reason="registered",
+        state_since=func.clock_timestamp(),
+        simulated=simulated,
+    )
     await audit.append(
         connection, tenant, actor, "checkpoint.register", str(number), training=str(training), sha256=sha256
     )
@@ -130,15 +170,30 @@ async def register(
 
 
 async def _insert(
-    connection: AsyncConnection, tenant: str, training: UUID, kind: str, epoch: int, content: bytes,
-    sha256: str, manifest: dict[str, Any], **more: Any,
-) -> None:  # fmt: skip
+    connection: AsyncConnection,
+    tenant: str,
+    training: UUID,
+    kind: str,
+    epoch: int,
+    content: bytes,
+    sha256: str,
+    manifest: dict[str, Any],
+    **more: Any,
+) -> None:
     await connection.execute(
         insert(table).values(
-            id=uuid4(), tenant_id=tenant, training_id=training, kind=kind, epoch=epoch, content=content,
-            sha256=sha256, bytes=len(content), manifest=manifest, **more,
+            id=uuid4(),
+            tenant_id=tenant,
+            training_id=training,
+            kind=kind,
+            epoch=epoch,
+            content=content,
+            sha256=sha256,
+            bytes=len(content),
+            manifest=manifest,
+            **more,
         )
-    )  # fmt: skip
+    )
 
 
 # -- finding ----------------------------------------------------------------------------------------
@@ -156,11 +211,12 @@ async def serving(connection: AsyncConnection, tenant: str, *, simulated: bool) 
             table.c.followed["moved"],
         )
         .where(
-            table.c.tenant_id == tenant, table.c.simulated == simulated,
+            table.c.tenant_id == tenant,
+            table.c.simulated == simulated,
             table.c.state.in_(("shadow", "share", "all")),
         )
         .order_by(table.c.state != "all")
-    )  # fmt: skip
+    )
     return [Serving(*row) for row in rows]
 
 
@@ -198,9 +254,13 @@ async def find(connection: AsyncConnection, tenant: str, number: int) -> Summary
 
 
 async def page(
-    connection: AsyncConnection, tenant: str, *, before: int | None = None, limit: int = 50,
+    connection: AsyncConnection,
+    tenant: str,
+    *,
+    before: int | None = None,
+    limit: int = 50,
     simulated: bool | None = None,
-) -> list[Summary]:  # fmt: skip
+) -> list[Summary]:
     """Production checkpoints, the newest first, from below the number `before` on; `simulated` None: whatever
     they learned from."""
     query = _SUMMARIES.where(table.c.tenant_id == tenant, table.c.number.is_not(None))
@@ -268,13 +328,14 @@ async def move(
         again = (
             await connection.execute(
                 _SUMMARIES.where(
-                    table.c.tenant_id == tenant, table.c.simulated == found.simulated,
+                    table.c.tenant_id == tenant,
+                    table.c.simulated == found.simulated,
                     table.c.state == "retired",
                 )
                 .order_by(desc(table.c.state_since), desc(table.c.number))
                 .limit(1)
             )
-        ).one_or_none()  # fmt: skip
+        ).one_or_none()
         if again:
             await _set(connection, Summary(*tuple(again)), "all", f"{number} was rolled back", actor)
     return await find(connection, tenant, number)
@@ -335,6 +396,11 @@ async def _set(connection: AsyncConnection, found: Summary, state: State, reason
         .values(state=state, state_reason=reason, state_since=func.clock_timestamp(), outcomes=0)
     )
     await audit.append(
-        connection, found.tenant, actor, f"checkpoint.{state}", str(found.number), reason=reason,
+        connection,
+        found.tenant,
+        actor,
+        f"checkpoint.{state}",
+        str(found.number),
+        reason=reason,
         before=found.state,
-    )  # fmt: skip
+    )

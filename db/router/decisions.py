@@ -46,13 +46,21 @@ async def record(connection: AsyncConnection, request: StepRequest, decision: De
     await connection.execute(
         upsert(table)
         .values(
-            id=uuid4(), tenant_id=request.tenant, collaboration_id=UUID(request.collaboration),
-            path=request.path, step_id=request.step, iteration=request.iteration, policy=decision.policy,
-            features=decision.features, candidates=decision.candidates, chosen_model=decision.model,
-            propensity=decision.propensity, fallback=decision.fallback,
+            id=uuid4(),
+            tenant_id=request.tenant,
+            collaboration_id=UUID(request.collaboration),
+            path=request.path,
+            step_id=request.step,
+            iteration=request.iteration,
+            policy=decision.policy,
+            features=decision.features,
+            candidates=decision.candidates,
+            chosen_model=decision.model,
+            propensity=decision.propensity,
+            fallback=decision.fallback,
         )
         .on_conflict_do_nothing()
-    )  # fmt: skip
+    )
     return Kept(*(await connection.execute(_kept(request))).one())
 
 

@@ -110,11 +110,17 @@ async def meet(connection: AsyncConnection, keys: Sequence[Key]) -> None:
     await connection.execute(
         upsert(edges).on_conflict_do_nothing(),
         [
-            {"tenant_id": key.tenant, "definition": key.definition, "source": key.source,
-             "target": key.target, "simulated": simulated}
-            for key in keys for simulated in (False, True)
+            {
+                "tenant_id": key.tenant,
+                "definition": key.definition,
+                "source": key.source,
+                "target": key.target,
+                "simulated": simulated,
+            }
+            for key in keys
+            for simulated in (False, True)
         ],
-    )  # fmt: skip
+    )
 
 
 async def decided(
@@ -136,12 +142,19 @@ async def decide(
     await connection.execute(
         upsert(edge_trials).on_conflict_do_nothing(),
         [
-            {"collaboration_id": run, "path": one.path, "source": one.source, "tenant_id": tenant,
-             "definition": definition, "target": one.target, "delivered": one.delivered,
-             "chance": one.chance}
+            {
+                "collaboration_id": run,
+                "path": one.path,
+                "source": one.source,
+                "tenant_id": tenant,
+                "definition": definition,
+                "target": one.target,
+                "delivered": one.delivered,
+                "chance": one.chance,
+            }
             for one in made
         ],
-    )  # fmt: skip
+    )
     return await decided(connection, run, [one.path for one in made])
 
 
@@ -209,9 +222,15 @@ async def of_definition(
 
 
 async def judge(
-    connection: AsyncConnection, key: Key, state: State, effect: float, low: float, high: float, runs: int,
+    connection: AsyncConnection,
+    key: Key,
+    state: State,
+    effect: float,
+    low: float,
+    high: float,
+    runs: int,
     set_by: str | None = None,
-) -> bool:  # fmt: skip
+) -> bool:
     """Keep what the evidence says, or the network where it has `set_by`; whether that changed the state.
 
     A pin stays, and so does what a person has set where only the network says otherwise.
@@ -258,9 +277,7 @@ async def _lock(connection: AsyncConnection, key: Key) -> Standing | None:
 
 async def _set(connection: AsyncConnection, key: Key, state: State, values: dict[str, Any]) -> None:
     since = case((edges.c.state == state, edges.c.since), else_=text("clock_timestamp()"))
-    await connection.execute(
-        edges.update().where(*_is(key)).values(state=state, since=since, **values)
-    )  # fmt: skip
+    await connection.execute(edges.update().where(*_is(key)).values(state=state, since=since, **values))
 
 
 async def _note(
@@ -268,21 +285,33 @@ async def _note(
 ) -> None:
     subject = f"{key.definition}: {key.source} → {key.target}"
     await audit.append(
-        connection, key.tenant, actor, f"edge.{state}", subject, before=before, simulated=key.simulated,
+        connection,
+        key.tenant,
+        actor,
+        f"edge.{state}",
+        subject,
+        before=before,
+        simulated=key.simulated,
         **detail,
-    )  # fmt: skip
+    )
 
 
 def _is(key: Key) -> tuple[Any, ...]:
     c = edges.c
     return (
-        c.tenant_id == key.tenant, c.definition == key.definition, c.source == key.source,
-        c.target == key.target, c.simulated == key.simulated,
-    )  # fmt: skip
+        c.tenant_id == key.tenant,
+        c.definition == key.definition,
+        c.source == key.source,
+        c.target == key.target,
+        c.simulated == key.simulated,
+    )
 
 
 def _values(key: Key) -> dict[str, Any]:
     return {
-        "tenant": key.tenant, "definition": key.definition, "source": key.source, "target": key.target,
+        "tenant": key.tenant,
+        "definition": key.definition,
+        "source": key.source,
+        "target": key.target,
         "simulated": key.simulated,
-    }  # fmt: skip
+    }

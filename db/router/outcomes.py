@@ -19,9 +19,16 @@ from schema.tables.router import outcomes as table
 from schema.tables.runs import agent_executions, collaborations
 
 FAULTS: Final = (
-    "output_invalid", "answer_rejected", "provider_rate_limited", "provider_unavailable", "provider_timeout",
-    "provider_stream_cut", "provider_content_policy", "provider_answer_empty", "provider_context_too_long",
-)  # fmt: skip
+    "output_invalid",
+    "answer_rejected",
+    "provider_rate_limited",
+    "provider_unavailable",
+    "provider_timeout",
+    "provider_stream_cut",
+    "provider_content_policy",
+    "provider_answer_empty",
+    "provider_context_too_long",
+)
 """Failures that are the model's or its provider's. A budget, a key, a bug or a cancellation says nothing of
 the model."""
 PAGE: Final = 5_000
@@ -172,9 +179,14 @@ ORDER BY id
 
 
 async def page(
-    connection: AsyncConnection, tenant: str, until: datetime, *, simulated: bool,
-    after: tuple[datetime, UUID] | None = None, limit: int = PAGE,
-) -> list[Row]:  # fmt: skip
+    connection: AsyncConnection,
+    tenant: str,
+    until: datetime,
+    *,
+    simulated: bool,
+    after: tuple[datetime, UUID] | None = None,
+    limit: int = PAGE,
+) -> list[Row]:
     """In the order in which steps ended, from behind (at, id) on, up to `until`: of simulated runs alone, or
     of none of them."""
     at, id = after or (_BEGINNING, _FIRST)
@@ -211,17 +223,30 @@ async def counts(engine: AsyncEngine, tenant: str, until: datetime, *, simulated
 
 
 async def _rows(
-    connection: AsyncConnection, query: TextClause, tenant: str, simulated: bool, at: datetime, id: UUID,
-    until: datetime, limit: int,
-) -> list[Row]:  # fmt: skip
+    connection: AsyncConnection,
+    query: TextClause,
+    tenant: str,
+    simulated: bool,
+    at: datetime,
+    id: UUID,
+    until: datetime,
+    limit: int,
+) -> list[Row]:
     known = {
         version: verdicts(sha256, source)
         for version, sha256, source in await connection.execute(_VERSIONS, {"tenant": tenant, "at": at})
     }
     values = {
-        "tenant": tenant, "simulated": simulated, "at": at, "id": id, "until": until, "limit": limit,
-        "longest": LONGEST_TASK, "faults": list(FAULTS), **_columns(known),
-    }  # fmt: skip
+        "tenant": tenant,
+        "simulated": simulated,
+        "at": at,
+        "id": id,
+        "until": until,
+        "limit": limit,
+        "longest": LONGEST_TASK,
+        "faults": list(FAULTS),
+        **_columns(known),
+    }
     return [_row(row, known) for row in await connection.execute(query, values)]
 
 
@@ -254,23 +279,40 @@ def _row(row: Any, known: Mapping[UUID, Verdicts]) -> Row:
             row.policy, row.chosen_model, row.propensity, row.candidates, row.features, row.created_at
         )
     return Row(
-        id=row.id, collaboration=row.collaboration_id, at=row.completed_at, definition=row.name,
-        step=row.step_id, path=row.path, agent=row.agent_name, role=row.role, task=row.task,
-        prompt=said.prompts.get(row.step_id, "") if said else "", model=row.model,
+        id=row.id,
+        collaboration=row.collaboration_id,
+        at=row.completed_at,
+        definition=row.name,
+        step=row.step_id,
+        path=row.path,
+        agent=row.agent_name,
+        role=row.role,
+        task=row.task,
+        prompt=said.prompts.get(row.step_id, "") if said else "",
+        model=row.model,
         answered_by=row.answered_by,
-        seconds=None if row.latency_ms is None else row.latency_ms / 1000, input_tokens=row.input_tokens,
-        output_tokens=row.output_tokens, usd=None if row.cost_usd is None else float(row.cost_usd),
-        ok=None if row.ok is None else float(row.ok), source=row.source, decision=decision,
-    )  # fmt: skip
+        seconds=None if row.latency_ms is None else row.latency_ms / 1000,
+        input_tokens=row.input_tokens,
+        output_tokens=row.output_tokens,
+        usd=None if row.cost_usd is None else float(row.cost_usd),
+        ok=None if row.ok is None else float(row.ok),
+        source=row.source,
+        decision=decision,
+    )
 
 
 # -- told by people ---------------------------------------------------------------------------------
 
 
 async def tell(
-    connection: AsyncConnection, tenant: str, collaboration: UUID, place: str, ok: float, actor: str,
+    connection: AsyncConnection,
+    tenant: str,
+    collaboration: UUID,
+    place: str,
+    ok: float,
+    actor: str,
     note: str = "",
-) -> UUID:  # fmt: skip
+) -> UUID:
     """Say how good an agent's answer was; returns its execution. Said again, the last word counts.
 
     `place`: the step's path, or its id where it ran once. Raises NotFound, and Refused saying what to do."""
@@ -306,12 +348,13 @@ async def _answered(connection: AsyncConnection, tenant: str, collaboration: UUI
         await connection.execute(
             select(row.id, row.path, row.kind, row.status)
             .where(
-                row.collaboration_id == collaboration, (row.path == place) | (row.step_id == place),
+                row.collaboration_id == collaboration,
+                (row.path == place) | (row.step_id == place),
                 func.strpos(row.path, "~") == 0,
             )
             .order_by(row.path, row.attempt.desc())
         )
-    ).all()  # fmt: skip
+    ).all()
     if not found:
         raise NotFound("step_not_begun", f"found no attempt at {place!r} in this run.")
     exact = [one for one in found if one.path == place] or found

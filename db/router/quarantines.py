@@ -35,11 +35,12 @@ async def active(connection: AsyncConnection, tenant: str, *, simulated: bool) -
     rows = await connection.execute(
         select(*_COLUMNS)
         .where(
-            table.c.tenant_id == tenant, table.c.simulated == simulated,
+            table.c.tenant_id == tenant,
+            table.c.simulated == simulated,
             table.c.until > func.clock_timestamp(),
         )
         .order_by(table.c.model)
-    )  # fmt: skip
+    )
     return [Quarantine(*row) for row in rows]
 
 
@@ -59,9 +60,15 @@ async def every(connection: AsyncConnection, tenant: str, *, simulated: bool) ->
 
 
 async def add(
-    connection: AsyncConnection, tenant: str, model: str, reason: str, actor: str = BY_ITSELF,
-    lasts: timedelta | None = None, *, simulated: bool,
-) -> Quarantine:  # fmt: skip
+    connection: AsyncConnection,
+    tenant: str,
+    model: str,
+    reason: str,
+    actor: str = BY_ITSELF,
+    lasts: timedelta | None = None,
+    *,
+    simulated: bool,
+) -> Quarantine:
     """Let a model rest from now on; one that rests already goes on as it is."""
     now = (await connection.execute(select(func.clock_timestamp()))).scalar_one()
     known = {one.model: one for one in await every(connection, tenant, simulated=simulated)}
@@ -78,9 +85,15 @@ async def add(
         .on_conflict_do_update(index_elements=["tenant_id", "model", "simulated"], set_=values)
     )
     await audit.append(
-        connection, tenant, actor, "quarantine.add", model, reason=reason, simulated=simulated,
+        connection,
+        tenant,
+        actor,
+        "quarantine.add",
+        model,
+        reason=reason,
+        simulated=simulated,
         until=values["until"].isoformat(),
-    )  # fmt: skip
+    )
     return Quarantine(model, reason, now, now + lasts)
 
 

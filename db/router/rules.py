@@ -60,9 +60,10 @@ async def was_cut(connection: AsyncConnection, request: StepRequest) -> bool:
     """Whether an answer to the step broke off at the limit that the router recommends."""
     execution = agent_executions.c
     query = select(execution.id).where(
-        execution.collaboration_id == UUID(request.collaboration), execution.path == request.path,
+        execution.collaboration_id == UUID(request.collaboration),
+        execution.path == request.path,
         execution.error_code == CUT,
-    )  # fmt: skip
+    )
     return await connection.scalar(query.limit(1)) is not None
 
 
@@ -72,11 +73,16 @@ async def book(connection: AsyncConnection, execution: UUID, paid: Outcome) -> N
         update(agent_executions)
         .where(agent_executions.c.id == execution)
         .values(
-            model_id=paid.model, provider=paid.provider, input_tokens=paid.input_tokens,
-            output_tokens=paid.output_tokens, cost_usd=paid.cost_usd, first_token_ms=paid.first_token_ms,
-            simulated=paid.simulated, finish_reason=paid.finish_reason,
+            model_id=paid.model,
+            provider=paid.provider,
+            input_tokens=paid.input_tokens,
+            output_tokens=paid.output_tokens,
+            cost_usd=paid.cost_usd,
+            first_token_ms=paid.first_token_ms,
+            simulated=paid.simulated,
+            finish_reason=paid.finish_reason,
         )
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)

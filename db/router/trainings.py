@@ -37,26 +37,49 @@ class Training:
 
 
 _COLUMNS: Final = (
-    table.c.id, table.c.tenant_id, table.c.status, table.c.until, table.c.seed, table.c.arguments,
-    table.c.data, table.c.curve, table.c.figures, table.c.reason, table.c.started_by, table.c.started_at,
-    table.c.ended_at, table.c.simulated,
-)  # fmt: skip
+    table.c.id,
+    table.c.tenant_id,
+    table.c.status,
+    table.c.until,
+    table.c.seed,
+    table.c.arguments,
+    table.c.data,
+    table.c.curve,
+    table.c.figures,
+    table.c.reason,
+    table.c.started_by,
+    table.c.started_at,
+    table.c.ended_at,
+    table.c.simulated,
+)
 
 
 async def start(
-    connection: AsyncConnection, id: UUID, tenant: str, until: datetime, seed: int, by: str,
-    arguments: dict[str, Any], *, simulated: bool,
-) -> Training:  # fmt: skip
+    connection: AsyncConnection,
+    id: UUID,
+    tenant: str,
+    until: datetime,
+    seed: int,
+    by: str,
+    arguments: dict[str, Any],
+    *,
+    simulated: bool,
+) -> Training:
     """Open a training, or come to the one that was opened under this id before."""
     added = await connection.execute(
         upsert(table)
         .values(
-            id=id, tenant_id=tenant, until=until, seed=seed, started_by=by, arguments=arguments,
+            id=id,
+            tenant_id=tenant,
+            until=until,
+            seed=seed,
+            started_by=by,
+            arguments=arguments,
             simulated=simulated,
         )
         .on_conflict_do_nothing()
         .returning(table.c.id)
-    )  # fmt: skip
+    )
     if added.first():
         await audit.append(connection, tenant, by, "training.start", str(id), seed=seed, simulated=simulated)
     return await find(connection, tenant, id)
@@ -76,9 +99,13 @@ async def find(connection: AsyncConnection, tenant: str, id: UUID) -> Training:
 
 
 async def page(
-    connection: AsyncConnection, tenant: str, *, after: tuple[datetime, UUID] | None = None, limit: int = 50,
+    connection: AsyncConnection,
+    tenant: str,
+    *,
+    after: tuple[datetime, UUID] | None = None,
+    limit: int = 50,
     simulated: bool | None = None,
-) -> list[Training]:  # fmt: skip
+) -> list[Training]:
     """The newest first, from behind (started_at, id) on; `simulated` None: whatever they learned from."""
     query = select(*_COLUMNS).where(table.c.tenant_id == tenant)
     if simulated is not None:

@@ -33,9 +33,11 @@ def _bucket(period: Period, at: ColumnElement[Any]) -> ColumnElement[Any]:
 
 def _of_agents(period: Period) -> tuple[ColumnElement[bool], ...]:
     return (
-        execution.c.tenant_id == period.tenant, execution.c.kind == "agent",
-        execution.c.started_at >= period.since, execution.c.simulated == period.simulated,
-    )  # fmt: skip
+        execution.c.tenant_id == period.tenant,
+        execution.c.kind == "agent",
+        execution.c.started_at >= period.since,
+        execution.c.simulated == period.simulated,
+    )
 
 
 def _money() -> list[ColumnElement[Any]]:
@@ -54,10 +56,11 @@ def _latency() -> list[ColumnElement[Any]]:
 
     c = execution.c
     return [
-        percentile(0.5, c.latency_ms).label("p50_ms"), percentile(0.95, c.latency_ms).label("p95_ms"),
+        percentile(0.5, c.latency_ms).label("p50_ms"),
+        percentile(0.95, c.latency_ms).label("p95_ms"),
         percentile(0.5, c.first_token_ms).label("first_token_p50_ms"),
         percentile(0.95, c.first_token_ms).label("first_token_p95_ms"),
-    ]  # fmt: skip
+    ]
 
 
 async def runs_by_status(connection: AsyncConnection, period: Period) -> Sequence[Row[Any]]:
@@ -100,12 +103,15 @@ async def _per(connection: AsyncConnection, period: Period, name: ColumnElement[
     c = execution.c
     rows = await connection.execute(
         select(
-            name.label("name"), func.count().label("attempts"),
-            func.count().filter(c.status == "failed").label("failed"), *_money(), *_latency(),
+            name.label("name"),
+            func.count().label("attempts"),
+            func.count().filter(c.status == "failed").label("failed"),
+            *_money(),
+            *_latency(),
         )
         .where(*_of_agents(period), name != "")
         .group_by(name)
         .order_by(func.coalesce(func.sum(c.cost_usd), 0).desc(), name)
         .limit(_MOST_NAMES)
-    )  # fmt: skip
+    )
     return rows.all()

@@ -24,8 +24,13 @@ def key_of(parts: dict[str, Any]) -> str:
 # Built once: that takes longer than Postgres takes to answer it.
 _FIND = (
     select(
-        executions.c.id, executions.c.output, executions.c.model_id, executions.c.provider,
-        executions.c.simulated, executions.c.finish_reason, executions.c.completed_at,
+        executions.c.id,
+        executions.c.output,
+        executions.c.model_id,
+        executions.c.provider,
+        executions.c.simulated,
+        executions.c.finish_reason,
+        executions.c.completed_at,
     )
     .join(step_cache, step_cache.c.execution_id == executions.c.id)
     .where(
@@ -34,7 +39,7 @@ _FIND = (
         executions.c.tenant_id == bindparam("of_tenant"),
         executions.c.status == "completed",
     )
-)  # fmt: skip
+)
 
 
 async def find(connection: AsyncConnection, tenant: str, key: str, max_age_seconds: float) -> Outcome | None:
@@ -43,9 +48,13 @@ async def find(connection: AsyncConnection, tenant: str, key: str, max_age_secon
     if row is None or (datetime.now(UTC) - row.completed_at).total_seconds() > max_age_seconds:
         return None
     return Outcome(
-        row.output, row.model_id, row.provider, simulated=row.simulated, reused_from=row.id,
+        row.output,
+        row.model_id,
+        row.provider,
+        simulated=row.simulated,
+        reused_from=row.id,
         finish_reason=row.finish_reason,
-    )  # fmt: skip
+    )
 
 
 async def store(connection: AsyncConnection, tenant: str, key: str, execution: UUID) -> None:

@@ -57,16 +57,23 @@ class Run:
     request_digest: str | None = None
 
 
-_RUN = (
-    select(
-        collaborations.c.id, collaborations.c.temporal_workflow_id, collaborations.c.tenant_id,
-        collaborations.c.input, collaborations.c.task, collaborations.c.traceparent,
-        collaborations.c.parent_span_id, collaborations.c.started_at, workflows.c.id, workflows.c.name,
-        workflows.c.version, workflows.c.sha256, collaborations.c.engine,
-        collaborations.c.linked_traceparent, collaborations.c.request_digest,
-    )
-    .join(workflows, workflows.c.id == collaborations.c.workflow_id)
-)  # fmt: skip
+_RUN = select(
+    collaborations.c.id,
+    collaborations.c.temporal_workflow_id,
+    collaborations.c.tenant_id,
+    collaborations.c.input,
+    collaborations.c.task,
+    collaborations.c.traceparent,
+    collaborations.c.parent_span_id,
+    collaborations.c.started_at,
+    workflows.c.id,
+    workflows.c.name,
+    workflows.c.version,
+    workflows.c.sha256,
+    collaborations.c.engine,
+    collaborations.c.linked_traceparent,
+    collaborations.c.request_digest,
+).join(workflows, workflows.c.id == collaborations.c.workflow_id)
 
 
 async def known(connection: AsyncConnection, collaboration: UUID) -> Run | None:
@@ -100,17 +107,26 @@ async def create(
     added = await connection.execute(
         upsert(collaborations)
         .values(
-            id=run.id, tenant_id=run.tenant, workflow_id=run.version_id,
-            temporal_workflow_id=run.temporal_workflow_id, task=run.task, input=run.input,
-            status="running", requested_by=requested_by, traceparent=run.traceparent,
-            parent_span_id=run.parent_span_id, linked_traceparent=run.linked_traceparent,
-            request_digest=run.request_digest, engine=run.engine,
-            parent_id=within.get("collaboration"), parent_path=within.get("path"),
+            id=run.id,
+            tenant_id=run.tenant,
+            workflow_id=run.version_id,
+            temporal_workflow_id=run.temporal_workflow_id,
+            task=run.task,
+            input=run.input,
+            status="running",
+            requested_by=requested_by,
+            traceparent=run.traceparent,
+            parent_span_id=run.parent_span_id,
+            linked_traceparent=run.linked_traceparent,
+            request_digest=run.request_digest,
+            engine=run.engine,
+            parent_id=within.get("collaboration"),
+            parent_path=within.get("path"),
             started_at=run.started_at,
         )
         .on_conflict_do_nothing()
         .returning(collaborations.c.id)
-    )  # fmt: skip
+    )
     if not added.first():
         return await find_run(connection, run.id)
     event = CollaborationStarted(
@@ -168,22 +184,39 @@ def _summaries() -> tuple[Any, Any]:
     totals = (
         text(_TOTALS)
         .columns(
-            column("steps_done", Integer), column("cost_usd", Numeric), column("input_tokens", Integer),
-            column("output_tokens", Integer), column("simulated", Boolean),
+            column("steps_done", Integer),
+            column("cost_usd", Numeric),
+            column("input_tokens", Integer),
+            column("output_tokens", Integer),
+            column("simulated", Boolean),
         )
         .lateral("totals")
-    )  # fmt: skip
+    )
     c = collaborations.c
     summaries = (
         select(
-            c.id, c.temporal_workflow_id, workflows.c.name, workflows.c.version, c.task, c.status,
-            c.sub_state, c.error_code, c.error_message, cast(c.quality_score, Float), c.started_at,
-            c.completed_at, c.traceparent, totals.c.steps_done, totals.c.cost_usd, totals.c.input_tokens,
-            totals.c.output_tokens, totals.c.simulated,
+            c.id,
+            c.temporal_workflow_id,
+            workflows.c.name,
+            workflows.c.version,
+            c.task,
+            c.status,
+            c.sub_state,
+            c.error_code,
+            c.error_message,
+            cast(c.quality_score, Float),
+            c.started_at,
+            c.completed_at,
+            c.traceparent,
+            totals.c.steps_done,
+            totals.c.cost_usd,
+            totals.c.input_tokens,
+            totals.c.output_tokens,
+            totals.c.simulated,
         )
         .join(workflows, workflows.c.id == c.workflow_id)
         .join(totals, true())
-    )  # fmt: skip
+    )
     return summaries, totals
 
 
@@ -306,9 +339,13 @@ def _wanted(of: RunFilter) -> list[ColumnElement[bool]]:
 
 
 async def recent(
-    connection: AsyncConnection, tenant: str, wanted: RunFilter, *,
-    before: tuple[datetime, UUID] | None = None, limit: int = 50,
-) -> list[Summary]:  # fmt: skip
+    connection: AsyncConnection,
+    tenant: str,
+    wanted: RunFilter,
+    *,
+    before: tuple[datetime, UUID] | None = None,
+    limit: int = 50,
+) -> list[Summary]:
     """Runs, newest first; `before` is the (started_at, uuid) of the last one seen."""
     summaries, totals = _summaries()
     query = summaries.where(collaborations.c.tenant_id == tenant, *_wanted(wanted))

@@ -111,12 +111,17 @@ async def tell(connection: AsyncConnection, run: Run, id: UUID, said: Feedback) 
     added = await connection.execute(
         upsert(feedback)
         .values(
-            id=id, tenant_id=run.tenant, collaboration_id=run.id, text=said.text, step=said.step,
-            agent=said.agent, actor=said.actor,
+            id=id,
+            tenant_id=run.tenant,
+            collaboration_id=run.id,
+            text=said.text,
+            step=said.step,
+            agent=said.agent,
+            actor=said.actor,
         )
         .on_conflict_do_nothing()
         .returning(feedback.c.id)
-    )  # fmt: skip
+    )
     if added.first():
         facts = {"step": said.step, "agent": said.agent}
         shown = {"text": said.text[:_SHOWN_CHARS], **facts}
@@ -166,9 +171,13 @@ async def _set_sub_state(connection: AsyncConnection, run: Run, before: str, aft
 
 
 async def _tell(
-    connection: AsyncConnection, run: Run, actor: str, action: str, detail: dict[str, Any] | None = None,
+    connection: AsyncConnection,
+    run: Run,
+    actor: str,
+    action: str,
+    detail: dict[str, Any] | None = None,
     noted: dict[str, Any] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """What happened, for the event log and for the audit log (`noted`, where that is not the same)."""
     event = RunSteered(str(run.id), action, actor, detail or {})
     await outbox.append(connection, run.tenant, str(run.id), event, run.traceparent)

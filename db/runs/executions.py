@@ -103,10 +103,14 @@ def _usd(cost: Decimal) -> str:
 
 def _result(row: Any) -> StepResult:
     return StepResult(
-        execution=str(row.id), status=row.status, model=row.model_id, input_tokens=row.input_tokens or 0,
-        output_tokens=row.output_tokens or 0, cost_usd=_usd(row.cost_usd or Decimal(0)),
+        execution=str(row.id),
+        status=row.status,
+        model=row.model_id,
+        input_tokens=row.input_tokens or 0,
+        output_tokens=row.output_tokens or 0,
+        cost_usd=_usd(row.cost_usd or Decimal(0)),
         simulated=row.simulated,
-    )  # fmt: skip
+    )
 
 
 async def claim(connection: AsyncConnection, request: StepRequest, worker: Worker) -> Claim:
@@ -130,14 +134,25 @@ async def claim(connection: AsyncConnection, request: StepRequest, worker: Worke
     execution = uuid4()
     await connection.execute(
         insert(table).values(
-            id=execution, tenant_id=request.tenant, collaboration_id=UUID(request.collaboration),
-            path=request.path, step_id=request.step, iteration=request.iteration, attempt=attempt,
-            kind=worker.kind, agent_name=worker.agent, role=worker.role,
+            id=execution,
+            tenant_id=request.tenant,
+            collaboration_id=UUID(request.collaboration),
+            path=request.path,
+            step_id=request.step,
+            iteration=request.iteration,
+            attempt=attempt,
+            kind=worker.kind,
+            agent_name=worker.agent,
+            role=worker.role,
             model_id=worker.requested_model or "",
-            requested_model=worker.requested_model, status="running", started_at=now,
-            prompt=worker.prompt, trial_id=worker.trial_id, simulated=worker.simulated,
+            requested_model=worker.requested_model,
+            status="running",
+            started_at=now,
+            prompt=worker.prompt,
+            trial_id=worker.trial_id,
+            simulated=worker.simulated,
         )
-    )  # fmt: skip
+    )
     wakeups.note(connection, request.collaboration)
     return Claim(execution, attempt, now)
 
@@ -171,18 +186,25 @@ def _judgement(output: Any) -> dict[str, Any]:
         "quality_score": quality,
         "found_issues": found if isinstance(found, bool) else None,
         "severity": severity[:40] if isinstance(severity, str) else None,
-    }  # fmt: skip
+    }
 
 
 def _paid(outcome: Outcome, started_at: datetime, now: datetime) -> dict[str, Any]:
     return {
-        "model_id": outcome.model, "provider": outcome.provider, "input_tokens": outcome.input_tokens,
-        "output_tokens": outcome.output_tokens, "cost_usd": outcome.cost_usd,
+        "model_id": outcome.model,
+        "provider": outcome.provider,
+        "input_tokens": outcome.input_tokens,
+        "output_tokens": outcome.output_tokens,
+        "cost_usd": outcome.cost_usd,
         "latency_ms": int((now - started_at).total_seconds() * 1000),
-        "first_token_ms": outcome.first_token_ms, "simulated": outcome.simulated, "completed_at": now,
-        "branch": outcome.branch, "reused_from": outcome.reused_from,
-        "finish_reason": outcome.finish_reason, "repaired": outcome.repaired,
-    }  # fmt: skip
+        "first_token_ms": outcome.first_token_ms,
+        "simulated": outcome.simulated,
+        "completed_at": now,
+        "branch": outcome.branch,
+        "reused_from": outcome.reused_from,
+        "finish_reason": outcome.finish_reason,
+        "repaired": outcome.repaired,
+    }
 
 
 async def _relationship(connection: AsyncConnection, tenant: str, worker: Worker) -> str | None:
@@ -193,9 +215,13 @@ async def _relationship(connection: AsyncConnection, tenant: str, worker: Worker
 
 
 async def complete(
-    connection: AsyncConnection, request: StepRequest, worker: Worker, begun: Claim, outcome: Outcome,
+    connection: AsyncConnection,
+    request: StepRequest,
+    worker: Worker,
+    begun: Claim,
+    outcome: Outcome,
     behind: Event | None = None,
-) -> StepResult | None:  # fmt: skip
+) -> StepResult | None:
     """Finish the step with this attempt, and tell the outbox; None when the attempt had been given up.
 
     What it cost is booked either way. `behind` is told right after the end.
@@ -215,22 +241,40 @@ async def complete(
         await connection.execute(update(table).where(table.c.id == begun.execution).values(**paid))
         return None
     event = StepFinished(
-        collaboration_id=request.collaboration, execution_id=str(begun.execution), step=request.step,
-        kind=worker.kind, iteration=request.iteration, attempt=begun.attempt, agent=worker.agent,
-        role=worker.role, relationship=await _relationship(connection, request.tenant, worker),
-        model=outcome.model, requested_model=worker.requested_model, input_tokens=outcome.input_tokens,
-        output_tokens=outcome.output_tokens, latency_ms=paid["latency_ms"], cost_usd=_usd(outcome.cost_usd),
-        found_issues=judgement.get("found_issues"), severity=judgement.get("severity"),
-        quality=judgement.get("quality_score"), simulated=outcome.simulated, path=request.path,
-        finish_reason=outcome.finish_reason or "", repaired=outcome.repaired,
-    )  # fmt: skip
+        collaboration_id=request.collaboration,
+        execution_id=str(begun.execution),
+        step=request.step,
+        kind=worker.kind,
+        iteration=request.iteration,
+        attempt=begun.attempt,
+        agent=worker.agent,
+        role=worker.role,
+        relationship=await _relationship(connection, request.tenant, worker),
+        model=outcome.model,
+        requested_model=worker.requested_model,
+        input_tokens=outcome.input_tokens,
+        output_tokens=outcome.output_tokens,
+        latency_ms=paid["latency_ms"],
+        cost_usd=_usd(outcome.cost_usd),
+        found_issues=judgement.get("found_issues"),
+        severity=judgement.get("severity"),
+        quality=judgement.get("quality_score"),
+        simulated=outcome.simulated,
+        path=request.path,
+        finish_reason=outcome.finish_reason or "",
+        repaired=outcome.repaired,
+    )
     for told in (event, behind) if behind else (event,):
         await outbox.append(connection, request.tenant, request.collaboration, told, request.traceparent)
     return StepResult(
-        execution=str(begun.execution), status="completed", model=outcome.model,
-        input_tokens=outcome.input_tokens, output_tokens=outcome.output_tokens,
-        cost_usd=_usd(outcome.cost_usd), simulated=outcome.simulated,
-    )  # fmt: skip
+        execution=str(begun.execution),
+        status="completed",
+        model=outcome.model,
+        input_tokens=outcome.input_tokens,
+        output_tokens=outcome.output_tokens,
+        cost_usd=_usd(outcome.cost_usd),
+        simulated=outcome.simulated,
+    )
 
 
 async def fail(
@@ -252,9 +296,16 @@ async def fail(
     if done.rowcount:
         cost = _usd(outcome.cost_usd if outcome else Decimal(0))
         event = AttemptFailed(
-            request.collaboration, str(begun.execution), request.step, request.iteration, begun.attempt,
-            code, cost, request.path, message[:2_000],
-        )  # fmt: skip
+            request.collaboration,
+            str(begun.execution),
+            request.step,
+            request.iteration,
+            begun.attempt,
+            code,
+            cost,
+            request.path,
+            message[:2_000],
+        )
         await outbox.append(connection, request.tenant, request.collaboration, event, request.traceparent)
     elif outcome:  # it was closed with its run; what it cost is booked all the same
         paid = _paid(outcome, begun.started_at, now)
@@ -286,21 +337,27 @@ async def close_running(
         update(table)
         .where(table.c.collaboration_id == UUID(request.collaboration), table.c.status == "running", within)
         .values(
-            status="failed", completed_at=datetime.now(UTC),
+            status="failed",
+            completed_at=datetime.now(UTC),
             error_code=case((failed, code), else_="cancelled"),
             error_message=case((failed, message), else_=CANCELLED_WITH),
         )
         .returning(
-            table.c.id, table.c.step_id, table.c.iteration, table.c.attempt, table.c.error_code,
-            table.c.cost_usd, path, table.c.error_message, table.c.kind,
+            table.c.id,
+            table.c.step_id,
+            table.c.iteration,
+            table.c.attempt,
+            table.c.error_code,
+            table.c.cost_usd,
+            path,
+            table.c.error_message,
+            table.c.kind,
         )
-    )  # fmt: skip
+    )
     for id, name, iteration, attempt, error, cost, *told, kind in left.all():
         if kind != "item":
             usd = _usd(cost or Decimal(0))
-            event = AttemptFailed(
-                request.collaboration, str(id), name, iteration, attempt, error, usd, *told
-            )  # fmt: skip
+            event = AttemptFailed(request.collaboration, str(id), name, iteration, attempt, error, usd, *told)
             await outbox.append(connection, request.tenant, request.collaboration, event, request.traceparent)
 
 
@@ -338,11 +395,12 @@ async def wait(connection: AsyncConnection, request: StepRequest, seconds: float
     await connection.execute(
         update(table)
         .where(
-            table.c.collaboration_id == UUID(request.collaboration), table.c.path == request.path,
+            table.c.collaboration_id == UUID(request.collaboration),
+            table.c.path == request.path,
             table.c.attempt == last,
         )
         .values(retry_at=until)
-    )  # fmt: skip
+    )
 
 
 async def move(connection: AsyncConnection, begun: Claim, path: str) -> None:
@@ -370,14 +428,25 @@ async def skip(connection: AsyncConnection, request: StepRequest, worker: Worker
     added = await connection.execute(
         upsert(table)
         .values(
-            id=uuid4(), tenant_id=request.tenant, collaboration_id=UUID(request.collaboration),
-            path=request.path, step_id=request.step, iteration=request.iteration, attempt=1,
-            kind=worker.kind, agent_name=worker.agent, role=worker.role, model_id="", status="skipped",
-            started_at=now, completed_at=now, latency_ms=0,
+            id=uuid4(),
+            tenant_id=request.tenant,
+            collaboration_id=UUID(request.collaboration),
+            path=request.path,
+            step_id=request.step,
+            iteration=request.iteration,
+            attempt=1,
+            kind=worker.kind,
+            agent_name=worker.agent,
+            role=worker.role,
+            model_id="",
+            status="skipped",
+            started_at=now,
+            completed_at=now,
+            latency_ms=0,
         )
         .on_conflict_do_nothing()
         .returning(table.c.id)
-    )  # fmt: skip
+    )
     if added.first():
         event = StepSkipped(request.collaboration, request.step, request.iteration, request.path)
         await outbox.append(connection, request.tenant, request.collaboration, event, request.traceparent)
@@ -505,7 +574,11 @@ async def items(connection: AsyncConnection, collaboration: UUID, path: str) -> 
     """The items that ended, in order."""
     rows = await connection.execute(
         select(
-            table.c.iteration, table.c.status, table.c.output, table.c.branch, table.c.error_code,
+            table.c.iteration,
+            table.c.status,
+            table.c.output,
+            table.c.branch,
+            table.c.error_code,
             table.c.error_message,
         )
         .where(
@@ -515,7 +588,7 @@ async def items(connection: AsyncConnection, collaboration: UUID, path: str) -> 
             table.c.kind == "item",
         )
         .order_by(table.c.iteration)
-    )  # fmt: skip
+    )
     return [Item(*row) for row in rows]
 
 
@@ -525,29 +598,56 @@ async def set_input(connection: AsyncConnection, execution: UUID, value: Any) ->
 
 
 async def add_item(
-    connection: AsyncConnection, request: StepRequest, index: int, *, output: Any = None, carry: Any = None,
-    mark: str | None = None, error_code: str | None = None, error_message: str | None = None,
-) -> None:  # fmt: skip
+    connection: AsyncConnection,
+    request: StepRequest,
+    index: int,
+    *,
+    output: Any = None,
+    carry: Any = None,
+    mark: str | None = None,
+    error_code: str | None = None,
+    error_message: str | None = None,
+) -> None:
     """Record the end of one item or iteration of the map or loop that `request` names."""
     now = datetime.now(UTC)
     await connection.execute(
         upsert(table)
         .values(
-            id=uuid4(), tenant_id=request.tenant, collaboration_id=UUID(request.collaboration),
-            path=f"{request.path}[{index}]", step_id=request.step, iteration=index, attempt=1, kind="item",
-            agent_name="item", model_id="", status="failed" if error_code else "completed", output=output,
-            input=carry, branch=mark, error_code=error_code,
-            error_message=(error_message or "")[:2_000] or None, started_at=now, completed_at=now,
+            id=uuid4(),
+            tenant_id=request.tenant,
+            collaboration_id=UUID(request.collaboration),
+            path=f"{request.path}[{index}]",
+            step_id=request.step,
+            iteration=index,
+            attempt=1,
+            kind="item",
+            agent_name="item",
+            model_id="",
+            status="failed" if error_code else "completed",
+            output=output,
+            input=carry,
+            branch=mark,
+            error_code=error_code,
+            error_message=(error_message or "")[:2_000] or None,
+            started_at=now,
+            completed_at=now,
             latency_ms=0,
         )
         .on_conflict_do_nothing()
-    )  # fmt: skip
+    )
 
 
 async def catch(
-    connection: AsyncConnection, request: StepRequest, worker: Worker, *, then: str, output: Any,
-    code: str, message: str, step: str = "",
-) -> None:  # fmt: skip
+    connection: AsyncConnection,
+    request: StepRequest,
+    worker: Worker,
+    *,
+    then: str,
+    output: Any,
+    code: str,
+    message: str,
+    step: str = "",
+) -> None:
     """Note that a failed step is caught: `then` takes over, or `output` stands for its own. `step` is the
     path of the one that failed, where it is one within it."""
     now = datetime.now(UTC)
@@ -555,20 +655,34 @@ async def catch(
     if any(row.status in FINISHED for row in rows):
         return
     values: dict[str, Any] = {
-        "status": "caught" if then else "completed", "branch": f"!{then}" if then else None,
-        "output": output, "error_code": code, "error_message": message[:2_000], "completed_at": now,
-    }  # fmt: skip
+        "status": "caught" if then else "completed",
+        "branch": f"!{then}" if then else None,
+        "output": output,
+        "error_code": code,
+        "error_message": message[:2_000],
+        "completed_at": now,
+    }
     if rows:
         await connection.execute(update(table).where(table.c.id == rows[0].id).values(**values))
     else:
         await connection.execute(
             insert(table).values(
-                id=uuid4(), tenant_id=request.tenant, collaboration_id=UUID(request.collaboration),
-                path=request.path, step_id=request.step, iteration=request.iteration, attempt=1,
-                kind=worker.kind, agent_name=worker.agent, role=worker.role, model_id="", started_at=now,
-                latency_ms=0, **values,
+                id=uuid4(),
+                tenant_id=request.tenant,
+                collaboration_id=UUID(request.collaboration),
+                path=request.path,
+                step_id=request.step,
+                iteration=request.iteration,
+                attempt=1,
+                kind=worker.kind,
+                agent_name=worker.agent,
+                role=worker.role,
+                model_id="",
+                started_at=now,
+                latency_ms=0,
+                **values,
             )
-        )  # fmt: skip
+        )
     await close_running(
         connection, request, request.path, code=code, message=message, step=step or request.path
     )

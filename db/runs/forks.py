@@ -42,13 +42,18 @@ async def source(connection: AsyncConnection, tenant: str, collaboration: UUID) 
     row = (
         await connection.execute(
             select(
-                c.id, workflows.c.name, workflows.c.version, c.input, c.status, workflows.c.sha256,
+                c.id,
+                workflows.c.name,
+                workflows.c.version,
+                c.input,
+                c.status,
+                workflows.c.sha256,
                 workflows.c.source,
             )
             .join(workflows, workflows.c.id == c.workflow_id)
             .where(c.id == collaboration, c.tenant_id == tenant)
         )
-    ).one_or_none()  # fmt: skip
+    ).one_or_none()
     if row is None:
         raise NotFound("collaboration_unknown", f"found no collaboration {collaboration} to go on from.")
     return Source(*row[:5], compiled(row.sha256, row.source))
@@ -111,13 +116,27 @@ def _given(run: Run, found: Compiled, fork: Fork) -> Iterable[dict[str, Any]]:
         if isinstance(step, (AgentStep, ToolStep)) and step.output_schema is not None:
             output = as_declared(step.output_schema, output)
         yield {
-            "id": id, "tenant_id": run.tenant, "collaboration_id": run.id, "path": name, "step_id": name,
-            "kind": step.kind, "attempt": 1, "agent_name": GIVEN, "model_id": "", "status": "completed",
-            "input_tokens": 0, "output_tokens": 0, "latency_ms": 0, "cost_usd": 0, "output": output,
+            "id": id,
+            "tenant_id": run.tenant,
+            "collaboration_id": run.id,
+            "path": name,
+            "step_id": name,
+            "kind": step.kind,
+            "attempt": 1,
+            "agent_name": GIVEN,
+            "model_id": "",
+            "status": "completed",
+            "input_tokens": 0,
+            "output_tokens": 0,
+            "latency_ms": 0,
+            "cost_usd": 0,
+            "output": output,
             "branch": output if isinstance(step, SwitchStep) else None,
             # Nobody did it, so there is nothing to undo either: it reuses itself.
-            "reused_from": id, "started_at": now, "completed_at": now,
-        }  # fmt: skip
+            "reused_from": id,
+            "started_at": now,
+            "completed_at": now,
+        }
 
 
 # One statement sees one moment of a run that may still be going on.

@@ -64,15 +64,30 @@ class Entry:
         id = _id()
         event = self._event(id, latency)
         return {
-            "key": id, "tenant": self.tenant, "run": self.collaboration, "path": self.path,
-            "step": self.step, "kind": self.kind, "iteration": self.iteration, "attempt": self.attempt,
-            "agent": self.agent, "status": self.status, "started": self.started_at.isoformat(),
-            "ended": self.ended_at.isoformat(), "latency": latency, "output": self.output,
-            "input": self.input, "branch": self.branch, "code": self.error_code,
-            "message": self.error_message, "begun": self.begun, "event_id": _id(),
-            "event": type(event).__name__ if event else None, "payload": event.payload() if event else None,
+            "key": id,
+            "tenant": self.tenant,
+            "run": self.collaboration,
+            "path": self.path,
+            "step": self.step,
+            "kind": self.kind,
+            "iteration": self.iteration,
+            "attempt": self.attempt,
+            "agent": self.agent,
+            "status": self.status,
+            "started": self.started_at.isoformat(),
+            "ended": self.ended_at.isoformat(),
+            "latency": latency,
+            "output": self.output,
+            "input": self.input,
+            "branch": self.branch,
+            "code": self.error_code,
+            "message": self.error_message,
+            "begun": self.begun,
+            "event_id": _id(),
+            "event": type(event).__name__ if event else None,
+            "payload": event.payload() if event else None,
             "trace": self.traceparent,
-        }  # fmt: skip
+        }
 
     def _event(self, id: str, latency: int) -> Event | None:
         if self.kind == "item":
@@ -82,17 +97,39 @@ class Entry:
                 return StepSkipped(self.collaboration, self.step, self.iteration, self.path)
             case "failed":
                 return AttemptFailed(
-                    self.collaboration, id, self.step, self.iteration, self.attempt, self.error_code or "",
-                    "0.000000", self.path, self.error_message or "",
-                )  # fmt: skip
+                    self.collaboration,
+                    id,
+                    self.step,
+                    self.iteration,
+                    self.attempt,
+                    self.error_code or "",
+                    "0.000000",
+                    self.path,
+                    self.error_message or "",
+                )
             case "completed":
                 return StepFinished(
-                    collaboration_id=self.collaboration, execution_id=id, step=self.step, kind=self.kind,
-                    iteration=self.iteration, attempt=self.attempt, agent=self.agent, role=None,
-                    relationship=None, model="", requested_model=None, input_tokens=0, output_tokens=0,
-                    latency_ms=latency, cost_usd="0.000000", found_issues=None, severity=None, quality=None,
-                    simulated=False, path=self.path,
-                )  # fmt: skip
+                    collaboration_id=self.collaboration,
+                    execution_id=id,
+                    step=self.step,
+                    kind=self.kind,
+                    iteration=self.iteration,
+                    attempt=self.attempt,
+                    agent=self.agent,
+                    role=None,
+                    relationship=None,
+                    model="",
+                    requested_model=None,
+                    input_tokens=0,
+                    output_tokens=0,
+                    latency_ms=latency,
+                    cost_usd="0.000000",
+                    found_issues=None,
+                    severity=None,
+                    quality=None,
+                    simulated=False,
+                    path=self.path,
+                )
         return None
 
 
@@ -295,16 +332,27 @@ class Journal:
         id = str(run.id)
         event = CollaborationStarted(id, run.temporal_workflow_id, run.name, run.version, run.task)
         record = {
-            "tenant": run.tenant, "name": run.name, "number": selector if isinstance(selector, int) else None,
+            "tenant": run.tenant,
+            "name": run.name,
+            "number": selector if isinstance(selector, int) else None,
             "alias": None if isinstance(selector, int) else selector or "current",
-            "version": str(run.version_id), "workflow_id": run.temporal_workflow_id,
-            "task": run.task, "input": run.input, "requested_by": requested_by, "engine": run.engine,
-            "parent": (parent or {}).get("collaboration"), "parent_path": (parent or {}).get("path"),
-            "trace": run.traceparent, "parent_span": run.parent_span_id,
-            "linked": run.linked_traceparent, "request": run.request_digest,
-            "started": run.started_at.isoformat(), "event_id": _id(), "event": type(event).__name__,
+            "version": str(run.version_id),
+            "workflow_id": run.temporal_workflow_id,
+            "task": run.task,
+            "input": run.input,
+            "requested_by": requested_by,
+            "engine": run.engine,
+            "parent": (parent or {}).get("collaboration"),
+            "parent_path": (parent or {}).get("path"),
+            "trace": run.traceparent,
+            "parent_span": run.parent_span_id,
+            "linked": run.linked_traceparent,
+            "request": run.request_digest,
+            "started": run.started_at.isoformat(),
+            "event_id": _id(),
+            "event": type(event).__name__,
             "payload": event.payload(),
-        }  # fmt: skip
+        }
         begun = await self._start.ask(id, record) is not None
         self._bell.changed([id])
         return begun
@@ -334,13 +382,17 @@ class Journal:
         """Close a run; None when it had been closed already. The first close counts, unless the run had
         failed and completes after all: Temporal's reset lets it go on from where it stood before."""
         record = {
-            "tenant": request.tenant, "status": request.status, "sub_state": request.sub_state,
+            "tenant": request.tenant,
+            "status": request.status,
+            "sub_state": request.sub_state,
             "code": clean_text(request.error_code or "") or None,
             "message": clean_text(request.error_message or "")[:4_000] or None,
             "step": request.step,
-            "output": output, "ended": datetime.now(UTC).isoformat(), "event_id": _id(),
+            "output": output,
+            "ended": datetime.now(UTC).isoformat(),
+            "event_id": _id(),
             "trace": request.traceparent,
-        }  # fmt: skip
+        }
         closed = await self._finish.ask(request.collaboration, record)
         self._bell.changed([request.collaboration])
         return ClosedRun(Decimal(closed[1])) if closed else None

@@ -63,11 +63,9 @@ async def of(connection: AsyncConnection, tenant: str, collaboration: UUID) -> L
 def _relatives(tenant: str) -> Select[Any]:
     c = collaborations.c
     return (
-        select(
-            c.id, c.temporal_workflow_id, workflows.c.name, workflows.c.version, c.status, c.parent_path
-        )
+        select(c.id, c.temporal_workflow_id, workflows.c.name, workflows.c.version, c.status, c.parent_path)
         .join(workflows, workflows.c.id == c.workflow_id)
         .where(c.tenant_id == tenant)
         .order_by(c.started_at, c.id)
         .limit(MAX_SHOWN)
-    )  # fmt: skip
+    )

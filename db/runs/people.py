@@ -99,10 +99,24 @@ _asking = (
     .label("asking")
 )
 _SUMMARY: Final = (
-    _task.id, _task.collaboration_id, collaborations.c.temporal_workflow_id, workflows.c.name, _task.path,
-    _task.title, _task.actions, _task.assignees, _task.approvals, _task.status, _task.escalated,
-    _task.opened_at, _task.due_at, _task.reminded_at, _task.closed_at, _decided_by, _asking,
-)  # fmt: skip
+    _task.id,
+    _task.collaboration_id,
+    collaborations.c.temporal_workflow_id,
+    workflows.c.name,
+    _task.path,
+    _task.title,
+    _task.actions,
+    _task.assignees,
+    _task.approvals,
+    _task.status,
+    _task.escalated,
+    _task.opened_at,
+    _task.due_at,
+    _task.reminded_at,
+    _task.closed_at,
+    _decided_by,
+    _asking,
+)
 _ALL: Final = (*_SUMMARY, _task.show, _task.form, _task.last_call, _task.tenant_id)
 
 
@@ -185,11 +199,21 @@ async def add(
 ) -> None:
     await connection.execute(
         insert(human_tasks).values(
-            id=uuid4(), tenant_id=request.tenant, collaboration_id=UUID(request.collaboration),
-            path=request.path, title=title, show=show, form=form, actions=actions, assignees=assignees,
-            approvals=approvals, status=OPEN, opened_at=opened_at, due_at=due_at,
+            id=uuid4(),
+            tenant_id=request.tenant,
+            collaboration_id=UUID(request.collaboration),
+            path=request.path,
+            title=title,
+            show=show,
+            form=form,
+            actions=actions,
+            assignees=assignees,
+            approvals=approvals,
+            status=OPEN,
+            opened_at=opened_at,
+            due_at=due_at,
         )
-    )  # fmt: skip
+    )
 
 
 async def set_aside(connection: AsyncConnection, task: Task) -> None:
@@ -229,10 +253,17 @@ async def _change(connection: AsyncConnection, task: Task, **values: Any) -> Non
 async def decide(connection: AsyncConnection, task: Task, made: Made) -> None:
     await connection.execute(
         insert(human_decisions).values(
-            id=uuid4(), tenant_id=task.tenant, task_id=task.id, actor=made.actor, action=made.action,
-            form=made.form, original=made.original, edited=made.edited, at=made.at,
+            id=uuid4(),
+            tenant_id=task.tenant,
+            task_id=task.id,
+            actor=made.actor,
+            action=made.action,
+            form=made.form,
+            original=made.original,
+            edited=made.edited,
+            at=made.at,
         )
-    )  # fmt: skip
+    )
 
 
 async def decisions(connection: AsyncConnection, task: UUID) -> list[Made]:
@@ -281,11 +312,15 @@ async def budget(connection: AsyncConnection, collaboration: UUID) -> dict[str, 
     row = (
         await connection.execute(
             select(
-                spending.c.limit_usd, spending.c.spent_usd, spending.c.reserved_usd, spending.c.limit_tokens,
-                spending.c.spent_tokens, spending.c.reserved_tokens,
+                spending.c.limit_usd,
+                spending.c.spent_usd,
+                spending.c.reserved_usd,
+                spending.c.limit_tokens,
+                spending.c.spent_tokens,
+                spending.c.reserved_tokens,
             ).where(spending.c.scope == "run", spending.c.subject == str(collaboration))
         )
-    ).one_or_none()  # fmt: skip
+    ).one_or_none()
     if row is None:
         return {}
     return {

@@ -32,7 +32,8 @@ async def known(connection: AsyncConnection, collaboration: UUID, path: str) -> 
         select(hint.source, hint.hits).where(hint.collaboration_id == collaboration, hint.path == path)
     )
     routing = await connection.execute(
-        select(choice.policy, choice.chosen_model, choice.propensity, choice.candidates, choice.fallback)
-        .where(choice.collaboration_id == collaboration, choice.path == path)
-    )  # fmt: skip
+        select(
+            choice.policy, choice.chosen_model, choice.propensity, choice.candidates, choice.fallback
+        ).where(choice.collaboration_id == collaboration, choice.path == path)
+    )
     return Known(list(attempts), recall.first(), routing.first())

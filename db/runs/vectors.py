@@ -39,15 +39,21 @@ async def completed(connection: AsyncConnection, ids: Sequence[UUID]) -> list[Me
     )
     rows = await connection.execute(
         select(
-            collaborations.c.id, collaborations.c.tenant_id, workflows.c.name, collaborations.c.task,
-            collaborations.c.final_output, collaborations.c.quality_score, cast(cost, Float),
-            collaborations.c.simulated, task_vectors.c.embedding,
+            collaborations.c.id,
+            collaborations.c.tenant_id,
+            workflows.c.name,
+            collaborations.c.task,
+            collaborations.c.final_output,
+            collaborations.c.quality_score,
+            cast(cost, Float),
+            collaborations.c.simulated,
+            task_vectors.c.embedding,
         )
         .join(workflows, workflows.c.id == collaborations.c.workflow_id)
         .outerjoin(task_vectors, task_vectors.c.collaboration_id == collaborations.c.id)
         .where(collaborations.c.id.in_(ids), collaborations.c.status == "completed")
         .order_by(collaborations.c.started_at, collaborations.c.id)
-    )  # fmt: skip
+    )
     return [
         Memory(
             *row[:7], [float(x) for x in row.embedding] if row.embedding is not None else None, row.simulated
@@ -97,24 +103,34 @@ async def embedded_to(connection: AsyncConnection) -> Position:
 
 
 async def nearest(
-    connection: AsyncConnection, tenant: str, embedding: Sequence[float], limit: int, min_cosine: float, *,
+    connection: AsyncConnection,
+    tenant: str,
+    embedding: Sequence[float],
+    limit: int,
+    min_cosine: float,
+    *,
     simulated: bool,
-) -> list[tuple[float, Memory]]:  # fmt: skip
+) -> list[tuple[float, Memory]]:
     """(cosine similarity, memory) of real runs, or of simulated ones, best first."""
     # The index knows no tenants: without this it would stop after its 40 nearest of all tenants together.
     await connection.execute(text("SET LOCAL hnsw.iterative_scan = strict_order"))
     distance = task_vectors.c.embedding.cosine_distance(list(embedding))
     rows = await connection.execute(
         select(
-            (1 - distance).label("cosine"), collaborations.c.id, collaborations.c.tenant_id, workflows.c.name,
-            collaborations.c.task, collaborations.c.final_output, collaborations.c.quality_score,
+            (1 - distance).label("cosine"),
+            collaborations.c.id,
+            collaborations.c.tenant_id,
+            workflows.c.name,
+            collaborations.c.task,
+            collaborations.c.final_output,
+            collaborations.c.quality_score,
         )
         .join(collaborations, collaborations.c.id == task_vectors.c.collaboration_id)
         .join(workflows, workflows.c.id == collaborations.c.workflow_id)
         .where(task_vectors.c.tenant_id == tenant, collaborations.c.simulated == simulated)
         .order_by(distance)
         .limit(limit)
-    )  # fmt: skip
+    )
     return [
         (row.cosine, Memory(*row[1:], cost_usd=0.0, embedding=None, simulated=simulated))
         for row in rows
@@ -128,11 +144,16 @@ async def record_recall(
     await connection.execute(
         upsert(recalls)
         .values(
-            collaboration_id=UUID(request.collaboration), path=request.path, step_id=request.step,
-            iteration=request.iteration, tenant_id=request.tenant, source=source, hits=hits,
+            collaboration_id=UUID(request.collaboration),
+            path=request.path,
+            step_id=request.step,
+            iteration=request.iteration,
+            tenant_id=request.tenant,
+            source=source,
+            hits=hits,
         )
         .on_conflict_do_nothing()
-    )  # fmt: skip
+    )
 
 
 async def recalled(connection: AsyncConnection, request: StepRequest) -> list[dict[str, Any]]:

@@ -57,9 +57,11 @@ def _closing_brace(text: str, at: int) -> int:
                 return at - 1
             depth -= 1
     raise ExpressionInvalid(
-        "expression_syntax", f"${{{text[begin : begin + 40]}… without a closing brace", "${ … }",
+        "expression_syntax",
+        f"${{{text[begin : begin + 40]}… without a closing brace",
+        "${ … }",
         "Close it, or write $${ for a literal ${.",
-    )  # fmt: skip
+    )
 
 
 def expressions(value: Json, pointer: str = "") -> Iterator[tuple[str, str]]:

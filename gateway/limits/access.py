@@ -27,9 +27,14 @@ FIRST_LOOK_SECONDS: Final = 1.0
 """A process that has only begun waits so long to learn what the others know; no longer without Postgres."""
 
 REFUSALS: Final = frozenset(
-    ("provider_rate_limited", "provider_auth", "provider_bad_request", "provider_content_policy",
-     "provider_context_too_long")
-)  # fmt: skip
+    (
+        "provider_rate_limited",
+        "provider_auth",
+        "provider_bad_request",
+        "provider_content_policy",
+        "provider_context_too_long",
+    )
+)
 """Only who is there can say these."""
 
 _log = logging.getLogger(__name__)

@@ -78,7 +78,7 @@ class Standing:
         for name, limit, amount in (
             ("requests", self.limits.requests_per_minute, 1),
             ("tokens", self.limits.tokens_per_minute, tokens),
-        ):  # fmt: skip
+        ):
             if limit is not None:
                 soon = self._left_at(name, _at_once(limit, self.pace) - 1, self.pace.spreads)
                 when = max(when, soon, self._left_at(name, limit - amount, self.pace.lasts))

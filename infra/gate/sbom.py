@@ -28,8 +28,11 @@ def main() -> None:
 def _packages() -> dict[str, Any]:
     exported = subprocess.run(
         ["uv", "export", "--format", "cyclonedx1.5", "--no-dev", "--quiet"],
-        cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     return dict(json.loads(exported.stdout))
 
 

@@ -56,9 +56,11 @@ async def complete(simulator: Simulator, scope: Scope, receive: Receive, send: S
         return
     headers = dict(scope["headers"])
     call = simulator.ledger.begin(
-        str(body["model"]), _name(headers, CALL_HEADER), str(body.get("user") or "")[:LONGEST_NAME],
+        str(body["model"]),
+        _name(headers, CALL_HEADER),
+        str(body.get("user") or "")[:LONGEST_NAME],
         _name(headers, REQUEST_ID_HEADER),
-    )  # fmt: skip
+    )
     call.stream = body.get("stream") is True
     messages = body["messages"]
     assert isinstance(messages, list)
@@ -80,9 +82,14 @@ async def complete(simulator: Simulator, scope: Scope, receive: Receive, send: S
 
 
 async def _answer(
-    simulator: Simulator, body: Mapping[str, object], call: Call, input_tokens: int,
-    headers: Mapping[str, str], receive: Receive, send: Send,
-) -> None:  # fmt: skip
+    simulator: Simulator,
+    body: Mapping[str, object],
+    call: Call,
+    input_tokens: int,
+    headers: Mapping[str, str],
+    receive: Receive,
+    send: Send,
+) -> None:
     fault = simulator.faults.take(call.model, _said(body), call.stream)
     if fault is not None:
         call.fault = fault.kind

@@ -247,10 +247,31 @@ def _sequence(value: object) -> Sequence[object]:
 
 # Enough for identifiers, codes and slugs; a pattern beyond these gets the text unchanged.
 SAMPLES: Final = (
-    "item", "Item", "ITEM", "A1", "a1", "AB12", "item-1", "item_1", "1", "12", "123", "1234", "1.0",
-    "1.0.0", "v1", "v1.0.0", "2026-01-15", "ABC", "ABC-123", "a@example.com", "#a1b2c3",
-    "https://example.com", "main.py", "/item",
-)  # fmt: skip
+    "item",
+    "Item",
+    "ITEM",
+    "A1",
+    "a1",
+    "AB12",
+    "item-1",
+    "item_1",
+    "1",
+    "12",
+    "123",
+    "1234",
+    "1.0",
+    "1.0.0",
+    "v1",
+    "v1.0.0",
+    "2026-01-15",
+    "ABC",
+    "ABC-123",
+    "a@example.com",
+    "#a1b2c3",
+    "https://example.com",
+    "main.py",
+    "/item",
+)
 
 
 def _matching(pattern: str, text: str) -> str:

@@ -38,10 +38,23 @@ REFUSALS: Final = frozenset(("rate_limit", "server_error", "overloaded", "refuse
 DEFAULT_STATUS: Final = {"overloaded": 503}
 MOST_RULES: Final = 1000
 LONGEST_DELAY_SECONDS: Final = 3600.0
-FIELDS: Final = frozenset((
-    "kind", "times", "chance", "match", "variant", "retry_after_seconds", "after_tokens", "delay_seconds",
-    "status", "error_code", "text", "tool_calls", "tokens_per_second",
-))  # fmt: skip
+FIELDS: Final = frozenset(
+    (
+        "kind",
+        "times",
+        "chance",
+        "match",
+        "variant",
+        "retry_after_seconds",
+        "after_tokens",
+        "delay_seconds",
+        "status",
+        "error_code",
+        "text",
+        "tool_calls",
+        "tokens_per_second",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,11 +50,17 @@ def _imagined(prompt: Prompt) -> list[Finding]:
     draw = prompt.draw("imagined")
     kinds: tuple[Severity, ...] = ("minor", "major", "critical")
     return [
-        Finding("weak-spot", draw.choice(kinds), f"{word} is not handled when it is missing",
-                f"say what happens without {word}", 0, "")
+        Finding(
+            "weak-spot",
+            draw.choice(kinds),
+            f"{word} is not handled when it is missing",
+            f"say what happens without {word}",
+            0,
+            "",
+        )
         for word in prompt.words[:3]
         if draw.random() > prompt.skill
-    ]  # fmt: skip
+    ]
 
 
 def _summary(prompt: Prompt, findings: tuple[Finding, ...]) -> str:

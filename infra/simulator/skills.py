@@ -105,9 +105,15 @@ def traits_of(model: str) -> Traits:
     skill = [0.50 + byte / 255 * 0.30 for byte in draw[:4]]
     seen = sum(skill) / 4
     return Traits(
-        200 + draw[4], 0.4, 140 + draw[5] // 3, 0.25, 1.0, 0.2,
-        _skill(*skill), _finds(seen - 0.08, seen, seen + 0.10),
-    )  # fmt: skip
+        200 + draw[4],
+        0.4,
+        140 + draw[5] // 3,
+        0.25,
+        1.0,
+        0.2,
+        _skill(*skill),
+        _finds(seen - 0.08, seen, seen + 0.10),
+    )
 
 
 def domain_of(text: str) -> Domain:

@@ -15,9 +15,11 @@ depends_on = None
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.create_index(
-        "ix_collaborations_running", "collaborations", ["started_at", "id"],
+        "ix_collaborations_running",
+        "collaborations",
+        ["started_at", "id"],
         postgresql_where=sa.text("status = 'running'"),
-    )  # fmt: skip
+    )
 
 
 def downgrade() -> None:

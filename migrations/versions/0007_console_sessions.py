@@ -27,7 +27,9 @@ def upgrade() -> None:
     op.create_table(
         "console_sessions",
         sa.Column(
-            "id_hmac", sa.Text(), nullable=False,
+            "id_hmac",
+            sa.Text(),
+            nullable=False,
             comment="Of the cookie's value, by the key: another key has none.",
         ),
         sa.Column("tenant_id", sa.Text(), server_default="default", nullable=False),
@@ -36,7 +38,7 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id_hmac", name="pk_console_sessions"),
         comment="People who are signed in to the console.",
-    )  # fmt: skip
+    )
 
 
 def downgrade() -> None:

@@ -30,10 +30,12 @@ def upgrade() -> None:
     op.add_column(
         "spans",
         sa.Column(
-            "collaboration_id", sa.UUID(), nullable=True,
+            "collaboration_id",
+            sa.UUID(),
+            nullable=True,
             comment="The run that it belongs to; null of what belongs to none.",
         ),
-    )  # fmt: skip
+    )
     op.execute(_FILL)
     op.create_table(
         "platform_secrets",
@@ -46,17 +48,21 @@ def upgrade() -> None:
     op.add_column(
         "collaborations",
         sa.Column(
-            "linked_traceparent", sa.Text(), nullable=True,
+            "linked_traceparent",
+            sa.Text(),
+            nullable=True,
             comment="The caller's W3C context: linked, never joined.",
         ),
-    )  # fmt: skip
+    )
     op.add_column(
         "collaborations",
         sa.Column(
-            "request_digest", sa.Text(), nullable=True,
+            "request_digest",
+            sa.Text(),
+            nullable=True,
             comment="Of the request that started the run: tells it from another.",
         ),
-    )  # fmt: skip
+    )
 
 
 def downgrade() -> None:

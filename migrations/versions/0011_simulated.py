@@ -81,10 +81,13 @@ def upgrade() -> None:
     op.add_column(
         "collaborations",
         sa.Column(
-            "simulated", sa.Boolean(), server_default=sa.text("false"), nullable=False,
+            "simulated",
+            sa.Boolean(),
+            server_default=sa.text("false"),
+            nullable=False,
             comment="Of ended runs: whether the simulator answered any call of them or of their children.",
         ),
-    )  # fmt: skip
+    )
     for table in _MARKED:
         op.add_column(
             table, sa.Column("simulated", sa.Boolean(), server_default=sa.text("false"), nullable=False)
@@ -92,10 +95,12 @@ def upgrade() -> None:
     op.add_column(
         "prompts",
         sa.Column(
-            "current_simulated", sa.Integer(), nullable=True,
+            "current_simulated",
+            sa.Integer(),
+            nullable=True,
             comment="The version that the bare name means in simulated runs; null: the same.",
         ),
-    )  # fmt: skip
+    )
     op.execute(_RUNS)
     for statement in _LEARNED:
         op.execute(statement)

@@ -30,9 +30,14 @@ class Effort:
 
 
 def with_network(
-    fitted: Checkpoint, calls: Calls, rows: Floats, seed: int, plan: Plan, on_epoch: OnEpoch,
+    fitted: Checkpoint,
+    calls: Calls,
+    rows: Floats,
+    seed: int,
+    plan: Plan,
+    on_epoch: OnEpoch,
     resume: bytes | None,
-) -> tuple[Checkpoint, str]:  # fmt: skip
+) -> tuple[Checkpoint, str]:
     """The model with a network, or as it was where the network does not help on steps that neither had seen;
     and why. With `resume`, a state that `on_epoch` was told, it goes on from there."""
     found, seen = adapter.fit(calls, rows, seed, on_epoch, resume, plan=plan)

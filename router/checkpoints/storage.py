@@ -64,9 +64,13 @@ def manifest(
 ) -> dict[str, Any]:
     """What made a checkpoint: the same code, data and seed make the same one."""
     return {
-        "code": code(), "seed": seed, "arguments": arguments, "data": data, "figures": figures,
+        "code": code(),
+        "seed": seed,
+        "arguments": arguments,
+        "data": data,
+        "figures": figures,
         "libraries": libraries(),
-    }  # fmt: skip
+    }
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""From rows of what came of steps to what is learned from and judged on. Pure: db/router/outcomes.py has the SQL."""
+"""Turn rows of outcomes into what is learned from and judged on. Pure: the SQL is in db/router/outcomes.py."""
 
 from __future__ import annotations
 
@@ -69,9 +69,11 @@ def _fault(row: Row, now: datetime, seen: set[UUID]) -> str | None:
     if not 0 <= row.ok <= 1:  # NaN is neither
         return "ok_wrong"
     limits = (
-        ("seconds_wrong", row.seconds, MOST_SECONDS), ("tokens_wrong", row.input_tokens, MOST_TOKENS),
-        ("tokens_wrong", row.output_tokens, MOST_TOKENS), ("usd_wrong", row.usd, MOST_USD),
-    )  # fmt: skip
+        ("seconds_wrong", row.seconds, MOST_SECONDS),
+        ("tokens_wrong", row.input_tokens, MOST_TOKENS),
+        ("tokens_wrong", row.output_tokens, MOST_TOKENS),
+        ("usd_wrong", row.usd, MOST_USD),
+    )
     for name, value, most in limits:
         if value is not None and not (isfinite(value) and 0 <= value <= most):
             return name
@@ -129,8 +131,10 @@ def to_calls(rows: Sequence[Row]) -> Calls:
     models = tuple(sorted({row.model for row in rows}))
     place = {step: i for i, step in enumerate(distinct)}
     column = {name: j for j, name in enumerate(models)}
-    at = (np.array([place[step] for step in steps], dtype=np.int64),
-          np.array([column[row.model] for row in rows], dtype=np.int64))  # fmt: skip
+    at = (
+        np.array([place[step] for step in steps], dtype=np.int64),
+        np.array([column[row.model] for row in rows], dtype=np.int64),
+    )
     shape = len(distinct), len(models)
 
     ok, times = means(at, numbers([row.ok for row in rows]), shape)
@@ -145,11 +149,16 @@ def to_calls(rows: Sequence[Row]) -> Calls:
         return found
 
     return Calls(
-        tuple(ids[step] for step in distinct), tuple(text for text, _ in distinct),
-        np.array([category for _, category in distinct], dtype=np.str_), models,
-        ok, last([row.seconds for row in rows]),
-        last([row.input_tokens for row in rows]), last([row.output_tokens for row in rows]), times,
-    )  # fmt: skip
+        tuple(ids[step] for step in distinct),
+        tuple(text for text, _ in distinct),
+        np.array([category for _, category in distinct], dtype=np.str_),
+        models,
+        ok,
+        last([row.seconds for row in rows]),
+        last([row.input_tokens for row in rows]),
+        last([row.output_tokens for row in rows]),
+        times,
+    )
 
 
 def to_log(rows: Sequence[Row]) -> Log | None:

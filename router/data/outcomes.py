@@ -48,20 +48,28 @@ class Calls:
     def only(self, queries: Ints) -> "Calls":
         """Some of the queries, by their places."""
         return Calls(
-            tuple(self.queries[i] for i in queries), tuple(self.texts[i] for i in queries),
-            self.categories[queries], self.models, self.ok[queries], self.seconds[queries],
-            self.input_tokens[queries], self.output_tokens[queries],
+            tuple(self.queries[i] for i in queries),
+            tuple(self.texts[i] for i in queries),
+            self.categories[queries],
+            self.models,
+            self.ok[queries],
+            self.seconds[queries],
+            self.input_tokens[queries],
+            self.output_tokens[queries],
             None if self.times is None else self.times[queries],
-        )  # fmt: skip
+        )
 
     def of_models(self, models: Ints) -> "Calls":
         """Some of the models, by their places."""
         return replace(
-            self, models=tuple(self.models[m] for m in models), ok=self.ok[:, models],
-            seconds=self.seconds[:, models], input_tokens=self.input_tokens[:, models],
+            self,
+            models=tuple(self.models[m] for m in models),
+            ok=self.ok[:, models],
+            seconds=self.seconds[:, models],
+            input_tokens=self.input_tokens[:, models],
             output_tokens=self.output_tokens[:, models],
             times=None if self.times is None else self.times[:, models],
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True)
@@ -174,9 +182,15 @@ def _calls(outcomes: dict[str, list[Any]], queries: dict[str, list[Any]]) -> Cal
     texts = tuple(f"{queries['question'][k] or ''}\n{queries['func_names'][k] or ''}" for k in rows.values())
     categories = np.array([str(queries["category"][k]) for k in rows.values()], dtype=np.str_)
     return Calls(
-        tuple(places), texts, categories, models, found["ok"], found["latency_s"], found["in_tok"],
+        tuple(places),
+        texts,
+        categories,
+        models,
+        found["ok"],
+        found["latency_s"],
+        found["in_tok"],
         found["out_tok"],
-    )  # fmt: skip
+    )
 
 
 def _trials(rows: dict[str, list[Any]]) -> Trials:
@@ -188,12 +202,14 @@ def _trials(rows: dict[str, list[Any]]) -> Trials:
     agent = {name: i for i, name in enumerate(agents)}
     task = {name: i for i, name in enumerate(tasks)}
     return Trials(
-        agents, tasks, tuple(texts[name] for name in tasks),
+        agents,
+        tasks,
+        tuple(texts[name] for name in tasks),
         np.array([agent[by[k]] for k in known], dtype=np.int64),
         np.array([task[on[k]] for k in known], dtype=np.int64),
         np.array([float(rows["resolved"][k]) for k in known]),
         np.array([rows["agent_s"][k] or np.nan for k in known], dtype=np.float64),
-    )  # fmt: skip
+    )
 
 
 def _reviews(rows: dict[str, list[Any]]) -> Reviews:

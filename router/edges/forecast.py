@@ -159,9 +159,14 @@ class Foresight:
         """Tenant → what learning came to."""
 
     async def of(
-        self, connection: AsyncConnection, tenant: str, found: Mapping[Key, Effect], new: Collection[Key], *,
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        found: Mapping[Key, Effect],
+        new: Collection[Key],
+        *,
         simulated: bool,
-    ) -> dict[Key, Value]:  # fmt: skip
+    ) -> dict[Key, Value]:
         """Effects of a tenant's `new` edges in real runs, or in simulated ones; none where that cannot be
         learned.
 
@@ -182,9 +187,13 @@ class Foresight:
         return last[1]
 
     async def _learn(
-        self, connection: AsyncConnection, tenant: str, found: Mapping[Key, Effect],
-        tried: Sequence[Key], asked: Sequence[Key],
-    ) -> dict[Key, Value]:  # fmt: skip
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        found: Mapping[Key, Effect],
+        tried: Sequence[Key],
+        asked: Sequence[Key],
+    ) -> dict[Key, Value]:
         known: dict[Key, Value] = {}
         for key in tried:
             effect = found.get(key) or topology.effect(await edges.evidence(connection, key))

@@ -37,9 +37,11 @@ def judge(pool: Pool, priced: bool) -> dict[str, float | None]:
     best = (known - 1e-6 * usd / max(float(usd.max()), 1e-12)).argmax(1)
     found: dict[str, float | None] = {}
     choices = {
-        "best_single": np.full(queries, single), "best_per_category": per_category.argmax(1),
-        "shrinkage": shrunk.argmax(1), "oracle": best,
-    }  # fmt: skip
+        "best_single": np.full(queries, single),
+        "best_per_category": per_category.argmax(1),
+        "shrinkage": shrunk.argmax(1),
+        "oracle": best,
+    }
     for name, choice in choices.items():
         found[f"{name}_quality"] = _mean(choose.picked(ok, choice))
         found[f"{name}_usd_per_1k"] = 1000 * float(choose.picked(usd, choice).mean()) if priced else None

@@ -21,9 +21,12 @@ FEW: Final = 20
 
 
 def judge_calls(
-    calls: Calls, table: Floats | None = None, prices: Mapping[str, Price] = POOL_PRICES, seed: int = 0,
+    calls: Calls,
+    table: Floats | None = None,
+    prices: Mapping[str, Price] = POOL_PRICES,
+    seed: int = 0,
     listed: Callable[[str], Price | None] | None = None,
-) -> dict[str, float | None]:  # fmt: skip
+) -> dict[str, float | None]:
     """The table's keys, None for what the data cannot say.
 
     `table`: of `features.rows(calls.texts)`, where it is at hand; `prices`: US dollars for a million
@@ -48,16 +51,24 @@ def judge_calls(
         "ece": metrics.ece(predicted[:, pool], calls.ok[judged][:, pool]),
         "brier_all_models": metrics.brier(predicted, calls.ok[judged]),
         "ece_all_models": metrics.ece(predicted, calls.ok[judged]),
-        "models": float(len(calls.models)), "models_in_pool": float(len(pool)),
+        "models": float(len(calls.models)),
+        "models_in_pool": float(len(pool)),
         "queries_judged": float(len(judged)),
-    }  # fmt: skip
+    }
     expected_dev, expected = _expected(usd[dev], category, category), _expected(usd[dev], category, asked)
     own = success.seen_scores(seen, calls.categories[dev], calls.ok[dev], seed)
     others = learned.scores(predicted, calls.categories[judged])
     found |= _choices(
-        calls.ok[dev][:, pool], own[:, pool], expected_dev, usd[dev],
-        calls.ok[judged][:, pool], others[:, pool], expected, usd[judged], len(priced) > 1,
-    )  # fmt: skip
+        calls.ok[dev][:, pool],
+        own[:, pool],
+        expected_dev,
+        usd[dev],
+        calls.ok[judged][:, pool],
+        others[:, pool],
+        expected,
+        usd[judged],
+        len(priced) > 1,
+    )
     bases = baselines.Pool(
         category, calls.ok[dev][:, pool], asked, calls.ok[judged][:, pool], usd[judged], expected
     )
@@ -89,9 +100,16 @@ def _expected(usd: Floats, category: Ints, at: Ints) -> Floats:
 
 
 def _choices(
-    ok: Floats, seen: Floats, expected_dev: Floats, usd_dev: Floats,
-    judged: Floats, predicted: Floats, expected: Floats, usd: Floats, priced: bool,
-) -> dict[str, float | None]:  # fmt: skip
+    ok: Floats,
+    seen: Floats,
+    expected_dev: Floats,
+    usd_dev: Floats,
+    judged: Floats,
+    predicted: Floats,
+    expected: Floats,
+    usd: Floats,
+    priced: bool,
+) -> dict[str, float | None]:
     """Every choice (incumbent, margin, weight, pair) is made on the dev part."""
     policy = choose.tune_margin(seen, ok)
     single = policy.incumbent
@@ -99,10 +117,14 @@ def _choices(
     gain = choose.gain(judged, choose.choose(predicted, free, policy), single)
     argmax = choose.gain(judged, predicted.argmax(1), single)
     found: dict[str, float | None] = {
-        **_told("quality_minus_best_single", gain), "quality_minus_best_single_in_hindsight": None,
+        **_told("quality_minus_best_single", gain),
+        "quality_minus_best_single_in_hindsight": None,
         "argmax_minus_best_single": float(argmax.mean()) if len(argmax) else None,
-        "margin": policy.margin, "aiq": None, "cost_saved": None, "apgr": None,
-    }  # fmt: skip
+        "margin": policy.margin,
+        "aiq": None,
+        "cost_saved": None,
+        "apgr": None,
+    }
     qualities = choose.qualities(judged)
     if len(gain):
         hindsight = float(gain.mean() + qualities[single] - np.nanmax(qualities))
@@ -116,15 +138,19 @@ def _choices(
     both = np.isfinite(judged[:, [weak, single]]).all(1)
     cheap, strong = judged[both, weak], judged[both, single]
     verified = np.where(cheap > 0.5, cheap, strong) - strong
-    return found | _told("cost_saved_quality", choose.gain(judged, choice, single), "_minus_best_single") | {
-        "aiq": metrics.aiq(cost, quality, dearest),
-        "cost_saved": 1 - float(choose.picked(usd, choice).mean() / usd[:, single].mean()),
-        "cost_saved_best_weight": metrics.cost_saved(
-            cost, quality, float(usd[:, single].mean()), float(qualities[single]) - 0.005
-        ),
-        "apgr": metrics.apgr((predicted[:, single] - predicted[:, weak])[both], cheap, strong),
-        "perfect_verifier_after_cheapest_minus_best_single": float(verified.mean()),
-    }  # fmt: skip
+    return (
+        found
+        | _told("cost_saved_quality", choose.gain(judged, choice, single), "_minus_best_single")
+        | {
+            "aiq": metrics.aiq(cost, quality, dearest),
+            "cost_saved": 1 - float(choose.picked(usd, choice).mean() / usd[:, single].mean()),
+            "cost_saved_best_weight": metrics.cost_saved(
+                cost, quality, float(usd[:, single].mean()), float(qualities[single]) - 0.005
+            ),
+            "apgr": metrics.apgr((predicted[:, single] - predicted[:, weak])[both], cheap, strong),
+            "perfect_verifier_after_cheapest_minus_best_single": float(verified.mean()),
+        }
+    )
 
 
 def _told(name: str, gain: Floats, mean: str = "") -> dict[str, float | None]:

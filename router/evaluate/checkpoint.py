@@ -50,9 +50,12 @@ def write(
 
 
 def judge_checkpoint(
-    held: Model, calls: Calls, table: Floats, prices: Mapping[str, Price] = POOL_PRICES,
+    held: Model,
+    calls: Calls,
+    table: Floats,
+    prices: Mapping[str, Price] = POOL_PRICES,
     listed: Callable[[str], Price | None] | None = None,
-) -> dict[str, float | None]:  # fmt: skip
+) -> dict[str, float | None]:
     """The table's keys that a checkpoint has a say in, on all queries of `calls`.
 
     `table`: of `features.rows(calls.texts)`. The best single model is that of these outcomes, so in
@@ -64,19 +67,22 @@ def judge_checkpoint(
     told = model.predict(held, table, calls.texts, list(calls.categories), names)
     new = success.places(calls.categories, held.success.categories) < 0
     found: dict[str, float | None] = {
-        "models": float(len(calls.models)), "models_in_pool": float(len(pool)),
+        "models": float(len(calls.models)),
+        "models_in_pool": float(len(pool)),
         "models_never_met": float(len(set(calls.models) - set(held.models))),
         "queries_judged": float(len(calls.queries)),
-        "brier": metrics.brier(told.success, ok), "ece": metrics.ece(told.success, ok),
+        "brier": metrics.brier(told.success, ok),
+        "ece": metrics.ece(told.success, ok),
         "ece_unseen_category": metrics.ece(told.success[new], ok[new]) if new.any() else None,
-    }  # fmt: skip
+    }
     each = [price_of(name, prices, listed) for name in names]
     expected = model.expected_usd(told.input_tokens, told.output_tokens, each)
     found |= _choices(held, names, ok, told.scores, usd, expected if len(priced) > 1 else None)
     covered: dict[str, float | None] = {}
     for name, interval, values in (
-        ("seconds", told.seconds, calls.seconds), ("tokens", told.output_tokens, calls.output_tokens),
-    ):  # fmt: skip
+        ("seconds", told.seconds, calls.seconds),
+        ("tokens", told.output_tokens, calls.output_tokens),
+    ):
         if interval is not None and np.isfinite(values[:, pool]).any():
             reached = coverage(interval, values[:, pool], calls.categories)
             covered |= {f"{key}_{name}": value for key, value in reached.items()}
@@ -115,7 +121,7 @@ def _choices(
         "apgr": metrics.apgr(
             (predicted[:, single] - predicted[:, weak])[both], ok[both, weak], ok[both, single]
         ),
-    }  # fmt: skip
+    }
 
 
 def _gain(ok: Floats, choice: Ints, single: int) -> float | None:

@@ -36,18 +36,18 @@ def judge_neural(
     categories = calls.categories[judged]
     told = adapter.predict(learned, rows[judged], categories.tolist(), calls.models)
     of_memory = memory.predict(rows[judged], categories)
-    views = {
-        "memory": of_memory, "neural": told.success, "ensemble": both.predict(of_memory, told.success)
-    }  # fmt: skip
+    views = {"memory": of_memory, "neural": told.success, "ensemble": both.predict(of_memory, told.success)}
     usd, priced = costs(calls, prices)
     pool = priced if len(priced) > 1 else np.arange(len(calls.models))
     found: Figures = {
-        "neural_serves": float(both.serves), "neural_gain_on_dev": both.gain,
-        "neural_gain_on_dev_low": both.low, "neural_gain_on_dev_high": both.high,
+        "neural_serves": float(both.serves),
+        "neural_gain_on_dev": both.gain,
+        "neural_gain_on_dev_low": both.low,
+        "neural_gain_on_dev_high": both.high,
         "neural_samples_per_s": samples / (ends[-1] - ends[0]),
         "neural_order_sensitivity": float(told.order_sensitivity.mean()),
         "neural_confidence_auroc": _confidence(told, ok),
-    }  # fmt: skip
+    }
     for name, p in views.items():
         found[f"{name}_brier"] = metrics.brier(p[:, pool], ok[:, pool])
         found[f"{name}_ece"] = metrics.ece(p[:, pool], ok[:, pool])
@@ -55,9 +55,10 @@ def judge_neural(
         found[f"{name}_aiq"] = _aiq(p, usd, calls, pool, dev, judged) if len(priced) > 1 else None
     found |= _classified(told.success, ok)
     for name, values, truth in (
-        ("seconds", told.seconds, calls.seconds), ("output_tokens", told.output_tokens, calls.output_tokens),
+        ("seconds", told.seconds, calls.seconds),
+        ("output_tokens", told.output_tokens, calls.output_tokens),
         ("input_tokens", told.input_tokens, calls.input_tokens),
-    ):  # fmt: skip
+    ):
         found |= _errors(f"neural_{name}", values, truth[judged])
     return found
 
@@ -99,6 +100,7 @@ def _errors(name: str, told: Floats, truth: Floats) -> Figures:
         return dict.fromkeys((f"{name}_mae", f"{name}_rmse", f"{name}_log_mae"))
     off = told[known] - truth[known]
     return {
-        f"{name}_mae": float(np.abs(off).mean()), f"{name}_rmse": float(np.sqrt((off**2).mean())),
+        f"{name}_mae": float(np.abs(off).mean()),
+        f"{name}_rmse": float(np.sqrt((off**2).mean())),
         f"{name}_log_mae": float(np.abs(np.log(told[known] / truth[known])).mean()),
-    }  # fmt: skip
+    }

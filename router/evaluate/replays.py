@@ -39,8 +39,10 @@ def judge_online(calls: Calls, seeds: int = 12, steps: int = STEPS) -> Judged:
     got = np.array([run[0] for run in runs])
     mean, last = got.mean(1), got[:, -1000:].mean(1)
     judged: Judged = {
-        "online_mean": float(mean.mean()), "online_mean_sd": float(mean.std()),
-        "online_last_1000": float(last.mean()), "online_last_1000_sd": float(last.std()),
+        "online_mean": float(mean.mean()),
+        "online_mean_sd": float(mean.std()),
+        "online_last_1000": float(last.mean()),
+        "online_last_1000_sd": float(last.std()),
         "online_best_single": float(calls.ok[:, best].mean()),
         "online_false_quarantines": float(np.mean([run[3] for run in runs])),
         "online_least_chance": float(min(run[4] for run in runs)),
@@ -48,7 +50,7 @@ def judge_online(calls: Calls, seeds: int = 12, steps: int = STEPS) -> Judged:
         "broken_model_next_500": float(np.mean([run[1].mean() for run in runs])),
         "broken_model_quarantined_after": float(max(run[2] for run in runs)),
         "broken_model_quarantined_after_mean": float(np.mean([run[2] for run in runs])),
-    }  # fmt: skip
+    }
     for name in ("random", "thompson_category", "thompson_global", "thompson_hierarchical", "greedy_5"):
         rival = _rival(calls, name, seeds, steps)
         judged[f"online_mean_{name}"] = float(rival.mean())
@@ -60,9 +62,15 @@ def _complete(calls: Calls) -> Calls:
     """Models that are known nearly everywhere, on the queries where all of them are."""
     held = np.flatnonzero(np.isnan(calls.ok).mean(0) < 0.1)
     complete = Calls(
-        calls.queries, calls.texts, calls.categories, tuple(calls.models[i] for i in held), calls.ok[:, held],
-        calls.seconds[:, held], calls.input_tokens[:, held], calls.output_tokens[:, held],
-    )  # fmt: skip
+        calls.queries,
+        calls.texts,
+        calls.categories,
+        tuple(calls.models[i] for i in held),
+        calls.ok[:, held],
+        calls.seconds[:, held],
+        calls.input_tokens[:, held],
+        calls.output_tokens[:, held],
+    )
     return complete.only(np.flatnonzero(~np.isnan(complete.ok).any(1)))
 
 
@@ -166,9 +174,12 @@ def judge_offpolicy(calls: Calls, replays: int = 200) -> Judged:
             true, on_log = float((policy * ok).sum(1).mean()), policy[queries]
             far = "_far" if name in ("spoiled", "any") else ""
             values = {
-                "ips": ips(log, on_log), "snips": snips(log, on_log), "dm": dm(log, on_log, predicted),
-                "dr_plain": dr(log, on_log, predicted, np.inf), "dr": dr(log, on_log, predicted),
-            }  # fmt: skip
+                "ips": ips(log, on_log),
+                "snips": snips(log, on_log),
+                "dm": dm(log, on_log, predicted),
+                "dr_plain": dr(log, on_log, predicted, np.inf),
+                "dr": dr(log, on_log, predicted),
+            }
             for estimator, value in values.items():
                 one = (value.mean - true, value.low <= true <= value.high)
                 errors.setdefault(f"{estimator}{far}", []).append(one)
@@ -220,8 +231,14 @@ def _logged(
     spoiled = np.where(random.random(columns) < 0.3, random.integers(models, size=columns), following)
     drawn, chosen = sample(chances, _LOGGED)
     log = Logged(chosen, chances[drawn], ok[drawn, chosen], category[drawn])
-    return log, drawn, {
-        "next": greedy(following), "best": greedy(np.full(columns, ok.mean(0).argmax())),
-        "before": greedy(first.mean.argmax(0)), "spoiled": greedy(spoiled),
-        "any": greedy(np.full(columns, random.integers(models))),
-    }  # fmt: skip
+    return (
+        log,
+        drawn,
+        {
+            "next": greedy(following),
+            "best": greedy(np.full(columns, ok.mean(0).argmax())),
+            "before": greedy(first.mean.argmax(0)),
+            "spoiled": greedy(spoiled),
+            "any": greedy(np.full(columns, random.integers(models))),
+        },
+    )

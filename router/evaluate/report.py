@@ -16,20 +16,40 @@ from router.statistics.choose import Price
 Found = dict[str, float | None]
 
 KEYS: Final = (
-    "quality_minus_best_single", "aiq", "cost_saved", "apgr", "brier", "ece", "ece_unseen_category",
-    "coverage_marginal", "coverage_worst_model", "coverage_worst_category", "known_task_after_1",
-    "known_task_after_3", "cold_model_brier_at_20", "online_last_1000", "broken_model_next_500", "ope_rmse",
-    "ope_coverage", "reviewer_pair_recall", "decision_p50_ms_cached", "decision_p50_ms_uncached",
+    "quality_minus_best_single",
+    "aiq",
+    "cost_saved",
+    "apgr",
+    "brier",
+    "ece",
+    "ece_unseen_category",
+    "coverage_marginal",
+    "coverage_worst_model",
+    "coverage_worst_category",
+    "known_task_after_1",
+    "known_task_after_3",
+    "cold_model_brier_at_20",
+    "online_last_1000",
+    "broken_model_next_500",
+    "ope_rmse",
+    "ope_coverage",
+    "reviewer_pair_recall",
+    "decision_p50_ms_cached",
+    "decision_p50_ms_uncached",
     "batch_256x50_ms",
-)  # fmt: skip
+)
 """None where a folder has no data for it."""
 
 
 def evaluate(
-    folder: Path, say: Callable[[str], None] = lambda _: None,
-    listed: Callable[[str], Price | None] | None = None, checkpoint: Path | None = None, *,
-    network: bool = False, save: Path | None = None,
-) -> Found:  # fmt: skip
+    folder: Path,
+    say: Callable[[str], None] = lambda _: None,
+    listed: Callable[[str], Price | None] | None = None,
+    checkpoint: Path | None = None,
+    *,
+    network: bool = False,
+    save: Path | None = None,
+) -> Found:
     """Some minutes. Raises Refused where the folder holds nothing to judge on, or no checkpoint is read.
 
     `listed`: asked for the price of models that `POOL_PRICES` does not have. With a `checkpoint` nothing is

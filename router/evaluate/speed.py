@@ -53,10 +53,12 @@ def judge_decisions(
     cold = _times(uncached, REPEATS // 2)
     batch = _times(lambda _: wide.predict(rows[places], calls.categories[places]), 10)
     return {
-        "decision_p50_ms_cached": _at(hot, 50), "decision_p99_ms_cached": _at(hot, 99),
-        "decision_p50_ms_uncached": _at(cold, 50), "decision_p99_ms_uncached": _at(cold, 99),
+        "decision_p50_ms_cached": _at(hot, 50),
+        "decision_p99_ms_cached": _at(hot, 99),
+        "decision_p50_ms_uncached": _at(cold, 50),
+        "decision_p99_ms_uncached": _at(cold, 99),
         "batch_256x50_ms": _at(batch, 50),
-    }  # fmt: skip
+    }
 
 
 def _times(work: Callable[[int], object], repeats: int) -> list[float]:

@@ -1,7 +1,7 @@
 """The neural router: what a mixture of experts says of a step and its candidates (S2-02..07, S4-01..04).
 
-A challenger. It starts as the shrunk rates of `router.statistics.histories` and learns what they do not say; a new
-model is told of by its history alone. `router.statistics.ensemble` decides on outcomes held out whether it
+A challenger. It starts as the shrunk rates of `router.statistics.histories` and learns what they do not say; a
+new model is told of by its history alone. `router.statistics.ensemble` decides on outcomes held out whether it
 serves.
 """
 
@@ -106,9 +106,16 @@ _NOTHING: Final = np.zeros(0, dtype=np.uint8)
 
 
 def fit(
-    calls: Calls, rows: Floats, seed: int = 0, on_epoch: OnEpoch | None = None, resume: bytes | None = None,
-    *, chances: Floats | None = None, shape: Shape | None = None, plan: Plan | None = None,
-) -> tuple[Neural, Floats]:  # fmt: skip
+    calls: Calls,
+    rows: Floats,
+    seed: int = 0,
+    on_epoch: OnEpoch | None = None,
+    resume: bytes | None = None,
+    *,
+    chances: Floats | None = None,
+    shape: Shape | None = None,
+    plan: Plan | None = None,
+) -> tuple[Neural, Floats]:
     """And (Q, M) chances of success for its own steps by members that did not learn from them.
 
     `rows` (Q, D): of `features.rows(calls.texts)`; `chances` (Q, M): by which a model was asked,
@@ -162,9 +169,16 @@ def predict(
     failure = 1 - np.take_along_axis(success, likeliest, 1)[:, 0]
     expected = np.take_along_axis(values[:, :, 2], likeliest, 1)[:, 0]
     return Told(
-        success, _floats(said.masters), agents, _floats(said.confidence), values[:, :, 0], values[:, :, 1],
-        values[:, :, 2], _floats(said.order_sensitivity), reasoning_budget(expected, tolerated(failure)),
-    )  # fmt: skip
+        success,
+        _floats(said.masters),
+        agents,
+        _floats(said.confidence),
+        values[:, :, 0],
+        values[:, :, 1],
+        values[:, :, 2],
+        _floats(said.order_sensitivity),
+        reasoning_budget(expected, tolerated(failure)),
+    )
 
 
 def cost_usd(told: Told, prices: Floats) -> Floats:
@@ -214,7 +228,7 @@ def _lesson(calls: Calls, rows: Floats, chances: Floats | None, shape: Shape) ->
     master = np.array([_master(category) for category in calls.categories], dtype=np.int64)
     return _Lesson(
         parts, histories.together(told), calls.ok, scaled.astype(np.float32), wanted, weight, master
-    )  # fmt: skip
+    )
 
 
 def _routing(calls: Calls, scaled: Floats, chances: Floats | None) -> tuple[Small, Small]:

@@ -146,9 +146,10 @@ def _batches(groups: Sequence[Ints], size: int, seed: tuple[int, int]) -> Iterat
     rng = np.random.default_rng(seed)
     found = [
         part
-        for group in groups if len(group)
+        for group in groups
+        if len(group)
         for part in np.array_split(rng.permutation(group), -(-len(group) // size))
-    ]  # fmt: skip
+    ]
     for place in rng.permutation(len(found)):
         yield found[place]
 

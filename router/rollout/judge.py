@@ -54,16 +54,21 @@ class Verdict:
 
 
 def judge(
-    learned: Checkpoint, held_out: Sequence[Row], prices: Mapping[str, Price], now: datetime, until: datetime,
+    learned: Checkpoint,
+    held_out: Sequence[Row],
+    prices: Mapping[str, Price],
+    now: datetime,
+    until: datetime,
     embed: Embed = features.rows,
-) -> Verdict:  # fmt: skip
+) -> Verdict:
     """By Brier score and calibration beside plain rates, by the value of its choices beside the logged ones
     and the best single model, and by how many intervals hold. `until`: the end of what it learned from."""
     rows = list(held_out)[-MOST_JUDGED:]
     figures: dict[str, Any] = {
-        "held_out": len(rows), "models": len(learned.models),
+        "held_out": len(rows),
+        "models": len(learned.models),
         "age_seconds": round((now - until).total_seconds()),
-    }  # fmt: skip
+    }
     if len(rows) < LEAST_JUDGED:
         reason = f"only {len(rows)} outcomes were held out, of {LEAST_JUDGED}: shadow has to tell"
         return Verdict(True, reason, figures)
@@ -121,12 +126,15 @@ class Told:
             return interval.low[at, own], interval.high[at, own], values
 
         return cls(
-            rows, told.success[at, own], plain, np.array([row.ok for row in rows], dtype=np.float64),
+            rows,
+            told.success[at, own],
+            plain,
+            np.array([row.ok for row in rows], dtype=np.float64),
             {
                 "seconds": ends(told.seconds, [row.seconds for row in rows]),
                 "output_tokens": ends(told.output_tokens, [row.output_tokens for row in rows]),
             },
-        )  # fmt: skip
+        )
 
 
 def _predict(
@@ -139,10 +147,12 @@ def _predict(
 def _probabilities(told: Told) -> dict[str, Any]:
     worse = (told.p - told.ok) ** 2 - (told.rates - told.ok) ** 2
     return {
-        "brier": metrics.brier(told.p, told.ok), "brier_rates": metrics.brier(told.rates, told.ok),
+        "brier": metrics.brier(told.p, told.ok),
+        "brier_rates": metrics.brier(told.rates, told.ok),
         "brier_worse_sure": float(worse.mean() - 1.645 * worse.std() / np.sqrt(len(worse))),
-        "ece": metrics.ece(told.p, told.ok, BINS), "ece_rates": metrics.ece(told.rates, told.ok, BINS),
-    }  # fmt: skip
+        "ece": metrics.ece(told.p, told.ok, BINS),
+        "ece_rates": metrics.ece(told.rates, told.ok, BINS),
+    }
 
 
 def _coverage(told: Told) -> dict[str, Any]:
@@ -188,12 +198,13 @@ def _values(learned: Checkpoint, log: Log, prices: Mapping[str, Price], embed: E
         _single(log.logged, log.models.index(learned.incumbent)) if learned.incumbent in log.models else old
     )
     return {
-        "logged": len(log.rows), "value_logged": float(log.logged.ok.mean()),
+        "logged": len(log.rows),
+        "value_logged": float(log.logged.ok.mean()),
         "value": _shown(offpolicy.dr(log.logged, new, predicted)),
         "value_best_single": _shown(offpolicy.dr(log.logged, best, predicted)),
         "gain_on_logged": _shown(offpolicy.dr(log.logged, new - old, predicted)),
         "gain_on_best_single": _shown(offpolicy.dr(log.logged, new - best, predicted)),
-    }  # fmt: skip
+    }
 
 
 def _single(logged: Logged, place: int) -> Floats:
@@ -214,11 +225,15 @@ def calibration(p: Floats, ok: Floats, bins: int = BINS) -> list[dict[str, Any]]
     place = np.minimum((p * bins).astype(np.int64), bins - 1)
     return [
         {
-            "from": k / bins, "to": (k + 1) / bins, "predicted": float(p[place == k].mean()),
-            "ok": float(ok[place == k].mean()), "count": int((place == k).sum()),
+            "from": k / bins,
+            "to": (k + 1) / bins,
+            "predicted": float(p[place == k].mean()),
+            "ok": float(ok[place == k].mean()),
+            "count": int((place == k).sum()),
         }
-        for k in range(bins) if (place == k).any()
-    ]  # fmt: skip
+        for k in range(bins)
+        if (place == k).any()
+    ]
 
 
 def _cost_quality(

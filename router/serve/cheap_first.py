@@ -53,15 +53,17 @@ class Plan:
         """`features["verify"]` of a routing decision; activities read `cheap` and `strong`."""
         usd = float(f"{self.usd:.4g}")
         expected = {"ok": round(self.ok, 4), "usd": usd, "gain": round(self.gain, 4)}
-        return {
-            "cheap": self.cheap, "strong": self.strong, "expected": expected, **asdict(self.verifier),
-        }  # fmt: skip
+        return {"cheap": self.cheap, "strong": self.strong, "expected": expected, **asdict(self.verifier)}
 
 
 def plan(
-    expected: Mapping[str, Expected], verify_usd: float, *, cost_weight: float, then: str | None = None,
+    expected: Mapping[str, Expected],
+    verify_usd: float,
+    *,
+    cost_weight: float,
+    then: str | None = None,
     verifier: Verifier = USUAL,
-) -> Plan | None:  # fmt: skip
+) -> Plan | None:
     """The best pair of a cheap and a strong model, if its utility beats every single model's.
 
     `expected`: of every candidate that may be chosen, and of `then`, the only strong one where it is given.
@@ -144,9 +146,14 @@ def _of_pairs(
     """(success, cost) of each cheap model before the strong one."""
     ok, usd = np.array([one.ok for one in cheap]), np.array([one.usd for one in cheap])
     return choose.cheap_then_verify(
-        ok, where_rejected(ok, strong.ok, verifier), usd, np.full(len(cheap), strong.usd), verify_usd,
-        verifier.catches, verifier.false_alarms,
-    )  # fmt: skip
+        ok,
+        where_rejected(ok, strong.ok, verifier),
+        usd,
+        np.full(len(cheap), strong.usd),
+        verify_usd,
+        verifier.catches,
+        verifier.false_alarms,
+    )
 
 
 def where_rejected(cheap: Floats, strong: float, verifier: Verifier = USUAL) -> Floats:

@@ -82,9 +82,13 @@ def decide_all(
 
 
 def _decide(
-    names: tuple[str, ...], asked: Sequence[Loaded], said: Sequence[Opinion], rules_choice: Decision,
-    out: Collection[str], key: str,
-) -> Decision:  # fmt: skip
+    names: tuple[str, ...],
+    asked: Sequence[Loaded],
+    said: Sequence[Opinion],
+    rules_choice: Decision,
+    out: Collection[str],
+    key: str,
+) -> Decision:
     said_by = dict(zip((one.number for one in asked), said, strict=True))
     serving = next((one for one in asked if one.state == "all"), None)
     challenger = next((one for one in asked if one.state != "all"), None)
@@ -130,10 +134,13 @@ def _with_floors(chances: Mapping[str, float], names: Sequence[str]) -> dict[str
 def _features(said: Opinion, chosen: str) -> dict[str, Any]:
     about = said.predicted[chosen]
     return {
-        "votes": said.votes, "confidence": confidence(about["ok"], about["doubt"]),
-        "novelty": said.novelty, "budget_tokens": budget(about["ok"], about["tokens"]),
-        "predicted": said.predicted, **said.notes,
-    }  # fmt: skip
+        "votes": said.votes,
+        "confidence": confidence(about["ok"], about["doubt"]),
+        "novelty": said.novelty,
+        "budget_tokens": budget(about["ok"], about["tokens"]),
+        "predicted": said.predicted,
+        **said.notes,
+    }
 
 
 def budget(ok: float, tokens: Sequence[float] | None) -> int | None:

@@ -72,9 +72,13 @@ class Told:
 
 
 def ask(
-    learned: Checkpoint, questions: Sequence[Question], rows: Floats, names: tuple[str, ...],
-    prices: Mapping[str, Price], moves: Moves | None = None,
-) -> Told:  # fmt: skip
+    learned: Checkpoint,
+    questions: Sequence[Question],
+    rows: Floats,
+    names: tuple[str, ...],
+    prices: Mapping[str, Price],
+    moves: Moves | None = None,
+) -> Told:
     categories = [one.category for one in questions]
     texts = [one.text for one in questions]
     predictions = model.predict(learned, rows, texts, categories, names, moves.of if moves else None)
@@ -86,9 +90,14 @@ def ask(
     if not np.isfinite(predictions.success).all():
         raise ValueError("found chances that are no numbers; expected 0 to 1. The checkpoint is broken.")
     return Told(
-        names, predictions, _usd(predictions, names, prices), [name for name in names if name not in prices],
-        memory, said.success if said else None, said.order_sensitivity if said else None,
-    )  # fmt: skip
+        names,
+        predictions,
+        _usd(predictions, names, prices),
+        [name for name in names if name not in prices],
+        memory,
+        said.success if said else None,
+        said.order_sensitivity if said else None,
+    )
 
 
 def novel_above(learned: Checkpoint) -> float:
@@ -115,9 +124,14 @@ class Kept:
         return self._novel
 
     def ask(
-        self, learned: Checkpoint, questions: Sequence[Question], rows: Floats, names: tuple[str, ...],
-        prices: Mapping[str, Price], moves: Moves | None = None,
-    ) -> Told:  # fmt: skip
+        self,
+        learned: Checkpoint,
+        questions: Sequence[Question],
+        rows: Floats,
+        names: tuple[str, ...],
+        prices: Mapping[str, Price],
+        moves: Moves | None = None,
+    ) -> Told:
         """As `ask`."""
         if len(questions) > 1:
             return ask(learned, questions, rows, names, prices, moves)
@@ -166,9 +180,13 @@ def opinion(
     if told.order_sensitivity is not None:
         notes["order_sensitivity"] = round(float(told.order_sensitivity[at]), 4)
     return Opinion(
-        _chances(names, best, contends), names[best], _predicted(told, at), round(novelty, 4),
-        votes(rules_choice, memory, network), notes,
-    )  # fmt: skip
+        _chances(names, best, contends),
+        names[best],
+        _predicted(told, at),
+        round(novelty, 4),
+        votes(rules_choice, memory, network),
+        notes,
+    )
 
 
 def _incumbent(learned: Checkpoint, names: Sequence[str], may_lead: Bools, rules_choice: Decision) -> str:
@@ -210,12 +228,14 @@ def _predicted(told: Told, at: int) -> dict[str, dict[str, Any]]:
     said = told.predictions
     return {
         name: {
-            "ok": round(float(said.success[at, k]), 4), "doubt": round(float(said.doubt[at, k]), 4),
-            "seconds": _ends(said.seconds, at, k), "tokens": _ends(said.output_tokens, at, k),
+            "ok": round(float(said.success[at, k]), 4),
+            "doubt": round(float(said.doubt[at, k]), 4),
+            "seconds": _ends(said.seconds, at, k),
+            "tokens": _ends(said.output_tokens, at, k),
             "usd": _ends(told.usd, at, k),
         }
         for k, name in enumerate(told.names)
-    }  # fmt: skip
+    }
 
 
 def _ends(interval: Interval | None, at: int, k: int) -> list[float] | None:

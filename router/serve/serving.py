@@ -122,25 +122,41 @@ class Servant:
             await asyncio.wait(tasks)
 
     async def decide(
-        self, staff: Staff, question: Question, rules_choice: Decision, quarantined: Collection[str],
-        prices: Mapping[str, Price], key: str,
-    ) -> Decision:  # fmt: skip
+        self,
+        staff: Staff,
+        question: Question,
+        rules_choice: Decision,
+        quarantined: Collection[str],
+        prices: Mapping[str, Price],
+        key: str,
+    ) -> Decision:
         """By `deciding.decide`; by rules, flagged, where a checkpoint should have decided and could not."""
         [decision] = await self.decide_all(staff, [question], [rules_choice], quarantined, prices, [key])
         return decision
 
     async def decide_all(
-        self, staff: Staff, questions: Sequence[Question], rules_choices: Sequence[Decision],
-        quarantined: Collection[str], prices: Mapping[str, Price], keys: Sequence[str],
-    ) -> list[Decision]:  # fmt: skip
+        self,
+        staff: Staff,
+        questions: Sequence[Question],
+        rules_choices: Sequence[Decision],
+        quarantined: Collection[str],
+        prices: Mapping[str, Price],
+        keys: Sequence[str],
+    ) -> list[Decision]:
         """Of questions with the same candidates; many in a thread, as they take a while."""
         try:
             rows = await self.rows.of([one.text for one in questions]) if staff.checkpoints else None
             began = time.perf_counter()
             work = partial(
-                decisions.decide_all, questions, rows, staff.checkpoints, rules_choices, quarantined, prices,
+                decisions.decide_all,
+                questions,
+                rows,
+                staff.checkpoints,
+                rules_choices,
+                quarantined,
+                prices,
                 keys,
-            )  # fmt: skip
+            )
             # A network takes several times as long as all the rest.
             slow = len(questions) > _AT_ONCE or any(one.model.neural for one in staff.checkpoints)
             found = await asyncio.to_thread(work) if slow else work()

@@ -235,9 +235,13 @@ class Bandit:
         """All of it, for `from_json`."""
         arrays = {name: getattr(self, name).tolist() for name in _ARRAYS}
         return {
-            "models": self.models, "categories": self.categories, "seed": self.seed,
-            "outcomes": self.outcomes, "settings": asdict(self.settings), **arrays,
-        }  # fmt: skip
+            "models": self.models,
+            "categories": self.categories,
+            "seed": self.seed,
+            "outcomes": self.outcomes,
+            "settings": asdict(self.settings),
+            **arrays,
+        }
 
 
 def _widened(counts: Floats, shape: tuple[int, int]) -> Floats:
@@ -253,6 +257,10 @@ def from_json(document: Mapping[str, Any]) -> Bandit:
     """What `to_json` wrote."""
     arrays = {name: np.array(document[name], dtype=np.float64) for name in _ARRAYS}
     return Bandit(
-        list(document["models"]), document["seed"], Settings(**document["settings"]),
-        list(document["categories"]), outcomes=document["outcomes"], **arrays,
-    )  # fmt: skip
+        list(document["models"]),
+        document["seed"],
+        Settings(**document["settings"]),
+        list(document["categories"]),
+        outcomes=document["outcomes"],
+        **arrays,
+    )

@@ -45,9 +45,14 @@ def choose(success: Floats, cost_usd: Floats, policy: Policy, seconds: Floats | 
 
 
 def cheap_then_verify(
-    cheap: Floats, strong: Floats, cheap_usd: Floats, strong_usd: Floats, verify_usd: float,
-    catches: float, false_alarms: float,
-) -> tuple[Floats, Floats]:  # fmt: skip
+    cheap: Floats,
+    strong: Floats,
+    cheap_usd: Floats,
+    strong_usd: Floats,
+    verify_usd: float,
+    catches: float,
+    false_alarms: float,
+) -> tuple[Floats, Floats]:
     """(success, cost) of asking the cheap model, then the strong one where a verifier rejects.
 
     `catches`, `false_alarms`: the share of wrong and of right answers that it rejects. `strong` is the strong

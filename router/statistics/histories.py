@@ -94,11 +94,17 @@ def learn(calls: Calls, rows: Floats) -> Past:
     overall = np.append(rates.overall, rates.overall.mean())
     values, scale = _values(calls, category, len(names))
     shape = p.shape
-    table = np.stack([
-        logit(p), np.broadcast_to(logit(overall), shape), np.log1p(n) / 5,
-        np.broadcast_to(np.log1p(n.sum(0)) / 5, shape), *values,
-        *(np.broadcast_to(one, shape) for one in _recency(known, rest)),
-    ], 2)  # fmt: skip
+    table = np.stack(
+        [
+            logit(p),
+            np.broadcast_to(logit(overall), shape),
+            np.log1p(n) / 5,
+            np.broadcast_to(np.log1p(n.sum(0)) / 5, shape),
+            *values,
+            *(np.broadcast_to(one, shape) for one in _recency(known, rest)),
+        ],
+        2,
+    )
     late = slice(max(0, len(rest) - MOST_PAST), None)
     return Past(
         calls.models,
@@ -137,9 +143,7 @@ def given(
     both = np.concatenate([both, np.repeat(near.mean(1)[:, None, None], 2, axis=2)], axis=1)
     above = np.take_along_axis(both, column[several][:, :, None], 1)
     skipped = np.concatenate([histories[group][:, :, :2], above], axis=2)
-    return Given(
-        text, group, histories, _small(skipped), _memory(past, products, memory), asked[several]
-    )  # fmt: skip
+    return Given(text, group, histories, _small(skipped), _memory(past, products, memory), asked[several])
 
 
 def together(parts: Sequence[tuple[Ints, Given]]) -> Given:

@@ -120,10 +120,15 @@ def fit(
     # One query's outcomes share its text: a category is known by as many queries as it has, not outcomes.
     queries = np.bincount(category[known.any(1)], minlength=len(names) + 1)
     return Intervals(
-        {name: place for place, name in enumerate(models)}, {name: place for place, name in enumerate(names)},
-        additive.fit(logs, category, len(names), features), low, high, variance,
-        _left(model_doubt, variance, np.append(known.sum(0), 0)), _left(category_doubt, variance, queries),
-    )  # fmt: skip
+        {name: place for place, name in enumerate(models)},
+        {name: place for place, name in enumerate(names)},
+        additive.fit(logs, category, len(names), features),
+        low,
+        high,
+        variance,
+        _left(model_doubt, variance, np.append(known.sum(0), 0)),
+        _left(category_doubt, variance, queries),
+    )
 
 
 def judge_intervals(calls: Calls, rows: Floats | None = None) -> dict[str, float | None]:

@@ -102,9 +102,15 @@ def fit(
     scored = success.seen_scores(seen, calls.categories, calls.ok, seed)[open_]
     policy = choose.tune_margin(scored, whole)
     model = Model(
-        calls.models, learned, interval(calls.seconds), interval(calls.input_tokens),
-        interval(calls.output_tokens), calls.models[policy.incumbent], policy.margin, policy,
-    )  # fmt: skip
+        calls.models,
+        learned,
+        interval(calls.seconds),
+        interval(calls.input_tokens),
+        interval(calls.output_tokens),
+        calls.models[policy.incumbent],
+        policy.margin,
+        policy,
+    )
     into, out = (
         one.predict(model.models, list(calls.categories), told) if one else None
         for one in (model.input_tokens, model.output_tokens)
@@ -146,9 +152,13 @@ def expected_usd(
 
 
 def predict(
-    model: Model, rows: Floats, texts: Sequence[str], categories: Sequence[str], candidates: Sequence[str],
+    model: Model,
+    rows: Floats,
+    texts: Sequence[str],
+    categories: Sequence[str],
+    candidates: Sequence[str],
     moved: Moved | None = None,
-) -> Predictions:  # fmt: skip
+) -> Predictions:
     """For N steps (`rows` of `features.rows(texts)`) and K candidates; one never met is taken for typical.
 
     `moved`: how far intervals have moved since they were learned, where they were followed."""
@@ -175,10 +185,14 @@ def predict(
         )
 
     return Predictions(
-        chances, wide.scores(every, names)[:, places], _doubt(model.success, names, places, chances),
-        interval("seconds"), interval("input_tokens"), interval("output_tokens"),
+        chances,
+        wide.scores(every, names)[:, places],
+        _doubt(model.success, names, places, chances),
+        interval("seconds"),
+        interval("input_tokens"),
+        interval("output_tokens"),
         novelty,
-    )  # fmt: skip
+    )
 
 
 def _doubt(learned: Success, names: np.typing.NDArray[np.str_], places: Sequence[int], p: Floats) -> Floats:

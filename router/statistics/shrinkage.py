@@ -67,9 +67,13 @@ def crossfit(category: Ints, ok: Floats, folds: Iterable[Ints], weight: float = 
 
 
 def hierarchical(
-    category: Ints, ok: Floats, at: Ints, alike: tuple[Floats, Floats] | None = None,
-    weight: float = 24.0, clusters: tuple[int, ...] = (20, 100),
-) -> Floats:  # fmt: skip
+    category: Ints,
+    ok: Floats,
+    at: Ints,
+    alike: tuple[Floats, Floats] | None = None,
+    weight: float = 24.0,
+    clusters: tuple[int, ...] = (20, 100),
+) -> Floats:
     """(len(at), M): rates of the categories `at`, or of clusters within them where `alike` has rows of
     (learned from, asked)."""
     top = overall(ok)

@@ -120,9 +120,12 @@ def places(values: np.typing.NDArray[np.str_], known: tuple[str, ...]) -> Ints:
 
 
 def fit(
-    table: Floats, categories: np.typing.NDArray[np.str_], ok: Floats, seed: int = 0,
+    table: Floats,
+    categories: np.typing.NDArray[np.str_],
+    ok: Floats,
+    seed: int = 0,
     times: Floats | None = None,
-) -> tuple[Success, Floats]:  # fmt: skip
+) -> tuple[Success, Floats]:
     """What was learned, and predictions (Q, M) of its own queries by fits without them, to choose by.
 
     `table`: of `features.rows`; `ok` (Q, M): 0 to 1, NaN where not known; `times` (Q, M): of how many
@@ -155,9 +158,12 @@ def fit(
             rest = np.setdiff1d(np.arange(len(ok)), fold)
             others = np.setdiff1d(np.arange(len(names)), left)
             part = _learn(
-                unit[rest], np.searchsorted(others, category[rest]), ok[rest],
-                tuple(names[k] for k in others), kernel,
-            )  # fmt: skip
+                unit[rest],
+                np.searchsorted(others, category[rest]),
+                ok[rest],
+                tuple(names[k] for k in others),
+                kernel,
+            )
             parts[fold], _, _ = _parts(part, unit[fold], np.full(len(fold), shrinkage.UNSEEN))
         unknown = _stack(parts, ok)
     whole = _learn(unit, category, ok, names, kernel)
@@ -192,23 +198,28 @@ def with_model(success: Success, ok: Floats) -> Success:
         overall=np.append(success.rates.overall, overall),
     )
     return replace(
-        success, rates=wider,
+        success,
+        rates=wider,
         plain=np.column_stack([success.plain, np.append(rates, overall)]),
         rest=np.column_stack([success.rest, ok - rates[success.category]]),
         times=np.column_stack([success.times, np.ones(len(ok))]),
         means=np.append(success.means, success.means[0]),
         duals=np.column_stack([success.duals, success.duals[:, 0]]),
-    )  # fmt: skip
+    )
 
 
 def only_models(success: Success, models: Ints) -> Success:
     """Some of the models, by their places."""
     rates, shared = success.rates, np.append(0, 1 + models)
     return replace(
-        success, plain=success.plain[:, models], rest=success.rest[:, models], times=success.times[:, models],
+        success,
+        plain=success.plain[:, models],
+        rest=success.rest[:, models],
+        times=success.times[:, models],
         rates=replace(rates, by_category=rates.by_category[:, models], overall=rates.overall[models]),
-        means=success.means[shared], duals=success.duals[:, shared],
-    )  # fmt: skip
+        means=success.means[shared],
+        duals=success.duals[:, shared],
+    )
 
 
 _PARTS: Final = 6
@@ -233,9 +244,21 @@ def _learn(
     duals = np.linalg.solve(inside + kernel.penalty * np.eye(len(kept)), targets - means)
     plain = shrinkage.hierarchical(every, ok, np.array([*range(len(names)), -1]), weight=10.0)
     return Success(
-        names, rates, plain, kernel, kept, unit, category, rest, np.ones(rest.shape), means @ back,
-        duals @ back, _RATES_ALONE, _RATES_ALONE, Again(0.0, 0.0, 1.0),
-    )  # fmt: skip
+        names,
+        rates,
+        plain,
+        kernel,
+        kept,
+        unit,
+        category,
+        rest,
+        np.ones(rest.shape),
+        means @ back,
+        duals @ back,
+        _RATES_ALONE,
+        _RATES_ALONE,
+        Again(0.0, 0.0, 1.0),
+    )
 
 
 def _mixed(*estimates: Floats) -> Floats:

@@ -42,10 +42,21 @@ _ARITHMETIC: Final = frozenset({"_+_", "_-_", "_*_", "_/_"})
 _DECIDING: Final = frozenset({"_&&_", "_||_", "!_", "@not_strictly_false"})
 _OURS: Final = frozenset(
     {
-        "charAt", "indexOf", "lastIndexOf", "lowerAscii", "upperAscii", "trim", "reverse", "replace", "split",
-        "join", "substring", "entries", "list",
+        "charAt",
+        "indexOf",
+        "lastIndexOf",
+        "lowerAscii",
+        "upperAscii",
+        "trim",
+        "reverse",
+        "replace",
+        "split",
+        "join",
+        "substring",
+        "entries",
+        "list",
     }
-)  # fmt: skip
+)
 
 
 class TooCostly(Exception):
@@ -214,9 +225,15 @@ class Extent:
         peak = self.part if self.is_list else self.peak
         longest = self.part_longest if self.is_list else self.longest
         return Extent(
-            min(self.total, peak * often), peak, min(self.chars, longest * often), longest,
-            self.inner, self.inner, peak, longest,
-        )  # fmt: skip
+            min(self.total, peak * often),
+            peak,
+            min(self.chars, longest * often),
+            longest,
+            self.inner,
+            self.inner,
+            peak,
+            longest,
+        )
 
 
 _NOTHING: Final = Extent()
@@ -458,10 +475,14 @@ class Estimate:
             case "entries":
                 more = 4 * _VALUE * first.own
                 return replace(
-                    first, total=first.total + more * often, peak=first.peak + more, is_list=True,
-                    inner=max(first.inner, 2.0), part=first.part + 4 * _VALUE,
+                    first,
+                    total=first.total + more * often,
+                    peak=first.peak + more,
+                    is_list=True,
+                    inner=max(first.inner, 2.0),
+                    part=first.part + 4 * _VALUE,
                     part_longest=first.longest,
-                )  # fmt: skip
+                )
             case "list":
                 return first
         return _built(first.chars, first.longest, often)
@@ -476,9 +497,16 @@ class Estimate:
         # At most so many pieces as there are characters, over all times.
         total = min(_VALUE * first.chars, more * often) + _CHAR * first.chars
         return Extent(
-            total + _VALUE * often, size + more, first.chars, first.longest, own, 0,
-            _VALUE + _CHAR * longest, longest, is_list=True,
-        )  # fmt: skip
+            total + _VALUE * often,
+            size + more,
+            first.chars,
+            first.longest,
+            own,
+            0,
+            _VALUE + _CHAR * longest,
+            longest,
+            is_list=True,
+        )
 
 
 def _often(times: float) -> float:
@@ -488,11 +516,15 @@ def _often(times: float) -> float:
 def _combined(extents: list[Extent], own: float) -> Extent:
     """A value that may hold all of these."""
     return Extent(
-        sum(one.total for one in extents), sum(one.peak for one in extents),
-        sum(one.chars for one in extents), sum(one.longest for one in extents), own,
-        max((one.inner for one in extents), default=0.0), max((one.part for one in extents), default=0.0),
+        sum(one.total for one in extents),
+        sum(one.peak for one in extents),
+        sum(one.chars for one in extents),
+        sum(one.longest for one in extents),
+        own,
+        max((one.inner for one in extents), default=0.0),
+        max((one.part for one in extents), default=0.0),
         max((one.part_longest for one in extents), default=0.0),
-    )  # fmt: skip
+    )
 
 
 def _literal(items: list[Extent], often: float) -> Extent:
@@ -500,11 +532,14 @@ def _literal(items: list[Extent], often: float) -> Extent:
     own = (_VALUE * (1 + len(items)), len(items))
     made = _combined(items, own[1])
     return replace(
-        made, total=made.total + own[0] * often, peak=made.peak + own[0], is_list=True,
+        made,
+        total=made.total + own[0] * often,
+        peak=made.peak + own[0],
+        is_list=True,
         inner=max((max(one.own, one.inner) for one in items), default=0.0),
         part=max((one.peak for one in items), default=0.0),
         part_longest=max((one.longest for one in items), default=0.0),
-    )  # fmt: skip
+    )
 
 
 def _added_up(init: Extent, step: Extent, count: float, appends: bool) -> Extent:
@@ -512,10 +547,14 @@ def _added_up(init: Extent, step: Extent, count: float, appends: bool) -> Extent
     total, chars = init.total + step.total, init.chars + step.chars
     count = max(count, 1.0)
     return replace(
-        step, total=total, peak=min(total, init.peak + step.peak * count), chars=chars,
-        longest=min(chars, init.longest + step.longest * count), own=count if appends else step.own,
+        step,
+        total=total,
+        peak=min(total, init.peak + step.peak * count),
+        chars=chars,
+        longest=min(chars, init.longest + step.longest * count),
+        own=count if appends else step.own,
         is_list=appends,
-    )  # fmt: skip
+    )
 
 
 def _built(chars: float, longest: float, often: float) -> Extent:

@@ -80,28 +80,35 @@ def _compile_error(error: Exception, source: str) -> tuple[str, str, str, str]:
     where = f"line {match.group(1)}, column {match.group(2)}: " if match and match.group(2) != "-1" else ""
     if "undeclared reference" in message:
         return (
-            "expression_type", f"{where}{message}",
+            "expression_type",
+            f"{where}{message}",
             "names that begin with input, steps or run (in bodies also item, index, iter)",
             "Check the spelling; a step's result is steps.<id>.output.",
-        )  # fmt: skip
+        )
     if "Syntax error" in message or "recursion" in message:
         return (
-            "expression_syntax", f"{where}{message}", "a CEL expression, nested at most 32 deep",
+            "expression_syntax",
+            f"{where}{message}",
+            "a CEL expression, nested at most 32 deep",
             f"Correct the expression {source[:80]!r}.",
-        )  # fmt: skip
+        )
     return (
-        "expression_type", f"{where}{message}", "operands whose types fit together",
+        "expression_type",
+        f"{where}{message}",
+        "operands whose types fit together",
         "Convert with string(), int() or double(), or compare like with like.",
-    )  # fmt: skip
+    )
 
 
 def compile_expression(source: str) -> Expression:
     """The checked form of `source`; raises ExpressionInvalid."""
     if len(source) > MAX_CHARS:
         raise ExpressionInvalid(
-            "expression_too_long", f"{len(source):,} characters", f"at most {MAX_CHARS:,}",
+            "expression_too_long",
+            f"{len(source):,} characters",
+            f"at most {MAX_CHARS:,}",
             "Move a part of it into a transform step.",
-        )  # fmt: skip
+        )
     compiled = _compile(source)
     if isinstance(compiled, Expression):
         return compiled
@@ -123,24 +130,36 @@ def _compile(source: str) -> Expression | tuple[str, str, str, str]:
     facts = syntax_tree.read(serialised, ROOTS, VALUE_ROOTS)
     if facts.dynamic_roots:
         return (
-            "expression_dynamic_step", "steps without a constant step id", "steps.<id>, named in the text",
+            "expression_dynamic_step",
+            "steps without a constant step id",
+            "steps.<id>, named in the text",
             "Name the step: the graph must be known before the run.",
-        )  # fmt: skip
+        )
     if facts.unordered_ranges:
         return (
-            "expression_map_iteration", "a macro over something that may be a map", "a list",
+            "expression_map_iteration",
+            "a macro over something that may be a map",
+            "a list",
             "Wrap it: list(x) for a list, entries(x) for a map's sorted {key, value} pairs.",
-        )  # fmt: skip
+        )
     if facts.copies > MAX_COPIES:
         return (
-            "expression_too_large", f"nested macros that repeat one value {facts.copies:,} times",
-            f"at most {MAX_COPIES:,}", "Spread the work over several transform steps.",
-        )  # fmt: skip
+            "expression_too_large",
+            f"nested macros that repeat one value {facts.copies:,} times",
+            f"at most {MAX_COPIES:,}",
+            "Spread the work over several transform steps.",
+        )
     result_type = "NUMBER" if facts.is_number else program.return_type().name()
     return Expression(
-        source, facts.references, facts.is_path, result_type, facts.tree, cost.repeats(facts.tree),
-        cost.slices(facts.tree), program,
-    )  # fmt: skip
+        source,
+        facts.references,
+        facts.is_path,
+        result_type,
+        facts.tree,
+        cost.repeats(facts.tree),
+        cost.slices(facts.tree),
+        program,
+    )
 
 
 def _plain(value: Json, source: str, large: Mapping[bytes, int]) -> Json:

@@ -37,9 +37,25 @@ _ORDERED_CALLS = {"list", "entries", "split", "math.sort"}
 
 # Calls whose result is small whatever they are given.
 _LOOKING_CALLS = {
-    "_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_", "_&&_", "_||_", "!_", "@in", "size", "matches", "contains",
-    "startsWith", "endsWith", "indexOf", "lastIndexOf", "@not_strictly_false",
-}  # fmt: skip
+    "_==_",
+    "_!=_",
+    "_<_",
+    "_<=_",
+    "_>_",
+    "_>=_",
+    "_&&_",
+    "_||_",
+    "!_",
+    "@in",
+    "size",
+    "matches",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "indexOf",
+    "lastIndexOf",
+    "@not_strictly_false",
+}
 
 
 @dataclass(frozen=True, slots=True)

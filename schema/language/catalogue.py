@@ -116,12 +116,10 @@ class Master:
 MASTERS: Final = (
     Master("coordinator", "Work that needs several of the others, or fits none of them.", ROLES),
     Master("design", "What is to be built, its parts and its risks, before anyone codes.", ("architect",)),
-    Master(
-        "development", "Code: new, repaired, or made faster.", ("coder", "refiner", "optimizer"),
-    ),
+    Master("development", "Code: new, repaired, or made faster.", ("coder", "refiner", "optimizer")),
     Master("quality", "Whether work is right: reviews and tests.", ("reviewer", "tester")),
     Master("documentation", "Texts that explain.", ("documenter",)),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -139,9 +137,12 @@ class Catalogue:
     """Stored prompt → its latest version."""
 
     def with_own(
-        self, roles: Mapping[str, RoleDefault], skills: Mapping[str, Skill],
-        providers: Mapping[str, TenantProvider], prompts: Mapping[str, int],
-    ) -> "Catalogue":  # fmt: skip
+        self,
+        roles: Mapping[str, RoleDefault],
+        skills: Mapping[str, Skill],
+        providers: Mapping[str, TenantProvider],
+        prompts: Mapping[str, int],
+    ) -> "Catalogue":
         """With what a tenant adds, or has instead of what is built in."""
         return Catalogue({**self.roles, **roles}, {**self.skills, **skills}, providers, prompts)
 
@@ -213,7 +214,7 @@ class Catalogue:
             "skills": {name: asdict(one) for name, one in own_skills.items()},
             "providers": {name: asdict(one) for name, one in self.providers.items()},
             "prompts": dict(self.prompts),
-        }  # fmt: skip
+        }
 
 
 BUILT_IN: Final = Catalogue()

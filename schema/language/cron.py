@@ -13,9 +13,19 @@ from typing import Final
 from zoneinfo import ZoneInfo, available_timezones
 
 _MONTHS: Final = (
-    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
-    "november", "december",
-)  # fmt: skip
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+)
 _WEEKDAYS: Final = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _MAX_DAYS: Final = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _NOT_FOR_PEOPLE: Final = frozenset(("Factory", "Local", "localtime", "posixrules"))
@@ -81,10 +91,13 @@ def parse(text: str) -> Cron:
         raise CronInvalid(f"{len(fields)} fields")
     minutes, hours, days, months, weekdays = fields
     cron = Cron(
-        " ".join(fields), _values(minutes, "minute", 0, 59), _values(hours, "hour", 0, 23),
-        _values(days, "day of the month", 1, 31), _values(months, "month", 1, 12, _MONTHS, 3),
+        " ".join(fields),
+        _values(minutes, "minute", 0, 59),
+        _values(hours, "hour", 0, 23),
+        _values(days, "day of the month", 1, 31),
+        _values(months, "month", 1, 12, _MONTHS, 3),
         frozenset(day % 7 for day in _values(weekdays, "weekday", 0, 7, _WEEKDAYS, 2)),
-    )  # fmt: skip
+    )
     if not cron.is_either and not cron.dates():
         raise CronInvalid("a date that never comes")
     return cron

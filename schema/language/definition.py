@@ -66,9 +66,11 @@ class StreamEdge(Shape):
         default=None, description="The first finished part that the target begins on, and goes on by."
     )
     turns: int = Field(
-        default=2, ge=1, le=20,
+        default=2,
+        ge=1,
+        le=20,
         description="How often the target answers, at most, before the source has ended.",
-    )  # fmt: skip
+    )
     on_retry: Literal["restart", "ignore", "wait"] = Field(
         default="restart",
         description="When the source is tried again: the target forgets what it had read, keeps it, or "
@@ -85,9 +87,11 @@ class Definition(Shape):
     """A multi-agent collaboration as data."""
 
     editor_schema: str | None = Field(
-        default=None, alias="$schema", max_length=2_000,
+        default=None,
+        alias="$schema",
+        max_length=2_000,
         description="Where an editor finds this JSON Schema. The platform does not read it.",
-    )  # fmt: skip
+    )
     language: Literal["facilitair/v1"] = Field(default=LANGUAGE, description="The version of the language.")
     name: Annotated[str, Field(pattern=NAME, description="Also the Temporal workflow type.")]
     description: str = Field(default="", max_length=10_000, description="For people; nothing reads it.")

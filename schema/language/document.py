@@ -38,18 +38,22 @@ def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
         for key, _ in pairs:
             if key in seen:
                 raise _problem(
-                    "document_duplicate_key", f"the key {key[:80]!r} twice in one object", "each key once",
+                    "document_duplicate_key",
+                    f"the key {key[:80]!r} twice in one object",
+                    "each key once",
                     "Rename or remove one of them.",
-                )  # fmt: skip
+                )
             seen.add(key)
     return result
 
 
 def _bad_number(text: str) -> _BadDocument:
     return _problem(
-        "document_bad_number", f"the number {text[:40]}", "a finite number of at most 30 digits",
+        "document_bad_number",
+        f"the number {text[:40]}",
+        "a finite number of at most 30 digits",
         "JSON has no NaN or Infinity; write very large numbers as text.",
-    )  # fmt: skip
+    )
 
 
 def _constant(text: str) -> Json:
@@ -102,30 +106,38 @@ def _check_tree(value: Json, max_depth: int) -> None:
 def _check_text(text: str) -> None:
     if not storable(text):
         raise _problem(
-            "document_bad_text", "a NUL character or half a surrogate pair in a string", "Unicode text",
+            "document_bad_text",
+            "a NUL character or half a surrogate pair in a string",
+            "Unicode text",
             "Remove it: Postgres and UTF-8 cannot hold it.",
-        )  # fmt: skip
+        )
 
 
 def _too_deep(max_depth: int = MAX_DEPTH) -> _BadDocument:
     return _problem(
-        "document_too_deep", f"more than {max_depth} levels of nesting", f"at most {max_depth}",
+        "document_too_deep",
+        f"more than {max_depth} levels of nesting",
+        f"at most {max_depth}",
         "Flatten the document.",
-    )  # fmt: skip
+    )
 
 
 def _too_many_values(limit: int) -> _BadDocument:
     return _problem(
-        "document_too_large", f"more than {limit:,} values", f"at most {limit:,}",
+        "document_too_large",
+        f"more than {limit:,} values",
+        f"at most {limit:,}",
         "Pass large data as input at the start of a run, not in the definition.",
-    )  # fmt: skip
+    )
 
 
 def _too_large(size: int, limit: int) -> _BadDocument:
     return _problem(
-        "document_too_large", f"{size:,} bytes", f"at most {limit:,}",
+        "document_too_large",
+        f"{size:,} bytes",
+        f"at most {limit:,}",
         "Pass large texts as input at the start of a run, not in the definition.",
-    )  # fmt: skip
+    )
 
 
 class _StrictLoader(yaml.CSafeLoader):
@@ -151,9 +163,11 @@ def _yaml_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[str, Js
     for key, item in node.value:
         if not isinstance(key, yaml.ScalarNode):
             raise _problem(
-                "document_not_json", f"a list or a map as a key at line {key.start_mark.line + 1}",
-                "text keys", "Write the key as text.",
-            )  # fmt: skip
+                "document_not_json",
+                f"a list or a map as a key at line {key.start_mark.line + 1}",
+                "text keys",
+                "Write the key as text.",
+            )
         pairs.append((key.value, loader.construct_object(item, deep=True)))
     return _object(pairs)
 
@@ -192,14 +206,18 @@ def _load_yaml(text: str) -> Json:
         anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
         if anchor is not None:
             raise _problem(
-                "document_not_json", f"the YAML anchor or alias {anchor[:40]!r}", "plain values",
+                "document_not_json",
+                f"the YAML anchor or alias {anchor[:40]!r}",
+                "plain values",
                 "Write the value out: aliases can make a small file unboundedly large.",
-            )  # fmt: skip
+            )
         if tag is not None:
             raise _problem(
-                "document_not_json", f"the YAML tag {tag[:40]!r}", "plain values",
+                "document_not_json",
+                f"the YAML tag {tag[:40]!r}",
+                "plain values",
                 "Remove the tag: a definition holds JSON values only.",
-            )  # fmt: skip
+            )
         if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
             depth += 1
             if depth > MAX_DEPTH:
@@ -218,28 +236,37 @@ def _load(data: bytes, is_yaml: bool, limit: int, max_depth: int) -> Json:
             value = _load_yaml(text)
         else:
             value = json.loads(
-                text, object_pairs_hook=_object, parse_constant=_constant,
-                parse_int=_integer, parse_float=_float,
-            )  # fmt: skip
+                text,
+                object_pairs_hook=_object,
+                parse_constant=_constant,
+                parse_int=_integer,
+                parse_float=_float,
+            )
     except RecursionError:
         raise _too_deep(max_depth) from None
     except UnicodeDecodeError as error:
         raise _problem(
-            "document_bad_text", f"bytes that are not UTF-8 at offset {error.start}", "UTF-8",
+            "document_bad_text",
+            f"bytes that are not UTF-8 at offset {error.start}",
+            "UTF-8",
             "Save the file as UTF-8.",
-        ) from None  # fmt: skip
+        ) from None
     except json.JSONDecodeError as error:
         raise _problem(
-            "document_not_json", f"{error.msg} at line {error.lineno}, column {error.colno}",
-            "one JSON document", "Correct the syntax there.",
-        ) from None  # fmt: skip
+            "document_not_json",
+            f"{error.msg} at line {error.lineno}, column {error.colno}",
+            "one JSON document",
+            "Correct the syntax there.",
+        ) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise _problem(
-            "document_not_json", f"{getattr(error, 'problem', None) or 'unreadable YAML'}{where}",
-            "one YAML document", "Correct the syntax there.",
-        ) from None  # fmt: skip
+            "document_not_json",
+            f"{getattr(error, 'problem', None) or 'unreadable YAML'}{where}",
+            "one YAML document",
+            "Correct the syntax there.",
+        ) from None
     _check_tree(value, max_depth)
     return value
 

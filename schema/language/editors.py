@@ -67,11 +67,13 @@ def _short_forms(definition: JsonSchema) -> dict[str, JsonSchema]:
         },
         "required": ["agent"],
         "additionalProperties": False,
-    }  # fmt: skip
+    }
     short = {
-        "type": "array", "items": item, "minItems": 1,
+        "type": "array",
+        "items": item,
+        "minItems": 1,
         "description": "A list of agents and whom each streams to.",
-    }  # fmt: skip
+    }
     rest = {key: part for key, part in definition["properties"].items() if key not in ("steps", "stream")}
     named = {
         "type": "object",

@@ -20,10 +20,20 @@ MAX_FIELDS: Final = 64
 
 _FREE_FORM: Final = frozenset(
     {
-        "args", "value", "output_schema", "form", "input", "output", "steps", "agents", "show", "definition",
-        "init", "carry",
+        "args",
+        "value",
+        "output_schema",
+        "form",
+        "input",
+        "output",
+        "steps",
+        "agents",
+        "show",
+        "definition",
+        "init",
+        "carry",
     }
-)  # fmt: skip
+)
 
 
 RawStep = tuple[str, Json, int]
@@ -67,14 +77,20 @@ def _check_sizes(document: dict[str, Json], steps: list[RawStep], problems: Prob
     deepest, _, depth = max(steps, key=lambda step: step[2], default=("", None, 0))
     if number > MAX_STEPS:
         problems.add(
-            "too_many", "/steps", f"{number:,} steps, those of bodies included", f"at most {MAX_STEPS:,}",
+            "too_many",
+            "/steps",
+            f"{number:,} steps, those of bodies included",
+            f"at most {MAX_STEPS:,}",
             "Split the work into several definitions.",
-        )  # fmt: skip
+        )
     elif depth > MAX_BODIES:
         problems.add(
-            "too_many", deepest, f"{depth} bodies inside each other", f"at most {MAX_BODIES}",
+            "too_many",
+            deepest,
+            f"{depth} bodies inside each other",
+            f"at most {MAX_BODIES}",
             "Make the inner ones a collaboration of their own.",
-        )  # fmt: skip
+        )
 
 
 def _check_widths(document: dict[str, Json], steps: list[RawStep], problems: Problems) -> None:
@@ -93,9 +109,12 @@ def _check_widths(document: dict[str, Json], steps: list[RawStep], problems: Pro
         elif isinstance(item, dict):
             if len(item) > MAX_FIELDS:
                 problems.add(
-                    "too_many", pointer, f"an object with {len(item):,} fields", f"at most {MAX_FIELDS}",
+                    "too_many",
+                    pointer,
+                    f"an object with {len(item):,} fields",
+                    f"at most {MAX_FIELDS}",
                     "Remove the fields that the language does not have.",
-                )  # fmt: skip
+                )
                 return
             stack.extend(
                 (f"{pointer}/{escape(key)}", part)
@@ -110,19 +129,24 @@ def _check_totals(document: dict[str, Json], raw_steps: list[RawStep], problems:
     needs = sum(len(step["needs"]) for step in steps if isinstance(step.get("needs"), list))
     if needs > MAX_NEEDS:
         problems.add(
-            "too_many", "/steps", f"{needs:,} needs", f"at most {MAX_NEEDS:,}",
+            "too_many",
+            "/steps",
+            f"{needs:,} needs",
+            f"at most {MAX_NEEDS:,}",
             "Gather them in a transform step that the others need.",
-        )  # fmt: skip
+        )
     number, chars = count(document, MAX_EXPRESSIONS)
     bare = [source for step in steps for source in _bare_expressions(step)]
     number += len(bare)
     chars += sum(map(len, bare))
     if number > MAX_EXPRESSIONS or chars > MAX_EXPRESSION_CHARS:
         problems.add(
-            "too_many", "", f"{number:,} expressions with {chars:,} characters",
+            "too_many",
+            "",
+            f"{number:,} expressions with {chars:,} characters",
             f"at most {MAX_EXPRESSIONS:,} with {MAX_EXPRESSION_CHARS:,} together",
             "Compute shared values once in a transform step.",
-        )  # fmt: skip
+        )
 
 
 def _bare_expressions(step: dict[str, Json]) -> Iterator[str]:

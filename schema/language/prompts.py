@@ -25,9 +25,10 @@ class PromptContent(Shape):
         default_factory=dict, description="Follows `system` where the task is of that type."
     )
     when_complex: str = Field(
-        default="", max_length=20_000,
+        default="",
+        max_length=20_000,
         description="Follows where the task is complex: the place for a chain of thought.",
-    )  # fmt: skip
+    )
     examples: list[Example] = Field(
         default_factory=list, max_length=8, description="Shown before the task, as earlier answers."
     )

@@ -8,10 +8,17 @@ from schema.language.json_schemas import resolve, violations
 from schema.language.steps import JsonSchema
 
 _FORMATS: Final = {
-    "date": "2026-01-31", "date-time": "2026-01-31T09:00:00Z", "time": "09:00:00Z", "duration": "PT1H",
-    "email": "someone@example.com", "uri": "https://example.com/", "hostname": "example.com",
-    "ipv4": "192.0.2.1", "ipv6": "2001:db8::1", "uuid": "00000000-0000-4000-8000-000000000000",
-}  # fmt: skip
+    "date": "2026-01-31",
+    "date-time": "2026-01-31T09:00:00Z",
+    "time": "09:00:00Z",
+    "duration": "PT1H",
+    "email": "someone@example.com",
+    "uri": "https://example.com/",
+    "hostname": "example.com",
+    "ipv4": "192.0.2.1",
+    "ipv6": "2001:db8::1",
+    "uuid": "00000000-0000-4000-8000-000000000000",
+}
 _BOUNDS: Final = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 _NUMERIC: Final = (*_BOUNDS, "multipleOf")
 _MAX_PARTS: Final = 1_000

@@ -57,10 +57,16 @@ class _LoopOutline(LoopStep):
 
 
 _KINDS: Final[dict[str, type[Step]]] = {
-    "agent": AgentStep, "tool": ToolStep, "transform": TransformStep, "switch": SwitchStep,
-    "map": _MapOutline, "loop": _LoopOutline, "human": HumanStep, "collaboration": CollaborationStep,
+    "agent": AgentStep,
+    "tool": ToolStep,
+    "transform": TransformStep,
+    "switch": SwitchStep,
+    "map": _MapOutline,
+    "loop": _LoopOutline,
+    "human": HumanStep,
+    "collaboration": CollaborationStep,
     "wait": WaitStep,
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +134,12 @@ def _read_steps(
         known = name in parts.frames
         if known:
             problems.add(
-                "id_duplicate", pointer, f"a second step {show(name)}", "each id once, bodies included",
+                "id_duplicate",
+                pointer,
+                f"a second step {show(name)}",
+                "each id once, bodies included",
                 "Choose another name: expressions and records tell steps apart by their ids.",
-            )  # fmt: skip
+            )
         else:
             parts.frames[name] = frame
         step = _parse_step(name, raw, pointer, problems)
@@ -153,9 +162,12 @@ def _read_steps(
 def _parse_step(name: str, step: Json, pointer: str, problems: Problems) -> Step | None:
     if name in RESERVED_IDS:
         problems.add(
-            "value_wrong", pointer, f"the step id {name!r}", "an id that CEL does not keep for itself",
+            "value_wrong",
+            pointer,
+            f"the step id {name!r}",
+            "an id that CEL does not keep for itself",
             "Choose another name.",
-        )  # fmt: skip
+        )
     if not isinstance(step, dict):
         problems.add("type_wrong", pointer, kind_of(step), "an object", "A step is an object with a kind.")
         return None
@@ -233,10 +245,15 @@ def _elsewhere(name: str, shape: type[BaseModel], problems: Problems) -> str:
 
 
 _TYPE_NAMES: Final = {
-    "dict_type": "an object", "model_type": "an object", "model_attributes_type": "an object",
-    "list_type": "a list", "string_type": "a string", "int_type": "a whole number",
-    "float_type": "a number", "bool_type": "true or false",
-}  # fmt: skip
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+    "list_type": "a list",
+    "string_type": "a string",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+}
 _PATTERNS: Final = {
     DURATION: "a number with its unit, such as 500ms, 30s, 5m, 2h or 1d",
     STEP_ID: "lower case letters, digits and _, at most 63, a letter first",

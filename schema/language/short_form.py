@@ -102,10 +102,11 @@ def _loops(upstream: dict[str, list[str]]) -> dict[str, tuple[str, str]]:
 
 def _agent_step(name: str, sources: list[str], inside: dict[str, str]) -> Json:
     return {
-        "kind": "agent", "agent": name,
+        "kind": "agent",
+        "agent": name,
         "needs": list(dict.fromkeys(inside.get(source, source) for source in sources)),
         "prompt": _prompt(sources, inside),
-    }  # fmt: skip
+    }
 
 
 def _loop_step(pair: tuple[str, str], upstream: dict[str, list[str]], inside: dict[str, str]) -> Json:

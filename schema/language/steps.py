@@ -52,9 +52,10 @@ class Verify(Shape):
     """Let a cheap model answer first, and another one where a verifier thinks too little of its answer."""
 
     by: str = Field(
-        default="reviewer", max_length=200,
+        default="reviewer",
+        max_length=200,
         description="Who scores the answer from 0 to 1: provider/model, or a role of the catalogue.",
-    )  # fmt: skip
+    )
     accept: float = Field(default=0.7, gt=0, le=1, description="The lowest score with which it counts.")
     then: str | None = Field(
         default=None, description="Who answers instead: provider/model. Absent: the router's best candidate."
@@ -65,17 +66,21 @@ class Route(Shape):
     """Let the router choose the model."""
 
     among: list[str] = Field(
-        default_factory=list, max_length=20,
+        default_factory=list,
+        max_length=20,
         description="Models to choose from, as provider/model. Empty: the catalogue's models.",
-    )  # fmt: skip
+    )
     ask_below: float | None = Field(
-        default=None, gt=0, le=1,
+        default=None,
+        gt=0,
+        le=1,
         description="A person chooses the model where the router's confidence is lower. Absent: nobody does.",
-    )  # fmt: skip
+    )
     assignees: list[str] = Field(
-        default_factory=list, max_length=100,
+        default_factory=list,
+        max_length=100,
         description="Whom `ask_below` asks: user:<name> or group:<name>. Absent: whoever may write.",
-    )  # fmt: skip
+    )
     reasoning: Literal["auto"] | None = Field(
         default=None,
         description="auto: an answer may be as long as the router recommends for the task; where that cuts "
@@ -107,9 +112,10 @@ class Agent(Shape):
     )
     max_tool_rounds: int = Field(default=5, ge=1, le=20, description="How often it may call some and go on.")
     fallback: list[str] = Field(
-        default_factory=list, max_length=5,
+        default_factory=list,
+        max_length=5,
         description="Models to ask in this order when the model fails, refuses or breaks off.",
-    )  # fmt: skip
+    )
     first_token_timeout: Duration | None = Field(
         default=None, description="How long to wait for the first word. Absent: half of the step's timeout."
     )
@@ -205,9 +211,10 @@ class StepBase(Shape):
     """What every step has."""
 
     needs: list[Need] = Field(
-        default_factory=list, max_length=200,
+        default_factory=list,
+        max_length=200,
         description="Steps that must have completed first. References imply theirs by themselves.",
-    )  # fmt: skip
+    )
     join: Literal["all", "any"] | Quorum = Field(
         default="all",
         description="How many of `needs` must have completed. With any or a quorum the step starts as soon "
@@ -366,17 +373,22 @@ class HumanStep(StepBase):
     form: JsonSchema | None = Field(default=None, description="A JSON Schema for what they fill in.")
     actions: list[Action] = Field(
         default_factory=lambda: [Action(id="approve"), Action(id="reject")],
-        min_length=1, max_length=20, description="What they can decide. Absent: approve and reject.",
-    )  # fmt: skip
+        min_length=1,
+        max_length=20,
+        description="What they can decide. Absent: approve and reject.",
+    )
     assignees: list[str] = Field(
-        default_factory=list, max_length=100,
+        default_factory=list,
+        max_length=100,
         description="user:<name> or group:<name>. Absent: whoever may write.",
-    )  # fmt: skip
+    )
     approvals: int = Field(
-        default=1, ge=1, le=100,
+        default=1,
+        ge=1,
+        le=100,
         description="How many people must decide the same action; an action that can no longer reach it ends "
         "the wait at once.",
-    )  # fmt: skip
+    )
     remind_after: Duration | None = Field(default=None, description="When to remind them, once and again.")
     on_timeout: Literal["fail", "escalate"] | Label = Field(
         default="fail", description="fail with human_timeout, escalate, or the id of an action."

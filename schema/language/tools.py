@@ -17,9 +17,7 @@ class Tool:
 
 
 def _args(required: list[str], **properties: JsonSchema) -> JsonSchema:
-    return {
-        "type": "object", "properties": properties, "required": required, "additionalProperties": False,
-    }  # fmt: skip
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
 _TEXT: Final[JsonSchema] = {"type": "string"}

@@ -24,10 +24,12 @@ def check_model(pointer: str, model: str, catalogue: Catalogue, problems: Proble
     if not is_model(model, catalogue):
         known = dict.fromkeys(role.model for role in catalogue.roles.values())
         problems.add(
-            "model_unknown", pointer, show(model),
+            "model_unknown",
+            pointer,
+            show(model),
             f"provider/model with a provider of {', '.join(catalogue.provider_names()[:40])}",
             problems.hint(model, known),
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +53,12 @@ class AgentRules:
     def _models(self, pointer: str, name: str, agent: Agent) -> None:
         if agent.model is None and agent.role is None:
             self.problems.add(
-                "agent_without_model", pointer, f"agent {name!r} with neither model nor role",
-                "a model, a routing rule or a role", 'Add "model": "openai/gpt-4" or "role": "coder".',
-            )  # fmt: skip
+                "agent_without_model",
+                pointer,
+                f"agent {name!r} with neither model nor role",
+                "a model, a routing rule or a role",
+                'Add "model": "openai/gpt-4" or "role": "coder".',
+            )
         first: str | None = None
         if isinstance(agent.model, Route):
             for index, model in enumerate(agent.model.among):
@@ -68,9 +73,12 @@ class AgentRules:
             where = f"{pointer}/fallback/{index}"
             if model == first or model in agent.fallback[:index]:
                 self.problems.add(
-                    "value_wrong", where, f"{show(model)}, which has been asked by then",
-                    "a model that was not asked before", "Remove it, or name another.",
-                )  # fmt: skip
+                    "value_wrong",
+                    where,
+                    f"{show(model)}, which has been asked by then",
+                    "a model that was not asked before",
+                    "Remove it, or name another.",
+                )
             else:
                 check_model(where, model, self.catalogue, self.problems)
 
@@ -78,15 +86,19 @@ class AgentRules:
         check_people(f"{pointer}/assignees", rule.assignees, self.problems)
         if rule.assignees and rule.ask_below is None:
             useless(
-                f"{pointer}/assignees", "assignees without ask_below",
-                "Nobody is asked: add ask_below, or remove it.", self.problems,
-            )  # fmt: skip
+                f"{pointer}/assignees",
+                "assignees without ask_below",
+                "Nobody is asked: add ask_below, or remove it.",
+                self.problems,
+            )
         alone = len(set(rule.among)) == 1
         if alone and rule.ask_below is not None:
             useless(
-                f"{pointer}/ask_below", "ask_below with one model to choose from",
-                "There is nothing to choose: name more models, or remove it.", self.problems,
-            )  # fmt: skip
+                f"{pointer}/ask_below",
+                "ask_below with one model to choose from",
+                "There is nothing to choose: name more models, or remove it.",
+                self.problems,
+            )
         if rule.verify is None:
             return
         self._verifier(f"{pointer}/verify/by", rule.verify.by)
@@ -94,9 +106,11 @@ class AgentRules:
             check_model(f"{pointer}/verify/then", rule.verify.then, self.catalogue, self.problems)
         if alone and rule.verify.then in (None, rule.among[0]):
             useless(
-                f"{pointer}/verify", f"verify with nobody to answer instead of {show(rule.among[0])}",
-                "Name another model in then or among, or remove it.", self.problems,
-            )  # fmt: skip
+                f"{pointer}/verify",
+                f"verify with nobody to answer instead of {show(rule.among[0])}",
+                "Name another model in then or among, or remove it.",
+                self.problems,
+            )
 
     def _verifier(self, pointer: str, by: str) -> None:
         if "/" in by:
@@ -118,16 +132,21 @@ class AgentRules:
             and not any(skill is None or skill.tools for skill in skills)
         ):
             useless(
-                f"{pointer}/max_tool_rounds", "max_tool_rounds of an agent without tools",
-                "Give it tools, or a skill that brings some, or remove it.", self.problems,
-            )  # fmt: skip
+                f"{pointer}/max_tool_rounds",
+                "max_tool_rounds of an agent without tools",
+                "Give it tools, or a skill that brings some, or remove it.",
+                self.problems,
+            )
 
     def _role(self, pointer: str, role: str) -> None:
         if role not in self.catalogue.roles:
             self.problems.add(
-                "role_unknown", pointer, show(role), "a role of the catalogue",
+                "role_unknown",
+                pointer,
+                show(role),
+                "a role of the catalogue",
                 self.problems.hint(role, self.catalogue.roles),
-            )  # fmt: skip
+            )
 
     def _each_once(
         self, pointer: str, code: str, what: str, names: Sequence[str], known: Iterable[str]
@@ -147,22 +166,30 @@ class AgentRules:
             return
         if agent.system is not None:
             conflict(
-                f"{pointer}/prompt", "prompt and system", "one of them",
+                f"{pointer}/prompt",
+                "prompt and system",
+                "one of them",
                 "A stored prompt says who the agent is: remove system, or keep it and remove prompt.",
                 self.problems,
-            )  # fmt: skip
+            )
         name, _, version = agent.prompt.partition("@")
         latest = self.catalogue.prompts.get(name)
         if latest is None:
             self.problems.add(
-                "prompt_unknown", f"{pointer}/prompt", show(agent.prompt), "a stored prompt",
+                "prompt_unknown",
+                f"{pointer}/prompt",
+                show(agent.prompt),
+                "a stored prompt",
                 self.problems.hint(name, self.catalogue.prompts),
-            )  # fmt: skip
+            )
         elif version and int(version) > latest:
             self.problems.add(
-                "prompt_unknown", f"{pointer}/prompt", show(agent.prompt),
-                f"a version of {name!r} up to {latest}", "Correct the number, or leave it out.",
-            )  # fmt: skip
+                "prompt_unknown",
+                f"{pointer}/prompt",
+                show(agent.prompt),
+                f"a version of {name!r} up to {latest}",
+                "Correct the number, or leave it out.",
+            )
 
     def _patience(self, pointer: str, name: str, agent: Agent) -> None:
         """Pauses that no step of the agent could ever wait for."""
@@ -178,15 +205,18 @@ class AgentRules:
                 continue
             if not agent.stream:
                 useless(
-                    f"{pointer}/{field}", f"{field} of an agent with stream: false",
-                    "Its answer comes as a whole, within the step's timeout: remove it.", self.problems,
-                )  # fmt: skip
+                    f"{pointer}/{field}",
+                    f"{field} of an agent with stream: false",
+                    "Its answer comes as a whole, within the step's timeout: remove it.",
+                    self.problems,
+                )
             elif longest is not None and seconds(given) >= seconds(longest):
                 useless(
-                    f"{pointer}/{field}", f"{field} of {given}, where no step of the agent may take {given}",
+                    f"{pointer}/{field}",
+                    f"{field} of {given}, where no step of the agent may take {given}",
                     f"Make it shorter than {longest}, or give a step more time by its timeout.",
                     self.problems,
-                )  # fmt: skip
+                )
 
     def _default_timeout(self) -> str:
         defaults = self.parts.document.get("defaults")
@@ -199,6 +229,9 @@ class AgentRules:
             self._role(f"{pointer}/role", step.role)
         if step.budget and step.budget.usd is None and step.budget.tokens is None:
             conflict(
-                f"{pointer}/budget", "neither usd nor tokens", "at least one of them",
-                'Add a bound such as "usd": 0.05, or leave the budget out.', self.problems,
-            )  # fmt: skip
+                f"{pointer}/budget",
+                "neither usd nor tokens",
+                "at least one of them",
+                'Add a bound such as "usd": 0.05, or leave the budget out.',
+                self.problems,
+            )

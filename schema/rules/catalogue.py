@@ -31,17 +31,23 @@ def role_problems(role: RoleDefault, catalogue: Catalogue) -> list[Problem]:
         providers = ", ".join(catalogue.provider_names()[:40])
         found.append(
             Problem(
-                "model_unknown", "/model", show(role.model), f"provider/model with a provider of {providers}",
+                "model_unknown",
+                "/model",
+                show(role.model),
+                f"provider/model with a provider of {providers}",
                 "Correct it, or add the provider first: `facilitair providers set NAME`.",
             )
-        )  # fmt: skip
+        )
     if role.relationship not in RELATIONSHIPS:
         found.append(
             Problem(
-                "value_wrong", "/relationship", show(role.relationship), f"one of {', '.join(RELATIONSHIPS)}",
+                "value_wrong",
+                "/relationship",
+                show(role.relationship),
+                f"one of {', '.join(RELATIONSHIPS)}",
                 "The graph has no others; CONTRIBUTED says nothing special.",
             )
-        )  # fmt: skip
+        )
     return found + _names("/skills", "skill_unknown", role.skills, list(catalogue.skills))
 
 
@@ -69,10 +75,13 @@ def provider_problems(provider: TenantProvider, allowed_hosts: str) -> list[Prob
     if provider.name in PROVIDERS and provider.kind != own_kind:
         found.append(
             Problem(
-                "value_wrong", "/kind", show(provider.kind), f"{own_kind}, which {provider.name} is",
+                "value_wrong",
+                "/kind",
+                show(provider.kind),
+                f"{own_kind}, which {provider.name} is",
                 "Give the provider another name.",
             )
-        )  # fmt: skip
+        )
     if provider.base_url is None and provider.kind == "openai_compatible":
         found.append(Problem("field_missing", "/base_url", "nothing", "where it listens", "Add base_url."))
     if provider.base_url is not None:
@@ -81,10 +90,13 @@ def provider_problems(provider: TenantProvider, allowed_hosts: str) -> list[Prob
         if provider.key_ref is None and provider.kind not in ("openai_compatible", "ollama"):
             found.append(
                 Problem(
-                    "field_missing", "/key_ref", "an address of your own without a key of your own",
-                    "the name of a key", "The operator's key is sent to the provider itself only.",
+                    "field_missing",
+                    "/key_ref",
+                    "an address of your own without a key of your own",
+                    "the name of a key",
+                    "The operator's key is sent to the provider itself only.",
                 )
-            )  # fmt: skip
+            )
     if provider.key_ref is not None and (reason := _key_ref_fault(provider.key_ref)):
         found.append(reason)
     return found
@@ -100,16 +112,21 @@ def _key_ref_fault(reference: str) -> Problem | None:
     """What is quoted of it is nothing: it may be a key."""
     if looks_like_key(reference):
         return Problem(
-            "key_not_reference", "/key_ref", "what looks like a key",
+            "key_not_reference",
+            "/key_ref",
+            "what looks like a key",
             "the name of a key, such as openai-team-a",
             "Keys are not stored here. Let the operator put it where the workers find it by a name "
             "(FACILITAIR_KEYS_DIR/<tenant>/<name>), and give that name. Consider this key as seen by others.",
-        )  # fmt: skip
+        )
     if not re.fullmatch(NAME, reference):
         return Problem(
-            "value_wrong", "/key_ref", f"a text of {len(reference):,} characters",
-            "lower case letters, digits, - and _, at most 63, a letter or digit first", "Correct the name.",
-        )  # fmt: skip
+            "value_wrong",
+            "/key_ref",
+            f"a text of {len(reference):,} characters",
+            "lower case letters, digits, - and _, at most 63, a letter or digit first",
+            "Correct the name.",
+        )
     return None
 
 

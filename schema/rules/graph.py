@@ -48,22 +48,29 @@ class GraphRules:
                 continue
             if source in self.references.takes_over.get(name, ()):
                 conflict(
-                    pointer, f"step {source!r}, whose errors this step handles", "steps that have completed",
-                    "It runs when that step has failed: leave it out.", self.problems,
-                )  # fmt: skip
+                    pointer,
+                    f"step {source!r}, whose errors this step handles",
+                    "steps that have completed",
+                    "It runs when that step has failed: leave it out.",
+                    self.problems,
+                )
             elif branch:
                 self._check_branch(pointer, source, branch, placed)
                 if placed.step.join == "all" and branches.setdefault(source, branch) != branch:
                     conflict(
-                        pointer, f"the branches {branches[source]!r} and {branch!r} of {source!r}",
+                        pointer,
+                        f"the branches {branches[source]!r} and {branch!r} of {source!r}",
                         "at most one branch of a switch, as only one is taken",
-                        'Add "join": "any" to go on after either.', self.problems,
-                    )  # fmt: skip
+                        'Add "join": "any" to go on after either.',
+                        self.problems,
+                    )
             elif placed.step.join != "all" and parts.frames[source] != placed.frame:
                 self._out_of_place(
-                    pointer, f"step {source!r} around the body among those to choose from",
-                    "steps of the same body", "It has ended before the body begins: leave it out.",
-                )  # fmt: skip
+                    pointer,
+                    f"step {source!r} around the body among those to choose from",
+                    "steps of the same body",
+                    "It has ended before the body begins: leave it out.",
+                )
             else:
                 self._check_starters(pointer, source, placed)
 
@@ -74,10 +81,12 @@ class GraphRules:
             around = parts.steps.get(owner)
             if around and around.step.join != "all" and around.frame == parts.frames[source]:
                 self.problems.add(
-                    "reference_uncertain", pointer,
+                    "reference_uncertain",
+                    pointer,
                     f"step {source!r}, which may still run when {owner!r} starts",
-                    "a step that has surely ended", f"Let a step before {owner!r} wait for it.",
-                )  # fmt: skip
+                    "a step that has surely ended",
+                    f"Let a step before {owner!r} wait for it.",
+                )
 
     def _check_branch(self, pointer: str, source: str, branch: str, placed: Placed) -> None:
         found = self.references.parts.steps.get(source)
@@ -85,21 +94,29 @@ class GraphRules:
             return
         if found.frame != placed.frame:
             self._out_of_place(
-                pointer, f"a branch of {source!r}, which stands around the body", "a switch of the same body",
-                f"Write \"when\": \"steps.{source}.branch == '{branch}'\".",
-            )  # fmt: skip
+                pointer,
+                f"a branch of {source!r}, which stands around the body",
+                "a switch of the same body",
+                f'Write "when": "steps.{source}.branch == \'{branch}\'".',
+            )
         elif not isinstance(found.step, SwitchStep):
             self.problems.add(
-                "branch_unknown", pointer, f"a branch of {source!r}, a step of kind {found.step.kind}",
-                "a branch of a switch", f"Write {source!r} without a branch.",
-            )  # fmt: skip
+                "branch_unknown",
+                pointer,
+                f"a branch of {source!r}, a step of kind {found.step.kind}",
+                "a branch of a switch",
+                f"Write {source!r} without a branch.",
+            )
         else:
             known = list(dict.fromkeys((*(case.then for case in found.step.cases), found.step.otherwise)))
             if branch not in known:
                 self.problems.add(
-                    "branch_unknown", pointer, f"the branch {branch!r}", f"a branch of {source!r}",
+                    "branch_unknown",
+                    pointer,
+                    f"the branch {branch!r}",
+                    f"a branch of {source!r}",
                     self.problems.hint(branch, known),
-                )  # fmt: skip
+                )
 
     def _check_join(self, placed: Placed) -> None:
         step = placed.step
@@ -109,19 +126,24 @@ class GraphRules:
         if step.join != "all" and enough > number:
             pointer = f"{placed.pointer}/join" + ("/quorum" if isinstance(step.join, Quorum) else "")
             self.problems.add(
-                "value_wrong", pointer, f"{enough} of {number} steps", "no more than the steps in `needs`",
+                "value_wrong",
+                pointer,
+                f"{enough} of {number} steps",
+                "no more than the steps in `needs`",
                 "Name all steps to choose from in `needs`.",
-            )  # fmt: skip
+            )
 
     def _check_catch(self, name: str, placed: Placed, at: int) -> None:
         rule, pointer = placed.step.catch[at], f"{placed.pointer}/catch/{at}"
         has_value = "value" in rule.model_fields_set
         if (rule.then is None) != has_value:
             conflict(
-                pointer, "both then and value" if has_value else "neither then nor value",
-                "exactly one of them", "Name the step that takes over, or the output that stands in.",
+                pointer,
+                "both then and value" if has_value else "neither then nor value",
+                "exactly one of them",
+                "Name the step that takes over, or the output that stands in.",
                 self.problems,
-            )  # fmt: skip
+            )
         if rule.then is not None:
             self._check_handler(f"{pointer}/then", name, rule.then, placed)
         earlier = {code for before in placed.step.catch[:at] for code in before.errors}
@@ -129,10 +151,12 @@ class GraphRules:
             where = f"{pointer}/errors/{index}"
             if "*" in earlier or code in earlier:
                 self.problems.add(
-                    "field_useless", where, f"{show(code)}, which an entry before has caught",
+                    "field_useless",
+                    where,
+                    f"{show(code)}, which an entry before has caught",
                     "codes that are still free",
                     "The first match counts: put it before, or remove it.",
-                )  # fmt: skip
+                )
             else:
                 self._check_code(where, code)
 
@@ -144,9 +168,11 @@ class GraphRules:
         visible = self.references.check_visible(pointer, handler, Place(placed.frame, name))
         if visible and parts.frames[handler] != placed.frame:
             self._out_of_place(
-                pointer, f"step {handler!r} around the body", "a step of the same body",
+                pointer,
+                f"step {handler!r} around the body",
+                "a step of the same body",
                 "Let the map or loop itself catch the error.",
-            )  # fmt: skip
+            )
 
     def _check_code(self, pointer: str, code: str) -> None:
         """A code that is nearly one of ours is a slip; any other may be a type of the user's own, as all are
@@ -158,9 +184,12 @@ class GraphRules:
         self._strange_codes.add(code)
         if near := difflib.get_close_matches(code, STEP_CODES, n=1, cutoff=0.85):
             self.problems.add(
-                "error_unknown", pointer, show(code), "an error code, or a type of your own activity",
+                "error_unknown",
+                pointer,
+                show(code),
+                "an error code, or a type of your own activity",
                 f"Did you mean {near[0]!r}?",
-            )  # fmt: skip
+            )
 
     def _out_of_place(self, pointer: str, found: str, expected: str, fix: str) -> None:
         self.problems.add("reference_out_of_place", pointer, found, expected, fix)
@@ -181,13 +210,15 @@ class GraphRules:
         written = not opposed or set(opposed) <= set(placed.step.needs)
         conflict(
             f"{placed.pointer}/needs" if written and placed.step.needs else placed.pointer,
-            f"{opposed[0]!r} and {opposed[1]!r}, which never both complete" if opposed
+            f"{opposed[0]!r} and {opposed[1]!r}, which never both complete"
+            if opposed
             else "needs that are never met in one run",
             "a step that can run",
-            'Add "join": "any" to go on after either.' if written
+            'Add "join": "any" to go on after either.'
+            if written
             else "Read them as steps[?'…'] with orValue(), for when they are absent.",
             self.problems,
-        )  # fmt: skip
+        )
 
     def check_cycles(self, links: Mapping[str, Dependencies], streams: Streams) -> None:
         left = MAX_CYCLES
@@ -216,10 +247,12 @@ class GraphRules:
                 return number
             shown = " → ".join(cycle[:12]) + (" → …" if len(cycle) > 12 else "")
             self.problems.add(
-                "cycle", self.references.parts.steps[cycle[0]].pointer, f"the cycle {shown}",
+                "cycle",
+                self.references.parts.steps[cycle[0]].pointer,
+                f"the cycle {shown}",
                 "steps that depend on earlier ones only",
                 "Drop one of these dependencies, or put the steps that repeat into the body of a loop step.",
-            )  # fmt: skip
+            )
             gone.update(cycle)
         return most
 

@@ -61,9 +61,12 @@ def _check_steps(references: References, schemas: Schemas) -> tuple[dict[str, De
 def _check_budget(budget: Budget, problems: Problems, catalogue: Catalogue) -> None:
     if budget.usd is None and budget.tokens is None and budget.time is None:
         conflict(
-            "/budget", "none of usd, tokens and time", "at least one of them",
-            'Add a bound such as "usd": 1.5, or leave the budget out.', problems,
-        )  # fmt: skip
+            "/budget",
+            "none of usd, tokens and time",
+            "at least one of them",
+            'Add a bound such as "usd": 1.5, or leave the budget out.',
+            problems,
+        )
     if budget.degrade_to is not None:
         check_model("/budget/degrade_to", budget.degrade_to, catalogue, problems)
     elif budget.on_exceed == "degrade":
@@ -74,6 +77,8 @@ def _check_budget(budget: Budget, problems: Problems, catalogue: Catalogue) -> N
     for field, reason in (("degrade_to", "degrade"), ("assignees", "ask")):
         if getattr(budget, field) and budget.on_exceed != reason:
             useless(
-                f"/budget/{field}", f"{field} without on_exceed: {reason}",
-                f'Add "on_exceed": "{reason}", or remove it.', problems,
-            )  # fmt: skip
+                f"/budget/{field}",
+                f"{field} without on_exceed: {reason}",
+                f'Add "on_exceed": "{reason}", or remove it.',
+                problems,
+            )

@@ -68,10 +68,12 @@ def read(given: Json) -> tuple[Mocks, list[Problem]]:
                 problems += [
                     _wrong(
                         f"{pointer}/{index}" + "".join(f"/{escape(str(part))}" for part in item["loc"]),
-                        show(item["input"]), item["msg"].lower(), "See docs/dry-run.md.",
+                        show(item["input"]),
+                        item["msg"].lower(),
+                        "See docs/dry-run.md.",
                     )
                     for item in error.errors()[:5]
-                ]  # fmt: skip
+                ]
     return mocks, problems
 
 
@@ -88,9 +90,11 @@ def _check(steps: Mapping[str, Step], name: str, answers: Sequence[Answer]) -> I
         yield _wrong(pointer, f"the step {show(name)}", "a step of the definition", nearest(name, steps))
     elif step.kind in _EVALUATED:
         yield _wrong(
-            pointer, f"answers for a step of kind {step.kind}", "a step that asks somebody",
+            pointer,
+            f"answers for a step of kind {step.kind}",
+            "a step that asks somebody",
             "It is really evaluated: remove it, and mock what it reads.",
-        )  # fmt: skip
+        )
     else:
         for index, answer in enumerate(answers):
             yield from _check_answer(f"{pointer}/{index}", step, answer)
@@ -103,18 +107,22 @@ def _check_answer(pointer: str, step: Step, answer: Answer) -> Iterator[Problem]
     allowed = ("decision", "error") if human else ("output", "error")
     if len(given) != 1 or given[0] not in allowed:
         yield _wrong(
-            pointer, " and ".join(given) or "nothing", f"either {allowed[0]} or error",
+            pointer,
+            " and ".join(given) or "nothing",
+            f"either {allowed[0]} or error",
             f"Of a step of kind {step.kind} say what it comes to.",
-        )  # fmt: skip
+        )
         return
     if not human and not answer.model_fields_set.isdisjoint(("form", "edited", "by")):
         yield _wrong(pointer, "form, edited or by", "what a step that asks no people has", "Remove it.")
     if isinstance(step, AgentStep) and not (step.output_schema or step.emits or answer.error):
         if not isinstance(answer.output, str):
             yield _wrong(
-                f"{pointer}/output", show(answer.output), "text",
+                f"{pointer}/output",
+                show(answer.output),
+                "text",
                 "An agent without output_schema answers with text.",
-            )  # fmt: skip
+            )
     elif isinstance(step, HumanStep) and (fault := _refusal(step, answer)):
         yield _wrong(pointer, show(answer.decision), "a decision that the step takes", fault)
 

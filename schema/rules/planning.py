@@ -87,9 +87,12 @@ def check(parts: Parts, problems: Problems, catalogue: Catalogue) -> None:
         pointer, step = placed.pointer, placed.step
         if isinstance(step, CollaborationStep) and step.ref is not None:
             problems.add(
-                "not_for_plans", f"{pointer}/ref", f"the stored definition {show(step.ref)}",
-                "a plan that does its own work", "Write the steps into the plan instead.",
-            )  # fmt: skip
+                "not_for_plans",
+                f"{pointer}/ref",
+                f"the stored definition {show(step.ref)}",
+                "a plan that does its own work",
+                "Write the steps into the plan instead.",
+            )
         calls: list[tuple[str, ToolStep | Compensate]] = []
         if isinstance(step, ToolStep):
             calls.append((pointer, step))
@@ -98,10 +101,12 @@ def check(parts: Parts, problems: Problems, catalogue: Catalogue) -> None:
         for where, call in calls:
             if call.activity is not None:
                 problems.add(
-                    "not_for_plans", f"{where}/activity", f"the activity {show(call.activity)}",
+                    "not_for_plans",
+                    f"{where}/activity",
+                    f"the activity {show(call.activity)}",
                     "one of the tools " + ", ".join(PLANNED_TOOLS),
                     "A plan cannot call workers of users: use a tool, or leave the step out.",
-                )  # fmt: skip
+                )
             if call.tool is not None:
                 _check_tool(f"{where}/tool", call.tool, problems)
 
@@ -109,6 +114,9 @@ def check(parts: Parts, problems: Problems, catalogue: Catalogue) -> None:
 def _check_tool(pointer: str, tool: str, problems: Problems) -> None:
     if tool in TOOLS and tool not in PLANNED_TOOLS:
         problems.add(
-            "not_for_plans", pointer, f"the tool {show(tool)}", "one of " + ", ".join(PLANNED_TOOLS),
+            "not_for_plans",
+            pointer,
+            f"the tool {show(tool)}",
+            "one of " + ", ".join(PLANNED_TOOLS),
             "A plan cannot reach out of the platform: use another tool, or leave the step out.",
-        )  # fmt: skip
+        )

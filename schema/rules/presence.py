@@ -205,7 +205,7 @@ def _given(decision: Decision, found: Iterable[Combination]) -> set[Combination]
         one - {decision}
         for one in found
         if decision in one or all(other[:2] != decision[:2] for other in one)
-    }  # fmt: skip
+    }
 
 
 def has_stand_in(step: Step) -> bool:

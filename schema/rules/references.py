@@ -21,8 +21,11 @@ _OF_ANY_END: Final = ("", "model", "status")
 _ERROR_FACTS: Final = ("code", "message")
 _DECISION_FACTS: Final = ("by", "decision", "decisions", "form", "value")
 _FACTS_OF_KIND: Final = {
-    "agent": ("model", "finish_reason"), "map": ("items",), "loop": ("iterations",), "switch": ("branch",),
-}  # fmt: skip
+    "agent": ("model", "finish_reason"),
+    "map": ("items",),
+    "loop": ("iterations",),
+    "switch": ("branch",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +130,11 @@ class References:
                 self._check_iteration(pointer, path, rest, place)
             case ("output", *_) if not place.output:
                 self._out_of_place(
-                    pointer, "output", "names that exist here",
+                    pointer,
+                    "output",
+                    "names that exist here",
                     "Only reflect.expect sees it; a step's result is steps.<id>.output.",
-                )  # fmt: skip
+                )
 
     def _inside(self, kind: str, place: Place) -> bool:
         return any(self.parts.kinds.get(owner) == kind for owner in place.frame)
@@ -139,9 +144,11 @@ class References:
             self._out_of_place(pointer, "iter", "names that exist here", "Only the body of a loop sees it.")
         elif rest[:1] == ["output"] and not place.after:
             self._out_of_place(
-                pointer, "iter.output", "what is known while an iteration runs",
+                pointer,
+                "iter.output",
+                "what is known while an iteration runs",
                 "Only until and carry see it; iter.previous is the output of the iteration before.",
-            )  # fmt: skip
+            )
         elif rest:
             self._check_field(pointer, path, rest[0], _ITERATION_FACTS, "iter")
 
@@ -151,16 +158,20 @@ class References:
         if name in place.frame:
             self.read_by_their_parts.add(name)
             self._out_of_place(
-                pointer, f"step {name!r}, which this is a part of", "a step that ends before",
+                pointer,
+                f"step {name!r}, which this is a part of",
+                "a step that ends before",
                 "In the body of a loop, iter.previous is what the iteration before came to.",
-            )  # fmt: skip
+            )
             return False
         if frame != place.frame[: len(frame)]:
             owner = next(one for at, one in enumerate(frame) if place.frame[at : at + 1] != (one,))
             self._out_of_place(
-                pointer, f"step {name!r} in the body of {owner!r}", "a step of the same body or around it",
+                pointer,
+                f"step {name!r} in the body of {owner!r}",
+                "a step of the same body or around it",
                 f"Use steps.{owner}.output, and let the body's output hold what is needed.",
-            )  # fmt: skip
+            )
             return False
         return True
 
@@ -192,15 +203,19 @@ class References:
             return False
         if handled and fact not in ("error", "status", ""):
             self._out_of_place(
-                pointer, f"steps.{name}.{fact} of a step that has failed here", "its error or its status",
+                pointer,
+                f"steps.{name}.{fact} of a step that has failed here",
+                "its error or its status",
                 f"Read steps.{name}.error.code or .message.",
-            )  # fmt: skip
+            )
             return False
         if fact == "error" and not handled:
             self._out_of_place(
-                pointer, f"steps.{name}.error where {name!r} has completed", "a step that catches its errors",
+                pointer,
+                f"steps.{name}.error where {name!r} has completed",
+                "a step that catches its errors",
                 f"Read it in a step that `catch` of {name!r} names, or as steps[?{name!r}].?error.",
-            )  # fmt: skip
+            )
             return False
         return True
 
@@ -223,9 +238,11 @@ class References:
                 return True
             if starter != place.step and name in {need.partition(":")[0] for need in waiting.step.needs}:
                 self._uncertain(
-                    pointer, name, f"may still run when {starter!r} starts",
+                    pointer,
+                    name,
+                    f"may still run when {starter!r} starts",
                     "Read it in a transform step that this one needs.",
-                )  # fmt: skip
+                )
                 return True
         return False
 
@@ -234,9 +251,11 @@ class References:
         for pointer, name in dict.fromkeys(self.read_at_end):
             if not presence.is_certain(name):
                 self._uncertain(
-                    pointer, name, "may have been skipped or caught by then",
+                    pointer,
+                    name,
+                    "may have been skipped or caught by then",
                     f"Write steps[?{name!r}].?output.orValue(…), with what it comes to without the step.",
-                )  # fmt: skip
+                )
 
     def _uncertain(self, pointer: str, name: str, why: str, fix: str) -> None:
         self.problems.add(
@@ -274,9 +293,12 @@ class References:
                 else ("a list", "Take one by its number, as in output[0], or go over them with map().")
             )
             self.problems.add(
-                "reference_unknown", pointer, ".".join(path)[:200],
-                f"steps.{path[1]}.output, which is {what}", fix,
-            )  # fmt: skip
+                "reference_unknown",
+                pointer,
+                ".".join(path)[:200],
+                f"steps.{path[1]}.output, which is {what}",
+                fix,
+            )
         elif isinstance(step, (AgentStep, ToolStep)) and step.output_schema is not None:
             fields = json_schemas.declared_fields(step.output_schema)
             self._check_field(pointer, path, name, fields, f"the output_schema of {path[1]!r}")
@@ -292,15 +314,21 @@ class References:
     ) -> None:
         if known is not None and name not in known:
             self.problems.add(
-                "reference_unknown", pointer, ".".join(path)[:200], f"a field that {owner} has",
+                "reference_unknown",
+                pointer,
+                ".".join(path)[:200],
+                f"a field that {owner} has",
                 self.problems.hint(name, sorted(known)),
-            )  # fmt: skip
+            )
 
     def _out_of_place(self, pointer: str, found: str, expected: str, fix: str) -> None:
         self.problems.add("reference_out_of_place", pointer, found, expected, fix)
 
     def step_unknown(self, pointer: str, name: str) -> None:
         self.problems.add(
-            "step_unknown", pointer, f"step {show(name)}", "a step of this definition",
+            "step_unknown",
+            pointer,
+            f"step {show(name)}",
+            "a step of this definition",
             self.problems.hint(name, self.parts.frames),
-        )  # fmt: skip
+        )

@@ -155,10 +155,12 @@ def check_size(definition: Definition, problems: Problems) -> None:
     if whole <= MAX_EXECUTIONS:
         return
     problems.add(
-        "too_large_run", _largest(basis, lambda size: size.executions),
-        f"up to {whole:,} executions of steps in one run", f"at most {MAX_EXECUTIONS:,}, repetitions counted",
+        "too_large_run",
+        _largest(basis, lambda size: size.executions),
+        f"up to {whole:,} executions of steps in one run",
+        f"at most {MAX_EXECUTIONS:,}, repetitions counted",
         "Lower max_items or max_iterations, or let the body run a collaboration of its own.",
-    )  # fmt: skip
+    )
 
 
 def tree_size(definition: Definition, within: Mapping[str, TreeSize]) -> TreeSize:
@@ -252,9 +254,7 @@ def _step(basis: _Basis, name: str, step: Step) -> _Sum:
         case CollaborationStep():
             # What an agent will plan is of unknown size: it is checked when it has been planned.
             inner = basis.within.get(step.ref or "", TreeSize(0, 0))
-            return _Sum(
-                1, _CHILD, 0, 1, executions_within=inner.executions, children_within=inner.children
-            )  # fmt: skip
+            return _Sum(1, _CHILD, 0, 1, executions_within=inner.executions, children_within=inner.children)
         case WaitStep():
             return _Sum(1, _WAIT)
         case _:

@@ -46,30 +46,42 @@ class Schemas:
         self._values += json_schemas.size(schema)
         if self._values > MAX_SCHEMA_VALUES:
             self.problems.add(
-                "too_many", pointer, f"JSON Schemas with {self._values:,} values together",
-                f"at most {MAX_SCHEMA_VALUES:,}", "Describe less, or split the definition.",
-            )  # fmt: skip
+                "too_many",
+                pointer,
+                f"JSON Schemas with {self._values:,} values together",
+                f"at most {MAX_SCHEMA_VALUES:,}",
+                "Describe less, or split the definition.",
+            )
             raise EnoughProblems
         if fault := json_schemas.schema_fault(schema):
             self.problems.add(
-                "schema_invalid", pointer, fault, "a JSON Schema (2020-12) without remote references",
+                "schema_invalid",
+                pointer,
+                fault,
+                "a JSON Schema (2020-12) without remote references",
                 "Correct the schema.",
-            )  # fmt: skip
+            )
             return
         for where, wrong in json_schemas.default_faults(schema):
             self.problems.add(
-                "schema_invalid", f"{pointer}{where}", wrong, "a default that fits its own schema",
+                "schema_invalid",
+                f"{pointer}{where}",
+                wrong,
+                "a default that fits its own schema",
                 "Correct one of them: a value that leaves the field out would be refused.",
-            )  # fmt: skip
+            )
 
 
 def check_people(pointer: str, people: Iterable[str], problems: Problems) -> None:
     for index, one in enumerate(people):
         if not _PERSON.fullmatch(one):
             problems.add(
-                "value_wrong", f"{pointer}/{index}", show(one), "user:<name> or group:<name>",
+                "value_wrong",
+                f"{pointer}/{index}",
+                show(one),
+                "user:<name> or group:<name>",
                 "Say which of the two it is.",
-            )  # fmt: skip
+            )
 
 
 def useless(pointer: str, found: str, why: str, problems: Problems) -> None:
@@ -131,14 +143,20 @@ class StepRules:
         parts, problems = self.references.parts, self.problems
         if step.agent not in parts.agent_names:
             problems.add(
-                "agent_unknown", f"{pointer}/agent", show(step.agent), "an agent of this definition",
+                "agent_unknown",
+                f"{pointer}/agent",
+                show(step.agent),
+                "an agent of this definition",
                 problems.hint(step.agent, parts.agents),
-            )  # fmt: skip
+            )
         if step.emits is not None and step.output_schema is not None:
             conflict(
-                f"{pointer}/output_schema", "emits and output_schema", "one of them",
-                "A definition is checked like an upload: leave output_schema out.", problems,
-            )  # fmt: skip
+                f"{pointer}/output_schema",
+                "emits and output_schema",
+                "one of them",
+                "A definition is checked like an upload: leave output_schema out.",
+                problems,
+            )
         fine = self.references.check_template(f"{pointer}/prompt", step.prompt, place)
         expecting = Place(place.frame, place.step, output=True)
         for at, one in enumerate(step.reflect.expect if step.reflect else []):
@@ -150,27 +168,38 @@ class StepRules:
         problems = self.problems
         if (step.tool is None) == (step.activity is None):
             problems.add(
-                "tool_unknown", pointer,
-                "both tool and activity" if step.tool else "neither tool nor activity", "exactly one of them",
+                "tool_unknown",
+                pointer,
+                "both tool and activity" if step.tool else "neither tool nor activity",
+                "exactly one of them",
                 "Name a built-in tool, or your own activity with its task_queue.",
-            )  # fmt: skip
+            )
         if step.activity is not None and step.task_queue is None:
             problems.add(
-                "field_missing", f"{pointer}/task_queue", "nothing", "the queue your worker serves",
+                "field_missing",
+                f"{pointer}/task_queue",
+                "nothing",
+                "the queue your worker serves",
                 "Add task_queue.",
-            )  # fmt: skip
+            )
         if step.task_queue in PLATFORM_QUEUES:
             problems.add(
-                "queue_reserved", f"{pointer}/task_queue", f"the platform's own queue {step.task_queue!r}",
-                "the queue of a worker of yours", "Serve your activity on a queue of your own and name that.",
-            )  # fmt: skip
+                "queue_reserved",
+                f"{pointer}/task_queue",
+                f"the platform's own queue {step.task_queue!r}",
+                "the queue of a worker of yours",
+                "Serve your activity on a queue of your own and name that.",
+            )
         if step.tool is None:
             return
         if step.tool not in TOOLS:
             problems.add(
-                "tool_unknown", f"{pointer}/tool", show(step.tool), "a built-in tool",
+                "tool_unknown",
+                f"{pointer}/tool",
+                show(step.tool),
+                "a built-in tool",
                 problems.hint(step.tool, TOOLS),
-            )  # fmt: skip
+            )
             return
         self._tool_args(f"{pointer}/args", step.tool, step.args)
 
@@ -179,15 +208,18 @@ class StepRules:
         for key in schema["required"]:
             if key not in args:
                 problems.add(
-                    "tool_args_wrong", f"{pointer}/{key}", "nothing", f"the argument {key!r}", "Add it.",
-                )  # fmt: skip
+                    "tool_args_wrong", f"{pointer}/{key}", "nothing", f"the argument {key!r}", "Add it."
+                )
         for key, value in args.items():
             at = f"{pointer}/{escape(key)}"
             if key not in schema["properties"]:
                 problems.add(
-                    "tool_args_wrong", at, f"the argument {show(key)}", f"an argument of {tool}",
+                    "tool_args_wrong",
+                    at,
+                    f"the argument {show(key)}",
+                    f"an argument of {tool}",
                     problems.hint(key, schema["properties"]),
-                )  # fmt: skip
+                )
             elif "${" not in str(value) and (
                 wrong := json_schemas.violations(schema["properties"][key], value)
             ):
@@ -196,9 +228,12 @@ class StepRules:
     def _map(self, pointer: str, step: MapStep, place: Place) -> bool:
         if step.tolerate.failed is not None and step.tolerate.failed_percent is not None:
             conflict(
-                f"{pointer}/tolerate", "failed and failed_percent", "at most one of them",
-                "Remove one: how many, or which share.", self.problems,
-            )  # fmt: skip
+                f"{pointer}/tolerate",
+                "failed and failed_percent",
+                "at most one of them",
+                "Remove one: how many, or which share.",
+                self.problems,
+            )
         fine = self.references.check_list(f"{pointer}/over", step.over, place)
         inside = Place((*place.frame, place.step))
         return self.references.check_template(f"{pointer}/body/output", step.body.output, inside) and fine
@@ -206,9 +241,11 @@ class StepRules:
     def _loop(self, pointer: str, step: LoopStep, place: Place) -> bool:
         if step.until is None and "on_exhausted" in step.model_fields_set:
             useless(
-                f"{pointer}/on_exhausted", "on_exhausted without until",
-                "A loop without until always runs max_iterations: remove it, or add until.", self.problems,
-            )  # fmt: skip
+                f"{pointer}/on_exhausted",
+                "on_exhausted without until",
+                "A loop without until always runs max_iterations: remove it, or add until.",
+                self.problems,
+            )
         fine = self.references.check_template(f"{pointer}/init", step.init, place)
         frame = (*place.frame, place.step)
         inside, after = Place(frame), Place(frame, after=True)
@@ -224,9 +261,12 @@ class StepRules:
             self.schemas.check(f"{pointer}/form", step.form)
             if step.form.get("type") != "object":
                 problems.add(
-                    "value_wrong", f"{pointer}/form", "a JSON Schema of something else than an object",
-                    'a JSON Schema with "type": "object"', "Make what they fill in properties of an object.",
-                )  # fmt: skip
+                    "value_wrong",
+                    f"{pointer}/form",
+                    "a JSON Schema of something else than an object",
+                    'a JSON Schema with "type": "object"',
+                    "Make what they fill in properties of an object.",
+                )
         self._actions(pointer, step)
         check_people(f"{pointer}/assignees", step.assignees, problems)
         check_people(f"{pointer}/escalate_to", step.escalate_to, problems)
@@ -234,9 +274,12 @@ class StepRules:
             users = set(people)
             if users and all(one.startswith("user:") for one in users) and step.approvals > len(users):
                 problems.add(
-                    "value_wrong", f"{pointer}/approvals", f"{step.approvals} approvals",
-                    f"at most the {len(users)} of {field}", "Ask more people, or fewer of them.",
-                )  # fmt: skip
+                    "value_wrong",
+                    f"{pointer}/approvals",
+                    f"{step.approvals} approvals",
+                    f"at most the {len(users)} of {field}",
+                    "Ask more people, or fewer of them.",
+                )
                 break
         fine = self.references.check_template(f"{pointer}/title", step.title, place)
         return self.references.check_template(f"{pointer}/show", step.show, place) and fine
@@ -250,54 +293,72 @@ class StepRules:
             where = f"{pointer}/actions/{at}"
             if action.id in ids[:at] or action.id in ("fail", "escalate"):
                 problems.add(
-                    "value_wrong", f"{where}/id", f"the action {action.id!r}",
-                    "each id once, and neither fail nor escalate", "Choose another id.",
-                )  # fmt: skip
+                    "value_wrong",
+                    f"{where}/id",
+                    f"the action {action.id!r}",
+                    "each id once, and neither fail nor escalate",
+                    "Choose another id.",
+                )
             for index, field in enumerate(action.requires):
                 if field not in fields:
                     problems.add(
-                        "value_wrong", f"{where}/requires/{index}", show(field), "a property of the form",
+                        "value_wrong",
+                        f"{where}/requires/{index}",
+                        show(field),
+                        "a property of the form",
                         problems.hint(field, fields),
-                    )  # fmt: skip
+                    )
             if action.edits is not None and action.edits not in step.show:
                 problems.add(
-                    "value_wrong", f"{where}/edits", show(action.edits), "an entry of show",
+                    "value_wrong",
+                    f"{where}/edits",
+                    show(action.edits),
+                    "an entry of show",
                     problems.hint(action.edits, step.show),
-                )  # fmt: skip
+                )
         if step.on_timeout == "escalate" and not step.escalate_to:
             problems.add(
                 "field_missing", f"{pointer}/escalate_to", "nothing", "who is asked next", "Add escalate_to."
             )
         elif step.on_timeout != "escalate" and step.escalate_to:
             useless(
-                f"{pointer}/escalate_to", "escalate_to without on_timeout: escalate",
-                'Add "on_timeout": "escalate", or remove it.', problems,
-            )  # fmt: skip
+                f"{pointer}/escalate_to",
+                "escalate_to without on_timeout: escalate",
+                'Add "on_timeout": "escalate", or remove it.',
+                problems,
+            )
         if step.on_timeout in ("fail", "escalate"):
             return
         if step.on_timeout not in ids:
             problems.add(
-                "value_wrong", f"{pointer}/on_timeout", show(step.on_timeout),
+                "value_wrong",
+                f"{pointer}/on_timeout",
+                show(step.on_timeout),
                 "fail, escalate or the id of an action",
                 problems.hint(step.on_timeout, ["fail", "escalate", *ids]),
-            )  # fmt: skip
+            )
         elif any(
             action.id == step.on_timeout and (action.requires or action.edits) for action in step.actions
         ):
             problems.add(
-                "value_wrong", f"{pointer}/on_timeout",
+                "value_wrong",
+                f"{pointer}/on_timeout",
                 f"the action {step.on_timeout!r}, which asks for something",
-                "an action without requires and edits", "Nobody fills in a form when the time is over.",
-            )  # fmt: skip
+                "an action without requires and edits",
+                "Nobody fills in a form when the time is over.",
+            )
 
     def _collaboration(self, pointer: str, step: CollaborationStep, place: Place) -> bool:
         problems = self.problems
         if (step.ref is None) == (step.definition is None):
             found = "both ref and definition" if step.ref else "neither ref nor definition"
             conflict(
-                pointer, found, "exactly one of them",
-                "Name a stored definition, or write ${ } that comes to one.", problems,
-            )  # fmt: skip
+                pointer,
+                found,
+                "exactly one of them",
+                "Name a stored definition, or write ${ } that comes to one.",
+                problems,
+            )
         for field, value in (("definition", step.definition), ("input", step.input)):
             if (
                 value is not None
@@ -305,11 +366,14 @@ class StepRules:
                 and (field == "definition" or not isinstance(value, dict))
             ):
                 problems.add(
-                    "value_wrong", f"{pointer}/{field}", show(value),
+                    "value_wrong",
+                    f"{pointer}/{field}",
+                    show(value),
                     "one ${ } that comes to an object" + (" or an object" if field == "input" else ""),
                     "A definition that is known now is uploaded by itself and named by ref."
-                    if field == "definition" else "Name the fields of the input.",
-                )  # fmt: skip
+                    if field == "definition"
+                    else "Name the fields of the input.",
+                )
         fine = self.references.check_template(f"{pointer}/definition", step.definition, place)
         return self.references.check_template(f"{pointer}/input", step.input, place) and fine
 
@@ -329,9 +393,11 @@ class StepRules:
             useless(f"{pointer}/chain", "a step that cannot share an activity", why, self.problems)
         if step.chain is False and isinstance(step, (TransformStep, SwitchStep)):
             useless(
-                f"{pointer}/chain", f"chain: false of a step of kind {step.kind}",
-                "It takes no time and is never an activity of its own: remove it.", self.problems,
-            )  # fmt: skip
+                f"{pointer}/chain",
+                f"chain: false of a step of kind {step.kind}",
+                "It takes no time and is never an activity of its own: remove it.",
+                self.problems,
+            )
 
     def _never_chains(self, step: Step) -> str:
         match step:

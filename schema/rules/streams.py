@@ -45,16 +45,20 @@ class StreamRules:
             self._check_references(steps[name], read)
             if steps[name].step.join != "all":
                 self._impossible(
-                    f"{steps[name].pointer}/join", f"join of {name!r}, which reads others live",
-                    "all that it depends on", "Drop join, or the start of the stream edge.",
-                )  # fmt: skip
+                    f"{steps[name].pointer}/join",
+                    f"join of {name!r}, which reads others live",
+                    "all that it depends on",
+                    "Drop join, or the start of the stream edge.",
+                )
         for name in streams.live:
             placed = steps[name]
             if placed.step.chain is True:
                 useless(
-                    f"{placed.pointer}/chain", "a step that cannot share an activity",
-                    "It is read, or reads, while it works: remove chain.", self.problems,
-                )  # fmt: skip
+                    f"{placed.pointer}/chain",
+                    "a step that cannot share an activity",
+                    "It is read, or reads, while it works: remove chain.",
+                    self.problems,
+                )
             self._check_peers(name, placed, set(streams.peers_of(name)), links.get(name))
 
     def _check_ends(self, pointer: str, edge: dict[str, Json]) -> bool:
@@ -69,9 +73,11 @@ class StreamRules:
             return False
         if parts.frames[known[0]] != parts.frames[known[1]]:
             self._out_of_place(
-                pointer, f"{known[0]!r} and {known[1]!r} of different bodies", "two steps of the same body",
+                pointer,
+                f"{known[0]!r} and {known[1]!r} of different bodies",
+                "two steps of the same body",
                 "Name the map or loop itself instead of a step in its body.",
-            )  # fmt: skip
+            )
             return False
         return True
 
@@ -85,22 +91,28 @@ class StreamRules:
         if edge.start is None:
             for field in sorted(edge.model_fields_set & {"turns", "on_retry", "adaptive"}):
                 useless(
-                    f"{pointer}/{field}", f"{field} without start",
+                    f"{pointer}/{field}",
+                    f"{field} without start",
                     "Without start the target waits for the source's end: remove it, or add start.",
                     self.problems,
-                )  # fmt: skip
+                )
             return
         read = found.setdefault(edge.target, {})
         if edge.source == edge.target or edge.source in read:
             self._impossible(
-                pointer, "a second live edge" if edge.source in read else "a step that reads itself live",
-                "one live edge from one agent step to another", "Remove it.",
-            )  # fmt: skip
+                pointer,
+                "a second live edge" if edge.source in read else "a step that reads itself live",
+                "one live edge from one agent step to another",
+                "Remove it.",
+            )
         elif len(read) >= MAX_READ:
             self.problems.add(
-                "too_many", pointer, f"more than {MAX_READ} steps that {edge.target!r} reads live",
-                f"at most {MAX_READ}", "Let a step between bring some of them together.",
-            )  # fmt: skip
+                "too_many",
+                pointer,
+                f"more than {MAX_READ} steps that {edge.target!r} reads live",
+                f"at most {MAX_READ}",
+                "Let a step between bring some of them together.",
+            )
         elif self._check_agents(pointer, edge):
             read[edge.source] = edge
 
@@ -111,9 +123,11 @@ class StreamRules:
         for key, end in (("from", edge.source), ("to", edge.target)):
             if parts.kinds.get(end, "agent") != "agent":
                 self._impossible(
-                    f"{pointer}/{key}", f"the step {end!r} of kind {parts.kinds[end]}", "an agent step",
+                    f"{pointer}/{key}",
+                    f"the step {end!r} of kind {parts.kinds[end]}",
+                    "an agent step",
                     "Only agents speak and listen while they work: leave start out.",
-                )  # fmt: skip
+                )
                 fine = False
         source, target = (parts.steps.get(end) for end in (edge.source, edge.target))
         if not fine or source is None or target is None:
@@ -121,32 +135,40 @@ class StreamRules:
         assert isinstance(source.step, AgentStep) and isinstance(target.step, AgentStep)
         if source.step.emits:
             self._impossible(
-                f"{pointer}/from", f"the step {edge.source!r}, which writes a definition",
-                "an agent whose text can be read in parts", "Leave start out.",
-            )  # fmt: skip
+                f"{pointer}/from",
+                f"the step {edge.source!r}, which writes a definition",
+                "an agent whose text can be read in parts",
+                "Leave start out.",
+            )
         speaker = parts.agents.get(source.step.agent)
         if speaker and not speaker.stream:
             self._impossible(
-                f"{pointer}/from", f"the step {edge.source!r}, whose agent has stream: false",
-                "an agent whose text comes in parts", "Remove stream: false, or leave start out.",
-            )  # fmt: skip
+                f"{pointer}/from",
+                f"the step {edge.source!r}, whose agent has stream: false",
+                "an agent whose text comes in parts",
+                "Remove stream: false, or leave start out.",
+            )
         if any(rule.then for rule in source.step.catch):
             self._impossible(
-                f"{pointer}/from", f"the step {edge.source!r}, for which another takes over when it fails",
+                f"{pointer}/from",
+                f"the step {edge.source!r}, for which another takes over when it fails",
                 "a step whose output comes in the end",
                 "Catch with a value, or leave start out.",
-            )  # fmt: skip
+            )
         if edge.adaptive and _depends(target, edge.source):
             self._impossible(
-                f"{pointer}/adaptive", f"an adaptive edge to {edge.target!r}, which names {edge.source!r}",
+                f"{pointer}/adaptive",
+                f"an adaptive edge to {edge.target!r}, which names {edge.source!r}",
                 "a target that can do without: the source is neither in its prompt nor in its needs",
                 "Remove it there, since what it says comes by the edge, or leave adaptive out.",
-            )  # fmt: skip
+            )
         if target.step.cache:
             self._impossible(
-                f"{pointer}/to", f"the step {edge.target!r} with cache", "a step that is always asked",
+                f"{pointer}/to",
+                f"the step {edge.target!r} with cache",
+                "a step that is always asked",
                 "What it reads live is never the same twice: remove cache, or leave start out.",
-            )  # fmt: skip
+            )
         return True
 
     def _check_references(self, placed: Placed, read: set[str]) -> None:
@@ -155,9 +177,11 @@ class StreamRules:
             if name in read and (not where.startswith("/prompt") or path != ["output"] or optional):
                 shown = ".".join(["steps", name, *path])[:200]
                 self._out_of_place(
-                    f"{placed.pointer}{where}", f"{shown}, of a step that is read live",
-                    f"steps.{name}.output, in the prompt", "Read the rest of it in a step that needs both.",
-                )  # fmt: skip
+                    f"{placed.pointer}{where}",
+                    f"{shown}, of a step that is read live",
+                    f"steps.{name}.output, in the prompt",
+                    "Read the rest of it in a step that needs both.",
+                )
 
     def _check_peers(self, name: str, placed: Placed, peers: set[str], links: Dependencies | None) -> None:
         if not peers or links is None:
@@ -165,10 +189,12 @@ class StreamRules:
         needed = (*links.needs, *links.waits, *(branch.partition(":")[0] for branch in links.branches))
         for peer in dict.fromkeys(one for one in needed if one in peers):
             self.problems.add(
-                "cycle", placed.pointer, f"{name!r}, which depends on {peer!r} and is read by it live",
+                "cycle",
+                placed.pointer,
+                f"{name!r}, which depends on {peer!r} and is read by it live",
                 "agents who read each other live, and begin at the same time",
                 f"Name {peer!r} neither in needs nor in the prompt: what it says comes by the stream edge.",
-            )  # fmt: skip
+            )
 
     def _impossible(self, pointer: str, found: str, expected: str, fix: str) -> None:
         self.problems.add("stream_impossible", pointer, found, expected, fix)

@@ -54,19 +54,24 @@ def _check_name(full: dict[str, Json], problems: Problems) -> None:
     name = full.get("name")
     if isinstance(name, str) and names.is_reserved(name):
         problems.add(
-            "name_reserved", "/name", f"the name {show(name)}",
+            "name_reserved",
+            "/name",
+            f"the name {show(name)}",
             f"a name that does not begin with `{names.OWN}`",
             "Those names belong to the platform's own workflows: put a word of your own before it.",
-        )  # fmt: skip
+        )
 
 
 def _check(full: Json, problems: Problems, catalogue: Catalogue, planned: bool) -> Checked | None:
     """Each phase sees only what the ones before it let through."""
     if not isinstance(full, dict):
         problems.add(
-            "type_wrong", "", kind_of(full), "an object",
+            "type_wrong",
+            "",
+            kind_of(full),
+            "an object",
             "A definition is one JSON object with name and steps.",
-        )  # fmt: skip
+        )
         return None
     limits.check(full, problems)
     if problems.all:

@@ -46,7 +46,9 @@ spending = Table(
     Column("tenant_id", Text, primary_key=True, server_default="default"),
     Column("scope", Text, primary_key=True),
     Column(
-        "subject", Text, primary_key=True,
+        "subject",
+        Text,
+        primary_key=True,
         comment="Of a run its UUID; of a step `<run>/<step id>`; else a user, a definition, or empty.",
     ),
     Column("period", Text, primary_key=True, server_default="", comment="2026-11-21, 2026-11, or for ever."),
@@ -58,7 +60,7 @@ spending = Table(
     Column("reserved_tokens", BigInteger, nullable=False, server_default="0"),
     CheckConstraint("scope IN ('tenant', 'user', 'definition', 'run', 'step')", name="scope"),
     comment="What has a limit, and what it spent and has reserved; row locks serialise its reservations.",
-)  # fmt: skip
+)
 
 
 spending_limits = Table(

@@ -23,13 +23,14 @@ prompts = Table(
     Column("name", Text, primary_key=True),
     Column("current", Integer, nullable=False, comment="The version that the bare name means."),
     Column(
-        "current_simulated", Integer,
+        "current_simulated",
+        Integer,
         comment="The version that the bare name means in simulated runs; null: the same.",
     ),
     Column("description", Text, nullable=False, server_default=""),
     moment("created_at", default=True),
     comment="Names of prompts.",
-)  # fmt: skip
+)
 
 
 prompt_versions = Table(

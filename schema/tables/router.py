@@ -72,7 +72,10 @@ checkpoints = Table(
     Column("outcomes", Integer, nullable=False, server_default="0", comment="Since it is in this state."),
     Column("state_reason", Text, nullable=False, server_default=""),
     Column(
-        "followed", JSONB, nullable=False, server_default="{}",
+        "followed",
+        JSONB,
+        nullable=False,
+        server_default="{}",
         comment="How far its intervals have moved since it was learned, and up to which outcome.",
     ),
     moment("state_since"),
@@ -84,16 +87,22 @@ checkpoints = Table(
     CheckConstraint("(kind = 'production') = (state IS NOT NULL)", name="production"),
     # Who serves all, and who is on its way there: one of each for real runs, and for simulated ones.
     Index(
-        "uq_checkpoints_serving", "tenant_id", "simulated", unique=True,
+        "uq_checkpoints_serving",
+        "tenant_id",
+        "simulated",
+        unique=True,
         postgresql_where=text("state = 'all'"),
     ),
     Index(
-        "uq_checkpoints_challenger", "tenant_id", "simulated", unique=True,
+        "uq_checkpoints_challenger",
+        "tenant_id",
+        "simulated",
+        unique=True,
         postgresql_where=text("state IN ('shadow', 'share')"),
     ),
     Index("ix_checkpoints_training", "training_id", "kind", "epoch"),
     comment="Weights of the router: the last of a training, its best, and what was put to work.",
-)  # fmt: skip
+)
 
 quarantines = Table(
     "quarantines",

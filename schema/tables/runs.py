@@ -46,7 +46,10 @@ collaborations = Table(
     Column("linked_traceparent", Text, comment="The caller's W3C context: linked, never joined."),
     Column("request_digest", Text, comment="Of the request that started the run: tells it from another."),
     Column(
-        "simulated", Boolean, nullable=False, server_default=text("false"),
+        "simulated",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
         comment="Of ended runs: whether the simulator answered any call of them or of their children.",
     ),
     moment("started_at", default=True),
@@ -59,7 +62,7 @@ collaborations = Table(
     Index("ix_collaborations_running", "started_at", "id", postgresql_where=text("status = 'running'")),
     Index("ix_collaborations_forked_from", "forked_from"),
     comment="One row per run of a version.",
-)  # fmt: skip
+)
 
 run_trees = Table(
     "run_trees",
@@ -99,7 +102,8 @@ agent_executions = Table(
     Column("finish_reason", Text, comment="Of an agent's answer: stop, length, content_filter, …"),
     Column("repaired", Boolean, nullable=False, server_default=text("false")),
     Column(
-        "input", JSON,
+        "input",
+        JSON,
         comment="Of a map its list; of a loop and its iterations the next carry; of a turn what it was told.",
     ),
     Column("output", JSON),
@@ -120,23 +124,31 @@ agent_executions = Table(
     # The promise that a finished step never runs again, held by the database itself.
     Index(
         "uq_agent_executions_finished",
-        "collaboration_id", "path",
-        unique=True, postgresql_where=text("status IN ('completed', 'skipped', 'caught')"),
+        "collaboration_id",
+        "path",
+        unique=True,
+        postgresql_where=text("status IN ('completed', 'skipped', 'caught')"),
     ),
     # What is under way: all that a reader of a live run looks for.
     Index("ix_agent_executions_running", "collaboration_id", postgresql_where=text("status = 'running'")),
     # Of agents only: every quick step would pay for them too.
     Index(
-        "ix_agent_executions_model", "tenant_id", "model_id", "started_at",
+        "ix_agent_executions_model",
+        "tenant_id",
+        "model_id",
+        "started_at",
         postgresql_where=text("kind = 'agent'"),
     ),
     Index(
-        "ix_agent_executions_agent", "tenant_id", "agent_name", "started_at",
+        "ix_agent_executions_agent",
+        "tenant_id",
+        "agent_name",
+        "started_at",
         postgresql_where=text("kind = 'agent'"),
     ),
     Index("ix_agent_executions_trial", "trial_id", postgresql_where=text("trial_id IS NOT NULL")),
     comment="One row per attempt at a step: each attempt was paid.",
-)  # fmt: skip
+)
 
 
 run_controls = Table(
@@ -187,11 +199,13 @@ task_vectors = Table(
     Column("encoder", Text, nullable=False),
     Column("embedding", Vector(EMBEDDING_WIDTH), nullable=False),
     Index(
-        "ix_task_vectors_embedding", "embedding",
-        postgresql_using="hnsw", postgresql_ops={"embedding": "vector_cosine_ops"},
+        "ix_task_vectors_embedding",
+        "embedding",
+        postgresql_using="hnsw",
+        postgresql_ops={"embedding": "vector_cosine_ops"},
     ),
     comment="Embedded tasks of completed collaborations; Weaviate's copy is filled from here.",
-)  # fmt: skip
+)
 
 
 flights = Table(

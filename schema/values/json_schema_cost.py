@@ -20,9 +20,14 @@ _CHARS_OF_A_CHECK: Final = 5
 _IN_PLACE: Final = ("allOf", "anyOf", "oneOf")
 _IN_PLACE_ONE: Final = ("not", "if", "then", "else")
 _OF_EVERY_PART: Final = (
-    "items", "contains", "additionalProperties", "additionalItems", "unevaluatedItems",
-    "unevaluatedProperties", "propertyNames",
-)  # fmt: skip
+    "items",
+    "contains",
+    "additionalProperties",
+    "additionalItems",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+    "propertyNames",
+)
 _ON_TEXT: Final = ("pattern", "format", "minLength", "maxLength")
 
 

@@ -30,7 +30,9 @@ _DRAFT: Final[dict[str, Any]] = {
         "check": {"kind": "agent", "agent": "critic", "prompt": "Review this:\n${steps.draft.output}"},
         "polish": {"kind": "agent", "agent": "writer", "prompt": "Design again: ${steps.check.output}"},
         "approve": {
-            "kind": "human", "title": "Publish it?", "show": {"text": "${steps.polish.output}"},
+            "kind": "human",
+            "title": "Publish it?",
+            "show": {"text": "${steps.polish.output}"},
             "form": {"type": "object", "properties": {"reason": {"type": "string"}}},
             "actions": [
                 {"id": "yes", "title": "Publish"},
@@ -40,7 +42,7 @@ _DRAFT: Final[dict[str, Any]] = {
         "publish": {"kind": "transform", "needs": ["approve"], "value": "${steps.polish.output}"},
     },
     "output": "${steps.publish.output}",
-}  # fmt: skip
+}
 _WRONG: Final = {
     **_DRAFT,
     "steps": {**_DRAFT["steps"], "check": {"kind": "agent", "agent": "nobody", "prompt": "?"}},
@@ -208,10 +210,13 @@ async def test_playback_tells_an_ended_run_once_more(browser: Browser, platform:
         await expect(page.locator("#state")).to_contain_text("completed")
 
 
-@pytest.mark.parametrize(("name", "how"), [
-    ("phone", {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}),
-    ("dark", {"viewport": {"width": 1360, "height": 850}, "color_scheme": "dark"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("phone", {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}),
+        ("dark", {"viewport": {"width": 1360, "height": 850}, "color_scheme": "dark"}),
+    ],
+)
 async def test_every_page_fits_a_phone_and_the_dark(
     browser: Browser, platform: Stack, address: str, name: str, how: dict[str, Any]
 ) -> None:
@@ -226,10 +231,14 @@ async def test_every_page_fits_a_phone_and_the_dark(
         schedule = (await http.post("/v1/schedules", json=daily)).raise_for_status().json()["id"]
     async with page_of(browser, address, **how) as page:
         for page_name, path in (
-            ("runs", "/console/"), ("run", f"/console/runs/{id}"), ("tasks", "/console/tasks"),
-            ("definitions", "/console/definitions"), ("definition", "/console/definitions/console-poem"),
-            ("schedules", "/console/schedules"), ("analytics", "/console/analytics"),
-        ):  # fmt: skip
+            ("runs", "/console/"),
+            ("run", f"/console/runs/{id}"),
+            ("tasks", "/console/tasks"),
+            ("definitions", "/console/definitions"),
+            ("definition", "/console/definitions/console-poem"),
+            ("schedules", "/console/schedules"),
+            ("analytics", "/console/analytics"),
+        ):
             await open_page(page, path)
             await expect(page.locator("#main")).to_be_visible()
             if page_name == "run":
@@ -366,9 +375,14 @@ async def keyed(platform: Stack) -> AsyncIterator[str]:
     own = {"FACILITAIR_PORT": str(port), "FACILITAIR_API_KEY": "open sesame, please"}
     given = {**platform.supervisor.environment, **own}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "api", cwd=ROOT, env={**os.environ, **given},
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "api",
+        cwd=ROOT,
+        env={**os.environ, **given},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
     address = f"http://127.0.0.1:{port}"
     async with asyncio.timeout(60), httpx.AsyncClient() as http:
         while not await _answers(http, f"{address}/health/live"):
@@ -406,16 +420,21 @@ async def test_with_a_key_a_person_signs_in_once(browser: Browser, keyed: str) -
 
 async def _finished(platform: Stack) -> str:
     """The id of a run that has ended."""
-    await platform.store({
-        "name": "console-poem",
-        "agents": {"poet": {"model": "openai/gpt-4o-mini", "system": "You write haiku."}},
-        "steps": {"write": {"kind": "agent", "agent": "poet", "prompt": "A haiku on queues"}},
-        "output": "${steps.write.output}",
-    })  # fmt: skip
+    await platform.store(
+        {
+            "name": "console-poem",
+            "agents": {"poet": {"model": "openai/gpt-4o-mini", "system": "You write haiku."}},
+            "steps": {"write": {"kind": "agent", "agent": "poet", "prompt": "A haiku on queues"}},
+            "output": "${steps.write.output}",
+        }
+    )
     handle = await platform.client.start_workflow(
-        "console-poem", {}, id="console-poem-finished", task_queue="collaborations",
+        "console-poem",
+        {},
+        id="console-poem-finished",
+        task_queue="collaborations",
         id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-    )  # fmt: skip
+    )
     await asyncio.wait_for(handle.result(), 60)
     return "console-poem-finished"

@@ -33,8 +33,9 @@ async def test_a_person_promotes_a_checkpoint_and_rolls_back(settings: Settings,
             await page.wait_for_selector("dl.facts dd:text-is('rules')")
             await page.wait_for_selector("td:text-is('rolled back')")
         assert asked == [
-            "Let checkpoint 2 serve more before the evidence says so?", "Roll back checkpoint 1?",
-        ]  # fmt: skip
+            "Let checkpoint 2 serve more before the evidence says so?",
+            "Roll back checkpoint 1?",
+        ]
         phone = {"width": 390, "height": 844}
         async with page_of(browser, f"http://127.0.0.1:{door.port}", viewport=phone) as page:
             await open_page(page, "/console/router")

@@ -80,9 +80,11 @@ class Typed:
 
     def _shell(self, command: str) -> None:
         environment = {
-            **os.environ, "PYTHONPATH": str(ROOT), "FACILITAIR_DATA": str(self._data),
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "FACILITAIR_DATA": str(self._data),
             "TEMPORAL_ADDRESS": self._temporal,
-        }  # fmt: skip
+        }
         done = subprocess.run(
             ["bash", "-c", command], check=False, env=environment, capture_output=True, text=True, timeout=60
         )

@@ -25,9 +25,11 @@ OUTPUTS: Final[dict[str, Any]] = {
 async def billing(platform: Stack) -> AsyncIterator[None]:
     """The worker of examples/own_activity_worker.py, which imports nothing of ours."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(ROOT / "examples" / "own_activity_worker.py"), platform.settings.temporal_address,
+        sys.executable,
+        str(ROOT / "examples" / "own_activity_worker.py"),
+        platform.settings.temporal_address,
         stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+    )
     assert process.stdout is not None
     assert await process.stdout.readline()
     yield

@@ -36,9 +36,7 @@ async def test_a_real_file_from_upload_to_every_server(platform: Stack, neo4j: N
     ran = await facilitair(data, "run", "code-review", "--input", "file=@bench/crash.py", "--json")
     assert ran.code == 0, ran.stderr
     run = ran.json
-    assert {step["id"] for step in run["steps"]} == {
-        "analysis", "design", "code", "review", "refine", "test",
-    }  # fmt: skip
+    assert {step["id"] for step in run["steps"]} == {"analysis", "design", "code", "review", "refine", "test"}
     assert run["output"]["code"]
     assert run["output"]["tests"]
 
@@ -122,9 +120,14 @@ async def test_a_bare_temporal_script_starts_it_by_name(platform: Stack) -> None
     await facilitair(platform.supervisor.data, "apply", "examples/hello.json")
     script = ROOT / "examples" / "start_by_name.py"
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-I", str(script), platform.settings.temporal_address, "hello",
-        '{"task": "add two numbers"}', stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+        sys.executable,
+        "-I",
+        str(script),
+        platform.settings.temporal_address,
+        "hello",
+        '{"task": "add two numbers"}',
+        stdout=asyncio.subprocess.PIPE,
+    )
     stdout, _ = await process.communicate()
     assert process.returncode == 0
     assert isinstance(json.loads(stdout), str)

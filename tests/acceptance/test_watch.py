@@ -24,9 +24,16 @@ async def on_a_terminal(data: Path, *arguments: str, keys: dict[str, str] | None
     size = {"TERM": "xterm", "COLUMNS": str(COLUMNS), "LINES": "30"}
     environment = {**os.environ, "FACILITAIR_DATA": str(data), **size}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "cli.main", *arguments,
-        cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, env=environment,
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "cli.main",
+        *arguments,
+        cwd=ROOT,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
+    )
     os.close(theirs)
 
     def read() -> bytes:

@@ -23,7 +23,7 @@ _ENGINE_1: Final[dict[str, dict[str, Any]]] = {
         "steps": {
             "a": {"kind": "transform", "value": "${input.n + 1}"},
             "b": {"kind": "transform", "value": "${steps.a.output + 1}"},
-        },
+        }
     },
     "condition_and_skip": {
         "steps": {
@@ -31,7 +31,7 @@ _ENGINE_1: Final[dict[str, dict[str, Any]]] = {
             "b": {"kind": "transform", "when": "steps.a.output > 10", "value": 1},
             "c": {"kind": "transform", "value": "${steps.b.output}"},
             "d": {"kind": "transform", "value": "${steps[?'c'].?output.orValue('none')}"},
-        },
+        }
     },
     "agent": {"agents": _CODER, "steps": {"code": _ASK}},
     "agent_routed_and_recalling": {"agents": _ROUTED, "steps": {"code": _ASK | {"recall": True}}},
@@ -49,7 +49,7 @@ _ENGINE_1: Final[dict[str, dict[str, Any]]] = {
         "steps": {
             "check": {"kind": "tool", "tool": "python.check", "args": {"source": "import os\n"}},
             "list": {"kind": "transform", "value": "${steps.check.output.findings}"},
-        },
+        }
     },
     "own_activity": {"steps": {"own": {"kind": "tool", **_OWN}}},
     "failed_step": {
@@ -60,7 +60,7 @@ _ENGINE_1: Final[dict[str, dict[str, Any]]] = {
         },
     },
     "cancelled": {"agents": _CODER, "steps": {"slow": _ASK}},
-}  # fmt: skip
+}
 
 _ENGINE_2: Final[dict[str, dict[str, Any]]] = {
     "segment_chain": {
@@ -82,13 +82,13 @@ _ENGINE_2: Final[dict[str, dict[str, Any]]] = {
         "steps": {
             "a": {"kind": "transform", "value": "${input.n + 1}"},
             "b": {"kind": "transform", "value": "${steps.a.output + 1}"},
-        },
+        }
     },
     "labelled": {
         "steps": {
             "check": {"kind": "tool", "tool": "python.check", "args": {"source": "import os\n"}},
             "own": {"kind": "tool", **_OWN, "needs": ["check"]},
-        },
+        }
     },
     "labelled_in_the_pin": {"steps": {"a": {"kind": "transform", "value": "${input.n + 1}"}}},
     "labelled_and_failed": {"steps": {"own": {"kind": "tool", **_OWN, "output_schema": {"type": "string"}}}},
@@ -107,17 +107,22 @@ _ENGINE_2: Final[dict[str, dict[str, Any]]] = {
     "map_chained": {
         "steps": {
             "each": {
-                "kind": "map", "over": "[1, 2, 3]", "max_items": 3,
+                "kind": "map",
+                "over": "[1, 2, 3]",
+                "max_items": 3,
                 "body": {"steps": {"square": {"kind": "transform", "value": "${item * item}"}}},
             },
             "sum": {"kind": "transform", "value": "${size(list(steps.each.output))}"},
-        },
+        }
     },
     "map_of_agents": {
         "agents": _CODER,
         "steps": {
             "each": {
-                "kind": "map", "over": "[1, 2, 3]", "max_items": 3, "concurrency": 2,
+                "kind": "map",
+                "over": "[1, 2, 3]",
+                "max_items": 3,
+                "concurrency": 2,
                 "tolerate": {"failed": 1},
                 "body": {
                     "steps": {
@@ -138,7 +143,10 @@ _ENGINE_2: Final[dict[str, dict[str, Any]]] = {
         "agents": _CODER,
         "steps": {
             "again": {
-                "kind": "loop", "max_iterations": 3, "init": "${input.task}", "until": "iter.index == 1",
+                "kind": "loop",
+                "max_iterations": 3,
+                "init": "${input.task}",
+                "until": "iter.index == 1",
                 "carry": "${iter.output}",
                 "body": {
                     "steps": {
@@ -157,51 +165,67 @@ _ENGINE_2: Final[dict[str, dict[str, Any]]] = {
             "used": {"kind": "transform", "value": "${steps.fetch.output.status}"},
             "instead": {"kind": "transform", "value": "${steps.fetch.error.code}"},
             "end": {
-                "kind": "transform", "needs": ["used", "instead"], "join": "any",
+                "kind": "transform",
+                "needs": ["used", "instead"],
+                "join": "any",
                 "value": "${steps[?'instead'].?output.orValue('fetched')}",
             },
-        },
+        }
     },
     "catch_value": {
         "steps": {
             "fetch": _REFUSED | {"catch": [{"errors": ["*"], "value": {"status": 0}}]},
             "used": {"kind": "transform", "value": "${steps.fetch.output.status}"},
-        },
+        }
     },
     "human_decision": {
         "steps": {
             "approve": {
-                "kind": "human", "title": "${input.task}?", "approvals": 2, "remind_after": "1d",
+                "kind": "human",
+                "title": "${input.task}?",
+                "approvals": 2,
+                "remind_after": "1d",
                 "assignees": ["user:ada", "user:bob", "user:eve"],
             },
             "end": {"kind": "transform", "value": "${steps.approve.output.decision}"},
-        },
+        }
     },
     "human_timeout_escalation": {
         "steps": {
             "approve": {
-                "kind": "human", "title": "${input.task}?", "assignees": ["user:ada"],
-                "remind_after": "400ms", "timeout": "1s", "on_timeout": "escalate",
-                "escalate_to": ["user:boss"], "catch": [{"errors": ["human_timeout"], "value": "nobody"}],
-            },
-        },
+                "kind": "human",
+                "title": "${input.task}?",
+                "assignees": ["user:ada"],
+                "remind_after": "400ms",
+                "timeout": "1s",
+                "on_timeout": "escalate",
+                "escalate_to": ["user:boss"],
+                "catch": [{"errors": ["human_timeout"], "value": "nobody"}],
+            }
+        }
     },
     "child_collaboration": {
         "steps": {
             "child": {"kind": "collaboration", "ref": "recorded-child", "input": {"n": "${input.n}"}},
             "failing": {
-                "kind": "collaboration", "ref": "recorded-failing-child", "input": {}, "timeout": "10m",
+                "kind": "collaboration",
+                "ref": "recorded-failing-child",
+                "input": {},
+                "timeout": "10m",
                 "catch": [{"errors": ["tool_failed"], "value": "failed"}],
             },
             "end": {"kind": "transform", "value": ["${steps.child.output}", "${steps.failing.output}"]},
-        },
+        }
     },
     "planner": {
         "agents": {"planner": {"role": "architect"}},
         "budget": {"usd": 5, "time": "1h"},
         "steps": {
             "plan": {
-                "kind": "agent", "agent": "planner", "emits": "definition", "prompt": "Plan: ${input.task}",
+                "kind": "agent",
+                "agent": "planner",
+                "emits": "definition",
+                "prompt": "Plan: ${input.task}",
             },
             "work": {"kind": "collaboration", "definition": "${steps.plan.output}", "input": "${input}"},
         },
@@ -210,14 +234,14 @@ _ENGINE_2: Final[dict[str, dict[str, Any]]] = {
         "steps": {
             "shortly": {"kind": "wait", "for": "500ms"},
             "past": {"kind": "wait", "until": "2020-01-01T00:00:00Z", "needs": ["shortly"]},
-        },
+        }
     },
     "compensation": {
         "steps": {
             "tool": {"kind": "tool", **_PARSE, "compensate": _PARSE},
             "own": {"kind": "tool", "needs": ["tool"], **_OWN, "compensate": _OWN},
             "bad": {"kind": "tool", "needs": ["own"], "tool": "json.parse", "args": {"text": "no JSON"}},
-        },
+        }
     },
     "cancel_with_compensation": {
         "agents": _CODER,
@@ -281,7 +305,10 @@ _ENGINE_2: Final[dict[str, dict[str, Any]]] = {
             "first": _ASK,
             "second": {"kind": "agent", "agent": "coder", "prompt": "Shorten:\n${steps.first.output}"},
             "each": {
-                "kind": "map", "over": "[1, 2]", "max_items": 2, "needs": ["first"],
+                "kind": "map",
+                "over": "[1, 2]",
+                "max_items": 2,
+                "needs": ["first"],
                 "body": {"steps": {"code": {"kind": "agent", "agent": "coder", "prompt": "${item}?"}}},
             },
         },
@@ -289,13 +316,16 @@ _ENGINE_2: Final[dict[str, dict[str, Any]]] = {
     "decided_by_id_and_signalled": {
         "steps": {
             "each": {
-                "kind": "map", "over": "[1, 2]", "max_items": 2, "tolerate": {"failed": 2},
+                "kind": "map",
+                "over": "[1, 2]",
+                "max_items": 2,
+                "tolerate": {"failed": 2},
                 "body": {"steps": {"broken": {"kind": "wait", "until": "${input.nope}"}}},
             },
             "approve": {"kind": "human", "title": "${input.task}?", "needs": ["each"]},
             "rest": {"kind": "wait", "for": "2s", "needs": ["approve"]},
             "bad": {"kind": "transform", "value": "${input.nope}", "needs": ["rest"]},
-        },
+        }
     },
     "paused_and_continued_as_new": {
         "agents": _CODER,
@@ -308,14 +338,15 @@ _ENGINE_2: Final[dict[str, dict[str, Any]]] = {
         "defaults": {"chain": "off"},
         "steps": {
             "many": {
-                "kind": "loop", "max_iterations": 30,
+                "kind": "loop",
+                "max_iterations": 30,
                 "body": {"steps": {"pause": {"kind": "tool", "tool": "pause", "args": {"seconds": 0}}}},
             },
             "asking": {"kind": "human", "title": "Go on?"},
             "end": {"kind": "transform", "needs": ["many", "asking"], "value": "${steps.many.iterations}"},
         },
     },
-}  # fmt: skip
+}
 
 FEATURES: Final = _ENGINE_1 | _ENGINE_2
 

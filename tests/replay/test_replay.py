@@ -43,11 +43,39 @@ def test_the_names_in_histories_are_the_names_for_ever() -> None:
                 [call] = details["details"]["data"]["payloads"]
                 local.add(json.loads(base64.b64decode(call["data"]))["activity_type"])
     assert ordinary - {"recorded_own"} == {
-        "agent", "tool", "route", "recall", "project", "chain", "compensate",
-    }  # fmt: skip
+        "agent",
+        "tool",
+        "route",
+        "recall",
+        "project",
+        "chain",
+        "compensate",
+    }
     assert local == {
-        "pin", "begin_call", "end_call", "finish", "decide", "skip", "transform",
-        "segment", "open", "end_item", "close", "caught", "begin_wait", "end_wait",
-        "ask", "record_decision", "remind", "expire", "withdraw", "ask_budget", "ask_route",
-        "begin_child", "end_child", "fail_child", "compensations", "steer",
-    }  # fmt: skip
+        "pin",
+        "begin_call",
+        "end_call",
+        "finish",
+        "decide",
+        "skip",
+        "transform",
+        "segment",
+        "open",
+        "end_item",
+        "close",
+        "caught",
+        "begin_wait",
+        "end_wait",
+        "ask",
+        "record_decision",
+        "remind",
+        "expire",
+        "withdraw",
+        "ask_budget",
+        "ask_route",
+        "begin_child",
+        "end_child",
+        "fail_child",
+        "compensations",
+        "steer",
+    }

@@ -25,10 +25,16 @@ class Result:
 async def facilitair(data: Path, *arguments: str, **environment: str) -> Result:
     """Run the command against the platform under `data`."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "cli.main", *arguments,
-        cwd=ROOT, env={**os.environ, "FACILITAIR_DATA": str(data), "NO_COLOR": "1", **environment},
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "cli.main",
+        *arguments,
+        cwd=ROOT,
+        env={**os.environ, "FACILITAIR_DATA": str(data), "NO_COLOR": "1", **environment},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
     stdout, stderr = await process.communicate()
     assert process.returncode is not None
     return Result(process.returncode, stdout.decode(), stderr.decode())

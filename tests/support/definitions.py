@@ -169,9 +169,12 @@ class _Maker:
         around = [*frame.around, *([] if "join" in common else earlier)]
         kind = self.pick(*kinds)
         make = {
-            "transform": self.transform, "switch": self.switch, "tool": self.tool, "map": self.map,
+            "transform": self.transform,
+            "switch": self.switch,
+            "tool": self.tool,
+            "map": self.map,
             "loop": self.loop,
-        }[kind]  # fmt: skip
+        }[kind]
         return {"kind": kind, **make(sure, list(earlier), _Frame(frame.owners, around)), **common}
 
     def common(self, name: str, earlier: dict[str, Any]) -> dict[str, Any]:

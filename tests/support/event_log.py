@@ -51,27 +51,47 @@ def definition_of(name: str, recall: bool = False) -> dict[str, Any]:
 
 
 async def begin(
-    engine: AsyncEngine, task: str, *, name: str = "pair", tenant: str = "default", recall: bool = False,
+    engine: AsyncEngine,
+    task: str,
+    *,
+    name: str = "pair",
+    tenant: str = "default",
+    recall: bool = False,
     forked_from: str | None = None,
-) -> StepRequest:  # fmt: skip
+) -> StepRequest:
     """A run that has begun; the key of its step `code`."""
     run = str(uuid.uuid4())
     async with transaction(engine) as connection:
         definition = validate(definition_of(name, recall)).definition
         version, _ = await definitions.save(connection, tenant, definition, "test")
         new = Run(
-            UUID(run), f"wf-{run}", tenant, {"task": task}, task, TRACEPARENT, None, datetime.now(UTC),
-            version.id, name, version.number, version.sha256, ENGINE,
-        )  # fmt: skip
+            UUID(run),
+            f"wf-{run}",
+            tenant,
+            {"task": task},
+            task,
+            TRACEPARENT,
+            None,
+            datetime.now(UTC),
+            version.id,
+            name,
+            version.number,
+            version.sha256,
+            ENGINE,
+        )
         await collaborations.create(connection, new, None, None, forked_from)
     return StepRequest(run, tenant, "code", TRACEPARENT)
 
 
 async def work(engine: AsyncEngine, request: StepRequest, done: Work) -> None:
     key = StepRequest(
-        request.collaboration, request.tenant, done.step, TRACEPARENT, done.iteration,
+        request.collaboration,
+        request.tenant,
+        done.step,
+        TRACEPARENT,
+        done.iteration,
         frame=f"again[{done.iteration}]" if done.iteration else "",
-    )  # fmt: skip
+    )
     worker = Worker(done.kind, done.role or "helper", done.role, done.model)
     judged = {"found_issues": done.found_issues, "severity": "high" if done.found_issues else None}
     output: dict[str, Any] = {name: value for name, value in judged.items() if value is not None}

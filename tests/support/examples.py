@@ -27,9 +27,11 @@ async def upload(http: httpx.AsyncClient) -> None:
     first = [name for names in BEFORE.values() for name in names]
     for path in sorted(EXAMPLES, key=lambda path: path.stem not in first):
         answer = await http.post(
-            "/v1/definitions", params={"name": path.stem}, content=path.read_bytes(),
+            "/v1/definitions",
+            params={"name": path.stem},
+            content=path.read_bytes(),
             headers={"Content-Type": "application/json"},
-        )  # fmt: skip
+        )
         assert answer.is_success, f"{path.stem}: {answer.text}"
 
 

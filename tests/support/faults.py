@@ -73,4 +73,4 @@ FAULTS: Final[Mapping[str, tuple[dict[str, Any], Failure | None, Failure | None]
     "body_without_json": ({"kind": "broken_body", "variant": "not_json"}, ANSWERED, CUT),
     "text_cut_short": ({"kind": "bad_json"}, ANSWERED, ANSWERED),
     "filtered": ({"kind": "refusal"}, ANSWERED, ANSWERED),
-}  # fmt: skip
+}

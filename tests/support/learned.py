@@ -32,27 +32,38 @@ def embed(texts: Sequence[str]) -> Floats:
 
 
 def learned(
-    better: str = "a/good", seed: int = 0, models: tuple[str, ...] = MODELS,
+    better: str = "a/good",
+    seed: int = 0,
+    models: tuple[str, ...] = MODELS,
     embedding: Callable[[Sequence[str]], Floats] = embed,
-) -> Checkpoint:  # fmt: skip
+) -> Checkpoint:
     """60 steps of three categories at which one of the models is right nearly always."""
     rng = np.random.default_rng(seed)
     texts = tuple(f"{TOPICS[i % 3]} number {i}" for i in range(60))
     shape = (60, len(models))
     chance = np.where(np.array(models) == better, 0.95, 0.35)
     calls = Calls(
-        tuple(map(str, range(60))), texts, np.array([f"coder/{DOMAINS[i % 3]}" for i in range(60)]), models,
-        (rng.random(shape) < chance).astype(float), rng.lognormal(1, 0.3, shape),
-        rng.lognormal(5, 0.2, shape), rng.lognormal(6, 0.3, shape),
-    )  # fmt: skip
+        tuple(map(str, range(60))),
+        texts,
+        np.array([f"coder/{DOMAINS[i % 3]}" for i in range(60)]),
+        models,
+        (rng.random(shape) < chance).astype(float),
+        rng.lognormal(1, 0.3, shape),
+        rng.lognormal(5, 0.2, shape),
+        rng.lognormal(6, 0.3, shape),
+    )
     found, _ = model.fit(calls, embedding(texts), seed)
     return storage.of(found)
 
 
 async def put_to_work(
-    engine: AsyncEngine, found: Checkpoint, state: str = "all", tenant: str = "default", *,
+    engine: AsyncEngine,
+    found: Checkpoint,
+    state: str = "all",
+    tenant: str = "default",
+    *,
     simulated: bool = True,
-) -> checkpoints.Summary:  # fmt: skip
+) -> checkpoints.Summary:
     """Register a checkpoint, and promote it to a state; the simulator answers in most tests."""
     content, sha256 = storage.pack(found)
     training = uuid4()

@@ -47,8 +47,12 @@ def blocks(page: Path) -> list[Block]:
         name = str(page.relative_to(ROOT))
         found.append(
             Block(
-                name, line, match["language"], match["text"], comment.get("file", ""),
+                name,
+                line,
+                match["language"],
+                match["text"],
+                comment.get("file", ""),
                 comment.get("not run", ""),
             )
-        )  # fmt: skip
+        )
     return found

@@ -49,9 +49,17 @@ def _wait_until_healthy(url: str) -> None:
 def only_simulated(simulator_url: str, **more: str) -> Settings:
     """Settings without any provider's key, apart from those in `more`."""
     keys = (
-        "openai_api_key", "anthropic_api_key", "openrouter_api_key", "deepseek_api_key", "ollama_host",
-        "openai_base_url", "anthropic_base_url", "provider_hosts", "provider_limits", "keys_dir",
-    )  # fmt: skip
+        "openai_api_key",
+        "anthropic_api_key",
+        "openrouter_api_key",
+        "deepseek_api_key",
+        "ollama_host",
+        "openai_base_url",
+        "anthropic_base_url",
+        "provider_hosts",
+        "provider_limits",
+        "keys_dir",
+    )
     values = dict.fromkeys(keys, "") | {"simulator_url": simulator_url} | more
     return Settings.model_validate(values)
 

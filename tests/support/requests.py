@@ -38,11 +38,19 @@ async def open_socket(app: FastAPI, path: str, headers: Mapping[str, str]) -> in
     sent: list[dict[str, Any]] = []
     given = {"host": HERE.removeprefix("http://"), **headers}
     scope = {
-        "type": "websocket", "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
-        "headers": [(name.encode(), value.encode()) for name, value in given.items()], "subprotocols": [],
-        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8700), "scheme": "ws", "state": {},
+        "type": "websocket",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(name.encode(), value.encode()) for name, value in given.items()],
+        "subprotocols": [],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 8700),
+        "scheme": "ws",
+        "state": {},
         "extensions": {"websocket.http.response": {}},
-    }  # fmt: skip
+    }
 
     async def receive() -> dict[str, Any]:
         return {"type": "websocket.connect"}

@@ -28,9 +28,15 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 async def begin(
-    engine: AsyncEngine, definition: dict[str, Any], *, step: str = "ask", input: Any = None,
-    tenant: str = "default", parent: StepRequest | None = None, user: str | None = None,
-) -> StepRequest:  # fmt: skip
+    engine: AsyncEngine,
+    definition: dict[str, Any],
+    *,
+    step: str = "ask",
+    input: Any = None,
+    tenant: str = "default",
+    parent: StepRequest | None = None,
+    user: str | None = None,
+) -> StepRequest:
     """A run of a definition, pinned and with its budget; the key of one of its steps."""
     id = uuid.uuid4()
     async with transaction(engine) as connection:
@@ -38,11 +44,20 @@ async def begin(
         found = validate({"name": "one", **definition}, catalogue=known).definition
         version, _ = await definitions.save(connection, tenant, found, "test")
         run = Run(
-            id=id, temporal_workflow_id=f"wf-{id}", tenant=tenant, input=input or {}, task="t",
-            traceparent=TRACEPARENT, parent_span_id=None, started_at=datetime.now(UTC),
-            version_id=version.id, name=version.name, version=version.number, sha256=version.sha256,
+            id=id,
+            temporal_workflow_id=f"wf-{id}",
+            tenant=tenant,
+            input=input or {},
+            task="t",
+            traceparent=TRACEPARENT,
+            parent_span_id=None,
+            started_at=datetime.now(UTC),
+            version_id=version.id,
+            name=version.name,
+            version=version.number,
+            sha256=version.sha256,
             engine=ENGINE,
-        )  # fmt: skip
+        )
         around = {"collaboration": parent.collaboration, "path": parent.path} if parent else None
         await collaborations.create(connection, run, user, around)
         if found.budget:

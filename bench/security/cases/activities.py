@@ -17,9 +17,11 @@ _ACTIVITIES: Final = (
 )
 _PAUSE: Final[dict[str, Any]] = {"kind": "tool", "tool": "pause", "args": {"seconds": 0}}
 _FORGED: Final = {
-    "collaboration": "00000000-0000-4000-8000-000000000000", "tenant": "another", "status": "completed",
+    "collaboration": "00000000-0000-4000-8000-000000000000",
+    "tenant": "another",
+    "status": "completed",
     "traceparent": f"00-{'1' * 32}-{'2' * 16}-01",
-}  # fmt: skip
+}
 
 
 def cases() -> Iterator[HttpCase | RunCase]:

@@ -62,12 +62,16 @@ def _alone() -> Iterator[tuple[str, str, dict[str, Any]]]:
     yield "a loop of maps of sub-collaborations", "too_large_tree", {"l": _loop(500, {"m": _map(21, **sub)})}
     yield "a map of loops of planned definitions", "too_large_tree", {"m": _map(101, l=_loop(100, planned))}
     yield "a loop of 10,001 planned definitions", "too_large_tree", {"l": _loop(10_001, planned)}
-    yield "a map of many sub-collaborations", "too_large_tree", {
-        "m": _map(2_000, **{f"s{n}": _ref("any") for n in range(6)})
-    }  # fmt: skip
-    yield "many maps of sub-collaborations", "too_large_tree", {
-        f"m{n}": _map(1_000, **{f"s{n}": _ref("any")}) for n in range(11)
-    }  # fmt: skip
+    yield (
+        "a map of many sub-collaborations",
+        "too_large_tree",
+        {"m": _map(2_000, **{f"s{n}": _ref("any") for n in range(6)})},
+    )
+    yield (
+        "many maps of sub-collaborations",
+        "too_large_tree",
+        {f"m{n}": _map(1_000, **{f"s{n}": _ref("any")}) for n in range(11)},
+    )
     yield "a map of maps of maps", "too_large_run", {"a": _map(100, b=_map(100, c=_map(100, **quick)))}
     yield "a map of loops", "too_large_run", {"a": _map(10_000, b=_loop(100_000, quick))}
 
@@ -113,9 +117,16 @@ def _webhooks(prey: Prey) -> Iterator[HttpCase]:
 def _lists(prey: Prey) -> Iterator[HttpCase]:
     run = f"/v1/collaborations/{prey.run}"
     for path in (
-        run, f"{run}/trace", f"{run}/events", "/v1/collaborations", "/v1/definitions", "/v1/schedules",
-        "/v1/webhooks", "/v1/limits", "/v1/tasks",
-    ):  # fmt: skip
+        run,
+        f"{run}/trace",
+        f"{run}/events",
+        "/v1/collaborations",
+        "/v1/definitions",
+        "/v1/schedules",
+        "/v1/webhooks",
+        "/v1/limits",
+        "/v1/tasks",
+    ):
         for limit in ("1001", "0", "-1", "1e9", "99999999999999999999"):
             query = {"limit": limit}
             yield HttpCase(f"{limit} of {path}", "GET", path, 422, "request_invalid", query=query)

@@ -53,9 +53,15 @@ def _tool(tool: str, **args: Any) -> dict[str, Any]:
 
 def _fences() -> Iterator[Run]:
     pieces = {
-        "opened": "```a\n", "closed": "```\n", "backticks": "`", "one line": "```", "blanks": "``` \t",
-        "inside": "\n```a", "language": "```aaaa", "never a line's end": "a",
-    }  # fmt: skip
+        "opened": "```a\n",
+        "closed": "```\n",
+        "backticks": "`",
+        "one line": "```",
+        "blanks": "``` \t",
+        "inside": "\n```a",
+        "language": "```aaaa",
+        "never a line's end": "a",
+    }
     for name, piece in pieces.items():
         text = piece * (700 * _KIB // len(piece))
         blocks = _tool("text.code_blocks", text="${input.text}")
@@ -72,8 +78,12 @@ def _other_tools() -> Iterator[Run]:
         yield _run(f"difference {modulus}", difference, {"before": before, "after": after}, "tool_failed")
     check = _tool("python.check", source="${input.text}") | {"timeout": "60s"}
     yield _run("findings without number", check, {"text": "import a\n" * 20_000}, COMPLETED)
-    yield _run("json of many values", _tool("json.parse", text="${input.text}"),
-               {"text": "[" + "1," * 300_000 + "1]"}, "output_too_large")  # fmt: skip
+    yield _run(
+        "json of many values",
+        _tool("json.parse", text="${input.text}"),
+        {"text": "[" + "1," * 300_000 + "1]"},
+        "output_too_large",
+    )
 
 
 _ITEMS: Final = list(range(2_000))

@@ -13,9 +13,14 @@ from bench.security.cases.playing import HttpCase, TemporalCase
 OWN_WORKFLOW: Final = "facilitair.projection.vectors"
 """It runs on every platform, and belongs to nobody's tenant."""
 _RESERVED_IDS: Final = (
-    OWN_WORKFLOW, "facilitair.close-ended", "facilitair.learn.default", "FACILITAIR.anything", "facilitair",
-    "daily-2027-01-01T09:00:00Z", "facilitair.trials-2027-01-01T09:00:00Z",
-)  # fmt: skip
+    OWN_WORKFLOW,
+    "facilitair.close-ended",
+    "facilitair.learn.default",
+    "FACILITAIR.anything",
+    "facilitair",
+    "daily-2027-01-01T09:00:00Z",
+    "facilitair.trials-2027-01-01T09:00:00Z",
+)
 _RESERVED_NAMES: Final = ("facilitair", "facilitair-learn", "facilitair_trials")
 _STEPS: Final[dict[str, Any]] = {"a": {"kind": "transform", "value": "${input}"}}
 _FAILING: Final[dict[str, Any]] = {
@@ -64,9 +69,12 @@ async def _ended(http: httpx.AsyncClient, id: str) -> dict[str, Any]:
 def cases(victim: Victim) -> list[Case]:
     """Every case, in the order in which they may be played."""
     return [
-        *_ids_at_every_door(victim), *_names_at_every_door(), *_own_workflows(), *_keys(victim),
+        *_ids_at_every_door(victim),
+        *_names_at_every_door(),
+        *_own_workflows(),
+        *_keys(victim),
         *_past_the_api(victim),
-    ]  # fmt: skip
+    ]
 
 
 def _ids_at_every_door(victim: Victim) -> Iterator[Case]:
@@ -104,12 +112,21 @@ def _names_at_every_door() -> Iterator[Case]:
 
 def _own_workflows() -> Iterator[Case]:
     calls: tuple[tuple[str, str, Any], ...] = (
-        ("GET", "", None), ("POST", "/cancel", None), ("POST", "/stop", None), ("POST", "/pause", {}),
-        ("POST", "/resume", {}), ("POST", "/feedback", {"text": "x"}),
-        ("POST", "/adjust", {"changes": {"temperature": 0}}), ("POST", "/fork", {"from": ["a"]}),
-        ("POST", "/rerun", {}), ("GET", "/stream", None), ("GET", "/events", None), ("GET", "/trace", None),
-        ("GET", "/steps/a", None), ("GET", "/steps/a/details", None),
-    )  # fmt: skip
+        ("GET", "", None),
+        ("POST", "/cancel", None),
+        ("POST", "/stop", None),
+        ("POST", "/pause", {}),
+        ("POST", "/resume", {}),
+        ("POST", "/feedback", {"text": "x"}),
+        ("POST", "/adjust", {"changes": {"temperature": 0}}),
+        ("POST", "/fork", {"from": ["a"]}),
+        ("POST", "/rerun", {}),
+        ("GET", "/stream", None),
+        ("GET", "/events", None),
+        ("GET", "/trace", None),
+        ("GET", "/steps/a", None),
+        ("GET", "/steps/a/details", None),
+    )
     for method, part, body in calls:
         path = f"/v1/collaborations/{OWN_WORKFLOW}{part}"
         yield HttpCase(f"{method} {path}", method, path, 404, "collaboration_unknown", body)
@@ -124,7 +141,7 @@ def _keys(victim: Victim) -> Iterator[Case]:
         "input": {**start, "input": {"number": 2}},
         "version": {**start, "definition": f"{victim.definition}@1"},
         "definition": {**start, "definition": f"{victim.definition}-failing"},
-    }  # fmt: skip
+    }
     for what, other in others.items():
         name = f"a key again with another {what}"
         yield HttpCase(name, "POST", path, 422, "idempotency_key_reused", other, headers=headers)

@@ -48,12 +48,39 @@ async def play_all() -> list[str]:
 
 
 _PRIVATE: Final = (
-    "127.0.0.1", "127.255.255.254", "0.0.0.0", "10.0.0.1", "100.64.0.1", "169.254.169.254", "172.16.0.1",
-    "192.168.0.1", "192.0.0.1", "198.18.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "168.63.129.16",
-    "::", "::1", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:a9fe:a9fe", "64:ff9b::7f00:1", "64:ff9b:1::1",
-    "2002:7f00:1::1", "2002:a9fe:a9fe::1", "2001:0:4136:e378:8000:63bf:f5ff:fffe", "fe80::1", "fe80::1%lo",
-    "fc00::1", "fd00:ec2::254", "fec0::1", "ff02::1", "2606:4700::5efe:192.168.0.1", "2606:4700::1%lo",
-)  # fmt: skip
+    "127.0.0.1",
+    "127.255.255.254",
+    "0.0.0.0",
+    "10.0.0.1",
+    "100.64.0.1",
+    "169.254.169.254",
+    "172.16.0.1",
+    "192.168.0.1",
+    "192.0.0.1",
+    "198.18.0.1",
+    "224.0.0.1",
+    "240.0.0.1",
+    "255.255.255.255",
+    "168.63.129.16",
+    "::",
+    "::1",
+    "::127.0.0.1",
+    "::ffff:127.0.0.1",
+    "::ffff:a9fe:a9fe",
+    "64:ff9b::7f00:1",
+    "64:ff9b:1::1",
+    "2002:7f00:1::1",
+    "2002:a9fe:a9fe::1",
+    "2001:0:4136:e378:8000:63bf:f5ff:fffe",
+    "fe80::1",
+    "fe80::1%lo",
+    "fc00::1",
+    "fd00:ec2::254",
+    "fec0::1",
+    "ff02::1",
+    "2606:4700::5efe:192.168.0.1",
+    "2606:4700::1%lo",
+)
 
 
 def _addresses() -> Iterator[Case]:
@@ -66,13 +93,29 @@ def _addresses() -> Iterator[Case]:
 
 
 _URLS: Final = (
-    "http://127.0.0.1:{port}/", "http://[::1]:{port}/", "http://2130706433:{port}/", "http://0x7f.1:{port}/",
-    "http://0177.0.0.1:{port}/", "http://127.1:{port}/", "http://[::ffff:127.0.0.1]:{port}/",
-    "http://localhost:{port}/", "http://user:x@localhost:{port}/", "http://localhost\\@x:{port}/",
-    "http://localhost:{port}\r\nx: y/", "http://lo calhost:{port}/", "http://localhost:99999/",
-    "http://[::1:{port}/", "file:///etc/passwd", "gopher://localhost:{port}/", "//localhost:{port}/",
-    "http://elsewhere.test:{port}/", "http://localhost.:{port}/", "http://ｌocalhost:{port}/", "", "\ud800",
-)  # fmt: skip
+    "http://127.0.0.1:{port}/",
+    "http://[::1]:{port}/",
+    "http://2130706433:{port}/",
+    "http://0x7f.1:{port}/",
+    "http://0177.0.0.1:{port}/",
+    "http://127.1:{port}/",
+    "http://[::ffff:127.0.0.1]:{port}/",
+    "http://localhost:{port}/",
+    "http://user:x@localhost:{port}/",
+    "http://localhost\\@x:{port}/",
+    "http://localhost:{port}\r\nx: y/",
+    "http://lo calhost:{port}/",
+    "http://localhost:99999/",
+    "http://[::1:{port}/",
+    "file:///etc/passwd",
+    "gopher://localhost:{port}/",
+    "//localhost:{port}/",
+    "http://elsewhere.test:{port}/",
+    "http://localhost.:{port}/",
+    "http://ｌocalhost:{port}/",
+    "",
+    "\ud800",
+)
 _NAMES: Final = "127.0.0.1, ::1, localhost, 2130706433, 0x7f.1, 0177.0.0.1, 127.1, ::ffff:127.0.0.1"
 """Allowed without their ports, and so only where they lead to public addresses."""
 
@@ -89,9 +132,20 @@ def _urls() -> Iterator[Case]:
 
 
 _FRAMING: Final = (
-    "Host", "Transfer-Encoding", "Content-Length", "Connection", "Upgrade", "TE", "Trailer", "Keep-Alive",
-    "Proxy-Authorization", "Proxy-Connection", "Expect", "HTTP2-Settings", "hOST",
-)  # fmt: skip
+    "Host",
+    "Transfer-Encoding",
+    "Content-Length",
+    "Connection",
+    "Upgrade",
+    "TE",
+    "Trailer",
+    "Keep-Alive",
+    "Proxy-Authorization",
+    "Proxy-Connection",
+    "Expect",
+    "HTTP2-Settings",
+    "hOST",
+)
 _BROKEN: Final = {"x y": "1", ":path": "/", "": "1", "x\r\ny": "1", "x": "a\r\nhost: b", "z": "\0", "é": "1"}
 
 
@@ -112,9 +166,20 @@ def _headers() -> Iterator[Case]:
 
 _DEEP: Final = "[" * 50_000 + "]" * 50_000
 _TEXTS_OF_JSON: Final = (
-    "NaN", "-Infinity", '{"a": NaN}', "1e999", "[-1e999]", _DEEP, _DEEP[:40_000], "9" * 5_000, "", "{",
-    "[1,]", "{'a': 1}", '{"a":' * 3_000 + "1" + "}" * 3_000,
-)  # fmt: skip
+    "NaN",
+    "-Infinity",
+    '{"a": NaN}',
+    "1e999",
+    "[-1e999]",
+    _DEEP,
+    _DEEP[:40_000],
+    "9" * 5_000,
+    "",
+    "{",
+    "[1,]",
+    "{'a': 1}",
+    '{"a":' * 3_000 + "1" + "}" * 3_000,
+)
 
 
 def _json() -> Iterator[Case]:
@@ -173,10 +238,24 @@ def _keys() -> Iterator[Case]:
 
 
 _SEQUENCES: Final = (
-    "\x1b]0;owned\x07", "\x1b]52;c;b3duZWQ=\x07", "\x1b]8;;http://x\x1b\\y\x1b]8;;\x1b\\", "\x1b[2J", "\x1bc",
-    "\x9b2J", "\x9d0;x\x9c", "good\revil", "a\b", "\x00", "\x7f", "\u202eevil", "\u2066x", "\u2028", "\ud800",
-    "\U000e0041", "[link=http://x]y[/link]",
-)  # fmt: skip
+    "\x1b]0;owned\x07",
+    "\x1b]52;c;b3duZWQ=\x07",
+    "\x1b]8;;http://x\x1b\\y\x1b]8;;\x1b\\",
+    "\x1b[2J",
+    "\x1bc",
+    "\x9b2J",
+    "\x9d0;x\x9c",
+    "good\revil",
+    "a\b",
+    "\x00",
+    "\x7f",
+    "\u202eevil",
+    "\u2066x",
+    "\u2028",
+    "\ud800",
+    "\U000e0041",
+    "[link=http://x]y[/link]",
+)
 _STEERING: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\U000e0041]"
 )

@@ -60,8 +60,9 @@ async def test_a_wrong_answer_is_shown_to_the_agent_and_answered_again(
     result = await agents.agent(request)
     assert (result.status, await output(engine, request)) == ("completed", {"total": 3})
     assert await attempts(engine, request) == [
-        (1, "failed", "output_invalid", True), (2, "completed", None, True),
-    ]  # fmt: skip
+        (1, "failed", "output_invalid", True),
+        (2, "completed", None, True),
+    ]
     tokens = "SELECT string_agg(token, '' ORDER BY seq) FROM token_stream GROUP BY execution_id"
     assert ('{"total": 3}',) in await rows(engine, tokens)
 
@@ -113,8 +114,9 @@ async def test_a_plan_is_checked_like_an_upload_and_its_problems_are_shown(
     await agents.agent(request)
     assert await output(engine, request) == plan
     assert [row[1:3] for row in await attempts(engine, request)] == [
-        ("failed", "output_invalid"), ("completed", None),
-    ]  # fmt: skip
+        ("failed", "output_invalid"),
+        ("completed", None),
+    ]
 
 
 async def test_a_planner_without_a_script_comes_to_something_that_runs(
@@ -210,8 +212,10 @@ async def test_an_equal_tool_call_is_taken_from_the_cache(engine: AsyncEngine) -
     other = await tools.tool(await begin(engine, {"steps": {"ask": {**step, "args": {"seconds": 0.01}}}}))
     reused = "SELECT id::text, reused_from::text FROM agent_executions"
     assert set(await rows(engine, reused)) == {
-        (paid.execution, None), (kept.execution, paid.execution), (other.execution, None),
-    }  # fmt: skip
+        (paid.execution, None),
+        (kept.execution, paid.execution),
+        (other.execution, None),
+    }
 
 
 async def test_a_tool_runs_without_a_record(engine: AsyncEngine) -> None:

@@ -113,8 +113,9 @@ async def test_a_tool_is_run_and_the_model_answers_with_its_result(
     assert (made["name"], made["result"]["added"], made["result"]["removed"]) == ("text_diff", 1, 1)
     # The round is an execution of its own, and the answer the first attempt at the step.
     assert await rows(engine, STEPS, run=request.collaboration) == [
-        ("ask~tools1", 1, "completed", None, True), ("ask", 1, "completed", None, True),
-    ]  # fmt: skip
+        ("ask~tools1", 1, "completed", None, True),
+        ("ask", 1, "completed", None, True),
+    ]
     assert (await provider(control))["calls"] == 2
 
 
@@ -145,9 +146,7 @@ async def test_a_tool_that_fails_is_told_to_the_model(
     await worker.agent(request)
     assert await said(engine, request) == "I give up."
     codes = [one["result"]["error"]["code"] for one in await round_of(engine, request)]
-    assert codes == [
-        "tool_failed", "tool_args_wrong", "tool_args_wrong", "tool_unknown", "tool_not_allowed",
-    ]  # fmt: skip
+    assert codes == ["tool_failed", "tool_args_wrong", "tool_args_wrong", "tool_unknown", "tool_not_allowed"]
     # What has no arguments or no name was never run.
     assert tools.calls == ["json.parse", "text.diff", "http"]
 
@@ -160,9 +159,11 @@ async def test_a_model_that_goes_on_calling_is_told_to_answer_where_the_step_ref
     await worker.agent(request)
     assert (await said(engine, request), len(tools.calls)) == ("Enough.", 2)
     assert await rows(engine, STEPS, run=request.collaboration) == [
-        ("ask~tools1", 1, "completed", None, True), ("ask~tools2", 1, "completed", None, True),
-        ("ask", 1, "failed", "output_invalid", True), ("ask", 2, "completed", None, True),
-    ]  # fmt: skip
+        ("ask~tools1", 1, "completed", None, True),
+        ("ask~tools2", 1, "completed", None, True),
+        ("ask", 1, "failed", "output_invalid", True),
+        ("ask", 2, "completed", None, True),
+    ]
 
 
 async def test_a_model_that_only_calls_tools_fails_its_step(
@@ -175,8 +176,9 @@ async def test_a_model_that_only_calls_tools_fails_its_step(
     assert (caught.value.code, caught.value.retryable) == ("output_invalid", False)
     assert (len(tools.calls), (await provider(control))["calls"]) == (1, 2)
     assert await rows(engine, STEPS, run=request.collaboration) == [
-        ("ask~tools1", 1, "completed", None, True), ("ask", 1, "failed", "output_invalid", True),
-    ]  # fmt: skip
+        ("ask~tools1", 1, "completed", None, True),
+        ("ask", 1, "failed", "output_invalid", True),
+    ]
 
 
 async def test_another_worker_goes_on_after_a_tool_that_has_run(

@@ -21,7 +21,9 @@ from tests.support.stack import Stack
 _HELLO: dict[str, Any] = {
     "name": "hello",
     "input": {
-        "type": "object", "required": ["task"], "properties": {"task": {"type": "string"}},
+        "type": "object",
+        "required": ["task"],
+        "properties": {"task": {"type": "string"}},
         "additionalProperties": False,
     },
     "steps": {
@@ -29,7 +31,7 @@ _HELLO: dict[str, Any] = {
         "twice": {"kind": "transform", "value": "${steps.shout.output.text}${steps.shout.output.text}"},
     },
     "output": "${steps.twice.output}",
-}  # fmt: skip
+}
 
 
 @asynccontextmanager
@@ -109,8 +111,12 @@ async def test_yaml_and_short_form(http: httpx.AsyncClient) -> None:
 async def test_validate_stores_nothing(http: httpx.AsyncClient) -> None:
     answer = await http.post("/v1/definitions/validate", json=_HELLO)
     assert answer.json() == {
-        "valid": True, "name": "hello", "steps": 2, "inferred": {"twice": ["shout"]}, "warnings": [],
-    }  # fmt: skip
+        "valid": True,
+        "name": "hello",
+        "steps": 2,
+        "inferred": {"twice": ["shout"]},
+        "warnings": [],
+    }
     assert (await http.get("/v1/definitions")).json()["items"] == []
 
 
@@ -206,11 +212,17 @@ async def test_a_wrong_start_is_refused_at_the_door(http: httpx.AsyncClient) -> 
 @pytest.mark.parametrize(
     "path",
     [
-        "/v1/nothing", "/v1/definitions/nope", "/v1/definitions/nope/versions", "/v1/definitions/nope/plan",
-        "/v1/definitions/nope/diff?from=1", "/v1/collaborations/nope", "/v1/collaborations/nope/trace",
-        "/v1/collaborations/nope/events", "/v1/collaborations/nope/steps/a",
+        "/v1/nothing",
+        "/v1/definitions/nope",
+        "/v1/definitions/nope/versions",
+        "/v1/definitions/nope/plan",
+        "/v1/definitions/nope/diff?from=1",
+        "/v1/collaborations/nope",
+        "/v1/collaborations/nope/trace",
+        "/v1/collaborations/nope/events",
+        "/v1/collaborations/nope/steps/a",
     ],
-)  # fmt: skip
+)
 async def test_what_is_not_there_is_not_found(http: httpx.AsyncClient, path: str) -> None:
     answer = await http.get(path)
     assert answer.status_code == 404
@@ -220,12 +232,19 @@ async def test_what_is_not_there_is_not_found(http: httpx.AsyncClient, path: str
 @pytest.mark.parametrize(
     "path",
     [
-        "/v1/definitions/%00", "/v1/definitions/a?version=99999999999", "/v1/definitions?limit=0",
-        "/v1/definitions?after=%00", "/v1/collaborations?after=zzz", "/v1/collaborations?status=odd",
-        "/v1/collaborations?name=%00", "/v1/collaborations/%00", "/v1/collaborations/a?include=all",
-        "/v1/definitions/a/diff", "/v1/collaborations/a/steps/%00",
+        "/v1/definitions/%00",
+        "/v1/definitions/a?version=99999999999",
+        "/v1/definitions?limit=0",
+        "/v1/definitions?after=%00",
+        "/v1/collaborations?after=zzz",
+        "/v1/collaborations?status=odd",
+        "/v1/collaborations?name=%00",
+        "/v1/collaborations/%00",
+        "/v1/collaborations/a?include=all",
+        "/v1/definitions/a/diff",
+        "/v1/collaborations/a/steps/%00",
     ],
-)  # fmt: skip
+)
 async def test_odd_requests_are_refused_and_do_no_harm(http: httpx.AsyncClient, path: str) -> None:
     assert (await http.get(path)).status_code in (404, 422)
 

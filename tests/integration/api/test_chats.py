@@ -16,30 +16,34 @@ from tests.support.stack import Stack
 
 ECHO: dict[str, Any] = {
     "input": {
-        "type": "object", "required": ["task"],
+        "type": "object",
+        "required": ["task"],
         "properties": {"task": {"type": "string"}, "file": {"type": "string"}},
     },
     "agents": {"coder": {"role": "coder"}},
     "steps": {"answer": {"kind": "agent", "agent": "coder", "prompt": "${input.task}"}},
     "output": {"asked": "${input.task}", "file": "${'file' in input ? input.file : ''}"},
-}  # fmt: skip
+}
 CALLING: dict[str, Any] = {
     "agents": {"auditor": {"role": "reviewer", "tools": ["text.diff"]}},
     "steps": {
         "audit": {
-            "kind": "agent", "agent": "auditor",
+            "kind": "agent",
+            "agent": "auditor",
             "prompt": "Use text_diff with before: pear and after: apple, and say what has changed.",
         }
     },
-}  # fmt: skip
+}
 FAILING: dict[str, Any] = {
     "steps": {
         "fetch": {
-            "kind": "tool", "tool": "http", "args": {"url": "http://127.0.0.1:9/x"},
+            "kind": "tool",
+            "tool": "http",
+            "args": {"url": "http://127.0.0.1:9/x"},
             "retry": {"max_attempts": 1},
         }
     }
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +97,9 @@ async def test_every_message_of_a_chat_starts_a_run(platform: Stack, api: Served
     assert first[0]["messageId"] != second[0]["messageId"]
     runs = (await api.http.get("/v1/collaborations", params={"name": name})).json()["items"]
     assert [(one["id"], one["task"]) for one in runs] == [
-        (f"chat-{chat}.2", "Shorter."), (f"chat-{chat}.1", "Write a loop."),
-    ]  # fmt: skip
+        (f"chat-{chat}.2", "Shorter."),
+        (f"chat-{chat}.1", "Write a loop."),
+    ]
     # Nothing is under way: a chat that comes back has it all.
     assert (await api.http.get(f"{address}/{chat}/stream")).status_code == 204
     assert (await api.http.get(f"{address}/never/stream")).status_code == 204
@@ -131,10 +136,14 @@ async def test_a_message_that_says_nothing_is_refused(platform: Stack, api: Serv
 
 def input_of(text: str) -> dict[str, Any]:
     return {
-        "threadId": uuid.uuid4().hex, "runId": str(uuid.uuid4()), "state": {}, "tools": [], "context": [],
+        "threadId": uuid.uuid4().hex,
+        "runId": str(uuid.uuid4()),
+        "state": {},
+        "tools": [],
+        "context": [],
         "messages": [{"id": "m", "role": "user", "content": text}],
         "forwardedProps": {"input": {"file": "b.py"}},
-    }  # fmt: skip
+    }
 
 
 async def test_an_agent_is_run_by_a_post(platform: Stack, api: Served) -> None:

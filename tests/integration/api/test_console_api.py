@@ -22,15 +22,17 @@ async def http(platform: Stack) -> AsyncIterator[httpx.AsyncClient]:
 async def run(platform: Stack) -> str:
     """The id of a run that has ended, whose task nobody else has."""
     name = f"figures-{uuid.uuid4().hex[:8]}"
-    await platform.store({
-        "name": name,
-        "agents": {name: {"model": {"among": ["openai/gpt-4o-mini", "deepseek/deepseek-chat"]}}},
-        "steps": {
-            "write": {"kind": "agent", "agent": name, "prompt": "${input.task}", "recall": {"limit": 1}},
-            "end": {"kind": "transform", "value": "${steps.write.output}"},
-        },
-        "output": "${steps.end.output}",
-    })  # fmt: skip
+    await platform.store(
+        {
+            "name": name,
+            "agents": {name: {"model": {"among": ["openai/gpt-4o-mini", "deepseek/deepseek-chat"]}}},
+            "steps": {
+                "write": {"kind": "agent", "agent": name, "prompt": "${input.task}", "recall": {"limit": 1}},
+                "end": {"kind": "transform", "value": "${steps.write.output}"},
+            },
+            "output": "${steps.end.output}",
+        }
+    )
     handle = await platform.start(name, {"task": f"100% of {name}"}, id=f"run-of-{name}")
     await asyncio.wait_for(handle.result(), 60)
     return f"run-of-{name}"

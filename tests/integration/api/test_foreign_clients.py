@@ -26,9 +26,7 @@ from tests.support.stack import Stack
 
 SCRIPTS: Final = Path(__file__).parents[2] / "support" / "clients"
 PYTHON_GENERATOR: Final = "openapi-python-client@0.29.1"
-KINDS: Final = (
-    "agent", "tool", "transform", "switch", "map", "loop", "human", "collaboration", "wait",
-)  # fmt: skip
+KINDS: Final = ("agent", "tool", "transform", "switch", "map", "loop", "human", "collaboration", "wait")
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -47,9 +45,12 @@ class Clients:
 
     async def command(self, *command: str, given: str = "") -> str:
         process = await asyncio.create_subprocess_exec(
-            *command, cwd=self._directory, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            *command,
+            cwd=self._directory,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+        )
         stdout, stderr = await process.communicate(given.encode())
         assert process.returncode == 0, (stdout + stderr).decode()
         return stdout.decode()
@@ -152,8 +153,10 @@ async def test_ag_ui_sees_the_tools_that_a_model_calls(
     url = at(api, f"/v1/collaborations/{await run_of(platform, CALLING)}/stream")
     found = await clients.run("agui.mjs", {"url": url})
     assert [(one["role"], one["tools"]) for one in found["messages"]] == [
-        ("assistant", ["text_diff"]), ("tool", []), ("assistant", []),
-    ]  # fmt: skip
+        ("assistant", ["text_diff"]),
+        ("tool", []),
+        ("assistant", []),
+    ]
     assert json.loads(found["messages"][1]["content"])["added"] == 1
 
 
@@ -176,8 +179,9 @@ async def test_the_ai_sdk_sends_a_message_and_reads_the_run(
     found = await clients.run("ai.mjs", asked | {"message": "A loop."})
     assert found["errors"] == []
     assert [part["type"] for part in found["parts"] if part["type"] in ("text", "data-step")] == [
-        "text", "data-step",
-    ]  # fmt: skip
+        "text",
+        "data-step",
+    ]
     end = next(part["data"] for part in found["parts"] if part["type"] == "data-run" and part["id"] == "end")
     assert end["output"] == {"asked": "A loop.", "file": "b.py"}
     # Its own address for coming back: there is nothing to go on with.

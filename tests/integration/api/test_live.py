@@ -105,8 +105,15 @@ async def test_what_an_attempt_said_that_was_given_up_is_superseded(
         await finish(engine, request, second)
         told = await watching
     assert [one for one in told if not one.startswith("1.")] == [
-        "RunBegan", "StepBegan", "superseded", "StepBegan", "2.0", "2.1", "completed", "RunEnded",
-    ]  # fmt: skip
+        "RunBegan",
+        "StepBegan",
+        "superseded",
+        "StepBegan",
+        "2.0",
+        "2.1",
+        "completed",
+        "RunEnded",
+    ]
     assert told[2:5] == said(1, 0, 3)
 
 
@@ -157,9 +164,12 @@ async def test_every_place_can_be_gone_on_from_by_another_process(
 
 
 async def test_a_fault_of_ours_does_not_silence_watchers_for_good(
-    engine: AsyncEngine, tokens: TokenLog, hub: Hub, monkeypatch: pytest.MonkeyPatch,
+    engine: AsyncEngine,
+    tokens: TokenLog,
+    hub: Hub,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+) -> None:
     request = await begin(engine, ASK)
     claimed = await claim(engine, request)
     await finish(engine, request, claimed)

@@ -38,13 +38,16 @@ async def test_runs_steps_errors_tokens_and_cost_are_counted(platform: Stack) ->
         await (await platform.start(name, {}, name)).result()
         await platform.start(f"{name}-bad", {}, f"{name}-bad")
         wanted = {
-            'facilitair_runs_total{status="completed"}', 'facilitair_runs_total{status="failed"}',
-            'facilitair_steps_total{status="completed"}', 'facilitair_steps_total{status="failed"}',
-            'facilitair_errors_total{code="tool_not_allowed"}', "facilitair_run_seconds_sum",
+            'facilitair_runs_total{status="completed"}',
+            'facilitair_runs_total{status="failed"}',
+            'facilitair_steps_total{status="completed"}',
+            'facilitair_steps_total{status="failed"}',
+            'facilitair_errors_total{code="tool_not_allowed"}',
+            "facilitair_run_seconds_sum",
             'facilitair_cost_usd_total{model="openai/gpt-4o-mini"}',
             'facilitair_tokens_total{model="openai/gpt-4o-mini",direction="input"}',
             'facilitair_tokens_total{model="openai/gpt-4o-mini",direction="output"}',
-        }  # fmt: skip
+        }
         async with asyncio.timeout(30):
             while missing := {one for one in wanted if not (found := await read(http)).get(one)}:
                 await asyncio.sleep(0.2)

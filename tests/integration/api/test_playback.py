@@ -141,12 +141,17 @@ async def test_everything_is_told_again_in_its_order(engine: AsyncEngine, run: s
     assert told[0] == "RunBegan"
     assert told[-1] == "RunEnded"
     assert [one for one in told if one.startswith("code")] == [
-        "code 1 begins", "code 1 completed: def merge(a, b):\n    return 1",
-    ]  # fmt: skip
+        "code 1 begins",
+        "code 1 completed: def merge(a, b):\n    return 1",
+    ]
     assert [one for one in told if one.startswith("review")] == [
-        "review 1 begins", "review 1 superseded: Lost", "review 2 begins", "review 2 failed: Half",
-        "review 3 begins", f"review 3 completed: {forty}",
-    ]  # fmt: skip
+        "review 1 begins",
+        "review 1 superseded: Lost",
+        "review 2 begins",
+        "review 2 failed: Half",
+        "review 3 begins",
+        f"review 3 completed: {forty}",
+    ]
     assert [live.at for live in lives] == sorted(live.at for live in lives)
     began = lives[0].event
     assert isinstance(began, RunBegan)
@@ -351,9 +356,10 @@ async def test_the_daily_activity_and_the_api_archive_what_is_old(
     assert await environment.run(ArchiveActivity(engine, settings).archive_tokens) == ArchivePass(0, 0, 0)
     app = create_app(settings)
     transport = httpx.ASGITransport(app)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(
-        transport=transport, base_url="http://127.0.0.1"
-    ) as http:  # fmt: skip
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http,
+    ):
         young = await http.post("/v1/streams/archive", json={})
         # The last words are written 3 ms apart, ahead of the clock: until then they are too young.
         async with asyncio.timeout(5):

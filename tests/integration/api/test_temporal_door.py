@@ -170,14 +170,19 @@ async def test_a_retried_run_goes_on_where_it_was(platform: Stack, api: Served) 
     steps = {"a": {"kind": "transform", "value": 1}, "w": {"kind": "wait", "needs": ["a"], "for": "3s"}}
     name = await stored(platform, {"steps": steps, "output": "${steps.a.output}"})
     handle = await platform.client.start_workflow(
-        name, {}, id=name, run_timeout=timedelta(seconds=2), **QUEUE,
+        name,
+        {},
+        id=name,
+        run_timeout=timedelta(seconds=2),
+        **QUEUE,
         retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=100), maximum_attempts=3),
-    )  # fmt: skip
+    )
     assert await handle.result() == 1
     run = await shown(api, name)
     assert (run["status"], [(one["step"], one["attempt"]) for one in run["steps"]]) == (
-        "completed", [("a", 1), ("w", 1)],
-    )  # fmt: skip
+        "completed",
+        [("a", 1), ("w", 1)],
+    )
     assert len(await runs_of(platform, name)) == 1
 
 
@@ -269,8 +274,10 @@ async def test_a_run_that_failed_and_is_reset_completes_everywhere(platform: Sta
     run = await shown(api, name, include="output")
     assert (run["status"], run["sub_state"], run["error"], run["output"]) == ("completed", "", None, "mended")
     assert [(one["step"], one["status"]) for one in run["steps"]] == [
-        ("a", "completed"), ("b", "failed"), ("b", "completed"),
-    ]  # fmt: skip
+        ("a", "completed"),
+        ("b", "failed"),
+        ("b", "completed"),
+    ]
 
 
 async def _reset(on: Stack, handle: WorkflowHandle[Any, Any]) -> WorkflowHandle[Any, Any]:
@@ -281,11 +288,13 @@ async def _reset(on: Stack, handle: WorkflowHandle[Any, Any]) -> WorkflowHandle[
             break
     answer = await on.client.workflow_service.reset_workflow_execution(
         ResetWorkflowExecutionRequest(
-            namespace="default", request_id=uuid.uuid4().hex, reason="test",
+            namespace="default",
+            request_id=uuid.uuid4().hex,
+            reason="test",
             workflow_execution=WorkflowExecution(workflow_id=handle.id),
             workflow_task_finish_event_id=first,
         )
-    )  # fmt: skip
+    )
     return on.client.get_workflow_handle(handle.id, run_id=answer.run_id)
 
 

@@ -27,14 +27,18 @@ from tests.support.runs import attempts, begin, rows
 from tests.support.stack import Stack
 
 CRITIC = {
-    "model": "openai/gpt-4o-mini", "system": "You are a critic.", "relationship": "REVIEWED",
+    "model": "openai/gpt-4o-mini",
+    "system": "You are a critic.",
+    "relationship": "REVIEWED",
     "skills": ["house-style"],
-}  # fmt: skip
+}
 STYLE = {"description": "Our style.", "instructions": "Write as we do.", "tools": ["text.diff"]}
 ACME = {
-    "kind": "openai_compatible", "base_url": "https://models.acme.example/v1", "key_ref": "acme-models",
+    "kind": "openai_compatible",
+    "base_url": "https://models.acme.example/v1",
+    "key_ref": "acme-models",
     "requests_per_minute": 60,
-}  # fmt: skip
+}
 
 
 def definition(name: str = "audit", /, **agent: Any) -> dict[str, Any]:
@@ -101,10 +105,11 @@ async def test_a_tenant_adds_to_what_is_built_in(http: httpx.AsyncClient, engine
     assert (await named(http, "skills"))["house-style"]["tools"] == ["text.diff"]
     assert (await named(http, "providers"))["acme"]["base_url"] == ACME["base_url"]
     assert await rows(engine, "SELECT action, subject, actor FROM audit_log ORDER BY id") == [
-        ("skill.set", "house-style", "local"), ("role.set", "critic", "local"),
+        ("skill.set", "house-style", "local"),
+        ("role.set", "critic", "local"),
         ("role.set", "coder", "local"),
         ("provider.set", "acme", "local"),
-    ]  # fmt: skip
+    ]
     removed = (await http.delete("/roles/coder")).json()
     assert removed == {"name": "coder", "built_in": True, "used_by": [], "more": False, "roles": []}
     assert (await named(http, "roles"))["coder"]["origin"] == "built_in"
@@ -115,8 +120,10 @@ async def test_what_cannot_be_meant_is_refused_with_every_problem(http: httpx.As
     answer = await http.put("/roles/critic", json=wrong)
     assert answer.json()["code"] == "catalogue_invalid"
     assert await refused(answer) == [
-        ("model_unknown", "/model"), ("value_wrong", "/relationship"), ("skill_unknown", "/skills/0"),
-    ]  # fmt: skip
+        ("model_unknown", "/model"),
+        ("value_wrong", "/relationship"),
+        ("skill_unknown", "/skills/0"),
+    ]
     assert await refused(await http.put("/roles/critic", json={})) == [("field_missing", "/model")]
     assert await refused(await http.put("/roles/Critic", json=CRITIC)) == [("request_invalid", "/path/name")]
     skill = STYLE | {"instructions": " "}
@@ -151,8 +158,9 @@ async def test_a_key_is_neither_stored_nor_repeated(http: httpx.AsyncClient, eng
 async def test_uploads_are_checked_against_the_tenants_catalogue(http: httpx.AsyncClient) -> None:
     mine = definition(role="critic", skills=["debugging"], fallback=["acme/llama-70b"])
     assert await refused(await http.post("/definitions", json=mine)) == [
-        ("model_unknown", "/agents/a/fallback/0"), ("role_unknown", "/agents/a/role"),
-    ]  # fmt: skip
+        ("model_unknown", "/agents/a/fallback/0"),
+        ("role_unknown", "/agents/a/role"),
+    ]
     await put(http, "/skills/house-style", STYLE)
     await put(http, "/roles/critic", CRITIC)
     await put(http, "/providers/acme", ACME)
@@ -169,12 +177,13 @@ async def test_uploads_are_checked_against_the_tenants_catalogue(http: httpx.Asy
 async def test_a_planned_definition_is_rehearsed_with_the_tenants_roles(http: httpx.AsyncClient) -> None:
     await put(http, "/roles/critic", {"model": "openai/gpt-4"})
     planning = {
-        "name": "planning", "agents": {"a": {"role": "architect"}},
+        "name": "planning",
+        "agents": {"a": {"role": "architect"}},
         "steps": {
             "plan": {"kind": "agent", "agent": "a", "prompt": "p", "emits": "definition"},
             "run": {"kind": "collaboration", "definition": "${steps.plan.output}"},
         },
-    }  # fmt: skip
+    }
     mocks = {"plan": [{"output": definition(role="critic")}], "run": [{"output": 1}]}
     asked = {"definition": planning, "mocks": mocks}
     assert (await http.post("/definitions/dry-run", json=asked)).json()["status"] == "completed"

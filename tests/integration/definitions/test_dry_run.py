@@ -60,8 +60,10 @@ async def test_a_stored_version_is_rehearsed_and_drawn(http: httpx.AsyncClient) 
     asked = {"name": "triage@1", "input": {"text": "Hello."}}
     found = (await http.post("/v1/definitions/dry-run", json=asked)).json()
     assert [(one["path"], one["status"]) for one in found["trace"]] == [
-        ("read", "completed"), ("way", "completed"), ("call", "skipped"),
-    ]  # fmt: skip
+        ("read", "completed"),
+        ("way", "completed"),
+        ("call", "skipped"),
+    ]
     drawn = (await http.post("/v1/definitions/plan", json={"name": "triage"})).json()
     assert [node["id"] for node in drawn["nodes"]] == ["read", "way", "call"]
     assert drawn["edges"][-1] == {"from": "way", "to": "call", "kind": "branch", "label": "now"}

@@ -74,12 +74,17 @@ async def test_versions_are_stored_once_and_promoted_by_hand(
     assert third["current"] == 3
     found = (await http.get("/v1/prompts/p/diff", params={"from": 1, "to": 2})).json()
     assert [(one["op"], one["path"]) for one in found["changes"]] == [
-        ("replace", "/system"), ("add", "/by_task"),
-    ]  # fmt: skip
+        ("replace", "/system"),
+        ("add", "/by_task"),
+    ]
     assert await audited(engine) == [
-        ("prompt.store", "p@1"), ("prompt.store", "p@2"), ("prompt.promote", "p@2"),
-        ("prompt.promote", "p@1"), ("prompt.store", "p@3"), ("prompt.promote", "p@3"),
-    ]  # fmt: skip
+        ("prompt.store", "p@1"),
+        ("prompt.store", "p@2"),
+        ("prompt.promote", "p@2"),
+        ("prompt.promote", "p@1"),
+        ("prompt.store", "p@3"),
+        ("prompt.promote", "p@3"),
+    ]
 
 
 async def test_lists_are_bounded(http: httpx.AsyncClient) -> None:
@@ -169,8 +174,12 @@ async def test_a_step_is_asked_with_what_its_prompt_means(
     assert await told(engine, control, agents, await begin(engine, asking(prompt="p@1")), "You are careful.")
     used = "SELECT prompt, trial_id FROM agent_executions ORDER BY started_at"
     assert await rows(engine, used) == [
-        ("p@1", None), ("p@2", None), ("p@2", None), ("p@2", None), ("p@1", None),
-    ]  # fmt: skip
+        ("p@1", None),
+        ("p@2", None),
+        ("p@2", None),
+        ("p@2", None),
+        ("p@1", None),
+    ]
 
 
 # -- trials -----------------------------------------------------------------------------------------
@@ -186,9 +195,17 @@ async def on_trial(http: httpx.AsyncClient, *, simulated: bool = True, **more: A
 
 
 async def ended(
-    engine: AsyncEngine, trial: str, version: int, quality: float | None, *, status: str = "completed",
-    user: str | None = None, cost: float = 0.01, sub_state: str = "", simulated: bool = True,
-) -> str:  # fmt: skip
+    engine: AsyncEngine,
+    trial: str,
+    version: int,
+    quality: float | None,
+    *,
+    status: str = "completed",
+    user: str | None = None,
+    cost: float = 0.01,
+    sub_state: str = "",
+    simulated: bool = True,
+) -> str:
     """A run of that arm, as the platform's own rows tell of it when it is over."""
     request = await begin(engine, asking())
     async with transaction(engine) as connection:
@@ -199,20 +216,27 @@ async def ended(
                 " VALUES (:id, :run, 'ask', 'ask', 'agent', 1, 'a', 'm', 'completed', :prompt, :trial, :cost)"
             ),
             {
-                "id": uuid.uuid4(), "run": request.collaboration, "prompt": f"p@{version}", "trial": trial,
+                "id": uuid.uuid4(),
+                "run": request.collaboration,
+                "prompt": f"p@{version}",
+                "trial": trial,
                 "cost": cost,
             },
-        )  # fmt: skip
+        )
         await connection.execute(
             text(
                 "UPDATE collaborations SET status = :status, quality_score = :quality, requested_by = :user,"
                 " sub_state = :sub_state, completed_at = now(), simulated = :simulated WHERE id = :run"
             ),
             {
-                "run": request.collaboration, "status": status, "quality": quality, "user": user,
-                "sub_state": sub_state, "simulated": simulated,
+                "run": request.collaboration,
+                "status": status,
+                "quality": quality,
+                "user": user,
+                "sub_state": sub_state,
+                "simulated": simulated,
             },
-        )  # fmt: skip
+        )
     return request.collaboration
 
 

@@ -80,9 +80,14 @@ async def test_a_schedule_says_when_it_starts_what(
     http: httpx.AsyncClient, name: str, temporal_client: Client
 ) -> None:
     made = await _schedule(
-        http, f"{name}@1", every=None, cron="0 9 * * 1-5", timezone="Europe/Berlin", overlap="buffer_one",
+        http,
+        f"{name}@1",
+        every=None,
+        cron="0 9 * * 1-5",
+        timezone="Europe/Berlin",
+        overlap="buffer_one",
         catch_up="5m",
-    )  # fmt: skip
+    )
     assert made["id"].startswith(f"{name}-")
     assert (made["cron"], made["every"], made["timezone"]) == ("0 9 * * 1-5", None, "Europe/Berlin")
     assert (made["overlap"], made["catch_up"], made["paused"]) == ("buffer_one", "5m", False)
@@ -131,9 +136,14 @@ async def test_a_day_fits_by_its_number_or_its_weekday_as_crontab_says(
     ],
 )
 async def test_times_when_the_clock_is_changed(
-    http: httpx.AsyncClient, name: str, temporal_client: Client, zone: str, clock: str, day: str,
+    http: httpx.AsyncClient,
+    name: str,
+    temporal_client: Client,
+    zone: str,
+    clock: str,
+    day: str,
     starts: list[str],
-) -> None:  # fmt: skip
+) -> None:
     made = await _schedule(http, name, every=None, cron=f"{clock} * * *", timezone=zone)
     begin = datetime.fromisoformat(f"{day}T00:00").replace(tzinfo=ZoneInfo(zone))
     times = await _times(temporal_client, made["id"], begin, begin + timedelta(hours=23))
@@ -297,12 +307,14 @@ async def test_schedules_of_another_tenant_do_not_exist(
 
 async def test_a_webhook_that_every_delivery_would_be_refused_by_is_refused(http: httpx.AsyncClient) -> None:
     needy = {
-        "name": "needy", "steps": {"a": {"kind": "transform", "value": 1}},
+        "name": "needy",
+        "steps": {"a": {"kind": "transform", "value": 1}},
         "input": {
-            "type": "object", "required": ["ticket", "severity", "kind"],
+            "type": "object",
+            "required": ["ticket", "severity", "kind"],
             "properties": {"kind": {"type": "string", "default": "bug"}},
         },
-    }  # fmt: skip
+    }
     assert (await http.post("/v1/definitions", json=needy)).status_code == 201
     missing = {"name": "needy", "input": {"ticket": "${input.title}"}}
     told = problem(await http.post("/v1/webhooks", json=missing), 422, "input_invalid")
@@ -351,9 +363,13 @@ async def test_a_call_starts_a_run_with_what_it_brought(
 
 
 EVENT: dict[str, Any] = {
-    "specversion": "1.0", "type": "com.example.made", "source": "/orders", "id": "1",
-    "datacontenttype": "application/json", "data": {"task": "ä"},
-}  # fmt: skip
+    "specversion": "1.0",
+    "type": "com.example.made",
+    "source": "/orders",
+    "id": "1",
+    "datacontenttype": "application/json",
+    "data": {"task": "ä"},
+}
 BINARY = {f"ce-{name}": value for name, value in EVENT.items() if isinstance(value, str)} | {
     "Content-Type": "application/json"
 }

@@ -182,9 +182,7 @@ async def test_a_deprecated_version_is_meant_by_its_number_only(
     problem(await http.post(f"{path}/9/deprecate", json={"reason": "x"}), 404, "definition_unknown")
     problem(await http.post(f"{path}/1/deprecate", json={"reason": ""}), 422, "request_invalid")
     actions = [action for action, _, _ in await _audit(engine)]
-    assert actions == [
-        "definition.deprecate", "alias.set", "definition.deprecate", "definition.undeprecate",
-    ]  # fmt: skip
+    assert actions == ["definition.deprecate", "alias.set", "definition.deprecate", "definition.undeprecate"]
 
 
 async def test_deprecating_what_was_rolled_back_to_lets_go_of_it(http: httpx.AsyncClient) -> None:

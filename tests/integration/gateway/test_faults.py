@@ -92,9 +92,14 @@ async def booked_as_billed(engine: AsyncEngine, means: Means, control: httpx.Asy
     ],
 )
 async def test_a_step_asks_its_next_model_and_everything_is_booked(
-    engine: AsyncEngine, means: Means, control: httpx.AsyncClient, fault: str, stream: bool, fallback: bool,
+    engine: AsyncEngine,
+    means: Means,
+    control: httpx.AsyncClient,
+    fault: str,
+    stream: bool,
+    fallback: bool,
     ends: list[str],
-) -> None:  # fmt: skip
+) -> None:
     request = await begin(engine, asking(stream=stream, fallback=fallback))
     await play(control, fault)
     if ends[-1] == "completed":
@@ -129,8 +134,11 @@ async def test_who_watches_is_told_to_forget_what_a_model_had_said(
     await hub.close()
     attempts = [one for one in told if isinstance(one, StepBegan | StepEnded)]
     assert [(one.attempt, one.model, getattr(one, "status", "began")) for one in attempts] == [
-        (1, FIRST, "began"), (1, FIRST, "failed"), (2, SECOND, "began"), (2, SECOND, "completed"),
-    ]  # fmt: skip
+        (1, FIRST, "began"),
+        (1, FIRST, "failed"),
+        (2, SECOND, "began"),
+        (2, SECOND, "completed"),
+    ]
     first, second = attempts[0].execution, attempts[2].execution
     assert _said(told, first) and _said(told, second) == WHOLE == await output(engine, request)
     assert await booked_as_billed(engine, means, control)
@@ -146,9 +154,12 @@ async def test_a_step_that_reads_it_live_drops_what_a_model_had_said(
     # Nor would it begin anew while the second speaks if that one spoke at once.
     slowly = {"kind": "pace", "text": WHOLE, "tokens_per_second": 100, "match": {"model": SECOND}}
     await script(
-        control, {"kind": "timeout", "after_tokens": 60, "match": {"model": FIRST}}, slowly,
-        says("I read it all.", contains="And that is all."), *[says("Go on.")] * 9,
-    )  # fmt: skip
+        control,
+        {"kind": "timeout", "after_tokens": 60, "match": {"model": FIRST}},
+        slowly,
+        says("I read it all.", contains="And that is all."),
+        *[says("Go on.")] * 9,
+    )
     agents = AgentActivity(means)
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         group.create_task(agents.agent(of(request, "check")))

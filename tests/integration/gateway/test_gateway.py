@@ -113,8 +113,11 @@ async def test_a_fault_ends_as_documented(
             await _collect(gateway, asked)
         error = caught.value
         assert (error.code, error.retryable, error.billed, error.retry_after_seconds) == (
-            expected.code, expected.retryable, expected.billed, expected.retry_after_seconds,
-        )  # fmt: skip
+            expected.code,
+            expected.retryable,
+            expected.billed,
+            expected.retry_after_seconds,
+        )
         assert expected.said in error.message
         assert error.__cause__ is None
     # One call: nothing below tries again. And the next one succeeds.
@@ -199,8 +202,10 @@ async def test_an_answer_in_one_piece(gateway: Gateway, control: httpx.AsyncClie
     _, streamed = await _collect(gateway, _request())
     assert pieces == [whole.text] == [streamed.text]
     assert (whole.usage, whole.cost_usd, whole.finish_reason) == (
-        streamed.usage, streamed.cost_usd, streamed.finish_reason,
-    )  # fmt: skip
+        streamed.usage,
+        streamed.cost_usd,
+        streamed.finish_reason,
+    )
     assert whole.simulated and whole.first_token_ms is None
     assert (await _tally(control, "c5/code/0"))["finished"] == 1
 
@@ -218,8 +223,9 @@ async def test_a_model_calls_tools_and_hears_of_their_results(
     _, completion = await _collect(gateway, asked)
     assert completion.finish_reason == "tool_calls"
     assert [(call.name, call.arguments) for call in completion.tool_calls] == [
-        ("look", '{"at": "a"}'), ("look", '{"at": "b"}'),
-    ]  # fmt: skip
+        ("look", '{"at": "a"}'),
+        ("look", '{"at": "b"}'),
+    ]
     told = [
         *TASK,
         Message("assistant", completion.text, completion.tool_calls),
@@ -327,22 +333,26 @@ KEY = "sk-proj-0123456789abcdef"
                     {
                         "type": "function",
                         "function": {
-                            "name": "look", "description": "Looks.", "parameters": dict(TOOLS[0].parameters),
+                            "name": "look",
+                            "description": "Looks.",
+                            "parameters": dict(TOOLS[0].parameters),
                         },
                     }
                 ],
             },
         ),
     ],
-)  # fmt: skip
+)
 async def test_openai_is_asked_in_its_own_words(
     model: str, asked: dict[str, Any], sent: dict[str, Any]
 ) -> None:
     message = {"content": "Hi", "role": "assistant"}
     whole = {
-        "id": "r1", "model": "m", "choices": [{"message": message, "finish_reason": "stop"}],
+        "id": "r1",
+        "model": "m",
+        "choices": [{"message": message, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 11, "completion_tokens": 5},
-    }  # fmt: skip
+    }
     reply = event_reply(_openai("Hi")) if asked.get("stream", True) else json_reply(whole)
     async with answering(reply) as provider:
         settings = only_simulated(
@@ -442,9 +452,11 @@ async def test_a_server_that_is_no_provider_fails_in_words(reply: bytes, code: s
 async def test_an_answer_in_one_piece_is_taken_where_a_stream_was_asked_for() -> None:
     message = {"content": "Hi", "role": "assistant"}
     whole = {
-        "id": "r1", "model": "m", "choices": [{"message": message, "finish_reason": "stop"}],
+        "id": "r1",
+        "model": "m",
+        "choices": [{"message": message, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 11, "completion_tokens": 5},
-    }  # fmt: skip
+    }
     async with answering(json_reply(whole)) as provider:
         gateway = Gateway(only_simulated("http://127.0.0.1:9", provider_hosts=provider.host))
         pieces, completion = await _collect(gateway, _request("acme/m", **_acme(provider.url)))

@@ -23,9 +23,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:Item '.*' on TypedDict class")
 def _start(**usage: int) -> dict[str, Any]:
     counted = {"input_tokens": 11, "output_tokens": 1} | usage
     message: dict[str, Any] = {
-        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4-6", "content": [],
-        "stop_reason": None, "usage": counted,
-    }  # fmt: skip
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-sonnet-4-6",
+        "content": [],
+        "stop_reason": None,
+        "usage": counted,
+    }
     return {"type": "message_start", "message": message}
 
 
@@ -83,30 +88,33 @@ async def test_anthropics_stream_is_translated() -> None:
     assert (path, headers["x-api-key"], headers["x-client-request-id"]) == ("/v1/messages", KEY, "call-1")
     assert "authorization" not in headers
     assert body == {
-        "model": "claude-sonnet-4-6", "max_tokens": 50, "stream": True,
+        "model": "claude-sonnet-4-6",
+        "max_tokens": 50,
+        "stream": True,
         "system": [{"type": "text", "text": "Be brief."}],
         "messages": [{"role": "user", "content": [{"type": "text", "text": "Greet me."}]}],
-    }  # fmt: skip
+    }
 
 
 async def test_cached_input_is_part_of_the_input() -> None:
-    events = [
-        _start(cache_read_input_tokens=100, cache_creation_input_tokens=20), *_text("Hi"), *_end(),
-    ]  # fmt: skip
+    events = [_start(cache_read_input_tokens=100, cache_creation_input_tokens=20), *_text("Hi"), *_end()]
     _, completion, _ = await _ask(event_reply(events))
     assert completion.usage == Usage(131, 5, 100)
 
 
 async def test_an_answer_in_one_piece_is_translated() -> None:
     body = {
-        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4-6",
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-sonnet-4-6",
         "content": [
             {"type": "text", "text": "Hi"},
             {"type": "tool_use", "id": "t1", "name": "look", "input": {"a": 1}},
         ],
         "stop_reason": "tool_use",
         "usage": {"input_tokens": 11, "output_tokens": 5, "cache_read_input_tokens": 4},
-    }  # fmt: skip
+    }
     tools = (ToolSpec("look", "Looks.", {"type": "object"}),)
     texts, completion, provider = await _ask(json_reply(body), stream=False, tools=tools)
     assert texts == ["Hi"]
@@ -188,16 +196,23 @@ async def test_a_stream_of_anthropic_that_breaks_off_is_cut(events: Sequence[obj
 @pytest.mark.parametrize(
     ("reason", "finish"),
     [
-        ("end_turn", "stop"), ("stop_sequence", "stop"), ("max_tokens", "length"),
-        ("model_context_window_exceeded", "length"), ("refusal", "refusal"),
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("refusal", "refusal"),
     ],
-)  # fmt: skip
+)
 async def test_anthropics_reasons_are_told_apart(reason: str, finish: str) -> None:
     body = {
-        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4-6",
-        "content": [{"type": "text", "text": "Hi"}], "stop_reason": reason,
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-sonnet-4-6",
+        "content": [{"type": "text", "text": "Hi"}],
+        "stop_reason": reason,
         "usage": {"input_tokens": 11, "output_tokens": 5},
-    }  # fmt: skip
+    }
     streamed = event_reply([_start(), *_text("Hi"), *_end(reason)])
     for reply, stream in ((streamed, True), (json_reply(body), False)):
         texts, completion, _ = await _ask(reply, stream=stream)

@@ -109,29 +109,40 @@ async def test_a_tool_is_called_and_its_result_used(sdk: openai.AsyncOpenAI) -> 
         tools=TOOLS,
         messages=[
             *MESSAGES,
-            {"role": "assistant", "tool_calls": [
-                {"id": call.id, "type": "function",
-                 "function": {"name": "look_up", "arguments": call.function.arguments}},
-            ]},
+            {
+                "role": "assistant",
+                "tool_calls": [
+                    {
+                        "id": call.id,
+                        "type": "function",
+                        "function": {"name": "look_up", "arguments": call.function.arguments},
+                    }
+                ],
+            },
             {"role": "tool", "tool_call_id": call.id, "content": "a tall plant"},
         ],
-    )  # fmt: skip
+    )
     assert (answered.choices[0].message.content or "").startswith("According to look_up: a tall plant")
 
 
 async def test_openais_client_knows_its_errors(sdk: openai.AsyncOpenAI, control: httpx.AsyncClient) -> None:
     errors = {
-        "rate_limit": openai.RateLimitError, "server_error": openai.InternalServerError,
-        "overloaded": openai.InternalServerError, "refuse": openai.BadRequestError,
-    }  # fmt: skip
+        "rate_limit": openai.RateLimitError,
+        "server_error": openai.InternalServerError,
+        "overloaded": openai.InternalServerError,
+        "refuse": openai.BadRequestError,
+    }
     for kind, error in errors.items():
         await _rule(control, kind=kind)
         with pytest.raises(error):
             await sdk.chat.completions.create(model=MODEL, messages=ASK["messages"])
         booked = await _booked(control)
         assert [booked[name] for name in ("fault", "outcome", "input_tokens", "output_tokens")] == [
-            kind, "refused", 0, 0,
-        ]  # fmt: skip
+            kind,
+            "refused",
+            0,
+            0,
+        ]
     await _rule(control, kind="overloaded", status=529, retry_after_seconds=3)
     response = await _ask(control, True)
     assert (response.status_code, response.headers["retry-after"]) == (529, "3")

@@ -69,12 +69,25 @@ async def all_claimed(engine: AsyncEngine, request: StepRequest, count: int) -> 
 def call_of(execution: UUID, request: StepRequest, worst: Amount, **more: Any) -> Call:
     """A call of the run, with a price at which its worst case is this."""
     return Call(
-        id=execution, tenant=request.tenant, account="sim:1", provider="simulator", model=STRONG,
-        priced_model=STRONG, simulated=True, most_input_tokens=0, most_output_tokens=worst.tokens,
-        seconds=60, run=run_of(request), execution=execution, path="ask", agent_name="a",
-        price_source="test:1", input_usd=worst.usd, output_usd=worst.usd * 1_000_000 / max(worst.tokens, 1),
+        id=execution,
+        tenant=request.tenant,
+        account="sim:1",
+        provider="simulator",
+        model=STRONG,
+        priced_model=STRONG,
+        simulated=True,
+        most_input_tokens=0,
+        most_output_tokens=worst.tokens,
+        seconds=60,
+        run=run_of(request),
+        execution=execution,
+        path="ask",
+        agent_name="a",
+        price_source="test:1",
+        input_usd=worst.usd,
+        output_usd=worst.usd * 1_000_000 / max(worst.tokens, 1),
         **more,
-    )  # fmt: skip
+    )
 
 
 async def reserve(
@@ -297,8 +310,9 @@ async def test_wrong_answers_are_paid_and_failed_calls_are_not(
         await agents.agent(request)
     assert caught.value.code == "provider_unavailable"
     assert await attempts(engine, request) == [
-        (1, "failed", "output_invalid", True), (2, "failed", "provider_unavailable", False),
-    ]  # fmt: skip
+        (1, "failed", "output_invalid", True),
+        (2, "failed", "provider_unavailable", False),
+    ]
     assert await standing(engine, request) == await paid(engine, request)
 
 

@@ -60,7 +60,7 @@ async def counted(control: httpx.AsyncClient) -> dict[str, tuple[str, Decimal]]:
     return {
         one["request_id"]: (one["outcome"], PRICE.cost_usd(one["input_tokens"], one["output_tokens"]))
         for one in page
-    }  # fmt: skip
+    }
 
 
 async def booked(engine: AsyncEngine) -> dict[str, tuple[str, str | None, Decimal]]:
@@ -102,7 +102,7 @@ async def test_a_call_is_booked_by_its_name_and_with_its_price(
     told = "SELECT definition, requested_by, agent_name, path, model, price_source, reserved_usd, simulated"
     assert await rows(engine, f"{told} FROM model_calls") == [
         ("one", "ada", "a", "ask", MODEL, "facilitair:2026-11-21", None, True)
-    ]  # fmt: skip
+    ]
 
 
 async def test_what_a_provider_refused_is_given_back(
@@ -195,9 +195,13 @@ async def lost(engine: AsyncEngine, request: StepRequest, **changes: str) -> UUI
         execution = (await executions.claim(connection, request, Worker("agent", "a"))).execution
     account = Gateway(only_simulated("http://127.0.0.1:9")).destination(MODEL).account
     values = {
-        "account": f"'{account}'", "state": "'open'", "response_id": "NULL", "reserved_usd": "0.5",
-        "reserved_tokens": "1100", "ends_by": "now() - interval '6 minutes'",
-    } | changes  # fmt: skip
+        "account": f"'{account}'",
+        "state": "'open'",
+        "response_id": "NULL",
+        "reserved_usd": "0.5",
+        "reserved_tokens": "1100",
+        "ends_by": "now() - interval '6 minutes'",
+    } | changes
     query = f"""
         INSERT INTO model_calls (id, collaboration_id, execution_id, model, provider, price_source,
             input_price_usd, output_price_usd, most_input_tokens, {", ".join(values)})
@@ -220,10 +224,11 @@ async def test_a_call_that_never_arrived_is_given_back_after_a_while(
     heard = await lost(engine, await begin(engine, asking()), **at, response_id="'chatcmpl-gone'")
     assert await reconciler.all_lost() == ReconcilePass(settled=0, assumed=1, refunded=1, left=1)
     assert await booked(engine) == {
-        str(young): ("open", None, 0), str(old): ("refunded", "asked", 0),
+        str(young): ("open", None, 0),
+        str(old): ("refunded", "asked", 0),
         # It did arrive: the answer had begun.
         str(heard): ("settled", "assumed", Decimal("0.5")),
-    }  # fmt: skip
+    }
 
 
 async def test_a_provider_that_does_not_answer_says_nothing(engine: AsyncEngine) -> None:
@@ -253,7 +258,7 @@ async def test_where_nobody_can_tell_the_most_is_assumed(
         str(bounded): ("settled", "assumed", Decimal("0.5")),
         str(unbounded): ("settled", "assumed", Decimal("0.00336")),
         str(alive): ("open", None, 0),
-    }  # fmt: skip
+    }
     paid = "SELECT input_tokens, output_tokens, cost_usd FROM agent_executions WHERE id = :id"
     assert await rows(engine, paid, id=bounded) == [(100, 1000, Decimal("0.5"))]
     assert await rows(engine, paid, id=unbounded) == [(100, 6, Decimal("0.00336"))]

@@ -58,11 +58,24 @@ def today() -> str:
 async def open_call(engine: AsyncEngine, run: StepRequest, usd: str, tenant: str = "default") -> UUID:
     """A call whose worst case is this."""
     call = Call(
-        id=uuid4(), tenant=tenant, account="sim:1", provider="simulator", model=STRONG, priced_model=STRONG,
-        simulated=True, most_input_tokens=0, most_output_tokens=10, seconds=60, run=UUID(run.collaboration),
-        execution=uuid4(), path="ask", agent_name="a", price_source="test:1", input_usd=Decimal(0),
+        id=uuid4(),
+        tenant=tenant,
+        account="sim:1",
+        provider="simulator",
+        model=STRONG,
+        priced_model=STRONG,
+        simulated=True,
+        most_input_tokens=0,
+        most_output_tokens=10,
+        seconds=60,
+        run=UUID(run.collaboration),
+        execution=uuid4(),
+        path="ask",
+        agent_name="a",
+        price_source="test:1",
+        input_usd=Decimal(0),
         output_usd=Decimal(usd) * 100_000,
-    )  # fmt: skip
+    )
     async with statement(engine) as connection:
         await ledger.open(connection, call)
     return call.id
@@ -77,33 +90,43 @@ async def test_a_call_counts_for_everything_that_limits_it(
     engine: AsyncEngine, agents: AgentActivity
 ) -> None:
     await put(
-        engine, limit("tenant", "", "day", "1"), limit("tenant", "", "month", "2"),
-        limit("user", EACH, "total", "3"), limit("user", "ada", "month", tokens=10_000),
-        limit("definition", "outer", "day", "4"), limit("definition", EACH, "day", "5"),
-        limit("user", "bob", "day", "0.000001"), limit("definition", "other", "day", "0.000001"),
-    )  # fmt: skip
+        engine,
+        limit("tenant", "", "day", "1"),
+        limit("tenant", "", "month", "2"),
+        limit("user", EACH, "total", "3"),
+        limit("user", "ada", "month", tokens=10_000),
+        limit("definition", "outer", "day", "4"),
+        limit("definition", EACH, "day", "5"),
+        limit("user", "bob", "day", "0.000001"),
+        limit("definition", "other", "day", "0.000001"),
+    )
     outer = await begin(engine, asking("outer") | {"budget": {"usd": 6.0}}, user="ada")
     inner = await begin(engine, asking("inner", budget={"usd": 7.0}), parent=outer)
     usd = Decimal((await agents.agent(inner)).cost_usd)
     day, month = today(), today()[:7]
     assert await counters(engine) == {
-        ("tenant", "", day): (usd, ZERO), ("tenant", "", month): (usd, ZERO),
-        ("user", "ada", ""): (usd, ZERO), ("user", "ada", month): (usd, ZERO),
-        ("definition", "outer", day): (usd, ZERO), ("definition", "inner", day): (usd, ZERO),
+        ("tenant", "", day): (usd, ZERO),
+        ("tenant", "", month): (usd, ZERO),
+        ("user", "ada", ""): (usd, ZERO),
+        ("user", "ada", month): (usd, ZERO),
+        ("definition", "outer", day): (usd, ZERO),
+        ("definition", "inner", day): (usd, ZERO),
         ("run", outer.collaboration, ""): (usd, ZERO),
         ("step", f"{inner.collaboration}/ask", ""): (usd, ZERO),
-    }  # fmt: skip
+    }
     assert await rows(engine, "SELECT requested_by, definition FROM model_calls") == [("ada", "inner")]
 
 
 @pytest.mark.parametrize(
     ("user", "asker"),
     [
-        ("ada", "ada"), ("schedule:nightly", "schedule:nightly"), ("webhook:1", "webhook:1"),
+        ("ada", "ada"),
+        ("schedule:nightly", "schedule:nightly"),
+        ("webhook:1", "webhook:1"),
         # As rows were written before runs past the API had a user.
         (None, BY_TEMPORAL),
     ],
-)  # fmt: skip
+)
 async def test_a_users_limit_holds_for_all_that_runs_within_their_run(
     engine: AsyncEngine, user: str | None, asker: str
 ) -> None:
@@ -180,17 +203,22 @@ async def test_a_limit_counts_from_the_next_call_on_and_knows_what_was_spent_bef
     before, going_on, others = [await open_call(engine, one, "0.3") for one in (request, request, other)]
     await close_call(engine, before, "0.25")
     await put(
-        engine, limit("tenant", "", "day", "1"), limit("user", EACH, "month", "5"),
-        limit("definition", "outer", "total", "5"), limit("definition", "inner", "total", "5"),
-    )  # fmt: skip
+        engine,
+        limit("tenant", "", "day", "1"),
+        limit("user", EACH, "month", "5"),
+        limit("definition", "outer", "total", "5"),
+        limit("definition", "inner", "total", "5"),
+    )
     day, month = today(), today()[:7]
     spent = Decimal("0.25")
     # Nothing was reserved for a call that no limit held for, but what it comes to is booked.
     assert await counters(engine) == {
         ("tenant", "", day): (spent, ZERO),
-        ("user", "ada", month): (spent, ZERO), ("user", "bob", month): (ZERO, ZERO),
-        ("definition", "outer", ""): (spent, ZERO), ("definition", "inner", ""): (spent, ZERO),
-    }  # fmt: skip
+        ("user", "ada", month): (spent, ZERO),
+        ("user", "bob", month): (ZERO, ZERO),
+        ("definition", "outer", ""): (spent, ZERO),
+        ("definition", "inner", ""): (spent, ZERO),
+    }
     await close_call(engine, going_on, "0.2")
     await close_call(engine, others, "0.1")
     found = await counters(engine)
@@ -247,9 +275,10 @@ async def test_tenants_do_not_see_each_others_limits(engine: AsyncEngine) -> Non
 
 async def test_limits_are_listed_with_what_is_left(engine: AsyncEngine) -> None:
     wanted = [
-        limit("definition", EACH, "day", "1"), limit("definition", "one", "day", "2", 100),
+        limit("definition", EACH, "day", "1"),
+        limit("definition", "one", "day", "2", 100),
         limit("tenant", "", "total", None, 50),
-    ]  # fmt: skip
+    ]
     await put(engine, *wanted)
     request = await begin(engine, asking())
     await close_call(engine, await open_call(engine, request, "0.5"), "0.2")
@@ -266,7 +295,7 @@ async def test_limits_are_listed_with_what_is_left(engine: AsyncEngine) -> None:
         (("definition", EACH, "day"), [("two", 0, Decimal("0.7"), 0)]),
         (("definition", "one", "day"), [("one", Decimal("0.2"), 0, 5)]),
         (("tenant", "", "total"), [("", Decimal("0.2"), Decimal("0.7"), 5)]),
-    ]  # fmt: skip
+    ]
     async with transaction(engine) as connection:
         with pytest.raises(NotFound):
             await limits.remove(connection, "default", ("user", "x", "day"), "test")

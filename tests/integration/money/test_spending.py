@@ -73,8 +73,12 @@ async def test_a_report_tells_billed_simulated_and_open_calls_apart(
     assert one == found["total"]
     figures = {key: one[key] for key in ("calls", "open_calls", "billed_usd", "simulated_usd", "simulated")}
     assert figures == {
-        "calls": 3, "open_calls": 1, "billed_usd": 0.25, "simulated_usd": float(made_up), "simulated": True,
-    }  # fmt: skip
+        "calls": 3,
+        "open_calls": 1,
+        "billed_usd": 0.25,
+        "simulated_usd": float(made_up),
+        "simulated": True,
+    }
     assert Decimal(str(one["usd"])) == made_up + Decimal("0.25")
     since, until = (datetime.fromisoformat(found[end]) for end in ("since", "until"))
     assert until - since == timedelta(days=30) and until <= datetime.now(UTC)
@@ -119,15 +123,17 @@ async def test_limits_are_set_listed_and_removed(http: httpx.AsyncClient, engine
     stored = await put(http, "/limits", scope="tenant", period="day", usd=25)
     assert stored.pop("set_at")
     assert stored == {
-        "scope": "tenant", "subject": "", "period": "day", "usd": 25.0, "tokens": None, "set_by": "local",
+        "scope": "tenant",
+        "subject": "",
+        "period": "day",
+        "usd": 25.0,
+        "tokens": None,
+        "set_by": "local",
         "counters": [
-            {
-                "subject": "", "spent_usd": 0.2, "reserved_usd": 0.0, "spent_tokens": 5,
-                "reserved_tokens": 0,
-            }
+            {"subject": "", "spent_usd": 0.2, "reserved_usd": 0.0, "spent_tokens": 5, "reserved_tokens": 0}
         ],
         "warnings": [],
-    }  # fmt: skip
+    }
     await put(http, "/limits", scope="user", subject="*", period="month", usd="7.5", tokens=1_000)
     known = await put(http, "/limits", scope="definition", subject="review", period="total", tokens=0)
     typo = await put(http, "/limits", scope="definition", subject="reveiw", period="total", tokens=0)
@@ -141,9 +147,11 @@ async def test_limits_are_set_listed_and_removed(http: httpx.AsyncClient, engine
         for one in [*first["items"], *rest["items"]]
     ]
     assert facts == [
-        ("definition", "reveiw", "total", None, 0, 0), ("definition", "review", "total", None, 0, 1),
-        ("tenant", "", "day", 25.0, None, 1), ("user", "*", "month", 7.5, 1_000, 1),
-    ]  # fmt: skip
+        ("definition", "reveiw", "total", None, 0, 0),
+        ("definition", "review", "total", None, 0, 1),
+        ("tenant", "", "day", 25.0, None, 1),
+        ("user", "*", "month", 7.5, 1_000, 1),
+    ]
     assert rest["items"][0]["counters"][0]["subject"] == "ada"
 
     key = {"scope": "user", "subject": "*", "period": "month"}
@@ -199,8 +207,9 @@ async def test_a_price_says_where_it_comes_from(http: httpx.AsyncClient, engine:
     first = await got(http, "/prices", limit=1)
     rest = await got(http, "/prices", after=first["next"])
     assert [(one["model"], one["version"]) for one in [*first["items"], *rest["items"]]] == [
-        ("acme/llama-70b", 2), (STRONG, 1),
-    ]  # fmt: skip
+        ("acme/llama-70b", 2),
+        (STRONG, 1),
+    ]
     assert {one["model"]: one for one in (await got(http, "/catalogue"))["models"]}[STRONG]["input_usd"] == 0
 
 
@@ -249,14 +258,19 @@ async def test_an_estimate_tells_which_limits_would_hold(
     http: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     await set_limits(
-        engine, limit("user", "local", "day", "0.001"), limit("user", EACH, "day", "9"),
-        limit("definition", "one", "day", "9"), limit("definition", "other", "day", "9"),
+        engine,
+        limit("user", "local", "day", "0.001"),
+        limit("user", EACH, "day", "9"),
+        limit("definition", "one", "day", "9"),
+        limit("definition", "other", "day", "9"),
         limit("tenant", "", "day", tokens=10**6),
-    )  # fmt: skip
+    )
     found = (await http.post("/definitions/estimate", json={"definition": asking()})).json()
     assert sorted((one["scope"], one["subject"]) for one in found["limits"]) == [
-        ("definition", "one"), ("tenant", ""), ("user", "local"),
-    ]  # fmt: skip
+        ("definition", "one"),
+        ("tenant", ""),
+        ("user", "local"),
+    ]
     assert len(found["warnings"]) == 1 and "$0.001000 are left" in found["warnings"][0]
     problem(await http.post("/definitions/estimate", json={"name": "nope"}), 404, "definition_unknown")
 

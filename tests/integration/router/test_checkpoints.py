@@ -70,9 +70,13 @@ async def test_of_epochs_the_last_three_stay_and_milestones_for_ever(engine: Asy
         assert await checkpoints.content(connection, last.id) == b"epoch 5"
         assert await checkpoints.last_of_training(connection, uuid.uuid4(), "training") is None
     assert kept == [
-        ("milestone", 1), ("milestone", 4), ("milestone", 5), ("training", 3), ("training", 4),
+        ("milestone", 1),
+        ("milestone", 4),
+        ("milestone", 5),
+        ("training", 3),
+        ("training", 4),
         ("training", 5),
-    ]  # fmt: skip
+    ]
 
 
 async def test_a_save_that_breaks_off_leaves_what_was_there(engine: AsyncEngine) -> None:
@@ -128,9 +132,10 @@ async def test_it_comes_to_serve_step_by_step_and_retires_who_served(engine: Asy
         " WHERE action LIKE 'checkpoint.%' ORDER BY id",
     )
     assert said[-3:] == [
-        ("checkpoint.share", "2", "shadow"), ("checkpoint.retired", "1", "all"),
+        ("checkpoint.share", "2", "shadow"),
+        ("checkpoint.retired", "1", "all"),
         ("checkpoint.all", "2", "share"),
-    ]  # fmt: skip
+    ]
 
 
 async def test_rolled_back_the_one_before_serves_again(engine: AsyncEngine) -> None:

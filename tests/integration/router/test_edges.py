@@ -153,8 +153,10 @@ async def test_what_a_person_pins_stays_until_they_let_go(engine: AsyncEngine) -
     assert (await _state(engine)).set_by is None
     audited = "SELECT actor, action FROM audit_log WHERE action LIKE 'edge.%' ORDER BY at"
     assert await rows(engine, audited) == [
-        ("user:ada", "edge.pinned"), ("user:ada", "edge.kept"), ("evidence", "edge.pruned"),
-    ]  # fmt: skip
+        ("user:ada", "edge.pinned"),
+        ("user:ada", "edge.kept"),
+        ("evidence", "edge.pruned"),
+    ]
 
 
 async def test_an_edge_that_no_run_has_met_cannot_be_set(engine: AsyncEngine) -> None:
@@ -175,8 +177,11 @@ async def test_people_see_and_pin_edges_over_http(engine: AsyncEngine, settings:
         assert (other["state"], other["runs"]) == ("kept", 0)
         (shown,) = (await http.get(address, params={"simulated": False})).json()["items"]
         assert (shown["source"], shown["target"], shown["state"], shown["runs"]) == (
-            "write", "check", "pruned", 200,
-        )  # fmt: skip
+            "write",
+            "check",
+            "pruned",
+            200,
+        )
         answer = await http.put(f"{address}/write/check", json={"state": "pinned"})
         (shown,) = answer.json()["items"]
         assert shown["state"] == "pinned" and shown["set_by"]
@@ -200,9 +205,11 @@ def _team(name: str, sender: str) -> dict[str, Any]:
     """A definition where one tells a coder."""
     steps = {step: {"kind": "agent", "agent": step, "prompt": PROMPTS[step]} for step in (sender, "coder")}
     return {
-        "name": name, "agents": {step: {"role": step} for step in steps}, "steps": steps,
+        "name": name,
+        "agents": {step: {"role": step} for step in steps},
+        "steps": steps,
         "stream": [{"from": sender, "to": "coder", "start": "sentence", "adaptive": True}],
-    }  # fmt: skip
+    }
 
 
 async def _tried(engine: AsyncEngine, number: int, helps: dict[str, float]) -> None:

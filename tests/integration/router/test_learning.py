@@ -48,10 +48,17 @@ Features = Callable[[str], dict[str, Any]]
 
 
 async def steps(
-    engine: AsyncEngine, count: int, chances: dict[str, float] = HALF, features: Features = lambda _: {}, *,
-    tenant: str = "default", seed: int = 0, rates: dict[tuple[str, str], float] = RATE, told: bool = True,
+    engine: AsyncEngine,
+    count: int,
+    chances: dict[str, float] = HALF,
+    features: Features = lambda _: {},
+    *,
+    tenant: str = "default",
+    seed: int = 0,
+    rates: dict[tuple[str, str], float] = RATE,
+    told: bool = True,
     policy: str = "rules-v1",
-) -> list[uuid.UUID]:  # fmt: skip
+) -> list[uuid.UUID]:
     """Routed steps that ended just now, each a run of its own, and what somebody says came of them."""
     first = await begin(engine, ROUTED, step="coder", tenant=tenant)
     random = np.random.default_rng(seed)
@@ -67,30 +74,65 @@ async def steps(
         run, execution = (uuid.uuid5(uuid.NAMESPACE_OID, f"{tenant} {seed} {told} {n} {of}") for of in "re")
         ended = now + timedelta(microseconds=n)
         ok = float(random.random() < rates[role, chosen])
-        held["runs"].append({
-            "id": run, "tenant_id": tenant, "workflow_id": version, "temporal_workflow_id": str(run),
-            "task": TASKS[int(random.integers(len(TASKS)))], "input": {}, "status": "completed",
-            "traceparent": traceparent, "completed_at": ended,
-        })  # fmt: skip
-        held["executions"].append({
-            "id": execution, "tenant_id": tenant, "collaboration_id": run, "path": role, "step_id": role,
-            "kind": "agent", "attempt": 1, "agent_name": role, "role": role, "model_id": chosen,
-            "requested_model": chosen, "status": "completed", "completed_at": ended,
-            "input_tokens": int(random.integers(80, 120)), "output_tokens": int(random.integers(40, 60)),
-            "latency_ms": int(random.integers(800, 1_200)), "cost_usd": 0.001,
-        })  # fmt: skip
-        held["decisions"].append({
-            "id": uuid.uuid4(), "tenant_id": tenant, "collaboration_id": run, "path": role, "step_id": role,
-            "policy": policy, "features": features(role), "candidates": chances, "chosen_model": chosen,
-            "propensity": chances[chosen], "fallback": False, "created_at": ended,
-        })  # fmt: skip
+        held["runs"].append(
+            {
+                "id": run,
+                "tenant_id": tenant,
+                "workflow_id": version,
+                "temporal_workflow_id": str(run),
+                "task": TASKS[int(random.integers(len(TASKS)))],
+                "input": {},
+                "status": "completed",
+                "traceparent": traceparent,
+                "completed_at": ended,
+            }
+        )
+        held["executions"].append(
+            {
+                "id": execution,
+                "tenant_id": tenant,
+                "collaboration_id": run,
+                "path": role,
+                "step_id": role,
+                "kind": "agent",
+                "attempt": 1,
+                "agent_name": role,
+                "role": role,
+                "model_id": chosen,
+                "requested_model": chosen,
+                "status": "completed",
+                "completed_at": ended,
+                "input_tokens": int(random.integers(80, 120)),
+                "output_tokens": int(random.integers(40, 60)),
+                "latency_ms": int(random.integers(800, 1_200)),
+                "cost_usd": 0.001,
+            }
+        )
+        held["decisions"].append(
+            {
+                "id": uuid.uuid4(),
+                "tenant_id": tenant,
+                "collaboration_id": run,
+                "path": role,
+                "step_id": role,
+                "policy": policy,
+                "features": features(role),
+                "candidates": chances,
+                "chosen_model": chosen,
+                "propensity": chances[chosen],
+                "fallback": False,
+                "created_at": ended,
+            }
+        )
         held["outcomes"].append(
             {"execution_id": execution, "tenant_id": tenant, "ok": ok, "actor": "test", "note": ""}
         )
     tables = {
-        "runs": collaborations, "executions": agent_executions, "decisions": routing_decisions,
+        "runs": collaborations,
+        "executions": agent_executions,
+        "decisions": routing_decisions,
         "outcomes": outcomes_table,
-    }  # fmt: skip
+    }
     async with transaction(engine) as connection:
         for name, table in tables.items():
             if held[name] and (told or name != "outcomes"):
@@ -152,8 +194,9 @@ async def test_from_rows_to_a_checkpoint_in_shadow(engine: AsyncEngine) -> None:
     again = await ActivityEnvironment().run(LearnActivity(engine).register_checkpoint, step)
     assert again.checkpoint == 1
     assert await rows(engine, "SELECT kind, epoch, state FROM checkpoints ORDER BY kind") == [
-        ("milestone", 0, None), ("production", 0, "shadow"),
-    ]  # fmt: skip
+        ("milestone", 0, None),
+        ("production", 0, "shadow"),
+    ]
 
 
 async def test_the_same_rows_and_seed_make_the_same_weights(engine: AsyncEngine) -> None:

@@ -20,9 +20,7 @@ from schema.errors import FacilitairError
 from schema.temporal.steps import StepRequest
 from tests.support.runs import begin, rows
 
-SCORE = {
-    "type": "object", "properties": {"quality": {"type": "number"}}, "required": ["quality"],
-}  # fmt: skip
+SCORE = {"type": "object", "properties": {"quality": {"type": "number"}}, "required": ["quality"]}
 AGENTS = {
     "coder": {"model": "openai/gpt-4o-mini", "role": "coder"},
     "critic": {"model": "openai/gpt-4o", "role": "reviewer"},
@@ -35,7 +33,9 @@ DEFINITION: dict[str, Any] = {
         "write": {"kind": "agent", "agent": "coder", "prompt": "Write ${steps.plan.output}"},
         "whole": {"kind": "transform", "value": {"code": "${steps.write.output}"}},
         "review": {
-            "kind": "agent", "agent": "critic", "prompt": "Review ${steps.whole.output}",
+            "kind": "agent",
+            "agent": "critic",
+            "prompt": "Review ${steps.whole.output}",
             "output_schema": SCORE,
         },
         "ask": {"kind": "human", "title": "Good?", "show": {"text": "${steps.poem.output}"}},
@@ -44,17 +44,22 @@ DEFINITION: dict[str, Any] = {
         "aside": {"kind": "agent", "agent": "coder", "prompt": "Say something"},
     },
     "output": "${steps.whole.output}",
-}  # fmt: skip
+}
 LOOP: dict[str, Any] = {
     "agents": AGENTS,
     "steps": {
         "improve": {
-            "kind": "loop", "init": "", "max_iterations": 3, "carry": "${iter.output}",
+            "kind": "loop",
+            "init": "",
+            "max_iterations": 3,
+            "carry": "${iter.output}",
             "body": {
                 "steps": {
                     "write": {"kind": "agent", "agent": "coder", "prompt": "Better than ${iter.carry}"},
                     "review": {
-                        "kind": "agent", "agent": "critic", "prompt": "Review ${steps.write.output}",
+                        "kind": "agent",
+                        "agent": "critic",
+                        "prompt": "Review ${steps.write.output}",
                         "output_schema": SCORE,
                     },
                 },
@@ -62,22 +67,34 @@ LOOP: dict[str, Any] = {
             },
         }
     },
-}  # fmt: skip
+}
 
 
 async def done(
-    engine: AsyncEngine, run: StepRequest, step: str, output: Any = "text", *,
-    model: str = "openai/gpt-4o-mini", answered: str | None = None, kind: str = "agent", frame: str = "",
-    fails: str = "", reused: uuid.UUID | None = None,
-) -> uuid.UUID:  # fmt: skip
+    engine: AsyncEngine,
+    run: StepRequest,
+    step: str,
+    output: Any = "text",
+    *,
+    model: str = "openai/gpt-4o-mini",
+    answered: str | None = None,
+    kind: str = "agent",
+    frame: str = "",
+    fails: str = "",
+    reused: uuid.UUID | None = None,
+) -> uuid.UUID:
     """One attempt at a step, from its claim to its end."""
     request = replace(run, step=step, frame=frame)
     agent, role = ("critic", "reviewer") if step == "review" else ("coder", "coder")
     worker = Worker(kind, agent, role, model if kind == "agent" else None)
     came = Outcome(
-        output, model=answered or model if kind == "agent" else "", input_tokens=100, output_tokens=20,
-        cost_usd=Decimal("0.01"), reused_from=reused,
-    )  # fmt: skip
+        output,
+        model=answered or model if kind == "agent" else "",
+        input_tokens=100,
+        output_tokens=20,
+        cost_usd=Decimal("0.01"),
+        reused_from=reused,
+    )
     async with transaction(engine) as connection:
         begun = await executions.claim(connection, request, worker)
         if fails:
@@ -212,9 +229,13 @@ async def test_a_decision_comes_with_the_model_that_it_drew(engine: AsyncEngine)
     run = await begin(engine, DEFINITION)
     for step in ("plan", "poem"):
         decision = decisions.Decision(
-            "openai/gpt-4o-mini", 0.9, "rules-v1", {"domain": "general"},
-            {"openai/gpt-4o-mini": 0.9, "openai/gpt-4o": 0.1}, False,
-        )  # fmt: skip
+            "openai/gpt-4o-mini",
+            0.9,
+            "rules-v1",
+            {"domain": "general"},
+            {"openai/gpt-4o-mini": 0.9, "openai/gpt-4o": 0.1},
+            False,
+        )
         async with transaction(engine) as connection:
             await decisions.record(connection, replace(run, step=step), decision)
     await done(engine, run, "plan")

@@ -103,11 +103,13 @@ async def test_a_good_answer_of_the_cheap_model_counts(
     result = await agents.agent(request)
     assert (result.model, await said(engine, request)) == (CHEAP, "A fruit.")
     assert await rows(engine, LEDGER, run=request.collaboration) == [
-        ("ask", "step", CHEAP, "settled"), ("ask~verify", "verify", JUDGE, "settled"),
-    ]  # fmt: skip
+        ("ask", "step", CHEAP, "settled"),
+        ("ask~verify", "verify", JUDGE, "settled"),
+    ]
     assert await rows(engine, STEPS, run=request.collaboration) == [
-        ("ask", 1, "completed", None, CHEAP, False), ("ask~verify", 1, "completed", None, JUDGE, False),
-    ]  # fmt: skip
+        ("ask", 1, "completed", None, CHEAP, False),
+        ("ask~verify", 1, "completed", None, JUDGE, False),
+    ]
     async with transaction(engine) as connection:
         run = uuid.UUID(request.collaboration)
         draft, verdict = await input_and_output(connection, run, "ask~verify")
@@ -125,14 +127,16 @@ async def test_a_rejected_answer_is_given_by_the_strong_model(
     result = await agents.agent(request)
     assert (result.model, await said(engine, request)) == (STRONG, "A fruit.")
     assert await rows(engine, LEDGER, run=request.collaboration) == [
-        ("ask", "step", CHEAP, "settled"), ("ask~verify", "verify", JUDGE, "settled"),
+        ("ask", "step", CHEAP, "settled"),
+        ("ask~verify", "verify", JUDGE, "settled"),
         ("ask", "step", STRONG, "settled"),
-    ]  # fmt: skip
+    ]
     # Readers drop what a failed attempt had said.
     assert await rows(engine, STEPS, run=request.collaboration) == [
         ("ask", 1, "failed", "answer_rejected", CHEAP, False),
-        ("ask~verify", 1, "completed", None, JUDGE, False), ("ask", 2, "completed", None, STRONG, False),
-    ]  # fmt: skip
+        ("ask~verify", 1, "completed", None, JUDGE, False),
+        ("ask", 2, "completed", None, STRONG, False),
+    ]
     told = "SELECT payload->>'error_code' FROM outbox WHERE aggregateid = :run AND type = 'AttemptFailed'"
     assert await rows(engine, told, run=request.collaboration) == [("answer_rejected",)]
     # Every attempt has what it cost, and together they have what the ledger has.
@@ -190,9 +194,11 @@ async def test_tools_second_answers_and_schemas_go_before_the_verdict(
     await agents.agent(replace(request, model=CHEAP))
     assert await said(engine, request) == {"total": 3}
     assert [row[:4] for row in await rows(engine, STEPS, run=request.collaboration)] == [
-        ("ask~tools1", 1, "completed", None), ("ask", 1, "failed", "output_invalid"),
-        ("ask", 2, "completed", None), ("ask~verify", 1, "completed", None),
-    ]  # fmt: skip
+        ("ask~tools1", 1, "completed", None),
+        ("ask", 1, "failed", "output_invalid"),
+        ("ask", 2, "completed", None),
+        ("ask~verify", 1, "completed", None),
+    ]
     verifier = "SELECT agent_name, role, model_id FROM agent_executions WHERE path = 'ask~verify'"
     assert await rows(engine, verifier) == [("verifier", None, STRONG)]
 
@@ -274,9 +280,7 @@ async def test_a_pause_while_the_cheap_model_answers_holds_the_verifier_up(
     engine: AsyncEngine, agents: AgentActivity, control: httpx.AsyncClient
 ) -> None:
     request = await verified(engine)
-    await models_say(
-        control, judged(0.9), {"kind": "slow", "delay_seconds": 0.6, "match": {"model": CHEAP}},
-    )  # fmt: skip
+    await models_say(control, judged(0.9), {"kind": "slow", "delay_seconds": 0.6, "match": {"model": CHEAP}})
     working = asyncio.create_task(agents.agent(request))
     while not await calls(control):
         await asyncio.sleep(0.01)
@@ -348,8 +352,9 @@ async def test_an_answer_that_the_recommended_limit_cuts_is_asked_for_without_it
     assert (cut["finish_reason"], cut["output_tokens"]) == ("length", 300)
     assert (whole["finish_reason"], whole["output_tokens"] > 2_000) == ("stop", True)
     assert [row[:4] for row in await rows(engine, STEPS, run=request.collaboration)] == [
-        ("ask", 1, "failed", "answer_cut"), ("ask", 2, "completed", None),
-    ]  # fmt: skip
+        ("ask", 1, "failed", "answer_cut"),
+        ("ask", 2, "completed", None),
+    ]
 
 
 async def test_the_limit_is_never_above_the_agents_own_and_never_too_low(
@@ -415,17 +420,27 @@ async def test_what_people_are_shown_and_what_comes_of_it(engine: AsyncEngine) -
     [(title, show, actions)] = await rows(engine, "SELECT title, show, actions FROM human_tasks")
     assert CHEAP in title and "20% sure" in title
     assert show == {
-        "step": "ask", "task": "t", "prompt": "Say what a pear is.", "confidence": 0.2,
+        "step": "ask",
+        "task": "t",
+        "prompt": "Say what a pear is.",
+        "confidence": 0.2,
         "models": {"go_on": CHEAP, "model_1": STRONG},
         "candidates": [
-            {"model": CHEAP, "share": 0.9, "ok": 0.4, "doubt": 0.2, "seconds": [1, 2, 4],
-             "usd": [0.1, 0.2, 0.3]},
+            {
+                "model": CHEAP,
+                "share": 0.9,
+                "ok": 0.4,
+                "doubt": 0.2,
+                "seconds": [1, 2, 4],
+                "usd": [0.1, 0.2, 0.3],
+            },
             {"model": STRONG, "share": 0.1, "ok": 0.7, "doubt": 0.2, "seconds": None, "usd": None},
         ],
-    }  # fmt: skip
+    }
     assert [(one["id"], one["title"]) for one in actions] == [
-        ("go_on", f"Go on with {CHEAP}"), ("model_1", f"Ask {STRONG}"),
-    ]  # fmt: skip
+        ("go_on", f"Go on with {CHEAP}"),
+        ("model_1", f"Ask {STRONG}"),
+    ]
     made = DecisionMade(question, Decision(question.path, "model_1", "user:ada"))
     settled = await human.record_decision(made)
     assert settled.ended is not None
@@ -520,5 +535,7 @@ async def test_a_run_has_its_answer_verified_and_limited(platform: Stack) -> Non
     assert (await run.handle.result())["model"] == STRONG
     found = await rows(platform.engine, LEDGER, run=run.handle.first_execution_run_id)
     assert [row[:3] for row in found] == [
-        ("ask", "step", CHEAP), ("ask~verify", "verify", JUDGE), ("ask", "step", STRONG),
-    ]  # fmt: skip
+        ("ask", "step", CHEAP),
+        ("ask~verify", "verify", JUDGE),
+        ("ask", "step", STRONG),
+    ]

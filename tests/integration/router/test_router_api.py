@@ -136,8 +136,11 @@ async def test_what_is_wrong_with_a_question_is_told(http: httpx.AsyncClient) ->
     assert problem(many, 422, "request_invalid")["problems"][0]["pointer"] == "/steps"
     wrong = await http.post("/v1/router/predict", json=STEP | {"candidates": ["gpt"]})
     assert problem(wrong, 422, "request_invalid")["problems"][0]["pointer"] == "/candidates/0"
-    problem(await http.post("/predict", content="x", headers={"content-type": "text/csv"}), 415,
-            "media_type_unsupported")  # fmt: skip
+    problem(
+        await http.post("/predict", content="x", headers={"content-type": "text/csv"}),
+        415,
+        "media_type_unsupported",
+    )
 
 
 async def test_a_broken_checkpoint_is_told_of_everywhere_and_rules_answer(

@@ -96,8 +96,9 @@ async def test_what_is_refused_or_empty_goes_to_the_fallback_and_is_paid(
         await agents.agent(request)
     assert [body["model"] for _, _, body in provider.asked] == ["gpt-4o-mini", "gpt-4o"]
     assert await attempts(engine, request) == [
-        ("failed", code, reason, None), ("completed", None, "stop", "whole answer"),
-    ]  # fmt: skip
+        ("failed", code, reason, None),
+        ("completed", None, "stop", "whole answer"),
+    ]
     assert await booked(engine, request) == 2 * [("settled", "usage", 10, 5)]
 
 
@@ -132,8 +133,9 @@ async def test_half_an_answer_never_completes_a_step(engine: AsyncEngine, asked:
         request = await begin(engine, step([SECOND]))
         await agents.agent(request)
     assert await attempts(engine, request) == [
-        ("failed", "provider_stream_cut", None, None), ("completed", None, "stop", "whole answer"),
-    ]  # fmt: skip
+        ("failed", "provider_stream_cut", None, None),
+        ("completed", None, "stop", "whole answer"),
+    ]
     # What it took was told at its end.
     assert await booked(engine, request) == 2 * [("settled", "usage", 10, 5)]
 
@@ -142,15 +144,21 @@ async def test_half_an_answer_never_completes_a_step(engine: AsyncEngine, asked:
     ("usage", "row"),
     [
         (
-            {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 500,
-             "completion_tokens_details": {"reasoning_tokens": 390}},
+            {
+                "prompt_tokens": 100,
+                "completion_tokens": 10,
+                "total_tokens": 500,
+                "completion_tokens_details": {"reasoning_tokens": 390},
+            },
             ("settled", "usage", 100, 400),
         ),
-        ({"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 500},
-         ("settled", "larger", 100, 400)),
+        (
+            {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 500},
+            ("settled", "larger", 100, 400),
+        ),
         (None, ("settled", "assumed", 25, 2)),
     ],
-)  # fmt: skip
+)
 async def test_what_is_booked_says_what_it_rests_on(
     engine: AsyncEngine, asked: Asked, usage: Any, row: tuple[Any, ...]
 ) -> None:
@@ -165,11 +173,15 @@ async def test_what_is_booked_says_what_it_rests_on(
 @pytest.mark.parametrize(
     "answer",
     [
-        '```json\r\n{"n": 2}\r\n```', '```json\n{"n": 2}```', '\ufeff{"n": 2}', '~~~\n{"n": 2}\n~~~',
-        '<think>Is it {"n": 3}?</think>\n\n{"n": 2}', 'Here it is: {"n": 2}. Anything else?',
+        '```json\r\n{"n": 2}\r\n```',
+        '```json\n{"n": 2}```',
+        '\ufeff{"n": 2}',
+        '~~~\n{"n": 2}\n~~~',
+        '<think>Is it {"n": 3}?</think>\n\n{"n": 2}',
+        'Here it is: {"n": 2}. Anything else?',
         'As [1] says:\n```json\n{"n": 2}\n```\nand ```js\nx()\n```',
     ],
-)  # fmt: skip
+)
 async def test_json_is_read_in_whatever_it_is_wrapped(engine: AsyncEngine, asked: Asked, answer: str) -> None:
     async with asked(event_reply(said(answer))) as (agents, provider):
         request = await begin(engine, step(output_schema=NUMBER))
@@ -191,8 +203,9 @@ async def test_what_is_nearly_json_is_mended_where_that_is_wanted_and_told(
     told = "SELECT payload->>'repaired' FROM outbox WHERE type = 'StepFinished' AND aggregateid = :run"
     assert await rows(engine, told, run=request.collaboration) == [("true",)]
     assert await rows(engine, "SELECT repaired FROM agent_executions ORDER BY started_at") == [
-        (False,), (True,),
-    ]  # fmt: skip
+        (False,),
+        (True,),
+    ]
 
 
 @pytest.mark.parametrize("answer", ['{"n": 2, "more": [1, ', "{'n': 'two'}"])
@@ -212,8 +225,9 @@ async def test_an_answer_that_is_too_deep_is_asked_for_again(engine: AsyncEngine
         request = await begin(engine, step(output_schema={}))
         await agents.agent(request)
     assert [row[:2] for row in await attempts(engine, request)] == [
-        ("failed", "output_invalid"), ("completed", None),
-    ]  # fmt: skip
+        ("failed", "output_invalid"),
+        ("completed", None),
+    ]
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
@@ -243,8 +257,9 @@ async def test_a_reason_that_nobody_can_store_is_a_failure_like_others(
         assert (caught.value.code, caught.value.retryable) == ("provider_unavailable", True)
         await agents.agent(request)
     assert [row[:2] for row in await attempts(engine, request)] == [
-        ("failed", "provider_unavailable"), ("completed", None),
-    ]  # fmt: skip
+        ("failed", "provider_unavailable"),
+        ("completed", None),
+    ]
     assert [row[0] for row in await booked(engine, request)] == ["refunded", "settled"]
 
 
@@ -301,7 +316,9 @@ def agent_activity(*, maximum_attempts: int) -> ActivityEnvironment:
     """Temporal's surroundings of the first attempt."""
     environment = ActivityEnvironment()
     environment.info = replace(
-        environment.info, activity_type="agent", attempt=1,
+        environment.info,
+        activity_type="agent",
+        attempt=1,
         retry_policy=RetryPolicy(maximum_attempts=maximum_attempts),
-    )  # fmt: skip
+    )
     return environment

@@ -80,8 +80,9 @@ async def test_every_item_of_a_map_has_a_sub_collaboration_of_its_own(platform: 
     )
     assert await (await platform.start(parent, {"words": ["a", "b"]}, parent)).result() == ["a!", "b!"]
     assert [row[:2] for row in await children_of(platform, parent)] == [
-        (f"{parent}~each[0].loud", "each[0].loud"), (f"{parent}~each[1].loud", "each[1].loud"),
-    ]  # fmt: skip
+        (f"{parent}~each[0].loud", "each[0].loud"),
+        (f"{parent}~each[1].loud", "each[1].loud"),
+    ]
 
 
 async def test_a_failing_sub_collaboration_fails_the_step_with_its_code(platform: Stack) -> None:

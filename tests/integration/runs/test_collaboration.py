@@ -75,8 +75,11 @@ async def test_skipped_steps_are_recorded(platform: Stack) -> None:
     await platform.store({**CONDITIONAL, "name": name})
     await (await platform.start(name, {}, name)).result()
     assert {(step, state) for step, _, state, _ in await attempts(platform, name)} == {
-        ("first", "completed"), ("big", "skipped"), ("after_big", "skipped"), ("last", "completed"),
-    }  # fmt: skip
+        ("first", "completed"),
+        ("big", "skipped"),
+        ("after_big", "skipped"),
+        ("last", "completed"),
+    }
 
 
 async def test_an_unknown_name_fails_at_once_with_our_message(platform: Stack) -> None:
@@ -177,13 +180,15 @@ async def test_a_users_own_activity_on_the_users_own_queue(platform: Stack) -> N
     definition = {
         "steps": {
             "bill": {
-                "kind": "tool", "activity": "send_invoice", "task_queue": queue,
+                "kind": "tool",
+                "activity": "send_invoice",
+                "task_queue": queue,
                 "args": {"amount": "${input.amount}", "text": "for ${input.who}"},
                 "output_schema": {"type": "object", "properties": {"number": {"type": "integer"}}},
-            },
+            }
         },
         "output": "invoice ${steps.bill.output.number}",
-    }  # fmt: skip
+    }
     async with Worker(platform.client, task_queue=queue, activities=[send_invoice]):
         assert await run(platform, definition, {"amount": 5, "who": "Ada"}) == "invoice 7"
         assert seen == [{"amount": 5, "text": "for Ada"}]
@@ -214,8 +219,10 @@ async def test_history_holds_references_and_not_results(platform: Stack) -> None
     steps: dict[str, Any] = {"s0": {"kind": "transform", "value": ["${input.text}"] * 10}}
     for i in range(1, 6):
         steps[f"s{i}"] = {
-            "kind": "tool", "tool": "text.code_blocks", "args": {"text": f"${{steps.s{i - 1}.output}} end"},
-        }  # fmt: skip
+            "kind": "tool",
+            "tool": "text.code_blocks",
+            "args": {"text": f"${{steps.s{i - 1}.output}} end"},
+        }
         steps[f"t{i}"] = {"kind": "transform", "value": f"${{[steps.s0.output, steps.s{i}.output]}}"}
     await platform.store({"name": name, "steps": steps, "output": "${size(steps.s0.output)}"})
     text_of_100_kib = "word " * (20 * KIB)
@@ -270,18 +277,22 @@ async def test_an_answer_that_breaks_its_schema_is_asked_for_again(platform: Sta
             "defaults": {"retry": {"initial": "100ms", "max": "200ms"}},
             "steps": {
                 "review": {
-                    "kind": "agent", "agent": "r", "prompt": f"review {name}",
+                    "kind": "agent",
+                    "agent": "r",
+                    "prompt": f"review {name}",
                     "output_schema": {
-                        "type": "object", "required": ["found_issues"],
+                        "type": "object",
+                        "required": ["found_issues"],
                         "properties": {"found_issues": {"type": "boolean"}},
                     },
                 }
             },
         }
-    )  # fmt: skip
+    )
     await _faults(platform, {"match": {"contains": name}, "kind": "bad_json", "times": 1})
     result = await (await platform.start(name, {}, name)).result()
     assert isinstance(result["found_issues"], bool)
     assert await attempts(platform, name) == [
-        ("review", 1, "failed", "output_invalid"), ("review", 2, "completed", None),
-    ]  # fmt: skip
+        ("review", 1, "failed", "output_invalid"),
+        ("review", 2, "completed", None),
+    ]

@@ -82,9 +82,8 @@ async def test_a_run_that_timed_out_in_temporal_is_closed(platform: Stack, endin
     id = f"short-{uuid.uuid4().hex[:8]}"
     await platform.store({"name": "waits-for-nobody", "steps": WAITS})
     await platform.client.start_workflow(
-        "waits-for-nobody", {}, id=id, task_queue=QUEUE_COLLABORATIONS,
-        execution_timeout=timedelta(seconds=2),
-    )  # fmt: skip
+        "waits-for-nobody", {}, id=id, task_queue=QUEUE_COLLABORATIONS, execution_timeout=timedelta(seconds=2)
+    )
     await waiting(platform, id)
     assert (await closed(platform, endings, id))[:3] == ("failed", "timed_out", "run_timed_out")
 

@@ -77,8 +77,9 @@ async def test_an_attempt_that_was_given_up_books_its_cost_but_cannot_finish(eng
     async with transaction(engine) as connection:
         assert await executions.complete(connection, request, CODER, second, ANSWER) is not None
     assert await rows(engine) == [
-        (1, "abandoned", Decimal("0.001500"), 20), (2, "completed", Decimal("0.001500"), 20),
-    ]  # fmt: skip
+        (1, "abandoned", Decimal("0.001500"), 20),
+        (2, "completed", Decimal("0.001500"), 20),
+    ]
 
 
 async def test_the_database_itself_refuses_a_second_finish(engine: AsyncEngine) -> None:
@@ -117,12 +118,23 @@ async def test_pin_segment_and_finish_may_run_twice(engine: AsyncEngine) -> None
     async with transaction(engine) as connection:
         events = await outbox.read_after(connection, outbox.Position(), 100)
     assert [event.type for event in events] == [
-        "DefinitionStored", "CollaborationStarted", "StepFinished", "StepFinished", "CollaborationFinished",
-    ]  # fmt: skip
+        "DefinitionStored",
+        "CollaborationStarted",
+        "StepFinished",
+        "StepFinished",
+        "CollaborationFinished",
+    ]
     assert events[-1].payload | {"latency_ms": 0} == {
-        "collaboration_id": run, "status": "completed", "sub_state": "", "error_code": None,
-        "cost_usd": "0.001500", "tokens": 30, "simulated": True, "quality": 0.95, "latency_ms": 0,
-    }  # fmt: skip
+        "collaboration_id": run,
+        "status": "completed",
+        "sub_state": "",
+        "error_code": None,
+        "cost_usd": "0.001500",
+        "tokens": 30,
+        "simulated": True,
+        "quality": 0.95,
+        "latency_ms": 0,
+    }
 
 
 async def test_what_postgres_cannot_hold_is_taken_out_of_an_input(engine: AsyncEngine) -> None:

@@ -18,8 +18,9 @@ from tests.integration.runs.test_collaboration import attempts, failure, run, st
 from tests.support.stack import Stack
 
 ECHO: dict[str, Any] = {
-    "steps": {"t": {"kind": "transform", "value": "${input}"}}, "output": "${steps.t.output}",
-}  # fmt: skip
+    "steps": {"t": {"kind": "transform", "value": "${input}"}},
+    "output": "${steps.t.output}",
+}
 
 
 def payload(data: bytes, encoding: bytes = b"json/plain") -> RawValue:
@@ -31,13 +32,19 @@ def deep(levels: int) -> bytes:
 
 
 UNUSABLE = {
-    "NaN": payload(b'{"a": NaN}'), "Infinity": payload(b'{"a": -Infinity}'),
+    "NaN": payload(b'{"a": NaN}'),
+    "Infinity": payload(b'{"a": -Infinity}'),
     "1e999": payload(b'{"a": 1e999}'),
-    "300 levels": payload(b'{"a": %s}' % deep(300)), "5,000 levels": payload(b'{"a": %s}' % deep(5_000)),
-    "31 digits": payload(b'{"a": 1%s}' % (b"0" * 30)), "5,000 digits": payload(b'{"a": %s}' % (b"9" * 5_000)),
-    "no JSON": payload(b"{"), "no UTF-8": payload(b'{"a": "\xff"}'), "bytes": payload(b"x", b"binary/plain"),
-    "no encoding": payload(b"x", b""), "an unknown one": payload(b"x", b"binary/strange"),
-}  # fmt: skip
+    "300 levels": payload(b'{"a": %s}' % deep(300)),
+    "5,000 levels": payload(b'{"a": %s}' % deep(5_000)),
+    "31 digits": payload(b'{"a": 1%s}' % (b"0" * 30)),
+    "5,000 digits": payload(b'{"a": %s}' % (b"9" * 5_000)),
+    "no JSON": payload(b"{"),
+    "no UTF-8": payload(b'{"a": "\xff"}'),
+    "bytes": payload(b"x", b"binary/plain"),
+    "no encoding": payload(b"x", b""),
+    "an unknown one": payload(b"x", b"binary/strange"),
+}
 
 
 async def test_an_input_that_nobody_can_hold_is_refused_before_anything_begins(platform: Stack) -> None:
@@ -71,9 +78,12 @@ async def test_what_an_activity_of_ones_own_returns_passes_the_same_door(platfor
         return results[args["which"]]
 
     step = {
-        "kind": "tool", "activity": "foreign", "task_queue": queue, "args": {"which": "${input.which}"},
+        "kind": "tool",
+        "activity": "foreign",
+        "task_queue": queue,
+        "args": {"which": "${input.which}"},
         "catch": [{"errors": ["output_invalid"], "value": "caught"}],
-    }  # fmt: skip
+    }
     async with Worker(platform.client, task_queue=queue, activities=[foreign]):
         caught = {
             which: await run(platform, {"steps": {"call": step}}, {"which": which}) for which in results
@@ -100,13 +110,17 @@ async def test_an_activity_of_ones_own_may_call_its_errors_anything(platform: St
 
 async def test_a_value_cannot_grow_deeper_than_it_can_be_read(platform: Stack) -> None:
     grown = {
-        "kind": "loop", "max_iterations": 150, "init": "x", "until": "iter.index >= 149",
+        "kind": "loop",
+        "max_iterations": 150,
+        "init": "x",
+        "until": "iter.index >= 149",
         "body": {
-            "steps": {"s": {"kind": "transform", "value": ["${iter.carry}"]}}, "output": "${steps.s.output}"
+            "steps": {"s": {"kind": "transform", "value": ["${iter.carry}"]}},
+            "output": "${steps.s.output}",
         },
         "carry": "${steps.s.output}",
         "catch": [{"errors": ["output_invalid"], "value": "caught"}],
-    }  # fmt: skip
+    }
     assert await run(platform, {"steps": {"l": grown}}) == "caught"
 
 
@@ -132,9 +146,15 @@ async def test_what_an_older_release_stored_answers(platform: Stack, levels: int
 
 MEMO = [value for name, value in vars(runs).items() if name.startswith("MEMO_")]
 STRANGE = {
-    "a number": 5, "NUL": "a\0\u202e", "NaN": {"x": float("nan")}, "an object": {"collaboration": 1},
-    "a list": [1], "true": True, "no JSON": payload(b"{"), "bytes": payload(b"", b"x"),
-}  # fmt: skip
+    "a number": 5,
+    "NUL": "a\0\u202e",
+    "NaN": {"x": float("nan")},
+    "an object": {"collaboration": 1},
+    "a list": [1],
+    "true": True,
+    "no JSON": payload(b"{"),
+    "bytes": payload(b"", b"x"),
+}
 
 
 @pytest.mark.parametrize("value", STRANGE)

@@ -104,8 +104,10 @@ async def test_what_is_kept_costs_nothing(platform: Stack, http: httpx.AsyncClie
         kept = after[step]
         assert (kept.cost_usd, kept.input_tokens, kept.output_tokens, kept.latency_ms) == (0, 0, 0, 0)
         assert (kept.reused_from, kept.output, kept.model_id) == (
-            before[step].id, before[step].output, before[step].model_id,
-        )  # fmt: skip
+            before[step].id,
+            before[step].output,
+            before[step].model_id,
+        )
     assert after["review"].reused_from is None and after["review"].cost_usd > 0
     summary = (await http.get(f"/collaborations/{fork['id']}")).json()
     assert summary["cost_usd"] == pytest.approx(float(after["review"].cost_usd))
@@ -117,9 +119,11 @@ async def test_what_is_kept_costs_nothing(platform: Stack, http: httpx.AsyncClie
         id=fork["id"],
     )
     assert events == [
-        ("CollaborationStarted", None), ("StepFinished", "review"), ("StepFinished", "sum"),
+        ("CollaborationStarted", None),
+        ("StepFinished", "review"),
+        ("StepFinished", "sum"),
         ("CollaborationFinished", None),
-    ]  # fmt: skip
+    ]
 
 
 async def test_both_sides_tell_of_each_other(platform: Stack, http: httpx.AsyncClient) -> None:
@@ -304,9 +308,7 @@ async def test_a_loop_goes_on_with_what_it_carried(platform: Stack, http: httpx.
     async with checks(platform) as (check, seen, bad):
         bad.add(3)
         body = {"steps": {"check": check | {"args": {"what": "${iter.carry}"}}}}
-        loop = {
-            "kind": "loop", "max_iterations": 5, "init": 1, "carry": "${iter.carry + 1}", "body": body,
-        }  # fmt: skip
+        loop = {"kind": "loop", "max_iterations": 5, "init": 1, "carry": "${iter.carry + 1}", "body": body}
         name = await stored(platform, {"steps": {"count": loop}}, "loop")
         await failure(await platform.start(name, {}, name))
         bad.clear()
@@ -320,9 +322,10 @@ async def test_a_sub_collaboration_goes_on_as_well(platform: Stack, http: httpx.
     async with checks(platform) as (check, _, bad):
         bad.add("go")
         steps = {
-            "plan": ask("plan"), "check": check | {"args": {"what": "go"}, "needs": ["plan"]},
+            "plan": ask("plan"),
+            "check": check | {"args": {"what": "go"}, "needs": ["plan"]},
             "code": ask("code ${steps.check.output}"),
-        }  # fmt: skip
+        }
         child = await stored(platform, {"agents": CODER, "steps": steps, "output": "${steps.code.output}"})
         name = await stored(platform, {"steps": {"sub": {"kind": "collaboration", "ref": child}}}, "parent")
         assert (await failure(await platform.start(name, {}, name))).type == "no_good"

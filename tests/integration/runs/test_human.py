@@ -33,14 +33,12 @@ STEP: dict[str, Any] = {
     "kind": "human",
     "title": "Ship ${input.what}?",
     "show": {"diff": "${input.diff}", "note": "by ${run.name}"},
-    "actions": [
-        {"id": "approve"}, {"id": "reject", "requires": ["reason"]}, {"id": "edit", "edits": "diff"},
-    ],
+    "actions": [{"id": "approve"}, {"id": "reject", "requires": ["reason"]}, {"id": "edit", "edits": "diff"}],
     "form": {"type": "object", "properties": {"reason": {"type": "string"}}},
     "assignees": ["user:ada", "user:bob", "user:eve"],
     "remind_after": "24h",
     "timeout": "72h",
-}  # fmt: skip
+}
 
 
 @dataclass
@@ -324,9 +322,14 @@ async def test_people_may_allow_more_money(engine: AsyncEngine) -> None:
     [(path, show)] = await asking.rows("SELECT path, show FROM human_tasks")
     assert path == "approve~budget"
     assert show == {
-        "step": "approve", "limit_usd": 2.0, "spent_usd": 0.0, "reserved_usd": 0.0, "limit_tokens": 1000,
-        "spent_tokens": 0, "reserved_tokens": 0,
-    }  # fmt: skip
+        "step": "approve",
+        "limit_usd": 2.0,
+        "spent_usd": 0.0,
+        "reserved_usd": 0.0,
+        "limit_tokens": 1000,
+        "spent_tokens": 0,
+        "reserved_tokens": 0,
+    }
     assert await asking.refuses("approve", "user:ada") == "human_not_assigned"
     finance: dict[str, Any] = {"actor": "user:ada", "groups": ["finance"]}
     assert await asking.refuses("approve", form={"usd": "much"}, **finance) == "human_form_invalid"
@@ -352,8 +355,10 @@ async def test_people_may_allow_more_money(engine: AsyncEngine) -> None:
     assert await asking.rows(LIMITS) == [(4.5, 2000)]
     assert (await asking.ask()).ended is None
     assert await asking.rows("SELECT path, status FROM human_tasks ORDER BY opened_at") == [
-        ("approve~budget~1", "decided"), ("approve~budget~2", "decided"), ("approve~budget", "open"),
-    ]  # fmt: skip
+        ("approve~budget~1", "decided"),
+        ("approve~budget~2", "decided"),
+        ("approve~budget", "open"),
+    ]
     assert await asking.rows("SELECT count(*) FROM agent_executions") == [(0,)]
 
 
@@ -480,8 +485,10 @@ async def test_a_decision_over_http_lets_the_run_go_on(platform: Stack, http: ht
             {"of": f"{handle.id}/approve"},
         )
         assert [tuple(row) for row in audited] == [
-            ("local", "human.speak_for"), ("user:eve", "human.decide"), ("local", "human.speak_for"),
-        ]  # fmt: skip
+            ("local", "human.speak_for"),
+            ("user:eve", "human.decide"),
+            ("local", "human.speak_for"),
+        ]
 
 
 async def test_several_people_and_one_of_them_twice(platform: Stack, http: httpx.AsyncClient) -> None:

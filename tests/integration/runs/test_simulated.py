@@ -87,9 +87,12 @@ async def test_a_hint_is_of_the_kind_that_answers(engine: AsyncEngine) -> None:
 
 
 async def test_a_real_choice_is_among_real_models_and_by_no_stand_ins_checkpoint(engine: AsyncEngine) -> None:
-    await put_to_work(engine, learned("deepseek/deepseek-chat", models=(
-        "openai/gpt-4", "deepseek/deepseek-chat", "openai/gpt-4o-mini",
-    )))  # fmt: skip
+    await put_to_work(
+        engine,
+        learned(
+            "deepseek/deepseek-chat", models=("openai/gpt-4", "deepseek/deepseek-chat", "openai/gpt-4o-mini")
+        ),
+    )
     asking = await begin(engine, TASK)
     found = await ActivityEnvironment().run(RouteActivity(engine, KEYED).route, asking)
     assert (found.model, found.policy) == ("openai/gpt-4", "rules-v1")
@@ -175,11 +178,15 @@ async def test_all_that_is_simulated_is_forgotten_and_nothing_else(
 async def test_a_run_whose_simulated_call_failed_is_simulated(engine: AsyncEngine) -> None:
     request = await begin(engine, TASK)
     async with transaction(engine) as connection:
-        await connection.execute(text(
-            "INSERT INTO model_calls (id, collaboration_id, account, provider, model, state, price_source,"
-            " input_price_usd, output_price_usd, most_input_tokens, simulated)"
-            " VALUES (gen_random_uuid(), :run, 'a', 'simulator', 'm/m', 'refunded', 'test', 1, 1, 1, true)"
-        ), {"run": request.collaboration})  # fmt: skip
+        await connection.execute(
+            text(
+                "INSERT INTO model_calls (id, collaboration_id, account, provider, model, state,"
+                " price_source, input_price_usd, output_price_usd, most_input_tokens, simulated)"
+                " VALUES (gen_random_uuid(), :run, 'a', 'simulator', 'm/m', 'refunded', 'test', 1, 1,"
+                " 1, true)"
+            ),
+            {"run": request.collaboration},
+        )
     await end(engine, request, status="failed")
     assert await _is_simulated(engine, request.collaboration)
 

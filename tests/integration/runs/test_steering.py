@@ -138,8 +138,9 @@ async def test_feedback_under_one_id_is_kept_once_and_in_order(engine: AsyncEngi
         await steer(engine, request, "inject_feedback", id, text=said, step="ask", agent="a")
     kept = (await state(engine, request)).feedback
     assert [(one.text, one.step, one.agent, one.actor) for one in kept] == [
-        ("one", "ask", "a", "user:ada"), ("two", "ask", "a", "user:ada"),
-    ]  # fmt: skip
+        ("one", "ask", "a", "user:ada"),
+        ("two", "ask", "a", "user:ada"),
+    ]
     detail = {"step": "ask", "agent": "a"}
     assert [row[2] for row in await told(engine)] == [{"text": "one", **detail}, {"text": "two", **detail}]
 
@@ -147,9 +148,11 @@ async def test_feedback_under_one_id_is_kept_once_and_in_order(engine: AsyncEngi
 async def test_changes_are_merged_and_taken_back(engine: AsyncEngine) -> None:
     request = await begin(engine, asking())
     for agent, changes in (
-        ("a", {"temperature": 1, "system": "Be kind."}), ("", {"model": "openai/gpt-4o", "temperature": 0}),
-        ("a", {"system": None}), ("a", {"system": None}),
-    ):  # fmt: skip
+        ("a", {"temperature": 1, "system": "Be kind."}),
+        ("", {"model": "openai/gpt-4o", "temperature": 0}),
+        ("a", {"system": None}),
+        ("a", {"system": None}),
+    ):
         await steer(engine, request, "adjust", agent=agent, changes=changes)
     found = await state(engine, request)
     assert found.changes == {"": {"model": "openai/gpt-4o", "temperature": 0}, "a": {"temperature": 1}}
@@ -226,9 +229,10 @@ async def test_feedback_stands_at_the_end_of_every_later_prompt_that_it_concerns
     definition["steps"]["other"] = definition["steps"]["ask"] | {"agent": "b"}
     request = await begin(engine, definition)
     for what in (
-        {"text": "All of you: be brief."}, {"text": "Only b."  , "agent": "b"},
+        {"text": "All of you: be brief."},
+        {"text": "Only b.", "agent": "b"},
         {"text": "Only ask.", "step": "ask"},
-    ):  # fmt: skip
+    ):
         await steer(engine, request, "inject_feedback", **what)
     await watched.agent(request)
     [prompt] = gateway.prompts()
@@ -291,9 +295,12 @@ async def test_the_model_is_asked_as_people_want_it(
 
 
 async def test_a_pause_between_two_answers_is_waited_for_in_place(
-    engine: AsyncEngine, watched: AgentActivity, gateway: Watched, control: httpx.AsyncClient,
+    engine: AsyncEngine,
+    watched: AgentActivity,
+    gateway: Watched,
+    control: httpx.AsyncClient,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     request = await begin(engine, asking(output_schema=TOTAL))
     await answers(control, "no JSON", '{"total": 3}')
     gateway.meanwhile = lambda: steer(engine, request, "pause")

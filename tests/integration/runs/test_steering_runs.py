@@ -152,8 +152,9 @@ async def test_feedback_and_changes_reach_the_very_next_call(
     assert models == {"first": "openai/gpt-4o-mini", "second": "openai/gpt-4o"}
     events = (await http.get(f"/collaborations/{handle.id}/events")).json()["items"]
     assert [one["payload"]["action"] for one in events if one["type"] == "RunSteered"] == [
-        "inject_feedback", "adjust",
-    ]  # fmt: skip
+        "inject_feedback",
+        "adjust",
+    ]
 
 
 async def test_a_pause_holds_within_a_chain(platform: Stack, http: httpx.AsyncClient) -> None:
@@ -235,7 +236,7 @@ async def test_what_cannot_be_steered_is_refused(platform: Stack, http: httpx.As
         ("adjust", {"changes": {"temperature": 3}}, "request_invalid"),
         ("adjust", {"changes": {"model": "gpt-4"}}, "model_unknown"),
         ("pause", {"actor": "ada"}, "request_invalid"),
-    ):  # fmt: skip
+    ):
         problem(await http.post(f"{at}/{how}", json=body), 422, code)
     for update, steer in (("inject_feedback", {"text": ""}), ("adjust", {"changes": {"top_p": 1}})):
         with pytest.raises(WorkflowUpdateFailedError) as caught:
@@ -291,10 +292,14 @@ async def test_a_signal_does_what_the_update_of_its_name_does(
 ) -> None:
     handle = await _asking(platform)
     for name, given in (
-        ("shout", []), ("pause", ["x"]), ("adjust", [{"changes": {"top_p": 1}}]), ("decide", [{}]),
-        ("inject_feedback", [{"text": "Be brief."}]), ("inject_feedback", [{"text": "Be kind."}]),
+        ("shout", []),
+        ("pause", ["x"]),
+        ("adjust", [{"changes": {"top_p": 1}}]),
+        ("decide", [{}]),
+        ("inject_feedback", [{"text": "Be brief."}]),
+        ("inject_feedback", [{"text": "Be kind."}]),
         ("pause", []),
-    ):  # fmt: skip
+    ):
         await handle.signal(name, args=given)
 
     async def state() -> str:

@@ -130,9 +130,11 @@ async def test_the_second_speaks_before_the_first_has_ended_and_hears_the_whole_
     request = await begin(engine, live())
     # The rule for the answer is only met by a prompt that holds the writer's last words.
     await script(
-        control, says(TEXT, model=SLOW), says("I read it all.", contains="And that is all."),
+        control,
+        says(TEXT, model=SLOW),
+        says("I read it all.", contains="And that is all."),
         *[says("Go on.", model=FAST)] * 2,
-    )  # fmt: skip
+    )
     token = (
         "SELECT t.timestamp FROM token_stream t JOIN agent_executions e ON e.id = t.execution_id"
         " WHERE e.path = :path"
@@ -153,8 +155,11 @@ async def test_the_second_speaks_before_the_first_has_ended_and_hears_the_whole_
     assert asked[0][1].startswith(f"Review this:\n{FIRST}")
     assert "And that is all." not in asked[0][1] and asked[1][1].startswith(MORE)
     assert await output(engine, of(request, "check")) == "I read it all."
-    told = await rows(engine, "SELECT DISTINCT sent_to FROM token_stream t JOIN agent_executions e"
-                      " ON e.id = t.execution_id WHERE e.path = 'write'")  # fmt: skip
+    told = await rows(
+        engine,
+        "SELECT DISTINCT sent_to FROM token_stream t JOIN agent_executions e"
+        " ON e.id = t.execution_id WHERE e.path = 'write'",
+    )
     assert told == [(["fast"],)]
 
 
@@ -163,9 +168,12 @@ async def test_on_the_platform_each_item_of_a_map_has_its_own_reader(platform: S
     name = unique("live")
     # Some four seconds each, so that the reader has time.
     pace = {
-        "kind": "pace", "times": 2, "text": TEXT, "tokens_per_second": 80,
+        "kind": "pace",
+        "times": 2,
+        "text": TEXT,
+        "tokens_per_second": 80,
         "match": {"model": SLOW, "contains": name},
-    }  # fmt: skip
+    }
     async with httpx.AsyncClient(base_url=platform.settings.simulator_url) as control:
         await script(control, pace)
     await platform.store(
@@ -174,7 +182,9 @@ async def test_on_the_platform_each_item_of_a_map_has_its_own_reader(platform: S
             "agents": body["agents"],
             "steps": {
                 "each": {
-                    "kind": "map", "over": "['cats', 'dogs']", "max_items": 2,
+                    "kind": "map",
+                    "over": "['cats', 'dogs']",
+                    "max_items": 2,
                     "body": {
                         "steps": {
                             "write": body["steps"]["write"] | {"prompt": f"Write {name} about ${{item}}."},
@@ -186,7 +196,7 @@ async def test_on_the_platform_each_item_of_a_map_has_its_own_reader(platform: S
             },
             "stream": body["stream"],
         }
-    )  # fmt: skip
+    )
     handle = await platform.start(name, {}, f"{name}-run")
     assert len(await handle.result()) == 2
     query = (
@@ -212,16 +222,21 @@ async def test_who_comes_when_all_is_said_answers_once_like_any_step(
 
 @pytest.mark.parametrize(("on_retry", "conversations"), [("restart", 2), ("ignore", 1), ("wait", 1)])
 async def test_a_writer_who_begins_again(
-    engine: AsyncEngine, listeners: AgentActivity, control: httpx.AsyncClient, on_retry: str,
+    engine: AsyncEngine,
+    listeners: AgentActivity,
+    control: httpx.AsyncClient,
+    on_retry: str,
     conversations: int,
-) -> None:  # fmt: skip
+) -> None:
     request = await begin(engine, live(on_retry=on_retry))
     other = "It was otherwise. " + TEXT
     await script(
-        control, {"kind": "drop_mid_stream", "after_tokens": 60, "match": {"model": SLOW}},
-        says(other, model=SLOW), says("I read it all.", contains="And that is all."),
+        control,
+        {"kind": "drop_mid_stream", "after_tokens": 60, "match": {"model": SLOW}},
+        says(other, model=SLOW),
+        says("I read it all.", contains="And that is all."),
         *[says("Go on.", model=FAST)] * 4,
-    )  # fmt: skip
+    )
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         group.create_task(listeners.agent(of(request, "check")))
         with pytest.raises(FacilitairError) as caught:
@@ -245,9 +260,11 @@ async def test_a_value_that_stands_in_for_what_failed_is_read_in_its_place(
 ) -> None:
     request = await begin(engine, live(on_retry="ignore"))
     await script(
-        control, says(TEXT, model=SLOW), says("So be it.", contains="all of it\nnothing to see"),
+        control,
+        says(TEXT, model=SLOW),
+        says("So be it.", contains="all of it\nnothing to see"),
         *[says("Go on.", model=FAST)] * 2,
-    )  # fmt: skip
+    )
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         group.create_task(listeners.agent(of(request, "check")))
         writing = group.create_task(listeners.agent(of(request, "write")))
@@ -256,9 +273,14 @@ async def test_a_value_that_stands_in_for_what_failed_is_read_in_its_place(
         await asyncio.wait([writing])
         async with transaction(engine) as connection:
             await executions.catch(
-                connection, of(request, "write"), Worker("agent", "slow"), then="",
-                output="nothing to see", code="timeout", message="too slow",
-            )  # fmt: skip
+                connection,
+                of(request, "write"),
+                Worker("agent", "slow"),
+                then="",
+                output="nothing to see",
+                code="timeout",
+                message="too slow",
+            )
     assert await output(engine, of(request, "check")) == "So be it."
 
 
@@ -267,9 +289,11 @@ async def test_what_was_answered_before_a_crash_is_not_asked_again(
 ) -> None:
     request = await begin(engine, live(turns=1))
     await script(
-        control, says(TEXT, model=SLOW), says("I read it all.", contains="And that is all."),
+        control,
+        says(TEXT, model=SLOW),
+        says("I read it all.", contains="And that is all."),
         says("Go on.", model=FAST),
-    )  # fmt: skip
+    )
     async with asyncio.TaskGroup() as group:
         group.create_task(listeners.agent(of(request, "write")))
         reading = group.create_task(listeners.agent(of(request, "check")))
@@ -288,9 +312,11 @@ async def test_while_the_run_is_paused_no_turn_begins(
 ) -> None:
     request = await begin(engine, live(turns=5))
     await script(
-        control, says(TEXT, model=SLOW), says("Briefly: yes.", contains="Be brief."),
+        control,
+        says(TEXT, model=SLOW),
+        says("Briefly: yes.", contains="Be brief."),
         *[says("Go on.", model=FAST)] * 5,
-    )  # fmt: skip
+    )
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         group.create_task(both(listeners, request, "write", "check"))
         await until(lambda: turns(engine, request))
@@ -320,9 +346,10 @@ async def test_every_turn_is_paid_from_the_budget(
     request = await begin(engine, {**live(), "budget": {"usd": 5.0}})
     await both(listeners, request, "write", "check")
     (paid,) = await rows(
-        engine, "SELECT sum(cost_usd) FROM agent_executions WHERE collaboration_id = :run",
+        engine,
+        "SELECT sum(cost_usd) FROM agent_executions WHERE collaboration_id = :run",
         run=request.collaboration,
-    )  # fmt: skip
+    )
     columns = "SELECT spent_usd, reserved_usd FROM spending WHERE subject = CAST(:run AS text)"
     assert await rows(engine, columns, run=request.collaboration) == [(paid[0], 0)]
 
@@ -349,7 +376,7 @@ def debate(**edge: Any) -> dict[str, Any]:
             "two": {"kind": "agent", "agent": "two", "prompt": "Tabs or spaces?"},
         },
         "stream": [{"from": "one", "to": "two", **edge}, {"from": "two", "to": "one", **edge}],
-    }  # fmt: skip
+    }
 
 
 async def test_peers_begin_at_once_and_hear_each_other(
@@ -360,7 +387,7 @@ async def test_peers_begin_at_once_and_hear_each_other(
         control,
         says("Tabs, of course.", contains="You are ONE."),
         says("Spaces, of course.", contains="You are TWO."),
-    )  # fmt: skip
+    )
     await both(listeners, request, "one", "two")
     asked = await turns(engine, request)
     assert sorted(path for path, _, _ in asked) == ["one~turn1", "one~turn2", "two~turn1", "two~turn2"]
@@ -374,15 +401,16 @@ async def test_peers_begin_at_once_and_hear_each_other(
 
 
 async def test_who_agrees_has_no_further_turn(
-    engine: AsyncEngine, listeners: AgentActivity, control: httpx.AsyncClient,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    engine: AsyncEngine, listeners: AgentActivity, control: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(listening, "SILENCE_SECONDS", 1.0)
     request = await begin(engine, debate(turns=5))
     await script(
-        control, says("Agreed!", contains="You are ONE."),
-        says("I say so. And more.", contains="You are TWO."), says("Agreed.", contains="You are TWO."),
-    )  # fmt: skip
+        control,
+        says("Agreed!", contains="You are ONE."),
+        says("I say so. And more.", contains="You are TWO."),
+        says("Agreed.", contains="You are TWO."),
+    )
     await both(listeners, request, "one", "two")
     said = {path: reaction for path, _, reaction in await turns(engine, request)}
     assert [path for path in sorted(said) if path.startswith("one")] == ["one~turn1"]

@@ -88,9 +88,11 @@ async def test_who_is_told_reads_as_by_any_edge(
 ) -> None:
     request = await _run(engine, "kept", delivered=True)
     await script(
-        control, says(TEXT, model=SLOW), says("I read it all.", contains="And that is all."),
+        control,
+        says(TEXT, model=SLOW),
+        says("I read it all.", contains="And that is all."),
         *[says("Go on.", model=FAST)] * 2,
-    )  # fmt: skip
+    )
     await both(listeners, request, "write", "check")
     assert await output(engine, of(request, "check")) == "I read it all."
     assert await turns(engine, request)
@@ -116,12 +118,16 @@ async def test_of_peers_one_may_hear_the_other_and_not_be_heard(
 ) -> None:
     two_ways = {"start": "sentence", "turns": 2}
     definition = {
-        "agents": {"one": {"model": FAST, "system": "You are ONE."},
-                   "two": {"model": FAST, "system": "You are TWO."}},
+        "agents": {
+            "one": {"model": FAST, "system": "You are ONE."},
+            "two": {"model": FAST, "system": "You are TWO."},
+        },
         "steps": {name: {"kind": "agent", "agent": name, "prompt": "Tabs?"} for name in ("one", "two")},
-        "stream": [{"from": "one", "to": "two", "adaptive": True, **two_ways},
-                   {"from": "two", "to": "one", **two_ways}],
-    }  # fmt: skip
+        "stream": [
+            {"from": "one", "to": "two", "adaptive": True, **two_ways},
+            {"from": "two", "to": "one", **two_ways},
+        ],
+    }
     key = Key("default", "one", "one", "two", simulated=True)
     async with transaction(engine) as connection:
         await edges.meet(connection, [key])
@@ -130,9 +136,10 @@ async def test_of_peers_one_may_hear_the_other_and_not_be_heard(
     while topology.drawn(f"{request.collaboration}/two/one", topology.PRUNED_CHANCE):
         request = await begin(engine, definition)
     await script(
-        control, says("Tabs, of course.", contains="You are ONE."),
+        control,
+        says("Tabs, of course.", contains="You are ONE."),
         says("Spaces, of course.", contains="You are TWO."),
-    )  # fmt: skip
+    )
     await both(listeners, request, "one", "two")
     asked = {path: message for path, message, _ in await turns(engine, request)}
     assert not any(path.startswith("two") for path in asked)

@@ -47,10 +47,12 @@ async def family(engine: AsyncEngine, agents: AgentActivity) -> dict[str, list[S
         return [asked[one.collaboration] for one in those]
 
     return {
-        top.collaboration: within(left, right, below), left.collaboration: within(left, below),
-        right.collaboration: within(right), below.collaboration: within(below),
+        top.collaboration: within(left, right, below),
+        left.collaboration: within(left, below),
+        right.collaboration: within(right),
+        below.collaboration: within(below),
         other.collaboration: within(other),
-    }  # fmt: skip
+    }
 
 
 async def test_a_runs_total_has_what_its_sub_collaborations_cost(

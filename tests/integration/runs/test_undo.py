@@ -68,8 +68,10 @@ async def test_the_last_done_is_undone_first(platform: Stack) -> None:
         assert (await failure(await platform.start(name, {}, name))).type == "tool_failed"
     assert seen == ["c", "b after one", "a: one"]
     assert await undone(platform, name) == [
-        ("c~undo", "completed", None), ("b~undo", "completed", None), ("a~undo", "completed", None),
-    ]  # fmt: skip
+        ("c~undo", "completed", None),
+        ("b~undo", "completed", None),
+        ("a~undo", "completed", None),
+    ]
     assert await status(platform, name) == ("failed", "", "tool_failed")
 
 
@@ -128,9 +130,12 @@ async def test_a_compensation_that_fails_is_recorded_and_the_others_still_run(pl
         id=name,
     )
     assert events == [
-        ("bad", "tool_failed"), ("unclear", "expression_failed"), ("tool", "tool_failed"),
-        ("vague", "expression_failed"), ("own", "stuck"),
-    ]  # fmt: skip
+        ("bad", "tool_failed"),
+        ("unclear", "expression_failed"),
+        ("tool", "tool_failed"),
+        ("vague", "expression_failed"),
+        ("own", "stuck"),
+    ]
 
 
 async def test_every_item_of_a_map_is_undone_with_what_it_was(platform: Stack) -> None:
@@ -139,18 +144,18 @@ async def test_every_item_of_a_map_is_undone_with_what_it_was(platform: Stack) -
             "steps": {
                 "buy": found("${item}", take_back(queue, "${item}: ${steps.buy.output.value[0]}")),
                 # Fails for the last item.
-                "check": {
-                    "kind": "transform", "value": "${steps.buy.output.value[item == 'c' ? 9 : 0]}",
-                },
+                "check": {"kind": "transform", "value": "${steps.buy.output.value[item == 'c' ? 9 : 0]}"},
             }
-        }  # fmt: skip
+        }
         each = {"kind": "map", "over": "input.words", "max_items": 5, "concurrency": 1, "body": body}
         name = await stored(platform, {"steps": {"each": each}}, "items")
         await failure(await platform.start(name, {"words": ["a", "b", "c"]}, name))
     assert seen == ["c: c", "b: b", "a: a"]
     assert [row[0] for row in await undone(platform, name)] == [
-        "each[2].buy~undo", "each[1].buy~undo", "each[0].buy~undo",
-    ]  # fmt: skip
+        "each[2].buy~undo",
+        "each[1].buy~undo",
+        "each[0].buy~undo",
+    ]
 
 
 async def test_what_was_caught_or_skipped_is_not_undone(platform: Stack) -> None:

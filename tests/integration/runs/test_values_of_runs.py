@@ -19,22 +19,31 @@ NUMBERS = {"properties": {"n": {"type": "number"}, "m": {"type": "number", "defa
 CASES: list[tuple[dict[str, Any], dict[str, Any], Any, str]] = [
     (
         {"steps": {"t": {"kind": "transform", "value": "${timestamp(input.b) - timestamp(input.a)}"}}},
-        {"a": "2026-01-01T00:00:00Z", "b": "2026-01-15T06:13:27Z"}, "1232007s", "",
+        {"a": "2026-01-01T00:00:00Z", "b": "2026-01-15T06:13:27Z"},
+        "1232007s",
+        "",
     ),
     (
-        {"steps": {"t": {"kind": "transform", "value": "${input.n}"},
-                   "u": {"kind": "transform", "value": {"n": "${steps.t.output}"}}}},
-        {"n": 2**64}, {"n": 2**64}, "",
+        {
+            "steps": {
+                "t": {"kind": "transform", "value": "${input.n}"},
+                "u": {"kind": "transform", "value": {"n": "${steps.t.output}"}},
+            }
+        },
+        {"n": 2**64},
+        {"n": 2**64},
+        "",
     ),
     (
-        {"input": NUMBERS,
-         "steps": {"t": {"kind": "transform", "value": "${input.n / 2 + input.m}"}}},
-        {"n": 1}, 3.5, "",
+        {"input": NUMBERS, "steps": {"t": {"kind": "transform", "value": "${input.n / 2 + input.m}"}}},
+        {"n": 1},
+        3.5,
+        "",
     ),
     ({"steps": NEVER}, {"r": True}, None, "no_output"),
     ({"steps": NEVER}, {"r": False}, "D", ""),
     ({"steps": NEVER, "output": {"d": "${steps[?'d'].?output.orValue(null)}"}}, {"r": True}, {"d": None}, ""),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("chain", ["quick", "off"])

@@ -321,9 +321,12 @@ async def test_answers_are_json(graph: Graph, engine: AsyncEngine) -> None:
     assert agent == {
         "labels": ["Agent"],
         "properties": {
-            "key": "default/coder/model/a", "model": "model/a", "name": "coder", "tenant_id": "default",
+            "key": "default/coder/model/a",
+            "model": "model/a",
+            "name": "coder",
+            "tenant_id": "default",
         },
-    }  # fmt: skip
+    }
     assert (edge["type"], edge["from"], edge["properties"]["tokens"]) == (
         "IMPLEMENTED",
         "default/coder/model/a",

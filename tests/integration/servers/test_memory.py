@@ -56,10 +56,17 @@ def away() -> Memory:
 
 def item(task: str, tenant: str = "default", quality: float | None = 0.95, **facts: Any) -> Remembered:
     usual: dict[str, Any] = {
-        "collaboration": uuid.uuid4(), "tenant": tenant, "name": "pair", "task": task, "final_output": "done",
-        "quality_score": quality, "cost_usd": 0.0015, "encoder": ENCODER, "embedding": encode([task])[0],
+        "collaboration": uuid.uuid4(),
+        "tenant": tenant,
+        "name": "pair",
+        "task": task,
+        "final_output": "done",
+        "quality_score": quality,
+        "cost_usd": 0.0015,
+        "encoder": ENCODER,
+        "embedding": encode([task])[0],
         "simulated": False,
-    }  # fmt: skip
+    }
     return Remembered(**(usual | facts))
 
 
@@ -273,9 +280,12 @@ async def test_a_step_is_shown_similar_work_from_weaviate(engine: AsyncEngine, m
     assert await recall(engine, memory, request) == RecallResult(1, "weaviate")
     [hint] = await hints(engine, request)
     assert hint == {
-        "collaboration": past, "cosine": hint["cosine"], "task": SORT, "final_output": "x" * 4_000,
+        "collaboration": past,
+        "cosine": hint["cosine"],
+        "task": SORT,
+        "final_output": "x" * 4_000,
         "quality_score": 0.95,
-    }  # fmt: skip
+    }
     assert 0.7 < hint["cosine"] < 1
 
 

@@ -13,11 +13,19 @@ SEED_COLUMNS = {
     "workflows": {"id", "name", "definition", "created_at"},
     "collaborations": {"id", "workflow_id", "task", "status", "started_at", "completed_at"},
     "agent_executions": {
-        "id", "collaboration_id", "agent_name", "model_id", "input_tokens", "output_tokens", "latency_ms",
-        "cost_usd", "started_at", "completed_at",
+        "id",
+        "collaboration_id",
+        "agent_name",
+        "model_id",
+        "input_tokens",
+        "output_tokens",
+        "latency_ms",
+        "cost_usd",
+        "started_at",
+        "completed_at",
     },
     "token_stream": {"id", "execution_id", "token", "timestamp", "sent_to"},
-}  # fmt: skip
+}
 
 
 def _tables(connection: Connection) -> dict[str, set[str]]:
@@ -105,14 +113,17 @@ def test_what_the_simulator_taught_is_told_from_the_rest(empty_postgres_url: str
             query: connection.execute(text(query)).all()
             for query in (
                 "SELECT temporal_workflow_id FROM collaborations WHERE simulated ORDER BY 1",
-                "SELECT id::text FROM trainings WHERE simulated", "SELECT simulated FROM checkpoints",
+                "SELECT id::text FROM trainings WHERE simulated",
+                "SELECT simulated FROM checkpoints",
                 "SELECT source, simulated, state FROM edges ORDER BY 1, 2",
                 "SELECT current, current_simulated FROM prompts",
             )
-        }  # fmt: skip
+        }
     engine.dispose()
     assert [[tuple(row) for row in rows] for rows in found.values()] == [
-        [("child",), ("parent",)], [(a,)], [(True,)],
+        [("child",), ("parent",)],
+        [(a,)],
+        [(True,)],
         [("x", False, "pinned"), ("x", True, "pinned"), ("y", False, "kept"), ("y", True, "pruned")],
         [(1, 2)],
-    ]  # fmt: skip
+    ]

@@ -59,9 +59,14 @@ def deep(levels: int) -> Any:
 
 
 POISON = {
-    "half a surrogate pair": "\ud83d", "NUL": "a\0b", "NaN": float("nan"), "Infinity": [float("inf")],
-    "too deep": deep(50_000), "too large": 10**400, "no JSON": {1, 2},
-}  # fmt: skip
+    "half a surrogate pair": "\ud83d",
+    "NUL": "a\0b",
+    "NaN": float("nan"),
+    "Infinity": [float("inf")],
+    "too deep": deep(50_000),
+    "too large": 10**400,
+    "no JSON": {1, 2},
+}
 
 Driver = Callable[[AsyncEngine], Awaitable[None]]
 DRIVEN: dict[str, Driver] = {}
@@ -87,9 +92,20 @@ async def pairs(engine: AsyncEngine, count: int) -> list[StepRequest]:
 def entry(request: StepRequest, **changes: Any) -> Entry:
     now = datetime.now(UTC)
     usual = Entry(
-        request.collaboration, request.tenant, TRACEPARENT, "code", "code", "transform", 0, 1, "transform",
-        "completed", now, now, output="fine",
-    )  # fmt: skip
+        request.collaboration,
+        request.tenant,
+        TRACEPARENT,
+        "code",
+        "code",
+        "transform",
+        0,
+        1,
+        "transform",
+        "completed",
+        now,
+        now,
+        output="fine",
+    )
     return replace(usual, **changes)
 
 
@@ -125,13 +141,25 @@ async def started(writing: Journal, requests: Sequence[StepRequest], poison: Any
     asked = [
         writing.start(
             Run(
-                uuid.uuid4(), f"wf-{number}", one.tenant, {"a": "fine" if number else poison}, "t",
-                TRACEPARENT, None, datetime.now(UTC), version, "pair", 1, "0", ENGINE,
+                uuid.uuid4(),
+                f"wf-{number}",
+                one.tenant,
+                {"a": "fine" if number else poison},
+                "t",
+                TRACEPARENT,
+                None,
+                datetime.now(UTC),
+                version,
+                "pair",
+                1,
+                "0",
+                ENGINE,
             ),
-            None, "test",
+            None,
+            "test",
         )
         for number, one in enumerate(requests)
-    ]  # fmt: skip
+    ]
     return list(await asyncio.gather(*asked, return_exceptions=True))
 
 

@@ -53,9 +53,11 @@ async def test_a_start_and_its_end_by_a_person_are_in_the_log(platform: Stack, h
         assert started.status_code == 202, started.text
         assert (await http.post(f"/v1/collaborations/{name}/{how}")).status_code == 202
     assert await log(platform.engine, name) == [
-        ("local", "run.start", "wanted"), ("local", "run.start", "done"),
-        ("local", "run.cancel", "wanted"), ("local", "run.cancel", "done"),
-    ]  # fmt: skip
+        ("local", "run.start", "wanted"),
+        ("local", "run.start", "done"),
+        ("local", "run.cancel", "wanted"),
+        ("local", "run.cancel", "done"),
+    ]
 
 
 async def test_a_start_that_is_refused_is_in_the_log_with_its_code(
@@ -65,8 +67,9 @@ async def test_a_start_that_is_refused_is_in_the_log_with_its_code(
     again = await http.post("/v1/collaborations", json={"definition": "one", "input": {"a": 1}, "id": id})
     assert again.status_code in (409, 422), again.text
     assert (await log(engine, id))[2:] == [
-        ("local", "run.start", "wanted"), ("local", "run.start", "refused"),
-    ]  # fmt: skip
+        ("local", "run.start", "wanted"),
+        ("local", "run.start", "refused"),
+    ]
     await http.post(f"/v1/collaborations/{id}/cancel")
 
 

@@ -83,10 +83,12 @@ class Raising(ActivityInboundInterceptor):
 @pytest.mark.parametrize(
     "error",
     [
-        StepError("tool_failed", "said"), ApplicationError("said", type="tool_failed"), ValueError(SECRET),
+        StepError("tool_failed", "said"),
+        ApplicationError("said", type="tool_failed"),
+        ValueError(SECRET),
         database_bug(),
     ],
-)  # fmt: skip
+)
 async def test_temporals_history_keeps_no_cause_of_a_failed_activity(error: Exception) -> None:
     guarded = ErrorInterceptor().intercept_activity(Raising(error))
 

@@ -18,9 +18,12 @@ from workflows.codec import data_converter
 UI: Final = "http://127.0.0.1:8233"
 PAYLOAD_KEY: Final = base64.urlsafe_b64encode(os.urandom(32)).decode()
 FROM_UI: Final = {
-    "origin": UI, "sec-fetch-site": "same-site", "sec-fetch-mode": "cors", "sec-fetch-dest": "empty",
+    "origin": UI,
+    "sec-fetch-site": "same-site",
+    "sec-fetch-mode": "cors",
+    "sec-fetch-dest": "empty",
     "content-type": "application/json",
-}  # fmt: skip
+}
 CORS: Final = {"access-control-allow-origin": UI, "access-control-allow-credentials": "true"}
 
 

@@ -138,8 +138,9 @@ async def test_the_login_asks_for_the_key_and_leads_back() -> None:
     async with asking(Settings(FACILITAIR_API_KEY=KEY)) as http:
         at_first = await http.get("/console/runs/x", headers={"accept": "text/html"})
         assert (at_first.status_code, at_first.headers["location"]) == (
-            303, "/console/login?next=/console/runs/x",
-        )  # fmt: skip
+            303,
+            "/console/login?next=/console/runs/x",
+        )
         form = await http.get(at_first.headers["location"])
         assert 'type="password"' in form.text
         wrong = await http.post(

@@ -100,9 +100,14 @@ async def test_whatever_is_sent_as_a_body_gets_an_answer_that_is_documented(http
         for what, body in _BODIES.items() if method in ("POST", "PUT") else ():
             for kind in operation.get("requestBody", {}).get("content", _CONTENT_TYPES[:1]):
                 found += await _faults(
-                    http, method, _filled(path), operation, f"{what} as {kind}", content=body,
+                    http,
+                    method,
+                    _filled(path),
+                    operation,
+                    f"{what} as {kind}",
+                    content=body,
                     headers={"content-type": kind},
-                )  # fmt: skip
+                )
     assert found == []
 
 

@@ -18,22 +18,62 @@ PAGES: Final = {"/", "/console", "/console/"}
 SAFE: Final = {"GET", "HEAD", "OPTIONS"}
 STARTING: Final = {"/stream/collaborate", "/v1/stream/collaborate"}
 """The only addresses where a GET starts something; who may ask there is held below."""
-READING: Final = HEALTH | PAGES - {"/console/"} | {
-    "/openapi.json", "/docs", "/health/projections", "/v1/health/projections", "/model-info", "/metrics",
-    "/v1/definitions", "/v1/definitions/{name}", "/v1/definitions/{name}/plan", "/v1/schema",
-    "/v1/definitions/{name}/versions", "/v1/definitions/{name}/diff", "/v1/definitions/{name}/aliases",
-    "/v1/definitions/{name}/edges", "/v1/catalogue", "/v1/spending", "/v1/limits", "/v1/bounds", "/v1/prices",
-    "/v1/prices/{model:path}", "/v1/collaborations", "/v1/collaborations/{id}",
-    "/v1/collaborations/{id}/steps/{step}", "/v1/collaborations/{id}/steps/{step}/details",
-    "/v1/collaborations/{id}/trace", "/v1/collaborations/{id}/events", "/v1/collaborations/{id}/stream",
-    "/v1/schedules", "/v1/schedules/{id}", "/v1/webhooks", "/v1/prompts", "/v1/prompts/{name}",
-    "/v1/prompts/{name}/versions", "/v1/prompts/{name}/diff", "/v1/prompts/{name}/trial",
-    "/v1/prompts/{name}/optimize", "/v1/graph/queries", "/v1/tasks", "/v1/tasks/{id}", "/v1/analytics",
-    "/v1/router", "/v1/router/checkpoints", "/v1/router/checkpoints/{number}",
-    "/v1/router/checkpoints/{number}/content", "/v1/router/trainings", "/v1/router/trainings/{id}",
-    "/v1/router/model-info", "/v1/router/metrics", "/v1/chat/{definition}/{id}/stream",
-    "/{above:path}docs/errors.md",
-}  # fmt: skip
+READING: Final = (
+    HEALTH
+    | PAGES - {"/console/"}
+    | {
+        "/openapi.json",
+        "/docs",
+        "/health/projections",
+        "/v1/health/projections",
+        "/model-info",
+        "/metrics",
+        "/v1/definitions",
+        "/v1/definitions/{name}",
+        "/v1/definitions/{name}/plan",
+        "/v1/schema",
+        "/v1/definitions/{name}/versions",
+        "/v1/definitions/{name}/diff",
+        "/v1/definitions/{name}/aliases",
+        "/v1/definitions/{name}/edges",
+        "/v1/catalogue",
+        "/v1/spending",
+        "/v1/limits",
+        "/v1/bounds",
+        "/v1/prices",
+        "/v1/prices/{model:path}",
+        "/v1/collaborations",
+        "/v1/collaborations/{id}",
+        "/v1/collaborations/{id}/steps/{step}",
+        "/v1/collaborations/{id}/steps/{step}/details",
+        "/v1/collaborations/{id}/trace",
+        "/v1/collaborations/{id}/events",
+        "/v1/collaborations/{id}/stream",
+        "/v1/schedules",
+        "/v1/schedules/{id}",
+        "/v1/webhooks",
+        "/v1/prompts",
+        "/v1/prompts/{name}",
+        "/v1/prompts/{name}/versions",
+        "/v1/prompts/{name}/diff",
+        "/v1/prompts/{name}/trial",
+        "/v1/prompts/{name}/optimize",
+        "/v1/graph/queries",
+        "/v1/tasks",
+        "/v1/tasks/{id}",
+        "/v1/analytics",
+        "/v1/router",
+        "/v1/router/checkpoints",
+        "/v1/router/checkpoints/{number}",
+        "/v1/router/checkpoints/{number}/content",
+        "/v1/router/trainings",
+        "/v1/router/trainings/{id}",
+        "/v1/router/model-info",
+        "/v1/router/metrics",
+        "/v1/chat/{definition}/{id}/stream",
+        "/{above:path}docs/errors.md",
+    }
+)
 """Every GET that there is. A new one is written down here by somebody who has seen that it only reads."""
 SHAKING_HANDS: Final = {"/hooks/{token}"}
 """What answers OPTIONS, as CloudEvents ask before they deliver, and no GET."""
@@ -52,13 +92,17 @@ FOREIGN: Final[list[dict[str, str]]] = [
     {"host": ""},
 ]
 NAVIGATION: Final = {
-    "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document",
+    "sec-fetch-site": "cross-site",
+    "sec-fetch-mode": "navigate",
+    "sec-fetch-dest": "document",
     "accept": "text/html",
-}  # fmt: skip
+}
 EVENT_SOURCE: Final = {
-    "sec-fetch-site": "same-origin", "sec-fetch-mode": "cors", "sec-fetch-dest": "empty",
+    "sec-fetch-site": "same-origin",
+    "sec-fetch-mode": "cors",
+    "sec-fetch-dest": "empty",
     "accept": "text/event-stream",
-}  # fmt: skip
+}
 
 
 def _filled(path: str) -> str:

@@ -38,9 +38,13 @@ async def browser() -> AsyncIterator[Browser]:
 @pytest.fixture(scope="module")
 async def api(platform: Stack) -> AsyncIterator[Served]:
     async with served(platform.settings) as found:
-        await platform.store({
-            "name": "foreign", "input": {"type": "object"}, "steps": {"a": {"kind": "transform", "value": 1}},
-        })  # fmt: skip
+        await platform.store(
+            {
+                "name": "foreign",
+                "input": {"type": "object"},
+                "steps": {"a": {"kind": "transform", "value": 1}},
+            }
+        )
         yield found
 
 

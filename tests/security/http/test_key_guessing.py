@@ -87,8 +87,12 @@ def test_it_does_not_start_where_anybody_could_get_in(given: dict[str, str], say
     done = subprocess.run(
         [sys.executable, "-m", "api"],
         env={**os.environ, "FACILITAIR_API_KEY": "", "FACILITAIR_PUBLIC_URL": "", **given},
-        capture_output=True, text=True, timeout=60, cwd=ROOT, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        check=False,
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert says in done.stderr
     assert "hunter2" not in done.stderr

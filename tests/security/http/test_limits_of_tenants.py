@@ -110,8 +110,9 @@ async def test_definitions_take_no_more_room_than_there_is(settings: Settings, e
         assert (await http.post("/v1/definitions", json=first)).status_code == 201
         told = problem(
             await http.post("/v1/definitions", json={**REST, "name": "second", "description": "x" * 50}),
-            409, "definitions_full",
-        )  # fmt: skip
+            409,
+            "definitions_full",
+        )
         assert "FACILITAIR_MAX_DEFINITION_BYTES" in told["detail"]
         # What is stored already takes no more room.
         assert (await http.post("/v1/definitions", json=first)).status_code == 200

@@ -14,18 +14,21 @@ def _public(settings: Settings, url: str = PUBLIC) -> Settings:
     return settings.model_copy(update={"api_key": KEY, "public_url": url})
 
 
-@pytest.mark.parametrize(("headers", "status"), [
-    ({"host": "facilitair.example"}, 200),
-    ({"host": "FACILITAIR.example:443", "origin": PUBLIC}, 200),
-    ({"host": "127.0.0.1:8700"}, 200),
-    ({"host": "10.1.2.3:8700"}, 200),  # a load balancer's check; no page can have an address rebound
-    ({"host": "127.0.0.1:8700", "origin": PUBLIC}, 200),  # a proxy that names itself to us
-    ({"host": "evil.example"}, 403),
-    ({"host": "facilitair.example.evil.example"}, 403),
-    ({"host": "facilitair.example", "origin": "http://facilitair.example"}, 403),
-    ({"host": "facilitair.example", "origin": f"{PUBLIC}:8443"}, 403),
-    ({"host": "facilitair.example", "origin": "https://evil.example"}, 403),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "facilitair.example"}, 200),
+        ({"host": "FACILITAIR.example:443", "origin": PUBLIC}, 200),
+        ({"host": "127.0.0.1:8700"}, 200),
+        ({"host": "10.1.2.3:8700"}, 200),  # a load balancer's check; no page can have an address rebound
+        ({"host": "127.0.0.1:8700", "origin": PUBLIC}, 200),  # a proxy that names itself to us
+        ({"host": "evil.example"}, 403),
+        ({"host": "facilitair.example.evil.example"}, 403),
+        ({"host": "facilitair.example", "origin": "http://facilitair.example"}, 403),
+        ({"host": "facilitair.example", "origin": f"{PUBLIC}:8443"}, 403),
+        ({"host": "facilitair.example", "origin": "https://evil.example"}, 403),
+    ],
+)
 async def test_only_the_public_name_and_addresses_are_answered(
     settings: Settings, headers: dict[str, str], status: int
 ) -> None:
@@ -36,11 +39,14 @@ async def test_only_the_public_name_and_addresses_are_answered(
             problem(answer, 403, "origin_refused")
 
 
-@pytest.mark.parametrize(("url", "address"), [
-    ("", "http://127.0.0.1/hooks/"),
-    (PUBLIC, "https://facilitair.example/hooks/"),
-    ("https://Facilitair.example:8443/", "https://facilitair.example:8443/hooks/"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("", "http://127.0.0.1/hooks/"),
+        (PUBLIC, "https://facilitair.example/hooks/"),
+        ("https://Facilitair.example:8443/", "https://facilitair.example:8443/hooks/"),
+    ],
+)
 async def test_a_webhooks_address_is_the_public_one(settings: Settings, url: str, address: str) -> None:
     async with door(_public(settings, url)) as http:
         headers = {"x-api-key": KEY, "x-forwarded-host": "evil.example", "x-forwarded-proto": "ftp"}
@@ -50,10 +56,19 @@ async def test_a_webhooks_address_is_the_public_one(settings: Settings, url: str
         assert made.json()["url"].startswith(address)
 
 
-@pytest.mark.parametrize("url", [
-    "x.example", "ftp://x.example", "https://", "https://a@x.example", "https://x.example/path",
-    "https://x.example?q", "https://[::1", "https://x:port",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "url",
+    [
+        "x.example",
+        "ftp://x.example",
+        "https://",
+        "https://a@x.example",
+        "https://x.example/path",
+        "https://x.example?q",
+        "https://[::1",
+        "https://x:port",
+    ],
+)
 async def test_an_address_that_is_none_is_refused(settings: Settings, url: str) -> None:
     with pytest.raises(Refused, match="FACILITAIR_PUBLIC_URL"):
         async with door(_public(settings, url)):

@@ -24,13 +24,16 @@ def of(answer: httpx.Response) -> dict[str, str]:
     return {name: answer.headers.get(name, "") for name in EXPECTED}
 
 
-@pytest.mark.parametrize(("path", "headers", "status"), [
-    ("/health/live", {}, 200),
-    ("/nothing", {"x-api-key": KEY}, 404),
-    ("/v1/definitions/x", {"x-api-key": "wrong"}, 401),
-    ("/v1/definitions/x", {"host": "evil@127.0.0.1"}, 403),
-    ("/v1/definitions", {"x-api-key": KEY}, 503),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/health/live", {}, 200),
+        ("/nothing", {"x-api-key": KEY}, 404),
+        ("/v1/definitions/x", {"x-api-key": "wrong"}, 401),
+        ("/v1/definitions/x", {"host": "evil@127.0.0.1"}, 403),
+        ("/v1/definitions", {"x-api-key": KEY}, 503),
+    ],
+)
 async def test_every_answer_carries_them(path: str, headers: dict[str, str], status: int) -> None:
     away = "postgresql://postgres@127.0.0.1:9/none"
     async with asking(Settings(FACILITAIR_API_KEY=KEY, database_url=away)) as http:
@@ -47,8 +50,10 @@ async def test_pages_bring_a_policy_of_their_own_and_the_rest() -> None:
             assert of(answer) == EXPECTED | {"content-security-policy": policy}
             directives = dict(one.strip().split(" ", 1) for one in policy.split(";"))
             assert (directives["default-src"], directives["script-src"], directives["frame-ancestors"]) == (
-                "'none'", "'self'", "'none'",
-            )  # fmt: skip
+                "'none'",
+                "'self'",
+                "'none'",
+            )
 
 
 async def test_only_a_public_address_by_https_asks_for_https() -> None:

@@ -31,9 +31,14 @@ async def _api(**settings: str) -> AsyncIterator[_Process]:
         port = free.getsockname()[1]
     own = {"FACILITAIR_PORT": str(port), "DATABASE_URL": "postgresql://postgres@127.0.0.1:9/none", **settings}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "api", cwd=ROOT, env={**os.environ, **own},
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "api",
+        cwd=ROOT,
+        env={**os.environ, **own},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
     address = f"http://127.0.0.1:{port}"
     try:
         async with asyncio.timeout(60), httpx.AsyncClient() as http:
@@ -88,12 +93,15 @@ async def test_health_answers_while_a_thousand_connections_say_nothing_and_these
     [
         (b"", b"HTTP/1.1 408 "),
         (b"GET /health/live HTTP/1.1\r\nHost: 127", b"HTTP/1.1 408 "),
-        (b"POST /v1/definitions/validate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n"
-         b"Content-Type: application/json\r\n\r\n{", b"HTTP/1.1 408 "),
+        (
+            b"POST /v1/definitions/validate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n"
+            b"Content-Type: application/json\r\n\r\n{",
+            b"HTTP/1.1 408 ",
+        ),
         (b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"HTTP/1.1 200 "),
     ],
     ids=["nothing", "half a header", "half a body", "a request and nothing more"],
-)  # fmt: skip
+)
 async def test_a_connection_that_stays_behind_is_closed(sent: bytes, answer: bytes) -> None:
     times = {"header_seconds": 0.3, "body_seconds": 0.3}
     async with served(Settings().model_copy(update=times)) as api:

@@ -47,10 +47,14 @@ async def test_a_place_beyond_the_databases_numbers_is_refused(
 @pytest.mark.parametrize(
     "place",
     [
-        "7fffffffffffffff.7fffffffffffffff", "0.0+7fffffffffffffff~ffffffffffff:7fffffff",
-        "0.0!bffffffffffff.99!m000000000000.99!j.999", "!bffffffffffff.99", "p999999999999", "0.0!j.999!e",
+        "7fffffffffffffff.7fffffffffffffff",
+        "0.0+7fffffffffffffff~ffffffffffff:7fffffff",
+        "0.0!bffffffffffff.99!m000000000000.99!j.999",
+        "!bffffffffffff.99",
+        "p999999999999",
+        "0.0!j.999!e",
     ],
-)  # fmt: skip
+)
 async def test_a_place_that_no_stream_has_given_still_gets_a_whole_answer(
     http: httpx.AsyncClient, ended: str, place: str
 ) -> None:

@@ -87,9 +87,10 @@ def test_supervision_goes_on_while_the_disk_is_full_and_is_written_down_afterwar
 ) -> None:
     data = small_disk / "data"
     supervisor = start(
-        data, services=[service(tmp_path, "api"), service(tmp_path, "worker")],
+        data,
+        services=[service(tmp_path, "api"), service(tmp_path, "worker")],
         given={"FACILITAIR_DISK_RESERVE_MIB": "1"},
-    )  # fmt: skip
+    )
     try:
         supervisor.wait_ready("api", "worker", timeout_seconds=20)
         until(lambda: (read_state(data) or supervisor.state) == supervisor.state)

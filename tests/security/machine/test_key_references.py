@@ -8,9 +8,34 @@ from gateway.keys import Keys, variable_of
 from schema.errors import ProviderError
 
 NAMES = (
-    "team", "team-1", "TEAM", "Team", "1-main", "main", "1.main", "1_main", "a", "a_", "_a", "a__b", "b", "-",
-    "_", ".", "_2d", "2d", "2d__main", "default", "default-", "default_2d", "é", "e", "ſ", "s", "",
-)  # fmt: skip
+    "team",
+    "team-1",
+    "TEAM",
+    "Team",
+    "1-main",
+    "main",
+    "1.main",
+    "1_main",
+    "a",
+    "a_",
+    "_a",
+    "a__b",
+    "b",
+    "-",
+    "_",
+    ".",
+    "_2d",
+    "2d",
+    "2d__main",
+    "default",
+    "default-",
+    "default_2d",
+    "é",
+    "e",
+    "ſ",
+    "s",
+    "",
+)
 
 
 def test_no_two_tenants_or_references_share_a_variable() -> None:

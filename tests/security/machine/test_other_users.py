@@ -22,8 +22,12 @@ def stranger(**asked: Any) -> dict[str, Any]:
     """What a user sees who is neither us nor the one that Postgres runs as."""
     user = 65_533 if process.unprivileged_user().startswith("65534:") else 65_534
     nothing: dict[str, Any] = {
-        "files": [], "directories": [], "environments": [], "secrets": {}, "requests": {}
-    }  # fmt: skip
+        "files": [],
+        "directories": [],
+        "environments": [],
+        "secrets": {},
+        "requests": {},
+    }
     found = subprocess.run(
         [sys.executable, "-I", str(STRANGER)],
         input=json.dumps(nothing | asked | {"user": user}),

@@ -163,10 +163,21 @@ async def test_a_redirect_is_told_and_not_followed() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "Host", "Transfer-Encoding", "Content-Length", "Connection", "Upgrade", "TE", "Trailer", "Keep-Alive",
-        "Proxy-Authorization", "Proxy-Connection", "Expect", "HTTP2-Settings", "hOsT",
+        "Host",
+        "Transfer-Encoding",
+        "Content-Length",
+        "Connection",
+        "Upgrade",
+        "TE",
+        "Trailer",
+        "Keep-Alive",
+        "Proxy-Authorization",
+        "Proxy-Connection",
+        "Expect",
+        "HTTP2-Settings",
+        "hOsT",
     ],
-)  # fmt: skip
+)
 async def test_callers_set_no_header_that_frames_or_routes_the_request(name: str) -> None:
     async with inside() as server, tool(f"127.0.0.1:{server.port}") as http:
         url = f"http://127.0.0.1:{server.port}/"
@@ -188,11 +199,22 @@ async def test_a_header_that_is_none_is_refused_with_a_code(name: str, value: st
 @pytest.mark.parametrize(
     "url",
     [
-        "http://a.example:99999/", "http://[::1/", "http://a.example\\@b.example/", "http://a.example /",
-        "http://a.example\r\nx: y", "http://user:secret@a.example/", "file:///etc/passwd", "gopher://a.example",
-        "//a.example/", "http://", "http://a.example:0x50/", "http://\ud800/", "http://[v1.x]/", "http://a..b/",
+        "http://a.example:99999/",
+        "http://[::1/",
+        "http://a.example\\@b.example/",
+        "http://a.example /",
+        "http://a.example\r\nx: y",
+        "http://user:secret@a.example/",
+        "file:///etc/passwd",
+        "gopher://a.example",
+        "//a.example/",
+        "http://",
+        "http://a.example:0x50/",
+        "http://\ud800/",
+        "http://[v1.x]/",
+        "http://a..b/",
     ],
-)  # fmt: skip
+)
 async def test_an_address_that_cannot_be_read_is_refused_with_a_code(url: str) -> None:
     async with tool("a.example, b.example") as http:
         assert await code_of(http.call(url)) == "tool_not_allowed"
@@ -232,10 +254,12 @@ async def test_a_packed_answer_is_unpacked() -> None:
 @pytest.mark.parametrize(
     "reply",
     [
-        b"SSH-2.0-OpenSSH\r\n", b"", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort",
+        b"SSH-2.0-OpenSSH\r\n",
+        b"",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort",
         b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n\r\nnope",
     ],
-)  # fmt: skip
+)
 async def test_a_server_that_breaks_off_is_unreachable_and_no_bug(reply: bytes) -> None:
     async with inside(reply) as server, tool(f"127.0.0.1:{server.port}") as http:
         with pytest.raises(Unavailable) as caught:
@@ -246,17 +270,40 @@ async def test_a_server_that_breaks_off_is_unreachable_and_no_bug(reply: bytes) 
 @pytest.mark.parametrize(
     ("address", "public"),
     [
-        ("93.184.215.14", True), ("2606:4700::1111", True), ("64:ff9b::5db8:d70e", True),
-        ("2002:5db8:d70e::1", True), ("127.0.0.1", False), ("0.0.0.0", False), ("10.0.0.1", False),
-        ("100.64.0.1", False), ("169.254.169.254", False), ("192.168.1.1", False), ("224.0.0.1", False),
-        ("240.0.0.1", False), ("255.255.255.255", False), ("168.63.129.16", False), ("::", False),
-        ("::1", False), ("::127.0.0.1", False), ("::ffff:10.0.0.1", False), ("::ffff:93.184.215.14", True),
-        ("64:ff9b::a00:1", False), ("64:ff9b:1::5db8:d70e", False), ("2002:a00:1::1", False),
-        ("2001:0:4136:e378:8000:63bf:f5ff:fffe", False), ("fe80::1", False), ("fe80::1%eth0", False),
-        ("2606:4700::1111%eth0", False), ("fc00::1", False), ("fec0::1", False), ("ff02::1", False),
-        ("2606:4700::5efe:10.0.0.1", False), ("2001:db8::1", False), ("not an address", False),
+        ("93.184.215.14", True),
+        ("2606:4700::1111", True),
+        ("64:ff9b::5db8:d70e", True),
+        ("2002:5db8:d70e::1", True),
+        ("127.0.0.1", False),
+        ("0.0.0.0", False),
+        ("10.0.0.1", False),
+        ("100.64.0.1", False),
+        ("169.254.169.254", False),
+        ("192.168.1.1", False),
+        ("224.0.0.1", False),
+        ("240.0.0.1", False),
+        ("255.255.255.255", False),
+        ("168.63.129.16", False),
+        ("::", False),
+        ("::1", False),
+        ("::127.0.0.1", False),
+        ("::ffff:10.0.0.1", False),
+        ("::ffff:93.184.215.14", True),
+        ("64:ff9b::a00:1", False),
+        ("64:ff9b:1::5db8:d70e", False),
+        ("2002:a00:1::1", False),
+        ("2001:0:4136:e378:8000:63bf:f5ff:fffe", False),
+        ("fe80::1", False),
+        ("fe80::1%eth0", False),
+        ("2606:4700::1111%eth0", False),
+        ("fc00::1", False),
+        ("fec0::1", False),
+        ("ff02::1", False),
+        ("2606:4700::5efe:10.0.0.1", False),
+        ("2001:db8::1", False),
+        ("not an address", False),
     ],
-)  # fmt: skip
+)
 def test_only_addresses_of_the_public_internet_are_public(address: str, public: bool) -> None:
     assert is_public(address) is public
 

@@ -227,10 +227,13 @@ class Attack:
             try:
                 found[name] = str(
                     await workflow.execute_activity(
-                        name, args=args, task_queue=queue, start_to_close_timeout=timedelta(seconds=20),
+                        name,
+                        args=args,
+                        task_queue=queue,
+                        start_to_close_timeout=timedelta(seconds=20),
                         retry_policy=RetryPolicy(maximum_attempts=1),
                     )
-                )  # fmt: skip
+                )
             except ActivityError as error:
                 cause = error.cause
                 found[name] = str(cause.type) if isinstance(cause, ApplicationError) else repr(cause)

@@ -81,9 +81,10 @@ def calls(name: str) -> set[str]:
 def test_runs_are_started_in_the_places_that_are_known() -> None:
     assert calls(".start_workflow") == {
         "api/temporal.py",  # collaborations, behind `starts.start`
-        "api/router/learning.py", "api/prompts/optimization.py",  # the platform's own, one at a time for a tenant and a prompt
+        "api/router/learning.py",
+        "api/prompts/optimization.py",  # the platform's own, one at a time for a tenant and a prompt
         "workflows/client.py",  # the platform's own
-    }  # fmt: skip
+    }
     assert calls(".start_child_workflow") == {"workflows/dispatch.py"}  # counted by `begin_child`
     assert calls(".execute_child_workflow") == {"workflows/learning.py"}  # the platform's own
     assert calls("ScheduleActionStartWorkflow") == {
@@ -94,9 +95,7 @@ def test_runs_are_started_in_the_places_that_are_known() -> None:
     assert calls("starts.start") == {"api/runs/idempotency.py", "api/runs/webhooks.py"}
     assert calls("once.start") == {"api/runs/forks.py"}
     assert calls("once.begin") == {"api/runs/start_and_watch.py", "api/runs/routes.py"}
-    assert calls("collaborate.begin") == {
-        "api/live/chats.py", "api/live/sockets.py", "api/live/streams.py",
-    }  # fmt: skip
+    assert calls("collaborate.begin") == {"api/live/chats.py", "api/live/sockets.py", "api/live/streams.py"}
 
 
 # -- the doors of the API ------------------------------------------------------------------------------

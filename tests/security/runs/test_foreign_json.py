@@ -21,9 +21,18 @@ from tests.support.addresses import inside
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = (
-    "activities", "api", "cli", "db", "gateway", "graph", "memory", "router", "schema", "workers",
+    "activities",
+    "api",
+    "cli",
+    "db",
+    "gateway",
+    "graph",
+    "memory",
+    "router",
+    "schema",
+    "workers",
     "workflows",
-)  # fmt: skip
+)
 
 OURS = {
     "schema/values/foreign_json.py": "the door itself",
@@ -66,10 +75,24 @@ DEEP = "[" * 100_000 + "]" * 100_000
 @pytest.mark.parametrize(
     "hostile",
     [
-        "NaN", "Infinity", "-Infinity", '{"a": NaN}', "[1e999]", "-1e999", DEEP, DEEP[:5_000],
-        '{"a":' * 5_000 + "1" + "}" * 5_000, "9" * 5_000, "", "{", "\ufeff{", "[1,]", "{'a': 1}", "nul",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        '{"a": NaN}',
+        "[1e999]",
+        "-1e999",
+        DEEP,
+        DEEP[:5_000],
+        '{"a":' * 5_000 + "1" + "}" * 5_000,
+        "9" * 5_000,
+        "",
+        "{",
+        "\ufeff{",
+        "[1,]",
+        "{'a': 1}",
+        "nul",
     ],
-)  # fmt: skip
+)
 def test_what_is_no_usable_json_is_refused_as_one_kind_of_error(hostile: str) -> None:
     with pytest.raises(NotJson):
         read_json(hostile)

@@ -116,10 +116,14 @@ ITEMS = list(range(2_000))
 @pytest.mark.parametrize(
     ("source", "input"),
     [
-        ("input.l.filter(x, input.t.contains(input.p)).size()",
-         {"l": [1] * 20, "t": "a" * 200_000, "p": "a" * 100_000 + "b"}),
-        ("input.l.filter(x, input.t.contains(input.p)).size()",
-         {"l": [1] * 5, "t": "a" * 500_000, "p": "a" * 250_000 + "b"}),
+        (
+            "input.l.filter(x, input.t.contains(input.p)).size()",
+            {"l": [1] * 20, "t": "a" * 200_000, "p": "a" * 100_000 + "b"},
+        ),
+        (
+            "input.l.filter(x, input.t.contains(input.p)).size()",
+            {"l": [1] * 5, "t": "a" * 500_000, "p": "a" * 250_000 + "b"},
+        ),
         ("input.l.all(x, !input.t.matches('([a-z]{1,100}){1,9}x'))", {"l": ITEMS, "t": "a" * 100_000}),
         ("input.l.all(x, !input.t.matches('\\\\pL{1,10}b'))", {"l": ITEMS, "t": "a"}),
         ("input.l.all(x, !input.t.matches(input.p))", {"l": ITEMS, "t": "a", "p": "(a{1,30}){1,30}b" * 50}),
@@ -129,8 +133,10 @@ ITEMS = list(range(2_000))
         ("input.l.all(x, x in input.m)", {"l": ITEMS, "m": list(range(30_000))}),
         ("input.l.all(x, input.m == input.n)", {"l": ITEMS, "m": ITEMS, "n": ITEMS}),
         ("input.l.map(x, input.t.reverse()).size()", {"l": ITEMS, "t": "a" * 400_000}),
-        ("input.l.all(x, input.t.lastIndexOf(input.p) < 0)",
-         {"l": ITEMS, "t": "a" * 9_000, "p": "a" * 4_000 + "b" + "a" * 4_000}),
+        (
+            "input.l.all(x, input.t.lastIndexOf(input.p) < 0)",
+            {"l": ITEMS, "t": "a" * 9_000, "p": "a" * 4_000 + "b" + "a" * 4_000},
+        ),
         ("input.t.lastIndexOf(input.p)", {"t": "a" * 400_000, "p": "a" * 200_000 + "b" + "a" * 200_000}),
         ("input.l.all(x, input.t.indexOf('b') < 0)", {"l": ITEMS, "t": "a" * 400_000}),
         ("input.l.all(x, input.t.split('a').size() > 0)", {"l": ITEMS, "t": "a" * 40_000}),
@@ -141,7 +147,7 @@ ITEMS = list(range(2_000))
         ("entries(input.o).map(e, e.value)", {"o": {str(number): number for number in range(50_000)}}),
         ("input.m.map(x, input.t.contains(x))", {"m": ["a" * 100] * 9_000, "t": "a" * 100_000}),
     ],
-)  # fmt: skip
+)
 def test_an_expression_ends_soon_or_is_refused(source: str, input: dict[str, Any]) -> None:
     expression = compile_expression(source)
     with _within_the_limit(), suppress(StepError):

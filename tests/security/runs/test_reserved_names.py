@@ -45,12 +45,13 @@ async def test_a_socket_refuses_them_too(api: Served) -> None:
     victim = await hostile.prepare(api.http)
     said = {"type": "start", "definition": victim.definition}
     messages: list[tuple[dict[str, Any], str]] = [
-        (said | {"id": hostile.OWN_WORKFLOW}, "id_reserved"), (said | {"id": victim.uuid}, "id_reserved"),
+        (said | {"id": hostile.OWN_WORKFLOW}, "id_reserved"),
+        (said | {"id": victim.uuid}, "id_reserved"),
         (said | {"id": "x-2027-01-01T00:00:00Z"}, "id_reserved"),
         (said | {"definition": "facilitair-learn"}, "name_reserved"),
         (said | {"id": victim.completed}, "collaboration_exists"),
         ({"type": "watch", "id": hostile.OWN_WORKFLOW}, "collaboration_unknown"),
-    ]  # fmt: skip
+    ]
     async with connect(f"ws://127.0.0.1:{api.port}/ws/collaborate") as socket:
         for message, code in messages:
             await socket.send(json.dumps(message))
@@ -75,9 +76,11 @@ def _starting(settings: Settings) -> Iterator[tuple[str, str]]:
 
 def test_the_doors_that_take_an_id_are_those_that_are_played() -> None:
     played = {
-        ("POST", "/v1/collaborations"), ("POST", "/v1/collaborations/{id}/fork"),
-        ("POST", "/v1/collaborations/{id}/rerun"), ("GET", "/v1/stream/collaborate"),
-    }  # fmt: skip
+        ("POST", "/v1/collaborations"),
+        ("POST", "/v1/collaborations/{id}/fork"),
+        ("POST", "/v1/collaborations/{id}/rerun"),
+        ("GET", "/v1/stream/collaborate"),
+    }
     # A chat's id is no run's: those are `chat-ID.1` and so on.
     played.add(("POST", "/v1/chat/{definition}"))
     assert set(_starting(Settings())) == played
@@ -151,10 +154,16 @@ def test_such_names_are_the_platforms(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "facilitairs", "my-facilitair", "facilitair2", "a1b2c3d4e5f60718293a4b5c6d7e8f90", "2027-01-01",
-        "x-2027-01-01", "report-2027-01-01T09", "urn-1",
+        "facilitairs",
+        "my-facilitair",
+        "facilitair2",
+        "a1b2c3d4e5f60718293a4b5c6d7e8f90",
+        "2027-01-01",
+        "x-2027-01-01",
+        "report-2027-01-01T09",
+        "urn-1",
     ],
-)  # fmt: skip
+)
 def test_such_names_are_anybodys(name: str) -> None:
     assert not is_reserved(name)
     assert not is_uuid(name)

@@ -198,8 +198,9 @@ async def test_with_a_key_nothing_of_a_run_can_be_read(keyed_worker: Keyed) -> N
         history = keyed_worker.bare.get_workflow_handle(id)
         # Temporal's own bookkeeping of a local activity: its id and name, no content.
         assert {where for where, encodings in (await seen(history)).items() if encodings != {SEALED}} <= {
-            ".marker_recorded_event_attributes.details.payloads", LABELS,
-        }  # fmt: skip
+            ".marker_recorded_event_attributes.details.payloads",
+            LABELS,
+        }
         assert SECRET not in await text_of(history)
         with pytest.raises((RuntimeError, KeyError, WorkflowFailureError)):
             await history.result(rpc_timeout=timedelta(seconds=5))
@@ -231,9 +232,10 @@ async def test_a_start_without_the_platforms_proof_is_refused(
 ) -> None:
     name = await keyed_worker.store(CHILD)
     proofs = {
-        "own": proof(KEY, name, name), "of another id": proof(KEY, "another", name),
+        "own": proof(KEY, name, name),
+        "of another id": proof(KEY, "another", name),
         "of another type": proof(KEY, name, "another"),
-    }  # fmt: skip
+    }
     if MEMO_PROOF in memo:
         memo = {**memo, MEMO_PROOF: proofs.get(memo[MEMO_PROOF], memo[MEMO_PROOF])}
     error = await failure(await keyed_worker.start(name, {}, name, **memo))

@@ -100,10 +100,11 @@ async def test_a_refused_request_takes_neither_its_key_nor_its_id(
     strict = f"{name}-strict"
     await platform.store(
         {
-            "name": strict, "input": {"type": "object", "required": ["n"]},
+            "name": strict,
+            "input": {"type": "object", "required": ["n"]},
             "steps": {"a": {"kind": "transform", "value": 1}},
         }
-    )  # fmt: skip
+    )
     headers = {"Idempotency-Key": uuid.uuid4().hex}
     for more, how in (({}, headers), ({"id": f"{name}.2"}, {})):
         body = {"definition": strict, **more}
@@ -164,9 +165,14 @@ async def _api(settings: Settings, environment: dict[str, str]) -> AsyncIterator
         port = free.getsockname()[1]
     given = {**os.environ, **environment, "DATABASE_URL": settings.database_url, "FACILITAIR_PORT": str(port)}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "api", cwd=ROOT, env=given, stdout=asyncio.subprocess.DEVNULL,
+        sys.executable,
+        "-m",
+        "api",
+        cwd=ROOT,
+        env=given,
+        stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     try:
         async with asyncio.timeout(60), httpx.AsyncClient() as http:
             while True:

@@ -87,10 +87,10 @@ async def test_a_temporal_client_joins_no_trace_and_no_parent(
     given = f"00-{victim['trace_id']}-00f067aa0ba902b7-01"
     id = f"{name}.bare"
     memo = {
-        MEMO_TRACEPARENT: given, MEMO_REQUEST_SPAN: "nothing", MEMO_PARENT: {
-            "collaboration": victim["run_id"], "path": "a",
-        },
-    }  # fmt: skip
+        MEMO_TRACEPARENT: given,
+        MEMO_REQUEST_SPAN: "nothing",
+        MEMO_PARENT: {"collaboration": victim["run_id"], "path": "a"},
+    }
     await platform.client.execute_workflow(name, {}, id=id, task_queue="collaborations", memo=memo)
     query = "SELECT id, traceparent, linked_traceparent, parent_id, parent_span_id FROM collaborations"
     [(run, traceparent, linked, parent, above)] = await rows(

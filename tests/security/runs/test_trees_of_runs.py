@@ -43,9 +43,12 @@ async def stored_before(engine: AsyncEngine, definition: dict[str, Any], pins: d
     )
     source = validate(definition).definition.model_dump(mode="json", by_alias=True, exclude_unset=True)
     values = {
-        "id": uuid.uuid4(), "name": definition["name"], "sha256": uuid.uuid4().hex,
-        "source": json.dumps(source), "pins": json.dumps(pins),
-    }  # fmt: skip
+        "id": uuid.uuid4(),
+        "name": definition["name"],
+        "sha256": uuid.uuid4().hex,
+        "source": json.dumps(source),
+        "pins": json.dumps(pins),
+    }
     async with transaction(engine) as connection:
         await connection.execute(query, values)
 

@@ -116,13 +116,24 @@ def settle(made: str, approvals: int, assignees: list[str], actions: str = "ye")
 @pytest.mark.parametrize(
     ("made", "approvals", "expected"),
     [
-        ("y", 1, "y"), ("e", 1, "e"),
-        ("", 2, ""), ("y", 2, ""), ("e", 2, ""), ("ye", 2, ""),
-        ("yy", 2, "y"), ("ee", 2, "e"), ("yey", 2, "y"), ("yee", 2, "e"),
-        ("e", 3, ""), ("yy", 3, ""), ("ye", 3, "none"), ("ey", 3, "none"), ("yye", 3, "none"),
+        ("y", 1, "y"),
+        ("e", 1, "e"),
+        ("", 2, ""),
+        ("y", 2, ""),
+        ("e", 2, ""),
+        ("ye", 2, ""),
+        ("yy", 2, "y"),
+        ("ee", 2, "e"),
+        ("yey", 2, "y"),
+        ("yee", 2, "e"),
+        ("e", 3, ""),
+        ("yy", 3, ""),
+        ("ye", 3, "none"),
+        ("ey", 3, "none"),
+        ("yye", 3, "none"),
         ("eee", 3, "e"),
     ],
-)  # fmt: skip
+)
 def test_several_named_users(made: str, approvals: int, expected: str) -> None:
     assert settle(made, approvals, USERS) == expected
 

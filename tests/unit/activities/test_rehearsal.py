@@ -161,8 +161,11 @@ def test_a_switch_takes_one_branch_and_what_needs_another_is_skipped() -> None:
     steps["either"]["value"] = "on"
     found = play(steps, {"n": 4})
     assert ends(found) == [
-        ("size", "completed"), ("big", "completed"), ("little", "skipped"), ("either", "completed"),
-    ]  # fmt: skip
+        ("size", "completed"),
+        ("big", "completed"),
+        ("little", "skipped"),
+        ("either", "completed"),
+    ]
     assert entry(found, "size").branch == "large"
     assert found.output == "on"
 
@@ -229,8 +232,10 @@ def test_a_retryable_error_is_tried_again_at_once() -> None:
     answers = {"a": [{"error": {"code": "provider_timeout"}}] * 2 + [{"output": "fine"}]}
     found = play({"a": ask()}, answers=answers, defaults=FAST)
     assert [(one.attempt, one.status) for one in found.trace] == [
-        (1, "failed"), (2, "failed"), (3, "completed"),
-    ]  # fmt: skip
+        (1, "failed"),
+        (2, "failed"),
+        (3, "completed"),
+    ]
     assert (found.output, found.model_calls) == ("fine", 3)
 
 
@@ -312,11 +317,14 @@ def test_a_condition_that_fails_is_an_error_of_its_step() -> None:
 @pytest.mark.parametrize(
     ("join", "on", "status"),
     [
-        ("all", [True, True, True], "completed"), ("all", [True, True, False], "skipped"),
-        ("any", [False, False, True], "completed"), ("any", [False, False, False], "skipped"),
-        ({"quorum": 2}, [True, False, True], "completed"), ({"quorum": 2}, [True, False, False], "skipped"),
+        ("all", [True, True, True], "completed"),
+        ("all", [True, True, False], "skipped"),
+        ("any", [False, False, True], "completed"),
+        ("any", [False, False, False], "skipped"),
+        ({"quorum": 2}, [True, False, True], "completed"),
+        ({"quorum": 2}, [True, False, False], "skipped"),
     ],
-)  # fmt: skip
+)
 def test_joins(join: Any, on: list[bool], status: str) -> None:
     steps = {f"s{at}": value(at, when=f"input.on[{at}]") for at in range(3)}
     found = play(steps | {"end": value(1, needs=list(steps), join=join)}, {"on": on})
@@ -334,9 +342,13 @@ def loop(**more: Any) -> dict[str, Any]:
 def test_a_loop_carries_and_ends_when_it_may() -> None:
     found = play({"l": loop(until="iter.output >= 2"), "n": value("${steps.l.iterations}")})
     assert ends(found) == [
-        ("l", "completed"), ("l[0]", "completed"), ("l[0].add", "completed"), ("l[1]", "completed"),
-        ("l[1].add", "completed"), ("n", "completed"),
-    ]  # fmt: skip
+        ("l", "completed"),
+        ("l[0]", "completed"),
+        ("l[0].add", "completed"),
+        ("l[1]", "completed"),
+        ("l[1].add", "completed"),
+        ("n", "completed"),
+    ]
     assert entry(found, "l").output == 2
     assert found.output == 2
 
@@ -393,16 +405,22 @@ def test_a_map_in_a_loop() -> None:
     found = play({"l": {"kind": "loop", "max_iterations": 2, "body": {"steps": inner}}}, {"list": [1, 2]})
     assert found.output == [2, 4]
     assert [path for path, _ in ends(found) if path.endswith(".a")] == [
-        "l[0].m[0].a", "l[0].m[1].a", "l[1].m[0].a", "l[1].m[1].a",
-    ]  # fmt: skip
+        "l[0].m[0].a",
+        "l[0].m[1].a",
+        "l[1].m[0].a",
+        "l[1].m[1].a",
+    ]
 
 
 def test_what_was_under_way_when_something_failed_is_cancelled() -> None:
     found = play({"m": each("[1, 0]", {"a": value("${1 / item}")})})
     assert ends(found) == [
-        ("m", "failed"), ("m[0]", "completed"), ("m[0].a", "completed"), ("m[1]", "cancelled"),
+        ("m", "failed"),
+        ("m[0]", "completed"),
+        ("m[0].a", "completed"),
+        ("m[1]", "cancelled"),
         ("m[1].a", "failed"),
-    ]  # fmt: skip
+    ]
 
 
 # -- limits ---------------------------------------------------------------------------------------------
@@ -452,10 +470,14 @@ def test_an_input_that_does_not_fit_is_refused() -> None:
 @pytest.mark.parametrize(
     ("given", "pointer"),
     [
-        ([], ""), ({"a": []}, "/a"), ({"a": {"output": 1}}, "/a"), ({"a": [1]}, "/a/0"),
-        ({"a": [{"outptu": 1}]}, "/a/0/outptu"), ({"a": [{"error": {"message": "x"}}]}, "/a/0/error/code"),
+        ([], ""),
+        ({"a": []}, "/a"),
+        ({"a": {"output": 1}}, "/a"),
+        ({"a": [1]}, "/a/0"),
+        ({"a": [{"outptu": 1}]}, "/a/0/outptu"),
+        ({"a": [{"error": {"message": "x"}}]}, "/a/0/error/code"),
     ],
-)  # fmt: skip
+)
 def test_mocks_of_the_wrong_shape(given: Any, pointer: str) -> None:
     _, problems = mocks.read(given)
     assert [(one.code, one.pointer) for one in problems] == [("mocks_invalid", pointer)]
@@ -495,9 +517,10 @@ def test_a_dry_run_asks_for_nothing_that_is_heavy() -> None:
 
 
 SCORED = {
-    "type": "object", "required": ["score", "rank"],
+    "type": "object",
+    "required": ["score", "rank"],
     "properties": {"score": {"type": "number"}, "rank": {"type": "integer"}},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("until", ["iter.output.score / 10.0 >= 0.9", "iter.output.score / 10 >= 0.9"])

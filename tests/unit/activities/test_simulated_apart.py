@@ -14,29 +14,53 @@ from schema.tables.columns import metadata
 ROOT: Final = Path(__file__).parents[3]
 TAUGHT: Final = {
     *(name for name, table in vars(router).items() if metadata.tables.get(name) is table),
-    "task_vectors", "prompt_trials",
-}  # fmt: skip
+    "task_vectors",
+    "prompt_trials",
+}
 """Tables of what was learned from runs, and of what is learned from."""
 
 NO_QUESTION: Final = {
     # What is asked for by its own id or number says itself which it is.
-    "db.router.checkpoints.content", "db.router.checkpoints.last_of_training", "db.router.checkpoints.of_training",
-    "db.router.checkpoints.find", "db.router.checkpoints.promote", "db.router.checkpoints.followed",
-    "db.router.checkpoints.note_outcomes", "db.router.checkpoints.note_followed",
-    "db.router.checkpoints.save_training", "db.router.checkpoints.save_milestone",
-    "db.router.trainings.find", "db.router.trainings.note_data", "db.router.trainings.note_epoch", "db.router.trainings.note_figures",
-    "db.router.trainings.end", "db.prompts.trials.latest", "db.prompts.trials.find", "db.prompts.trials.require_none", "db.prompts.trials.running",
+    "db.router.checkpoints.content",
+    "db.router.checkpoints.last_of_training",
+    "db.router.checkpoints.of_training",
+    "db.router.checkpoints.find",
+    "db.router.checkpoints.promote",
+    "db.router.checkpoints.followed",
+    "db.router.checkpoints.note_outcomes",
+    "db.router.checkpoints.note_followed",
+    "db.router.checkpoints.save_training",
+    "db.router.checkpoints.save_milestone",
+    "db.router.trainings.find",
+    "db.router.trainings.note_data",
+    "db.router.trainings.note_epoch",
+    "db.router.trainings.note_figures",
+    "db.router.trainings.end",
+    "db.prompts.trials.latest",
+    "db.prompts.trials.find",
+    "db.prompts.trials.require_none",
+    "db.prompts.trials.running",
     "db.prompts.trials.stop",
     # One run's own.
-    "db.router.outcomes.tell", "db.router.edges.decided", "db.router.edges.decide",
-    "db.runs.vectors.completed", "db.runs.vectors.save",
+    "db.router.outcomes.tell",
+    "db.router.edges.decided",
+    "db.router.edges.decide",
+    "db.runs.vectors.completed",
+    "db.runs.vectors.save",
     # Both kinds are wanted, or simulated ones alone.
-    "db.router.edges.meet", "db.prompts.prompts.page", "db.prompts.prompts.remove", "db.runs.forgetting.count", "db.runs.forgetting.lessons",
-    "db.router.checkpoints.tenants", "db.runs.vectors.embedded_to",
+    "db.router.edges.meet",
+    "db.prompts.prompts.page",
+    "db.prompts.prompts.remove",
+    "db.runs.forgetting.count",
+    "db.runs.forgetting.lessons",
+    "db.router.checkpoints.tenants",
+    "db.runs.vectors.embedded_to",
     "db.router.tried_edges.sources",
     # Episodes of bench/ppo.py, which no run leaves.
-    "db.router.experiences.append", "db.router.experiences.newest", "db.router.experiences.prune",
-}  # fmt: skip
+    "db.router.experiences.append",
+    "db.router.experiences.newest",
+    "db.router.experiences.prune",
+}
 
 
 def _functions() -> Iterator[tuple[str, str]]:

@@ -99,9 +99,12 @@ def test_a_circle_over_several_rows_has_all_its_edges() -> None:
 
 def test_what_is_repeated_stands_in_its_frame() -> None:
     nodes = [
-        {"id": "list", "frame": ""}, {"id": "each", "frame": ""}, {"id": "read", "frame": "each"},
-        {"id": "judge", "frame": "each"}, {"id": "sum", "frame": ""},
-    ]  # fmt: skip
+        {"id": "list", "frame": ""},
+        {"id": "each", "frame": ""},
+        {"id": "read", "frame": "each"},
+        {"id": "judge", "frame": "each"},
+        {"id": "sum", "frame": ""},
+    ]
     found = layout(nodes, [("list", "each"), ("read", "judge"), ("each", "sum"), ("gone", "sum")])
     frame = found.boxes["each"]
     assert frame.inside is not None
@@ -122,8 +125,10 @@ def test_nothing_a_user_wrote_becomes_markup() -> None:
         dag_svg.draw(nodes, edges, evil),
         forms.fields({"properties": {evil: {"type": "string", "description": evil, "default": evil}}}, "x"),
         forms.fields({"properties": {"a": {"enum": [evil]}, "b": {"default": {evil: evil}}}}, "x"),
-        html.badge(evil), html.moment(evil), html.embed(f"</script>{evil}"),
-    ]  # fmt: skip
+        html.badge(evil),
+        html.moment(evil),
+        html.embed(f"</script>{evil}"),
+    ]
     assert not any("<img" in one or "</script" in one for one in shown)
 
 
@@ -150,10 +155,17 @@ def test_a_form_is_made_from_a_schema() -> None:
     assert 'data-name="" data-kind="json"' in forms.fields({"type": "array"}, "start")
 
 
-@pytest.mark.parametrize(("pointer", "line"), [
-    ("", 1), ("/steps/b", 5), ("/steps/b/needs/1", 6), ("/steps/c", 3), ("/steps/a/prompt/x", 4),
-    ("/x~1y", 9),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("pointer", "line"),
+    [
+        ("", 1),
+        ("/steps/b", 5),
+        ("/steps/b/needs/1", 6),
+        ("/steps/c", 3),
+        ("/steps/a/prompt/x", 4),
+        ("/x~1y", 9),
+    ],
+)
 def test_a_pointer_has_a_line(pointer: str, line: int) -> None:
     written = """{
   "name": "x",
@@ -177,10 +189,16 @@ def _live(event: Any) -> Live:
 def test_tokens_of_one_execution_are_told_together_and_before_its_end() -> None:
     began = StepBegan("e1", "a", "a", "agent", 1, "writer", "m")
     ended = StepEnded("e1", "a", "a", "agent", 1, "writer", "completed", "m", 1, 2, 0.5, 100)
-    told = feed.merged([
-        _live(began), _live(TokensCame("e1", "a", "one ", 0, 1)), _live(TokensCame("e2", "b", "other", 0, 1)),
-        _live(TokensCame("e1", "a", "two", 1, 2)), _live(ended), _live(TokensCame("e1", "a", "late", 3, 1)),
-    ])  # fmt: skip
+    told = feed.merged(
+        [
+            _live(began),
+            _live(TokensCame("e1", "a", "one ", 0, 1)),
+            _live(TokensCame("e2", "b", "other", 0, 1)),
+            _live(TokensCame("e1", "a", "two", 1, 2)),
+            _live(ended),
+            _live(TokensCame("e1", "a", "late", 3, 1)),
+        ]
+    )
     assert [one[0] for one in told] == ["b", "t", "t", "e", "t"]
     assert told[1] == ["t", "e1", "one two", 3]
     assert told[4] == ["t", "e1", "late", 1]

@@ -13,9 +13,14 @@ _AT = "2026-11-21T18:00:00+00:00"
 
 def _checkpoint(number: int, state: str, reason: str = "registered") -> dict[str, Any]:
     return {
-        "number": number, "state": state, "state_reason": reason, "state_since": _AT, "outcomes": 12,
-        "trained_until": _AT, "manifest": {"figures": {"brier": 0.12}},
-    }  # fmt: skip
+        "number": number,
+        "state": state,
+        "state_reason": reason,
+        "state_since": _AT,
+        "outcomes": 12,
+        "trained_until": _AT,
+        "manifest": {"figures": {"brier": 0.12}},
+    }
 
 
 def _status(**more: Any) -> dict[str, Any]:
@@ -40,10 +45,15 @@ def test_without_a_checkpoint_the_page_says_that_rules_decide() -> None:
 def test_the_page_shows_who_decides_and_what_can_be_done() -> None:
     serving, challenger = _checkpoint(3, "all"), _checkpoint(4, "share", "<b>gain</b>")
     page = router.page(
-        _status(serving=serving, challenger=challenger, fresh_seconds=7200.0, quarantines=[
-            {"model": "a/<b>", "reason": "fails", "since": _AT, "until": _AT},
-        ]), [challenger, serving, _checkpoint(2, "rolled_back")], None,
-    )  # fmt: skip
+        _status(
+            serving=serving,
+            challenger=challenger,
+            fresh_seconds=7200.0,
+            quarantines=[{"model": "a/<b>", "reason": "fails", "since": _AT, "until": _AT}],
+        ),
+        [challenger, serving, _checkpoint(2, "rolled_back")],
+        None,
+    )
     assert "Roll back checkpoint 3?" in page
     assert 'data-do="promote" data-number="4"' in page
     assert "<li aria-current=step>decides a share</li>" in page
@@ -65,10 +75,11 @@ def test_curves_of_the_last_training_are_drawn_and_what_is_missing_is_said() -> 
             {"from": 0.8, "to": 0.9, "predicted": 0.85, "ok": 0.8, "count": 90},
         ],
         "cost_quality": [
-            {"name": "a/one", "usd": 0.01, "ok": 0.9}, {"name": "router at 0", "usd": 0.008, "ok": 0.91},
+            {"name": "a/one", "usd": 0.01, "ok": 0.9},
+            {"name": "router at 0", "usd": 0.008, "ok": 0.91},
             {"name": "router at 9", "usd": 0.001, "ok": 0.85},
         ],
-    }  # fmt: skip
+    }
     curve = [{"epoch": at, "member": at // 3, "loss": 1 / (at + 1), "validated": 0.5} for at in range(6)]
     page = router.page(_status(), [], {"figures": {"curves": curves}, "curve": curve})
     assert page.count('<svg class="figure"') == 3

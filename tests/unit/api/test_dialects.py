@@ -43,9 +43,21 @@ def began(number: int, path: str, attempt: int = 1, kind: str = "agent") -> Step
 
 def ended(of: StepBegan, status: str = "completed") -> StepEnded:
     return StepEnded(
-        of.execution, of.path, of.step, of.kind, of.attempt, of.agent, status, "m", 1, 2, 0.5, 7,
-        "provider_timeout" if status == "failed" else None, True,
-    )  # fmt: skip
+        of.execution,
+        of.path,
+        of.step,
+        of.kind,
+        of.attempt,
+        of.agent,
+        status,
+        "m",
+        1,
+        2,
+        0.5,
+        7,
+        "provider_timeout" if status == "failed" else None,
+        True,
+    )
 
 
 def said(of: StepBegan, text: str, first: int = 0) -> TokensCame:
@@ -54,12 +66,14 @@ def said(of: StepBegan, text: str, first: int = 0) -> TokensCame:
 
 A, B, B2, T = began(1, "a"), began(2, "b/~x"), began(3, "b/~x", 2), began(4, "t", kind="tool")
 CALLED = ToolsCalled(
-    A.execution, "a~tools1", "coder",
+    A.execution,
+    "a~tools1",
+    "coder",
     [
         {"id": "a~tools1.0", "name": "text_diff", "arguments": '{"before":"x","after":"y"}'},
         {"id": "a~tools1.1", "name": "http", "arguments": "no JSON"},
     ],
-)  # fmt: skip
+)
 RETURNED = ToolsReturned(
     "a~tools1",
     [
@@ -69,15 +83,27 @@ RETURNED = ToolsReturned(
 )
 STORY: list[LiveEvent] = [
     RunBegan("w-1", RUN, "demo", 3, "do \u2028 it\n", {"old": "completed"}, _id(9)),
-    A, B, said(A, "Hé"), said(B, "line\r\n\n"), T, ended(T), said(A, "🙂", 1), said(A, ""),
-    ended(B, "superseded"), B2,
-    Steered("pause", "user:ada", {"x": 1}), PeopleAsked("task", "ask", "Ship?", ["user:ada"]),
-    PeopleDecided("task", "ask", "user:ada", "approve", True), ended(B2, "failed"), ended(A),
-    CALLED, RETURNED,
+    A,
+    B,
+    said(A, "Hé"),
+    said(B, "line\r\n\n"),
+    T,
+    ended(T),
+    said(A, "🙂", 1),
+    said(A, ""),
+    ended(B, "superseded"),
+    B2,
+    Steered("pause", "user:ada", {"x": 1}),
+    PeopleAsked("task", "ask", "Ship?", ["user:ada"]),
+    PeopleDecided("task", "ask", "user:ada", "approve", True),
+    ended(B2, "failed"),
+    ended(A),
+    CALLED,
+    RETURNED,
     StepEnded("", "s", "s", "", 0, "", "skipped"),
     StepEnded("", "b/~x", "b", "", 0, "", "caught", error_code="provider_timeout"),
     RunEnded("completed", "", None, 1.5, 0.9, 1000, output={"sum": 3}),
-]  # fmt: skip
+]
 LIVES = [Live(f"{number:x}.{number:x}", AT, event) for number, event in enumerate(STORY, 1)]
 
 
@@ -108,9 +134,12 @@ def test_every_event_is_one_of_agui_and_in_its_order() -> None:
     messages = verify(events)
     assert messages == {A.execution: "Hé🙂", B.execution: "line\r\n\n", B2.execution: ""}
     assert events[0] == {
-        "type": "RUN_STARTED", "threadId": RUN, "runId": RUN, "protocolVersion": "1.0",
+        "type": "RUN_STARTED",
+        "threadId": RUN,
+        "runId": RUN,
+        "protocolVersion": "1.0",
         "parentRunId": _id(9),
-    }  # fmt: skip
+    }
     assert events[1]["snapshot"]["steps"] == {"old": {"status": "completed", "kept": True}}
     custom = [event["name"] for event in events if event["type"] == "CUSTOM"]
     assert custom == ["superseded", "steered", "people_asked", "people_decided", "attempt_failed"]
@@ -118,17 +147,27 @@ def test_every_event_is_one_of_agui_and_in_its_order() -> None:
         "old": {"status": "completed", "kept": True},
         "s": {"status": "skipped"},
         "b/~x": {"status": "caught", "code": "provider_timeout"},
-        "a": _facts(A), "t": _facts(T),
-    }  # fmt: skip
+        "a": _facts(A),
+        "t": _facts(T),
+    }
     assert _state(events)["run"]["status"] == "completed"
 
 
 def _facts(of: StepBegan) -> dict[str, Any]:
     return {
-        "status": "completed", "kind": of.kind, "agent": of.agent, "model": "m", "attempt": 1,
-        "messageId": of.execution, "inputTokens": 1, "outputTokens": 2, "costUsd": 0.5, "latencyMs": 7,
-        "simulated": True, "code": None,
-    }  # fmt: skip
+        "status": "completed",
+        "kind": of.kind,
+        "agent": of.agent,
+        "model": "m",
+        "attempt": 1,
+        "messageId": of.execution,
+        "inputTokens": 1,
+        "outputTokens": 2,
+        "costUsd": 0.5,
+        "latencyMs": 7,
+        "simulated": True,
+        "code": None,
+    }
 
 
 def _state(events: list[dict[str, Any]]) -> dict[str, Any]:
@@ -204,9 +243,14 @@ def test_what_agents_say() -> None:
     blocks = blocks_of(sent(SEED, fresh()))
     named = [block for block in blocks if "event" in block]
     assert [(block["event"], json.loads(block["data"]).get("content")) for block in named] == [
-        ("agent_output", "Hé"), ("agent_output", "line\r\n\n"), ("agent_output", "🙂"), ("agent_done", None),
-        ("agent_done", None), ("agent_done", None), ("done", None),
-    ]  # fmt: skip
+        ("agent_output", "Hé"),
+        ("agent_output", "line\r\n\n"),
+        ("agent_output", "🙂"),
+        ("agent_done", None),
+        ("agent_done", None),
+        ("agent_done", None),
+        ("done", None),
+    ]
     assert json.loads(named[0]["data"])["agent"] == "coder"
     assert json.loads(named[3]["data"])["status"] == "superseded"
     assert json.loads(named[5]["data"])["simulated"] is True
@@ -244,16 +288,21 @@ def test_tools_that_a_model_calls_are_told() -> None:
     events = [checked(block.data) for event in (CALLED, RETURNED) for block in AGUI.blocks(RUN, event)]
     one = [event for event in events if event["toolCallId"] == "a~tools1.0"]
     assert [event["type"] for event in one] == [
-        "TOOL_CALL_START", "TOOL_CALL_ARGS", "TOOL_CALL_END", "TOOL_CALL_RESULT",
-    ]  # fmt: skip
+        "TOOL_CALL_START",
+        "TOOL_CALL_ARGS",
+        "TOOL_CALL_END",
+        "TOOL_CALL_RESULT",
+    ]
     assert (one[0]["toolCallName"], one[0]["parentMessageId"]) == ("text_diff", A.execution)
     assert (one[1]["delta"], one[3]["content"]) == ('{"before":"x","after":"y"}', '{"added":1}')
     parts = [json.loads(block.data) for event in (CALLED, RETURNED) for block in VERCEL.blocks(RUN, event)]
     told = [(part["type"], part.get("input", part.get("output", part.get("errorText")))) for part in parts]
     assert told == [
-        ("tool-input-available", {"before": "x", "after": "y"}), ("tool-input-available", "no JSON"),
-        ("tool-output-available", {"added": 1}), ("tool-output-error", "refused"),
-    ]  # fmt: skip
+        ("tool-input-available", {"before": "x", "after": "y"}),
+        ("tool-input-available", "no JSON"),
+        ("tool-output-available", {"added": 1}),
+        ("tool-output-error", "refused"),
+    ]
     assert all(part["dynamic"] and part["providerExecuted"] for part in parts)
 
 
@@ -265,8 +314,9 @@ def test_tools_called_before_somebody_joins_are_told_with_their_message() -> Non
     said, *results = snapshot["messages"]
     assert [call["function"]["name"] for call in said["toolCalls"]] == ["text_diff", "http"]
     assert [(one["toolCallId"], one.get("error")) for one in results] == [
-        ("a~tools1.0", None), ("a~tools1.1", "tool_args_wrong"),
-    ]  # fmt: skip
+        ("a~tools1.0", None),
+        ("a~tools1.1", "tool_args_wrong"),
+    ]
     types = [json.loads(block.data)["type"] for block in VERCEL.joined(past)]
     assert types[-4:] == ["tool-input-available"] * 2 + ["tool-output-available", "tool-output-error"]
 
@@ -279,8 +329,10 @@ def test_the_end_says_what_came_out_or_what_failed_and_where() -> None:
     )
     said = "step 'fetch': the address answered 500"
     assert checked(AGUI.blocks(RUN, end)[-1].data) == {
-        "type": "RUN_ERROR", "code": "tool_failed", "message": said,
-    }  # fmt: skip
+        "type": "RUN_ERROR",
+        "code": "tool_failed",
+        "message": said,
+    }
     assert json.loads(VERCEL.blocks(RUN, end)[-2].data)["errorText"] == f"tool_failed: {said}"
     assert json.loads(SEED.blocks(RUN, end)[0].data) == {"code": "tool_failed", "message": said}
 

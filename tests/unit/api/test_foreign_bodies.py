@@ -12,10 +12,13 @@ from api.runs import cloud_events
 @pytest.mark.parametrize(
     "name",
     [
-        "application/json", "application/cloudevents+json", "application/cloudevents-batch+json",
-        "application/vnd.api+json", "application/ld+json",
+        "application/json",
+        "application/cloudevents+json",
+        "application/cloudevents-batch+json",
+        "application/vnd.api+json",
+        "application/ld+json",
     ],
-)  # fmt: skip
+)
 def test_json_goes_by_its_name_or_its_suffix(name: str) -> None:
     assert bodies._is_json(name)
 
@@ -33,9 +36,14 @@ HEADERS = {"ce-specversion": "1.0", "ce-type": "a", "ce-source": "/b", "ce-id": 
 def test_an_event_in_binary_mode_reads_as_in_structured_mode() -> None:
     headers = HEADERS | {"Ce-Subject": "Euro%20%E2%82%AC%00", "content-type": "application/json"}
     assert cloud_events.event_of(headers, {"n": 1}) == {
-        "specversion": "1.0", "type": "a", "source": "/b", "id": "1", "subject": "Euro €",
-        "datacontenttype": "application/json", "data": {"n": 1},
-    }  # fmt: skip
+        "specversion": "1.0",
+        "type": "a",
+        "source": "/b",
+        "id": "1",
+        "subject": "Euro €",
+        "datacontenttype": "application/json",
+        "data": {"n": 1},
+    }
 
 
 @pytest.mark.parametrize("missing", HEADERS)
@@ -47,10 +55,16 @@ def test_an_event_without_one_of_its_attributes_is_any_other_body(missing: str) 
 @pytest.mark.parametrize(
     "text",
     [
-        "add two numbers", "[urgent] fix the login page", "{name} is missing from the greeting",
-        '"quoted" words first', "[1, 2", "[] and {} differ", '{"a": 1} is what comes', "{{ x }}",
+        "add two numbers",
+        "[urgent] fix the login page",
+        "{name} is missing from the greeting",
+        '"quoted" words first',
+        "[1, 2",
+        "[] and {} differ",
+        '{"a": 1} is what comes',
+        "{{ x }}",
     ],
-)  # fmt: skip
+)
 def test_a_first_text_that_is_no_json_is_a_task(text: str) -> None:
     assert socket_messages.parse_first(text) == Start(type="start", input={"task": text})
 
@@ -58,10 +72,18 @@ def test_a_first_text_that_is_no_json_is_a_task(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", " ", "{", "[1]", "{}", '{"a": 1}', '{"type": "start", "input": {', '{"type": "dance"}',
-        "[" * 100_000, '{"a": ' + "9" * 5_000 + "}",
+        "",
+        " ",
+        "{",
+        "[1]",
+        "{}",
+        '{"a": 1}',
+        '{"type": "start", "input": {',
+        '{"type": "dance"}',
+        "[" * 100_000,
+        '{"a": ' + "9" * 5_000 + "}",
     ],
-)  # fmt: skip
+)
 def test_a_first_text_that_is_json_or_a_broken_message_is_no_task(text: str) -> None:
     with pytest.raises(BadRequest):
         socket_messages.parse_first(text)

@@ -50,18 +50,52 @@ def test_a_run_says_until_when_a_step_waits_to_be_tried_again() -> None:
 
     def attempt(path: str, seconds: float | None) -> Attempt:
         return Attempt(
-            id="x", path=path, step=path, iteration=0, attempt=1, kind="agent", agent="a", role=None,
-            model="m", requested_model=None, provider=None, status="failed", tokens=0, input_tokens=0,
-            output_tokens=0, cost_usd=0, seconds=0, first_token_seconds=None, quality=None, simulated=False,
-            reused_from=None, error=ErrorFact(code="provider_rate_limited", message=""), started_at=now,
-            completed_at=now, retry_at=now + timedelta(seconds=seconds) if seconds is not None else None,
-        )  # fmt: skip
+            id="x",
+            path=path,
+            step=path,
+            iteration=0,
+            attempt=1,
+            kind="agent",
+            agent="a",
+            role=None,
+            model="m",
+            requested_model=None,
+            provider=None,
+            status="failed",
+            tokens=0,
+            input_tokens=0,
+            output_tokens=0,
+            cost_usd=0,
+            seconds=0,
+            first_token_seconds=None,
+            quality=None,
+            simulated=False,
+            reused_from=None,
+            error=ErrorFact(code="provider_rate_limited", message=""),
+            started_at=now,
+            completed_at=now,
+            retry_at=now + timedelta(seconds=seconds) if seconds is not None else None,
+        )
 
     run = CollaborationDetail(
-        id="r", run_id="u", name="n", version=1, task="", status="running", sub_state="", error=None,
-        quality=None, started_at=now, completed_at=None, seconds=0, steps_done=0, tokens=0, cost_usd=0,
-        trace_id=None, steps=[attempt("a", 600), attempt("b", -1), attempt("c", None)],
-    )  # fmt: skip
+        id="r",
+        run_id="u",
+        name="n",
+        version=1,
+        task="",
+        status="running",
+        sub_state="",
+        error=None,
+        quality=None,
+        started_at=now,
+        completed_at=None,
+        seconds=0,
+        steps_done=0,
+        tokens=0,
+        cost_usd=0,
+        trace_id=None,
+        steps=[attempt("a", 600), attempt("b", -1), attempt("c", None)],
+    )
     [told] = with_waiting(run, []).waits_for
     until = now + timedelta(seconds=600)
     assert told == f"a: tried again at {until:%Y-%m-%d %H:%M:%S} UTC, after provider_rate_limited"

@@ -20,17 +20,41 @@ from cli.main import app
 
 _STARTED = "2026-01-01T00:00:00+00:00"
 _RUN = {
-    "id": "hello-1", "run_id": "u", "name": "hello", "version": 1, "task": "", "status": "completed",
-    "sub_state": "", "error": None, "quality": None, "started_at": _STARTED, "completed_at": _STARTED,
-    "seconds": 1.5, "steps_done": 1, "tokens": 10, "cost_usd": 0.25, "trace_id": "t", "output": "hi",
+    "id": "hello-1",
+    "run_id": "u",
+    "name": "hello",
+    "version": 1,
+    "task": "",
+    "status": "completed",
+    "sub_state": "",
+    "error": None,
+    "quality": None,
+    "started_at": _STARTED,
+    "completed_at": _STARTED,
+    "seconds": 1.5,
+    "steps_done": 1,
+    "tokens": 10,
+    "cost_usd": 0.25,
+    "trace_id": "t",
+    "output": "hi",
     "steps": [
         {
-            "id": "e1", "step": "write", "attempt": 1, "kind": "agent", "agent": "coder", "model": "m/x",
-            "requested_model": "m/x", "status": "completed", "tokens": 10, "cost_usd": 0.25, "seconds": 1.5,
-            "simulated": True, "error": None,
+            "id": "e1",
+            "step": "write",
+            "attempt": 1,
+            "kind": "agent",
+            "agent": "coder",
+            "model": "m/x",
+            "requested_model": "m/x",
+            "status": "completed",
+            "tokens": 10,
+            "cost_usd": 0.25,
+            "seconds": 1.5,
+            "simulated": True,
+            "error": None,
         }
     ],
-}  # fmt: skip
+}
 _PLAN = {"steps": [{"id": "write"}]}
 
 
@@ -115,8 +139,10 @@ def test_run_ends_with_the_answer_and_what_was_simulated(stub: Stub) -> None:
     result = stub.run("run", "hello", "--input", "task=x", "--id", "hello-1")
     assert result.exit_code == 0
     assert stub.asked[0] == (
-        "POST", "/collaborations", {"definition": "hello", "input": {"task": "x"}, "id": "hello-1"},
-    )  # fmt: skip
+        "POST",
+        "/collaborations",
+        {"definition": "hello", "input": {"task": "x"}, "id": "hello-1"},
+    )
     assert result.stdout.startswith("hi\n")
     assert "simulated: write." in result.stdout
     assert "write: completed" in result.stderr
@@ -182,9 +208,13 @@ def test_apply_shows_problems_with_their_lines(stub: Stub, tmp_path: Path) -> No
     file = tmp_path / "bad.json"
     file.write_text('{\n "name": "x",\n "steps": {"a": {"kind": "nope"}}\n}')
     wrong = {
-        "code": "kind_unknown", "pointer": "/steps/a/kind", "found": "'nope'", "expected": "agent",
-        "fix": "Correct it.", "message": "",
-    }  # fmt: skip
+        "code": "kind_unknown",
+        "pointer": "/steps/a/kind",
+        "found": "'nope'",
+        "expected": "agent",
+        "fix": "Correct it.",
+        "message": "",
+    }
     stub.answers["/definitions"] = _problem(422, "definition_invalid", problems=[wrong])
     result = stub.run("apply", str(file))
     assert result.exit_code == 2
@@ -198,13 +228,19 @@ def test_apply_takes_folders_and_puts_first_what_others_run(stub: Stub, tmp_path
     (tmp_path / "b-child.yaml").write_text("name: b-child")
     (tmp_path / "empty").mkdir()
     unknown = {
-        "code": "collaboration_unknown", "pointer": "/steps/x/ref", "found": "'b-child'",
-        "expected": "a stored definition", "fix": "Upload it first.", "message": "",
-    }  # fmt: skip
+        "code": "collaboration_unknown",
+        "pointer": "/steps/x/ref",
+        "found": "'b-child'",
+        "expected": "a stored definition",
+        "fix": "Upload it first.",
+        "message": "",
+    }
     stored = {"name": "x", "version": 1, "created": True, "inferred": {}, "warnings": []}
     stub.queued["/definitions"] = [
-        _problem(422, "definition_invalid", problems=[unknown]), (201, stored), (201, stored),
-    ]  # fmt: skip
+        _problem(422, "definition_invalid", problems=[unknown]),
+        (201, stored),
+        (201, stored),
+    ]
     result = stub.run("apply", str(tmp_path), "--json")
     assert [one["name"] for one in json.loads(result.stdout)["items"]] == ["x", "x"]
     assert len(stub.asked) == 3
@@ -247,10 +283,18 @@ def test_graph_prints_rows(stub: Stub) -> None:
 
 def test_trace_takes_its_sum_from_the_books(stub: Stub) -> None:
     span = {
-        "trace_id": "t", "span_id": "s", "parent_id": "gone", "name": "invoke_workflow hello",
-        "kind": "internal", "service": "worker", "started_at": _STARTED, "ended_at": _STARTED, "seconds": 1.5,
-        "status": "ok", "attributes": {},
-    }  # fmt: skip
+        "trace_id": "t",
+        "span_id": "s",
+        "parent_id": "gone",
+        "name": "invoke_workflow hello",
+        "kind": "internal",
+        "service": "worker",
+        "started_at": _STARTED,
+        "ended_at": _STARTED,
+        "seconds": 1.5,
+        "status": "ok",
+        "attributes": {},
+    }
     stub.answers["/collaborations/hello-1/trace"] = 200, {"trace_id": "t", "spans": [span]}
     stub.answers["/collaborations/hello-1"] = 200, _RUN
     result = stub.run("trace", "hello-1")
@@ -261,9 +305,14 @@ def test_trace_takes_its_sum_from_the_books(stub: Stub) -> None:
 
 
 _VERSION = {
-    "name": "x", "version": 2, "sha256": "ab" * 32, "created_at": _STARTED, "created_by": "me", "pins": {},
+    "name": "x",
+    "version": 2,
+    "sha256": "ab" * 32,
+    "created_at": _STARTED,
+    "created_by": "me",
+    "pins": {},
     "deprecated": None,
-}  # fmt: skip
+}
 
 
 def test_versions_say_what_is_meant(stub: Stub) -> None:
@@ -280,12 +329,19 @@ def test_versions_say_what_is_meant(stub: Stub) -> None:
 
 def test_a_difference_is_told_by_step_and_field(stub: Stub) -> None:
     change = {"op": "replace", "path": "/steps/a/value", "from": 1, "to": {"v": 2}}
-    stub.answers["/definitions/x/diff"] = 200, {
-        "from": 1, "to": 2, "agents": [{"id": "m", "change": "removed", "kind": "agent", "fields": []}],
-        "steps": [{"id": "a", "change": "changed", "kind": "transform", "fields": [change]}],
-        "input": [{"op": "add", "path": "/input/required", "from": None, "to": ["t"]}], "rest": [],
-        "pins": [], "breaking": [{"path": "/input/required", "reason": "the field 't' must be given"}],
-    }  # fmt: skip
+    stub.answers["/definitions/x/diff"] = (
+        200,
+        {
+            "from": 1,
+            "to": 2,
+            "agents": [{"id": "m", "change": "removed", "kind": "agent", "fields": []}],
+            "steps": [{"id": "a", "change": "changed", "kind": "transform", "fields": [change]}],
+            "input": [{"op": "add", "path": "/input/required", "from": None, "to": ["t"]}],
+            "rest": [],
+            "pins": [],
+            "breaking": [{"path": "/input/required", "reason": "the field 't' must be given"}],
+        },
+    )
     assert stub.run("diff", "x", "1", "2").stdout.splitlines() == [
         "x@1 → x@2",
         "~ step a (transform)",
@@ -353,10 +409,16 @@ def test_a_run_of_what_is_deprecated_is_told_so(stub: Stub) -> None:
 
 def test_schedules_are_made_and_listed(stub: Stub) -> None:
     made = {
-        "id": "x-1", "name": "x@stable", "cron": "0 9 * * 1-5", "every": None, "timezone": "Europe/Berlin",
-        "paused": False, "next": ["2026-01-05T08:00:00Z", "2026-07-06T07:00:00Z"],
-        "recent": [{"id": "x-1-then", "at": _STARTED}], "warnings": [],
-    }  # fmt: skip
+        "id": "x-1",
+        "name": "x@stable",
+        "cron": "0 9 * * 1-5",
+        "every": None,
+        "timezone": "Europe/Berlin",
+        "paused": False,
+        "next": ["2026-01-05T08:00:00Z", "2026-07-06T07:00:00Z"],
+        "recent": [{"id": "x-1-then", "at": _STARTED}],
+        "warnings": [],
+    }
     stub.answers["/schedules"] = 201, made
     result = stub.run("schedule", "add", "x@stable", "--cron", "0 9 * * 1-5", "-i", "task=t", "--paused")
     assert result.stdout == (
@@ -364,9 +426,15 @@ def test_schedules_are_made_and_listed(stub: Stub) -> None:
         "Mon 2026-07-06 09:00+02:00\n"
     )
     assert stub.last()[2] == {
-        "name": "x@stable", "cron": "0 9 * * 1-5", "every": None, "timezone": "UTC", "input": {"task": "t"},
-        "overlap": "skip", "catch_up": "1h", "paused": True,
-    }  # fmt: skip
+        "name": "x@stable",
+        "cron": "0 9 * * 1-5",
+        "every": None,
+        "timezone": "UTC",
+        "input": {"task": "t"},
+        "overlap": "skip",
+        "catch_up": "1h",
+        "paused": True,
+    }
     stub.answers["/schedules"] = 200, {"items": [made | {"paused": True}], "next": None}
     assert "paused  x-1-then" in stub.run("schedule", "list").stdout
     for action in ("pause", "resume", "run"):
@@ -411,25 +479,49 @@ def test_help_comes_quickly() -> None:
 
 def test_a_fork_names_what_runs_again_and_what_is_another(stub: Stub, tmp_path: Path) -> None:
     made = {
-        "id": "hello-2", "status": "running", "links": {}, "warnings": [], "definition": "hello@3",
-        "kept": ["plan"], "resumed": [], "again": ["code", "test"],
-    }  # fmt: skip
+        "id": "hello-2",
+        "status": "running",
+        "links": {},
+        "warnings": [],
+        "definition": "hello@3",
+        "kept": ["plan"],
+        "resumed": [],
+        "again": ["code", "test"],
+    }
     stub.answers["/collaborations/hello-1"] = 200, _RUN | {"input": {"task": "old", "n": 1}}
     stub.answers["/collaborations/hello-1/fork"] = 202, made
     (tmp_path / "plan.json").write_text('["a"]')
     result = stub.run(
-        "fork", "hello-1", "--from", "code", "--from", "test", "--input", "task=new", "--definition", "3",
-        "--set", f"plan=@{tmp_path / 'plan.json'}", "--set", 'title="t"', "--id", "hello-2", "--no-wait",
-    )  # fmt: skip
+        "fork",
+        "hello-1",
+        "--from",
+        "code",
+        "--from",
+        "test",
+        "--input",
+        "task=new",
+        "--definition",
+        "3",
+        "--set",
+        f"plan=@{tmp_path / 'plan.json'}",
+        "--set",
+        'title="t"',
+        "--id",
+        "hello-2",
+        "--no-wait",
+    )
     assert (result.stdout, result.stderr) == ("hello-2\n", "kept: plan\nagain: code, test\n")
     assert stub.last() == (
         "POST",
         "/collaborations/hello-1/fork",
         {
-            "from": ["code", "test"], "outputs": {"plan": ["a"], "title": "t"},
-            "input": {"task": "new", "n": 1}, "definition": 3, "id": "hello-2",
+            "from": ["code", "test"],
+            "outputs": {"plan": ["a"], "title": "t"},
+            "input": {"task": "new", "n": 1},
+            "definition": 3,
+            "id": "hello-2",
         },
-    )  # fmt: skip
+    )
     asked = len(stub.asked)
     for wrong in ("plan", "plan=text", "=1"):
         assert stub.run("fork", "hello-1", "--from", "code", "--set", wrong).exit_code == 2
@@ -445,9 +537,12 @@ def test_a_run_is_shown_with_its_relatives(stub: Stub) -> None:
         return {"id": id, "run_id": "u", "name": "x", "version": 2, "status": "completed", "path": path}
 
     lineage = {
-        "forked_from": relative("hello-0"), "forked_at": ["write"], "parent": relative("around"),
-        "children": [relative("hello-1~sub", "sub")], "forks": [relative("hello-2")],
-    }  # fmt: skip
+        "forked_from": relative("hello-0"),
+        "forked_at": ["write"],
+        "parent": relative("around"),
+        "children": [relative("hello-1~sub", "sub")],
+        "forks": [relative("hello-2")],
+    }
     stub.answers["/collaborations/hello-1"] = 200, _RUN | {"lineage": lineage}
     stub.answers["/definitions/hello/plan"] = 200, _PLAN
     shown = stub.run("show", "hello-1").stdout
@@ -464,13 +559,25 @@ def test_a_run_is_shown_with_its_relatives(stub: Stub) -> None:
 # -- what definitions may name ------------------------------------------------------------------------
 
 _ROLE = {
-    "name": "coder", "origin": "yours_instead", "model": "m/x", "system": "s", "relationship": "IMPLEMENTED",
-    "description": "", "skills": ["debugging"], "set_by": "local", "set_at": _STARTED,
-}  # fmt: skip
+    "name": "coder",
+    "origin": "yours_instead",
+    "model": "m/x",
+    "system": "s",
+    "relationship": "IMPLEMENTED",
+    "description": "",
+    "skills": ["debugging"],
+    "set_by": "local",
+    "set_at": _STARTED,
+}
 _PROVIDER = {
-    "name": "acme", "origin": "yours", "kind": "ollama", "base_url": None, "key_ref": "a",
-    "requests_per_minute": None, "tokens_per_minute": 9000,
-}  # fmt: skip
+    "name": "acme",
+    "origin": "yours",
+    "kind": "ollama",
+    "base_url": None,
+    "key_ref": "a",
+    "requests_per_minute": None,
+    "tokens_per_minute": 9000,
+}
 
 
 def test_roles_and_providers_are_listed(stub: Stub) -> None:
@@ -516,8 +623,11 @@ def test_what_this_machine_does_not_know_a_tenant_may(tmp_path: Path) -> None:
     file.write_text(json.dumps({"name": "x", "agents": {"a": agent}, "steps": steps}))
     told = json.loads(CliRunner().invoke(app, ["validate", str(file), "--json"]).stdout)["error"]["problems"]
     assert [(one["code"], "your tenant may know it" in one["fix"]) for one in told] == [
-        ("model_unknown", True), ("model_unknown", False), ("role_unknown", True), ("skill_unknown", True),
-    ]  # fmt: skip
+        ("model_unknown", True),
+        ("model_unknown", False),
+        ("role_unknown", True),
+        ("skill_unknown", True),
+    ]
 
 
 def _leaves(command: Any, *above: str) -> Iterator[tuple[tuple[str, ...], Any]]:

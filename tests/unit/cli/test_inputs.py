@@ -57,10 +57,17 @@ def test_an_unreadable_file_has_no_lines() -> None:
 @pytest.mark.parametrize(
     "pair",
     [
-        "a:=NaN", "a:=-Infinity", "a:=1e999", 'a:="\\ud83d"', 'a:={"b": 1, "b": 2}', "a:=\udcff",
-        'a:="\\u0000"', f"a:={'[' * 101}{']' * 101}", f"a:={'9' * 31}",
+        "a:=NaN",
+        "a:=-Infinity",
+        "a:=1e999",
+        'a:="\\ud83d"',
+        'a:={"b": 1, "b": 2}',
+        "a:=\udcff",
+        'a:="\\u0000"',
+        f"a:={'[' * 101}{']' * 101}",
+        f"a:={'9' * 31}",
     ],
-)  # fmt: skip
+)
 def test_json_is_read_as_the_api_reads_it(pair: str) -> None:
     with pytest.raises(Refused, match="found no JSON that can be used in --input a") as caught:
         parse([pair], None)

@@ -114,9 +114,15 @@ def test_the_plan_of_a_file(file: str) -> None:
 def test_what_is_stored_is_asked_of_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, Any]] = []
     nothing: dict[str, Any] = {
-        "status": "completed", "output": "fine", "error": None, "trace": [], "executed": 0, "model_calls": 0,
-        "defaulted": [], "never_reached": [],
-    }  # fmt: skip
+        "status": "completed",
+        "output": "fine",
+        "error": None,
+        "trace": [],
+        "executed": 0,
+        "model_calls": 0,
+        "defaulted": [],
+        "never_reached": [],
+    }
 
     class Api:
         def post(self, path: str, value: Any) -> Any:

@@ -41,15 +41,40 @@ RUN = "0af76519-16cd-43dd-8448-eb211c80319c"
 MODEL = "m/x"
 STARTED = AT.isoformat()
 FACTS: dict[str, Any] = {
-    "id": "hello-1", "run_id": RUN, "name": "hello", "version": 1, "task": "", "status": "running",
-    "sub_state": "", "error": None, "quality": None, "started_at": STARTED, "completed_at": None,
-    "seconds": 1.5, "steps_done": 1, "tokens": 10, "cost_usd": 0.25, "trace_id": "t", "steps": [],
-}  # fmt: skip
+    "id": "hello-1",
+    "run_id": RUN,
+    "name": "hello",
+    "version": 1,
+    "task": "",
+    "status": "running",
+    "sub_state": "",
+    "error": None,
+    "quality": None,
+    "started_at": STARTED,
+    "completed_at": None,
+    "seconds": 1.5,
+    "steps_done": 1,
+    "tokens": 10,
+    "cost_usd": 0.25,
+    "trace_id": "t",
+    "steps": [],
+}
 ATTEMPT = {
-    "id": "e2", "path": "write", "step": "write", "attempt": 2, "kind": "agent", "agent": "coder",
-    "model": MODEL, "requested_model": MODEL, "status": "completed", "tokens": 10, "cost_usd": 0.25,
-    "seconds": 1.5, "simulated": False, "error": None,
-}  # fmt: skip
+    "id": "e2",
+    "path": "write",
+    "step": "write",
+    "attempt": 2,
+    "kind": "agent",
+    "agent": "coder",
+    "model": MODEL,
+    "requested_model": MODEL,
+    "status": "completed",
+    "tokens": 10,
+    "cost_usd": 0.25,
+    "seconds": 1.5,
+    "simulated": False,
+    "error": None,
+}
 
 
 def story() -> list[LiveEvent]:
@@ -122,7 +147,7 @@ def cutter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
                 | ({"status": "completed", "steps": [ATTEMPT], "output": "hi"} if cutter.ended else {}),
                 "/definitions/hello/plan": {"steps": [{"id": "plan"}, {"id": "write"}]},
                 "/tasks/t1": {"actions": [{"id": "approve"}, {"id": "reject"}]},
-            }  # fmt: skip
+            }
             data = json.dumps(answers[path]).encode()
             self.send_response(200)
             self.send_header("content-length", str(len(data)))
@@ -221,5 +246,8 @@ def test_of_several_who_speak_at_once_each_finishes_its_line() -> None:
     for execution, path in (("a", "left"), ("b", "right")):
         speech.tell(StepEnded(execution, path, path, "agent", 1, "coder", "completed"))
     assert file.getvalue().splitlines() == [
-        "left │ one two", "left │ three", "right │ un deux", "right │ trois",
-    ]  # fmt: skip
+        "left │ one two",
+        "left │ three",
+        "right │ un deux",
+        "right │ trois",
+    ]

@@ -60,10 +60,19 @@ class Log:
         if self.chance.random() < 0.3:  # its worker died, and another took over
             return self.execution(self.write(now, abandons=id), _id(int(id[:12], 16) + 1000), path)
         facts = {
-            "execution_id": id, "path": path, "step": path, "kind": "agent", "attempt": 1, "agent": "a",
-            "model": "m", "input_tokens": 1, "output_tokens": count, "cost_usd": "0.1", "latency_ms": 5,
+            "execution_id": id,
+            "path": path,
+            "step": path,
+            "kind": "agent",
+            "attempt": 1,
+            "agent": "a",
+            "model": "m",
+            "input_tokens": 1,
+            "output_tokens": count,
+            "cost_usd": "0.1",
+            "latency_ms": 5,
             "simulated": True,
-        }  # fmt: skip
+        }
         return self.write(now, event=("StepFinished", facts))
 
     def snapshot(self, now: int, follower: Follower) -> tuple[Seen, dict[tuple[str, int], Any]]:
@@ -72,23 +81,33 @@ class Log:
         xmin = min(running, default=1 + max((o.xid for o in self.written if o.begins <= now), default=0))
         events = [
             SimpleNamespace(
-                xid=one.xid, seq=one.xid, type=one.event[0], payload=one.event[1], created_at=AT,
+                xid=one.xid,
+                seq=one.xid,
+                type=one.event[0],
+                payload=one.event[1],
+                created_at=AT,
                 settled=one.xid < xmin,
             )
             for one in sorted(visible, key=lambda one: one.xid)
             if one.event and one.xid > follower.place.xid
-        ]  # fmt: skip
+        ]
         done = {one.event[1].get("execution_id", "") for one in visible if one.event}
         gone = {one.abandons for one in visible}
         under_way = [
             SimpleNamespace(
-                execution=one.claims, path=f"step{int(one.claims[:12], 16) % 1000}", step="s", kind="agent",
-                attempt=1, agent="a", model="m", started_at=AT,
+                execution=one.claims,
+                path=f"step{int(one.claims[:12], 16) % 1000}",
+                step="s",
+                kind="agent",
+                attempt=1,
+                agent="a",
+                model="m",
+                started_at=AT,
                 status=self.state(one.claims, done, gone),
             )
             for one in visible
             if one.claims and (one.claims in follower.open or one.claims not in done | gone)
-        ]  # fmt: skip
+        ]
         said: dict[tuple[str, int], Any] = {}
         for id in {one.says[0] for one in visible if one.says}:
             told = follower.told(id)

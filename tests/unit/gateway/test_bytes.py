@@ -13,10 +13,33 @@ from gateway.wire import Answer
 from schema.values.foreign import clean_text
 
 _NAMES = st.sampled_from(
-    ["id", "model", "choices", "delta", "message", "content", "finish_reason", "error", "usage", "tool_calls",
-     "function", "function_call", "name", "arguments", "index", "type", "text", "refusal", "reasoning",
-     "prompt_tokens", "completion_tokens", "total_tokens", "object", "timings"]
-)  # fmt: skip
+    [
+        "id",
+        "model",
+        "choices",
+        "delta",
+        "message",
+        "content",
+        "finish_reason",
+        "error",
+        "usage",
+        "tool_calls",
+        "function",
+        "function_call",
+        "name",
+        "arguments",
+        "index",
+        "type",
+        "text",
+        "refusal",
+        "reasoning",
+        "prompt_tokens",
+        "completion_tokens",
+        "total_tokens",
+        "object",
+        "timings",
+    ]
+)
 _TEXTS = st.text(st.characters(exclude_categories=()), max_size=6) | st.sampled_from(
     ["\ud83d", "\ude00", "\0", "stop", "error", "text", "content_filter"]
 )
@@ -26,23 +49,39 @@ _VALUES: st.SearchStrategy[Any] = st.recursive(
     max_leaves=8,
 )
 _CALLS = st.lists(
-    st.fixed_dictionaries({}, optional={
-        "index": _VALUES, "id": _VALUES,
-        "function": st.fixed_dictionaries({}, optional={"name": _VALUES, "arguments": _VALUES}) | _VALUES,
-    }) | _VALUES,
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "index": _VALUES,
+            "id": _VALUES,
+            "function": st.fixed_dictionaries({}, optional={"name": _VALUES, "arguments": _VALUES}) | _VALUES,
+        },
+    )
+    | _VALUES,
     max_size=3,
-)  # fmt: skip
+)
 _DELTAS = st.fixed_dictionaries(
     {}, optional={"content": _TEXTS | _VALUES, "tool_calls": _CALLS | _VALUES, "refusal": _VALUES}
 )
 _CHOICES = st.fixed_dictionaries(
-    {}, optional={"delta": _DELTAS | _VALUES, "message": _DELTAS | _VALUES, "finish_reason": _TEXTS | _VALUES,
-                  "error": _VALUES}
-)  # fmt: skip
+    {},
+    optional={
+        "delta": _DELTAS | _VALUES,
+        "message": _DELTAS | _VALUES,
+        "finish_reason": _TEXTS | _VALUES,
+        "error": _VALUES,
+    },
+)
 _EVENTS = st.fixed_dictionaries(
-    {}, optional={"choices": st.lists(_CHOICES, max_size=2) | _VALUES, "usage": _VALUES, "id": _VALUES,
-                  "model": _VALUES, "error": _VALUES}
-)  # fmt: skip
+    {},
+    optional={
+        "choices": st.lists(_CHOICES, max_size=2) | _VALUES,
+        "usage": _VALUES,
+        "id": _VALUES,
+        "model": _VALUES,
+        "error": _VALUES,
+    },
+)
 _LINES = st.builds(json.dumps, _EVENTS).map(str.encode) | st.binary(max_size=20) | st.just(b"[DONE] ")
 
 

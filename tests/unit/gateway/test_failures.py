@@ -19,7 +19,7 @@ from gateway.failures import (
     error_in,
     moves_on,
     scrub,
-)  # fmt: skip
+)
 from gateway.retry_after import retry_after_seconds
 from gateway.sse import EventTooLong
 from gateway.timeouts import TimedOut
@@ -98,13 +98,20 @@ def test_each_timeout_says_which_it_was_and_what_to_do(which: str, said: str) ->
 @pytest.mark.parametrize(
     ("code", "elsewhere"),
     [
-        ("provider_rate_limited", True), ("provider_unavailable", True), ("provider_timeout", True),
-        ("provider_stream_cut", True), ("provider_auth", True), ("model_unknown", True),
-        ("provider_context_too_long", True), ("provider_content_policy", True), ("price_missing", True),
+        ("provider_rate_limited", True),
+        ("provider_unavailable", True),
+        ("provider_timeout", True),
+        ("provider_stream_cut", True),
+        ("provider_auth", True),
+        ("model_unknown", True),
+        ("provider_context_too_long", True),
+        ("provider_content_policy", True),
+        ("price_missing", True),
         ("provider_answer_empty", True),
-        ("provider_bad_request", False), ("budget_exceeded", False),
+        ("provider_bad_request", False),
+        ("budget_exceeded", False),
     ],
-)  # fmt: skip
+)
 def test_another_model_is_asked_where_that_may_help(code: str, elsewhere: bool) -> None:
     assert moves_on(ProviderError(code, "", retryable=False)) == elsewhere
 
@@ -172,8 +179,10 @@ def test_an_error_within_an_answer_is_understood(told: object, status: int | Non
         ({"x-ratelimit-reset-requests": "1s", "x-ratelimit-reset-tokens": "9s"}, 9.0),
         (
             {
-                "x-ratelimit-reset-requests": "1s", "x-ratelimit-remaining-requests": "0",
-                "x-ratelimit-reset-tokens": "9s", "x-ratelimit-remaining-tokens": "500",
+                "x-ratelimit-reset-requests": "1s",
+                "x-ratelimit-remaining-requests": "0",
+                "x-ratelimit-reset-tokens": "9s",
+                "x-ratelimit-remaining-tokens": "500",
             },
             1.0,
         ),
@@ -183,7 +192,7 @@ def test_an_error_within_an_answer_is_understood(told: object, status: int | Non
         ({"x-ratelimit-reset-requests": "2s or so"}, None),
         ({}, None),
     ],
-)  # fmt: skip
+)
 def test_the_wish_to_wait_is_understood(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after_seconds(headers) == seconds
     failure = as_provider_error(Refusal(429, headers, b""), DESTINATION)

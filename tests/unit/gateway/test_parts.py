@@ -273,9 +273,15 @@ def acme_key(monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_tenants_own_provider_answers_for_its_models(acme_key: str) -> None:
     found = _found(ALLOWED, "acme/llama-70b", ACME, tenant="team-1")
     assert found == Destination(
-        "acme", "acme/llama-70b", "llama-70b", "https://llm.acme.example/v1", "openai_compatible", "object",
-        Limits(60, 9_000), acme_key,
-    )  # fmt: skip
+        "acme",
+        "acme/llama-70b",
+        "llama-70b",
+        "https://llm.acme.example/v1",
+        "openai_compatible",
+        "object",
+        Limits(60, 9_000),
+        acme_key,
+    )
     assert (found.requests_per_minute, found.tokens_per_minute) == (60, 9_000)
     assert acme_key not in repr(found) and acme_key not in found.account
 
@@ -426,8 +432,11 @@ def test_only_names_allowed_without_a_port_must_be_public() -> None:
         (
             {
                 "data": {
-                    "native_tokens_prompt": 12, "native_tokens_completion": 5, "native_tokens_cached": 4,
-                    "tokens_prompt": 10, "tokens_completion": 4,
+                    "native_tokens_prompt": 12,
+                    "native_tokens_completion": 5,
+                    "native_tokens_cached": 4,
+                    "tokens_prompt": 10,
+                    "tokens_completion": 4,
                 }
             },
             Usage(12, 5, 4),
@@ -439,6 +448,6 @@ def test_only_names_allowed_without_a_port_must_be_public() -> None:
         (None, None),
         ([], None),
     ],
-)  # fmt: skip
+)
 def test_an_account_of_a_generation_is_read(body: object, usage: Usage | None) -> None:
     assert usage_in(body) == usage

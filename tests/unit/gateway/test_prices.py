@@ -36,12 +36,13 @@ assert at_hand("openai/gpt-3.5-turbo")
 )
 def test_what_a_prompt_reads_from_a_known_input_is_measured(prompt: str, tokens: int) -> None:
     document = {
-        "name": "x", "agents": {"a": {"model": "openai/gpt-4", "max_output_tokens": 1}},
+        "name": "x",
+        "agents": {"a": {"model": "openai/gpt-4", "max_output_tokens": 1}},
         "steps": {
             "first": {"kind": "transform", "value": 1},
             "ask": {"kind": "agent", "agent": "a", "prompt": prompt},
         },
-    }  # fmt: skip
+    }
     definition = validate(document).definition
     found = estimate(definition, lambda _: (Decimal(1), Decimal(0)), input={"text": "x" * 30})
     assert found.usd == tokens + len(prompt) // 3

@@ -63,9 +63,18 @@ _JSON = st.recursive(
     max_leaves=5,
 )
 _NAMES = st.sampled_from(
-    ["prompt_tokens", "completion_tokens", "total_tokens", "reasoning_tokens", "input_tokens",
-     "prompt_tokens_details", "completion_tokens_details", "billed_units", "cache_read_input_tokens"]
-)  # fmt: skip
+    [
+        "prompt_tokens",
+        "completion_tokens",
+        "total_tokens",
+        "reasoning_tokens",
+        "input_tokens",
+        "prompt_tokens_details",
+        "completion_tokens_details",
+        "billed_units",
+        "cache_read_input_tokens",
+    ]
+)
 
 
 @given(

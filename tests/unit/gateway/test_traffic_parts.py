@@ -97,8 +97,11 @@ def test_a_turn_behind_many_others_is_minutes_away() -> None:
     full = standing(Limits(100, 1_000), Slot(NOW - 10_000, 100, 500))
     first = NOW + PACE.lasts - 10_000
     assert [full.turn_at(before) for before in (0, 99, 100, 250)] == [
-        first, first, first + PACE.lasts, first + 2 * PACE.lasts,
-    ]  # fmt: skip
+        first,
+        first,
+        first + PACE.lasts,
+        first + 2 * PACE.lasts,
+    ]
     assert full.likely_at(0, 2_501) == first + 2 * PACE.lasts
     assert standing(Limits(None, 1_000)).turn_at(1_000) == NOW
 

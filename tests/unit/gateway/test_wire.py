@@ -66,11 +66,15 @@ def test_an_answer_is_put_together() -> None:
     said = [
         answer.take(data)
         for data in (
-            _event({"role": "assistant", "content": ""}), _event({"reasoning_content": "hm"}),
-            _event({"content": "Hello "}), _event({"content": "there"}), _event(finish="stop"),
-            _usage(11, 5, prompt_tokens_details={"cached_tokens": 4}), b"[DONE]",
+            _event({"role": "assistant", "content": ""}),
+            _event({"reasoning_content": "hm"}),
+            _event({"content": "Hello "}),
+            _event({"content": "there"}),
+            _event(finish="stop"),
+            _usage(11, 5, prompt_tokens_details={"cached_tokens": 4}),
+            b"[DONE]",
         )
-    ]  # fmt: skip
+    ]
     # None is no sign of life: a beginning, a comment, an account.
     assert said == [None, "", "Hello ", "there", "", None, None]
     assert (answer.text, answer.model, answer.response_id) == ("Hello there", "m", "r1")
@@ -262,12 +266,20 @@ def test_a_tool_call_without_a_name_of_its_own_gets_one() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b'{"id": "r', b"1", b"null", b"[]", b"\xff", b'{"choices": 5}', b'{"choices": [5]}',
-        b'{"choices": [{"delta": "x"}]}', b'{"choices": [{"delta": {"content": 5}}]}',
+        b'{"id": "r',
+        b"1",
+        b"null",
+        b"[]",
+        b"\xff",
+        b'{"choices": 5}',
+        b'{"choices": [5]}',
+        b'{"choices": [{"delta": "x"}]}',
+        b'{"choices": [{"delta": {"content": 5}}]}',
         b'{"choices": [{"delta": {"content": [true]}}]}',
-        b'{"choices": [{"delta": {"tool_calls": [1]}}]}', b'{"choices": {"a": 1}}',
+        b'{"choices": [{"delta": {"tool_calls": [1]}}]}',
+        b'{"choices": {"a": 1}}',
     ],
-)  # fmt: skip
+)
 def test_an_event_that_cannot_be_read_breaks_the_answer(data: bytes) -> None:
     with pytest.raises(BrokenAnswer):
         Answer().take(data)
@@ -297,10 +309,12 @@ def test_an_answer_in_one_piece_is_read() -> None:
     answer = Answer()
     message = {"role": "assistant", "content": "Hi", "tool_calls": [_call(None, "a", "f", "{}")]}
     body = {
-        "id": "r1", "model": "m", "system_fingerprint": "facilitair-simulator",
+        "id": "r1",
+        "model": "m",
+        "system_fingerprint": "facilitair-simulator",
         "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}],
         "usage": {"prompt_tokens": 3, "completion_tokens": 1},
-    }  # fmt: skip
+    }
     assert answer.take_whole(json.dumps(body).encode()) == "Hi"
     found = (answer.finish_reason, answer.figures.usage(9, 9), answer.simulated)
     assert found == ("tool_calls", Usage(3, 1), True)

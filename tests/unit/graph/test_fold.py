@@ -38,11 +38,26 @@ def logged(*events: Event, tenant: str = "default") -> list[LoggedEvent]:
 
 def step(**facts: Any) -> StepFinished:
     usual: dict[str, Any] = {
-        "collaboration_id": "c1", "execution_id": "e1", "step": "review", "kind": "agent", "iteration": 0,
-        "attempt": 1, "agent": "critic", "role": "reviewer", "relationship": "REVIEWED", "model": "m",
-        "requested_model": "m", "input_tokens": 10, "output_tokens": 5, "latency_ms": 700,
-        "cost_usd": "0.0015", "found_issues": True, "severity": "high", "quality": None, "simulated": True,
-    }  # fmt: skip
+        "collaboration_id": "c1",
+        "execution_id": "e1",
+        "step": "review",
+        "kind": "agent",
+        "iteration": 0,
+        "attempt": 1,
+        "agent": "critic",
+        "role": "reviewer",
+        "relationship": "REVIEWED",
+        "model": "m",
+        "requested_model": "m",
+        "input_tokens": 10,
+        "output_tokens": 5,
+        "latency_ms": 700,
+        "cost_usd": "0.0015",
+        "found_issues": True,
+        "severity": "high",
+        "quality": None,
+        "simulated": True,
+    }
     return StepFinished(**(usual | facts))
 
 
@@ -54,19 +69,38 @@ def test_a_run_becomes_a_task_of_a_definition_with_an_edge_per_execution() -> No
     }
     assert rows.tasks == {
         "c1": {
-            "tenant_id": "default", "description": "sort a list", "workflow": "pair", "version": 2,
-            "workflow_id": "wf-1", "status": "completed", "sub_state": "", "started_at": AT,
-            "finished_at": AT, "cost_usd": 0.003, "quality": 0.95, "latency_ms": 1234,
+            "tenant_id": "default",
+            "description": "sort a list",
+            "workflow": "pair",
+            "version": 2,
+            "workflow_id": "wf-1",
+            "status": "completed",
+            "sub_state": "",
+            "started_at": AT,
+            "finished_at": AT,
+            "cost_usd": 0.003,
+            "quality": 0.95,
+            "latency_ms": 1234,
             "simulated": False,
         }
-    }  # fmt: skip
+    }
     assert rows.run_of == {"c1": "default/pair@2"}
     assert rows.agents == {"default/critic/m": {"tenant_id": "default", "name": "critic", "model": "m"}}
     work: Properties = {
-        "step": "review", "iteration": 0, "attempt": 1, "role": "reviewer", "requested_model": "m",
-        "latency_ms": 700, "tokens": 15, "cost_usd": 0.0015, "found_issues": True, "severity": "high",
-        "simulated": True, "at": AT, "tenant_id": "default",
-    }  # fmt: skip
+        "step": "review",
+        "iteration": 0,
+        "attempt": 1,
+        "role": "reviewer",
+        "requested_model": "m",
+        "latency_ms": 700,
+        "tokens": 15,
+        "cost_usd": 0.0015,
+        "found_issues": True,
+        "severity": "high",
+        "simulated": True,
+        "at": AT,
+        "tenant_id": "default",
+    }
     assert rows.edges == {"e1": Edge("REVIEWED", "default/critic/m", "c1", work)}
 
 
@@ -123,8 +157,15 @@ def test_a_relationship_that_is_not_known_never_reaches_cypher() -> None:
 
 def test_every_role_has_its_relationship() -> None:
     assert RELATIONSHIPS == (
-        "DESIGNED", "IMPLEMENTED", "REVIEWED", "REFINED", "TESTED", "DOCUMENTED", "OPTIMIZED", "CONTRIBUTED",
-    )  # fmt: skip
+        "DESIGNED",
+        "IMPLEMENTED",
+        "REVIEWED",
+        "REFINED",
+        "TESTED",
+        "DOCUMENTED",
+        "OPTIMIZED",
+        "CONTRIBUTED",
+    )
 
 
 def test_nodes_are_written_before_what_joins_them() -> None:
@@ -141,8 +182,12 @@ def test_a_difference_names_its_place() -> None:
 
 def test_questions_are_found_by_name() -> None:
     assert names() == (
-        "average_refinement", "bottlenecks", "cheapest_for_quality", "issue_rate_by_pair", "issues_by_pair",
-    )  # fmt: skip
+        "average_refinement",
+        "bottlenecks",
+        "cheapest_for_quality",
+        "issue_rate_by_pair",
+        "issues_by_pair",
+    )
     with pytest.raises(NotFound, match="issue_rate_by_pair"):
         cypher("../client.py")
 

@@ -135,9 +135,16 @@ def test_the_ledger_forgets_and_stays_bounded(monkeypatch: pytest.MonkeyPatch) -
     assert list(ledger.by_key) == ["run/2", "run/3", "run/4"]
     ledger.clear()
     assert ledger.as_json()["total"] == {
-        "calls": 0, "finished": 0, "refused": 0, "broken": 0, "abandoned": 0, "open": 0, "rejected": 0,
-        "input_tokens": 0, "output_tokens": 0,
-    }  # fmt: skip
+        "calls": 0,
+        "finished": 0,
+        "refused": 0,
+        "broken": 0,
+        "abandoned": 0,
+        "open": 0,
+        "rejected": 0,
+        "input_tokens": 0,
+        "output_tokens": 0,
+    }
 
 
 def test_a_call_is_found_by_its_id_and_by_the_callers() -> None:

@@ -140,19 +140,19 @@ def _schemas() -> st.SearchStrategy[dict[str, object]]:
     words = st.lists(st.sampled_from(["low", "high", 1, None, False]), min_size=1)
     leaves = st.one_of(
         st.builds(_number, st.sampled_from(["integer", "number"]), low, more),
-        st.builds(lambda least, most: {"type": "string", "minLength": least, "maxLength": least + most},
-                  st.integers(0, 60), st.integers(0, 40)),
+        st.builds(
+            lambda least, most: {"type": "string", "minLength": least, "maxLength": least + most},
+            st.integers(0, 60),
+            st.integers(0, 40),
+        ),
         st.builds(lambda values: {"enum": values}, words),
         st.just({"type": "boolean"}),
         st.just({"type": "null"}),
-    )  # fmt: skip
+    )
     names = st.sampled_from(["issues", "quality", "severity", "found_issues", "summary", "code", "line", "x"])
 
     def nest(inner: st.SearchStrategy[dict[str, object]]) -> st.SearchStrategy[dict[str, object]]:
-        lists = st.builds(
-            _list_of,
-            inner, st.integers(0, 3), st.integers(0, 3),
-        )  # fmt: skip
+        lists = st.builds(_list_of, inner, st.integers(0, 3), st.integers(0, 3))
         objects = st.dictionaries(names, inner, max_size=5).map(
             lambda parts: {"type": "object", "properties": parts, "required": list(parts)}
         )

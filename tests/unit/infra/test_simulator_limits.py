@@ -82,8 +82,9 @@ def test_the_limit_of_all_models_holds_beside_a_models_own() -> None:
     assert rows["rejected"] == 2
     assert isinstance(rows["limits"], list)
     assert [(row["model"], row["requests"], row["rejected"]) for row in rows["limits"]] == [
-        ("a", 1, 1), ("*", 2, 1),
-    ]  # fmt: skip
+        ("a", 1, 1),
+        ("*", 2, 1),
+    ]
 
 
 def test_a_changed_limit_goes_on_counting() -> None:

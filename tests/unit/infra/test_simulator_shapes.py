@@ -20,9 +20,19 @@ from infra.simulator.wire import Reply, error_of
 
 Shape = TypeVar("Shape", bound=BaseModel)
 
-TOOLS = [{"type": "function", "function": {"name": "look_up", "description": "", "parameters": {
-    "type": "object", "properties": {"word": {"type": "string"}, "most": {"type": "integer"}},
-}}}]  # fmt: skip
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "look_up",
+            "description": "",
+            "parameters": {
+                "type": "object",
+                "properties": {"word": {"type": "string"}, "most": {"type": "integer"}},
+            },
+        },
+    }
+]
 USER = [{"role": "user", "content": 'Say "grün" 🌍 and look up the word: tree.'}]
 CASES: dict[str, tuple[dict[str, object], object]] = {
     "text": ({}, None),
@@ -33,12 +43,18 @@ CASES: dict[str, tuple[dict[str, object], object]] = {
     "filtered": ({}, {"kind": "refusal", "after_tokens": 2}),
     "without usage": ({}, {"kind": "no_usage"}),
     "scripted tools": (
-        {}, {"kind": "tool_call", "text": "Let me see.", "tool_calls": [
-            {"name": "a", "arguments": {"x": [1, {"y": "z"}]}}, {"name": "b", "arguments": "{broken"},
-        ]},
+        {},
+        {
+            "kind": "tool_call",
+            "text": "Let me see.",
+            "tool_calls": [
+                {"name": "a", "arguments": {"x": [1, {"y": "z"}]}},
+                {"name": "b", "arguments": "{broken"},
+            ],
+        },
     ),
     "empty": ({}, {"kind": "answer"}),
-}  # fmt: skip
+}
 
 
 def strictly(shape: type[Shape], document: object) -> Shape:
@@ -113,8 +129,11 @@ def test_a_stream_says_the_same(name: str, size: int) -> None:
             else:
                 assert part.id is None and part.type is None
             calls[part.index].append(part.function.arguments or "")
-    told = [[i, call.id, call.function.name, call.function.arguments]
-            for i, call in enumerate(whole.tool_calls or []) if call.type == "function"]  # fmt: skip
+    told = [
+        [i, call.id, call.function.name, call.function.arguments]
+        for i, call in enumerate(whole.tool_calls or [])
+        if call.type == "function"
+    ]
     assert [[i, p[0], p[1], "".join(p[2:])] for i, p in calls.items()] == told
     assert bool(told) == ("tools" in name)
 

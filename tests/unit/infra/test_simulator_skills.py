@@ -62,5 +62,12 @@ def test_an_answers_length_belongs_to_the_request() -> None:
     assert length("openai/gpt-4", 1) == length("openai/gpt-4", 1)
     lengths = [length("openai/gpt-4", number) for number in range(500)]
     assert statistics.fmean(lengths) == pytest.approx(1.1, rel=0.05)
-    assert len({len(answer_text(seed, "openai/gpt-4", [{"role": "user", "content": "Say why."}]).splitlines())
-                for seed in range(50)}) > 2  # fmt: skip
+    assert (
+        len(
+            {
+                len(answer_text(seed, "openai/gpt-4", [{"role": "user", "content": "Say why."}]).splitlines())
+                for seed in range(50)
+            }
+        )
+        > 2
+    )

@@ -72,8 +72,10 @@ def test_an_answered_tool_is_not_asked_again_and_its_result_is_used() -> None:
     result = {"role": "tool", "tool_call_id": "c1", "content": "12 degrees\nand rain"}
     assert _calls("Use get_weather for Oslo.", asked, result) == []
     messages: list[Mapping[str, object]] = [
-        {"role": "user", "content": "Use get_weather for Oslo."}, asked, result,
-    ]  # fmt: skip
+        {"role": "user", "content": "Use get_weather for Oslo."},
+        asked,
+        result,
+    ]
     answer = answer_text(0, "openai/gpt-4o", messages)
     assert answer.startswith("According to get_weather: 12 degrees and rain\n\n")
     # A person who asks anew is answered anew.

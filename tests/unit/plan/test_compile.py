@@ -20,24 +20,34 @@ def test_the_plan_of_a_definition() -> None:
                 "ask": {"kind": "agent", "agent": "g", "prompt": "${input.task}", "recall": True},
                 "again": {"kind": "agent", "agent": "h", "prompt": "x", "needs": ["ask"], "when": "input.x"},
                 "call": {
-                    "kind": "tool", "activity": "send", "task_queue": "billing", "timeout": "1.5m",
+                    "kind": "tool",
+                    "activity": "send",
+                    "task_queue": "billing",
+                    "timeout": "1.5m",
                     "retry": {"max_attempts": 2, "initial": "500ms", "never": ["tool_failed"]},
                 },
             },
         }
-    )  # fmt: skip
+    )
     assert checked.inferred == {"end": ("ask", "call")}
     assert compile_plan(checked.definition) == Plan(
         [
             PlanStep("ask", "agent", [], [], 30.0, DEFAULT_RETRY, "ask · g", recalls=True, routes=True),
             PlanStep(
-                "call", "tool", [], [], 90.0, RetryRule(2, 0.5, 2.0, 30.0, ["tool_failed"]), "call · send",
-                activity="send", task_queue="billing",
+                "call",
+                "tool",
+                [],
+                [],
+                90.0,
+                RetryRule(2, 0.5, 2.0, 30.0, ["tool_failed"]),
+                "call · send",
+                activity="send",
+                task_queue="billing",
             ),
             PlanStep("again", "agent", ["ask"], [], 30.0, DEFAULT_RETRY, "again · h", conditional=True),
             PlanStep("end", "transform", ["ask"], ["call"], 30.0, DEFAULT_RETRY, "end", chain="quick"),
         ]
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,16 @@ EVERYTHING: dict[str, Any] = {
     "steps": {
         "pick": {"kind": "switch", "cases": [{"when": "input.n > 3", "then": "large"}], "else": "small"},
         "improve": {
-            "kind": "loop", "needs": ["pick:large"], "max_iterations": 3, "until": "iter.index > 1",
+            "kind": "loop",
+            "needs": ["pick:large"],
+            "max_iterations": 3,
+            "until": "iter.index > 1",
             "body": {
                 "steps": {
                     "per_file": {
-                        "kind": "map", "over": "input.files", "max_items": 10,
+                        "kind": "map",
+                        "over": "input.files",
+                        "max_items": 10,
                         "body": {
                             "steps": {"write": {"kind": "agent", "agent": "coder", "prompt": "${item}"}}
                         },
@@ -33,20 +38,26 @@ EVERYTHING: dict[str, Any] = {
         },
         "review": {"kind": "human", "title": "Ship it?", "needs": ["pick:small"], "assignees": ["user:ann"]},
         "child": {
-            "kind": "collaboration", "ref": "other@3", "needs": ["review"],
+            "kind": "collaboration",
+            "ref": "other@3",
+            "needs": ["review"],
             "catch": [{"errors": ["timeout", "run_failed"], "then": "mend"}],
         },
         "mend": {"kind": "transform", "value": "${steps.child.error.message}"},
         "nap": {"kind": "wait", "for": "5m", "needs": ["improve"]},
         "call": {
-            "kind": "tool", "tool": "http", "args": {"url": "https://x.example/"}, "needs": ["nap", "child"],
-            "join": "any", "compensate": {"tool": "http", "args": {"url": "https://x.example/undo"}},
+            "kind": "tool",
+            "tool": "http",
+            "args": {"url": "https://x.example/"},
+            "needs": ["nap", "child"],
+            "join": "any",
+            "compensate": {"tool": "http", "args": {"url": "https://x.example/undo"}},
             "catch": [{"errors": ["*"], "value": None}],
         },
         "end": {"kind": "agent", "agent": "coder", "prompt": "${steps.call.output}", "when": "input.n < 5"},
         "after": {"kind": "transform", "value": "${steps[?'end'].?output.orValue(1)}"},
     },
-}  # fmt: skip
+}
 
 
 def drawn(document: dict[str, Any]) -> tuple[Definition, list[str]]:
@@ -109,9 +120,23 @@ def test_steps_that_share_an_activity_look_alike_and_a_legend_says_so() -> None:
 
 
 HOSTILE = (
-    '"]; click s_a call alert(1)', "<script>alert(1)</script>", "`md` **b**", "%%{init: {}}%%", "a\nend\nb",
-    "#quot;", "#60;", "&lt;", "| } ) ] \\", "$$x$$", "1. x", "- x", "\u202e\u2028", "ﬂ°°60¶ß", "x" * 500, " ",
-)  # fmt: skip
+    '"]; click s_a call alert(1)',
+    "<script>alert(1)</script>",
+    "`md` **b**",
+    "%%{init: {}}%%",
+    "a\nend\nb",
+    "#quot;",
+    "#60;",
+    "&lt;",
+    "| } ) ] \\",
+    "$$x$$",
+    "1. x",
+    "- x",
+    "\u202e\u2028",
+    "ﬂ°°60¶ß",
+    "x" * 500,
+    " ",
+)
 
 
 def hostile(text: str) -> dict[str, Any]:
@@ -120,12 +145,14 @@ def hostile(text: str) -> dict[str, Any]:
         "steps": {
             "end": {"kind": "human", "title": text},
             "call": {
-                "kind": "tool", "activity": text[:200] or "x", "task_queue": "q",
+                "kind": "tool",
+                "activity": text[:200] or "x",
+                "task_queue": "q",
                 "catch": [{"errors": [text[:60] or "x"], "then": "graph"}],
             },
             "graph": {"kind": "transform", "value": 1},
         },
-    }  # fmt: skip
+    }
 
 
 _LINE = re.compile(
@@ -171,21 +198,41 @@ def test_the_plan_as_json() -> None:
     nodes = {node["id"]: node for node in found["nodes"]}
     assert list(nodes) == [step.id for step, _ in diagram.planned(compile_plan(definition))]
     assert {name: node["frame"] for name, node in nodes.items() if node["frame"]} == {
-        "per_file": "improve", "write": "per_file", "count": "improve",
-    }  # fmt: skip
+        "per_file": "improve",
+        "write": "per_file",
+        "count": "improve",
+    }
     assert nodes["call"] == {
-        "id": "call", "kind": "tool", "summary": "call · http", "what": "http", "frame": "",
-        "needs": ["nap", "child"], "waits": [], "streams": [], "branches": [], "quorum": 1, "when": None,
+        "id": "call",
+        "kind": "tool",
+        "summary": "call · http",
+        "what": "http",
+        "frame": "",
+        "needs": ["nap", "child"],
+        "waits": [],
+        "streams": [],
+        "branches": [],
+        "quorum": 1,
+        "when": None,
         "chain": "",
-        "done": "an activity of its own", "timeout_seconds": 120.0,
+        "done": "an activity of its own",
+        "timeout_seconds": 120.0,
         "retry": {
-            "max_attempts": 8, "initial_seconds": 1.0, "backoff": 2.0, "max_seconds": 30.0, "never": [],
+            "max_attempts": 8,
+            "initial_seconds": 1.0,
+            "backoff": 2.0,
+            "max_seconds": 30.0,
+            "never": [],
         },
-        "catch": [{"errors": ["*"], "then": ""}], "compensates": True, "priority": 3,
-    }  # fmt: skip
+        "catch": [{"errors": ["*"], "then": ""}],
+        "compensates": True,
+        "priority": 3,
+    }
     assert [nodes[name]["done"] for name in ("pick", "improve", "review")] == [
-        "shares a local activity with its neighbours", "its steps one by one", "waits in the workflow",
-    ]  # fmt: skip
+        "shares a local activity with its neighbours",
+        "its steps one by one",
+        "waits in the workflow",
+    ]
     assert nodes["review"]["retry"] is None
     assert {"from": "child", "to": "mend", "kind": "catch", "label": "timeout, run_failed"} in found["edges"]
     assert {"from": "pick", "to": "review", "kind": "branch", "label": "small"} in found["edges"]

@@ -139,11 +139,13 @@ def test_a_branch_that_is_gone_is_chosen_again() -> None:
 def test_a_caught_step_is_kept_while_the_same_step_takes_over() -> None:
     steps = {
         "a": {
-            "kind": "tool", "tool": "json.parse", "args": {"text": "x"},
+            "kind": "tool",
+            "tool": "json.parse",
+            "args": {"text": "x"},
             "catch": [{"errors": ["*"], "then": "b"}],
         },
         "b": value(),
-    }  # fmt: skip
+    }
     left = {"a": Before("tool", True, "!b")} | ended("b")
     assert split(steps, left).kept == ["a", "b"]
     without = {**steps, "a": {**steps["a"], "catch": [{"errors": ["*"], "value": 1}]}}

@@ -13,9 +13,18 @@ def step(
     """`needs` may hold branches such as route:deep or code:!fix."""
     given = needs.split()
     return PlanStep(
-        name, "transform", [one for one in given if ":" not in one], waits.split(), 1.0, RETRY, name,
-        branches=[one for one in given if ":" in one], quorum=quorum, chain=chain, conditional=when,
-    )  # fmt: skip
+        name,
+        "transform",
+        [one for one in given if ":" not in one],
+        waits.split(),
+        1.0,
+        RETRY,
+        name,
+        branches=[one for one in given if ":" in one],
+        quorum=quorum,
+        chain=chain,
+        conditional=when,
+    )
 
 
 def progress_of(*steps: PlanStep) -> Progress:
@@ -94,9 +103,13 @@ def test_a_step_takes_over_only_for_the_failure_that_names_it() -> None:
 
 def test_a_run_of_quick_steps_is_one_segment_with_the_conditions_behind_it() -> None:
     progress = progress_of(
-        step("a", chain="quick"), step("b", "a", chain="quick"), step("c", "a", chain="quick"),
-        step("d", "b c", chain="quick"), step("ask", "d", when=True), step("far", "ask", chain="quick"),
-    )  # fmt: skip
+        step("a", chain="quick"),
+        step("b", "a", chain="quick"),
+        step("c", "a", chain="quick"),
+        step("d", "b c", chain="quick"),
+        step("ask", "d", when=True),
+        step("far", "ask", chain="quick"),
+    )
     segments, singles = progress.take_units()
     assert [(one.members, one.gates, one.slow) for one in segments] == [
         (["a", "b", "c", "d"], ["ask"], False)
@@ -113,13 +126,16 @@ def test_a_run_of_quick_steps_is_one_segment_with_the_conditions_behind_it() -> 
 
 def test_a_slow_step_keeps_only_its_own_neighbours_waiting() -> None:
     progress = progress_of(
-        step("map", chain="slow"), step("sum", "map", chain="quick"), step("note", chain="quick"),
+        step("map", chain="slow"),
+        step("sum", "map", chain="quick"),
+        step("note", chain="quick"),
         step("call", "note"),
-    )  # fmt: skip
+    )
     segments, _ = progress.take_units()
     assert sorted((one.members, one.gates, one.slow) for one in segments) == [
-        (["map", "sum"], [], True), (["note"], ["call"], False),
-    ]  # fmt: skip
+        (["map", "sum"], [], True),
+        (["note"], ["call"], False),
+    ]
 
 
 def test_a_segment_is_told_how_what_it_depends_on_ended() -> None:

@@ -120,7 +120,7 @@ _SCHEMA = {"type": "object", "properties": {"x": {}}}
         ),
         (document([edge("a", "nobody")], a=_A), [("step_unknown", "/stream/0/to")]),
     ],
-)  # fmt: skip
+)
 def test_refused(refused: dict[str, Any], expected: list[tuple[str, str]]) -> None:
     assert problems(refused) == expected
 
@@ -151,9 +151,10 @@ def test_a_live_source_is_no_need_but_comes_first() -> None:
     plan = plan_of(document([edge("a", "b")], b=ask("${steps.a.output} ${steps.c.output}"), c=ask(), a=ask()))
     assert list(plan) == ["c", "a", "b"]
     assert (plan["b"].needs, plan["b"].streams) == (["c"], ["a"])
-    assert last_steps(validate(document(_LIVE, a=_A, b=ask())).definition.steps, streams_of(
-        [StreamEdge.model_validate(_LIVE[0])]
-    )) == ["b"]  # fmt: skip
+    assert last_steps(
+        validate(document(_LIVE, a=_A, b=ask())).definition.steps,
+        streams_of([StreamEdge.model_validate(_LIVE[0])]),
+    ) == ["b"]
 
 
 def test_peers_need_nothing_of_each_other() -> None:
@@ -164,9 +165,13 @@ def test_peers_need_nothing_of_each_other() -> None:
 def test_nothing_live_shares_an_activity_and_who_listens_has_the_time_that_it_takes() -> None:
     twice = {"max_attempts": 2, "max": "10s"}
     definition = document(
-        [edge("a", "b", turns=3), edge("c", "d")], a=ask(timeout="10s", retry=twice, priority=4),
-        b=ask(timeout="20s"), c=ask(timeout="1d"), d=ask(timeout="20s"), e=ask(),
-    ) | {"defaults": {"chain": "all"}}  # fmt: skip
+        [edge("a", "b", turns=3), edge("c", "d")],
+        a=ask(timeout="10s", retry=twice, priority=4),
+        b=ask(timeout="20s"),
+        c=ask(timeout="1d"),
+        d=ask(timeout="20s"),
+        e=ask(),
+    ) | {"defaults": {"chain": "all"}}
     plan = plan_of(definition)
     assert {name: step.chain for name, step in plan.items()} == dict.fromkeys("abcd", "") | {"e": "slow"}
     assert plan["a"].timeout_seconds == 10
@@ -184,9 +189,17 @@ def test_nothing_live_shares_an_activity_and_who_listens_has_the_time_that_it_ta
 
 def step(name: str, needs: str = "", streams: str = "", *, when: bool = False, chain: str = "") -> PlanStep:
     return PlanStep(
-        name, "agent", needs.split(), [], 1.0, ONCE, name, conditional=when, chain=chain,
+        name,
+        "agent",
+        needs.split(),
+        [],
+        1.0,
+        ONCE,
+        name,
+        conditional=when,
+        chain=chain,
         streams=streams.split(),
-    )  # fmt: skip
+    )
 
 
 def taken(progress: Progress) -> list[tuple[str, bool]]:
@@ -259,8 +272,9 @@ def test_a_dry_run_gives_it_the_whole_answer() -> None:
     definition = validate(document(_LIVE, b=_B, a=_A)).definition
     trace = rehearse(definition, {}, mocks.read({})[0]).trace
     assert [(entry.path, entry.input, entry.output) for entry in trace] == [
-        ("a", "Go.", "a: Go."), ("b", "a: Go.", "a: a: Go."),
-    ]  # fmt: skip
+        ("a", "Go.", "a: Go."),
+        ("b", "a: Go.", "a: a: Go."),
+    ]
 
 
 def test_an_estimate_counts_the_turns() -> None:
@@ -273,14 +287,21 @@ def test_an_estimate_counts_the_turns() -> None:
 
 def test_the_picture_tells_a_live_edge_from_one_that_only_shows() -> None:
     definition = validate(
-        document([edge("a", "b"), {"from": "a", "to": "c"}, edge("c", "d"), edge("d", "c")], a=_A, b=_B,
-                 c=ask(), d=ask())
-    ).definition  # fmt: skip
+        document(
+            [edge("a", "b"), {"from": "a", "to": "c"}, edge("c", "d"), edge("d", "c")],
+            a=_A,
+            b=_B,
+            c=ask(),
+            d=ask(),
+        )
+    ).definition
     found = diagram.edges(definition, compile_plan(definition))
     assert [(one.source, one.target, one.kind, one.label) for one in found] == [
-        ("a", "b", "live", "sentence"), ("a", "c", "stream", ""), ("c", "d", "stream", "sentence"),
+        ("a", "b", "live", "sentence"),
+        ("a", "c", "stream", ""),
+        ("c", "d", "stream", "sentence"),
         ("d", "c", "stream", "sentence"),
-    ]  # fmt: skip
+    ]
 
 
 def divided(fork: Fork) -> tuple[list[str], list[str]]:

@@ -36,9 +36,12 @@ def test_a_perfect_verifier_makes_two_models_better_than_each() -> None:
 def test_what_is_written_down_of_it() -> None:
     found = Plan("c", "s", 0.94321, 0.123456, 0.05, Verifier())
     assert found.as_json() == {
-        "cheap": "c", "strong": "s", "expected": {"ok": 0.9432, "usd": 0.1235, "gain": 0.05},
-        "catches": 0.7, "false_alarms": 0.1,
-    }  # fmt: skip
+        "cheap": "c",
+        "strong": "s",
+        "expected": {"ok": 0.9432, "usd": 0.1235, "gain": 0.05},
+        "catches": 0.7,
+        "false_alarms": 0.1,
+    }
 
 
 @pytest.mark.parametrize(

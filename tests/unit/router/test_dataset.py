@@ -19,11 +19,26 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 def row(number: int = 0, **changes: Any) -> Row:
     id = uuid.UUID(int=number + 1)
     plain = Row(
-        id=id, collaboration=id, at=NOW - timedelta(hours=1), definition="d", step="write", path="write",
-        agent="a", role="coder", task="sort a list", prompt="Write it: ${input.task}", model="p/one",
-        answered_by="p/one", seconds=2.0, input_tokens=100, output_tokens=50, usd=0.01, ok=1.0,
-        source="review", decision=None,
-    )  # fmt: skip
+        id=id,
+        collaboration=id,
+        at=NOW - timedelta(hours=1),
+        definition="d",
+        step="write",
+        path="write",
+        agent="a",
+        role="coder",
+        task="sort a list",
+        prompt="Write it: ${input.task}",
+        model="p/one",
+        answered_by="p/one",
+        seconds=2.0,
+        input_tokens=100,
+        output_tokens=50,
+        usd=0.01,
+        ok=1.0,
+        source="review",
+        decision=None,
+    )
     return replace(plain, **changes)
 
 
@@ -61,10 +76,12 @@ def test_what_is_not_known_of_time_and_cost_is_no_fault_and_twice_is_once() -> N
 
 def test_equal_steps_are_one_with_the_mean_of_how_well_they_went() -> None:
     rows = [
-        row(1, ok=1.0, seconds=1.0), row(2, ok=0.0, seconds=3.0), row(3, model="p/two", ok=0.5, seconds=None),
+        row(1, ok=1.0, seconds=1.0),
+        row(2, ok=0.0, seconds=3.0),
+        row(3, model="p/two", ok=0.5, seconds=None),
         row(4, task="design an API endpoint", role=None, ok=0.25),
         row(5, prompt="Another prompt", model="p/two", output_tokens=0),
-    ]  # fmt: skip
+    ]
     calls = dataset.to_calls(rows)
     assert calls.models == ("p/one", "p/two")
     at = {

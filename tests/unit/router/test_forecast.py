@@ -124,12 +124,16 @@ def test_an_agent_is_told_by_its_role_else_its_name_and_its_prompt() -> None:
             "first": asks("a"),
             "second": asks("a", role="tester"),
             "each": {
-                "kind": "map", "over": "${input.items}", "max_items": 9,
+                "kind": "map",
+                "over": "${input.items}",
+                "max_items": 9,
                 "body": {"steps": {"third": asks("scribe")}},
             },
         },
-    }  # fmt: skip
+    }
     said = "Go." + "!" * 497
     assert agents_of(json.dumps(definition)) == {
-        "first": f"reviewer\n{said}", "second": f"tester\n{said}", "third": f"scribe\n{said}",
-    }  # fmt: skip
+        "first": f"reviewer\n{said}",
+        "second": f"tester\n{said}",
+        "third": f"scribe\n{said}",
+    }

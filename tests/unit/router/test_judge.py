@@ -38,11 +38,16 @@ def world(count: int, first: int = 0) -> list[Row]:
         decision = Decided("rules-v1", model, 0.5, HALF, {}, NOW)
         rows.append(
             row(
-                n, role="reviewer" if hard else "coder", task=f"case {n}", model=model, decision=decision,
-                ok=ok, seconds=float(np.exp(random.normal(1, 0.3))),
+                n,
+                role="reviewer" if hard else "coder",
+                task=f"case {n}",
+                model=model,
+                decision=decision,
+                ok=ok,
+                seconds=float(np.exp(random.normal(1, 0.3))),
                 output_tokens=int(np.exp(random.normal(6, 0.3))),
             )
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -89,8 +94,9 @@ def test_one_whose_choices_do_harm_is_refused(learned: Checkpoint) -> None:
     strong = {"p/cheap": 0.05, "p/strong": 0.95}
     rows = [
         replace(one, decision=replace(one.decision, candidates=strong, propensity=strong[one.model]))
-        for one in world(1_500, 9_000) if one.decision and (one.model == "p/strong" or int(one.id) % 19 == 0)
-    ]  # fmt: skip
+        for one in world(1_500, 9_000)
+        if one.decision and (one.model == "p/strong" or int(one.id) % 19 == 0)
+    ]
     verdict = judged(swapped, rows)
     assert not verdict.may_enter
     assert "its choices are worse than what was chosen: -" in verdict.reason

@@ -18,9 +18,7 @@ from router.network.training import Plan
 from router.statistics import histories, shrinkage, success
 from schema.language.catalogue import MASTERS
 
-SMALL = Shape(
-    embedding=16, attention=16, heads=2, rank=3, memory=3, memory_width=8, orders=4, dropout=0.1,
-)  # fmt: skip
+SMALL = Shape(embedding=16, attention=16, heads=2, rank=3, memory=3, memory_width=8, orders=4, dropout=0.1)
 PLAN = Plan(epochs=3, batch=32, learning_rate=3e-3, warm_up=5, patience=3)
 MODELS = tuple(f"m{i}" for i in range(5))
 KINDS = ("coder/backend", "reviewer/general", "architect/algorithms")
@@ -159,11 +157,13 @@ def test_a_new_model_is_told_of_by_its_history_alone() -> None:
     good, bad = (np.where(rng.random(160) < p, 1.0, 0.0) for p in (0.95, 0.1))
     fast, slow, nothing = np.ones(160), np.full(160, 30.0), np.full(160, np.nan)
     wider = replace(
-        calls, models=(*MODELS, "good", "bad"), ok=np.column_stack([calls.ok, good, bad]),
+        calls,
+        models=(*MODELS, "good", "bad"),
+        ok=np.column_stack([calls.ok, good, bad]),
         seconds=np.column_stack([calls.seconds, fast, slow]),
         input_tokens=np.column_stack([calls.input_tokens, nothing, nothing]),
         output_tokens=np.column_stack([calls.output_tokens, nothing, nothing]),
-    )  # fmt: skip
+    )
     told = adapter.predict(adapter.refreshed(learned, wider, rows), *asked(50), ("good", "bad", "never met"))
     assert told.success[:, 0].mean() > 0.8
     assert told.success[:, 1].mean() < 0.35
@@ -237,10 +237,14 @@ def test_the_weight_of_a_lone_choice_is_its_inverse_chance_and_is_bounded() -> N
 @pytest.mark.parametrize(
     ("category", "master"),
     [
-        ("architect/backend", "design"), ("coder/general", "development"), ("tester/general", "quality"),
-        ("documenter/general", "documentation"), ("my own/general", "coordinator"), ("", "coordinator"),
+        ("architect/backend", "design"),
+        ("coder/general", "development"),
+        ("tester/general", "quality"),
+        ("documenter/general", "documentation"),
+        ("my own/general", "coordinator"),
+        ("", "coordinator"),
     ],
-)  # fmt: skip
+)
 def test_a_step_belongs_to_the_master_that_leads_its_role(category: str, master: str) -> None:
     assert MASTERS[adapter._master(category)].name == master
 

@@ -27,9 +27,10 @@ def test_calls_are_arrays_with_gaps(tmp_path: Path) -> None:
     asked = {"category": "sums", "question": "One?", "func_names": "add", "func_json": "[]"}
     write(tmp_path, "tool_call_queries", [{"qid": qid} | asked for qid in ("b", "a")])
     write(
-        tmp_path, "tool_call_outcomes",
+        tmp_path,
+        "tool_call_outcomes",
         [outcome("m2", "a", ok=True), outcome("m1", "b", ok=False, seconds=None)],
-    )  # fmt: skip
+    )
     calls = load(tmp_path).calls
     assert calls is not None
     assert (calls.queries, calls.models, calls.texts[0]) == (("b", "a"), ("m1", "m2"), "One?\nadd")
@@ -47,13 +48,20 @@ def test_ids_may_be_numbers_calls_repeated_and_values_missing(tmp_path: Path) ->
     write(tmp_path, "tool_call_outcomes", [*rows, rows[0] | {"ok": None, "latency_s": float("nan")}])
     trials = [("a", 1, True), ("a", 1, None), ("b", 1, False)]
     write(
-        tmp_path, "agent_task_trials",
+        tmp_path,
+        "agent_task_trials",
         [
-            {"submission": who, "task_id": task, "trial": 1, "resolved": resolved, "instruction": None,
-             "agent_s": None}
+            {
+                "submission": who,
+                "task_id": task,
+                "trial": 1,
+                "resolved": resolved,
+                "instruction": None,
+                "agent_s": None,
+            }
             for who, task, resolved in trials
         ],
-    )  # fmt: skip
+    )
     review = {"judge": "j", "tool": "t", "issue": 3, "found": 1}
     write(tmp_path, "code_reviews", [{"pr": 5, **review}, {"pr": 5, **review, "found": None}])
     found = load(tmp_path)
@@ -87,11 +95,17 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
 def test_the_table_is_whole_where_data_are_not(tmp_path: Path) -> None:
     chance = np.random.default_rng(0)
     rows = [
-        {"judge": judge, "pr": f"pr{i // 3}", "tool": tool, "issue": f"issue{i}",
-         "found": int(chance.random() < skill)}
-        for i in range(90) for tool, skill in (("keen", 0.8), ("lazy", 0.3), ("middling", 0.5))
+        {
+            "judge": judge,
+            "pr": f"pr{i // 3}",
+            "tool": tool,
+            "issue": f"issue{i}",
+            "found": int(chance.random() < skill),
+        }
+        for i in range(90)
+        for tool, skill in (("keen", 0.8), ("lazy", 0.3), ("middling", 0.5))
         for judge in ("one", "two")
-    ]  # fmt: skip
+    ]
     write(tmp_path, "code_reviews", rows)
     found = evaluate(tmp_path)
     assert set(KEYS) <= set(found)

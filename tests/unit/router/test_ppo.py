@@ -9,6 +9,7 @@ import torch
 from bench.chains import KINDS, MODELS, TASKS, Collaborations, expected
 from bench.ppo import _fixed, interval, play
 from infra.simulator.skills import domain_of
+from router.data import task
 from router.ppo import Experiences, Floats, Settings, best, gae, joined, train, tried, update
 from router.replay_buffer import of_rows, rows_of
 
@@ -33,9 +34,7 @@ class Corridor:
         return self._seen(), float(action == self._way), True
 
     def _seen(self) -> Floats:
-        return np.array(
-            [self._way == 0, self._way == 1, self._at == 0, self._at == 1], dtype=np.float32
-        )  # fmt: skip
+        return np.array([self._way == 0, self._way == 1, self._at == 0, self._at == 1], dtype=np.float32)
 
 
 class Memory:
@@ -112,7 +111,7 @@ def test_what_the_policy_would_hardly_do_any_more_is_not_learned_from() -> None:
         policy, optimizer, fresh = _tried_once()
         strange = replace(
             fresh, log_chance=np.full_like(fresh.log_chance, log_chance), reward=fresh.reward * -100
-        )  # fmt: skip
+        )
         update(policy, optimizer, fresh, strange, SMALL, np.random.default_rng(1))  # type: ignore[arg-type]
         after = policy.acts[0].weight.detach().clone()  # type: ignore[attr-defined]
         assert far is None or torch.equal(far, after)

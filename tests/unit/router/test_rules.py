@@ -20,14 +20,20 @@ def document(rule: dict[str, Any], **step: Any) -> dict[str, Any]:
 
 def test_a_rule_with_all_it_may_say() -> None:
     rule = {
-        "among": TWO, "ask_below": 0.6, "assignees": ["user:ada"], "reasoning": "auto",
+        "among": TWO,
+        "ask_below": 0.6,
+        "assignees": ["user:ada"],
+        "reasoning": "auto",
         "verify": {"by": "anthropic/claude-3.5-sonnet", "accept": 0.8, "then": "openai/o1"},
-    }  # fmt: skip
+    }
     found = validate(document(rule)).definition.agents["a"].model
     assert found == Route(
-        among=TWO, ask_below=0.6, assignees=["user:ada"], reasoning="auto",
+        among=TWO,
+        ask_below=0.6,
+        assignees=["user:ada"],
+        reasoning="auto",
         verify=Verify(by="anthropic/claude-3.5-sonnet", accept=0.8, then="openai/o1"),
-    )  # fmt: skip
+    )
     least = validate(document({"verify": {}})).definition.agents["a"].model
     assert least == Route(verify=Verify(by="reviewer", accept=0.7, then=None))
 

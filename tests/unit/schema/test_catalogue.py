@@ -64,15 +64,19 @@ def places(document: Any, catalogue: Catalogue = MINE) -> list[tuple[str, str]]:
     [
         {"role": "critic"},
         {"role": "reviewer", "skills": ["house-style", "security-review"], "tools": ["http"]},
-        {"model": "acme/llama-70b", "fallback": ["openai/gpt-4", "acme/other"], "max_tool_rounds": 2,
-         "skills": ["python-checks"]},
+        {
+            "model": "acme/llama-70b",
+            "fallback": ["openai/gpt-4", "acme/other"],
+            "max_tool_rounds": 2,
+            "skills": ["python-checks"],
+        },
         {"role": "critic", "max_tool_rounds": 2},
         {"role": "coder", "prompt": "tone"},
         {"role": "coder", "prompt": "tone@3", "first_token_timeout": "119s", "stall_timeout": "10s"},
         {"model": {"among": ["acme/a", "openai/gpt-4"]}, "fallback": ["openai/gpt-4"]},
         {"role": "coder", "stream": False},
     ],
-)  # fmt: skip
+)
 def test_what_the_tenants_catalogue_has_may_be_named(agent: dict[str, Any]) -> None:
     assert places(definition({"budget": {"tokens": 1_000}, "role": "critic"}, **agent)) == []
 
@@ -171,8 +175,10 @@ def test_an_agent_is_its_role_and_what_it_says_itself() -> None:
         "## Skill: house-style\nWrite as we do.\n\n## Skill: python"
     )
     assert (MINE.relationship("critic"), MINE.relationship("poet"), MINE.relationship(None)) == (
-        "REVIEWED", "CONTRIBUTED", "CONTRIBUTED",
-    )  # fmt: skip
+        "REVIEWED",
+        "CONTRIBUTED",
+        "CONTRIBUTED",
+    )
     assert BUILT_IN.model_of(Agent(model="openai/x", role="coder")) == "openai/x"
 
 
@@ -252,16 +258,20 @@ def test_a_role_names_what_there_is() -> None:
     assert role_problems(CRITIC, MINE) == []
     wrong = RoleDefault("nobody/x", "", "DESTROYED", "", ("house-stile", "debugging", "debugging"))
     assert pointers(role_problems(wrong, MINE)) == [
-        ("model_unknown", "/model"), ("value_wrong", "/relationship"), ("skill_unknown", "/skills/0"),
+        ("model_unknown", "/model"),
+        ("value_wrong", "/relationship"),
+        ("skill_unknown", "/skills/0"),
         ("value_wrong", "/skills/2"),
-    ]  # fmt: skip
+    ]
     assert all(role.relationship in RELATIONSHIPS for role in ROLE_DEFAULTS.values())
 
 
 def test_a_skill_says_something() -> None:
     assert pointers(skill_problems(Skill(" ", "", ("htpp",)))) == [
-        ("value_wrong", "/description"), ("value_wrong", "/instructions"), ("tool_unknown", "/tools/0"),
-    ]  # fmt: skip
+        ("value_wrong", "/description"),
+        ("value_wrong", "/instructions"),
+        ("tool_unknown", "/tools/0"),
+    ]
 
 
 _HOSTS = "models.acme.example, 127.0.0.1:8000"
@@ -294,13 +304,22 @@ def test_what_a_provider_may_be(fields: dict[str, Any], expected: list[tuple[str
 @pytest.mark.parametrize(
     ("text", "is_key"),
     [
-        ("sk-ant-api03-xyz", True), ("gsk_abc", True), ("AIzaSyD", True), ("ghp_x", True),
-        ("Bearer abc", True), ("eyjafjord", False),
-        ("eyJhbGciOi", True), ("4f9c2ab07d1e4c5f9a8b7c6d", True), ("AbCdEfGhIjKlMnOpQrS7", True),
-        ("openai-team-a", False), ("production", False), ("key-of-2026", False),
-        ("team-research-openai-production-2026", False), ("skills-team", False),
+        ("sk-ant-api03-xyz", True),
+        ("gsk_abc", True),
+        ("AIzaSyD", True),
+        ("ghp_x", True),
+        ("Bearer abc", True),
+        ("eyjafjord", False),
+        ("eyJhbGciOi", True),
+        ("4f9c2ab07d1e4c5f9a8b7c6d", True),
+        ("AbCdEfGhIjKlMnOpQrS7", True),
+        ("openai-team-a", False),
+        ("production", False),
+        ("key-of-2026", False),
+        ("team-research-openai-production-2026", False),
+        ("skills-team", False),
     ],
-)  # fmt: skip
+)
 def test_a_key_is_told_from_a_name(text: str, is_key: bool) -> None:
     assert looks_like_key(text) is is_key
 
@@ -308,15 +327,24 @@ def test_a_key_is_told_from_a_name(text: str, is_key: bool) -> None:
 @pytest.mark.parametrize(
     ("url", "fine"),
     [
-        ("https://models.acme.example/v1", True), ("https://MODELS.acme.example", True),
-        ("http://127.0.0.1:8000/v1", True), ("http://127.0.0.1/v1", False),
-        ("https://models.acme.example.evil.com", False), ("https://evil.com/models.acme.example", False),
-        ("https://user:secret@models.acme.example/", False), ("https://models.acme.example/v1?x=1", False),
-        ("https://models.acme.example/v1#x", False), ("ftp://models.acme.example", False),
-        ("models.acme.example", False), ("https://", False), ("http://[::1", False), ("", False),
-        ("https://models.acme.example/v1 ", False), ("https://models.acme.example:bad/", False),
+        ("https://models.acme.example/v1", True),
+        ("https://MODELS.acme.example", True),
+        ("http://127.0.0.1:8000/v1", True),
+        ("http://127.0.0.1/v1", False),
+        ("https://models.acme.example.evil.com", False),
+        ("https://evil.com/models.acme.example", False),
+        ("https://user:secret@models.acme.example/", False),
+        ("https://models.acme.example/v1?x=1", False),
+        ("https://models.acme.example/v1#x", False),
+        ("ftp://models.acme.example", False),
+        ("models.acme.example", False),
+        ("https://", False),
+        ("http://[::1", False),
+        ("", False),
+        ("https://models.acme.example/v1 ", False),
+        ("https://models.acme.example:bad/", False),
     ],
-)  # fmt: skip
+)
 def test_only_hosts_that_the_operator_named_may_be_called(url: str, fine: bool) -> None:
     wrong = hosts.fault_of(url, _HOSTS)
     assert (wrong is None) is fine

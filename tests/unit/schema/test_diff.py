@@ -55,10 +55,12 @@ def test_steps_of_bodies_are_steps_of_their_own() -> None:
     assert found.steps == [
         PartChange("each", "changed", "map", [FieldChange("replace", "/steps/each/max_items", 9, 10)]),
         PartChange(
-            "inner", "changed", "transform",
+            "inner",
+            "changed",
+            "transform",
             [FieldChange("replace", "/steps/each/body/steps/inner/value", "${item}", "${index}")],
         ),
-    ]  # fmt: skip
+    ]
 
 
 def test_a_step_that_moved_into_a_body_is_no_new_one() -> None:

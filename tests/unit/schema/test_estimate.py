@@ -34,17 +34,22 @@ def loop(times: int, **steps: Any) -> dict[str, Any]:
         ({"a": {"kind": "tool", "activity": "x", "task_queue": "q"}}, 1, 6, 0, 0),
         ({"a": {"kind": "human", "title": "x"}, "w": {"kind": "wait", "for": "1s"}}, 2, 13, 0, 0),
         ({"a": {"kind": "collaboration", "ref": "x"}}, 1, 6, 0, 1),
-        ({"m": {"kind": "map", "over": "[1]", "max_items": 10, "body": {"steps": {"a": ASK, "b": STEP}}}},
-         21, 2 + 10 * (2 + 7), 10, 0),
+        (
+            {"m": {"kind": "map", "over": "[1]", "max_items": 10, "body": {"steps": {"a": ASK, "b": STEP}}}},
+            21,
+            2 + 10 * (2 + 7),
+            10,
+            0,
+        ),
         ({"l": loop(10, a=STEP, n=loop(5, b=ASK))}, 1 + 10 * (1 + 1 + 5), 2 + 10 * (2 + 1 + 2 + 40), 50, 0),
     ],
-)  # fmt: skip
+)
 def test_the_most_that_a_run_comes_to(
     steps: dict[str, Any], executions: int, events: int, model_calls: int, children: int
 ) -> None:
     assert whole(steps) == Estimate(
         executions, events, 0, model_calls, children, None, TreeSize(executions, children)
-    )  # fmt: skip
+    )
 
 
 def test_a_long_loop_continues_as_new() -> None:

@@ -85,9 +85,19 @@ def test_every_code_of_the_platform_has_a_line() -> None:
     classes = "FacilitairError|NotFound|Refused|TryLater|BadRequest|Unavailable|StepError|ProviderError"
     raised = re.compile(rf'(?:\b(?:{classes})\(\s*|\btype=)"([a-z]+_[a-z_]+)"')
     packages = (
-        "schema", "db", "workflows", "activities", "gateway", "router", "memory", "graph", "api", "cli",
-        "workers", "infra",
-    )  # fmt: skip
+        "schema",
+        "db",
+        "workflows",
+        "activities",
+        "gateway",
+        "router",
+        "memory",
+        "graph",
+        "api",
+        "cli",
+        "workers",
+        "infra",
+    )
     used = {
         code
         for package in packages

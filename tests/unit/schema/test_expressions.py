@@ -166,12 +166,18 @@ def test_refusals(source: str, code: str, found: str) -> None:
         ("steps[?'a'].output", (Reference(("steps", "a", "output"), True),), False),
         ("has(steps.a.output)", (Reference(("steps", "a", "output"), True),), False),
         ("steps.a.output[0].x", (Reference(("steps", "a", "output"), False),), False),
-        ("steps.a.output[input.n]", (Reference(("steps", "a", "output"), False),
-                                     Reference(("input", "n"), False)), False),
-        ("input.l.map(input, input.x)", (Reference(("input", "l"), False, True),
-                                         Reference(("input", "l"), False)), False),
+        (
+            "steps.a.output[input.n]",
+            (Reference(("steps", "a", "output"), False), Reference(("input", "n"), False)),
+            False,
+        ),
+        (
+            "input.l.map(input, input.x)",
+            (Reference(("input", "l"), False, True), Reference(("input", "l"), False)),
+            False,
+        ),
     ],
-)  # fmt: skip
+)
 def test_references(source: str, references: tuple[Reference, ...], is_path: bool) -> None:
     expression = compile_expression(source)
     assert (set(expression.references), expression.is_path) == (set(references), is_path)

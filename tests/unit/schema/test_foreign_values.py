@@ -26,13 +26,24 @@ def nested(levels: int, inside: Any = 1) -> Any:
 
 
 UNUSABLE = {
-    "NaN": float("nan"), "Infinity": {"a": float("inf")}, "31 digits": [10**30], "31 digits below": -(10**30),
-    "101 levels": nested(101), "a thousand levels": nested(100_000), "bytes": {"a": b"x"}, "a set": {1},
-}  # fmt: skip
+    "NaN": float("nan"),
+    "Infinity": {"a": float("inf")},
+    "31 digits": [10**30],
+    "31 digits below": -(10**30),
+    "101 levels": nested(101),
+    "a thousand levels": nested(100_000),
+    "bytes": {"a": b"x"},
+    "a set": {1},
+}
 USABLE = {
-    "30 digits": 10**30 - 1, "100 levels": nested(100), "true": True, "null": None, "1e308": 1e308,
-    "nothing": {}, "text": "x",
-}  # fmt: skip
+    "30 digits": 10**30 - 1,
+    "100 levels": nested(100),
+    "true": True,
+    "null": None,
+    "1e308": 1e308,
+    "nothing": {},
+    "text": "x",
+}
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
@@ -118,7 +129,7 @@ def test_what_an_older_release_stored_deeper_can_be_read() -> None:
         (RuntimeError("secret"), "internal_error", True),
         (StepError("tool_failed", "bad \0 char \ud83d"), "tool_failed", False),
     ],
-)  # fmt: skip
+)
 def test_no_driver_speaks_in_an_error(error: Exception, code: str, retried: bool) -> None:
     told = translate(error)
     assert (getattr(told, "type", ""), getattr(told, "non_retryable", None)) == (code, not retried)

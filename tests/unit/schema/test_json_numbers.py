@@ -1,5 +1,4 @@
 """A number is what its schema calls it, however it was written."""
-# ruff: noqa: E501 - the cases are a table.
 
 from typing import Any
 
@@ -35,14 +34,22 @@ def exactly(value: Any) -> str:
         ({"$ref": "#/$defs/score", "$defs": {"score": NUMBER}}, 1, 1.0),
         ({"if": {"type": "string"}, "else": NUMBER}, 1, 1.0),
         ({"properties": {"a": NUMBER}}, {"a": 1, "b": 1}, {"a": 1.0, "b": 1}),
-        ({"properties": {"a": {"type": "string"}}, "additionalProperties": NUMBER}, {"a": 1, "b": 1}, {"a": 1, "b": 1.0}),
+        (
+            {"properties": {"a": {"type": "string"}}, "additionalProperties": NUMBER},
+            {"a": 1, "b": 1},
+            {"a": 1, "b": 1.0},
+        ),
         ({"patternProperties": {"^x": NUMBER}}, {"x1": 1}, {"x1": 1.0}),
         ({"items": NUMBER}, [1, [1]], [1.0, [1]]),
         ({"prefixItems": [INTEGER], "items": NUMBER}, [1.0, 1], [1, 1.0]),
-        ({"allOf": [{"properties": {"a": {"items": {"properties": {"b": NUMBER}}}}}]}, {"a": [{"b": 1}]}, {"a": [{"b": 1.0}]}),
+        (
+            {"allOf": [{"properties": {"a": {"items": {"properties": {"b": NUMBER}}}}}]},
+            {"a": [{"b": 1}]},
+            {"a": [{"b": 1.0}]},
+        ),
         (True, 1, 1),
     ],
-)  # fmt: skip
+)
 def test_numbers_are_read_as_declared(schema: Any, value: Any, expected: Any) -> None:
     assert exactly(as_declared(schema, value)) == exactly(expected)
 

@@ -19,9 +19,10 @@ from tests.support.definitions import drafts
 
 STEP = {"kind": "transform", "value": 1}
 SWITCH = {
-    "kind": "switch", "cases": [{"when": "input.n > 1", "then": "a"}, {"when": "input.n > 0", "then": "b"}],
+    "kind": "switch",
+    "cases": [{"when": "input.n > 1", "then": "a"}, {"when": "input.n > 0", "then": "b"}],
     "else": "c",
-}  # fmt: skip
+}
 CAUGHT = {**STEP, "catch": [{"errors": ["*"], "then": "h"}]}
 STOOD_IN = {**SWITCH, "catch": [{"errors": ["*"], "value": "none"}]}
 
@@ -84,22 +85,49 @@ UNCERTAIN: list[tuple[dict[str, Any], str]] = [
     ({"a": on(when="input.n > 1"), "b": value("${steps.a.output}")}, "${steps.b.output}"),
     ({"a": CAUGHT, "h": STEP}, "${steps.a.output}"),
     ({"a": CAUGHT, "h": STEP}, "${steps.h.output}"),
-    ({"a": STEP, "b": on(when="input.n > 1"), "c": on(when="input.n > 2"), "j": on("a", "b", "c", join={"quorum": 2})}, "${steps.j.output}"),
+    (
+        {
+            "a": STEP,
+            "b": on(when="input.n > 1"),
+            "c": on(when="input.n > 2"),
+            "j": on("a", "b", "c", join={"quorum": 2}),
+        },
+        "${steps.j.output}",
+    ),
     (TWO, "${has(steps.x.output) ? 1 : 0} ${steps.y.output}"),
     # To look at one step tells nothing of another.
     (BRANCHES, "${has(steps.x.output) && steps.y.output == 1}"),
     (BRANCHES, "${steps.x.output == 1 && has(steps.x.output)}"),
     ({"r": STOOD_IN}, "${steps.r.branch}"),
-    ({"r": STOOD_IN, "x": on("r:a"), "y": on("r:b"), "z": on("r:c"), "j": on("x", "y", "z", join="any")}, "${steps.j.output}"),
-]  # fmt: skip
+    (
+        {"r": STOOD_IN, "x": on("r:a"), "y": on("r:b"), "z": on("r:c"), "j": on("x", "y", "z", join="any")},
+        "${steps.j.output}",
+    ),
+]
 IMPOSSIBLE: list[tuple[dict[str, Any], str, str]] = [
-    ({**BRANCHES, "j": on("x", "y"), "k": on("j")}, "/steps/j/needs", "'x' and 'y', which never both complete"),
-    ({**BRANCHES, "w": on("x"), "j": on("w", "r:b")}, "/steps/j/needs", "'w' and 'r:b', which never both complete"),
-    ({**BRANCHES, "j": value("${steps.x.output}${steps.y.output}")}, "/steps/j", "'x' and 'y', which never both complete"),
-    ({**BRANCHES, "j": on("x", "y", "z", join={"quorum": 2})}, "/steps/j/needs", "'x' and 'y', which never both complete"),
+    (
+        {**BRANCHES, "j": on("x", "y"), "k": on("j")},
+        "/steps/j/needs",
+        "'x' and 'y', which never both complete",
+    ),
+    (
+        {**BRANCHES, "w": on("x"), "j": on("w", "r:b")},
+        "/steps/j/needs",
+        "'w' and 'r:b', which never both complete",
+    ),
+    (
+        {**BRANCHES, "j": value("${steps.x.output}${steps.y.output}")},
+        "/steps/j",
+        "'x' and 'y', which never both complete",
+    ),
+    (
+        {**BRANCHES, "j": on("x", "y", "z", join={"quorum": 2})},
+        "/steps/j/needs",
+        "'x' and 'y', which never both complete",
+    ),
     ({"a": CAUGHT, "h": STEP, "j": on("a", "h")}, "/steps/j/needs", "'a' and 'h', which never both complete"),
     ({"a": CAUGHT, "b": on("a"), "h": on("b")}, "/steps/h/needs", "needs that are never met in one run"),
-]  # fmt: skip
+]
 
 
 def whole(steps: Mapping[str, Any], **more: Any) -> dict[str, Any]:

@@ -65,8 +65,11 @@ def test_examples_stand_before_the_prompt_as_earlier_answers() -> None:
         {"system": "S", "examples": [{"input": "1+1", "output": "2"}, {"input": "2+2", "output": "4"}]}
     )
     assert prompts.examples(Chosen(content, "sums@1", UUID(int=1))) == [
-        Message("user", "1+1"), Message("assistant", "2"), Message("user", "2+2"), Message("assistant", "4"),
-    ]  # fmt: skip
+        Message("user", "1+1"),
+        Message("assistant", "2"),
+        Message("user", "2+2"),
+        Message("assistant", "4"),
+    ]
     assert prompts.examples(None) == []
 
 

@@ -92,8 +92,9 @@ def test_snippets_of_the_language_reference_are_valid(
         others = {name: {"kind": "transform", "value": "x"} for name in ("draft", "review", "extra")}
         section = value if value.keys() <= {"agents", "defaults", "input", "output", "stream"} else {}
         value = {
-            "name": "snippet", "agents": {"writer": {"role": "coder"}},
+            "name": "snippet",
+            "agents": {"writer": {"role": "coder"}},
             "steps": others | ({} if section else value),
-        } | section  # fmt: skip
+        } | section
     validate(value, name="snippet")
     published.validate(value)

@@ -33,12 +33,21 @@ def test_json_is_read_bare_or_in_one_fence(fields: dict[str, Any], answer: str) 
 
 
 WRAPPED = (
-    '\ufeff{"total": 1}', '```json\r\n{"total": 1}\r\n```', '```json\n{"total": 1}```', '```\n{"total": 1}',
-    '~~~JSON\n{"total": 1}\n~~~', '````json5\n{"total": 1}\n````', '`{"total": 1}`',
-    '```json {"total": 1} ```', 'Here: {"total": 1}. Fine?', 'As in [1], it is {"total": 1}.',
-    '<think>{"total": 3}?</think>\n{"total": 1}', 'hm {"total": 3}\n</think>\n```json\n{"total": 1}\n```',
-    '```python\nprint([2])\n```\n```json\n{"total": 1}\n```', 'No: {"sum": 2}. Rather: {"total": 1}',
-)  # fmt: skip
+    '\ufeff{"total": 1}',
+    '```json\r\n{"total": 1}\r\n```',
+    '```json\n{"total": 1}```',
+    '```\n{"total": 1}',
+    '~~~JSON\n{"total": 1}\n~~~',
+    '````json5\n{"total": 1}\n````',
+    '`{"total": 1}`',
+    '```json {"total": 1} ```',
+    'Here: {"total": 1}. Fine?',
+    'As in [1], it is {"total": 1}.',
+    '<think>{"total": 3}?</think>\n{"total": 1}',
+    'hm {"total": 3}\n</think>\n```json\n{"total": 1}\n```',
+    '```python\nprint([2])\n```\n```json\n{"total": 1}\n```',
+    'No: {"sum": 2}. Rather: {"total": 1}',
+)
 
 
 @pytest.mark.parametrize("answer", WRAPPED)
@@ -48,9 +57,19 @@ def test_json_is_read_in_whatever_a_model_wraps_it(answer: str) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    ["", "<think>hm", '{"total": 1} {"total": 2}', '<think>{"total": 1}', "[1] and [2]", "<think>" * 50_000,
-     "<think></think>" * 50_000, "```json\n" * 50_000, "{" * 100_000, "```" + " " * 300_000 + "x"],
-)  # fmt: skip
+    [
+        "",
+        "<think>hm",
+        '{"total": 1} {"total": 2}',
+        '<think>{"total": 1}',
+        "[1] and [2]",
+        "<think>" * 50_000,
+        "<think></think>" * 50_000,
+        "```json\n" * 50_000,
+        "{" * 100_000,
+        "```" + " " * 300_000 + "x",
+    ],
+)
 def test_what_holds_no_answer_is_not_read(answer: str) -> None:
     with pytest.raises(NotReadable):
         answers.read(step(output_schema=TOTAL), answer)
@@ -77,10 +96,14 @@ def test_what_is_nearly_json_is_mended_where_the_step_says_so() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        "", "total: 1", '{"total": NaN}', '{"total": 1e999}', "[" * 100_000,
+        "",
+        "total: 1",
+        '{"total": NaN}',
+        '{"total": 1e999}',
+        "[" * 100_000,
         "```json\n{}\n```\n```json\n{}\n```",
     ],
-)  # fmt: skip
+)
 def test_what_is_no_json_cannot_be_read(fields: dict[str, Any], answer: str) -> None:
     with pytest.raises(NotReadable):
         answers.read(step(**fields), answer)

@@ -23,15 +23,21 @@ def test_the_full_form() -> None:
         "steps": {
             "architect": {"kind": "agent", "agent": "architect", "needs": [], "prompt": "${input.task}"},
             "coder": {
-                "kind": "agent", "agent": "coder", "needs": ["architect"],
+                "kind": "agent",
+                "agent": "coder",
+                "needs": ["architect"],
                 "prompt": "${input.task}\n\n## architect\n${steps.architect.output}",
             },
             "reviewer": {
-                "kind": "agent", "agent": "reviewer", "needs": ["coder"],
+                "kind": "agent",
+                "agent": "reviewer",
+                "needs": ["coder"],
                 "prompt": "${input.task}\n\n## coder\n${steps.coder.output}",
             },
             "tester": {
-                "kind": "agent", "agent": "tester", "needs": ["architect"],
+                "kind": "agent",
+                "agent": "tester",
+                "needs": ["architect"],
                 "prompt": "${input.task}\n\n## architect\n${steps.architect.output}",
             },
         },
@@ -40,7 +46,7 @@ def test_the_full_form() -> None:
             {"from": "architect", "to": "tester", "start": "sentence"},
             {"from": "coder", "to": "reviewer", "start": "sentence"},
         ],
-    }  # fmt: skip
+    }
 
 
 def test_a_bare_list_takes_its_name_from_outside_and_a_named_one_keeps_its_own() -> None:
@@ -78,9 +84,12 @@ def test_two_who_stream_to_each_other_become_a_bounded_loop() -> None:
     assert documenter.prompt == "${input.task}\n\n## reviewer\n${steps.coder_and_reviewer.output.reviewer}"
     assert list(checked.definition.steps) == ["architect", "coder_and_reviewer", "tester", "documenter"]
     assert [(edge.source, edge.target) for edge in checked.definition.stream] == [
-        ("architect", "coder_and_reviewer"), ("architect", "tester"), ("coder", "reviewer"),
-        ("reviewer", "coder"), ("coder_and_reviewer", "documenter"),
-    ]  # fmt: skip
+        ("architect", "coder_and_reviewer"),
+        ("architect", "tester"),
+        ("coder", "reviewer"),
+        ("reviewer", "coder"),
+        ("coder_and_reviewer", "documenter"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,10 @@ SCOPE = {"input": {"n": 3, "text": "hi", "list": [1, "a"], "none": None}, "steps
         ("a $ b $5", ["a $ b $5"]),
         ("${ {'a': {'b': 1}} }", [("{'a': {'b': 1}}",)]),
         ("${'}'}", [("'}'",)]),
-        ("${\"\\\"}\"}!", [("\"\\\"}\"",), "!"]),
+        ('${"\\"}"}!', [('"\\"}"',), "!"]),
         ("${'$'}${a}", [("'$'",), ("a",)]),
     ],
-)  # fmt: skip
+)
 def test_split(text: str, parts: list[Part]) -> None:
     assert split(text) == parts
 
@@ -58,8 +58,11 @@ def test_render(value: Any, result: Any) -> None:
 def test_expressions_are_found_in_order_with_their_places() -> None:
     value = {"a/b": ["${1}", {"~": "x${2}${3}"}], "c": "${4}", "d": "$${5}"}
     assert list(expressions(value, "/p")) == [
-        ("/p/a~1b/0", "1"), ("/p/a~1b/1/~0", "2"), ("/p/a~1b/1/~0", "3"), ("/p/c", "4"),
-    ]  # fmt: skip
+        ("/p/a~1b/0", "1"),
+        ("/p/a~1b/1/~0", "2"),
+        ("/p/a~1b/1/~0", "3"),
+        ("/p/c", "4"),
+    ]
 
 
 def test_counting_passes_over_what_is_unclosed() -> None:
@@ -100,5 +103,9 @@ def test_escape(key: str, pointer: str) -> None:
 
 def test_text_of_a_value() -> None:
     assert [as_text(value) for value in ("é", 1.5, True, None, {"é": 1})] == [
-        "é", "1.5", "true", "null", '{\n  "é": 1\n}',
-    ]  # fmt: skip
+        "é",
+        "1.5",
+        "true",
+        "null",
+        '{\n  "é": 1\n}',
+    ]

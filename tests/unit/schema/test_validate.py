@@ -94,28 +94,40 @@ def test_all_problems_at_once_in_a_stable_order() -> None:
         (definition(steps={"in": STEP}), [("value_wrong", "/steps/in")]),
         (definition(language="facilitair/v2"), [("value_wrong", "/language")]),
         (definition(agents={"g": {"model": ""}}), [("model_unknown", "/agents/g/model")]),
-        (definition(agents={"g": {"model": {"among": ["openai/gpt-4", "x/y"]}}}),
-         [("model_unknown", "/agents/g/model/among/1")]),
+        (
+            definition(agents={"g": {"model": {"among": ["openai/gpt-4", "x/y"]}}}),
+            [("model_unknown", "/agents/g/model/among/1")],
+        ),
         (definition(agents={"g": {"model": {"amnog": []}}}), [("field_unknown", "/agents/g/model/amnog")]),
         (steps(a=STEP | {"retry": {"max_attempts": 0}}), [("value_wrong", "/steps/a/retry/max_attempts")]),
         (steps(a=STEP | {"retry": {"max_attempts": "3"}}), [("type_wrong", "/steps/a/retry/max_attempts")]),
         (steps(a=STEP | {"needs": ["b", 3]}), [("type_wrong", "/steps/a/needs/1")]),
         (steps(a={"kind": "tool"}), [("tool_unknown", "/steps/a")]),
-        (steps(a={"kind": "tool", "tool": "http", "activity": "x", "task_queue": "q", "args": {"url": "u"}}),
-         [("tool_unknown", "/steps/a")]),
+        (
+            steps(
+                a={"kind": "tool", "tool": "http", "activity": "x", "task_queue": "q", "args": {"url": "u"}}
+            ),
+            [("tool_unknown", "/steps/a")],
+        ),
         (steps(a={"kind": "tool", "activity": "x"}), [("field_missing", "/steps/a/task_queue")]),
-        (steps(a={"kind": "tool", "tool": "http", "args": {"url": 5}}),
-         [("tool_args_wrong", "/steps/a/args/url")]),
+        (
+            steps(a={"kind": "tool", "tool": "http", "args": {"url": 5}}),
+            [("tool_args_wrong", "/steps/a/args/url")],
+        ),
         (steps(a={"kind": "tool", "tool": "http", "args": {}}), [("tool_args_wrong", "/steps/a/args/url")]),
         (steps(a=value("${steps.a.output}")), [("cycle", "/steps/a")]),
         (steps(a=value({"x/y": ["${foo}"]})), [("expression_type", "/steps/a/value/x~1y/0")]),
         (steps(a=value("${steps.b.ouput}"), b=STEP), [("reference_unknown", "/steps/a/value")]),
         (steps(a=value("${run.nmae}")), [("reference_unknown", "/steps/a/value")]),
         (steps(a=value(1, when="input.x + 1 > 2 && 'no'")), [("expression_type", "/steps/a/when")]),
-        (steps(a=value("${steps.p.output.x}"), p={"kind": "agent", "agent": "poet", "prompt": "x"}),
-         [("reference_unknown", "/steps/a/value")]),
-        (definition(input={"$ref": "#/$defs/x", "$defs": {"x": {"$ref": "#"}}}),
-         [("schema_invalid", "/input")]),
+        (
+            steps(a=value("${steps.p.output.x}"), p={"kind": "agent", "agent": "poet", "prompt": "x"}),
+            [("reference_unknown", "/steps/a/value")],
+        ),
+        (
+            definition(input={"$ref": "#/$defs/x", "$defs": {"x": {"$ref": "#"}}}),
+            [("schema_invalid", "/input")],
+        ),
         (definition(input={"$ref": "https://example.com/s.json"}), [("schema_invalid", "/input")]),
         (definition(input={"pattern": r"(a+)\1"}), [("schema_invalid", "/input")]),
         (definition(description="${", output="${1}" * 100_000), [("too_many", "")]),
@@ -123,7 +135,7 @@ def test_all_problems_at_once_in_a_stable_order() -> None:
         (definition(agents={str(i): {} for i in range(201)}), [("too_many", "/agents")]),
         (definition(steps={f"a{i}": STEP for i in range(1_001)}), [("too_many", "/steps")]),
     ],
-)  # fmt: skip
+)
 def test_problems_and_their_places(document: Any, expected: list[tuple[str, str]]) -> None:
     assert places(document) == expected
 
@@ -157,22 +169,29 @@ def test_a_problem_says_what_was_found_expected_and_what_to_do() -> None:
     ]
     assert problems(definition(nmae="y")) == [
         Problem(
-            "field_unknown", "/nmae", "'y'", "a field of facilitair/v1",
+            "field_unknown",
+            "/nmae",
+            "'y'",
+            "a field of facilitair/v1",
             "Remove it or correct its name. Did you mean 'name'?",
         )
-    ]  # fmt: skip
+    ]
 
 
 def test_every_circle_is_named_once() -> None:
     found = problems(
         steps(
-            a=value(1, needs=["b"]), b=value(1, needs=["a"]), c=value(1, needs=["d"]),
-            d=value("${steps.c.output}"), e=value(1, needs=["a"]),
+            a=value(1, needs=["b"]),
+            b=value(1, needs=["a"]),
+            c=value(1, needs=["d"]),
+            d=value("${steps.c.output}"),
+            e=value(1, needs=["a"]),
         )
-    )  # fmt: skip
+    )
     assert [(p.code, p.pointer, p.found) for p in found] == [
-        ("cycle", "/steps/a", "the cycle a → b → a"), ("cycle", "/steps/c", "the cycle c → d → c"),
-    ]  # fmt: skip
+        ("cycle", "/steps/a", "the cycle a → b → a"),
+        ("cycle", "/steps/c", "the cycle c → d → c"),
+    ]
 
 
 def test_no_more_than_a_hundred_problems() -> None:
@@ -210,17 +229,91 @@ def test_schema_faults(schema: dict[str, Any], says: str | None) -> None:
 
 
 _KEYS = st.sampled_from(
-    ["name", "steps", "agents", "kind", "value", "needs", "when", "agent", "prompt", "model", "retry",
-     "input", "output", "stream", "from", "to", "a", "in", "~/", "tool", "args", "timeout", "among",
-     "stream_to", "body", "over", "max_items", "until", "max_iterations", "cases", "else", "then", "catch",
-     "errors", "join", "quorum", "form", "show", "actions", "assignees", "compensate", "reflect", "budget",
-     "carry", "ref", "definition", "for", "b"]
-)  # fmt: skip
+    [
+        "name",
+        "steps",
+        "agents",
+        "kind",
+        "value",
+        "needs",
+        "when",
+        "agent",
+        "prompt",
+        "model",
+        "retry",
+        "input",
+        "output",
+        "stream",
+        "from",
+        "to",
+        "a",
+        "in",
+        "~/",
+        "tool",
+        "args",
+        "timeout",
+        "among",
+        "stream_to",
+        "body",
+        "over",
+        "max_items",
+        "until",
+        "max_iterations",
+        "cases",
+        "else",
+        "then",
+        "catch",
+        "errors",
+        "join",
+        "quorum",
+        "form",
+        "show",
+        "actions",
+        "assignees",
+        "compensate",
+        "reflect",
+        "budget",
+        "carry",
+        "ref",
+        "definition",
+        "for",
+        "b",
+    ]
+)
 _LEAVES = st.sampled_from(
-    [None, True, 0, -1, 1.5, "", "a", "x", "agent", "tool", "transform", "map", "loop", "switch", "human",
-     "wait", "collaboration", "any", "a:x", "*", "item", "iter.output", "${steps.a.output}", "${",
-     "${input.x.map(k, k)}", "openai/gpt-4", "1s", "#/$defs/a", "http", "object"]
-)  # fmt: skip
+    [
+        None,
+        True,
+        0,
+        -1,
+        1.5,
+        "",
+        "a",
+        "x",
+        "agent",
+        "tool",
+        "transform",
+        "map",
+        "loop",
+        "switch",
+        "human",
+        "wait",
+        "collaboration",
+        "any",
+        "a:x",
+        "*",
+        "item",
+        "iter.output",
+        "${steps.a.output}",
+        "${",
+        "${input.x.map(k, k)}",
+        "openai/gpt-4",
+        "1s",
+        "#/$defs/a",
+        "http",
+        "object",
+    ]
+)
 _DOCUMENTS = st.recursive(
     _LEAVES,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_KEYS, inner, max_size=6),

@@ -15,10 +15,7 @@ def agent(prompt: str, **more: Any) -> dict[str, Any]:
 
 
 def verdicts(steps: dict[str, Any], **more: Any) -> Verdicts:
-    document = {
-        "name": "one", "agents": {"a": {"model": "openai/gpt-4o-mini"}},
-        "steps": steps, **more,
-    }  # fmt: skip
+    document = {"name": "one", "agents": {"a": {"model": "openai/gpt-4o-mini"}}, "steps": steps, **more}
     source = validate(document).definition.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return read(compiled(json.dumps(source), json.dumps(source)))
 
@@ -57,7 +54,9 @@ def test_what_the_output_or_a_judge_comes_from_is_final_also_from_within_bodies(
         {
             "plan": agent("Plan"),
             "each": {
-                "kind": "map", "over": "['a', 'b']", "max_items": 2,
+                "kind": "map",
+                "over": "['a', 'b']",
+                "max_items": 2,
                 "body": {
                     "steps": {
                         "draft": agent("Draft ${item} of ${steps.plan.output}"),
@@ -72,7 +71,7 @@ def test_what_the_output_or_a_judge_comes_from_is_final_also_from_within_bodies(
             "news": agent("News"),
         },
         output="${steps.each.output}",
-    )  # fmt: skip
+    )
     assert found.final == ("plan", "draft", "poem")
     # The map stands between them: another frame.
     assert found.reviewed == (("judge", "poem"),)
@@ -82,7 +81,10 @@ def test_in_a_loop_the_carry_makes_what_comes_next() -> None:
     found = verdicts(
         {
             "improve": {
-                "kind": "loop", "init": "", "max_iterations": 3, "carry": {"notes": "${steps.review.output}"},
+                "kind": "loop",
+                "init": "",
+                "max_iterations": 3,
+                "carry": {"notes": "${steps.review.output}"},
                 "body": {
                     "steps": {
                         "write": agent("Better: ${iter.carry}"),
@@ -92,7 +94,7 @@ def test_in_a_loop_the_carry_makes_what_comes_next() -> None:
                 },
             }
         }
-    )  # fmt: skip
+    )
     assert found.reviewed == (("review", "write"),)
     assert found.final == ("write", "review")
 

@@ -117,13 +117,18 @@ def test_intervals_hold_the_mean_and_come_from_a_seed() -> None:
 @pytest.mark.parametrize(
     ("name", "price"),
     [
-        ("gpt-4-0613-FC", (30, 60)), ("gpt-4o-mini-2024-07-18", (0.15, 0.6)),
+        ("gpt-4-0613-FC", (30, 60)),
+        ("gpt-4o-mini-2024-07-18", (0.15, 0.6)),
         ("gpt-4-turbo-2024-04-09-FC", (10, 30)),
-        ("mistral-large-2407-FC-Any", (2, 6)), ("open-mistral-nemo-2407-FC-Auto", (0.15, 0.15)),
-        ("claude-3-5-sonnet-20240620", (3, 15)), ("WizardLM/WizardLM-13B-V1.2", (0.3, 0.3)),
-        ("databricks-dbrx-instruct", None), ("gpt-40", None), ("", None),
+        ("mistral-large-2407-FC-Any", (2, 6)),
+        ("open-mistral-nemo-2407-FC-Auto", (0.15, 0.15)),
+        ("claude-3-5-sonnet-20240620", (3, 15)),
+        ("WizardLM/WizardLM-13B-V1.2", (0.3, 0.3)),
+        ("databricks-dbrx-instruct", None),
+        ("gpt-40", None),
+        ("", None),
     ],
-)  # fmt: skip
+)
 def test_old_models_have_their_price_and_unknown_ones_none(
     name: str, price: tuple[float, float] | None
 ) -> None:

@@ -82,10 +82,13 @@ def test_a_budget_grows_with_the_root_of_the_answer_and_the_log_of_what_must_not
 @pytest.mark.parametrize(
     ("tokens", "error", "expected"),
     [
-        (0.0, 0.1, LEAST_BUDGET), (400.0, 1.0, LEAST_BUDGET), (1e9, 1e-9, MOST_BUDGET),
-        (float("nan"), 0.1, LEAST_BUDGET), (-5.0, 0.1, LEAST_BUDGET),
+        (0.0, 0.1, LEAST_BUDGET),
+        (400.0, 1.0, LEAST_BUDGET),
+        (1e9, 1e-9, MOST_BUDGET),
+        (float("nan"), 0.1, LEAST_BUDGET),
+        (-5.0, 0.1, LEAST_BUDGET),
     ],
-)  # fmt: skip
+)
 def test_a_budget_is_bounded(tokens: float, error: float, expected: int) -> None:
     assert budget(tokens, error) == expected
 

@@ -22,10 +22,26 @@ def known() -> Checkpoint:
 
 def row(number: int, seconds: float) -> Row:
     return Row(
-        uuid4(), uuid4(), datetime.now(UTC), "d", "work", "work", "coder", "coder",
-        f"sort a list of numbers, number {number}", "", "a/good", "a/good", seconds, 150, 400, 0.001, None,
-        "", None,
-    )  # fmt: skip
+        uuid4(),
+        uuid4(),
+        datetime.now(UTC),
+        "d",
+        "work",
+        "work",
+        "coder",
+        "coder",
+        f"sort a list of numbers, number {number}",
+        "",
+        "a/good",
+        "a/good",
+        seconds,
+        150,
+        400,
+        0.001,
+        None,
+        "",
+        None,
+    )
 
 
 def rows(count: int, slower: float) -> list[Row]:

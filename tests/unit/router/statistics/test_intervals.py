@@ -78,9 +78,15 @@ def test_judged_by_the_split_beside_the_pooled_interval() -> None:
     values, kinds, features = _generated(700, 2)
     nothing = np.full(values.shape, np.nan)
     calls = Calls(
-        tuple(f"q{i}" for i in range(700)), ("",) * 700, np.array(kinds), MODELS,
-        nothing, values, nothing, nothing,
-    )  # fmt: skip
+        tuple(f"q{i}" for i in range(700)),
+        ("",) * 700,
+        np.array(kinds),
+        MODELS,
+        nothing,
+        values,
+        nothing,
+        nothing,
+    )
     told = judge_intervals(calls, features)
     assert told["coverage_marginal_tokens"] is None
     assert told["coverage_marginal"] == told["coverage_marginal_seconds"] == pytest.approx(0.9, abs=0.03)

@@ -25,9 +25,12 @@ def calls(seed: int = 0, *, one_each: bool = False) -> Calls:
     seconds = np.exp(rng.normal(0.5, 0.3, (STEPS, 3)))
     tokens = np.exp(rng.normal(6.0, 0.3, (STEPS, 3)))
     return Calls(
-        tuple(map(str, range(STEPS))), tuple(f"{name} step {i}" for i, name in enumerate(category)),
-        category, NAMES, *(np.where(asked, values, np.nan) for values in (ok, seconds, tokens, tokens)),
-    )  # fmt: skip
+        tuple(map(str, range(STEPS))),
+        tuple(f"{name} step {i}" for i, name in enumerate(category)),
+        category,
+        NAMES,
+        *(np.where(asked, values, np.nan) for values in (ok, seconds, tokens, tokens)),
+    )
 
 
 def texts(count: int, seed: int) -> Floats:

@@ -23,9 +23,11 @@ def world(
     letters = rng.normal(size=(queries, features.LETTERS))
     hard = rng.normal(size=12)
     logit = (
-        np.linspace(-0.5, 2, models)[None] + rng.normal(size=(4, models))[kind] * 0.5
-        + np.array([0.8, 0.0, -0.8, 0.3])[kind][:, None] + told / 2 * hard[topic][:, None]
-    )  # fmt: skip
+        np.linspace(-0.5, 2, models)[None]
+        + rng.normal(size=(4, models))[kind] * 0.5
+        + np.array([0.8, 0.0, -0.8, 0.3])[kind][:, None]
+        + told / 2 * hard[topic][:, None]
+    )
     truth = 1 / (1 + np.exp(-logit))
     ok = (rng.random(truth.shape) < truth).astype(np.float64)
     return np.hstack([meaning, letters]), np.array([f"kind{k}" for k in kind]), truth, ok
