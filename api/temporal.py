@@ -38,7 +38,6 @@ _PATIENCE_SECONDS: Final = 15.0
 """A run that is just being taken over by another worker needs some."""
 _STEER_REFUSED: Final = (
     "steer_invalid",
-    "steer_unsupported",
     "agent_unknown",
     "step_unknown",
     "model_unknown",
@@ -197,7 +196,7 @@ class Temporal:
         client = await self.client()
         from temporalio.service import RPCError
 
-        from workflows.failures import failure_of
+        from schema.temporal.failures import failure_of
 
         try:
             return await failure_of(client.get_workflow_handle(execution.id, run_id=execution.run_id), CALL)
@@ -213,7 +212,7 @@ class Temporal:
         client = await self.client()
         from temporalio.service import RPCError, RPCStatusCode
 
-        from workflows.failures import first_run_id
+        from schema.temporal.failures import first_run_id
 
         own = client.get_workflow_handle(id, run_id=run)
         try:
@@ -383,7 +382,7 @@ def _ended(id: str) -> Refused:
 
 async def _execution(found: "WorkflowExecutionDescription", tenant: str) -> Execution:
     """`tenant`: whose it is where its memo does not say."""
-    from workflows.failures import first_run_id
+    from schema.temporal.failures import first_run_id
 
     memo = await found.memo()
     return Execution(

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from schema.temporal.plan import Plan, PlanStep
-from schema.temporal.runs import Ended
+from schema.temporal.steps import Ended
 
 COMPLETED = "completed"
 SKIPPED = "skipped"

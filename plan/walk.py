@@ -12,8 +12,7 @@ from typing import Any, Protocol
 from plan.progress import Progress
 from schema.errors import StepError
 from schema.temporal.plan import PlanStep
-from schema.temporal.runs import Ended
-from schema.temporal.steps import ItemEnded, Opened
+from schema.temporal.steps import Ended, ItemEnded, Opened
 
 Work = Coroutine[Any, Any, Sequence[Ended]]
 

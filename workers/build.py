@@ -68,7 +68,6 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
     from activities.agent.news import News
     from activities.agent.resources import means
     from activities.agent.tokens import TokenLog
-    from activities.engine1 import Engine1
     from activities.improve.optimize import OptimizeActivity
     from activities.people.questions import Human
     from activities.routing.route import RouteActivity
@@ -99,7 +98,6 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
         searchable = await registers_search_attributes(client)
         record = Record(engine, journal, segment, admission, disk, signer, searchable=searchable)
         human = Human(engine, signer)
-        engine1 = Engine1(engine)
         children, undo = Children(engine, admission, signer), UndoActivity(engine, tool.run)
         activities: list[Callable[..., Any]] = [
             record.pin,
@@ -126,9 +124,6 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
             children.fail_child,
             undo.compensations,
             undo.compensate,
-            engine1.decide,
-            engine1.skip,
-            engine1.transform,
             agent.agent,
             segment.tool,
             OptimizeActivity(agents).optimize_prompt,

@@ -24,10 +24,13 @@ with workflow.unsafe.imports_passed_through():
         MEMO_TENANT,
         MEMO_TRACEPARENT,
     )
-    from schema.temporal.runs import Finish, Pinned, PinRequest, Steered
+
+    # The sandbox resolves `PlanStep.body: "Plan"` in modules that were imported here by name.
+    from schema.temporal.plan import Plan  # noqa: F401
+    from schema.temporal.runs import ENGINE, Finish, Pinned, PinRequest, Steered
     from schema.temporal.updates import decision_of, fault_of_decision, fault_of_steer, steer_of
     from schema.values.foreign import UnusableValue
-    from workflows import engine1, labels
+    from workflows import labels
     from workflows.dispatch import SEGMENT_TIMEOUT, Dispatch, local, step_error
     from workflows.payloads import foreign_value, memo_object, memo_text
 
@@ -63,12 +66,13 @@ class Collaboration:
     @workflow.run
     async def run(self, args: Sequence[RawValue]) -> Any:
         pinned = await _pin(args)
-        if pinned.engine == 1:
-            self._unsteerable = StepError(
-                "steer_unsupported",
-                "this run was begun by an older release, whose runs cannot be steered; it can be cancelled.",
+        if pinned.engine != ENGINE:
+            raise ApplicationError(
+                f"This run was pinned to engine {pinned.engine}; this release knows engine {ENGINE} only. "
+                "Start a worker of the release that began it, or cancel it and start it anew.",
+                type="engine_unknown",
+                non_retryable=True,
             )
-            return await engine1.run(pinned)
         labels.begin(pinned, COMPLETED if pinned.over else "running")
         if pinned.over:
             self._unsteerable = StepError("collaboration_ended", "it has ended already.")
@@ -184,7 +188,7 @@ class Collaboration:
     async def _obey(self, name: str, given: Sequence[Any]) -> None:
         dispatch = await self._dispatched()
         if dispatch.pinned.revision < 1:
-            raise StepError("steer_unsupported", "runs of an older release obey Updates only.")
+            raise StepError("steer_invalid", "this run was begun by an older release and obeys Updates only.")
         if name == "decide":
             _refuse(fault_of_decision(given))
             await dispatch.decide(decision_of(given))

@@ -43,11 +43,11 @@ with workflow.unsafe.imports_passed_through():
         ChildEnd,
         ChildFailed,
         ChildRun,
-        Ended,
         Pinned,
     )
     from schema.temporal.steps import (
         Caught,
+        Ended,
         ItemEnd,
         ItemEnded,
         Opened,

@@ -35,9 +35,8 @@ from schema.language.steps import HumanStep, seconds
 from schema.language.templates import as_text, render
 from schema.rules.people import not_waiting, refused, verdict
 from schema.temporal.people import Asked, DecisionMade
-from schema.temporal.runs import Ended
 from schema.temporal.signing import Signer
-from schema.temporal.steps import StepRequest
+from schema.temporal.steps import Ended, StepRequest
 
 TIMEOUT_ACTOR: Final = "timeout"
 """Who decided where nobody did in time."""

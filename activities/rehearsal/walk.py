@@ -41,7 +41,7 @@ from schema.rules import answers as rules_answers
 from schema.rules import mocks
 from schema.rules.mocks import Mocks
 from schema.temporal.plan import Plan, PlanStep
-from schema.temporal.runs import Ended
+from schema.temporal.steps import Ended
 
 MAX_STEPS: Final = 10_000
 MAX_SECONDS: Final = 8.0

@@ -15,10 +15,10 @@ from db.engine import transaction
 from db.runs.collaborations import Run
 from schema.errors import Refused, Unavailable
 from schema.names import OWN_TYPES
+from schema.temporal.failures import first_run_id
 from schema.temporal.people import DecisionMade
 from schema.temporal.runs import ChildEnd, ChildFailed, Finish, PinRequest, Steered
 from schema.temporal.steps import Caught, ItemEnd, SegmentRequest, StepRequest, ToolReturn
-from workflows.failures import first_run_id
 
 RunBound = (
     PinRequest

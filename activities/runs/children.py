@@ -30,9 +30,9 @@ from schema.language.steps import CollaborationStep
 from schema.language.templates import render
 from schema.rules.validate import validate
 from schema.temporal.memo import started_by
-from schema.temporal.runs import ChildEnd, ChildFailed, ChildRun, Ended, Fork
+from schema.temporal.runs import ChildEnd, ChildFailed, ChildRun, Fork
 from schema.temporal.signing import Signer
-from schema.temporal.steps import StepRequest
+from schema.temporal.steps import Ended, StepRequest
 
 MAX_INPUT_BYTES: Final = 256 * 1024
 """A sub-collaboration's input goes through Temporal's history."""

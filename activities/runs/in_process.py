@@ -20,8 +20,7 @@ from schema.errors import StepError
 from schema.language.steps import LoopStep
 from schema.language.templates import render
 from schema.temporal.plan import PlanStep
-from schema.temporal.runs import Ended
-from schema.temporal.steps import ItemEnded, Opened
+from schema.temporal.steps import Ended, ItemEnded, Opened
 
 
 class InProcess(ABC):

@@ -60,10 +60,11 @@ from schema.language.templates import expressions, render
 from schema.temporal.memo import BY_TEMPORAL, MEMO_FORK
 from schema.temporal.plan import Plan
 from schema.temporal.queues import PLATFORM_QUEUES
-from schema.temporal.runs import ENGINE, REVISION, Ended, Finish, Fork, Pinned, PinRequest
+from schema.temporal.runs import ENGINE, REVISION, Finish, Fork, Pinned, PinRequest
 from schema.temporal.signing import Signer
 from schema.temporal.steps import (
     Caught,
+    Ended,
     ItemEnd,
     ItemEnded,
     Opened,

@@ -39,8 +39,8 @@ from schema.language.steps import AgentStep, LoopStep, MapStep, Step, SwitchStep
 from schema.language.templates import render
 from schema.language.tools import TOOLS
 from schema.temporal.plan import PlanStep
-from schema.temporal.runs import PAUSED, Ended
-from schema.temporal.steps import Opened, SegmentRequest, SegmentResult, StepRequest, StepResult
+from schema.temporal.runs import PAUSED
+from schema.temporal.steps import Ended, Opened, SegmentRequest, SegmentResult, StepRequest, StepResult
 
 Agent = Callable[[StepRequest], Awaitable[StepResult]]
 Tool = Callable[[str, dict[str, Any]], Awaitable[Json]]

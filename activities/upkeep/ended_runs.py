@@ -15,9 +15,9 @@ from db.runs import collaborations, executions, people
 from db.runs.collaborations import Run
 from db.runs.journal import Journal
 from schema.endings import SUB_STATES, error_of
+from schema.temporal.failures import failure_of, first_run_id
 from schema.temporal.runs import Finish
 from schema.temporal.upkeep import EndingsPass
-from workflows.failures import failure_of, first_run_id
 
 PAGE: Final = 200
 """Runs that Temporal is asked about at once."""

@@ -44,7 +44,6 @@ _STATUS_BY_CODE: Final = {
     "collaboration_ended": 409,
     "collaboration_not_failed": 409,
     "fork_outputs_too_large": 413,
-    "steer_unsupported": 409,
     "prompt_in_use": 409,
     "trial_running": 409,
     "trial_pointless": 409,

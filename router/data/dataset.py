@@ -1,4 +1,4 @@
-"""Turn rows of outcomes into what is learned from and judged on. Pure: the SQL is in db/router/outcomes.py."""
+"""Turn rows of outcomes into what is learned from and judged on. Pure: SQL is in db/router/outcomes.py."""
 
 from __future__ import annotations
 

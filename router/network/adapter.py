@@ -1,8 +1,8 @@
 """The neural router: what a mixture of experts says of a step and its candidates (S2-02..07, S4-01..04).
 
-A challenger. It starts as the shrunk rates of `router.statistics.histories` and learns what they do not say; a
-new model is told of by its history alone. `router.statistics.ensemble` decides on outcomes held out whether it
-serves.
+A challenger. It starts as the shrunk rates of `router.statistics.histories` and learns what they do not say;
+a new model is told of by its history alone. `router.statistics.ensemble` decides on outcomes held out
+whether it serves.
 """
 
 from __future__ import annotations

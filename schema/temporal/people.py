@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from schema.temporal.runs import Ended
-from schema.temporal.steps import StepRequest
+from schema.temporal.steps import Ended, StepRequest
 
 
 @dataclass(frozen=True)

@@ -7,24 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schema.temporal.plan import Plan
-from schema.temporal.steps import StepRequest
+from schema.temporal.steps import Ended, StepRequest
 
 ENGINE = 2
 """The interpreter's semantics that new runs are pinned to; a run keeps its own to its end."""
 REVISION = 1
 """What the workflow code may do that older releases' code did not. 1: obey signals, look every decision up.
 The pin tells it, so that a run keeps its own without the two events that `workflow.patched` costs each."""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a step ended."""
-
-    step: str
-    status: str
-    """completed, skipped, caught, or open: the condition of a step that is not run here holds."""
-    branch: str = ""
-    """Of a switch the branch taken; of a caught step `!` and the id of the step that takes over."""
 
 
 @dataclass(frozen=True)

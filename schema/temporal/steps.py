@@ -4,7 +4,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schema.temporal.plan import RetryRule
-from schema.temporal.runs import Ended
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a step ended."""
+
+    step: str
+    status: str
+    """completed, skipped, caught, or open: the condition of a step that is not run here holds."""
+    branch: str = ""
+    """Of a switch the branch taken; of a caught step `!` and the id of the step that takes over."""
 
 
 @dataclass(frozen=True)

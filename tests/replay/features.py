@@ -1,7 +1,4 @@
-"""What is recorded: one small definition per feature of the language and of the interpreter.
-
-The histories of the first group were recorded by engine 1, of the others by engine 2.
-"""
+"""What is recorded: one small definition per feature of the language and of the interpreter."""
 
 from typing import Any, Final
 
@@ -18,51 +15,7 @@ _REFUSED: Final = {"kind": "tool", "tool": "http", "args": {"url": "http://127.0
 _OWN: Final = {"activity": "recorded_own", "task_queue": OWN_QUEUE, "args": {"n": "${input.n}"}}
 _PARSE: Final = {"tool": "json.parse", "args": {"text": "[1]"}}
 
-_ENGINE_1: Final[dict[str, dict[str, Any]]] = {
-    "transform_chain": {
-        "steps": {
-            "a": {"kind": "transform", "value": "${input.n + 1}"},
-            "b": {"kind": "transform", "value": "${steps.a.output + 1}"},
-        }
-    },
-    "condition_and_skip": {
-        "steps": {
-            "a": {"kind": "transform", "value": "${input.n}"},
-            "b": {"kind": "transform", "when": "steps.a.output > 10", "value": 1},
-            "c": {"kind": "transform", "value": "${steps.b.output}"},
-            "d": {"kind": "transform", "value": "${steps[?'c'].?output.orValue('none')}"},
-        }
-    },
-    "agent": {"agents": _CODER, "steps": {"code": _ASK}},
-    "agent_routed_and_recalling": {"agents": _ROUTED, "steps": {"code": _ASK | {"recall": True}}},
-    "fan_out": {
-        "agents": _CODER,
-        "steps": {
-            **{
-                f"s{i}": {"kind": "agent", "agent": "coder", "prompt": f"part {i}: ${{input.task}}"}
-                for i in range(6)
-            },
-            "join": {"kind": "transform", "value": [f"${{steps.s{i}.output}}" for i in range(6)]},
-        },
-    },
-    "tool": {
-        "steps": {
-            "check": {"kind": "tool", "tool": "python.check", "args": {"source": "import os\n"}},
-            "list": {"kind": "transform", "value": "${steps.check.output.findings}"},
-        }
-    },
-    "own_activity": {"steps": {"own": {"kind": "tool", **_OWN}}},
-    "failed_step": {
-        "agents": _CODER,
-        "steps": {
-            "bad": {"kind": "tool", "tool": "json.parse", "args": {"text": "${input.task}"}},
-            "slow": _ASK,
-        },
-    },
-    "cancelled": {"agents": _CODER, "steps": {"slow": _ASK}},
-}
-
-_ENGINE_2: Final[dict[str, dict[str, Any]]] = {
+FEATURES: Final[dict[str, dict[str, Any]]] = {
     "segment_chain": {
         "agents": _CODER,
         "steps": {
@@ -348,7 +301,6 @@ _ENGINE_2: Final[dict[str, dict[str, Any]]] = {
     },
 }
 
-FEATURES: Final = _ENGINE_1 | _ENGINE_2
 
 CHILDREN: Final[list[dict[str, Any]]] = [
     {"name": "recorded-child", "steps": {"more": {"kind": "transform", "value": "${input.n + 1}"}}},

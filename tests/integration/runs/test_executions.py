@@ -16,8 +16,8 @@ from db.engine import transaction
 from db.runs import executions
 from db.runs.executions import Outcome, Worker
 from schema.rules.validate import validate
-from schema.temporal.runs import Ended, Finish, PinRequest
-from schema.temporal.steps import SegmentRequest, StepRequest
+from schema.temporal.runs import Finish, PinRequest
+from schema.temporal.steps import Ended, SegmentRequest, StepRequest
 from tests.support.lifecycle import recording
 
 CODER = Worker("agent", "coder", "coder", "openai/gpt-4")

@@ -22,8 +22,7 @@ from db.engine import transaction
 from db.runs import people
 from schema.errors import FacilitairError, NotFound
 from schema.temporal.people import Asked, Decision, DecisionMade
-from schema.temporal.runs import Ended
-from schema.temporal.steps import StepRequest
+from schema.temporal.steps import Ended, StepRequest
 from tests.support.cli import facilitair
 from tests.support.runs import begin
 from tests.support.stack import Stack

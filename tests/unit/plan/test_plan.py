@@ -2,7 +2,7 @@
 
 from plan.progress import CAUGHT, COMPLETED, OPEN, SKIPPED, Progress, table
 from schema.temporal.plan import Plan, PlanStep, RetryRule
-from schema.temporal.runs import Ended
+from schema.temporal.steps import Ended
 
 RETRY = RetryRule(max_attempts=1, initial_seconds=1, backoff=2, max_seconds=1)
 

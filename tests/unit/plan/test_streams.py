@@ -18,7 +18,8 @@ from schema.rules import mocks
 from schema.rules.size import estimate
 from schema.rules.validate import validate
 from schema.temporal.plan import Plan, PlanStep, RetryRule
-from schema.temporal.runs import Ended, Fork
+from schema.temporal.runs import Fork
+from schema.temporal.steps import Ended
 
 ONCE = RetryRule(max_attempts=1, initial_seconds=1, backoff=2, max_seconds=1)
 
