@@ -16,7 +16,7 @@ TAUGHT: Final = {
     *(name for name, table in vars(router).items() if metadata.tables.get(name) is table),
     "task_vectors",
     "prompt_trials",
-}
+} - {"collaborations", "routing_decisions"}  # What ran and what was chosen teach nothing by themselves.
 """Tables of what was learned from runs, and of what is learned from."""
 
 NO_QUESTION: Final = {
