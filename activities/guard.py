@@ -112,10 +112,10 @@ class ErrorInterceptor(Interceptor):
     """Puts `translate` around every activity of a worker."""
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
-        return _Guarded(next)
+        return _ErrorInbound(next)
 
 
-class _Guarded(ActivityInboundInterceptor):
+class _ErrorInbound(ActivityInboundInterceptor):
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
         try:
             return await super().execute_activity(input)

@@ -15,7 +15,7 @@ Value = str | int | float | bool
 _TRACER = trace.get_tracer("facilitair")
 
 
-class Traced(Protocol):
+class TracedRequest(Protocol):
     """What a span belongs to."""
 
     @property
@@ -29,7 +29,7 @@ class Traced(Protocol):
 @contextmanager
 def span(
     name: str,
-    of: Traced | None,
+    of: TracedRequest | None,
     attributes: Mapping[str, Value | None],
     kind: Literal["internal", "client"] = "internal",
 ) -> Iterator[Span]:

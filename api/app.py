@@ -33,7 +33,7 @@ from api.prompts import trials
 from api.router import edges, predictions
 from api.router import routes as router_routes
 from api.runs import analytics, archive, forgetting, forks, graph, routes, schedules, steering, webhooks
-from api.state import State, tenant
+from api.state import ApiState, tenant
 from api.temporal import Temporal
 from db.engine import async_engine
 from db.money.admission import Admission
@@ -57,7 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         bell = Bell(settings.database_url)
         engine = async_engine(settings.database_url, pre_ping=True, bell=bell)
-        state = State(
+        state = ApiState(
             settings,
             engine,
             Temporal(settings),
@@ -145,7 +145,7 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-async def _warm_up(state: State) -> None:
+async def _warm_up(state: ApiState) -> None:
     """What the first requests would otherwise wait for."""
     # Imports hold the interpreter: begun at once, they would keep the port shut for half a second longer.
     await asyncio.sleep(_WARM_UP_AFTER_SECONDS)

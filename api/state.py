@@ -10,14 +10,14 @@ from fastapi import Depends, Query
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from starlette.requests import HTTPConnection
 
-from api.definitions.rehearsal_process import Rehearsing
+from api.definitions.rehearsal_process import RehearsalProcess
 from api.health.projections import Projections
 from api.health.readiness import Readiness
 from api.health.router_metrics import RouterMetrics
 from api.health.run_metrics import RunMetrics
 from api.http.key_name import KeyName
 from api.live.readers import Hub
-from api.router.prediction_service import Predicting
+from api.router.prediction_service import PredictionService
 from api.temporal import Temporal
 from db import secrets
 from db.engine import transaction
@@ -29,7 +29,7 @@ from schema.settings import Settings
 
 
 @dataclass
-class State:
+class ApiState:
     """Made once per process, in the lifespan of the app."""
 
     settings: Settings
@@ -41,8 +41,8 @@ class State:
     # Checking a hostile upload takes up to 100 ms of pure computation; health must answer meanwhile.
     checking: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "checking"))
 
-    rehearsing: Rehearsing = field(default_factory=Rehearsing)
-    predicting: Predicting = field(default_factory=Predicting)
+    rehearsing: RehearsalProcess = field(default_factory=RehearsalProcess)
+    predicting: PredictionService = field(default_factory=PredictionService)
     router_metrics: RouterMetrics = field(default_factory=RouterMetrics)
     run_metrics: RunMetrics = field(default_factory=RunMetrics)
     key_name: KeyName = field(default_factory=KeyName)
@@ -65,8 +65,8 @@ class State:
         return transaction(self.engine)
 
 
-def state(request: HTTPConnection) -> State:
-    found: State = request.app.state.facilitair
+def state(request: HTTPConnection) -> ApiState:
+    found: ApiState = request.app.state.facilitair
     return found
 
 
@@ -104,7 +104,7 @@ async def connection(request: HTTPConnection) -> AsyncIterator[AsyncConnection]:
         yield found
 
 
-StateOf = Annotated[State, Depends(state)]
+StateOf = Annotated[ApiState, Depends(state)]
 Tenant = Annotated[str, Depends(tenant)]
 Actor = Annotated[str, Depends(actor)]
 Simulated = Annotated[bool, Depends(simulated)]

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from api.health.queues import Waiting, waiting_in
+from api.health.queues import WaitingWork, waiting_in
 from schema import names
 from schema.errors import FacilitairError, NotFound, Refused, Unavailable
 from schema.language.tasks import task_of
@@ -68,7 +68,7 @@ class Execution:
     closed_at: datetime | None
     request_digest: str | None = None
     """Of the request that started it; None where it was started past the API."""
-    waiting: Sequence[Waiting] = ()
+    waiting: Sequence[WaitingWork] = ()
     """What of it no worker has taken so far."""
 
 

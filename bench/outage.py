@@ -26,7 +26,7 @@ from graph import verify as graph_verify
 from graph.fold import EVENT_TYPES as GRAPH_EVENTS
 from memory import projection as memory_projection
 from memory import verify as memory_verify
-from memory.client import Memory
+from memory.client import WeaviateMemory
 from memory.projection import EVENT_TYPES as MEMORY_EVENTS
 from router.data.encoder import ENCODER, encode
 from tests.support.stack import Stack, stack
@@ -107,7 +107,7 @@ async def ended(on: Stack, id: str) -> str:
 
 async def differences(on: Stack) -> list[str] | None:
     """How the projections differ from the fold of the outbox; None while one of them is still behind."""
-    memory, graph = Memory(on.settings), graph_client.connect(on.settings)
+    memory, graph = WeaviateMemory(on.settings), graph_client.connect(on.settings)
     try:
         places = (
             (await graph_projection.position(graph), GRAPH_EVENTS),

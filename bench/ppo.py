@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from bench.chains import KINDS, MODELS, ROLES, TASKS, Collaborations, Kind, expected
 from db.engine import transaction
 from db.router import experiences as buffer
-from router.ppo import Experiences, Floats, Policy, Settings, best, joined, train
+from router.ppo import Experiences, Floats, Policy, PpoConfig, best, joined, train
 from router.replay_buffer import of_rows, rows_of
 from router.serve import rules
 from schema.language.catalogue import ROLE_DEFAULTS
@@ -117,7 +117,7 @@ def interval(differences: NDArray[np.float64], seed: int = 0) -> tuple[float, fl
     return float(low), float(high)
 
 
-def measure(settings: Settings, seed: int, episodes: int, kept: "Kept | None") -> dict[str, Any]:
+def measure(settings: PpoConfig, seed: int, episodes: int, kept: "Kept | None") -> dict[str, Any]:
     environments = [Collaborations() for _ in range(128)]
     began, worked = time.perf_counter(), time.process_time()
     policy, curve = train(
@@ -216,13 +216,13 @@ def _postgres(seed: int) -> Iterator[InPostgres]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--train", type=int, default=Settings.episodes, help="episodes to learn from")
+    parser.add_argument("--train", type=int, default=PpoConfig.episodes, help="episodes to learn from")
     parser.add_argument("--episodes", type=int, default=3_000, help="to judge on")
-    parser.add_argument("--reuse", type=int, default=Settings.reuse, help="0: no experience is used again")
+    parser.add_argument("--reuse", type=int, default=PpoConfig.reuse, help="0: no experience is used again")
     parser.add_argument("--no-database", action="store_true", help="keep what was tried in memory")
     parser.add_argument("--json", action="store_true", help="print one object")
     given = parser.parse_args()
-    settings = Settings(episodes=given.train, reuse=given.reuse)
+    settings = PpoConfig(episodes=given.train, reuse=given.reuse)
     if given.no_database:
         found = measure(settings, given.seed, given.episodes, InMemory())
     else:

@@ -15,7 +15,7 @@ from schema.tables.runs import collaborations
 
 
 @dataclass(frozen=True)
-class Span:
+class StoredSpan:
     trace_id: str
     span_id: str
     parent_id: str | None
@@ -29,7 +29,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class OwnedSpan(Span):
+class OwnedSpan(StoredSpan):
     """A span, and the run that it is part of."""
 
     tenant_id: str
@@ -42,7 +42,7 @@ def save(engine: Engine, batch: Sequence[OwnedSpan]) -> None:
         connection.execute(upsert(spans).on_conflict_do_nothing(), [asdict(span) for span in batch])
 
 
-_SPAN: Final = [spans.c[one.name] for one in fields(Span)]
+_SPAN: Final = [spans.c[one.name] for one in fields(StoredSpan)]
 
 
 async def of_run(
@@ -54,7 +54,7 @@ async def of_run(
     after: tuple[datetime, str] | None,
     limit: int,
     max_bytes: int,
-) -> tuple[list[Span], bool]:
+) -> tuple[list[StoredSpan], bool]:
     """Spans of a run and of the runs that are steps of it, in the order they began, behind the (started_at,
     span_id) of the last one seen; and whether there are more. What somebody else has written under the same
     trace id is none of them. A page holds one at least, and beyond it no more bytes than `max_bytes`."""
@@ -87,5 +87,5 @@ async def of_run(
         select(sized).where(fits, sized.c.number <= limit).order_by(sized.c.number)
     )
     page = list(rows)
-    facts = [Span(**{one.name: row._mapping[one.name] for one in fields(Span)}) for row in page]
+    facts = [StoredSpan(**{one.name: row._mapping[one.name] for one in fields(StoredSpan)}) for row in page]
     return facts, bool(page) and len(page) < page[0].in_all

@@ -90,7 +90,7 @@ class _PostgresExporter(SpanExporter):
         )
 
 
-class _Apart(SpanExporter):
+class _IsolatedExporter(SpanExporter):
     """Exports spans of all runs together; one that cannot be exported is left out alone."""
 
     def __init__(self, exporter: SpanExporter) -> None:
@@ -118,7 +118,7 @@ class _Apart(SpanExporter):
         return self._exporter.force_flush(timeout_millis)
 
 
-class _Belonging(SpanProcessor):
+class _RunAttributes(SpanProcessor):
     """Lets a span belong to the run that the span above it belongs to."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
@@ -152,9 +152,11 @@ def setup(service: str, settings: Settings) -> TracerProvider:
     provider = TracerProvider(
         resource=Resource.create({"service.name": f"facilitair-{service}"}), id_generator=_Ids()
     )
-    provider.add_span_processor(_Belonging())
+    provider.add_span_processor(_RunAttributes())
     for exporter in exporters(service, settings):
-        provider.add_span_processor(BatchSpanProcessor(_Apart(exporter), schedule_delay_millis=500))
+        provider.add_span_processor(
+            BatchSpanProcessor(_IsolatedExporter(exporter), schedule_delay_millis=500)
+        )
     trace.set_tracer_provider(provider)
     return provider
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Final
 from gateway import billed, litellm_door
 from gateway.destinations import Destination, Destinations, answered_model
 from gateway.estimate import WorstCase, guessed_tokens, most_input_tokens
-from gateway.failures import Disconnected, as_provider_error
+from gateway.failures import ConnectionLost, as_provider_error
 from gateway.prices import Price, general_price, price_missing
 from gateway.request import Completion, ModelRequest, Usage
 from gateway.sse import EventReader
 from gateway.timeouts import Patience, TimedOut
-from gateway.translate import Outgoing, outgoing
-from gateway.wire import Answer
+from gateway.translate import OutgoingRequest, outgoing
+from gateway.wire import ResponseReader
 from schema.errors import ProviderError
 from schema.language.catalogue import TenantProvider
 from schema.settings import Settings
@@ -83,7 +83,7 @@ class Gateway:
             await asyncio.to_thread(warm_up)
         price = request.price or self.price(request.model, request.providers, request.tenant)
         patience = Patience(request.timeouts, streamed=request.stream)
-        answer = Answer()
+        answer = ResponseReader()
         exchange: Exchange | None = None
         first_token_ms: int | None = None
         complete = False
@@ -134,7 +134,7 @@ class Gateway:
         usage = await self._usage(answer, request, destination)
         yield _completion(answer, destination, price, usage, first_token_ms)
 
-    async def _usage(self, answer: Answer, request: ModelRequest, destination: Destination) -> Usage:
+    async def _usage(self, answer: ResponseReader, request: ModelRequest, destination: Destination) -> Usage:
         """What the answer took, by its provider or by an estimate; people are told once for each model."""
         into = most_input_tokens(request.messages, request.response_schema, destination, request.tools)
         usage = answer.figures.usage(guessed_tokens(into), guessed_tokens(answer.said_bytes()))
@@ -164,7 +164,7 @@ class Gateway:
         if http is not None:
             await http.close()
 
-    async def _open(self, wanted: Outgoing, patience: Patience) -> "Exchange":
+    async def _open(self, wanted: OutgoingRequest, patience: Patience) -> "Exchange":
         if patience.over():
             raise TimedOut("total", patience.total_seconds, sent=False)
         return await self._connections().open(wanted.url, wanted.headers, wanted.body, patience)
@@ -185,17 +185,17 @@ def warm_up() -> None:
     litellm_door.provider_config("openai", "gpt-4o-mini")
 
 
-async def _packet(exchange: "Exchange", answer: Answer) -> bytes:
+async def _packet(exchange: "Exchange", answer: ResponseReader) -> bytes:
     """What comes next; b"" at the end, however an answer that says it has ended comes to it."""
     try:
         return await exchange.packet()
-    except (TimedOut, Disconnected):
+    except (TimedOut, ConnectionLost):
         if answer.finished:
             return b""
         raise
 
 
-def _tokens(answer: Answer) -> tuple[int, int, int] | None:
+def _tokens(answer: ResponseReader) -> tuple[int, int, int] | None:
     """What a failed answer took, where its provider says so at the end of it."""
     if not answer.complete:
         return None
@@ -204,7 +204,7 @@ def _tokens(answer: Answer) -> tuple[int, int, int] | None:
 
 
 def _completion(
-    answer: Answer, destination: Destination, price: Price, usage: Usage, first_token_ms: int | None
+    answer: ResponseReader, destination: Destination, price: Price, usage: Usage, first_token_ms: int | None
 ) -> Completion:
     return Completion(
         text=answer.text,

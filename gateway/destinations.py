@@ -9,7 +9,7 @@ from typing import Final, Literal, get_args
 from urllib.parse import urlsplit
 
 from gateway.keys import Keys
-from gateway.provider_limits import NO_LIMITS, Limits, limits_in
+from gateway.provider_limits import NO_LIMITS, ProviderLimits, limits_in
 from schema.errors import ProviderError
 from schema.hosts import fault_of, names_in
 from schema.language.catalogue import PROVIDERS, ProviderKind, TenantProvider
@@ -56,7 +56,7 @@ class Destination:
     """Whose words it speaks."""
     structure: Structure = "schema"
     """"schema": the provider takes a JSON Schema. "object": it promises JSON only, the prompt says which."""
-    limits: Limits = NO_LIMITS
+    limits: ProviderLimits = NO_LIMITS
     api_key: str = field(default="", repr=False)
 
     @property
@@ -174,7 +174,7 @@ class Destinations:
     def _own(self, own: TenantProvider, model: str, tenant: str) -> Destination:
         """At a tenant's provider."""
         address = self._own_address(own)
-        limits = Limits(own.requests_per_minute, own.tokens_per_minute)
+        limits = ProviderLimits(own.requests_per_minute, own.tokens_per_minute)
         key = self._keys.find(tenant, own.key_ref) if own.key_ref else ""
         if not key and not own.base_url:
             # The platform's keys go where the platform calls, and what it may is shared by all tenants.

@@ -80,7 +80,7 @@ class Refusal(Exception):
         self.status, self.headers, self.body = status, headers, body
 
 
-class Disconnected(Exception):
+class ConnectionLost(Exception):
     """A connection was not made, or lost."""
 
     def __init__(self, sent: bool, reason: str, *, begun: bool = False) -> None:
@@ -126,7 +126,7 @@ def as_provider_error(
             said = said or f"it answered with status {error.status} and no reason"
             if code in RETRYABLE:
                 retry_after = retry_after_seconds(error.headers)
-        case Disconnected():
+        case ConnectionLost():
             code = "provider_stream_cut" if error.begun else "provider_unavailable"
             billed, said = error.sent, str(error)
         case NotSendable():

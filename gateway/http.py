@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp.helpers import get_env_proxy_for_url
 from yarl import URL
 
-from gateway.failures import Disconnected, Refusal
+from gateway.failures import ConnectionLost, Refusal
 from gateway.outbound import HostNotAllowed, Outbound, PrivateAddress, Reach
 from gateway.timeouts import Patience
 from schema.values.foreign_json import read_json
@@ -65,10 +65,10 @@ class Http:
                 )
         except TimeoutError:
             if not limit.expired():
-                raise Disconnected(patience.sent, "the connection timed out") from None
+                raise ConnectionLost(patience.sent, "the connection timed out") from None
             raise patience.timed_out() from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise Disconnected(patience.sent, _reason(error)) from None
+            raise ConnectionLost(patience.sent, _reason(error)) from None
         if response.status != 200:
             raise await _refusal(response)
         return Exchange(response, patience, self._rest)
@@ -149,10 +149,10 @@ class Exchange:
         try:
             packet = await self._response.content.readany()
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise Disconnected(True, _reason(error), begun=True) from None
+            raise ConnectionLost(True, _reason(error), begun=True) from None
         self._read += len(packet)
         if self._read > MOST_OF_AN_ANSWER:
-            raise Disconnected(True, f"its answer is longer than {MOST_OF_AN_ANSWER:,} bytes", begun=True)
+            raise ConnectionLost(True, f"its answer is longer than {MOST_OF_AN_ANSWER:,} bytes", begun=True)
         return packet
 
     async def whole(self) -> bytes:

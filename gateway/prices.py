@@ -35,7 +35,7 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True)
-class Priced:
+class SourcedPrice:
     """A price, and whose it is."""
 
     price: Price
@@ -102,13 +102,13 @@ def _in_millions(row: Mapping[str, object], name: str) -> Decimal | None:
 
 
 @lru_cache(maxsize=4_096)
-def general_price(model: str) -> Priced | None:
+def general_price(model: str) -> SourcedPrice | None:
     """What a model costs everybody. The first that is not in our own table has litellm's read, which
     takes a fifth of a second: call it in a thread where it may be that one."""
     if price := listed_price(model):
-        return Priced(price, f"facilitair:{PRICES_VERSION}")
+        return SourcedPrice(price, f"facilitair:{PRICES_VERSION}")
     price = price_in_map(_litellms(), model)
-    return Priced(price, f"litellm:{importlib.metadata.version('litellm')}") if price else None
+    return SourcedPrice(price, f"litellm:{importlib.metadata.version('litellm')}") if price else None
 
 
 def per_million(model: str) -> tuple[float, float] | None:

@@ -7,23 +7,25 @@ from typing import Final, NamedTuple
 _ENTRY: Final = re.compile(r"([a-z0-9][a-z0-9._-]*)=(\d{0,12})/(\d{0,12})")
 
 
-class Limits(NamedTuple):
+class ProviderLimits(NamedTuple):
     """None: no limit."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
 
-    def and_those(self, other: "Limits") -> "Limits":
+    def and_those(self, other: "ProviderLimits") -> "ProviderLimits":
         """The narrower of both."""
-        return Limits(*(min((n for n in pair if n), default=None) for pair in zip(self, other, strict=True)))
+        return ProviderLimits(
+            *(min((n for n in pair if n), default=None) for pair in zip(self, other, strict=True))
+        )
 
 
-NO_LIMITS: Final = Limits()
+NO_LIMITS: Final = ProviderLimits()
 
 
-def limits_in(text: str) -> Mapping[str, Limits]:
+def limits_in(text: str) -> Mapping[str, ProviderLimits]:
     """Limits by provider, from `openai=500/200000,anthropic=50/`; raises ValueError."""
-    found: dict[str, Limits] = {}
+    found: dict[str, ProviderLimits] = {}
     for entry in filter(None, (part.strip() for part in text.split(","))):
         read = _ENTRY.fullmatch(entry)
         numbers = [int(number) if number else None for number in read.groups()[1:]] if read else []
@@ -33,5 +35,5 @@ def limits_in(text: str) -> Mapping[str, Limits]:
                 "name=requests/tokens a minute, numbers from 1 or nothing for no limit, for example "
                 "openai=500/200000,anthropic=50/. Correct it and start again."
             )
-        found[read[1]] = Limits(*numbers)
+        found[read[1]] = ProviderLimits(*numbers)
     return found

@@ -10,7 +10,7 @@ from schema.language.catalogue import TenantProvider
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCall:
+class ModelToolCall:
     """A model asks for a tool to be called."""
 
     id: str
@@ -25,7 +25,7 @@ class Message:
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str
-    tool_calls: tuple[ToolCall, ...] = ()
+    tool_calls: tuple[ModelToolCall, ...] = ()
     """Of an assistant's message."""
     tool_call_id: str = ""
     """Of a tool's message: what it answers."""
@@ -109,7 +109,7 @@ class Completion:
     provider: str
     response_id: str
     first_token_ms: int | None
-    tool_calls: tuple[ToolCall, ...] = ()
+    tool_calls: tuple[ModelToolCall, ...] = ()
 
     @property
     def input_tokens(self) -> int:

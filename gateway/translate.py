@@ -20,7 +20,7 @@ DIALECTS: Final[Mapping[Kind, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class OutgoingRequest:
     """A request, ready to be sent, and how to read what comes of it."""
 
     url: str
@@ -32,7 +32,7 @@ class Outgoing:
     """The same for an answer in one piece."""
 
 
-def outgoing(request: ModelRequest, destination: Destination) -> Outgoing:
+def outgoing(request: ModelRequest, destination: Destination) -> OutgoingRequest:
     """Raises NotSendable. Needs litellm imported, and calls nothing."""
     try:
         return _outgoing(request, destination)
@@ -56,7 +56,7 @@ def wire_tools(tools: Sequence[ToolSpec]) -> list[dict[str, Any]]:
     ]
 
 
-def _outgoing(request: ModelRequest, destination: Destination) -> Outgoing:
+def _outgoing(request: ModelRequest, destination: Destination) -> OutgoingRequest:
     dialect, model = DIALECTS.get(destination.kind, "openai"), destination.wire_model
     config = litellm_door.provider_config(dialect, model)
     key, base = destination.api_key or None, destination.base_url
@@ -76,9 +76,9 @@ def _outgoing(request: ModelRequest, destination: Destination) -> Outgoing:
         headers["x-facilitair-call"] = request.call_key
     body = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
     if dialect != "anthropic":
-        return Outgoing(url, headers, body)
+        return OutgoingRequest(url, headers, body)
     events = _AnthropicEvents(litellm_door.anthropic_events(json_mode=json_mode))
-    return Outgoing(url, headers, body, events, _anthropic_whole(config, json_mode))
+    return OutgoingRequest(url, headers, body, events, _anthropic_whole(config, json_mode))
 
 
 def _options(request: ModelRequest, destination: Destination) -> dict[str, Any]:

@@ -46,7 +46,7 @@ _OUTPUT_DETAILS: Final = ("completion_tokens_details", "output_tokens_details")
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class UsageCount:
     """What has been told so far; None where nothing was. Zeros count as nothing: no prompt is empty."""
 
     input: int | None = None
@@ -55,9 +55,9 @@ class Figures:
     total: int | None = None
     cached: int | None = None
 
-    def __or__(self, other: "Figures") -> "Figures":
+    def __or__(self, other: "UsageCount") -> "UsageCount":
         """The larger of each: figures grow while an answer goes on, and some servers end with zeros."""
-        return Figures(
+        return UsageCount(
             _larger(self.input, other.input),
             _larger(self.output, other.output),
             _larger(self.reasoning, other.reasoning),
@@ -95,11 +95,11 @@ class Figures:
         return max(rest, beside), True
 
 
-NO_FIGURES: Final = Figures()
+NO_FIGURES: Final = UsageCount()
 _PLACES: Final = frozenset(("usage", "usageMetadata", "x_groq", "timings"))
 
 
-def figures_in(event: Mapping[str, Any]) -> Figures | None:
+def figures_in(event: Mapping[str, Any]) -> UsageCount | None:
     """Return what an event, or a whole answer, tells of its tokens; None where it tells nothing."""
     choices = event.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
@@ -117,14 +117,14 @@ def figures_in(event: Mapping[str, Any]) -> Figures | None:
     if not found and isinstance(timings := event.get("timings"), Mapping):
         # llama.cpp's, where nobody asked it for more.
         found = [_figures(timings)]
-    return functools.reduce(Figures.__or__, found) if found else None
+    return functools.reduce(UsageCount.__or__, found) if found else None
 
 
 def _mappings(place: object) -> list[Mapping[str, Any]]:
     return [one for one in (place if isinstance(place, list) else [place]) if isinstance(one, Mapping)]
 
 
-def _figures(told: Mapping[str, Any]) -> Figures:
+def _figures(told: Mapping[str, Any]) -> UsageCount:
     # Cohere's: what is billed, and all tokens beside it.
     for inner in ("billed_units", "tokens"):
         if isinstance(told.get(inner), Mapping):
@@ -136,7 +136,7 @@ def _figures(told: Mapping[str, Any]) -> Figures:
     out, reasoning = _first(told, _OUTPUT), _first(told, _REASONING)
     if reasoning is None:
         reasoning = _detail(told, _OUTPUT_DETAILS, _REASONING)
-    return Figures(into, out, reasoning, _first(told, _TOTAL), cached)
+    return UsageCount(into, out, reasoning, _first(told, _TOTAL), cached)
 
 
 def _cached(told: Mapping[str, Any]) -> int | None:

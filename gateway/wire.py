@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from gateway.failures import BrokenAnswer, error_in
 from gateway.finish_reasons import is_finish, reason_of
-from gateway.request import ToolCall
-from gateway.usage import NO_FIGURES, Figures, figures_in
+from gateway.request import ModelToolCall
+from gateway.usage import NO_FIGURES, UsageCount, figures_in
 from schema.values.foreign import clean_text
 from schema.values.foreign_json import NotJson, read_json
 
@@ -45,7 +45,7 @@ class _Parts:
 
 
 @dataclass(slots=True)
-class Answer:
+class ResponseReader:
     """What is known of a running answer."""
 
     translate: Callable[[dict[str, Any]], Mapping[str, Any] | None] | None = None
@@ -55,7 +55,7 @@ class Answer:
     response_id: str = ""
     finished: bool = False
     """Whether a finish reason has come, or an error that stands for one."""
-    figures: Figures = NO_FIGURES
+    figures: UsageCount = NO_FIGURES
     simulated: bool = False
     done: bool = False
     unsaid_bytes: int = 0
@@ -145,9 +145,11 @@ class Answer:
         if self._failure is not None:
             raise self._failure
 
-    def tool_calls(self) -> tuple[ToolCall, ...]:
+    def tool_calls(self) -> tuple[ModelToolCall, ...]:
         return tuple(
-            ToolCall(parts.id or f"call_{number}", parts.name, clean_text("".join(parts.arguments)) or "{}")
+            ModelToolCall(
+                parts.id or f"call_{number}", parts.name, clean_text("".join(parts.arguments)) or "{}"
+            )
             for number, parts in enumerate(self._calls)
         )
 

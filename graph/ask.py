@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from graph.client import Graph, answering
+from graph.client import GraphDrivers, answering
 from schema.errors import Refused, Unavailable
 
 TIMEOUT_SECONDS: Final = 10.0
@@ -45,14 +45,14 @@ _CALL: Final = re.compile(r"\bcall\b\s*(?=[^\s({])((?:`[^`]*`|[\w\s.])+)", re.IG
 
 
 @dataclass(frozen=True)
-class Answer:
+class QueryResult:
     columns: list[str]
     rows: list[list[Any]]
     truncated: bool
     """There was more than MAX_ROWS."""
 
 
-async def ask(graph: Graph, cypher: str, parameters: Mapping[str, Any] | None = None) -> Answer:
+async def ask(graph: GraphDrivers, cypher: str, parameters: Mapping[str, Any] | None = None) -> QueryResult:
     """The rows of a read-only query as JSON. Raises Refused for any other query, Unavailable for no Neo4j."""
     from neo4j.exceptions import ClientError, Neo4jError
 
@@ -71,7 +71,7 @@ async def ask(graph: Graph, cypher: str, parameters: Mapping[str, Any] | None = 
         raise Refused("cypher_failed", f"Neo4j gave the query up: {error.message}") from error
 
 
-def _ask(graph: Graph, cypher: str, parameters: Mapping[str, Any] | None) -> Answer:
+def _ask(graph: GraphDrivers, cypher: str, parameters: Mapping[str, Any] | None) -> QueryResult:
     with graph.reading_session() as session:
         _check_plan(session, cypher, parameters)
         return _read(session, cypher, parameters)
@@ -132,7 +132,7 @@ def _operators(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         waiting.extend(part.get("children", ()))
 
 
-def _read(session: Any, cypher: str, parameters: Mapping[str, Any] | None) -> Answer:
+def _read(session: Any, cypher: str, parameters: Mapping[str, Any] | None) -> QueryResult:
     from neo4j import Query
 
     result = session.run(Query(cypher, timeout=TIMEOUT_SECONDS), parameters)
@@ -140,9 +140,9 @@ def _read(session: Any, cypher: str, parameters: Mapping[str, Any] | None) -> An
     rows: list[list[Any]] = []
     for record in result:
         if len(rows) == MAX_ROWS:
-            return Answer(columns, rows, truncated=True)
+            return QueryResult(columns, rows, truncated=True)
         rows.append([as_json(value, room) for value in record.values()])
-    return Answer(columns, rows, truncated=False)
+    return QueryResult(columns, rows, truncated=False)
 
 
 class _Room:

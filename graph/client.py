@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Graph:
+class GraphDrivers:
     """The drivers of a process. The database is always named: without it every query asks for the home
     database first."""
 
@@ -57,7 +57,7 @@ class Graph:
         await asyncio.to_thread(self.reader.close)
 
 
-def connect(settings: Settings) -> Graph:
+def connect(settings: Settings) -> GraphDrivers:
     """A graph that connects at its first use, so that a Neo4j which is away stops nobody from starting."""
     from neo4j import AsyncGraphDatabase, GraphDatabase
 
@@ -70,7 +70,7 @@ def connect(settings: Settings) -> Graph:
         # An empty graph would warn of every label and property that it does not have yet.
         "notifications_min_severity": "OFF",
     }
-    return Graph(
+    return GraphDrivers(
         AsyncGraphDatabase.driver(settings.neo4j_uri, **options),
         GraphDatabase.driver(settings.neo4j_uri, **options),
         ThreadPoolExecutor(MAX_READERS, thread_name_prefix="graph"),

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from graph.client import Graph, answering
+from graph.client import GraphDrivers, answering
 
 CONSTRAINTS: Final = (
     "CREATE CONSTRAINT task_key IF NOT EXISTS FOR (n:Task) REQUIRE n.key IS UNIQUE",
@@ -12,7 +12,7 @@ CONSTRAINTS: Final = (
 )
 
 
-async def ensure(graph: Graph) -> None:
+async def ensure(graph: GraphDrivers) -> None:
     """Create what is missing; doing it again changes nothing."""
     with answering():
         async with graph.session() as session:

@@ -31,13 +31,13 @@ class Rows:
     """task key → definition key"""
     forked_from: dict[str, str] = field(default_factory=dict)
     """task key → key of the task that it goes on from"""
-    edges: dict[str, "Edge"] = field(default_factory=dict)
+    edges: dict[str, "Relationship"] = field(default_factory=dict)
     forgotten: set[str] = field(default_factory=set)
     """Keys of tasks that are to go, with all that leads to them."""
 
 
 @dataclass(frozen=True)
-class Edge:
+class Relationship:
     """What one execution left: an agent's work on a task."""
 
     type: str
@@ -140,7 +140,9 @@ def _step(rows: Rows, event: LoggedEvent) -> None:
     _task(rows, event)
     agent = f"{event.tenant}/{facts['agent']}/{facts['model']}"
     rows.agents[agent] = {"tenant_id": event.tenant, "name": facts["agent"], "model": facts["model"]}
-    rows.edges[facts["execution_id"]] = Edge(type_, agent, facts["collaboration_id"], _work(facts, event))
+    rows.edges[facts["execution_id"]] = Relationship(
+        type_, agent, facts["collaboration_id"], _work(facts, event)
+    )
 
 
 def _work(facts: dict[str, Any], event: LoggedEvent) -> Properties:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from db.outbox import LoggedEvent, Position
-from graph.client import Graph, answering
+from graph.client import GraphDrivers, answering
 from graph.fold import Rows, fold
 from schema.language.catalogue import RELATIONSHIPS
 
@@ -55,7 +55,7 @@ _FORGET: Final = "UNWIND $rows AS row MATCH (t:Task {key: row.key}) DETACH DELET
 _IDLE: Final = "UNWIND $rows AS row MATCH (a:Agent) WHERE NOT (a)--() DELETE a"
 
 
-async def position(graph: Graph) -> Position:
+async def position(graph: GraphDrivers) -> Position:
     """How far the graph is; the beginning for an empty one, which is how it rebuilds itself."""
     with answering():
         async with graph.session(read_only=True) as session:
@@ -63,17 +63,17 @@ async def position(graph: Graph) -> Position:
     return Position(record["xid"], record["seq"]) if record else Position()
 
 
-async def apply(graph: Graph, after: Position, events: Sequence[LoggedEvent]) -> bool:
+async def apply(graph: GraphDrivers, after: Position, events: Sequence[LoggedEvent]) -> bool:
     """Write `events`, the next ones behind `after`; False when the graph is no longer at `after`."""
     return await _apply(graph, after, fold(events), events[-1].position)
 
 
-async def pass_over(graph: Graph, after: Position, end: Position) -> bool:
+async def pass_over(graph: GraphDrivers, after: Position, end: Position) -> bool:
     """Leave out what lies between `after` and `end`; False when the graph is no longer at `after`."""
     return await _apply(graph, after, Rows(), end)
 
 
-async def _apply(graph: Graph, after: Position, rows: Rows, end: Position) -> bool:
+async def _apply(graph: GraphDrivers, after: Position, rows: Rows, end: Position) -> bool:
     with answering():
         # An explicit transaction: the driver's managed ones retry, and retrying is Temporal's.
         async with graph.session() as session, await session.begin_transaction() as transaction:

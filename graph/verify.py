@@ -7,8 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db import outbox
 from db.engine import transaction
-from graph.client import Graph, answering
-from graph.fold import EVENT_TYPES, Edge, Properties, Rows, fold
+from graph.client import GraphDrivers, answering
+from graph.fold import EVENT_TYPES, Properties, Relationship, Rows, fold
 from graph.projection import position
 
 _NODES: Final = {
@@ -25,7 +25,7 @@ RETURN r.execution_id AS execution, type(r) AS type, a.key AS agent, t.key AS ta
 """
 
 
-async def actual(graph: Graph) -> Rows:
+async def actual(graph: GraphDrivers) -> Rows:
     """Everything that is in the graph. Doubles stand out: a second edge of an execution gets a key of its
     own, which no fold ever makes."""
     rows = Rows()
@@ -40,7 +40,7 @@ async def actual(graph: Graph) -> Rows:
             async for record in await session.run(_FORKED_FROM):
                 rows.forked_from[_free(rows.forked_from, record["task"])] = record["source"]
             async for record in await session.run(_EDGES):
-                rows.edges[_free(rows.edges, record["execution"])] = Edge(
+                rows.edges[_free(rows.edges, record["execution"])] = Relationship(
                     record["type"],
                     record["agent"],
                     record["task"],
@@ -49,7 +49,7 @@ async def actual(graph: Graph) -> Rows:
     return rows
 
 
-async def check(engine: AsyncEngine, graph: Graph) -> list[str]:
+async def check(engine: AsyncEngine, graph: GraphDrivers) -> list[str]:
     """Compare the graph with the fold of the log up to where the graph is; the differences."""
     while True:
         before = await position(graph)

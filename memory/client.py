@@ -28,7 +28,7 @@ def _weaviate() -> Any:
     return weaviate
 
 
-class Memory:
+class WeaviateMemory:
     """One Weaviate connection per process, made at its first use and not before: gRPC does not survive a
     fork, and a Weaviate that is away stops nobody from starting."""
 

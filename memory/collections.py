@@ -1,9 +1,9 @@
 """Weaviate's collections: collaborations, one shard per tenant, and the projection's place in the log."""
 
-from memory.client import Memory, answering
+from memory.client import WeaviateMemory, answering
 
 
-async def ensure(memory: Memory) -> None:
+async def ensure(memory: WeaviateMemory) -> None:
     """Create what is missing. A new `Collaboration` starts the projection from the beginning, and one of a
     release that did not tell simulated runs from real ones is made anew."""
     client = await memory.client()

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.outbox import LoggedEvent, Position
 from db.runs import vectors
-from memory.client import Memory, answering
+from memory.client import WeaviateMemory, answering
 from memory.collections import ensure
 from schema.errors import Unavailable
 from schema.language.templates import as_text
@@ -29,7 +29,7 @@ class ObjectsRefused(Exception):
 
 
 @dataclass(frozen=True)
-class Remembered:
+class MemoryObject:
     """A collaboration as Weaviate holds it."""
 
     collaboration: UUID
@@ -72,7 +72,7 @@ def forgotten_in(events: Sequence[LoggedEvent]) -> dict[str, list[UUID]]:
 
 async def remembered(
     connection: AsyncConnection, events: Sequence[LoggedEvent], encoder: str, encode: Encode
-) -> list[Remembered]:
+) -> list[MemoryObject]:
     """What memory keeps of the runs that `events` complete; `encode` makes the vectors Postgres lacks."""
     found = await vectors.completed(connection, completed_in(events))
     missing = [item.task for item in found if item.embedding is None]
@@ -80,7 +80,7 @@ async def remembered(
     # Figures are the log's: a cost that is booked later changes the row but not the event.
     facts = {UUID(one.aggregate_id): one.payload for one in events if one.type == "CollaborationFinished"}
     return [
-        Remembered(
+        MemoryObject(
             collaboration=item.collaboration,
             tenant=item.tenant,
             name=item.name,
@@ -96,7 +96,7 @@ async def remembered(
     ]
 
 
-async def position(memory: Memory) -> Position:
+async def position(memory: WeaviateMemory) -> Position:
     """How far Weaviate is; the beginning for an empty one, which is how it rebuilds itself."""
     client = await memory.client()
     with answering():
@@ -110,9 +110,9 @@ async def position(memory: Memory) -> Position:
     return Position(int(str(cursor.properties["xid"])), int(str(cursor.properties["seq"])))
 
 
-async def apply(memory: Memory, batch: Sequence[Remembered], end: Position) -> None:
+async def apply(memory: WeaviateMemory, batch: Sequence[MemoryObject], end: Position) -> None:
     """Write a batch, and only then that the log is copied up to `end`."""
-    by_tenant: dict[str, list[Remembered]] = {}
+    by_tenant: dict[str, list[MemoryObject]] = {}
     for item in batch:
         by_tenant.setdefault(item.tenant, []).append(item)
     for tenant, items in sorted(by_tenant.items()):
@@ -120,7 +120,7 @@ async def apply(memory: Memory, batch: Sequence[Remembered], end: Position) -> N
     await move(memory, end)
 
 
-async def forget(memory: Memory, forgotten: Mapping[str, Sequence[UUID]]) -> None:
+async def forget(memory: WeaviateMemory, forgotten: Mapping[str, Sequence[UUID]]) -> None:
     """Delete runs by tenant; those that are not there are no matter."""
     client = await memory.client()
     from weaviate.classes.query import Filter
@@ -132,12 +132,12 @@ async def forget(memory: Memory, forgotten: Mapping[str, Sequence[UUID]]) -> Non
                 await collection.with_tenant(tenant).data.delete_many(Filter.by_id().contains_any(ids))
 
 
-async def store_collaboration(memory: Memory, item: Remembered) -> None:
+async def store_collaboration(memory: WeaviateMemory, item: MemoryObject) -> None:
     """Keep one collaboration (S3-21); under its own id, so a retry changes nothing."""
     await _upsert(memory, item.tenant, [item])
 
 
-async def _upsert(memory: Memory, tenant: str, items: Sequence[Remembered]) -> None:
+async def _upsert(memory: WeaviateMemory, tenant: str, items: Sequence[MemoryObject]) -> None:
     client = await memory.client()
     from weaviate.classes.data import DataObject
     from weaviate.exceptions import WeaviateInsertManyAllFailedError
@@ -158,9 +158,9 @@ async def _upsert(memory: Memory, tenant: str, items: Sequence[Remembered]) -> N
             raise ObjectsRefused(f"{len(done.errors)} of {len(part)} objects: {first}")
 
 
-def _parts(items: Sequence[Remembered]) -> Iterator[list[Remembered]]:
+def _parts(items: Sequence[MemoryObject]) -> Iterator[list[MemoryObject]]:
     """Parts that Weaviate takes in one message."""
-    part: list[Remembered] = []
+    part: list[MemoryObject] = []
     chars = 0
     for item in items:
         more = len(item.final_output) + len(item.task)
@@ -173,7 +173,7 @@ def _parts(items: Sequence[Remembered]) -> Iterator[list[Remembered]]:
         yield part
 
 
-async def move(memory: Memory, end: Position) -> None:
+async def move(memory: WeaviateMemory, end: Position) -> None:
     """Write that the log is copied up to `end`."""
     client = await memory.client()
     from weaviate.classes.data import DataObject

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from memory.client import Memory, answering
+from memory.client import WeaviateMemory, answering
 
 REUSE_CERTAINTY: Final = 0.85
 REUSE_QUALITY: Final = 0.9
@@ -26,7 +26,7 @@ class Hit:
 
 
 async def find_similar_collaboration(
-    memory: Memory,
+    memory: WeaviateMemory,
     tenant: str,
     task_embedding: Sequence[float],
     encoder: str,
@@ -46,7 +46,7 @@ async def find_similar_collaboration(
 
 
 async def similar(
-    memory: Memory,
+    memory: WeaviateMemory,
     tenant: str,
     embedding: Sequence[float],
     encoder: str,
@@ -61,7 +61,7 @@ async def similar(
 
 
 async def _search(
-    memory: Memory,
+    memory: WeaviateMemory,
     tenant: str,
     embedding: Sequence[float],
     encoder: str,

@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db import outbox
 from db.engine import transaction
-from memory.client import Memory, answering
-from memory.projection import EVENT_TYPES, Encode, Remembered, position, remembered
+from memory.client import WeaviateMemory, answering
+from memory.projection import EVENT_TYPES, Encode, MemoryObject, position, remembered
 
 Contents = dict[tuple[str, UUID], dict[str, Any]]
 """(tenant, collaboration) → what is kept of it"""
@@ -18,13 +18,13 @@ Contents = dict[tuple[str, UUID], dict[str, Any]]
 _VECTOR_TOLERANCE = 1e-6
 
 
-def expected(items: Iterable[Remembered]) -> Contents:
+def expected(items: Iterable[MemoryObject]) -> Contents:
     return {
         (item.tenant, item.collaboration): {**item.properties(), "vector": item.embedding} for item in items
     }
 
 
-async def actual(memory: Memory) -> Contents:
+async def actual(memory: WeaviateMemory) -> Contents:
     """Every object of every tenant."""
     client = await memory.client()
     found: Contents = {}
@@ -39,7 +39,7 @@ async def actual(memory: Memory) -> Contents:
     return found
 
 
-async def check(engine: AsyncEngine, memory: Memory, encoder: str, encode: Encode) -> list[str]:
+async def check(engine: AsyncEngine, memory: WeaviateMemory, encoder: str, encode: Encode) -> list[str]:
     """Compare Weaviate with the log up to where Weaviate is; the differences."""
     while True:
         before = await position(memory)

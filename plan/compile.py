@@ -39,7 +39,7 @@ def compile_plan(definition: Definition) -> Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Compiled:
+class CompiledDefinition:
     """A stored definition, parsed, with its plan and all its steps at hand."""
 
     definition: Definition
@@ -61,7 +61,7 @@ class Compiled:
 
 
 @lru_cache(maxsize=512)
-def compiled(sha256: str, source: str) -> Compiled:
+def compiled(sha256: str, source: str) -> CompiledDefinition:
     """A stored definition, parsed once per process; `sha256` is its key."""
     definition = Definition.model_validate_json(source)
     plan = compile_plan(definition)
@@ -80,7 +80,7 @@ def compiled(sha256: str, source: str) -> Compiled:
     for _, name, one, _ in found:
         if isinstance(one, (MapStep, LoopStep)):
             outputs[name] = output_template(one.body.steps, one.body.output, streams)
-    return Compiled(
+    return CompiledDefinition(
         definition,
         plan,
         {name: step for _, name, step, _ in found},

@@ -63,7 +63,7 @@ _CLASSES: Final = {
 
 
 @dataclass(frozen=True)
-class Edge:
+class Arrow:
     """`source` ends before `target` begins; of `live` it only begins, and of a stream, no dependency,
     its tokens are shown to it."""
 
@@ -104,25 +104,25 @@ def planned(plan: Plan, frame: str = "") -> Iterator[tuple[PlanStep, str]]:
             yield from planned(step.body, step.id)
 
 
-def edges(definition: Definition, plan: Plan) -> list[Edge]:
+def edges(definition: Definition, plan: Plan) -> list[Arrow]:
     """What depends on what, as the interpreter sees it, and which tokens are shown where."""
     steps = _steps(definition)
-    found: list[Edge] = []
+    found: list[Arrow] = []
     planned_steps = {step.id: step for step, _ in planned(plan)}
     for step in planned_steps.values():
-        found += [Edge(need, step.id, "need") for need in step.needs]
-        found += [Edge(wait, step.id, "wait") for wait in step.waits]
+        found += [Arrow(need, step.id, "need") for need in step.needs]
+        found += [Arrow(wait, step.id, "wait") for wait in step.waits]
         for branch in step.branches:
             source, _, label = branch.partition(":")
             if label.startswith("!"):
                 codes = [code for rule in steps[source].catch if rule.then == step.id for code in rule.errors]
-                found.append(Edge(source, step.id, "catch", ", ".join(codes)))
+                found.append(Arrow(source, step.id, "catch", ", ".join(codes)))
             else:
-                found.append(Edge(source, step.id, "branch", label))
+                found.append(Arrow(source, step.id, "branch", label))
     for stream in definition.stream:
         waits = stream.source in planned_steps[stream.target].streams if stream.start else False
         kind: EdgeKind = "live" if waits else "stream"
-        found.append(Edge(stream.source, stream.target, kind, (stream.start or "").replace("_", " ")))
+        found.append(Arrow(stream.source, stream.target, kind, (stream.start or "").replace("_", " ")))
     return found
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from plan.compile import Compiled
+from plan.compile import CompiledDefinition
 from schema.cel.expressions import Json
 from schema.errors import Refused
 from schema.language import json_schemas
@@ -13,7 +13,7 @@ from schema.temporal.runs import Fork
 
 
 @dataclass(frozen=True)
-class Before:
+class StepBefore:
     """A top-level step as the other run left it."""
 
     kind: str
@@ -38,9 +38,9 @@ class Division:
 
 
 def divide(
-    found: Compiled,
-    before: Compiled,
-    left: Mapping[str, Before],
+    found: CompiledDefinition,
+    before: CompiledDefinition,
+    left: Mapping[str, StepBefore],
     fork: Fork,
     *,
     same_input: bool,
@@ -61,9 +61,9 @@ def divide(
 
 
 def _divide(
-    found: Compiled,
-    before: Compiled,
-    left: Mapping[str, Before],
+    found: CompiledDefinition,
+    before: CompiledDefinition,
+    left: Mapping[str, StepBefore],
     fork: Fork,
     again: set[str],
     same_input: bool,
@@ -96,7 +96,7 @@ def _sources(step: PlanStep) -> set[str]:
     return {*step.needs, *step.waits, *step.streams, *(branch.partition(":")[0] for branch in step.branches)}
 
 
-def _fits(step: Step, was: Before) -> bool:
+def _fits(step: Step, was: StepBefore) -> bool:
     """Whether how the step ended can be how it ends in the new definition."""
     if step.kind != was.kind:
         return False
@@ -107,7 +107,7 @@ def _fits(step: Step, was: Before) -> bool:
     return isinstance(step, SwitchStep) and was.branch in branches_of(step)
 
 
-def _goes_on(step: Step, before: Compiled, name: str, was: Before) -> bool:
+def _goes_on(step: Step, before: CompiledDefinition, name: str, was: StepBefore) -> bool:
     """Whether what the step had done by then is worth something: it is written as it was."""
     if step != before.steps.get(name):
         return False
@@ -123,7 +123,7 @@ def branches_of(step: SwitchStep) -> set[str]:
     return {*(case.then for case in step.cases), step.otherwise}
 
 
-def _check(found: Compiled, fork: Fork) -> None:
+def _check(found: CompiledDefinition, fork: Fork) -> None:
     known = list(found.definition.steps)
     for name in (*fork.from_steps, *fork.outputs):
         if name not in known:
@@ -138,7 +138,7 @@ def _check(found: Compiled, fork: Fork) -> None:
             raise Refused("fork_output_invalid", f"found an output for {name!r} that {fault}.")
 
 
-def _unknown(found: Compiled, name: str, known: Collection[str]) -> Refused:
+def _unknown(found: CompiledDefinition, name: str, known: Collection[str]) -> Refused:
     around = name
     while found.owners.get(around):
         around = found.owners[around]

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from schema.temporal.plan import Plan, PlanStep
-from schema.temporal.steps import Ended
+from schema.temporal.steps import StepEnd
 
 COMPLETED = "completed"
 SKIPPED = "skipped"
@@ -65,16 +65,18 @@ class _State:
         return "" if needed == "run" and self.unheard else needed
 
 
-class Progress:
+class FrameProgress:
     """What has ended in one frame and what that makes ready. Order follows the plan wherever it is free."""
 
-    def __init__(self, plan: Plan, ended: Iterable[Ended] = (), only: Collection[str] | None = None) -> None:
+    def __init__(
+        self, plan: Plan, ended: Iterable[StepEnd] = (), only: Collection[str] | None = None
+    ) -> None:
         """`ended` is known from before; with `only`, other steps are never taken."""
         self.plan = plan
         self._order = {step.id: index for index, step in enumerate(plan.steps)}
         self._states = {step.id: _State(step) for step in plan.steps}
         self._dependants: dict[str, list[tuple[str, str]]] = {step.id: [] for step in plan.steps}
-        self.ended: dict[str, Ended] = {}
+        self.ended: dict[str, StepEnd] = {}
         self._open: set[str] = set()
         self._taken: set[str] = set()
         for step in plan.steps:
@@ -113,7 +115,7 @@ class Progress:
     def step(self, name: str) -> PlanStep:
         return self._states[name].step
 
-    def end(self, ended: Ended) -> None:
+    def end(self, ended: StepEnd) -> None:
         """Note how a step ended; one that is only `open` may run without being asked about again."""
         if ended.status == OPEN:
             self._open.add(ended.step)
@@ -142,7 +144,7 @@ class Progress:
                 if state.fate():
                     self._ready.append(dependant)
 
-    def _count(self, state: _State, label: str, ended: Ended) -> None:
+    def _count(self, state: _State, label: str, ended: StepEnd) -> None:
         if not label:
             state.waits -= 1
         elif label == BEGUN:
@@ -237,7 +239,7 @@ class Progress:
             (segment.members if name in members else segment.gates).append(name)
         return list(found.values())
 
-    def known_to(self, segment: Segment) -> list[Ended]:
+    def known_to(self, segment: Segment) -> list[StepEnd]:
         """How those steps ended that a segment's steps depend on; and that they have begun, where a step
         reads them live."""
         sources = dict.fromkeys(
@@ -248,10 +250,10 @@ class Progress:
             source for state in listening for source in state.step.streams if source not in state.unheard
         )
         found = [self.ended[source] for source in sources if source in self.ended]
-        return found + [Ended(source, BEGUN) for source in begun if source not in self.ended]
+        return found + [StepEnd(source, BEGUN) for source in begun if source not in self.ended]
 
 
-def table(progress: Progress, marks: Mapping[str, str]) -> str:
+def table(progress: FrameProgress, marks: Mapping[str, str]) -> str:
     """The state of every step as Markdown, for Temporal's UI; `marks` are of those that have not ended."""
     known = {**marks, **{name: one.status for name, one in progress.ended.items()}}
     rows = [f"| {step.summary} | {known.get(step.id, 'waiting')} |" for step in progress.plan.steps[:200]]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from plan.compile import Compiled, compiled
+from plan.compile import CompiledDefinition, compiled
 from schema.language.dependencies import steps_read
 from schema.language.steps import (
     AgentStep,
@@ -24,7 +24,7 @@ SCORE = "quality"
 
 
 @dataclass(frozen=True, slots=True)
-class Verdicts:
+class JudgedSteps:
     """Of one definition, each in the order of its steps."""
 
     reviewed: tuple[tuple[str, str], ...]
@@ -40,12 +40,12 @@ class Verdicts:
 
 
 @lru_cache(maxsize=512)
-def verdicts(sha256: str, source: str) -> Verdicts:
+def verdicts(sha256: str, source: str) -> JudgedSteps:
     """Of a stored definition, as `compiled` finds it."""
     return read(compiled(sha256, source))
 
 
-def read(found: Compiled) -> Verdicts:
+def read(found: CompiledDefinition) -> JudgedSteps:
     """By references alone: `when` and what is merely needed judge nothing."""
     made_of = {name: _made_of(found, name, step) for name, step in found.steps.items()}
     agents = {name: step for name, step in found.steps.items() if isinstance(step, AgentStep)}
@@ -54,7 +54,7 @@ def read(found: Compiled) -> Verdicts:
     for judge in judges:
         whole |= made_of[judge]
     final = _behind(whole, made_of)
-    return Verdicts(
+    return JudgedSteps(
         tuple((name, one) for name in agents for one in _read_by(found, name, made_of) if one in agents),
         tuple(
             (name, one)
@@ -71,7 +71,7 @@ def read(found: Compiled) -> Verdicts:
     )
 
 
-def _made_of(found: Compiled, name: str, step: Step) -> set[str]:
+def _made_of(found: CompiledDefinition, name: str, step: Step) -> set[str]:
     """The steps from whose output that of this one is made."""
     match step:
         case AgentStep():
@@ -100,7 +100,7 @@ def _judges(step: AgentStep) -> bool:
     return isinstance(fields, dict) and SCORE in fields
 
 
-def _read_by(found: Compiled, name: str, made_of: Mapping[str, set[str]]) -> list[str]:
+def _read_by(found: CompiledDefinition, name: str, made_of: Mapping[str, set[str]]) -> list[str]:
     """Steps of its frame that it shows, directly or through what only puts them together."""
     frame = found.owners[name]
     seen: dict[str, None] = {}

@@ -9,15 +9,15 @@ from collections import deque
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, Protocol
 
-from plan.progress import Progress
+from plan.progress import FrameProgress
 from schema.errors import StepError
 from schema.temporal.plan import PlanStep
-from schema.temporal.steps import Ended, ItemEnded, Opened
+from schema.temporal.steps import ItemEnded, RepetitionState, StepEnd
 
-Work = Coroutine[Any, Any, Sequence[Ended]]
+Work = Coroutine[Any, Any, Sequence[StepEnd]]
 
 
-class Later(Exception):
+class WalkSuspended(Exception):
     """Whatever is running shall end, nothing new begin, and the rest be done another time."""
 
 
@@ -27,35 +27,35 @@ class Port(Protocol):
     def draining(self) -> bool:
         """Whether nothing new should begin."""
 
-    def begin(self, progress: Progress, frame: str) -> list[Work]:
+    def begin(self, progress: FrameProgress, frame: str) -> list[Work]:
         """Work for all that can go on now; each comes to how its steps ended."""
 
-    async def do(self, step: PlanStep, frame: str) -> Ended:
+    async def do(self, step: PlanStep, frame: str) -> StepEnd:
         """Do one step that has no body; raises StepError when it failed for good."""
 
-    async def open(self, step: PlanStep, frame: str) -> Opened: ...
+    async def open(self, step: PlanStep, frame: str) -> RepetitionState: ...
     async def enter(self, step: PlanStep, frame: str, index: int) -> None:
         """Prepare for one repetition of a body."""
 
     async def end_item(
         self, step: PlanStep, frame: str, index: int, error: StepError | None
     ) -> ItemEnded: ...
-    async def close(self, step: PlanStep, frame: str) -> Ended: ...
+    async def close(self, step: PlanStep, frame: str) -> StepEnd: ...
     async def fail(self, step: PlanStep, frame: str, error: StepError) -> None:
         """Note that a map or loop that had begun failed for good."""
 
-    async def caught(self, step: PlanStep, frame: str, rule: int, error: StepError) -> Ended: ...
+    async def caught(self, step: PlanStep, frame: str, rule: int, error: StepError) -> StepEnd: ...
 
 
-async def walk(port: Port, progress: Progress, frame: str) -> None:
+async def walk(port: Port, progress: FrameProgress, frame: str) -> None:
     """Run a frame to its end. Raises the first StepError that nobody caught, with all else cancelled; raises
     Later when something asked for that."""
-    running: dict[asyncio.Task[Sequence[Ended]], None] = {}
-    finished: deque[asyncio.Task[Sequence[Ended]]] = deque()
+    running: dict[asyncio.Task[Sequence[StepEnd]], None] = {}
+    finished: deque[asyncio.Task[Sequence[StepEnd]]] = deque()
     awake = asyncio.Event()
-    later: Later | None = None
+    later: WalkSuspended | None = None
 
-    def note(task: asyncio.Task[Sequence[Ended]]) -> None:
+    def note(task: asyncio.Task[Sequence[StepEnd]]) -> None:
         finished.append(task)
         awake.set()
 
@@ -76,7 +76,7 @@ async def walk(port: Port, progress: Progress, frame: str) -> None:
                 try:
                     for ended in task.result():
                         progress.end(ended)
-                except Later as error:
+                except WalkSuspended as error:
                     later = error
     except (Exception, asyncio.CancelledError):
         await stop(list(running))
@@ -84,7 +84,7 @@ async def walk(port: Port, progress: Progress, frame: str) -> None:
     if later is not None:
         raise later
     if not progress.done and port.draining():
-        raise Later
+        raise WalkSuspended
 
 
 async def stop(tasks: Sequence[asyncio.Task[Any]]) -> None:
@@ -94,13 +94,13 @@ async def stop(tasks: Sequence[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def one(port: Port, step: PlanStep, frame: str) -> Sequence[Ended]:
+async def one(port: Port, step: PlanStep, frame: str) -> Sequence[StepEnd]:
     """Run one step to its end, whatever its kind; an error that the step catches is one way to end."""
     work = port.do(step, frame) if step.body is None else _repeat(port, step, frame)
     return [await rescued(port, step, frame, work)]
 
 
-async def rescued(port: Port, step: PlanStep, frame: str, work: Coroutine[Any, Any, Ended]) -> Ended:
+async def rescued(port: Port, step: PlanStep, frame: str, work: Coroutine[Any, Any, StepEnd]) -> StepEnd:
     """How the work for a step ended, the step's own `catch` applied."""
     try:
         return await work
@@ -112,7 +112,7 @@ async def rescued(port: Port, step: PlanStep, frame: str, work: Coroutine[Any, A
         raise
 
 
-async def _repeat(port: Port, step: PlanStep, frame: str) -> Ended:
+async def _repeat(port: Port, step: PlanStep, frame: str) -> StepEnd:
     opened = await port.open(step, frame)
     if opened.ended:
         return opened.ended
@@ -124,18 +124,18 @@ async def _repeat(port: Port, step: PlanStep, frame: str) -> Ended:
         raise
 
 
-async def _map(port: Port, step: PlanStep, frame: str, opened: Opened) -> None:
+async def _map(port: Port, step: PlanStep, frame: str, opened: RepetitionState) -> None:
     """A window over the items: as many workers as may run at a time, each taking the next item."""
     left = _left(opened)
     failed = opened.failed
     allowed = step.max_failed * (opened.count if step.failed_share else 1)
-    later: list[Later] = []
+    later: list[WalkSuspended] = []
 
     async def work() -> None:
         nonlocal failed
         for index in left:
             if later or port.draining():
-                later.append(Later())
+                later.append(WalkSuspended())
                 return
             fault: StepError | None = None
             try:
@@ -145,7 +145,7 @@ async def _map(port: Port, step: PlanStep, frame: str, opened: Opened) -> None:
                 failed += 1
                 if failed > allowed:
                     raise StepError(error.code, f"item {index}: {error.message}", step=error.step) from error
-            except Later as error:
+            except WalkSuspended as error:
                 later.append(error)
                 return
             await port.end_item(step, frame, index, fault)
@@ -156,10 +156,10 @@ async def _map(port: Port, step: PlanStep, frame: str, opened: Opened) -> None:
         raise later[0]
 
 
-async def _loop(port: Port, step: PlanStep, frame: str, opened: Opened) -> None:
+async def _loop(port: Port, step: PlanStep, frame: str, opened: RepetitionState) -> None:
     for index in range(opened.next, step.max_iterations):
         if port.draining():
-            raise Later
+            raise WalkSuspended
         await item(port, step, frame, index)
         if (await port.end_item(step, frame, index, None)).last:
             return
@@ -169,7 +169,7 @@ async def item(port: Port, step: PlanStep, frame: str, index: int) -> None:
     """One repetition of a body."""
     assert step.body is not None
     await port.enter(step, frame, index)
-    await walk(port, Progress(step.body), f"{inner(frame, step.id)}[{index}]")
+    await walk(port, FrameProgress(step.body), f"{inner(frame, step.id)}[{index}]")
 
 
 def inner(frame: str, step: str) -> str:
@@ -183,7 +183,7 @@ def repeated(frame: str) -> tuple[str, int]:
     return owner, int(index.rstrip("]") or 0)
 
 
-def _left(opened: Opened) -> Iterator[int]:
+def _left(opened: RepetitionState) -> Iterator[int]:
     """The items that have not ended."""
     at = 0
     for first, end in zip(opened.done[::2], opened.done[1::2], strict=True):

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from router.data.outcomes import Floats
-from router.network.adapter import Neural, Told, predict
+from router.network.adapter import NetworkPrediction, Neural, predict
 
 Agent = TypeVar("Agent", bound=Hashable)
 
@@ -26,7 +26,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """One row of `Told`; (K,) of its own candidates where that has (N, K)."""
+    """One row of `NetworkPrediction`; (K,) of its own candidates where that has (N, K)."""
 
     success: Floats
     masters: Floats
@@ -59,7 +59,7 @@ def prepare_input(asked: Sequence[Asked]) -> tuple[Floats, list[str], list[tuple
     return rows, [one.category for one in asked], [one.candidates for one in asked]
 
 
-def scatter_results(told: Told, asked: Mapping[Agent, Asked]) -> dict[Agent, Answer]:
+def scatter_results(told: NetworkPrediction, asked: Mapping[Agent, Asked]) -> dict[Agent, Answer]:
     """Each agent's own row, without what fills it up to the most candidates."""
     return {
         agent: Answer(

@@ -36,7 +36,7 @@ class Environment(Protocol):
 
 
 @dataclass(frozen=True)
-class Settings:
+class PpoConfig:
     episodes: int = 10_240
     per_update: int = 512
     """Episodes between two updates."""
@@ -114,7 +114,7 @@ def gae(reward: Floats, value: Floats, done: NDArray[np.bool_], discount: float,
 
 def train(
     environments: Sequence[Environment],
-    settings: Settings = Settings(),
+    settings: PpoConfig = PpoConfig(),
     seed: int = 0,
     remember: Remember | None = None,
     recall: Recall | None = None,
@@ -202,7 +202,7 @@ def update(
     optimizer: Any,
     fresh: Experiences,
     old: Experiences | None,
-    settings: Settings,
+    settings: PpoConfig,
     random: np.random.Generator,
 ) -> None:
     """Learn from what was tried, and from what was before as far as the policy would still do it.
@@ -250,7 +250,7 @@ def _log_chances(policy: Policy, observed: Any, action: Any) -> tuple[Any, Any]:
     return every.gather(1, action.unsqueeze(1)).squeeze(1), -(every.exp() * every).sum(1)
 
 
-def _begun(environment: Environment, settings: Settings, seed: int) -> Policy:
+def _begun(environment: Environment, settings: PpoConfig, seed: int) -> Policy:
     import torch
     from torch import nn
 

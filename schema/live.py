@@ -168,7 +168,7 @@ LiveEvent = (
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
+class PlacedEvent:
     """One event, and the place of a watcher who has been told of it."""
 
     place: str
@@ -179,7 +179,7 @@ class Live:
 
 
 @dataclass(slots=True)
-class Place:
+class StreamPosition:
     """How far a watcher has come."""
 
     xid: int = 0
@@ -194,8 +194,8 @@ class Place:
         beyond = "".join(f"+{seq:x}" for seq in sorted(self.beyond))
         return f"{self.xid:x}.{self.seq:x}{beyond}" + "".join(f"~{k}:{n:x}" for k, n in self.open.items())
 
-    def copy(self) -> "Place":
-        return Place(self.xid, self.seq, set(self.beyond), dict(self.open))
+    def copy(self) -> "StreamPosition":
+        return StreamPosition(self.xid, self.seq, set(self.beyond), dict(self.open))
 
 
 def key_of(execution: UUID | str) -> str:
@@ -203,7 +203,7 @@ def key_of(execution: UUID | str) -> str:
     return str(execution).replace("-", "")[:12]
 
 
-def parse_place(text: str) -> Place:
+def parse_place(text: str) -> StreamPosition:
     """The place that a client sent back; raises Refused."""
     found = _PLACE.fullmatch(text) if len(text) <= MAX_PLACE_CHARS else None
     if found is None:
@@ -212,7 +212,7 @@ def parse_place(text: str) -> Place:
             f"found {text[:60]!r}; expected the `id` of an event of this run's stream, as it was sent.",
         )
     opened = (one.split(":") for one in found.group(4).split("~")[1:])
-    return Place(
+    return StreamPosition(
         int(found.group(1), 16),
         int(found.group(2), 16),
         {int(seq, 16) for seq in found.group(3).split("+")[1:]},

@@ -46,7 +46,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class TrialReading:
     """What a look came to."""
 
     verdict: Verdict
@@ -64,7 +64,7 @@ class Reading:
         return asdict(self)
 
 
-def read(rules: Rules, control: Arm, candidate: Arm) -> Reading:
+def read(rules: Rules, control: Arm, candidate: Arm) -> TrialReading:
     """What may be said by now."""
     difference = candidate.mean - control.mean
     low = high = None
@@ -83,7 +83,7 @@ def read(rules: Rules, control: Arm, candidate: Arm) -> Reading:
         verdict = "won" if better else "lost"
     elif ended >= rules.max_units:
         verdict = "undecided"
-    return Reading(verdict, control, candidate, difference, low, high, p)
+    return TrialReading(verdict, control, candidate, difference, low, high, p)
 
 
 def _standard_error(rules: Rules, *arms: Arm) -> float:

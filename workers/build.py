@@ -48,7 +48,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Served:
+class BuiltWorker:
     """A worker, and what its process should load once it polls: before, loading would delay a takeover."""
 
     worker: Worker
@@ -63,7 +63,7 @@ def _interceptors(engine: AsyncEngine, client: Client) -> list[Interceptor]:
 
 
 @asynccontextmanager
-async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[Served]:
+async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[BuiltWorker]:
     from activities.agent.activity import AgentActivity
     from activities.agent.news import News
     from activities.agent.resources import means
@@ -150,18 +150,18 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[S
             workflow_runner=UnsandboxedWorkflowRunner(),
         )
         # litellm takes 3 s to import, and 15 s where it has to be compiled.
-        yield Served(worker, warm_up, needs=True)
+        yield BuiltWorker(worker, warm_up, needs=True)
 
 
 @asynccontextmanager
-async def _memory(client: Client, settings: Settings) -> AsyncIterator[Served]:
+async def _memory(client: Client, settings: Settings) -> AsyncIterator[BuiltWorker]:
     from activities.routing.recall import RecallActivity
     from gateway.destinations import Destinations
-    from memory.client import Memory
+    from memory.client import WeaviateMemory
     from router.data.encoder import encode, is_loaded
 
     engine = async_engine(settings.database_url)
-    memory = Memory(settings)
+    memory = WeaviateMemory(settings)
     recall = RecallActivity(engine, memory, encode, Destinations(settings), is_loaded)
     try:
         worker = Worker(
@@ -172,14 +172,14 @@ async def _memory(client: Client, settings: Settings) -> AsyncIterator[Served]:
             graceful_shutdown_timeout=GRACE,
         )
         # torch and the model take some seconds; the first step that recalls should not wait for them.
-        yield Served(worker, lambda: encode(["warm up"]))
+        yield BuiltWorker(worker, lambda: encode(["warm up"]))
     finally:
         await memory.close()
         await engine.dispose()
 
 
 @asynccontextmanager
-async def _learning(client: Client, settings: Settings) -> AsyncIterator[Served]:
+async def _learning(client: Client, settings: Settings) -> AsyncIterator[BuiltWorker]:
     from activities.routing.learn import LearnActivity
     from activities.routing.rollouts import RolloutsActivity
     from workflows.learning import Learn, LearnAll
@@ -206,13 +206,13 @@ async def _learning(client: Client, settings: Settings) -> AsyncIterator[Served]
             # Each may hold a tenant's outcomes in memory, and take a processor.
             max_concurrent_activities=4,
         )
-        yield Served(worker)
+        yield BuiltWorker(worker)
     finally:
         await engine.dispose()
 
 
 @asynccontextmanager
-async def _projections(client: Client, settings: Settings) -> AsyncIterator[Served]:
+async def _projections(client: Client, settings: Settings) -> AsyncIterator[BuiltWorker]:
     from activities.improve.trials import TrialsActivity
     from activities.upkeep.archive import ArchiveActivity
     from activities.upkeep.ended_runs import EndingsActivity
@@ -220,7 +220,7 @@ async def _projections(client: Client, settings: Settings) -> AsyncIterator[Serv
     from activities.upkeep.reconcile import ReconcileActivity, Reconciler
     from gateway.client import Gateway
     from graph import client as graph_client
-    from memory.client import Memory
+    from memory.client import WeaviateMemory
     from router.data.encoder import encode
     from workflows.archive import Archive
     from workflows.endings import CloseEnded
@@ -232,7 +232,7 @@ async def _projections(client: Client, settings: Settings) -> AsyncIterator[Serv
     bell = Bell(settings.database_url)
     engine = async_engine(settings.database_url, bell=bell)
     journal = Journal(settings.database_url, bell)
-    memory = Memory(settings)
+    memory = WeaviateMemory(settings)
     graph = graph_client.connect(settings)
     gateway = Gateway(settings)
     project = ProjectActivity(
@@ -259,7 +259,7 @@ async def _projections(client: Client, settings: Settings) -> AsyncIterator[Serv
             graceful_shutdown_timeout=GRACE,
             sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
         )
-        yield Served(worker)
+        yield BuiltWorker(worker)
     finally:
         for close in (memory.close, graph.close, gateway.close, journal.close, bell.close, engine.dispose):
             await close()
@@ -294,7 +294,7 @@ async def serve(queues: list[str], settings: Settings, stop: asyncio.Event) -> N
         _log.info("stopping")
 
 
-async def _load(served: Iterable[Served]) -> None:
+async def _load(served: Iterable[BuiltWorker]) -> None:
     for load in (one.load for one in served if one.load):
         with contextlib.suppress(Exception):  # whoever needs it meets the error and tells of it
             await asyncio.to_thread(load)

@@ -10,7 +10,7 @@ from temporalio.exceptions import ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from plan.progress import COMPLETED
-    from plan.walk import Later, walk
+    from plan.walk import WalkSuspended, walk
     from schema.errors import FacilitairError, StepError
     from schema.rules.people import refused
     from schema.rules.steering import fault_of
@@ -27,7 +27,7 @@ with workflow.unsafe.imports_passed_through():
 
     # The sandbox resolves `PlanStep.body: "Plan"` in modules that were imported here by name.
     from schema.temporal.plan import Plan  # noqa: F401
-    from schema.temporal.runs import ENGINE, Finish, Pinned, PinRequest, Steered
+    from schema.temporal.runs import ENGINE, Finish, PinnedRun, PinRequest, SteerOrder
     from schema.temporal.updates import decision_of, fault_of_decision, fault_of_steer, steer_of
     from schema.values.foreign import UnusableValue
     from workflows import labels
@@ -86,7 +86,7 @@ class Collaboration:
             await _walk(dispatch)
             await workflow.wait_condition(workflow.all_handlers_finished)
             return await _finish(pinned, COMPLETED)
-        except Later:
+        except WalkSuspended:
             await workflow.wait_condition(workflow.all_handlers_finished)
             workflow.continue_as_new({})
         except asyncio.CancelledError:
@@ -209,7 +209,7 @@ class Collaboration:
         pinned, pause = dispatch.pinned, dispatch.pause
         update = workflow.current_update_info()
         id = update.id if update else str(workflow.uuid4())
-        steered = Steered(pinned.collaboration, pinned.tenant, pinned.traceparent, action, steer, id)
+        steered = SteerOrder(pinned.collaboration, pinned.tenant, pinned.traceparent, action, steer, id)
         # In turn: what holds here must be what Postgres was told last.
         async with self._steering:
             try:
@@ -253,7 +253,7 @@ async def _walk(dispatch: Dispatch) -> None:
         raise StepError("budget_exceeded", "the run has used up the time of its budget.") from None
 
 
-async def _pin(args: Sequence[RawValue]) -> Pinned:
+async def _pin(args: Sequence[RawValue]) -> PinnedRun:
     info = workflow.info()
     if len(args) > 1:
         raise ApplicationError(
@@ -284,13 +284,13 @@ async def _pin(args: Sequence[RawValue]) -> Pinned:
         proof=memo_text(MEMO_PROOF) or "",
     )
     try:
-        pinned: Pinned = await local("pin", request, Pinned, "pin the version", limit=SEGMENT_TIMEOUT)
+        pinned: PinnedRun = await local("pin", request, PinnedRun, "pin the version", limit=SEGMENT_TIMEOUT)
         return pinned
     except StepError as error:
         raise _refusal(error) from None
 
 
-async def _finish(pinned: Pinned, status: str, sub_state: str = "", fault: StepError | None = None) -> Any:
+async def _finish(pinned: PinnedRun, status: str, sub_state: str = "", fault: StepError | None = None) -> Any:
     code, message, step = (fault.code, fault.told, fault.step) if fault else (None, None, "")
     request = Finish(
         pinned.collaboration,

@@ -21,8 +21,8 @@ from temporalio.exceptions import (
 from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 
 with workflow.unsafe.imports_passed_through():
-    from plan.progress import COMPLETED, Progress, Segment, table
-    from plan.walk import Later, Work, one, repeated
+    from plan.progress import COMPLETED, FrameProgress, Segment, table
+    from plan.walk import WalkSuspended, Work, one, repeated
     from schema.errors import StepError
     from schema.temporal.memo import (
         MEMO_FORK,
@@ -33,7 +33,7 @@ with workflow.unsafe.imports_passed_through():
         MEMO_TRACEPARENT,
         started_by,
     )
-    from schema.temporal.people import Asked, Decision, DecisionMade
+    from schema.temporal.people import Decision, DecisionMade, QuestionState
     from schema.temporal.plan import PlanStep
     from schema.temporal.queues import QUEUE_MEMORY, TASK_TIMEOUT_SECONDS
     from schema.temporal.runs import (
@@ -43,26 +43,26 @@ with workflow.unsafe.imports_passed_through():
         ChildEnd,
         ChildFailed,
         ChildRun,
-        Pinned,
+        PinnedRun,
     )
     from schema.temporal.steps import (
         Caught,
-        Ended,
         ItemEnd,
         ItemEnded,
-        Opened,
+        OwnActivityCall,
+        OwnActivityReturn,
         RecallResult,
+        RepetitionState,
         RouteResult,
         SegmentRequest,
         SegmentResult,
+        StepEnd,
         StepRequest,
         StepResult,
-        ToolCall,
-        ToolReturn,
         Undo,
     )
     from schema.values.foreign import MAX_CODE_CHARS, UnusableValue, clean_text
-    from workflows.pausing import Pause
+    from workflows.pausing import PauseState
     from workflows.payloads import foreign_value
 
 # Temporal refuses more than 2,000 pending activities and the run then hangs: stay far below.
@@ -87,14 +87,14 @@ _NEW_QUESTION_PATIENCE: Final = timedelta(seconds=10)
 
 
 @dataclass
-class Question:
+class OpenQuestion:
     """What people are being asked. Times are the workflow's own: Postgres' clock does not skip in tests."""
 
     request: StepRequest
-    asked: Asked
+    asked: QuestionState
     remind_at: datetime | None = None
     due_at: datetime | None = None
-    _noted: Asked | None = None
+    _noted: QuestionState | None = None
 
     def note(self, now: datetime) -> None:
         """Set the times that a new answer of the activities brings."""
@@ -140,15 +140,15 @@ async def local(
 class Dispatch:
     """The port through which a plan is walked in a workflow."""
 
-    def __init__(self, pinned: Pinned) -> None:
+    def __init__(self, pinned: PinnedRun) -> None:
         self.pinned = pinned
-        self.progress = Progress(pinned.plan, pinned.ended)
+        self.progress = FrameProgress(pinned.plan, pinned.ended)
         self._begun: dict[str, None] = {}
         """Steps of the run itself that have begun, whether or not they have ended."""
-        self._questions: dict[str, Question] = {}
-        self._early: dict[str, Asked] = {}
+        self._questions: dict[str, OpenQuestion] = {}
+        self._early: dict[str, QuestionState] = {}
         """id of a question → what it came to before this run knew that it is asked."""
-        self.pause = Pause(pinned.paused, pinned.paused_above, self.draining)
+        self.pause = PauseState(pinned.paused, pinned.paused_above, self.draining)
         self._slots = asyncio.Semaphore(MAX_RUNNING)
         # Who waits for others must not keep them from beginning.
         self._listening = asyncio.Semaphore(MAX_RUNNING)
@@ -173,7 +173,7 @@ class Dispatch:
 
     # -- what people decide --------------------------------------------------------------------------------
 
-    def question(self, decision: Decision) -> Question | None:
+    def question(self, decision: Decision) -> OpenQuestion | None:
         """The open question that a decision is for: by its id, else by its path."""
         at_path = self._questions.get(decision.path)
         if not decision.task:
@@ -182,7 +182,7 @@ class Dispatch:
         by_id = (one for one in self._questions.values() if one.asked.task == decision.task)
         return next(by_id, at_path if at_path and not at_path.asked.task else None)
 
-    async def decide(self, decision: Decision) -> Asked:
+    async def decide(self, decision: Decision) -> QuestionState:
         """Take a decision, or find that it has been taken; raises StepError."""
         question = self.question(decision)
         if question is None and self.pinned.revision < 1:
@@ -191,14 +191,14 @@ class Dispatch:
         anywhere = StepRequest(pinned.collaboration, pinned.tenant, "", pinned.traceparent)
         made = DecisionMade(question.request if question else anywhere, decision)
         summary = f"{decision.path or decision.task} · {decision.action}"
-        asked: Asked = await local("record_decision", made, Asked, summary)
+        asked: QuestionState = await local("record_decision", made, QuestionState, summary)
         if question is None:
             self._early[asked.task] = asked
         elif question.asked.task in ("", asked.task):
             question.asked = asked
         return asked
 
-    async def _about_to_be_asked(self, decision: Decision) -> Question:
+    async def _about_to_be_asked(self, decision: Decision) -> OpenQuestion:
         """How runs of older releases find a question that they do not know yet."""
         with contextlib.suppress(TimeoutError):
             await workflow.wait_condition(
@@ -219,7 +219,7 @@ class Dispatch:
         self._drains = self._drains or (info.is_continue_as_new_suggested() and info.cron_schedule is None)
         return self._drains
 
-    def begin(self, progress: Progress, frame: str) -> list[Work]:
+    def begin(self, progress: FrameProgress, frame: str) -> list[Work]:
         segments, singles = progress.take_units()
         works = [self._segment(progress, segment, frame) for segment in segments]
         works += [one(self, step, frame) for step in singles]
@@ -235,7 +235,7 @@ class Dispatch:
         marks = dict.fromkeys(self._begun, "cancelled") | {failed: "failed"}
         workflow.set_current_details(f"{fault.told}\n\n{table(self.progress, marks)}")
 
-    async def _segment(self, progress: Progress, segment: Segment, frame: str) -> Sequence[Ended]:
+    async def _segment(self, progress: FrameProgress, segment: Segment, frame: str) -> Sequence[StepEnd]:
         pinned = self.pinned
         request = SegmentRequest(
             pinned.collaboration,
@@ -271,7 +271,7 @@ class Dispatch:
                 raise _step_error(error) from error
         return done.ended
 
-    async def do(self, step: PlanStep, frame: str) -> Ended:
+    async def do(self, step: PlanStep, frame: str) -> StepEnd:
         request = self._request(step, frame)
         await self.pause.ended()
         match step.kind:
@@ -294,11 +294,11 @@ class Dispatch:
                     "kind_unknown",
                     f"this worker cannot run steps of kind {step.kind!r}; start a newer one.",
                 )
-        return Ended(step.id, COMPLETED)
+        return StepEnd(step.id, COMPLETED)
 
-    async def open(self, step: PlanStep, frame: str) -> Opened:
+    async def open(self, step: PlanStep, frame: str) -> RepetitionState:
         await self.pause.ended()
-        return await self._own("open", self._request(step, frame), Opened, step)  # type: ignore[no-any-return]
+        return await self._own("open", self._request(step, frame), RepetitionState, step)  # type: ignore[no-any-return]
 
     async def enter(self, step: PlanStep, frame: str, index: int) -> None:
         """Activities find out by themselves what is repeated."""
@@ -312,12 +312,12 @@ class Dispatch:
     async def fail(self, step: PlanStep, frame: str, error: StepError) -> None:
         """Do nothing: what catches the error closes the step's row, else the end of the item or run does."""
 
-    async def close(self, step: PlanStep, frame: str) -> Ended:
-        return await self._own("close", self._request(step, frame), Ended, step)  # type: ignore[no-any-return]
+    async def close(self, step: PlanStep, frame: str) -> StepEnd:
+        return await self._own("close", self._request(step, frame), StepEnd, step)  # type: ignore[no-any-return]
 
-    async def caught(self, step: PlanStep, frame: str, rule: int, error: StepError) -> Ended:
+    async def caught(self, step: PlanStep, frame: str, rule: int, error: StepError) -> StepEnd:
         caught = Caught(self._request(step, frame), rule, error.code, error.message, error.step)
-        return await self._own("caught", caught, Ended, step)  # type: ignore[no-any-return]
+        return await self._own("caught", caught, StepEnd, step)  # type: ignore[no-any-return]
 
     # -- the kinds of steps --------------------------------------------------------------------------------
 
@@ -374,7 +374,9 @@ class Dispatch:
 
     async def _call(self, request: StepRequest, name: str, step: PlanStep | Undo) -> None:
         """A user's own activity on the user's own task queue, between two recordings of ours."""
-        begun: ToolCall = await local("begin_call", request, ToolCall, f"{step.summary} · begin")
+        begun: OwnActivityCall = await local(
+            "begin_call", request, OwnActivityCall, f"{step.summary} · begin"
+        )
         if begun.done:
             return
         timeout = timedelta(seconds=step.timeout_seconds)
@@ -398,29 +400,31 @@ class Dispatch:
             if is_cancelled_exception(error):
                 raise
             failed = _not_taken(error, step) or step_error(error)
-            back = ToolReturn(request, begun.execution, error_code=failed.code, error_message=failed.message)
+            back = OwnActivityReturn(
+                request, begun.execution, error_code=failed.code, error_message=failed.message
+            )
             await local("end_call", back, StepResult, f"{step.summary} · end")
             raise failed from error
         try:
-            back = ToolReturn(request, begun.execution, foreign_value(returned))
+            back = OwnActivityReturn(request, begun.execution, foreign_value(returned))
         except UnusableValue as error:
-            back = ToolReturn(
+            back = OwnActivityReturn(
                 request, begun.execution, error_code="output_invalid", error_message=f"{error}."
             )
         await local("end_call", back, StepResult, f"{step.summary} · end")
         if back.error_code:
             raise StepError(back.error_code, back.error_message or "")
 
-    async def _ask(self, activity: str, request: StepRequest, step: PlanStep) -> Asked:
+    async def _ask(self, activity: str, request: StepRequest, step: PlanStep) -> QuestionState:
         """Ask people and wait until that has ended; reminds, escalates and expires as the definition says."""
-        asked: Asked = await self._own(activity, request, Asked, step)
+        asked: QuestionState = await self._own(activity, request, QuestionState, step)
         asked = self._early.pop(asked.task, asked)
-        question = self._questions[request.path] = Question(request, asked)
+        question = self._questions[request.path] = OpenQuestion(request, asked)
         try:
             while question.asked.ended is None:
                 question.note(workflow.now())
                 if (due := await self._undecided(question, step)) is not None:
-                    question.asked = await self._own(due, request, Asked, step)
+                    question.asked = await self._own(due, request, QuestionState, step)
             return question.asked
         except asyncio.CancelledError:
             await self._own("withdraw", request, None, step)
@@ -428,7 +432,7 @@ class Dispatch:
         finally:
             del self._questions[request.path]
 
-    async def _undecided(self, question: Question, step: PlanStep) -> str | None:
+    async def _undecided(self, question: OpenQuestion, step: PlanStep) -> str | None:
         """Wait for a decision; comes to `remind` or `expire` when it is time for that first."""
         asked = question.asked
         moment, why = question.next()
@@ -442,10 +446,10 @@ class Dispatch:
             question.passed(why)
             return why
         if question.asked is asked:
-            raise Later
+            raise WalkSuspended
         return None
 
-    async def _child(self, request: StepRequest, step: PlanStep) -> Ended:
+    async def _child(self, request: StepRequest, step: PlanStep) -> StepEnd:
         try:
             return await self._run_child(request, step)
         except StepError as error:
@@ -458,7 +462,7 @@ class Dispatch:
                 await self._own("fail_child", cancelled, None, step)
             raise
 
-    async def _run_child(self, request: StepRequest, step: PlanStep) -> Ended:
+    async def _run_child(self, request: StepRequest, step: PlanStep) -> StepEnd:
         child: ChildRun = await self._own("begin_child", request, ChildRun, step)
         if child.ended:
             return child.ended
@@ -503,7 +507,7 @@ class Dispatch:
                 raise
             raise StepError("cancelled", f"somebody cancelled {child.workflow_id!r}.") from error
         end = ChildEnd(request, handle.first_execution_run_id or "")
-        return await self._own("end_child", end, Ended, step)  # type: ignore[no-any-return]
+        return await self._own("end_child", end, StepEnd, step)  # type: ignore[no-any-return]
 
     async def _wait(self, request: StepRequest, step: PlanStep) -> None:
         left: float = await self._own("begin_wait", request, float, step)
@@ -512,7 +516,7 @@ class Dispatch:
                 await workflow.wait_condition(
                     self.draining, timeout=timedelta(seconds=left), timeout_summary=step.summary
                 )
-                raise Later
+                raise WalkSuspended
             except TimeoutError:
                 pass
         await self._own("end_wait", request, None, step)

@@ -7,7 +7,7 @@ from temporalio.common import SearchAttributeKey
 
 with workflow.unsafe.imports_passed_through():
     from schema.temporal import search_attributes
-    from schema.temporal.runs import Pinned
+    from schema.temporal.runs import PinnedRun
 
 _TENANT: Final = SearchAttributeKey.for_keyword(search_attributes.TENANT)
 _VERSION: Final = SearchAttributeKey.for_keyword(search_attributes.VERSION)
@@ -15,7 +15,7 @@ _STATUS: Final = SearchAttributeKey.for_keyword(search_attributes.STATUS)
 _COST_USD: Final = SearchAttributeKey.for_float(search_attributes.COST_USD)
 
 
-def begin(pinned: Pinned, status: str = "running") -> None:
+def begin(pinned: PinnedRun, status: str = "running") -> None:
     """Label a run with what stays true to its end, and how it stands."""
     name = workflow.info().workflow_type.partition("@")[0]
     if pinned.searchable:

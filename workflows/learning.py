@@ -8,15 +8,15 @@ from temporalio.exceptions import ActivityError, ChildWorkflowError, WorkflowAlr
 
 with workflow.unsafe.imports_passed_through():
     from schema.temporal.learning import (
-        Collected,
+        CollectedOutcomes,
         DueToLearn,
-        Judged,
-        Learned,
         LearnPass,
         LearnRequest,
         LearnStep,
-        Trained,
         TrainingEnd,
+        TrainingOutcome,
+        TrainingRun,
+        TrainingVerdict,
     )
     from schema.temporal.queues import QUEUE_LEARNING
 
@@ -35,7 +35,7 @@ def workflow_id(tenant: str) -> str:
 @workflow.defn(name="facilitair.learn")
 class Learn:
     @workflow.run
-    async def run(self, request: LearnRequest) -> Learned:
+    async def run(self, request: LearnRequest) -> TrainingOutcome:
         step = LearnStep(
             workflow.info().run_id,
             request.tenant,
@@ -51,12 +51,12 @@ class Learn:
             await self._end(step, "failed", reason)
             raise
 
-    async def _learn(self, step: LearnStep) -> Learned:
-        collected: Collected = await workflow.execute_activity(
+    async def _learn(self, step: LearnStep) -> TrainingOutcome:
+        collected: CollectedOutcomes = await workflow.execute_activity(
             "collect_outcomes",
             step,
             task_queue=QUEUE_LEARNING,
-            result_type=Collected,
+            result_type=CollectedOutcomes,
             start_to_close_timeout=timedelta(minutes=30),
             heartbeat_timeout=_HEARTBEAT,
             retry_policy=_RETRY,
@@ -68,17 +68,17 @@ class Learn:
             "train_router",
             step,
             task_queue=QUEUE_LEARNING,
-            result_type=Trained,
+            result_type=TrainingRun,
             start_to_close_timeout=timedelta(hours=6),
             heartbeat_timeout=_HEARTBEAT,
             retry_policy=_RETRY,
             summary=f"learn from {collected.outcomes:,} outcomes",
         )
-        judged: Judged = await workflow.execute_activity(
+        judged: TrainingVerdict = await workflow.execute_activity(
             "judge_training",
             step,
             task_queue=QUEUE_LEARNING,
-            result_type=Judged,
+            result_type=TrainingVerdict,
             start_to_close_timeout=timedelta(minutes=30),
             heartbeat_timeout=_HEARTBEAT,
             retry_policy=_RETRY,
@@ -86,18 +86,18 @@ class Learn:
         )
         if not judged.may_enter:
             return await self._end(step, "refused", judged.reason)
-        learned: Learned = await workflow.execute_activity(
+        learned: TrainingOutcome = await workflow.execute_activity(
             "register_checkpoint",
             step,
             task_queue=QUEUE_LEARNING,
-            result_type=Learned,
+            result_type=TrainingOutcome,
             start_to_close_timeout=timedelta(minutes=5),
             retry_policy=_RETRY,
             summary="put it to work in shadow",
         )
         return learned
 
-    async def _end(self, step: LearnStep, status: str, reason: str) -> Learned:
+    async def _end(self, step: LearnStep, status: str, reason: str) -> TrainingOutcome:
         await workflow.execute_activity(
             "end_training",
             TrainingEnd(step, status, reason),
@@ -106,7 +106,7 @@ class Learn:
             retry_policy=_RETRY,
             summary=f"{status}: {reason}"[:200],
         )
-        return Learned(step.training, status, reason)
+        return TrainingOutcome(step.training, status, reason)
 
 
 @workflow.defn(name="facilitair.learn-all")

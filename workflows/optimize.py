@@ -7,18 +7,18 @@ from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
     from schema.temporal.queues import QUEUE_COLLABORATIONS
-    from schema.temporal.upkeep import Optimized, OptimizePrompt
+    from schema.temporal.upkeep import OptimizationResult, OptimizePrompt
 
 
 @workflow.defn(name="facilitair.optimize")
 class Optimize:
     @workflow.run
-    async def run(self, request: OptimizePrompt) -> Optimized:
-        done: Optimized = await workflow.execute_activity(
+    async def run(self, request: OptimizePrompt) -> OptimizationResult:
+        done: OptimizationResult = await workflow.execute_activity(
             "optimize_prompt",
             request,
             task_queue=QUEUE_COLLABORATIONS,
-            result_type=Optimized,
+            result_type=OptimizationResult,
             start_to_close_timeout=timedelta(hours=2),
             heartbeat_timeout=timedelta(seconds=20),
             # One whose worker died begins anew, and its budget counts what the first one spent.

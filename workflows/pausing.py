@@ -11,7 +11,7 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from plan.walk import Later
+    from plan.walk import WalkSuspended
 
 PAUSED_BY_PARENT: Final = "paused_by_parent"
 """The signal to a run that is a step of this one."""
@@ -21,7 +21,7 @@ _NEWS_PATIENCE: Final = timedelta(seconds=1)
 Child = workflow.ChildWorkflowHandle[Any, Any]
 
 
-class Pause:
+class PauseState:
     def __init__(self, own: bool, above: bool, draining: Callable[[], bool]) -> None:
         self.own = own
         """Whether somebody paused this run itself."""
@@ -49,7 +49,7 @@ class Pause:
             return
         await workflow.wait_condition(lambda: not self.on or self._draining())
         if self.on:
-            raise Later
+            raise WalkSuspended
 
     async def found(self) -> None:
         """Wait after an activity has found the run paused, whether or not that is known here yet."""
@@ -60,7 +60,7 @@ class Pause:
                 )
             # Continued as new the run reads what Postgres knows.
             if not self.on and self._draining():
-                raise Later
+                raise WalkSuspended
         await self.ended()
 
     @asynccontextmanager

@@ -12,7 +12,7 @@ from temporalio import activity
 from activities.agent import prompts, tool_rounds, verification
 from activities.agent.attempts import Answers
 from activities.agent.conversation import Conversation
-from activities.agent.resources import Means
+from activities.agent.resources import Resources
 from activities.heartbeats import heartbeats
 from activities.runs.context import load, worker_of
 from activities.runs.failures import recorded
@@ -27,7 +27,7 @@ from schema.temporal.steps import StepRequest, StepResult
 
 
 class AgentActivity:
-    def __init__(self, means: Means) -> None:
+    def __init__(self, means: Resources) -> None:
         self._means = means
 
     @activity.defn(name="agent")

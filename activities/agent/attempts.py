@@ -13,22 +13,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.agent import deliveries, judging, tool_rounds, verification
 from activities.agent.call import call
 from activities.agent.conversation import Conversation
-from activities.agent.listening import Listening, Place
+from activities.agent.listening import ListeningConversation, ListeningPlace
 from activities.agent.money import DEFAULT_MAX_OUTPUT_TOKENS, Bill, Purse
-from activities.agent.resources import Means
+from activities.agent.resources import Resources
 from activities.agent.retries import next_try_seconds
-from activities.agent.verification import AnswerCut, AnswerRejected, Draft, Routed
+from activities.agent.verification import AnswerCut, AnswerRejected, Draft, RoutingRuleState
 from activities.guard import describe, given_up
 from activities.routing.fallbacks import Choices
 from activities.runs.context import StepContext
-from activities.runs.feedback import FRESH_SECONDS, POLL_SECONDS, Steered, model_of
+from activities.runs.feedback import FRESH_SECONDS, POLL_SECONDS, SteeringChanged, model_of
 from activities.values import checked_output, storable
 from db.engine import persist, transaction
 from db.live import turns
 from db.router import rules as decisions
 from db.runs import cache, control, executions, in_flight
 from db.runs.control import Control
-from db.runs.executions import Claim, Outcome, Worker
+from db.runs.executions import Assignment, Claim, Outcome
 from gateway.destinations import Destination
 from gateway.finish_reasons import meaning_of, refusal
 from gateway.request import Completion, Message, ModelRequest, Timeouts
@@ -69,17 +69,17 @@ class Answers:
 
     def __init__(
         self,
-        means: Means,
+        means: Resources,
         request: StepRequest,
         context: StepContext,
         step: AgentStep,
-        worker: Worker,
+        worker: Assignment,
         begun: Claim,
         conversation: Conversation,
         kept_rounds: list[dict[str, Any]],
         began: float,
         steering: Control,
-        rule: Routed,
+        rule: RoutingRuleState,
     ) -> None:
         self.means, self.engine = means, means.engine
         self.request, self.context, self.step = request, context, step
@@ -118,7 +118,7 @@ class Answers:
             except AnswerRejected:
                 assert self.rule.verification
                 self.request = replace(self.request, model=self.rule.verification.strong)
-            except Steered:
+            except SteeringChanged:
                 pass
             if done := await self._claim_next():
                 return done
@@ -185,8 +185,8 @@ class Answers:
                 return await self._turn(current, number, dialogue, heard, anew)
 
             run, scope = self.context.run.id, self.context.scope
-            place = Place(self.engine, run, self.request, self.step, sent.heard, scope)
-            dialogue = await Listening(place, ask, self.means.news).dialogue()
+            place = ListeningPlace(self.engine, run, self.request, self.step, sent.heard, scope)
+            dialogue = await ListeningConversation(place, ask, self.means.news).dialogue()
             # Waiting for others takes nothing from the time that the answer may take.
             self.began = asyncio.get_running_loop().time()
             async with transaction(self.engine) as connection:
@@ -207,7 +207,7 @@ class Answers:
         turn = copy.copy(self)
         turn.conversation = copy.copy(self.conversation)
         turn.request = replace(self.request, purpose=f"turn{number}")
-        turn.rule = Routed()
+        turn.rule = RoutingRuleState()
         # It is text, whatever the answer in the end must be.
         turn.step = self.step.model_copy(
             update={"output_schema": None, "emits": None, "reflect": None, "cache": None}
@@ -256,7 +256,7 @@ class Answers:
         """Ask as people want it by now; raises Steered while they want nothing to begin."""
         steering = await control.state(connection, self.context.run.id)
         if steering.paused:
-            raise Steered
+            raise SteeringChanged
         self._follow(steering)
 
     async def _claim_next(self) -> StepResult | None:
@@ -386,7 +386,7 @@ class Answers:
         if plan.accepted:
             return
         judge = copy.copy(self)
-        judge.rule, judge.readers, judge.kept_rounds, judge.bill = Routed(), [], [], None
+        judge.rule, judge.readers, judge.kept_rounds, judge.bill = RoutingRuleState(), [], [], None
         judge.request = replace(self.request, purpose=verification.PURPOSE)
         judge.worker = plan.verifier
         judge.step = verification.step_of(self.step, judge.worker.agent)
@@ -623,7 +623,7 @@ class Answers:
         async with transaction(self.engine) as connection:
             steering = await control.state(connection, self.context.run.id)
         if steering.paused or self.conversation.differs(steering):
-            raise Steered
+            raise SteeringChanged
 
     async def _say(self, seq: int, text: str) -> None:
         request = self.request

@@ -6,7 +6,7 @@ from typing import Any
 from activities.agent import judging, prompts, tool_rounds
 from activities.runs.feedback import agent_of, told
 from activities.values import storable
-from db.prompts.trials import Chosen
+from db.prompts.trials import ChosenPrompt
 from db.runs.control import Control
 from gateway.request import Message
 from schema.cel.expressions import Json
@@ -24,7 +24,7 @@ class Conversation:
         step: AgentStep,
         agent: Agent,
         catalogue: Catalogue,
-        chosen: Chosen | None,
+        chosen: ChosenPrompt | None,
         hints: list[dict[str, Any]],
         steering: Control,
     ) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from activities.runs.context import StepContext
 from db.engine import transaction
 from db.router import edges
-from db.router.edges import Decision, Key, Standing
+from db.router.edges import EdgeDraw, EdgeState, Key
 from router.edges import topology
 from schema.language.definition import StreamEdge
 from schema.language.steps import AgentStep
@@ -65,14 +65,14 @@ async def _silent(
             states = await edges.states(connection, run.tenant, run.name, simulated=simulated)
             if new := [edge for edge in open if edge not in states]:
                 await edges.meet(connection, [Key(run.tenant, run.name, *edge, simulated) for edge in new])
-            made: list[Decision] = []
+            made: list[EdgeDraw] = []
             for source, target in open:
-                standing = states.get((source, target), Standing())
+                standing = states.get((source, target), EdgeState())
                 chance = topology.chance(standing.state, standing.foreseen)
                 path = paths[source, target]
                 if chance < 1:
                     delivered = topology.drawn(f"{run.id}/{path}/{source}", chance)
-                    made.append(Decision(path, source, target, delivered, chance))
+                    made.append(EdgeDraw(path, source, target, delivered, chance))
             if made:
                 known |= await edges.decide(connection, run.id, run.tenant, run.name, made)
     return {edge for edge, path in paths.items() if not known.get((path, edge[0]), True)}

@@ -25,7 +25,7 @@ VERDICT: Final[dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredAnswer:
     """What a step was asked, what it answered, and how good its collaboration was judged."""
 
     task: str
@@ -35,10 +35,10 @@ class Scored:
     """JSON Schema of the answer, as JSON."""
 
 
-def split(scored: Sequence[Scored]) -> tuple[list[Scored], list[Scored]]:
+def split(scored: Sequence[ScoredAnswer]) -> tuple[list[ScoredAnswer], list[ScoredAnswer]]:
     """(to learn from, held out), by the hash of the task: equal tasks stand on one side, always the same."""
-    train: list[Scored] = []
-    held_out: list[Scored] = []
+    train: list[ScoredAnswer] = []
+    held_out: list[ScoredAnswer] = []
     for one in scored:
         (held_out if _mark(one.task) < HELD_OUT_SHARE else train).append(one)
     return train, held_out
@@ -48,9 +48,9 @@ def _mark(task: str) -> float:
     return point(" ".join(task.split()).casefold())
 
 
-def to_learn_from(train: Sequence[Scored]) -> list[Scored]:
+def to_learn_from(train: Sequence[ScoredAnswer]) -> list[ScoredAnswer]:
     """The best known answers, one per task: examples of what was judged well."""
-    best: dict[float, Scored] = {}
+    best: dict[float, ScoredAnswer] = {}
     for one in train:
         known = best.get(mark := _mark(one.task))
         if known is None or one.quality > known.quality:
@@ -58,12 +58,12 @@ def to_learn_from(train: Sequence[Scored]) -> list[Scored]:
     return sorted(best.values(), key=lambda one: (-one.quality, _mark(one.task)))[:MOST_TRAINED]
 
 
-def to_hold_out(held_out: Sequence[Scored]) -> list[Scored]:
+def to_hold_out(held_out: Sequence[ScoredAnswer]) -> list[ScoredAnswer]:
     """Different tasks, chosen by their hash and not by how they went."""
     return [one for _, one in sorted({_mark(one.task): one for one in held_out}.items())][:MOST_HELD_OUT]
 
 
-def wanted_quality(train: Sequence[Scored]) -> float:
+def wanted_quality(train: Sequence[ScoredAnswer]) -> float:
     """What an answer must be judged to become an example: as good as the average of what there is."""
     return mean(one.quality for one in train)
 

@@ -45,7 +45,7 @@ Ask = Callable[[int, list[Message], Mapping[str, tuple[str, int]], bool], Awaita
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ListeningPlace:
     """Where the listening step stands."""
 
     engine: AsyncEngine
@@ -56,10 +56,10 @@ class Place:
     scope: Mapping[str, Any]
 
 
-class Listening:
+class ListeningConversation:
     """The conversation of one step with what it reads live."""
 
-    def __init__(self, place: Place, ask: Ask, news: News | None) -> None:
+    def __init__(self, place: ListeningPlace, ask: Ask, news: News | None) -> None:
         self._place, self._ask, self._news = place, ask, news
         streams, own = place.streams, place.request.step
         self._sources = [Voice(edge, [self._path(edge.source)]) for edge in streams.sources.get(own, ())]
@@ -120,7 +120,7 @@ class Listening:
                 break
             self._note(found[path])
 
-    def _note(self, turn: turns.Turn) -> None:
+    def _note(self, turn: turns.AgentTurn) -> None:
         if turn.anew:
             self._dialogue, self._here = [], 0
         # Some providers refuse an empty message.
@@ -182,7 +182,7 @@ class Listening:
             heard |= voice.told if anew and voice.is_peer else voice.tell()
         asked = [*self._dialogue, Message("user", message)]
         reaction = await self._ask(self._number + 1, asked, heard, anew)
-        self._note(turns.Turn(message, heard, anew, reaction))
+        self._note(turns.AgentTurn(message, heard, anew, reaction))
         self._silent_since = asyncio.get_running_loop().time()
 
     # -- what is said --------------------------------------------------------------------------------------

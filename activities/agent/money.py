@@ -11,9 +11,9 @@ from activities.runs.context import definition_of, run_of
 from activities.upkeep.reconcile import Reconciler
 from db.engine import statement, transaction
 from db.money import ledger
-from db.money.ledger import Call, PriceMissing, Tokens
+from db.money.ledger import Booking, PriceMissing, Tokens
 from db.money.spending import BudgetBusy, BudgetExceeded, to_usd
-from db.runs.executions import Outcome, Worker
+from db.runs.executions import Assignment, Outcome
 from gateway.client import Gateway
 from gateway.prices import FREE, Price, at_hand, general_price, price_missing
 from gateway.request import Completion, ModelRequest
@@ -41,7 +41,12 @@ class Purse:
     """As the ledger names it."""
 
     async def open(
-        self, execution: UUID, request: StepRequest, worker: Worker, asked: ModelRequest, busy_until: float
+        self,
+        execution: UUID,
+        request: StepRequest,
+        worker: Assignment,
+        asked: ModelRequest,
+        busy_until: float,
     ) -> ModelRequest:
         """Book a call and reserve its worst case where a limit holds for it. The request comes back with its
         name, its price, and the model that can be paid.
@@ -62,7 +67,7 @@ class Purse:
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     async def _open_or_degrade(
-        self, execution: UUID, request: StepRequest, worker: Worker, asked: ModelRequest
+        self, execution: UUID, request: StepRequest, worker: Assignment, asked: ModelRequest
     ) -> ModelRequest:
         try:
             return await self._open(execution, request, worker, asked)
@@ -73,7 +78,7 @@ class Purse:
         return await self._open(execution, request, worker, replace(asked, model=cheaper))
 
     async def _open(
-        self, execution: UUID, request: StepRequest, worker: Worker, asked: ModelRequest
+        self, execution: UUID, request: StepRequest, worker: Assignment, asked: ModelRequest
     ) -> ModelRequest:
         destination = self.gateway.destination(asked.model, asked.providers, asked.tenant)
         most = asked.max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS
@@ -84,7 +89,7 @@ class Purse:
             else await asyncio.to_thread(general_price, destination.model)
         )
         budget = self.step.budget
-        call = Call(
+        call = Booking(
             id=uuid4(),
             tenant=request.tenant,
             account=destination.account,

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.routing.tasks import task_type
 from db.prompts import trials
-from db.prompts.trials import Chosen
+from db.prompts.trials import ChosenPrompt
 from db.runs.collaborations import Run
 from gateway.request import Message
 from router.data.task import analyze_task
@@ -21,7 +21,9 @@ from schema.rules import planning
 _PEOPLE_SAID: Final = "While this runs, people said the following. Heed it; the later counts more:"
 
 
-async def chosen(connection: AsyncConnection, agent: Agent, run: Run, *, simulated: bool) -> Chosen | None:
+async def chosen(
+    connection: AsyncConnection, agent: Agent, run: Run, *, simulated: bool
+) -> ChosenPrompt | None:
     """The stored prompt that the agent names, as this run gets it; raises StepError when it is gone.
     `simulated`: whether the simulator answers the agent."""
     if agent.prompt is None:
@@ -42,7 +44,7 @@ def system(
     agent: Agent,
     hints: list[dict[str, Any]],
     catalogue: Catalogue,
-    chosen: Chosen | None,
+    chosen: ChosenPrompt | None,
     prompt_text: str,
 ) -> list[Message]:
     """Who the agent is, where there is anything to say of it."""
@@ -56,7 +58,7 @@ def system(
     return [Message("system", text)] if text else []
 
 
-def examples(chosen: Chosen | None) -> list[Message]:
+def examples(chosen: ChosenPrompt | None) -> list[Message]:
     """Earlier answers that the agent is to take for its own."""
     shown = chosen.content.examples if chosen else []
     return [
@@ -64,7 +66,7 @@ def examples(chosen: Chosen | None) -> list[Message]:
     ]
 
 
-def _stored(agent: Agent, catalogue: Catalogue, chosen: Chosen, prompt_text: str) -> list[str]:
+def _stored(agent: Agent, catalogue: Catalogue, chosen: ChosenPrompt, prompt_text: str) -> list[str]:
     """What a stored prompt says for this task (S2-12)."""
     content = chosen.content
     parts = [content.system or catalogue.system_of(agent)]

@@ -17,7 +17,7 @@ from schema.settings import Settings
 
 
 @dataclass(frozen=True)
-class Means:
+class Resources:
     engine: AsyncEngine
     gateway: Gateway
     traffic: Traffic
@@ -32,7 +32,7 @@ class Means:
 @asynccontextmanager
 async def means(
     engine: AsyncEngine, settings: Settings, tokens: TokenLog, run_tool: Run, news: News | None = None
-) -> AsyncIterator[Means]:
+) -> AsyncIterator[Resources]:
     """All that is not given is built, and closed at the end."""
     async with AsyncExitStack() as stack:
         gateway = Gateway(settings)
@@ -40,7 +40,7 @@ async def means(
         traffic, flights = Traffic(engine), Flights(engine)
         stack.push_async_callback(traffic.close)
         stack.push_async_callback(flights.close)
-        yield Means(
+        yield Resources(
             engine,
             gateway,
             traffic,

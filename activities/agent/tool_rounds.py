@@ -8,7 +8,7 @@ from opentelemetry.trace import Status, StatusCode
 
 from activities.spans import span
 from activities.values import storable
-from gateway.request import Completion, Message, ToolCall, ToolSpec
+from gateway.request import Completion, Message, ModelToolCall, ToolSpec
 from schema import telemetry
 from schema.cel.expressions import Json
 from schema.errors import FacilitairError
@@ -81,7 +81,7 @@ async def answered(kept: dict[str, Any], names: Sequence[str], run: Run) -> dict
 
 def messages(kept: dict[str, Any]) -> list[Message]:
     """A finished round as the conversation goes on with it."""
-    asked = tuple(ToolCall(call["id"], call["name"], call["arguments"]) for call in kept["calls"])
+    asked = tuple(ModelToolCall(call["id"], call["name"], call["arguments"]) for call in kept["calls"])
     results = [
         Message("tool", as_text(call["result"])[:MOST_CHARS], tool_call_id=call["id"])
         for call in kept["calls"]

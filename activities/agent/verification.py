@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.agent.judging import VERDICT
 from db.router import rules
 from db.runs import executions
-from db.runs.executions import Outcome, Worker
+from db.runs.executions import Assignment, Outcome
 from schema.cel.expressions import Json
 from schema.errors import StepError
 from schema.language.catalogue import Catalogue
@@ -64,7 +64,7 @@ class Verification:
     rule: Verify
     cheap: str
     strong: str
-    verifier: Worker
+    verifier: Assignment
     draft: Draft | None = None
     """The answer that is to be judged, or was."""
     accepted: bool | None = None
@@ -81,7 +81,7 @@ class Verification:
 
 
 @dataclass
-class Routed:
+class RoutingRuleState:
     """What the rule asks of one step's answer, and how far that has come."""
 
     limit: int | None = None
@@ -99,15 +99,15 @@ class Routed:
 
 async def of_step(
     connection: AsyncConnection, request: StepRequest, agent: Agent, catalogue: Catalogue
-) -> Routed:
+) -> RoutingRuleState:
     """What the rule asks, and what an activity before this one came to. Raises StepError("role_unknown")."""
     if not isinstance(agent.model, Route) or request.purpose:
-        return Routed()
+        return RoutingRuleState()
     limit = request.max_output_tokens
     if limit is not None:
         cut = await rules.was_cut(connection, request)
         limit = None if cut else max(limit, LEAST_OUTPUT_TOKENS)
-    return Routed(limit, await _verification(connection, request, agent.model.verify, catalogue))
+    return RoutingRuleState(limit, await _verification(connection, request, agent.model.verify, catalogue))
 
 
 async def _verification(
@@ -126,10 +126,10 @@ async def _verification(
     return found
 
 
-def _verifier(by: str, catalogue: Catalogue) -> Worker:
+def _verifier(by: str, catalogue: Catalogue) -> Assignment:
     if "/" in by:
-        return Worker("agent", VERIFIER, None, by)
-    return Worker("agent", by, by, catalogue.role(by).model)
+        return Assignment("agent", VERIFIER, None, by)
+    return Assignment("agent", by, by, catalogue.role(by).model)
 
 
 def kept(draft: Draft) -> dict[str, Json]:

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.live import tokens
-from db.live.turns import Speaking
+from db.live.turns import SpeakingAttempt
 from db.runs import executions
 from schema.cel.expressions import Json
 from schema.language.definition import StreamEdge
@@ -35,7 +35,7 @@ def finished(text: str, part: str | None) -> int:
 
 
 @dataclass
-class Part:
+class SpokenPart:
     """What one execution has said so far."""
 
     execution: UUID
@@ -52,7 +52,7 @@ class Voice:
     paths: list[str]
     """In the order in which they are spoken; the answer's own path comes last."""
     is_peer: bool = False
-    parts: dict[str, Part] = field(default_factory=dict)
+    parts: dict[str, SpokenPart] = field(default_factory=dict)
     told: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Path → (execution, characters) that the listener has been told."""
     over: bool = False
@@ -69,14 +69,16 @@ class Voice:
     def name(self) -> str:
         return self.edge.source
 
-    async def listen(self, connection: AsyncConnection, run: UUID, newest: dict[str, Speaking]) -> None:
+    async def listen(
+        self, connection: AsyncConnection, run: UUID, newest: dict[str, SpeakingAttempt]
+    ) -> None:
         """Read what was said since."""
         for path in self.paths:
             speaking = newest.get(path)
             if speaking is None or path in self.done:
                 continue
             if path not in self.parts or self.parts[path].execution != speaking.execution:
-                self.parts[path] = Part(speaking.execution)
+                self.parts[path] = SpokenPart(speaking.execution)
             await self._read(connection, self.parts[path])
             if speaking.status in executions.FINISHED:
                 self.done.add(path)
@@ -87,7 +89,7 @@ class Voice:
             else:
                 self.failed.add(path)
 
-    async def _read(self, connection: AsyncConnection, part: Part) -> None:
+    async def _read(self, connection: AsyncConnection, part: SpokenPart) -> None:
         while True:
             said = await tokens.said(connection, part.execution, part.count)
             part.text += said.text
@@ -95,7 +97,7 @@ class Voice:
             if said.count < tokens.MOST:
                 return
 
-    async def _end(self, connection: AsyncConnection, run: UUID, speaking: Speaking) -> None:
+    async def _end(self, connection: AsyncConnection, run: UUID, speaking: SpeakingAttempt) -> None:
         self.over = True
         part = self.parts[speaking.path]
         known = (await executions.known(connection, run, [speaking.path]))[speaking.path]

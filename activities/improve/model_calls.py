@@ -9,10 +9,10 @@ from typing import Any, Final
 from uuid import uuid4
 
 from activities.agent.money import Bill
-from activities.agent.resources import Means
+from activities.agent.resources import Resources
 from db.engine import persist, statement, transaction
 from db.money import ledger
-from db.money.ledger import Call, PriceMissing
+from db.money.ledger import Booking, PriceMissing
 from db.money.spending import BudgetBusy, BudgetExceeded
 from gateway.prices import FREE, Price, general_price, price_missing
 from gateway.request import Completion, Message, ModelRequest, Timeouts
@@ -28,7 +28,7 @@ _PAUSE_SECONDS: Final = 0.2
 class Asker:
     """Asks for one optimisation, until its budget is used up."""
 
-    means: Means
+    means: Resources
     tenant: str
     catalogue: Catalogue
     actor: str
@@ -113,7 +113,7 @@ class Asker:
         assert most is not None
         worst = gateway.worst_case(replace(asked, price=FREE))
         priced = await asyncio.to_thread(general_price, destination.model)
-        call = Call(
+        call = Booking(
             id=uuid4(),
             tenant=self.tenant,
             account=destination.account,

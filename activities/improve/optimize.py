@@ -14,7 +14,7 @@ from activities.agent import prompts
 from activities.agent.judging import (
     VERDICT,
     Comparison,
-    Scored,
+    ScoredAnswer,
     compare,
     question,
     split,
@@ -23,7 +23,7 @@ from activities.agent.judging import (
     verdict,
     wanted_quality,
 )
-from activities.agent.resources import Means
+from activities.agent.resources import Resources
 from activities.heartbeats import heartbeats
 from activities.improve.model_calls import Asker
 from activities.runs.context import load
@@ -31,9 +31,9 @@ from db.definitions import catalogue
 from db.engine import transaction
 from db.prompts import prompts as stored
 from db.prompts import scored, trials
-from db.prompts.prompts import PromptVersion
-from db.prompts.scored import Used
-from db.prompts.trials import Chosen
+from db.prompts.prompts import StoredPromptVersion
+from db.prompts.scored import PromptUse
+from db.prompts.trials import ChosenPrompt
 from gateway import optimize
 from gateway.request import Message
 from schema.errors import FacilitairError, ProviderError, Refused
@@ -42,7 +42,7 @@ from schema.language.prompts import Example
 from schema.language.steps import Agent, AgentStep
 from schema.language.templates import as_text
 from schema.temporal.steps import StepRequest
-from schema.temporal.upkeep import Optimized, OptimizePrompt
+from schema.temporal.upkeep import OptimizationResult, OptimizePrompt
 
 MOST_ANSWER_TOKENS: Final = 2_048
 MOST_VERDICT_TOKENS: Final = 300
@@ -51,18 +51,18 @@ JUDGE_ROLE: Final = "reviewer"
 
 
 class OptimizeActivity:
-    def __init__(self, means: Means) -> None:
+    def __init__(self, means: Resources) -> None:
         self._means = means
 
     @activity.defn(name="optimize_prompt")
-    async def optimize_prompt(self, request: OptimizePrompt) -> Optimized:
+    async def optimize_prompt(self, request: OptimizePrompt) -> OptimizationResult:
         """Store a version with examples and put it on trial. Another attempt begins anew on the same budget,
         unless the one before has stored its version."""
         async with heartbeats():
             engine = self._means.engine
             async with transaction(engine) as connection:
                 if done := await scored.optimized(connection, request.tenant, request.name, request.id):
-                    return Optimized(**done)
+                    return OptimizationResult(**done)
                 kind = request.simulated
                 scored.require_enough(
                     await scored.count(connection, request.tenant, request.name, simulated=kind), request.name
@@ -80,7 +80,7 @@ class OptimizeActivity:
             model = request.model or Counter(one.model for one in used).most_common(1)[0][0]
             judge = request.judge or known.role(JUDGE_ROLE).model
             found = await _collected(self._means, request.tenant, used)
-            search = Search(asker, present, known, model, judge)
+            search = ExampleSearch(asker, present, known, model, judge)
             to = self._means.gateway.destinations
             # Whoever is answered or judged by the simulator now has simulated examples, too.
             made_up = kind or any(
@@ -90,8 +90,12 @@ class OptimizeActivity:
             return await self._try(request, present, search, found)
 
     async def _try(
-        self, request: OptimizePrompt, present: PromptVersion, search: "Search", found: list[Scored]
-    ) -> Optimized:
+        self,
+        request: OptimizePrompt,
+        present: StoredPromptVersion,
+        search: "ExampleSearch",
+        found: list[ScoredAnswer],
+    ) -> OptimizationResult:
         train, held_out = split(found)
         examples = await search.examples(train)
         comparison = await search.compare(examples, to_hold_out(held_out))
@@ -104,7 +108,7 @@ class OptimizeActivity:
             await stored.take_turn(connection, request.tenant, request.name)
             # An attempt whose worker seemed dead may have gone on, and be the first.
             if first := await scored.optimized(connection, request.tenant, request.name, request.id):
-                return Optimized(**first)
+                return OptimizationResult(**first)
             version, _ = await stored.save(
                 connection,
                 request.tenant,
@@ -115,11 +119,11 @@ class OptimizeActivity:
                 origin="optimizer",
                 simulated=request.simulated,
             )
-            settings = trials.Settings(version.number)
+            settings = trials.TrialConfig(version.number)
             trial = await trials.start(
                 connection, request.tenant, request.name, settings, request.actor, simulated=request.simulated
             )
-            done = Optimized(
+            done = OptimizationResult(
                 version=version.number,
                 trial=str(trial.id),
                 examples=len(examples),
@@ -136,11 +140,11 @@ class OptimizeActivity:
         return done
 
 
-class Search:
+class ExampleSearch:
     """One look for examples."""
 
     def __init__(
-        self, asker: Asker, present: PromptVersion, catalogue: Catalogue, model: str, judge: str
+        self, asker: Asker, present: StoredPromptVersion, catalogue: Catalogue, model: str, judge: str
     ) -> None:
         self.model, self.judge = model, judge
         self._asker, self._present, self._catalogue = asker, present, catalogue
@@ -150,7 +154,7 @@ class Search:
         self._refused: FacilitairError | None = None
         """Why no further call can be made."""
 
-    async def examples(self, train: Sequence[Scored]) -> list[Example]:
+    async def examples(self, train: Sequence[ScoredAnswer]) -> list[Example]:
         """Raises Refused where no answer is good enough to be shown."""
         wanted = wanted_quality(train)
         known = to_learn_from(train)
@@ -190,7 +194,7 @@ class Search:
             )
         return found
 
-    async def compare(self, examples: list[Example], held_out: Sequence[Scored]) -> Comparison:
+    async def compare(self, examples: list[Example], held_out: Sequence[ScoredAnswer]) -> Comparison:
         content = self._present.content
         with_them = content.model_copy(update={"examples": examples})
         pairs = await asyncio.gather(
@@ -203,10 +207,10 @@ class Search:
             raise self._refused
         return compare([(one, other) for one, other in pairs])
 
-    async def _quality(self, examples: list[Example], task: Scored) -> float | None:
+    async def _quality(self, examples: list[Example], task: ScoredAnswer) -> float | None:
         """None where the model or the judge failed."""
         content = self._present.content.model_copy(update={"examples": examples})
-        shown = prompts.examples(Chosen(content, self._present.ref))
+        shown = prompts.examples(ChosenPrompt(content, self._present.ref))
         system = self._system(task.task)
         messages = [*([Message("system", system)] if system else []), *shown, Message("user", task.task)]
         try:
@@ -243,14 +247,14 @@ class Search:
 
     def _system(self, task: str) -> str:
         step = AgentStep(kind="agent", agent="a", prompt="")
-        chosen = Chosen(self._present.content, self._present.ref)
+        chosen = ChosenPrompt(self._present.content, self._present.ref)
         said = prompts.system(step, Agent(model=self.model), [], self._catalogue, chosen, task)
         return said[0].content if said else ""
 
 
-async def _collected(means: Means, tenant: str, used: Sequence[Used]) -> list[Scored]:
+async def _collected(means: Resources, tenant: str, used: Sequence[PromptUse]) -> list[ScoredAnswer]:
     """What the steps were asked, rendered again from what is stored of their runs."""
-    found: list[Scored] = []
+    found: list[ScoredAnswer] = []
     for one in used:
         frame = one.path.removesuffix(one.step).removesuffix(".")
         request = StepRequest(str(one.collaboration), tenant, one.step, "", frame=frame)
@@ -266,5 +270,5 @@ async def _collected(means: Means, tenant: str, used: Sequence[Used]) -> list[Sc
             continue
         schema = json.dumps(step.output_schema) if step.output_schema else ""
         if task.strip() and (answer := as_text(one.output)):
-            found.append(Scored(task, answer, one.quality, schema))
+            found.append(ScoredAnswer(task, answer, one.quality, schema))
     return found

@@ -22,8 +22,8 @@ from db.router import rules
 from db.runs import executions, people
 from db.runs.collaborations import Run
 from db.runs.executions import Outcome
-from db.runs.people import CANCELLED, DECIDED, EXPIRED, OPEN, Made, Task
-from plan.compile import HUMAN_TIMEOUT_SECONDS, Compiled
+from db.runs.people import CANCELLED, DECIDED, EXPIRED, OPEN, PersonDecision, Task
+from plan.compile import HUMAN_TIMEOUT_SECONDS, CompiledDefinition
 from plan.walk import repeated
 from schema import names
 from schema.cel.expressions import Json
@@ -34,9 +34,9 @@ from schema.language.json_numbers import as_declared
 from schema.language.steps import HumanStep, seconds
 from schema.language.templates import as_text, render
 from schema.rules.people import not_waiting, refused, verdict
-from schema.temporal.people import Asked, DecisionMade
+from schema.temporal.people import DecisionMade, QuestionState
 from schema.temporal.signing import Signer
-from schema.temporal.steps import Ended, StepRequest
+from schema.temporal.steps import StepEnd, StepRequest
 
 TIMEOUT_ACTOR: Final = "timeout"
 """Who decided where nobody did in time."""
@@ -71,7 +71,7 @@ class Human:
         self._signer = signer
 
     @activity.defn(name="ask")
-    async def ask(self, request: StepRequest) -> Asked:
+    async def ask(self, request: StepRequest) -> QuestionState:
         """Ask what the step asks, or return the question that was asked before.
 
         Raises StepError("human_timeout") where its time had passed.
@@ -85,7 +85,7 @@ class Human:
             assert isinstance(step, HumanStep)
             begun = await executions.claim(connection, request, worker_of(context.definition, step))
             if begun.done:
-                return Asked(ended=Ended(request.step, begun.done.status))
+                return QuestionState(ended=StepEnd(request.step, begun.done.status))
             show = storable(checked_output(render(step.show, context.scope)))
             await executions.set_input(connection, begun.execution, show)
             task = await _add(
@@ -103,7 +103,7 @@ class Human:
             return await self._as_it_is(connection, request, task)
 
     @activity.defn(name="ask_budget")
-    async def ask_budget(self, request: StepRequest) -> Asked:
+    async def ask_budget(self, request: StepRequest) -> QuestionState:
         """Ask whether a run may spend more than its budget. It may be asked again when that is spent too."""
         async with transaction(self._engine) as connection:
             task = await _at_path(connection, request)
@@ -129,7 +129,7 @@ class Human:
             return await self._as_it_is(connection, request, task)
 
     @activity.defn(name="ask_route")
-    async def ask_route(self, request: StepRequest) -> Asked:
+    async def ask_route(self, request: StepRequest) -> QuestionState:
         """Ask which model does a step that the router is not sure of, or return what was asked before.
 
         The answer's `choice` is empty where it stays with the router's: nobody decided in time.
@@ -140,7 +140,7 @@ class Human:
             if task is None:
                 question = await route_question.question_of(connection, request)
                 if question is None:
-                    return Asked(ended=Ended(request.step, "completed"))
+                    return QuestionState(ended=StepEnd(request.step, "completed"))
                 task = await _add(
                     connection,
                     request,
@@ -156,7 +156,7 @@ class Human:
             return await self._as_it_is(connection, request, task)
 
     @activity.defn(name="record_decision")
-    async def record_decision(self, made: DecisionMade) -> Asked:
+    async def record_decision(self, made: DecisionMade) -> QuestionState:
         """Take a person's decision; raises Refused. The same decision once more changes nothing."""
         decision = made.decision
         if self._signer:
@@ -176,7 +176,7 @@ class Human:
             original = task.show.get(edits) if edits else None
             now = datetime.now(UTC)
             await people.decide(
-                connection, task, Made(decision.actor, decision.action, form, original, edited, now)
+                connection, task, PersonDecision(decision.actor, decision.action, form, original, edited, now)
             )
             run = await run_of(connection, request.collaboration)
             await audit.append(
@@ -192,7 +192,7 @@ class Human:
             return await self._after(connection, request, task, decision.actor, decision.action)
 
     @activity.defn(name="remind")
-    async def remind(self, request: StepRequest) -> Asked:
+    async def remind(self, request: StepRequest) -> QuestionState:
         """Note that people were reminded; says when to do so next."""
         async with transaction(self._engine) as connection:
             task = await _existing(connection, request)
@@ -214,7 +214,7 @@ class Human:
             return await self._as_it_is(connection, request, task)
 
     @activity.defn(name="expire")
-    async def expire(self, request: StepRequest) -> Asked:
+    async def expire(self, request: StepRequest) -> QuestionState:
         """The time has passed: escalate, take the action for that case, or raise StepError("human_timeout").
 
         Whether it has is for the workflow to say, by its own clock.
@@ -259,7 +259,7 @@ class Human:
                 ),
             )
         elif step and step.on_timeout not in ("escalate", "fail"):
-            made = Made(TIMEOUT_ACTOR, step.on_timeout, {}, None, None, now)
+            made = PersonDecision(TIMEOUT_ACTOR, step.on_timeout, {}, None, None, now)
             await people.decide(connection, task, made)
             await self._close(connection, request, task, TIMEOUT_ACTOR, step.on_timeout, step.on_timeout)
         else:
@@ -272,7 +272,7 @@ class Human:
 
     async def _after(
         self, connection: AsyncConnection, request: StepRequest, task: Task, actor: str, action: str
-    ) -> Asked:
+    ) -> QuestionState:
         """Close the question if the decision settles it."""
         made = await people.decisions(connection, task.id)
         found = verdict(
@@ -313,22 +313,22 @@ class Human:
         output = checked_output(_output(task, made, outcome))
         await executions.complete(connection, request, worker, begun, Outcome(output))
 
-    async def _as_it_is(self, connection: AsyncConnection, request: StepRequest, task: Task) -> Asked:
+    async def _as_it_is(self, connection: AsyncConnection, request: StepRequest, task: Task) -> QuestionState:
         if task.status == EXPIRED and not request.purpose:
             raise _timed_out(task)
         if task.status == CANCELLED:
             raise not_waiting(task.path)
         ended, choice = None, ""
         if task.status != OPEN and request.purpose == route_question.PURPOSE:
-            ended = Ended(request.step, "completed")
+            ended = StepEnd(request.step, "completed")
             choice = route_question.chosen(task, await _outcome(connection, task))
         elif task.status != OPEN:
             approved = not request.purpose or await _outcome(connection, task) == APPROVE
-            ended = Ended(request.step, "completed" if approved else "rejected")
+            ended = StepEnd(request.step, "completed" if approved else "rejected")
         # Both times are later than Postgres' clock where the workflow's clock skips.
         now = max(datetime.now(UTC), task.reminded_at or task.opened_at)
         assert task.due_at is not None
-        return Asked(
+        return QuestionState(
             actions=[{key: action[key] for key in ("id", "requires", "edits")} for action in task.actions],
             form=task.form,
             assignees=task.assignees,
@@ -342,7 +342,7 @@ class Human:
         )
 
 
-def _output(task: Task, made: list[Made], outcome: str | None) -> dict[str, Any]:
+def _output(task: Task, made: list[PersonDecision], outcome: str | None) -> dict[str, Any]:
     """What a human step comes to."""
     winners = [one for one in made if one.action == outcome]
     edits = _action(task, outcome)["edits"] if outcome else None
@@ -453,7 +453,7 @@ async def _add(
     return task
 
 
-async def _compiled(connection: AsyncConnection, request: StepRequest) -> Compiled:
+async def _compiled(connection: AsyncConnection, request: StepRequest) -> CompiledDefinition:
     return await definition_of(connection, await run_of(connection, request.collaboration))
 
 

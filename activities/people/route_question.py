@@ -9,7 +9,7 @@ from activities.agent import prompts
 from activities.runs.context import StepContext, load
 from activities.values import storable
 from db.router import rules
-from db.router.rules import Choice
+from db.router.rules import ModelChoice
 from db.runs import control
 from db.runs.people import Task
 from schema.language.steps import AgentStep, Route
@@ -71,7 +71,7 @@ def chosen(task: Task, action: str | None) -> str:
     return str(task.show["models"][action]) if action else ""
 
 
-def _others(choice: Choice) -> list[str]:
+def _others(choice: ModelChoice) -> list[str]:
     """The most promising first: by what is predicted of them, else by the chance they had."""
     predicted = choice.features.get("predicted") or {}
     others = [name for name in choice.candidates if name != choice.model]
@@ -79,7 +79,7 @@ def _others(choice: Choice) -> list[str]:
     return others[:MOST_OFFERED]
 
 
-def _facts(choice: Choice, name: str) -> dict[str, Any]:
+def _facts(choice: ModelChoice, name: str) -> dict[str, Any]:
     """What the router expects of a candidate; `share` is the chance with which it chooses it."""
     predicted = (choice.features.get("predicted") or {}).get(name, {})
     expected = {key: predicted[key] for key in ("ok", "doubt", "seconds", "usd") if key in predicted}

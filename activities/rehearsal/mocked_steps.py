@@ -27,7 +27,7 @@ from schema.language.templates import as_text, render
 from schema.language.tools import TOOLS
 from schema.rules import answers as rules_answers
 from schema.rules import planning
-from schema.rules.mocks import SOMEBODY, Answer, Mocks
+from schema.rules.mocks import SOMEBODY, MockedExecution, Mocks
 from schema.rules.validate import validate
 
 _QUICK: Final[Mapping[str, Callable[..., Json]]] = {
@@ -79,7 +79,7 @@ class Misfit(StepError):
 
 
 @dataclass
-class Come:
+class StepRehearsal:
     """What one execution was given and came to; filled in as far as it gets."""
 
     input: Json = None
@@ -97,7 +97,7 @@ class StandIns:
     """Steps that got a made-up output."""
     _used: dict[str, int] = field(default_factory=dict)
 
-    def agent(self, name: str, step: AgentStep, scope: Mapping[str, Json], come: Come) -> None:
+    def agent(self, name: str, step: AgentStep, scope: Mapping[str, Json], come: StepRehearsal) -> None:
         """Raises Misfit, MockedError, or StepError when the prompt cannot be made."""
         come.input = prompt = as_text(render(step.prompt, scope))
         self.model_calls += 1
@@ -112,7 +112,7 @@ class StandIns:
         else:
             come.output = f"{step.agent}: {prompt[:80]}"
 
-    def tool(self, name: str, step: ToolStep, scope: Mapping[str, Json], come: Come) -> None:
+    def tool(self, name: str, step: ToolStep, scope: Mapping[str, Json], come: StepRehearsal) -> None:
         """Raises StepError."""
         come.input = args = render(step.args, scope)
         if step.tool and (wrong := json_schemas.faults(TOOLS[step.tool].args, args, most=1)):
@@ -130,19 +130,19 @@ class StandIns:
         if fault := output_fault(step, come.output):
             raise StepError("output_invalid", fault)
 
-    def human(self, name: str, step: HumanStep, scope: Mapping[str, Json], come: Come) -> None:
+    def human(self, name: str, step: HumanStep, scope: Mapping[str, Json], come: StepRehearsal) -> None:
         """Raises StepError."""
         show = render(step.show, scope)
         come.input = {"title": as_text(render(step.title, scope)), "show": show}
         answer = self._answer(name, come)
         if answer is None:
             form = _made_up(name, step.form) if step.form else {}
-            answer = Answer(decision=step.actions[0].id, form=form)
+            answer = MockedExecution(decision=step.actions[0].id, form=form)
         form = as_declared(step.form or {}, storable(answer.form))
         come.output = _decided(step, show, form, storable(answer.edited), answer)
 
     def collaboration(
-        self, name: str, step: CollaborationStep, scope: Mapping[str, Json], come: Come
+        self, name: str, step: CollaborationStep, scope: Mapping[str, Json], come: StepRehearsal
     ) -> None:
         """Raises StepError."""
         come.input = render(step.input, scope)
@@ -151,7 +151,7 @@ class StandIns:
         answer = self._answer(name, come)
         come.output = storable(answer.output) if answer else None
 
-    def wait(self, name: str, step: WaitStep, scope: Mapping[str, Json], come: Come) -> None:
+    def wait(self, name: str, step: WaitStep, scope: Mapping[str, Json], come: StepRehearsal) -> None:
         """Raises StepError."""
         come.input = step.duration or render(step.until, scope)
         until = _until(step, come.input)
@@ -159,8 +159,8 @@ class StandIns:
         come.output = storable(answer.output) if answer else {"until": until.isoformat()}
 
     def _answer(
-        self, name: str, come: Come, *, fails_softly: bool = False, is_guess: bool = True
-    ) -> Answer | None:
+        self, name: str, come: StepRehearsal, *, fails_softly: bool = False, is_guess: bool = True
+    ) -> MockedExecution | None:
         """The next of the step's answers, the last again when there are no more; raises MockedError."""
         answers = self.answers.get(name)
         if not answers:
@@ -205,7 +205,7 @@ def _check_plan(value: Json, given: Json, catalogue: Catalogue) -> None:
 
 
 def _decided(
-    step: HumanStep, show: dict[str, Json], form: dict[str, Any], edited: Json, answer: Answer
+    step: HumanStep, show: dict[str, Json], form: dict[str, Any], edited: Json, answer: MockedExecution
 ) -> dict[str, Json]:
     """What a human step comes to when as many people as it needs decide the same."""
     people = [answer.by, *(f"{SOMEBODY}_{number}" for number in range(2, step.approvals + 1))]

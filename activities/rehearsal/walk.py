@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from activities.rehearsal.mocked_steps import Come, Enough, Misfit, StandIns
+from activities.rehearsal.mocked_steps import Enough, Misfit, StandIns, StepRehearsal
 from activities.runs import frames
-from activities.runs.frames import Turn
+from activities.runs.frames import IterationResult
 from activities.runs.in_process import InProcess
 from activities.values import checked_output, storable
-from plan.compile import Compiled, compiled
-from plan.progress import CAUGHT, COMPLETED, SKIPPED, Progress
+from plan.compile import CompiledDefinition, compiled
+from plan.progress import CAUGHT, COMPLETED, SKIPPED, FrameProgress
 from plan.walk import inner, walk
 from schema.cel.expressions import Json
 from schema.errors import FacilitairError, Problem, Refused, StepError
@@ -41,7 +41,7 @@ from schema.rules import answers as rules_answers
 from schema.rules import mocks
 from schema.rules.mocks import Mocks
 from schema.temporal.plan import Plan, PlanStep
-from schema.temporal.steps import Ended
+from schema.temporal.steps import StepEnd
 
 MAX_STEPS: Final = 10_000
 MAX_SECONDS: Final = 8.0
@@ -56,7 +56,7 @@ _RUN: Final = {"id": "dry-run", "version": "0", "tenant": "default"}
 
 
 @dataclass
-class Entry:
+class RehearsalEntry:
     """One attempt at a step, one repetition of a body, or a map or loop as a whole."""
 
     path: str
@@ -82,7 +82,7 @@ class Rehearsal:
     """completed, failed, or stopped at a limit of the dry run itself."""
     output: Json
     error: dict[str, str] | None
-    trace: list[Entry]
+    trace: list[RehearsalEntry]
     """In the order in which things began."""
     executed: int
     """Attempts at steps, and repetitions."""
@@ -132,7 +132,7 @@ class _Stage(InProcess):
     """The port of a dry run."""
 
     def __init__(
-        self, found: Compiled, input: Json, stand_ins: StandIns, max_steps: int, max_seconds: float
+        self, found: CompiledDefinition, input: Json, stand_ins: StandIns, max_steps: int, max_seconds: float
     ) -> None:
         facts = {**_RUN, "name": found.definition.name}
         super().__init__(found)
@@ -141,8 +141,8 @@ class _Stage(InProcess):
         self._max_steps, self._max_seconds = max_steps, max_seconds
         self._ends_at = time.monotonic() + max_seconds
         self._held = self._shown = 0
-        self._trace: list[Entry] = []
-        self._last: dict[str, Entry] = {}
+        self._trace: list[RehearsalEntry] = []
+        self._last: dict[str, RehearsalEntry] = {}
         """path → its last entry."""
 
     async def play(self) -> Rehearsal:
@@ -150,7 +150,7 @@ class _Stage(InProcess):
         error: dict[str, str] | None = None
         status = COMPLETED
         try:
-            await walk(self, Progress(_one_after_the_other(self.found.plan)), "")
+            await walk(self, FrameProgress(_one_after_the_other(self.found.plan)), "")
             output = checked_output(render(self.found.outputs[""], self.scopes[""]))
         except StepError as fault:
             status, error = "failed", _facts(fault)
@@ -173,14 +173,14 @@ class _Stage(InProcess):
 
     # -- steps ---------------------------------------------------------------------------------------------
 
-    async def _begin(self, step: PlanStep, may_run: bool, frame: str) -> Sequence[Ended]:
+    async def _begin(self, step: PlanStep, may_run: bool, frame: str) -> Sequence[StepEnd]:
         try:
             return await super()._begin(step, may_run, frame)
         except StepError as error:
             self._fail(step, frame, error)
             raise
 
-    async def do(self, step: PlanStep, frame: str) -> Ended:
+    async def do(self, step: PlanStep, frame: str) -> StepEnd:
         definition = self.found.steps[step.id]
         asked = isinstance(definition, (AgentStep, ToolStep))
         most = rules_answers.rules_of(definition).max if isinstance(definition, AgentStep) else 0
@@ -201,8 +201,8 @@ class _Stage(InProcess):
                     raise
                 further, tries = most, tries + 1
 
-    def _attempt(self, step: PlanStep, frame: str, entry: Entry) -> Ended:
-        definition, scope, come = self.found.steps[step.id], self.scopes[frame], Come()
+    def _attempt(self, step: PlanStep, frame: str, entry: RehearsalEntry) -> StepEnd:
+        definition, scope, come = self.found.steps[step.id], self.scopes[frame], StepRehearsal()
         more: dict[str, Any] = {}
         try:
             match definition:
@@ -230,7 +230,7 @@ class _Stage(InProcess):
             entry.input, entry.mocked = self._show(come.input), come.mocked
         self._complete(entry, output)
         self.see(frame, step.id, COMPLETED, output=output, **more)
-        return Ended(step.id, COMPLETED, entry.branch)
+        return StepEnd(step.id, COMPLETED, entry.branch)
 
     # -- what is noted -------------------------------------------------------------------------------------
 
@@ -243,10 +243,10 @@ class _Stage(InProcess):
 
     async def enter(self, step: PlanStep, frame: str, index: int) -> None:
         await super().enter(step, frame, index)
-        self._add(Entry(f"{inner(frame, step.id)}[{index}]", "item", "running"))
+        self._add(RehearsalEntry(f"{inner(frame, step.id)}[{index}]", "item", "running"))
 
     async def note_item(
-        self, step: PlanStep, frame: str, index: int, turn: Turn | None, error: StepError | None
+        self, step: PlanStep, frame: str, index: int, turn: IterationResult | None, error: StepError | None
     ) -> None:
         entry = self._last[f"{inner(frame, step.id)}[{index}]"]
         if turn:
@@ -268,12 +268,12 @@ class _Stage(InProcess):
         else:
             self._complete(entry, value)
 
-    def _note(self, step: PlanStep, frame: str, status: str) -> Entry:
+    def _note(self, step: PlanStep, frame: str, status: str) -> RehearsalEntry:
         path = inner(frame, step.id)
         before = self._last.get(path)
-        return self._add(Entry(path, step.kind, status, before.attempt + 1 if before else 1))
+        return self._add(RehearsalEntry(path, step.kind, status, before.attempt + 1 if before else 1))
 
-    def _add(self, entry: Entry) -> Entry:
+    def _add(self, entry: RehearsalEntry) -> RehearsalEntry:
         if len(self._trace) >= self._max_steps:
             raise Enough(
                 "rehearsal_too_long",
@@ -286,7 +286,7 @@ class _Stage(InProcess):
         self._last[entry.path] = entry
         return entry
 
-    def _complete(self, entry: Entry, output: Json) -> None:
+    def _complete(self, entry: RehearsalEntry, output: Json) -> None:
         self._hold(output)
         entry.status, entry.output = COMPLETED, self._show(output)
 

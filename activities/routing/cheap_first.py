@@ -6,12 +6,12 @@ from typing import Any, Final
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.routing import prices
-from activities.routing.facts import Asked, Known
+from activities.routing.facts import RoutingContext, RoutingRequest
 from db.engine import transaction
 from db.router import rules
-from db.router.decisions import Decision
+from db.router.decisions import RoutingDecision
 from router.serve import cheap_first
-from router.serve.cheap_first import Expected
+from router.serve.cheap_first import ExpectedOutcome
 from router.serve.decisions import quarantined_of
 from router.statistics.choose import Price
 from schema.language.steps import Verify
@@ -23,8 +23,12 @@ _ANSWER_TOKENS: Final = 500
 
 
 async def planned(
-    engine: AsyncEngine, decision: Decision, rule: Verify | None, asked: Asked, known: Known
-) -> Decision:
+    engine: AsyncEngine,
+    decision: RoutingDecision,
+    rule: Verify | None,
+    asked: RoutingRequest,
+    known: RoutingContext,
+) -> RoutingDecision:
     """The decision as the rule's verification changes it; as it is where one model outright is better."""
     if rule is None:
         return decision
@@ -43,7 +47,7 @@ async def planned(
 
 
 def pair_of(
-    decision: Decision,
+    decision: RoutingDecision,
     names: Sequence[str],
     then: str | None,
     chars: int,
@@ -57,7 +61,7 @@ def pair_of(
     tokens_in = chars / _CHARS_PER_TOKEN
     predicted = decision.features.get("predicted", {})
     expected = {
-        name: Expected(predicted[name]["ok"], predicted[name]["usd"][1])
+        name: ExpectedOutcome(predicted[name]["ok"], predicted[name]["usd"][1])
         for name in dict.fromkeys([*names, *([then] if then else [])])
         if name in predicted and predicted[name]["usd"]
     }

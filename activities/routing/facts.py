@@ -10,12 +10,12 @@ from activities.routing import prices
 from db.definitions import catalogue
 from db.engine import transaction
 from db.router import checkpoints, quarantines
-from db.router.decisions import Decision
+from db.router.decisions import RoutingDecision
 from router.serve import rules
 from router.serve.decisions import quarantined_of
-from router.serve.predictions import Question
+from router.serve.predictions import RoutingQuestion
 from router.serve.rules import Roles
-from router.serve.serving import Servant, Wanted
+from router.serve.serving import CheckpointServer, ServedCheckpoint
 from router.statistics.choose import Price
 from router.statistics.model import Moves
 from schema.language.catalogue import Catalogue
@@ -24,23 +24,23 @@ Warn = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Known:
+class RoutingContext:
     """Of a tenant, as of now."""
 
     tenant: str
     simulated: bool
     """Whether the simulator answers: then only what simulated runs have taught decides, else only what real
     ones have."""
-    wanted: tuple[Wanted, ...]
+    wanted: tuple[ServedCheckpoint, ...]
     """Checkpoints, the one that serves before its challenger."""
     own_prices: dict[str, Price]
     quarantined: frozenset[str]
     catalogue: Catalogue
 
 
-async def known(connection: AsyncConnection, tenant: str, *, simulated: bool) -> Known:
+async def known(connection: AsyncConnection, tenant: str, *, simulated: bool) -> RoutingContext:
     wanted = tuple(
-        Wanted(
+        ServedCheckpoint(
             one.id,
             one.number,
             one.state,
@@ -49,7 +49,7 @@ async def known(connection: AsyncConnection, tenant: str, *, simulated: bool) ->
         )
         for one in await checkpoints.serving(connection, tenant, simulated=simulated)
     )
-    return Known(
+    return RoutingContext(
         tenant,
         simulated,
         wanted,
@@ -60,19 +60,19 @@ async def known(connection: AsyncConnection, tenant: str, *, simulated: bool) ->
     )
 
 
-def watching(known: Known) -> Known:
+def watching(known: RoutingContext) -> RoutingContext:
     """For who only wants to know: what a challenger would choose is told, and is not taken by chance."""
     wanted = tuple(one if one.state == "all" else replace(one, state="shadow") for one in known.wanted)
     return replace(known, wanted=wanted)
 
 
 @dataclass(frozen=True)
-class Asked:
+class RoutingRequest:
     """A step that wants a model, as rules and as checkpoints are asked."""
 
     task: str
     role: str | None
-    question: Question
+    question: RoutingQuestion
     key: str
     """What chance is drawn from: the same key, the same choice."""
 
@@ -80,15 +80,17 @@ class Asked:
 class Chooser:
     """The one way to a decision, for steps and for who only wants to know."""
 
-    def __init__(self, engine: AsyncEngine, servant: Servant | None = None) -> None:
+    def __init__(self, engine: AsyncEngine, servant: CheckpointServer | None = None) -> None:
         self._engine = engine
-        self.servant = servant or Servant()
+        self.servant = servant or CheckpointServer()
 
-    async def choose(self, known: Known, asked: Sequence[Asked], warn: Warn) -> list[Decision]:
+    async def choose(
+        self, known: RoutingContext, asked: Sequence[RoutingRequest], warn: Warn
+    ) -> list[RoutingDecision]:
         """Never fails for what a checkpoint or a policy does wrong: a run must go on (S2-45)."""
         staff = self.servant.staff(known.tenant, known.wanted, self._content)
         roles, resting = known.catalogue.roles, known.quarantined
-        found: dict[int, Decision] = {}
+        found: dict[int, RoutingDecision] = {}
         together: dict[tuple[str, ...], list[int]] = {}
         for at, one in enumerate(asked):
             together.setdefault(one.question.candidates, []).append(at)
@@ -105,7 +107,7 @@ class Chooser:
             found |= zip(places, decisions, strict=True)
         return [found[at] for at in range(len(asked))]
 
-    async def settled(self, known: Known) -> None:
+    async def settled(self, known: RoutingContext) -> None:
         """Wait until whoever is to be asked can be asked, or has proved broken."""
         self.servant.staff(known.tenant, known.wanted, self._content)
         await self.servant.settled(known.wanted)
@@ -123,7 +125,7 @@ def by_rules(
     roles: Roles,
     quarantined: Collection[str],
     warn: Warn,
-) -> Decision:
+) -> RoutingDecision:
     """The rules' choice among who need not rest; the plain default when they fail."""
     out = quarantined_of(candidates, quarantined)
     healthy = [name for name in candidates if name not in out]

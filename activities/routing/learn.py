@@ -17,8 +17,8 @@ from activities.heartbeats import heartbeats
 from activities.routing import prices as routing_prices
 from db.engine import transaction
 from db.router import checkpoints, outcomes, trainings
-from db.router.checkpoints import Summary
-from db.router.outcomes import Row
+from db.router.checkpoints import CheckpointSummary
+from db.router.outcomes import OutcomeRow
 from router.checkpoints import fitting, storage
 from router.checkpoints.fitting import Effort
 from router.checkpoints.storage import Checkpoint
@@ -27,7 +27,15 @@ from router.rollout import judge
 from router.statistics import model
 from router.statistics.choose import Price
 from router.statistics.model import LEAST_OUTCOMES
-from schema.temporal.learning import Collected, DueToLearn, Judged, Learned, LearnStep, Trained, TrainingEnd
+from schema.temporal.learning import (
+    CollectedOutcomes,
+    DueToLearn,
+    LearnStep,
+    TrainingEnd,
+    TrainingOutcome,
+    TrainingRun,
+    TrainingVerdict,
+)
 
 MOST_ROWS: Final = 100_000
 """The newest; older ones say less of models that their providers keep changing."""
@@ -39,7 +47,7 @@ NEW_OUTCOMES: Final = 100
 
 @dataclass(frozen=True)
 class Collection:
-    rows: list[Row]
+    rows: list[OutcomeRow]
     """The newest that can be learned from, in the order in which they ended."""
     refused: Counter[str]
     """reason → rows."""
@@ -66,7 +74,7 @@ class LearnActivity:
         )
 
     @activity.defn(name="collect_outcomes")
-    async def collect_outcomes(self, step: LearnStep) -> Collected:
+    async def collect_outcomes(self, step: LearnStep) -> CollectedOutcomes:
         """Open the training, and see what there is. Again, it counts again."""
         until = _moment(step.until)
         async with heartbeats():
@@ -100,10 +108,10 @@ class LearnActivity:
             async with transaction(self._engine) as connection:
                 await trainings.note_data(connection, UUID(step.training), data)
         refused = sum(found.refused.values())
-        return Collected(len(found.rows), refused, len(found.models), _too_little(rows, found))
+        return CollectedOutcomes(len(found.rows), refused, len(found.models), _too_little(rows, found))
 
     @activity.defn(name="train_router")
-    async def train_router(self, step: LearnStep) -> Trained:
+    async def train_router(self, step: LearnStep) -> TrainingRun:
         """Learn. Another attempt goes on at the last epoch that one before it has kept."""
         async with heartbeats():
             found = await self._collect(step)
@@ -118,7 +126,7 @@ class LearnActivity:
                 fitted = storage.of(learned)
                 await keeper.keep_milestone(0, fitted)
             if len(calls.queries) < self._effort.least_steps:
-                return Trained(len(calls.queries), 0)
+                return TrainingRun(len(calls.queries), 0)
             some = np.arange(min(len(calls.queries), self._effort.most_steps))
             began, state = await keeper.last_epoch()
             try:
@@ -139,10 +147,10 @@ class LearnActivity:
                 await keeper.keep_milestone(ended, whole)
             async with transaction(self._engine) as connection:
                 await trainings.note_data(connection, UUID(step.training), {"network": reason})
-        return Trained(len(calls.queries), ended, began)
+        return TrainingRun(len(calls.queries), ended, began)
 
     @activity.defn(name="judge_training")
-    async def judge_training(self, step: LearnStep) -> Judged:
+    async def judge_training(self, step: LearnStep) -> TrainingVerdict:
         """By what it has not learned from; judging again comes to the same."""
         async with heartbeats():
             async with transaction(self._engine) as connection:
@@ -158,10 +166,10 @@ class LearnActivity:
             async with transaction(self._engine) as connection:
                 figures = verdict.figures | {"curves": verdict.curves}
                 await trainings.note_figures(connection, UUID(step.training), figures, verdict.reason)
-        return Judged(verdict.may_enter, verdict.reason)
+        return TrainingVerdict(verdict.may_enter, verdict.reason)
 
     @activity.defn(name="register_checkpoint")
-    async def register_checkpoint(self, step: LearnStep) -> Learned:
+    async def register_checkpoint(self, step: LearnStep) -> TrainingOutcome:
         """Put the training's best to work in shadow, once."""
         id = UUID(step.training)
         async with transaction(self._engine) as connection:
@@ -175,7 +183,7 @@ class LearnActivity:
                 connection, step.tenant, id, best.epoch, content, best.sha256, manifest, step.by
             )
             await trainings.end(connection, step.tenant, id, "registered", training.reason, step.by)
-        return Learned(step.training, "registered", training.reason, done.number)
+        return TrainingOutcome(step.training, "registered", training.reason, done.number)
 
     @activity.defn(name="end_training")
     async def end_training(self, end: TrainingEnd) -> None:
@@ -197,7 +205,7 @@ class LearnActivity:
 
     async def _collect(self, step: LearnStep) -> Collection:
         now = datetime.now(UTC)
-        kept: deque[Row] = deque(maxlen=MOST_ROWS)
+        kept: deque[OutcomeRow] = deque(maxlen=MOST_ROWS)
         refused: Counter[str] = Counter()
         by_another = 0
         rows = outcomes.every(self._engine, step.tenant, _moment(step.until), simulated=step.simulated)
@@ -267,7 +275,7 @@ class Keeper:
             await trainings.note_epoch(connection, self._id, {**row, "epoch": epoch + 1})
 
 
-def _too_little(rows: list[Row], found: Collection) -> str:
+def _too_little(rows: list[OutcomeRow], found: Collection) -> str:
     """Why there is not enough to learn from; empty where there is."""
     if len(rows) < LEAST_OUTCOMES:
         told = ", ".join(f"{count} {reason}" for reason, count in found.refused.most_common(3))
@@ -286,7 +294,7 @@ def _too_little(rows: list[Row], found: Collection) -> str:
     return ""
 
 
-async def _best(connection: AsyncConnection, step: LearnStep) -> Summary:
+async def _best(connection: AsyncConnection, step: LearnStep) -> CheckpointSummary:
     """What the training came to in the end."""
     best = await checkpoints.last_of_training(connection, UUID(step.training), "milestone")
     assert best is not None, "what was not trained is neither judged nor registered"

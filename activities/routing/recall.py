@@ -18,7 +18,7 @@ from db.runs import vectors
 from db.runs.collaborations import Run
 from gateway.destinations import Destinations
 from memory import recall as weaviate
-from memory.client import Memory
+from memory.client import WeaviateMemory
 from memory.projection import Encode
 from router.data.encoder import ENCODER
 from schema import telemetry
@@ -33,7 +33,7 @@ Hit = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Search:
+class RecallSearch:
     """What a step looks for: past work of real runs, or of simulated ones, as it is answered itself."""
 
     run: Run
@@ -45,7 +45,7 @@ class RecallActivity:
     def __init__(
         self,
         engine: AsyncEngine,
-        memory: Memory,
+        memory: WeaviateMemory,
         encode: Encode,
         destinations: Destinations,
         is_loaded: Callable[[], bool] = lambda: True,
@@ -74,7 +74,7 @@ class RecallActivity:
             step = found.steps[request.step]
             assert isinstance(step, AgentStep), "only agents recall"
             agent = found.definition.agents[step.agent]
-            search = Search(
+            search = RecallSearch(
                 run,
                 step.recall if isinstance(step.recall, Recall) else Recall(),
                 routing_simulated.is_simulated(self._to, agent, known, run.tenant),
@@ -85,7 +85,7 @@ class RecallActivity:
             current.set_attributes({telemetry.SOURCE: source, telemetry.HITS: len(hits)})
             return RecallResult(len(hits), source)
 
-    async def _search(self, asked: Search) -> tuple[str, list[Hit]]:
+    async def _search(self, asked: RecallSearch) -> tuple[str, list[Hit]]:
         run, wanted = asked.run, asked.wanted
         if not self._is_loaded():
             return "none", []  # a hint is not worth waiting for torch
@@ -94,7 +94,7 @@ class RecallActivity:
         except Exception:
             activity.logger.exception("the encoder failed; the step goes on without hints")
             return "none", []
-        sources: list[tuple[str, Callable[[Search, list[float]], Awaitable[list[Hit]]]]] = [
+        sources: list[tuple[str, Callable[[RecallSearch, list[float]], Awaitable[list[Hit]]]]] = [
             ("weaviate", self._from_weaviate),
             ("pgvector", self._from_postgres),
         ]
@@ -113,7 +113,7 @@ class RecallActivity:
                 # Weaviate may have only just arrived: Postgres knows what it has still to learn.
         return answered, []
 
-    async def _from_weaviate(self, asked: Search, embedding: list[float]) -> list[Hit]:
+    async def _from_weaviate(self, asked: RecallSearch, embedding: list[float]) -> list[Hit]:
         wanted = asked.wanted
         # One more than wanted, for the run itself may be among them.
         async with asyncio.timeout(WEAVIATE_SECONDS):
@@ -131,7 +131,7 @@ class RecallActivity:
             for hit in found
         ]
 
-    async def _from_postgres(self, asked: Search, embedding: list[float]) -> list[Hit]:
+    async def _from_postgres(self, asked: RecallSearch, embedding: list[float]) -> list[Hit]:
         wanted = asked.wanted
         async with transaction(self._engine) as connection:
             found = await vectors.nearest(

@@ -10,17 +10,17 @@ from temporalio import activity
 from activities.heartbeats import heartbeats
 from db.engine import transaction
 from db.router import checkpoints, outcomes, quarantines
-from db.router.checkpoints import BY_ITSELF, Summary
-from db.router.outcomes import Row
+from db.router.checkpoints import BY_ITSELF, CheckpointSummary
+from db.router.outcomes import OutcomeRow
 from router.checkpoints import storage
 from router.data import dataset, features
 from router.edges import adaptive
 from router.edges.forecast import Foresight
 from router.rollout import evidence, stages
-from router.rollout.evidence import Broken
+from router.rollout.evidence import FailingModel
 from router.rollout.stages import ENOUGH, Evidence, Rollout, State
 from router.statistics import interval_drift
-from router.statistics.interval_drift import Followed
+from router.statistics.interval_drift import OutcomeErrors
 from schema.temporal.learning import RolloutsPass
 
 WINDOW: Final = timedelta(days=30)
@@ -80,7 +80,7 @@ class RolloutsActivity:
             await self._follow(one, rows)
         return told
 
-    async def _follow(self, found: Summary, rows: list[Row]) -> None:
+    async def _follow(self, found: CheckpointSummary, rows: list[OutcomeRow]) -> None:
         """Move a checkpoint's intervals with what came since the last look."""
         async with transaction(self._engine) as connection:
             before = await checkpoints.followed(connection, found.id)
@@ -90,7 +90,7 @@ class RolloutsActivity:
                 return
             content = await checkpoints.content(connection, found.id)
 
-        def work() -> Followed:
+        def work() -> OutcomeErrors:
             learned = storage.unpack(content, found.sha256)
             table = features.rows([dataset.text_of(row) for row in new])
             return interval_drift.follow(learned, before, new, table)
@@ -100,7 +100,7 @@ class RolloutsActivity:
             until = new[-1].at.isoformat()
             await checkpoints.note_followed(connection, found.id, until, moved.as_json())
 
-    async def _rest(self, tenant: str, broken: list[Broken], simulated: bool) -> list[str]:
+    async def _rest(self, tenant: str, broken: list[FailingModel], simulated: bool) -> list[str]:
         """Quarantine those that do not rest already."""
         told = []
         for one in broken:
@@ -113,7 +113,9 @@ class RolloutsActivity:
                     told.append(f"{one.model} rests until {added.until:%Y-%m-%d %H:%M}: {one.reason}")
         return told
 
-    async def _judge(self, found: Summary, rows: list[Row], out: list[str], now: datetime) -> str:
+    async def _judge(
+        self, found: CheckpointSummary, rows: list[OutcomeRow], out: list[str], now: datetime
+    ) -> str:
         assert found.number is not None and found.state_since is not None
         state = _state(found)
         seen = await asyncio.to_thread(
@@ -137,7 +139,7 @@ class RolloutsActivity:
         return f"{said}, {_waiting(state, seen)}{stale}"
 
 
-async def _as_it_was(connection: AsyncConnection, found: Summary) -> bool:
+async def _as_it_was(connection: AsyncConnection, found: CheckpointSummary) -> bool:
     """Whether it is still in the state that was looked at. From here on nobody else moves it."""
     await checkpoints.take_turn(connection, found.tenant)
     assert found.number is not None
@@ -145,7 +147,7 @@ async def _as_it_was(connection: AsyncConnection, found: Summary) -> bool:
     return (now.state, now.state_since) == (found.state, found.state_since)
 
 
-def _state(found: Summary) -> State:
+def _state(found: CheckpointSummary) -> State:
     match found.state:
         case "shadow" | "share" | "all":
             return found.state

@@ -7,18 +7,18 @@ from temporalio import activity
 
 from activities.routing import cheap_first
 from activities.routing import simulated as routing_simulated
-from activities.routing.facts import Asked, Chooser, Known, known
+from activities.routing.facts import Chooser, RoutingContext, RoutingRequest, known
 from activities.runs.context import facts_of, worker_of
 from activities.runs.failures import recorded
 from activities.spans import span
 from db.definitions import catalogue
 from db.engine import transaction
 from db.router import decisions
-from db.router.decisions import Kept
+from db.router.decisions import RecordedDecision
 from gateway.destinations import Destinations
-from plan.compile import Compiled
+from plan.compile import CompiledDefinition
 from router.data import question as data_question
-from router.serve.predictions import Question
+from router.serve.predictions import RoutingQuestion
 from schema import telemetry
 from schema.language.catalogue import ROUTABLE_MODELS
 from schema.language.steps import AgentStep, Route
@@ -62,7 +62,9 @@ class RouteActivity:
             )
             return _result(kept, rule)
 
-    async def _facts(self, connection: AsyncConnection, tenant: str, step: Asked) -> tuple[Asked, Known]:
+    async def _facts(
+        self, connection: AsyncConnection, tenant: str, step: RoutingRequest
+    ) -> tuple[RoutingRequest, RoutingContext]:
         """The question among those who can really be asked, where there are any, and what decides it."""
         own = await catalogue.of_tenant(connection, tenant)
         among, simulated = routing_simulated.candidates(self._to, step.question.candidates, own, tenant)
@@ -70,21 +72,21 @@ class RouteActivity:
         return replace(step, question=question), await known(connection, tenant, simulated=simulated)
 
 
-def _result(kept: Kept, rule: Route) -> RouteResult:
+def _result(kept: RecordedDecision, rule: Route) -> RouteResult:
     unsure = rule.ask_below is not None and kept.confidence is not None and kept.confidence < rule.ask_below
     limit = kept.budget_tokens if rule.reasoning == "auto" else None
     return RouteResult(kept.model, kept.policy, kept.propensity, kept.confidence, unsure, limit)
 
 
-def _asked(found: Compiled, request: StepRequest, task: str) -> tuple[Asked, Route]:
+def _asked(found: CompiledDefinition, request: StepRequest, task: str) -> tuple[RoutingRequest, Route]:
     step = found.steps[request.step]
     assert isinstance(step, AgentStep), "only agent steps are routed"
     rule = found.definition.agents[step.agent].model
     rule = rule if isinstance(rule, Route) else Route()
     role = worker_of(found.definition, step).role
-    question = Question(
+    question = RoutingQuestion(
         data_question.text(task, step.prompt),
         data_question.category(role, step.agent, task),
         tuple(rule.among or ROUTABLE_MODELS),
     )
-    return Asked(task, role, question, f"{request.collaboration}/{request.path}"), rule
+    return RoutingRequest(task, role, question, f"{request.collaboration}/{request.path}"), rule

@@ -17,18 +17,18 @@ from schema.errors import Refused, Unavailable
 from schema.names import OWN_TYPES
 from schema.temporal.failures import first_run_id
 from schema.temporal.people import DecisionMade
-from schema.temporal.runs import ChildEnd, ChildFailed, Finish, PinRequest, Steered
-from schema.temporal.steps import Caught, ItemEnd, SegmentRequest, StepRequest, ToolReturn
+from schema.temporal.runs import ChildEnd, ChildFailed, Finish, PinRequest, SteerOrder
+from schema.temporal.steps import Caught, ItemEnd, OwnActivityReturn, SegmentRequest, StepRequest
 
 RunBound = (
     PinRequest
     | StepRequest
     | SegmentRequest
     | Finish
-    | Steered
+    | SteerOrder
     | ItemEnd
     | Caught
-    | ToolReturn
+    | OwnActivityReturn
     | DecisionMade
     | ChildEnd
     | ChildFailed
@@ -68,7 +68,7 @@ class CallerInterceptor(Interceptor):
         else:
             step = (
                 request
-                if isinstance(request, (StepRequest, SegmentRequest, Finish, Steered))
+                if isinstance(request, (StepRequest, SegmentRequest, Finish, SteerOrder))
                 else request.request
             )
             await self._check_run(caller, step.collaboration)

@@ -32,7 +32,7 @@ from schema.rules.validate import validate
 from schema.temporal.memo import started_by
 from schema.temporal.runs import ChildEnd, ChildFailed, ChildRun, Fork
 from schema.temporal.signing import Signer
-from schema.temporal.steps import Ended, StepRequest
+from schema.temporal.steps import StepEnd, StepRequest
 
 MAX_INPUT_BYTES: Final = 256 * 1024
 """A sub-collaboration's input goes through Temporal's history."""
@@ -57,7 +57,7 @@ class Children:
             context = await load(connection, request)
             begun = await executions.resume(connection, request, worker_of(context.definition, context.step))
             if begun.done:
-                return ChildRun(ended=Ended(request.step, begun.done.status))
+                return ChildRun(ended=StepEnd(request.step, begun.done.status))
             assert isinstance(context.step, CollaborationStep)
             given = render(context.step.input, context.scope)
             if context.step.ref is None:
@@ -88,7 +88,7 @@ class Children:
         return replace(child, proof=proof)
 
     @activity.defn(name="end_child")
-    async def end_child(self, end: ChildEnd) -> Ended:
+    async def end_child(self, end: ChildEnd) -> StepEnd:
         """Take over what a completed sub-collaboration came to. What it cost stands with its own steps."""
         request = end.request
         async with transaction(self._engine) as connection:
@@ -99,7 +99,7 @@ class Children:
                 child = await children.end_of(connection, request.tenant, UUID(end.first_run_id))
                 outcome = Outcome(checked_output(child.output))
                 await executions.complete(connection, request, worker, begun, outcome)
-        return Ended(request.step, COMPLETED)
+        return StepEnd(request.step, COMPLETED)
 
     @activity.defn(name="fail_child")
     async def fail_child(self, failed: ChildFailed) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db.definitions import catalogue
 from db.runs import collaborations, executions
 from db.runs.collaborations import Run
-from plan.compile import Compiled, compiled
+from plan.compile import CompiledDefinition, compiled
 from schema.cel.expressions import Json, compile_expression
 from schema.language.catalogue import BUILT_IN, Catalogue
 from schema.language.definition import Definition
@@ -32,7 +32,7 @@ _REPEATED: Final = re.compile(r"([a-z][a-z0-9_]*)\[(\d+)\]")
 @dataclass(frozen=True)
 class StepContext:
     run: Run
-    compiled: Compiled
+    compiled: CompiledDefinition
     step: Step
     scope: dict[str, Any]
     """What expressions see: input, steps, run, and where they are, item, index and iter."""
@@ -54,7 +54,7 @@ def known_run(collaboration: str) -> Run | None:
     return _runs.get(collaboration)
 
 
-def known_facts(collaboration: str) -> tuple[Run, Compiled] | None:
+def known_facts(collaboration: str) -> tuple[Run, CompiledDefinition] | None:
     """A run and its definition, when this process has met both before."""
     run = _runs.get(collaboration)
     source = _sources.get(run.sha256) if run else None
@@ -74,7 +74,7 @@ def source_of(sha256: str) -> str | None:
     return _sources.get(sha256)
 
 
-async def definition_of(connection: AsyncConnection, run: Run) -> Compiled:
+async def definition_of(connection: AsyncConnection, run: Run) -> CompiledDefinition:
     source = _sources.get(run.sha256)
     if source is None:
         source = await collaborations.source_of(connection, run.version_id)
@@ -84,13 +84,13 @@ async def definition_of(connection: AsyncConnection, run: Run) -> Compiled:
     return compiled(run.sha256, source)
 
 
-async def facts_of(connection: AsyncConnection, collaboration: str) -> tuple[Run, Compiled]:
+async def facts_of(connection: AsyncConnection, collaboration: str) -> tuple[Run, CompiledDefinition]:
     """A run and its definition."""
     run = await run_of(connection, collaboration)
     return run, await definition_of(connection, run)
 
 
-def paths_of(found: Compiled, names: Iterable[str], frame: str) -> dict[str, str]:
+def paths_of(found: CompiledDefinition, names: Iterable[str], frame: str) -> dict[str, str]:
     """step → its path, as seen from a frame: each name is that of the nearest repetition around."""
     inside = {match.group(1): frame[: match.end()] for match in _REPEATED.finditer(frame)}
     return {
@@ -123,7 +123,7 @@ async def load(connection: AsyncConnection, request: StepRequest, *, later: bool
 
 
 async def scope(
-    connection: AsyncConnection, run: Run, found: Compiled, sources: list[str], frame: str = ""
+    connection: AsyncConnection, run: Run, found: CompiledDefinition, sources: list[str], frame: str = ""
 ) -> dict[str, Any]:
     """What the expressions refer to, as they see it from the frame."""
     names = steps_read(sources)
@@ -160,7 +160,7 @@ def item_fact(status: str, output: Json, code: str | None, message: str | None) 
 
 
 async def _repetition(
-    connection: AsyncConnection, run: Run, found: Compiled, sources: list[str], frame: str
+    connection: AsyncConnection, run: Run, found: CompiledDefinition, sources: list[str], frame: str
 ) -> dict[str, Any]:
     """`item` and `index` of the innermost map around the frame, `iter` of the innermost loop."""
     bound: dict[str, Any] = {}
@@ -191,17 +191,17 @@ def _reads(sources: Iterable[str], *path: str) -> bool:
     )
 
 
-def worker_of(definition: Definition, step: Step) -> executions.Worker:
+def worker_of(definition: Definition, step: Step) -> executions.Assignment:
     """Who does the step, for its execution row."""
     match step:
         case AgentStep():
             agent = definition.agents[step.agent]
-            return executions.Worker("agent", step.agent, step.role or agent.role)
+            return executions.Assignment("agent", step.agent, step.role or agent.role)
         case ToolStep():
-            return executions.Worker("tool", step.tool or step.activity or "")
+            return executions.Assignment("tool", step.tool or step.activity or "")
         case CollaborationStep():
-            return executions.Worker(step.kind, step.ref or "planned")
+            return executions.Assignment(step.kind, step.ref or "planned")
         case HumanStep():
-            return executions.Worker(step.kind, ", ".join(step.assignees)[:200] or "people")
+            return executions.Assignment(step.kind, ", ".join(step.assignees)[:200] or "people")
         case _:
-            return executions.Worker(step.kind, step.kind)
+            return executions.Assignment(step.kind, step.kind)

@@ -13,7 +13,7 @@ from activities.values import storable
 from db.engine import transaction
 from db.runs import executions
 from db.runs.compensations import UNDO
-from db.runs.executions import Worker
+from db.runs.executions import Assignment
 from schema.temporal.steps import StepRequest
 
 
@@ -35,7 +35,7 @@ async def _record(engine: AsyncEngine, request: StepRequest, code: str, message:
         _, found = await facts_of(connection, request.collaboration)
         step = found.steps[request.step]
         undo = how_to_undo(step) if request.purpose == UNDO else None
-        worker = Worker("tool", undo.activity or "") if undo else worker_of(found.definition, step)
+        worker = Assignment("tool", undo.activity or "") if undo else worker_of(found.definition, step)
         message = storable(message)
         if await executions.failed_with(connection, request, code, message):
             return  # by the same call, whose result was lost

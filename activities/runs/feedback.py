@@ -19,7 +19,7 @@ FRESH_SECONDS: Final = 0.1
 """So long a call may rely on what was read: after a pause none begins later than 200 ms."""
 
 
-class Steered(StepError):
+class SteeringChanged(StepError):
     """People paused the run, told it something or adjusted it after an attempt had begun, and before the
     model was asked: the attempt ends without having cost anything."""
 

@@ -12,7 +12,7 @@ from schema.cel.expressions import Json, compile_expression, evaluate
 from schema.errors import StepError
 from schema.language.steps import LoopStep, MapStep, Step, SwitchStep
 from schema.language.templates import described, render
-from schema.temporal.steps import Opened
+from schema.temporal.steps import RepetitionState
 
 
 def holds(source: str, scope: Scope) -> bool:
@@ -53,7 +53,7 @@ def opening(step: Step, scope: Scope) -> Json:
 
 
 @dataclass(frozen=True)
-class Turn:
+class IterationResult:
     """The end of one repetition."""
 
     output: Json
@@ -69,12 +69,12 @@ class Turn:
         return EXHAUSTED if self.error else LAST if self.last else None
 
 
-def turn(step: Step, template: object, scope: dict[str, Any], index: int) -> Turn:
+def turn(step: Step, template: object, scope: dict[str, Any], index: int) -> IterationResult:
     """What one repetition came to: `template` rendered; `scope` sees the body's steps."""
     assert isinstance(step, (MapStep, LoopStep))
     output = checked_output(render(template, scope))
     if isinstance(step, MapStep):
-        return Turn(output)
+        return IterationResult(output)
     now = {**scope, "iter": {**scope["iter"], "output": output}}
     held = step.until is not None and holds(step.until, now)
     carry = scope["iter"].get("carry") if step.carry is None else checked_output(render(step.carry, now))
@@ -82,7 +82,7 @@ def turn(step: Step, template: object, scope: dict[str, Any], index: int) -> Tur
     error = None
     if last and not held and step.until is not None and step.on_exhausted == "fail":
         error = _exhausted(step)
-    return Turn(output, carry, last, error)
+    return IterationResult(output, carry, last, error)
 
 
 def _exhausted(step: LoopStep) -> StepError:
@@ -93,14 +93,14 @@ def _exhausted(step: LoopStep) -> StepError:
     )
 
 
-def resumed(step: Step, count: int, rows: Sequence[Item]) -> Opened:
+def resumed(step: Step, count: int, rows: Sequence[Item]) -> RepetitionState:
     """Where a map or loop goes on whose items `rows` have ended; raises the error that it had come to."""
     if isinstance(step, MapStep):
         done = [at for row in rows for at in (row.index, row.index + 1)]
-        return Opened(count=count, done=done, failed=sum(row.status == "failed" for row in rows))
+        return RepetitionState(count=count, done=done, failed=sum(row.status == "failed" for row in rows))
     assert isinstance(step, LoopStep)
     if not rows:
-        return Opened()
+        return RepetitionState()
     if rows[-1].branch == EXHAUSTED:
         raise _exhausted(step)
-    return Opened(next=step.max_iterations if rows[-1].branch == LAST else rows[-1].index + 1)
+    return RepetitionState(next=step.max_iterations if rows[-1].branch == LAST else rows[-1].index + 1)

@@ -10,23 +10,23 @@ from typing import Any
 
 from activities.runs import frames
 from activities.runs.context import item_fact
-from activities.runs.frames import Turn
+from activities.runs.frames import IterationResult
 from activities.values import checked_output
-from plan.compile import Compiled
-from plan.progress import CAUGHT, COMPLETED, OPEN, SKIPPED, Progress
+from plan.compile import CompiledDefinition
+from plan.progress import CAUGHT, COMPLETED, OPEN, SKIPPED, FrameProgress
 from plan.walk import Work, inner, one, rescued
 from schema.cel.expressions import Json
 from schema.errors import StepError
 from schema.language.steps import LoopStep
 from schema.language.templates import render
 from schema.temporal.plan import PlanStep
-from schema.temporal.steps import Ended, ItemEnded, Opened
+from schema.temporal.steps import ItemEnded, RepetitionState, StepEnd
 
 
 class InProcess(ABC):
     """A port for `plan.walk.walk`, apart from what steps do."""
 
-    def __init__(self, found: Compiled) -> None:
+    def __init__(self, found: CompiledDefinition) -> None:
         self.found = found
         self.scopes: dict[str, dict[str, Any]] = {}
         """frame → what its expressions see."""
@@ -40,7 +40,7 @@ class InProcess(ABC):
     # -- what is done and noted, for subclasses ------------------------------------------------------------
 
     @abstractmethod
-    async def do(self, step: PlanStep, frame: str) -> Ended:
+    async def do(self, step: PlanStep, frame: str) -> StepEnd:
         """Do one step that has no body; raises StepError when it failed for good."""
 
     @abstractmethod
@@ -51,7 +51,7 @@ class InProcess(ABC):
 
     @abstractmethod
     async def note_item(
-        self, step: PlanStep, frame: str, index: int, turn: Turn | None, error: StepError | None
+        self, step: PlanStep, frame: str, index: int, turn: IterationResult | None, error: StepError | None
     ) -> None:
         """A repetition has ended: with a turn, or, of a map that tolerates it, with an error."""
 
@@ -67,44 +67,44 @@ class InProcess(ABC):
     def draining(self) -> bool:
         return False
 
-    def begin(self, progress: Progress, frame: str) -> list[Work]:
+    def begin(self, progress: FrameProgress, frame: str) -> list[Work]:
         return [self._begin(step, may_run, frame) for step, may_run in progress.take()]
 
-    async def _begin(self, step: PlanStep, may_run: bool, frame: str) -> Sequence[Ended]:
+    async def _begin(self, step: PlanStep, may_run: bool, frame: str) -> Sequence[StepEnd]:
         if not may_run:
             return [await self._skip(step, frame)]
         ended = await rescued(self, step, frame, self._decide(step, frame))
         return await self._go_on(step, frame, ended) if ended.status == OPEN else [ended]
 
-    async def _go_on(self, step: PlanStep, frame: str, opened: Ended) -> Sequence[Ended]:
+    async def _go_on(self, step: PlanStep, frame: str, opened: StepEnd) -> Sequence[StepEnd]:
         """The step's condition holds."""
         return await one(self, step, frame)
 
-    async def _decide(self, step: PlanStep, frame: str) -> Ended:
+    async def _decide(self, step: PlanStep, frame: str) -> StepEnd:
         when = self.found.steps[step.id].when
         if when is None or frames.holds(when, self.scopes[frame]):
-            return Ended(step.id, OPEN)
+            return StepEnd(step.id, OPEN)
         return await self._skip(step, frame)
 
-    async def _skip(self, step: PlanStep, frame: str) -> Ended:
+    async def _skip(self, step: PlanStep, frame: str) -> StepEnd:
         await self.note_skipped(step, frame)
         self.see(frame, step.id, SKIPPED)
-        return Ended(step.id, SKIPPED)
+        return StepEnd(step.id, SKIPPED)
 
-    async def open(self, step: PlanStep, frame: str) -> Opened:
+    async def open(self, step: PlanStep, frame: str) -> RepetitionState:
         value = frames.opening(self.found.steps[step.id], self.scopes[frame])
         await self.note_opened(step, frame, value)
         return self.over(step, frame, value)
 
-    def over(self, step: PlanStep, frame: str, value: Json) -> Opened:
+    def over(self, step: PlanStep, frame: str, value: Json) -> RepetitionState:
         """Begin at the first repetition."""
         path = inner(frame, step.id)
         self.results[path] = {}
         if step.kind == "map":
             self.lists[path] = value
-            return Opened(count=len(value))
+            return RepetitionState(count=len(value))
         self.carries[path] = value
-        return Opened()
+        return RepetitionState()
 
     async def enter(self, step: PlanStep, frame: str, index: int) -> None:
         """Make the scope of a repetition: what is around it, and what repeats."""
@@ -138,7 +138,7 @@ class InProcess(ABC):
         """Keep nothing of a map or loop that failed for good."""
         self._forget(inner(frame, step.id))
 
-    async def close(self, step: PlanStep, frame: str) -> Ended:
+    async def close(self, step: PlanStep, frame: str) -> StepEnd:
         results = self._forget(inner(frame, step.id))
         items = [results[index] for index in sorted(results)]
         output: Json = [item.get("output") for item in items]
@@ -148,7 +148,7 @@ class InProcess(ABC):
             more = {"iterations": max(results, default=-1) + 1}
         await self.note_closed(step, frame, checked_output(output))
         self.see(frame, step.id, COMPLETED, output=output, **more)
-        return Ended(step.id, COMPLETED)
+        return StepEnd(step.id, COMPLETED)
 
     def _forget(self, path: str) -> dict[int, dict[str, Any]]:
         """Return what the repetitions of a map or loop came to, which nothing reads any more."""
@@ -156,7 +156,7 @@ class InProcess(ABC):
         self.carries.pop(path, None)
         return self.results.pop(path)
 
-    async def caught(self, step: PlanStep, frame: str, rule: int, error: StepError) -> Ended:
+    async def caught(self, step: PlanStep, frame: str, rule: int, error: StepError) -> StepEnd:
         found = self.found.steps[step.id].catch[rule]
         then = found.then or ""
         value = None if then else checked_output(render(found.value, self.scopes[frame]))
@@ -166,9 +166,9 @@ class InProcess(ABC):
             facts["finish_reason"] = ""
         if then:
             self.see(frame, step.id, CAUGHT, **facts)
-            return Ended(step.id, CAUGHT, f"!{then}")
+            return StepEnd(step.id, CAUGHT, f"!{then}")
         self.see(frame, step.id, COMPLETED, output=value, **facts)
-        return Ended(step.id, COMPLETED)
+        return StepEnd(step.id, COMPLETED)
 
     def see(self, frame: str, name: str, status: str, *, model: str = "", **facts: Any) -> None:
         """From now on expressions see how the step ended."""

@@ -30,7 +30,7 @@ from activities.runs.context import (
     worker_of,
 )
 from activities.runs.failures import recorded
-from activities.runs.frames import Turn
+from activities.runs.frames import IterationResult
 from activities.runs.segment import SegmentActivity
 from activities.runs.undo import how_to_undo
 from activities.values import as_promised, checked_output, moment_of, output_fault, storable
@@ -41,12 +41,12 @@ from db.money.admission import SCHEDULE, Admission
 from db.runs import children, collaborations, control, executions, forks
 from db.runs.collaborations import Run
 from db.runs.compensations import UNDO
-from db.runs.executions import Outcome, Worker
-from db.runs.journal import Journal, Meant
+from db.runs.executions import Assignment, Outcome
+from db.runs.journal import Journal, MeantVersion
 from db.telemetry import chosen_ids, context_of, links_to
 from infra.disk import Disk
-from plan.compile import Compiled, compiled
-from plan.progress import COMPLETED, OPEN, Progress
+from plan.compile import CompiledDefinition, compiled
+from plan.progress import COMPLETED, OPEN, FrameProgress
 from schema import names, telemetry
 from schema.cel.expressions import Json
 from schema.endings import NO_OUTPUT
@@ -60,19 +60,19 @@ from schema.language.templates import expressions, render
 from schema.temporal.memo import BY_TEMPORAL, MEMO_FORK
 from schema.temporal.plan import Plan
 from schema.temporal.queues import PLATFORM_QUEUES
-from schema.temporal.runs import ENGINE, REVISION, Finish, Fork, Pinned, PinRequest
+from schema.temporal.runs import ENGINE, REVISION, Finish, Fork, PinnedRun, PinRequest
 from schema.temporal.signing import Signer
 from schema.temporal.steps import (
     Caught,
-    Ended,
     ItemEnd,
     ItemEnded,
-    Opened,
+    OwnActivityCall,
+    OwnActivityReturn,
+    RepetitionState,
     SegmentRequest,
+    StepEnd,
     StepRequest,
     StepResult,
-    ToolCall,
-    ToolReturn,
 )
 
 INLINE_OUTPUT_BYTES: Final = 128 * 1024
@@ -124,7 +124,7 @@ class Record:
         self._segments = segments
 
     @activity.defn(name="pin")
-    async def pin(self, request: PinRequest) -> Pinned:
+    async def pin(self, request: PinRequest) -> PinnedRun:
         """Bind a run to a version, check its input, and run what can be run at once. Done again, it returns
         the same version and what has ended."""
         if request.parent is None and not request.goes_on and (full := self._disk.full):
@@ -167,7 +167,7 @@ class Record:
         async with transaction(self._engine) as connection:
             return await collaborations.is_known(connection, UUID(request.first_run_id))
 
-    async def _begin(self, request: PinRequest) -> tuple[Run, Compiled] | None:
+    async def _begin(self, request: PinRequest) -> tuple[Run, CompiledDefinition] | None:
         """A new run, in one statement that it shares with others; None where it takes more."""
         if request.goes_on or request.fork:
             return None
@@ -194,7 +194,7 @@ class Record:
             return None
         return keep(run), found
 
-    async def _bind(self, connection: AsyncConnection, request: PinRequest) -> tuple[Run, Compiled]:
+    async def _bind(self, connection: AsyncConnection, request: PinRequest) -> tuple[Run, CompiledDefinition]:
         """A run and its definition, whether it is new or not."""
         known = await collaborations.known(connection, UUID(request.first_run_id))
         if known is not None:
@@ -236,7 +236,7 @@ class Record:
             await children.count_resumed(connection, run.id, most)
         # The next run of the name finds all that at hand.
         await definition_of(connection, run)
-        meant = Meant(version.id, version.number, version.sha256)
+        meant = MeantVersion(version.id, version.number, version.sha256)
         self._journal.remember(request.tenant, name, selector, meant)
         return keep(run), found
 
@@ -250,7 +250,7 @@ class Record:
         fork = Fork(**request.fork) if request.fork else None
         self._signer.check_start(request.proof, request.tenant, by, id, request.name, fork)
 
-    def _pinned(self, run: Run, found: Compiled, ended: list[Ended]) -> Pinned:
+    def _pinned(self, run: Run, found: CompiledDefinition, ended: list[StepEnd]) -> PinnedRun:
         return replace(_pinned(run, found, ended), searchable=self._searchable)
 
     async def _parent(self, request: PinRequest) -> Run | None:
@@ -266,11 +266,11 @@ class Record:
         told = (request.parent_workflow_id, request.tenant)
         return parent if parent and (parent.temporal_workflow_id, parent.tenant) == told else None
 
-    async def _start(self, run: Run, found: Compiled) -> Pinned:
+    async def _start(self, run: Run, found: CompiledDefinition) -> PinnedRun:
         """Run the quick steps at the beginning, and close the run when there are no others: then the whole of
         it costs Temporal one workflow task."""
         pinned = self._pinned(run, found, [])
-        quick = [segment for segment in Progress(found.plan).take_units()[0] if not segment.slow]
+        quick = [segment for segment in FrameProgress(found.plan).take_units()[0] if not segment.slow]
         if not quick:
             return pinned
         request = SegmentRequest(
@@ -288,18 +288,18 @@ class Record:
             return replace(pinned, error_code=error.code, error_message=error.message, error_step=error.step)
 
     @activity.defn(name="begin_call")
-    async def begin_call(self, request: StepRequest) -> ToolCall:
+    async def begin_call(self, request: StepRequest) -> OwnActivityCall:
         """Begin a step that a user's own activity will do, and give it its arguments."""
         async with recorded(self._engine, request), transaction(self._engine) as connection:
             context = await load(connection, request, later=bool(request.purpose))
             worker, call = _call_of(context.step, request)
             begun = await executions.claim(connection, request, worker)
             if begun.done:
-                return ToolCall(str(begun.execution), done=begun.done)
-            return ToolCall(str(begun.execution), args=_arguments(call, context.scope))
+                return OwnActivityCall(str(begun.execution), done=begun.done)
+            return OwnActivityCall(str(begun.execution), args=_arguments(call, context.scope))
 
     @activity.defn(name="end_call")
-    async def end_call(self, request: ToolReturn) -> StepResult | None:
+    async def end_call(self, request: OwnActivityReturn) -> StepResult | None:
         """Record what a user's own activity returned, or that it failed."""
         async with transaction(self._engine) as connection:
             context = await load(connection, request.request)
@@ -322,13 +322,13 @@ class Record:
         raise StepError("output_invalid", fault)
 
     @activity.defn(name="open")
-    async def open(self, request: StepRequest) -> Opened:
+    async def open(self, request: StepRequest) -> RepetitionState:
         """Begin a map or loop, or find out how far it has come."""
         async with recorded(self._engine, request), transaction(self._engine) as connection:
             context = await load(connection, request)
             begun = await executions.resume(connection, request, worker_of(context.definition, context.step))
             if begun.done:
-                return Opened(ended=Ended(request.step, begun.done.status))
+                return RepetitionState(ended=StepEnd(request.step, begun.done.status))
             if begun.goes_on:
                 items, _ = await executions.input_and_output(connection, context.run.id, request.path)
                 count = len(items) if isinstance(context.step, MapStep) else 0
@@ -336,7 +336,7 @@ class Record:
                 return frames.resumed(context.step, count, rows)
             value = frames.opening(context.step, context.scope)
             await executions.set_input(connection, begun.execution, value)
-        return Opened(count=len(value)) if isinstance(context.step, MapStep) else Opened()
+        return RepetitionState(count=len(value)) if isinstance(context.step, MapStep) else RepetitionState()
 
     @activity.defn(name="end_item")
     async def end_item(self, end: ItemEnd) -> ItemEnded:
@@ -349,7 +349,7 @@ class Record:
                 raise turn.error
         return ItemEnded(turn.last)
 
-    async def _end_item(self, request: StepRequest, index: int) -> Turn:
+    async def _end_item(self, request: StepRequest, index: int) -> IterationResult:
         async with transaction(self._engine) as connection:
             run, found = await facts_of(connection, request.collaboration)
             step = found.steps[request.step]
@@ -377,7 +377,7 @@ class Record:
         return ItemEnded()
 
     @activity.defn(name="close")
-    async def close(self, request: StepRequest) -> Ended:
+    async def close(self, request: StepRequest) -> StepEnd:
         """Record what a map or loop came to."""
         async with recorded(self._engine, request), transaction(self._engine) as connection:
             run, found = await facts_of(connection, request.collaboration)
@@ -390,10 +390,10 @@ class Record:
                 if isinstance(step, LoopStep):
                     output = rows[-1].output if rows else None
                 await executions.complete(connection, request, worker, begun, Outcome(checked_output(output)))
-        return Ended(request.step, COMPLETED)
+        return StepEnd(request.step, COMPLETED)
 
     @activity.defn(name="caught")
-    async def caught(self, caught: Caught) -> Ended:
+    async def caught(self, caught: Caught) -> StepEnd:
         """Record that a failed step is caught."""
         request = caught.request
         async with transaction(self._engine) as connection:
@@ -410,7 +410,11 @@ class Record:
                 message=storable(caught.error_message),
                 step=caught.error_step,
             )
-        return Ended(request.step, "caught", f"!{rule.then}") if rule.then else Ended(request.step, COMPLETED)
+        return (
+            StepEnd(request.step, "caught", f"!{rule.then}")
+            if rule.then
+            else StepEnd(request.step, COMPLETED)
+        )
 
     @activity.defn(name="begin_wait")
     async def begin_wait(self, request: StepRequest) -> float:
@@ -470,7 +474,7 @@ def _inline(run: Run, output: Json) -> Any:
     return {"output_reference": address, "bytes": len(text)}
 
 
-def _given(found: Compiled, input: Json) -> tuple[Json, str]:
+def _given(found: CompiledDefinition, input: Json) -> tuple[Json, str]:
     """(the input with its defaults, as Postgres can hold it; what is wrong with it, or nothing)"""
     try:
         full = storable(json_schemas.with_defaults(found.definition.input, input))
@@ -537,9 +541,9 @@ def _new_run(
     )
 
 
-def _pinned(run: Run, found: Compiled, ended: list[Ended]) -> Pinned:
+def _pinned(run: Run, found: CompiledDefinition, ended: list[StepEnd]) -> PinnedRun:
     budget = found.definition.budget
-    return Pinned(
+    return PinnedRun(
         collaboration=str(run.id),
         tenant=run.tenant,
         version=str(run.version_id),
@@ -555,7 +559,7 @@ def _pinned(run: Run, found: Compiled, ended: list[Ended]) -> Pinned:
     )
 
 
-def _outcome(found: Compiled, here: Scope) -> tuple[Json, str]:
+def _outcome(found: CompiledDefinition, here: Scope) -> tuple[Json, str]:
     """(output, sub_state) of a run whose steps have all ended."""
     template = found.outputs[""]
     try:
@@ -567,24 +571,24 @@ def _outcome(found: Compiled, here: Scope) -> tuple[Json, str]:
     return output, "" if has_one or found.definition.output is not None else NO_OUTPUT
 
 
-async def _ended(connection: AsyncConnection, run: Run, found: Compiled) -> list[Ended]:
+async def _ended(connection: AsyncConnection, run: Run, found: CompiledDefinition) -> list[StepEnd]:
     """How the top-level steps ended that have."""
     rows = await executions.ended(connection, run.id, [step.id for step in found.plan.steps])
-    return [Ended(path, status, branch or "") for path, status, branch in rows]
+    return [StepEnd(path, status, branch or "") for path, status, branch in rows]
 
 
-def _seconds_left(run: Run, found: Compiled) -> float | None:
+def _seconds_left(run: Run, found: CompiledDefinition) -> float | None:
     budget = found.definition.budget
     if budget is None or budget.time is None:
         return None
     return max(0.0, seconds(budget.time) - (datetime.now(UTC) - run.started_at).total_seconds())
 
 
-def _call_of(step: Step, request: StepRequest) -> tuple[Worker, ToolStep | Compensate]:
+def _call_of(step: Step, request: StepRequest) -> tuple[Assignment, ToolStep | Compensate]:
     """(who does it, how it is called) of a step that a user's own activity does, or of its undoing."""
     call = how_to_undo(step) if request.purpose == UNDO else step
     assert isinstance(call, (ToolStep, Compensate))
-    return Worker("tool", call.activity or ""), call
+    return Assignment("tool", call.activity or ""), call
 
 
 def _arguments(call: ToolStep | Compensate, scope: Scope) -> Json:

@@ -21,17 +21,17 @@ from activities.heartbeats import heartbeats
 from activities.runs import frames
 from activities.runs.context import facts_of, item_fact, known_facts, run_facts, scope, worker_of
 from activities.runs.feedback import until_resumed
-from activities.runs.frames import Turn
+from activities.runs.frames import IterationResult
 from activities.runs.in_process import InProcess
 from activities.values import as_promised, checked_output, output_fault, storable
 from db.engine import transaction
 from db.runs import executions
 from db.runs.collaborations import Run
-from db.runs.executions import Known
-from db.runs.journal import Entry, Journal
-from plan.compile import Compiled
-from plan.progress import COMPLETED, SKIPPED, Progress
-from plan.walk import Later, inner, repeated, walk
+from db.runs.executions import FinishedExecution
+from db.runs.journal import Journal, JournalEntry
+from plan.compile import CompiledDefinition
+from plan.progress import COMPLETED, SKIPPED, FrameProgress
+from plan.walk import WalkSuspended, inner, repeated, walk
 from schema.cel.expressions import Json
 from schema.errors import StepError
 from schema.language.dependencies import later_expressions, step_expressions, steps_read
@@ -40,7 +40,14 @@ from schema.language.templates import render
 from schema.language.tools import TOOLS
 from schema.temporal.plan import PlanStep
 from schema.temporal.runs import PAUSED
-from schema.temporal.steps import Ended, Opened, SegmentRequest, SegmentResult, StepRequest, StepResult
+from schema.temporal.steps import (
+    RepetitionState,
+    SegmentRequest,
+    SegmentResult,
+    StepEnd,
+    StepRequest,
+    StepResult,
+)
 
 Agent = Callable[[StepRequest], Awaitable[StepResult]]
 Tool = Callable[[str, dict[str, Any]], Awaitable[Json]]
@@ -53,7 +60,7 @@ class Tools(Protocol):
     async def tool(self, request: StepRequest) -> StepResult: ...
 
 
-class Retry(Later):
+class RetryLater(WalkSuspended):
     """A step failed and may be tried again."""
 
     def __init__(self, code: str, message: str, after_seconds: float) -> None:
@@ -97,30 +104,30 @@ class SegmentActivity:
             return SegmentResult(await self.run(request))
 
     async def begin(
-        self, request: SegmentRequest, run: Run, found: Compiled
-    ) -> tuple[list[Ended], dict[str, Any]]:
+        self, request: SegmentRequest, run: Run, found: CompiledDefinition
+    ) -> tuple[list[StepEnd], dict[str, Any]]:
         """(how each member and gate ended, what expressions see then) for a run that has done nothing yet."""
         here: dict[str, Any] = {"input": run.input, "steps": {}, "run": run_facts(run)}
         base = StepRequest(request.collaboration, request.tenant, "", request.traceparent)
         return await self._walk(request, _Chain(self, base, run, found, {}, {}), here), here
 
-    async def run(self, request: SegmentRequest) -> list[Ended]:
+    async def run(self, request: SegmentRequest) -> list[StepEnd]:
         """How each member and gate ended."""
         base = StepRequest(request.collaboration, request.tenant, "", request.traceparent)
         chain, here = await self._load(base, request.frame, [*request.members, *request.gates])
         return await self._walk(request, chain, here)
 
-    async def _walk(self, request: SegmentRequest, chain: "_Chain", here: dict[str, Any]) -> list[Ended]:
+    async def _walk(self, request: SegmentRequest, chain: "_Chain", here: dict[str, Any]) -> list[StepEnd]:
         chain.gates = frozenset(request.gates)
         chain.scopes[request.frame] = here
         owner, _ = repeated(request.frame)
         names = [*request.members, *request.gates]
-        progress = Progress(chain.found.plans[owner], request.ended, only=set(names))
+        progress = FrameProgress(chain.found.plans[owner], request.ended, only=set(names))
         with _retried_by_temporal(), self._journal.crowd.joined():
             await walk(chain, progress, request.frame)
         return [progress.ended.get(name) or chain.opened[name] for name in names]
 
-    async def _facts(self, collaboration: str) -> tuple[Run, Compiled]:
+    async def _facts(self, collaboration: str) -> tuple[Run, CompiledDefinition]:
         if facts := known_facts(collaboration):
             return facts
         async with transaction(self._engine) as connection:
@@ -153,7 +160,7 @@ class SegmentActivity:
 def _retried_by_temporal() -> Iterator[None]:
     try:
         yield
-    except Retry as error:
+    except RetryLater as error:
         raise ApplicationError(
             error.message, type=error.code, next_retry_delay=timedelta(seconds=error.after_seconds)
         ) from error
@@ -167,8 +174,8 @@ class _Chain(InProcess):
         activity: SegmentActivity,
         base: StepRequest,
         run: Run,
-        found: Compiled,
-        known: dict[str, Known],
+        found: CompiledDefinition,
+        known: dict[str, FinishedExecution],
         attempts: dict[str, int],
     ) -> None:
         super().__init__(found)
@@ -177,7 +184,7 @@ class _Chain(InProcess):
         """path → what an earlier attempt at the segment recorded."""
         self.attempts = attempts
         self.gates: frozenset[str] = frozenset()
-        self.opened: dict[str, Ended] = {}
+        self.opened: dict[str, StepEnd] = {}
         self.posted: dict[str, deque[asyncio.Future[Any]]] = {}
         self.resumed: set[str] = set()
         """Maps and loops that an earlier attempt had begun."""
@@ -185,13 +192,13 @@ class _Chain(InProcess):
 
     # -- walking -------------------------------------------------------------------------------------------
 
-    async def _begin(self, step: PlanStep, may_run: bool, frame: str) -> Sequence[Ended]:
+    async def _begin(self, step: PlanStep, may_run: bool, frame: str) -> Sequence[StepEnd]:
         if done := self.known.get(inner(frame, step.id)):
             self.scopes[frame]["steps"][step.id] = done.facts()
-            return [Ended(step.id, done.status, done.branch or "")]
+            return [StepEnd(step.id, done.status, done.branch or "")]
         return await super()._begin(step, may_run, frame)
 
-    async def _go_on(self, step: PlanStep, frame: str, opened: Ended) -> Sequence[Ended]:
+    async def _go_on(self, step: PlanStep, frame: str, opened: StepEnd) -> Sequence[StepEnd]:
         if step.id not in self.gates:
             return await super()._go_on(step, frame, opened)
         self.opened[step.id] = opened
@@ -200,7 +207,7 @@ class _Chain(InProcess):
     async def note_skipped(self, step: PlanStep, frame: str) -> None:
         await self.activity._journal.record(self._entry(step.id, frame, SKIPPED, _now()))
 
-    async def do(self, step: PlanStep, frame: str) -> Ended:
+    async def do(self, step: PlanStep, frame: str) -> StepEnd:
         definition, began = self.found.steps[step.id], _now()
         if isinstance(definition, AgentStep):
             return await self._ask(step, frame)
@@ -221,7 +228,7 @@ class _Chain(InProcess):
                 return await self._call(step, definition, frame)
         raise AssertionError(f"a step of kind {step.kind} cannot be chained")
 
-    async def _decide(self, step: PlanStep, frame: str) -> Ended:
+    async def _decide(self, step: PlanStep, frame: str) -> StepEnd:
         began = _now()
         try:
             return await super()._decide(step, frame)
@@ -238,7 +245,7 @@ class _Chain(InProcess):
             raise StepError("output_invalid", fault)
         return output
 
-    async def _ask(self, step: PlanStep, frame: str) -> Ended:
+    async def _ask(self, step: PlanStep, frame: str) -> StepEnd:
         """An agent's step keeps its own books: tokens, attempts, costs."""
         request = self._request(step.id, frame)
         try:
@@ -249,14 +256,14 @@ class _Chain(InProcess):
                 _, attempts = await executions.states(connection, self.run.id, [request.path])
             self.attempts[request.path] = attempts.get(request.path, 1)
             verdict = self._verdict(step, request.path, error, *_described(error))
-            if isinstance(verdict, Retry):
+            if isinstance(verdict, RetryLater):
                 async with transaction(self.activity._engine) as connection:
                     await executions.wait(connection, request, verdict.after_seconds)
             raise verdict from error
         async with transaction(self.activity._engine) as connection:
             known = await executions.known(connection, self.run.id, [request.path])
         self.scopes[frame]["steps"][step.id] = known[request.path].facts()
-        return Ended(step.id, COMPLETED)
+        return StepEnd(step.id, COMPLETED)
 
     async def _is_paused(self, step: PlanStep, request: StepRequest) -> bool:
         """Do an agent's step; whether it was not begun, since the run is paused."""
@@ -265,7 +272,7 @@ class _Chain(InProcess):
 
     async def _failed(self, step: PlanStep, frame: str, began: datetime, error: Exception) -> Exception:
         """Record a failed attempt; comes to what is to be raised for it."""
-        if isinstance(error, Later):
+        if isinstance(error, WalkSuspended):
             return error
         code, message = _described(error)
         path = inner(frame, step.id)
@@ -287,11 +294,11 @@ class _Chain(InProcess):
         if not retryable or code in rule.never or attempt >= rule.max_attempts:
             return StepError(code, message)
         pause = rule.initial_seconds * rule.backoff ** (attempt - 1)
-        return Retry(code, message, min(pause, max(rule.max_seconds, rule.initial_seconds)))
+        return RetryLater(code, message, min(pause, max(rule.max_seconds, rule.initial_seconds)))
 
     # -- maps and loops ------------------------------------------------------------------------------------
 
-    async def open(self, step: PlanStep, frame: str) -> Opened:
+    async def open(self, step: PlanStep, frame: str) -> RepetitionState:
         path = inner(frame, step.id)
         began = self.started[path] = _now()
         if path in self.attempts and await self._is_running(path):
@@ -310,7 +317,7 @@ class _Chain(InProcess):
         async with transaction(self.activity._engine) as connection:
             return await executions.is_running(connection, self.run.id, path)
 
-    async def _reopen(self, step: PlanStep, frame: str) -> Opened:
+    async def _reopen(self, step: PlanStep, frame: str) -> RepetitionState:
         """Go on behind the items that an earlier attempt at the segment recorded."""
         definition, path = self.found.steps[step.id], inner(frame, step.id)
         self.resumed.add(path)
@@ -338,7 +345,7 @@ class _Chain(InProcess):
         await super().enter(step, frame, index)
 
     async def note_item(
-        self, step: PlanStep, frame: str, index: int, turn: Turn | None, error: StepError | None
+        self, step: PlanStep, frame: str, index: int, turn: IterationResult | None, error: StepError | None
     ) -> None:
         path = inner(frame, step.id)
         entry = replace(
@@ -395,7 +402,7 @@ class _Chain(InProcess):
         """The paths of maps and loops that have begun at a path or within it and not ended."""
         return [path for path in self.posted if path == at or path.startswith((f"{at}.", f"{at}["))]
 
-    def _post(self, path: str, entry: Entry) -> None:
+    def _post(self, path: str, entry: JournalEntry) -> None:
         """Record an item or iteration without waiting: were it lost, a worker that takes over would find its
         steps and make it again. A map or loop does not end before all of them are durable."""
         kept = self.posted.setdefault(path, deque())
@@ -407,16 +414,16 @@ class _Chain(InProcess):
 
     async def _complete(
         self, name: str, frame: str, began: datetime, output: Json, branch: str = ""
-    ) -> Ended:
+    ) -> StepEnd:
         entry = replace(self._entry(name, frame, COMPLETED, began), output=output, branch=branch or None)
         await self.activity._journal.record(entry)
         self.see(frame, name, COMPLETED, output=output, **({"branch": branch} if branch else {}))
-        return Ended(name, COMPLETED, branch)
+        return StepEnd(name, COMPLETED, branch)
 
-    def _entry(self, name: str, frame: str, status: str, began: datetime) -> Entry:
+    def _entry(self, name: str, frame: str, status: str, began: datetime) -> JournalEntry:
         path = inner(frame, name)
         worker = worker_of(self.found.definition, self.found.steps[name])
-        return Entry(
+        return JournalEntry(
             self.base.collaboration,
             self.base.tenant,
             self.base.traceparent,

@@ -12,12 +12,12 @@ from db.definitions import catalogue
 from db.engine import transaction
 from db.runs import control
 from db.runs.collaborations import Run
-from db.runs.control import Feedback
-from plan.compile import Compiled
+from db.runs.control import FeedbackNote
+from plan.compile import CompiledDefinition
 from schema.errors import StepError
 from schema.language.steps import AgentStep
 from schema.rules.steering import MAX_FEEDBACKS, fault_of
-from schema.temporal.runs import Steer, Steered
+from schema.temporal.runs import Steer, SteerOrder
 from schema.temporal.signing import Signer
 
 NOBODY: Final = "temporal"
@@ -32,7 +32,7 @@ class SteerActivity:
         self._signer = signer
 
     @activity.defn(name="steer")
-    async def steer(self, steered: Steered) -> None:
+    async def steer(self, steered: SteerOrder) -> None:
         """Pause, resume, tell or adjust a run. The same Update once more changes nothing.
 
         Raises StepError where that cannot be done to this run.
@@ -64,7 +64,7 @@ class SteerActivity:
                 case "inject_feedback":
                     _check_step(found, steer)
                     id = uuid5(NAMESPACE_OID, f"{run.id}/{steered.id}")
-                    said = Feedback(storable(steer.text), steer.step or None, steer.agent or None, actor)
+                    said = FeedbackNote(storable(steer.text), steer.step or None, steer.agent or None, actor)
                     await _tell(connection, run, id, said)
                 case _:
                     raise StepError(
@@ -73,14 +73,14 @@ class SteerActivity:
                     )
 
 
-def _check_agent(found: Compiled, steer: Steer) -> None:
+def _check_agent(found: CompiledDefinition, steer: Steer) -> None:
     agents = found.definition.agents
     if steer.agent and steer.agent not in agents:
         known = ", ".join(list(agents)[:20]) or "none"
         raise StepError("agent_unknown", f"found the agent {steer.agent[:63]!r}; the run has: {known}.")
 
 
-def _check_step(found: Compiled, steer: Steer) -> None:
+def _check_step(found: CompiledDefinition, steer: Steer) -> None:
     """That there is a prompt which can hold the feedback."""
     if not steer.step:
         return
@@ -101,7 +101,7 @@ def _check_step(found: Compiled, steer: Steer) -> None:
         )
 
 
-async def _tell(connection: AsyncConnection, run: Run, id: UUID, said: Feedback) -> None:
+async def _tell(connection: AsyncConnection, run: Run, id: UUID, said: FeedbackNote) -> None:
     if (given := await control.feedbacks(connection, run.id, besides=id)) >= MAX_FEEDBACKS:
         raise StepError(
             "steer_invalid",

@@ -13,9 +13,9 @@ from activities.spans import span
 from activities.values import checked_output, storable
 from db.engine import transaction
 from db.runs import compensations, executions
-from db.runs.compensations import UNDO, Done
-from db.runs.executions import Outcome, Worker
-from plan.compile import Compiled, retry_rule
+from db.runs.compensations import UNDO, CompensableStep
+from db.runs.executions import Assignment, Outcome
+from plan.compile import CompiledDefinition, retry_rule
 from schema import telemetry
 from schema.language.steps import AgentStep, CollaborationStep, Compensate, Step, ToolStep, seconds
 from schema.language.templates import render
@@ -52,7 +52,7 @@ class UndoActivity:
             context = await load(connection, request, later=True)
             how = how_to_undo(context.step)
             assert how.tool is not None
-            worker = Worker("tool", how.tool)
+            worker = Assignment("tool", how.tool)
             begun = await executions.claim(connection, request, worker)
             if begun.done:
                 return begun.done
@@ -85,7 +85,7 @@ def how_to_undo(step: Step) -> Compensate:
     return step.compensate
 
 
-def _undo(base: StepRequest, found: Compiled, done: Done) -> Undo:
+def _undo(base: StepRequest, found: CompiledDefinition, done: CompensableStep) -> Undo:
     how, defaults = how_to_undo(found.steps[done.step]), found.definition.defaults
     return Undo(
         request=StepRequest(

@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
 from activities.heartbeats import heartbeats
-from db.live.archive import Swept, sweep
+from db.live.archive import SweepTotals, sweep
 from schema.settings import Settings
 from schema.temporal.upkeep import ArchivePass
 
@@ -21,7 +21,7 @@ class ArchiveActivity:
         """Doing it again goes on where it was broken off."""
         now, keep = datetime.now(UTC), self._settings.tokens_keep_days
         old = now - timedelta(days=self._settings.tokens_archive_after_days)
-        done = Swept()
+        done = SweepTotals()
         async with heartbeats():
             async for so_far in sweep(self._engine, old, now - timedelta(days=keep) if keep else None):
                 done = so_far

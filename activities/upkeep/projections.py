@@ -24,10 +24,10 @@ from db.isolation import Isolation
 from db.outbox import LoggedEvent, Position
 from db.runs import vectors
 from graph import constraints
-from graph.client import Graph
+from graph.client import GraphDrivers
 from graph.fold import EVENT_TYPES as GRAPH_EVENTS
 from memory import collections
-from memory.client import Memory
+from memory.client import WeaviateMemory
 from memory.projection import EVENT_TYPES as MEMORY_EVENTS
 from memory.projection import Encode, completed_in, forgotten_in
 from router.data.encoder import ENCODER
@@ -67,7 +67,7 @@ class Copy(Protocol):
 class GraphCopy:
     event_types = GRAPH_EVENTS
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: GraphDrivers) -> None:
         self._graph = graph
 
     async def prepare(self) -> None:
@@ -131,7 +131,7 @@ class MemoryCopy:
 
     event_types = MEMORY_EVENTS
 
-    def __init__(self, engine: AsyncEngine, memory: Memory, encode: Encode) -> None:
+    def __init__(self, engine: AsyncEngine, memory: WeaviateMemory, encode: Encode) -> None:
         self._engine = engine
         self._memory = memory
         self._encode = encode
@@ -242,7 +242,7 @@ async def _rest() -> None:
 
 
 @dataclass(frozen=True)
-class _Traced:
+class _CopiedRun:
     """A run whose events are copied."""
 
     tenant: str
@@ -254,10 +254,10 @@ class _Traced:
 def _spans(name: str, events: Sequence[LoggedEvent]) -> Iterator[None]:
     """One span per collaboration of a batch, in that collaboration's own trace."""
     recent = datetime.now(UTC) - SPAN_AGE
-    seen: dict[_Traced, list[LoggedEvent]] = {}
+    seen: dict[_CopiedRun, list[LoggedEvent]] = {}
     for event in events:
         if event.traceparent and event.created_at > recent:
-            run = _Traced(event.tenant, event.aggregate_id, event.traceparent)
+            run = _CopiedRun(event.tenant, event.aggregate_id, event.traceparent)
             seen.setdefault(run, []).append(event)
     with contextlib.ExitStack() as stack:
         for run, own in seen.items():

@@ -16,7 +16,7 @@ from db.isolation import befalls_all
 from db.money import ledger, lost_calls
 from db.money.ledger import Tokens
 from db.money.lost_calls import LostCall
-from db.money.spending import Standing
+from db.money.spending import LimitState
 from gateway.client import Gateway
 from gateway.destinations import Destination
 from gateway.prices import Price
@@ -57,7 +57,7 @@ class Reconciler:
                 return ReconcilePass(ends["settled"], ends["assumed"], ends["refunded"], ends["left"])
             behind = page[-1]
 
-    async def free(self, tenant: str, standing: Standing) -> None:
+    async def free(self, tenant: str, standing: LimitState) -> None:
         """Ask for the lost calls that hold something of a limit. Who needs it meanwhile waits with us."""
         key = (tenant, standing.scope, standing.subject, standing.period)
         if key not in self._freeing:
@@ -66,7 +66,7 @@ class Reconciler:
             task.add_done_callback(lambda _: self._freeing.pop(key))
         await asyncio.shield(self._freeing[key])
 
-    async def _free(self, tenant: str, standing: Standing) -> None:
+    async def _free(self, tenant: str, standing: LimitState) -> None:
         async with transaction(self._engine) as connection:
             found = await lost_calls.in_the_way(connection, tenant, standing, IN_THE_WAY)
         await self._close_all(found)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from nicegui import ui
 
-from api.console.client import Fault
+from api.console.client import ApiFault
 from api.console.html import brief, dollars, empty, kinds, number, simulated, text
 from api.console.layout import Frame
 from api.console.plots import axis, step
@@ -33,7 +33,7 @@ async def show(frame: Frame) -> None:
     period = period if period in _PERIODS else "7d"
     try:
         found = await frame.api.get("/analytics", period=period, simulated=frame.query.get("simulated"))
-    except Fault as fault:
+    except ApiFault as fault:
         frame.show("Analytics", "analytics", empty("The figures cannot be read just now.", text(fault)))
         return
     frame.show("Analytics", "analytics", _page(found), "analytics.js")

@@ -12,7 +12,7 @@ _TIMEOUT_SECONDS: Final = 60.0
 
 
 @dataclass
-class Fault(Exception):
+class ApiFault(Exception):
     """What the API refused, in its own words."""
 
     status: int
@@ -29,7 +29,7 @@ def segment(text: object) -> str:
     return quote(str(text), safe="")
 
 
-class Api:
+class ConsoleApi:
     """Requests and answers as JSON; raises Fault."""
 
     def __init__(self, app: ASGIApp, key: str) -> None:
@@ -69,7 +69,7 @@ class Api:
         if answer.is_success:
             return found
         facts = found if isinstance(found, dict) else {}
-        raise Fault(
+        raise ApiFault(
             answer.status_code,
             facts.get("code", "internal_error"),
             facts.get("detail", "something went wrong."),

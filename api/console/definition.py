@@ -10,7 +10,7 @@ from nicegui.events import ValueChangeEventArguments
 
 from api.console import dag_svg, positions
 from api.console import definition_views as views
-from api.console.client import Fault, segment
+from api.console.client import ApiFault, segment
 from api.console.html import text
 from api.console.layout import Frame, missing
 from api.console.runs import dialog, starts
@@ -67,7 +67,7 @@ class _Editor:
             found = await self.frame.api.upload(
                 f"/definitions/validate{self._query()}", self.written, is_yaml=self.is_yaml
             )
-        except Fault as fault:
+        except ApiFault as fault:
             self._refused(fault)
             return
         self.problems = []
@@ -76,7 +76,7 @@ class _Editor:
         self.frame.call("editor.fine", views.fine(found))
         await self._draw()
 
-    def _refused(self, fault: Fault) -> None:
+    def _refused(self, fault: ApiFault) -> None:
         root = positions.read(self.written)
         self.problems = [
             {**one, "line": positions.line_of(root, one["pointer"])}
@@ -92,7 +92,7 @@ class _Editor:
             # By the upload's own door: an alias in YAML can make a short text unboundedly large.
             read = document.load(self.written.encode("utf-8", "replace"), is_yaml=self.is_yaml)
             plan = await self.frame.api.post("/definitions/plan", {"definition": read})
-        except (Fault, InvalidDefinition):
+        except (ApiFault, InvalidDefinition):
             return
         picture = dag_svg.draw(plan["nodes"], plan["edges"], f"The steps of {plan['name']}")
         self.frame.call("editor.draw", picture, views.estimate(plan["estimate"]))
@@ -106,7 +106,7 @@ class _Editor:
             stored = await self.frame.api.upload(
                 f"/definitions{self._query()}", self.written, is_yaml=self.is_yaml
             )
-        except Fault as fault:
+        except ApiFault as fault:
             self._refused(fault)
             self.frame.toast(f"Not stored: {fault.message}", "bad")
             return
@@ -141,7 +141,7 @@ async def show_new(frame: Frame) -> None:
 async def show(frame: Frame, name: str) -> None:
     try:
         found = await frame.api.get(f"/definitions/{segment(name)}", version=frame.query.get("version"))
-    except Fault as fault:
+    except ApiFault as fault:
         missing(frame, fault, "definitions")
         return
     _show(frame, name, found, json.dumps(found["definition"], indent=2, ensure_ascii=False))

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from api.console.client import Fault, segment
+from api.console.client import ApiFault, segment
 from api.console.html import badge, empty, moment, text
 from api.console.layout import Frame
 from api.console.runs import dialog, starts
@@ -19,7 +19,7 @@ async def show(frame: Frame) -> None:
         if not items:
             hint = "A definition says which agents do what, and in which order."
             rows = f'<tr class="none"><td colspan="5">{empty("There is no definition yet.", hint)}</td></tr>'
-    except Fault as fault:
+    except ApiFault as fault:
         wrong = empty("The definitions cannot be read just now.", text(fault))
         rows = f'<tr class="none"><td colspan="5">{wrong}</td></tr>'
     frame.show(

@@ -10,9 +10,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from schema.live import (
-    Live,
     PeopleAsked,
     PeopleDecided,
+    PlacedEvent,
     RunBegan,
     RunEnded,
     Steered,
@@ -34,7 +34,7 @@ _PATIENCE_SECONDS: Final = 20.0
 Told = list[Any]
 
 
-class Feed:
+class RunFeed:
     def __init__(self, frame: "Frame") -> None:
         self._frame = frame
         self._seen = asyncio.Event()
@@ -45,7 +45,7 @@ class Feed:
         if facts["number"] == self._number:
             self._seen.set()
 
-    async def send(self, lives: AsyncIterator[list[Live]]) -> None:
+    async def send(self, lives: AsyncIterator[list[PlacedEvent]]) -> None:
         """Tell the page until there is nothing more to tell."""
         async for some in lives:
             for piece in pieces(merged(some)):
@@ -58,7 +58,7 @@ class Feed:
                         await self._seen.wait()
 
 
-def merged(lives: list[Live]) -> list[Told]:
+def merged(lives: list[PlacedEvent]) -> list[Told]:
     """As the page reads it; tokens of one execution that follow each other are one."""
     told: list[Told] = []
     last: dict[str, Told] = {}

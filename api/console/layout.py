@@ -14,9 +14,9 @@ from nicegui import background_tasks, ui
 from nicegui.events import GenericEventArguments
 
 from api.console.assets import head
-from api.console.client import Api, Fault
+from api.console.client import ApiFault, ConsoleApi
 from api.console.html import for_js, text
-from api.state import State
+from api.state import ApiState
 
 Handler = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -54,8 +54,8 @@ class Frame:
     def __init__(self, request: Request) -> None:
         console = request.scope["facilitair.console"]
         self.client = ui.context.client
-        self.api: Api = console.api
-        self.state: State = console.state
+        self.api: ConsoleApi = console.api
+        self.state: ApiState = console.state
         self.query = dict(request.query_params)
         self._handlers: dict[str, Handler] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -103,7 +103,7 @@ class Frame:
             return
         try:
             await handler(facts)
-        except Fault as fault:
+        except ApiFault as fault:
             self.toast(str(fault), "bad")
         except (KeyError, TypeError, ValueError):
             _log.warning("a page sent what it should not: %s", facts.get("do"), exc_info=True)
@@ -119,7 +119,7 @@ async def _quietly(work: Coroutine[Any, Any, None]) -> None:
         _log.warning("a page of the console stopped", exc_info=True)
 
 
-def missing(frame: Frame, fault: Fault, page: str) -> None:
+def missing(frame: Frame, fault: ApiFault, page: str) -> None:
     """A page for what is not there."""
     back = next(address for id, _, address, _ in _PAGES if id == page)
     frame.show(

@@ -20,12 +20,12 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.console import login
-from api.console.client import Api
+from api.console.client import ConsoleApi
 from api.console.session import Sessions
 from api.http import problems, temporal_codec
 from api.http.auth import ApiKey
 from api.http.public_address import PublicAddress
-from api.state import State, tenant
+from api.state import ApiState, tenant
 from schema.errors import TryLater
 from schema.settings import Settings
 
@@ -55,17 +55,17 @@ class Console:
         self._open = AsyncExitStack()
         self._loading: asyncio.Task[ASGIApp] | None = None
         self._root: Any = None
-        self._api: Api | None = None
+        self._api: ConsoleApi | None = None
 
     @property
-    def state(self) -> State:
-        found: State = self._root.state.facilitair
+    def state(self) -> ApiState:
+        found: ApiState = self._root.state.facilitair
         return found
 
     @property
-    def api(self) -> Api:
+    def api(self) -> ConsoleApi:
         if self._api is None:
-            self._api = Api(self._root, self.settings.api_key)
+            self._api = ConsoleApi(self._root, self.settings.api_key)
         return self._api
 
     async def load(self) -> ASGIApp:

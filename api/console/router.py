@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from api.console.client import Fault
+from api.console.client import ApiFault
 from api.console.html import empty, kinds, moment, number, text
 from api.console.layout import Frame
 from api.console.plots import Axis, Series, Tone, axis, plot
@@ -31,7 +31,7 @@ async def show(frame: Frame) -> None:
         which = status["simulated"]
         listed = (await frame.api.get("/router/checkpoints", simulated=which, limit=_CHECKPOINTS))["items"]
         trained = (await frame.api.get("/router/trainings", simulated=which, limit=1))["items"]
-    except Fault as fault:
+    except ApiFault as fault:
         frame.show("Router", "router", empty("The router cannot be read just now.", text(fault)))
         return
     frame.show("Router", "router", page(status, listed, trained[0] if trained else None), "router.js")

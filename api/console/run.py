@@ -6,8 +6,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from api.console import dag_svg, run_views, tasks
-from api.console.client import Fault, segment
-from api.console.feed import Feed
+from api.console.client import ApiFault, segment
+from api.console.feed import RunFeed
 from api.console.html import badge, embed, simulated, text
 from api.console.layout import Frame, missing
 from api.console.runs import dialog, starts, state_of, task_of
@@ -27,13 +27,13 @@ _TABS: Final = (
 async def show(frame: Frame, id: str) -> None:
     try:
         run = await frame.api.get(f"/collaborations/{segment(id)}", include="lineage")
-    except Fault as fault:
+    except ApiFault as fault:
         missing(frame, fault, "runs")
         return
     picture = await _picture(frame, run)
     frame.show(f"{run['name']} · {run['id']}", "runs", _page(frame, run, picture), "tasks.js", "run.js")
     uuid = UUID(run["run_id"])
-    feed = Feed(frame)
+    feed = RunFeed(frame)
 
     async def watch() -> None:
         async with frame.state.hub.watch(uuid) as watcher:
@@ -57,7 +57,7 @@ async def _picture(frame: Frame, run: Mapping[str, Any]) -> str:
     name = f"{run['name']}@{run['version']}" if run["version"] else run["name"]
     try:
         plan = await frame.api.post("/definitions/plan", {"name": name})
-    except Fault:
+    except ApiFault:
         return '<p class="muted pad">There is no plan to draw.</p>'
     return dag_svg.draw(plan["nodes"], plan["edges"], f"The steps of {run['name']}")
 
@@ -105,7 +105,7 @@ def _steers(frame: Frame, id: str) -> None:
             begun = await frame.api.post(f"{own}/fork", wanted)
         except NotJson as error:
             frame.call("run.forkWrong", f"Not JSON: {error}")
-        except Fault as fault:
+        except ApiFault as fault:
             frame.call("run.forkWrong", str(fault))
         else:
             frame.go(f"/console/runs/{segment(begun['id'])}")
@@ -130,7 +130,7 @@ def _tells(frame: Frame, id: str) -> None:
         path = str(facts["path"])
         try:
             found = await frame.api.get(f"{own}/steps/{segment(path)}/details")
-        except Fault as fault:
+        except ApiFault as fault:
             if fault.status != 404:
                 raise
             frame.call("run.step", path, '<p class="muted pad">It has not begun.</p>')

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from api.console import forms
-from api.console.client import Fault, segment
+from api.console.client import ApiFault, segment
 from api.console.html import badge, dollars, empty, moment, number, seconds, simulated, text
 from api.console.layout import Frame
 
@@ -88,7 +88,7 @@ class _Runs:
             if self.visible:
                 try:
                     await self.send()
-                except Fault:
+                except ApiFault:
                     continue  # the next look may succeed
 
 
@@ -98,7 +98,7 @@ async def show(frame: Frame) -> None:
         rows = await runs.rows()
         found = await frame.api.get("/definitions", limit=_NAMES)
         runs.names = [one["name"] for one in found["items"]]
-    except Fault as fault:
+    except ApiFault as fault:
         wrong = empty("The runs cannot be read just now.", text(fault))
         rows = f'<tr class="none"><td colspan="8">{wrong}</td></tr>'
     frame.show("Runs", "runs", _page(runs, rows), "runs.js")
@@ -223,7 +223,7 @@ def starts(frame: Frame) -> None:
         wanted = {"definition": str(facts["name"]), "input": facts["input"]}
         try:
             begun = await frame.api.post("/collaborations", wanted)
-        except Fault as fault:
+        except ApiFault as fault:
             frame.call("start.wrong", str(fault))
             return
         frame.go(f"/console/runs/{segment(begun['id'])}")

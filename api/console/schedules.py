@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from api.console.client import Fault, segment
+from api.console.client import ApiFault, segment
 from api.console.html import badge, empty, moment, text
 from api.console.layout import Frame
 from schema.language.cron import in_zone
@@ -16,7 +16,7 @@ async def show(frame: Frame) -> None:
         cards = "".join(_card(one) for one in page["items"]) or empty(
             "Nothing starts by the clock.", "Make a schedule with <code>facilitair schedule add</code>."
         )
-    except Fault as fault:
+    except ApiFault as fault:
         cards = empty("The schedules cannot be read just now.", text(fault))
     frame.show(
         "Schedules",

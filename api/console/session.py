@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.datastructures import Headers
 
 from api.http.public_address import PublicAddress
-from api.state import State
+from api.state import ApiState
 from db import console_sessions
 
 LASTS: Final = timedelta(hours=12)
@@ -37,14 +37,14 @@ class Sessions:
     def needed(self) -> bool:
         return bool(self._key)
 
-    async def open(self, state: State, tenant: str) -> str:
+    async def open(self, state: ApiState, tenant: str) -> str:
         """Begin a session; the value of a Set-Cookie header."""
         id = secrets.token_urlsafe(32)
         async with state.transaction() as connection:
             await console_sessions.open_session(connection, tenant, self._hmac(id), LASTS)
         return self._set_cookie(id, int(LASTS.total_seconds()))
 
-    async def of(self, state: State, headers: Headers) -> str | None:
+    async def of(self, state: ApiState, headers: Headers) -> str | None:
         """Return by what Postgres knows the session of a request; None where there is none."""
         id = self._value(headers)
         if not id:
@@ -53,7 +53,7 @@ class Sessions:
         async with state.transaction() as connection:
             return found if await console_sessions.use(connection, found) else None
 
-    async def end(self, state: State, headers: Headers) -> str:
+    async def end(self, state: ApiState, headers: Headers) -> str:
         """End the session of a request; the value of a Set-Cookie header."""
         if id := self._value(headers):
             found = self._hmac(id)
@@ -62,7 +62,7 @@ class Sessions:
             self._end_here(found)
         return self._set_cookie("", 0)
 
-    async def wait_for_end(self, state: State, found: str) -> None:
+    async def wait_for_end(self, state: ApiState, found: str) -> None:
         """Return when a session is over, wherever it was ended."""
         ended = self._ended[found]
         while not ended.is_set():

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from api.console import forms
-from api.console.client import Fault, segment
+from api.console.client import ApiFault, segment
 from api.console.html import badge, empty, moment, pretty, text
 from api.console.layout import Frame
 
@@ -15,7 +15,7 @@ _LIMIT: Final = 50
 async def show(frame: Frame) -> None:
     try:
         cards = await cards_of(frame)
-    except Fault as fault:
+    except ApiFault as fault:
         cards = empty("The questions cannot be read just now.", text(fault))
     frame.show(
         "Tasks",

@@ -22,7 +22,7 @@ from api.definitions.catalogue_models import (
 )
 from api.http.bodies import body_of, read_json
 from api.http.problems import BadRequest, errors
-from api.state import Actor, State, StateOf, Tenant
+from api.state import Actor, ApiState, StateOf, Tenant
 from db.definitions import catalogue
 from db.definitions.catalogue import Set, Users
 from db.money import prices
@@ -211,7 +211,7 @@ def _refuse(what: str, name: str, problems: Sequence[Problem]) -> None:
         raise BadRequest("catalogue_invalid", message, problems)
 
 
-async def _set_by(state: State, tenant: str, section: str, name: str) -> Set:
+async def _set_by(state: ApiState, tenant: str, section: str, name: str) -> Set:
     """Who set it, now that it is committed; steps that begin from here on use it."""
     catalogue.forget(tenant)
     async with state.transaction() as connection:

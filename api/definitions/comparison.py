@@ -33,5 +33,5 @@ def _changes(found: Iterable[diff.FieldChange]) -> list[Change]:
     return [Change(**vars(one)) for one in found]
 
 
-def _part(found: diff.PartChange) -> PartChange:
+def _part(found: diff.ChangedPart) -> PartChange:
     return PartChange(id=found.id, change=found.change, kind=found.kind, fields=_changes(found.fields))

@@ -21,7 +21,7 @@ from api.http.shapes import one_of_both
 from api.money.models import EffectivePrice, EstimateDocument, TreeFact, limit_fact
 from api.money.prices import PriceList, price_list
 from api.runs.starts import check_input
-from api.state import Actor, State, StateOf, Tenant
+from api.state import Actor, ApiState, StateOf, Tenant
 from db.definitions import catalogue, definitions
 from db.money import limits, run_trees
 from db.money.limits import Counter, Limit
@@ -213,7 +213,7 @@ def _below(pointer: str, problem: Problem) -> Problem:
     return Problem(problem.code, f"{pointer}{problem.pointer}", problem.found, problem.expected, problem.fix)
 
 
-async def _definition(state: State, tenant: str, asked: PlanRequest) -> tuple[Definition, Catalogue]:
+async def _definition(state: ApiState, tenant: str, asked: PlanRequest) -> tuple[Definition, Catalogue]:
     """The definition that is meant, and what it may name; raises InvalidDefinition and NotFound."""
     if (asked.name is None) == (asked.definition is None):
         raise BadRequest("request_invalid", "found both or neither of definition and name; expected one.")

@@ -18,7 +18,7 @@ _MAX_USES: Final = 100
 _MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 
 
-class Rehearsing:
+class RehearsalProcess:
     """One process, begun when it is first needed; dry runs take turns."""
 
     def __init__(self) -> None:

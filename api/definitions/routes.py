@@ -22,7 +22,7 @@ from api.http.shared_models import (
     Valid,
 )
 from api.runs import starts
-from api.state import Actor, Connection, State, StateOf, Tenant
+from api.state import Actor, ApiState, Connection, StateOf, Tenant
 from db.definitions import catalogue, definitions
 from plan import diagram
 from plan.compile import compiled
@@ -30,7 +30,7 @@ from schema.language.definition import Definition
 from schema.language.dependencies import dependencies, walk
 from schema.language.editors import json_schema
 from schema.language.steps import NAME, SELECTOR, Compensate, ToolStep
-from schema.rules.validate import Checked, validate_bytes
+from schema.rules.validate import ValidDefinition, validate_bytes
 
 router = APIRouter(prefix="/definitions", tags=["definitions"])
 
@@ -60,7 +60,7 @@ _DOCUMENT = {
 }
 
 
-async def _checked(request: Request, state: State, tenant: str, name: str | None) -> Checked:
+async def _checked(request: Request, state: ApiState, tenant: str, name: str | None) -> ValidDefinition:
     data, is_yaml = await read_document(request)
     async with state.transaction() as connection:
         # As of now: a role that was added a moment ago by another process counts.

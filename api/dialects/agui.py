@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict
 from typing import Any, Final, assert_never
 
-from api.dialects.frames import Block, Dialect, Joined, as_sse, failure
+from api.dialects.frames import CatchUp, Dialect, DialectFrame, as_sse, failure
 from schema.language.templates import escape
 from schema.live import (
     AGENT,
@@ -59,7 +59,7 @@ def events(run: str, event: LiveEvent) -> list[Event]:
             assert_never(event)
 
 
-def joined(past: Joined) -> list[Event]:
+def joined(past: CatchUp) -> list[Event]:
     """What one who joins in the middle is told first, so that what follows fits."""
     steps = _kept(past.began)
     steps |= {ended.path: _facts(ended) for ended in past.ended}
@@ -75,7 +75,7 @@ def joined(past: Joined) -> list[Event]:
     return found
 
 
-def _messages_of(ended: StepEnded, text: str, past: Joined) -> list[Event]:
+def _messages_of(ended: StepEnded, text: str, past: CatchUp) -> list[Event]:
     said: Event = {"id": ended.execution, "role": "assistant", "name": ended.agent, "content": text}
     called = past.called.get(ended.execution)
     if called is None:
@@ -254,19 +254,19 @@ def _facts(ended: StepEnded) -> dict[str, Any]:
     }
 
 
-def _blocks(found: list[Event]) -> list[Block]:
-    return [Block(json.dumps(one, ensure_ascii=False, separators=(",", ":"))) for one in found]
+def _blocks(found: list[Event]) -> list[DialectFrame]:
+    return [DialectFrame(json.dumps(one, ensure_ascii=False, separators=(",", ":"))) for one in found]
 
 
-def _blocks_of(run: str, event: LiveEvent) -> list[Block]:
+def _blocks_of(run: str, event: LiveEvent) -> list[DialectFrame]:
     return _blocks(events(run, event))
 
 
-def _joined(past: Joined) -> list[Block]:
+def _joined(past: CatchUp) -> list[DialectFrame]:
     return _blocks(joined(past))
 
 
-def _refused(code: str, message: str) -> list[Block]:
+def _refused(code: str, message: str) -> list[DialectFrame]:
     return _blocks([error(code, message)])
 
 

@@ -1,7 +1,7 @@
 """What a client is sent of a run, each block under an id that says exactly what it has had.
 
-An event of a run is a `Live`, and comes to no, one or several blocks. A cut may fall between two blocks of
-one event, so the id of each but the last says how many of them were sent, and of which event:
+A `PlacedEvent` becomes any number of blocks. A cut may fall between two blocks of one event, so the id of
+each but the last says how many of them were sent, and of which event:
 
     <run>:<place>               all up to this place
     <run>:<place>!b<key>.<n>    of the beginning of an execution, which the place counts as told: n blocks
@@ -25,8 +25,8 @@ from schema.errors import Refused
 from schema.live import (
     MAX_PLACE_CHARS,
     PLACE,
-    Live,
     LiveEvent,
+    PlacedEvent,
     RunBegan,
     RunEnded,
     StepBegan,
@@ -52,7 +52,7 @@ POSITION_OF_RUN: Final = rf"^{_RUN}{_TOLD}$"
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class DialectFrame:
     """One frame of a dialect: a server-sent event, or a message of a WebSocket."""
 
     data: str
@@ -60,7 +60,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class CatchUp:
     """What was told up to a place, for one who joins there and was told nothing of it."""
 
     began: RunBegan
@@ -80,12 +80,12 @@ class Dialect:
     """How events of a run look to one kind of client. All of it is pure."""
 
     name: str
-    blocks: Callable[[str, LiveEvent], list[Block]]
+    blocks: Callable[[str, LiveEvent], list[DialectFrame]]
     """Of a run's event, the run by its UUID."""
-    joined: Callable[[Joined], list[Block]]
-    refused: Callable[[str, str], list[Block]]
+    joined: Callable[[CatchUp], list[DialectFrame]]
+    refused: Callable[[str, str], list[DialectFrame]]
     """(code, message) of what ends the stream before the run has."""
-    write: Callable[[str, Block], bytes]
+    write: Callable[[str, DialectFrame], bytes]
     """One block under its id."""
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -140,8 +140,8 @@ def mark_of(event: LiveEvent) -> str:
 
 
 def numbered(
-    dialect: Dialect, run: str, before: str, live: Live, marks: Sequence[Mark] = ()
-) -> tuple[list[tuple[str, Block]], tuple[Mark, ...]]:
+    dialect: Dialect, run: str, before: str, live: PlacedEvent, marks: Sequence[Mark] = ()
+) -> tuple[list[tuple[str, DialectFrame]], tuple[Mark, ...]]:
     """The blocks of an event that are still to be sent, under their ids; the marks that are still to be used.
 
     `before` is the place of the event before it.
@@ -166,8 +166,8 @@ def numbered(
 
 
 def _left(
-    dialect: Dialect, run: str, event: LiveEvent, blocks: list[Block], had: int
-) -> list[tuple[int, Block]]:
+    dialect: Dialect, run: str, event: LiveEvent, blocks: list[DialectFrame], had: int
+) -> list[tuple[int, DialectFrame]]:
     """Return the blocks that are still to be sent, each with the number that its id tells if it is not last.
 
     That is how many were sent. Only where what an agent says is told in two ways, it is how many characters
@@ -187,7 +187,7 @@ def failure(ended: RunEnded) -> str:
     return message if named else f"step {ended.error_step!r}: {message}"
 
 
-def frame(dialect: Dialect, run: str, before: str, live: Live) -> bytes:
+def frame(dialect: Dialect, run: str, before: str, live: PlacedEvent) -> bytes:
     """An event on the wire, made once for all who have come equally far: so `before` is the same for all."""
     made = live.frames.get(dialect.name)
     if made is None:
@@ -196,7 +196,7 @@ def frame(dialect: Dialect, run: str, before: str, live: Live) -> bytes:
     return made
 
 
-def as_sse(id: str, block: Block) -> bytes:
+def as_sse(id: str, block: DialectFrame) -> bytes:
     """A server-sent event. The data is one line: JSON has no others."""
     event = f"event: {block.event}\n" if block.event else ""
     return f"id: {id}\n{event}data: {block.data}\n\n".encode("utf-8", "replace")

@@ -7,15 +7,15 @@ named events to `addEventListener` alone and those without one to `onmessage`.
 import json
 from typing import Any, Final
 
-from api.dialects.frames import Block, Dialect, Joined, as_sse, failure
+from api.dialects.frames import CatchUp, Dialect, DialectFrame, as_sse, failure
 from schema.live import LiveEvent, RunEnded, StepEnded, TokensCame
 
 
-def _blocks_of(run: str, event: LiveEvent) -> list[Block]:
+def _blocks_of(run: str, event: LiveEvent) -> list[DialectFrame]:
     match event:
         case TokensCame() if event.text:
             named = _block("agent_output", agent=event.agent, content=event.text)
-            return [named, Block(named.data)]
+            return [named, DialectFrame(named.data)]
         case StepEnded(kind="agent"):
             # Superseded and failed: what the agent said in this attempt is to be forgotten.
             return [
@@ -45,21 +45,21 @@ def _blocks_of(run: str, event: LiveEvent) -> list[Block]:
             return []
 
 
-def started(id: str, run: str, warnings: list[str]) -> Block:
+def started(id: str, run: str, warnings: list[str]) -> DialectFrame:
     """What is sent at once, so that who is cut off finds the run again instead of starting another."""
     return _block("started", id=id, run_id=run, warnings=warnings)
 
 
-def _joined(past: Joined) -> list[Block]:
+def _joined(past: CatchUp) -> list[DialectFrame]:
     return []
 
 
-def _refused(code: str, message: str) -> list[Block]:
+def _refused(code: str, message: str) -> list[DialectFrame]:
     return [_block("error", code=code, message=message)]
 
 
-def _block(name: str, **data: Any) -> Block:
-    return Block(json.dumps(data, ensure_ascii=False, separators=(",", ":")), name)
+def _block(name: str, **data: Any) -> DialectFrame:
+    return DialectFrame(json.dumps(data, ensure_ascii=False, separators=(",", ":")), name)
 
 
 SEED: Final = Dialect("seed", _blocks_of, _joined, _refused, as_sse)

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from typing import Any, Final, assert_never
 
-from api.dialects.frames import Block, Dialect, Joined, as_sse, failure
+from api.dialects.frames import CatchUp, Dialect, DialectFrame, as_sse, failure
 from schema.live import (
     AGENT,
     LiveEvent,
@@ -26,7 +26,7 @@ from schema.values.foreign_json import NotJson, read_json
 
 Part = dict[str, Any]
 
-_DONE: Final = Block("[DONE]")
+_DONE: Final = DialectFrame("[DONE]")
 
 
 def parts(event: LiveEvent) -> list[Part]:
@@ -55,7 +55,7 @@ def parts(event: LiveEvent) -> list[Part]:
             assert_never(event)
 
 
-def joined(past: Joined) -> list[Part]:
+def joined(past: CatchUp) -> list[Part]:
     """What one who joins in the middle is told first."""
     found = parts(past.began)
     found += [_step(ended, ended.status) for ended in past.ended]
@@ -140,20 +140,20 @@ def _error(code: str, message: str) -> Part:
     return {"type": "error", "errorText": f"{code}: {message}"}
 
 
-def _blocks(found: list[Part]) -> list[Block]:
-    return [Block(json.dumps(one, ensure_ascii=False, separators=(",", ":"))) for one in found]
+def _blocks(found: list[Part]) -> list[DialectFrame]:
+    return [DialectFrame(json.dumps(one, ensure_ascii=False, separators=(",", ":"))) for one in found]
 
 
-def _blocks_of(run: str, event: LiveEvent) -> list[Block]:
+def _blocks_of(run: str, event: LiveEvent) -> list[DialectFrame]:
     found = _blocks(parts(event))
     return [*found, _DONE] if isinstance(event, RunEnded) else found
 
 
-def _joined(past: Joined) -> list[Block]:
+def _joined(past: CatchUp) -> list[DialectFrame]:
     return _blocks(joined(past))
 
 
-def _refused(code: str, message: str) -> list[Block]:
+def _refused(code: str, message: str) -> list[DialectFrame]:
     return [*_blocks([_error(code, message)]), _DONE]
 
 

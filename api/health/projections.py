@@ -12,8 +12,8 @@ from schema.errors import FacilitairError
 from schema.settings import Settings
 
 if TYPE_CHECKING:
-    from graph.client import Graph
-    from memory.client import Memory
+    from graph.client import GraphDrivers
+    from memory.client import WeaviateMemory
 
 _PATIENCE_SECONDS = 5.0
 
@@ -30,11 +30,11 @@ class Lag:
 @dataclass
 class Projections:
     settings: Settings
-    _graph: "Graph | None" = None
-    _memory: "Memory | None" = None
+    _graph: "GraphDrivers | None" = None
+    _memory: "WeaviateMemory | None" = None
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def graph(self) -> "Graph":
+    async def graph(self) -> "GraphDrivers":
         async with self._opening:
             if self._graph is None:
                 from graph import client
@@ -42,12 +42,12 @@ class Projections:
                 self._graph = await asyncio.to_thread(client.connect, self.settings)
             return self._graph
 
-    async def memory(self) -> "Memory":
+    async def memory(self) -> "WeaviateMemory":
         async with self._opening:
             if self._memory is None:
-                from memory.client import Memory
+                from memory.client import WeaviateMemory
 
-                self._memory = Memory(self.settings)
+                self._memory = WeaviateMemory(self.settings)
             return self._memory
 
     async def lags(self, engine: AsyncEngine) -> dict[str, Lag]:

@@ -21,7 +21,7 @@ _MOST_ASKED: Final = 10
 
 
 @dataclass(frozen=True)
-class Waiting:
+class WaitingWork:
     """Work that no worker has taken so far."""
 
     path: str
@@ -31,7 +31,7 @@ class Waiting:
 
 
 @dataclass(frozen=True)
-class Unpolled:
+class UnpolledWork:
     """Work that nobody will take before a worker comes."""
 
     path: str
@@ -39,23 +39,23 @@ class Unpolled:
     """For people: `no worker has polled 'billing' for 2m`."""
 
 
-def waiting_in(told: "DescribeWorkflowExecutionResponse", now: datetime) -> list[Waiting]:
+def waiting_in(told: "DescribeWorkflowExecutionResponse", now: datetime) -> list[WaitingWork]:
     """Return what waits in a run for a worker to take it, the oldest first."""
     from temporalio.api.enums.v1 import PendingActivityState, PendingWorkflowTaskState
 
     found = [
-        Waiting(one.activity_id, one.activity_options.task_queue.name, one.scheduled_time.ToDatetime(UTC))
+        WaitingWork(one.activity_id, one.activity_options.task_queue.name, one.scheduled_time.ToDatetime(UTC))
         for one in told.pending_activities
         if one.state == PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED and one.attempt <= 1
     ]
     task = told.pending_workflow_task
     if task.state == PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_SCHEDULED and task.attempt <= 1:
         queue = told.execution_config.task_queue.name
-        found.append(Waiting("", queue, task.original_scheduled_time.ToDatetime(UTC)))
+        found.append(WaitingWork("", queue, task.original_scheduled_time.ToDatetime(UTC)))
     return sorted((one for one in found if now - one.since > PATIENCE), key=lambda one: one.since)
 
 
-async def unpolled(temporal: "Temporal", waiting: Sequence[Waiting]) -> list[Unpolled]:
+async def unpolled(temporal: "Temporal", waiting: Sequence[WaitingWork]) -> list[UnpolledWork]:
     """Return what waits at a queue that no worker polls; nothing where Temporal does not say."""
     now, polled = datetime.now(UTC), dict[tuple[str, bool], datetime | None]()
     found = []
@@ -67,7 +67,9 @@ async def unpolled(temporal: "Temporal", waiting: Sequence[Waiting]) -> list[Unp
             except FacilitairError:
                 return []
         if key in polled and (silence := silent_for(polled[key], one.since, now)):
-            found.append(Unpolled(one.path, f"no worker has polled {one.queue!r} for {in_words(silence)}"))
+            found.append(
+                UnpolledWork(one.path, f"no worker has polled {one.queue!r} for {in_words(silence)}")
+            )
     return found
 
 

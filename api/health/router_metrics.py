@@ -10,7 +10,7 @@ from api.http.prometheus import head, metric
 from db.engine import transaction
 from db.router import checkpoints, quarantines
 from db.router import figures as router_figures
-from db.router.figures import BUCKETS_MS, Figures, Sum
+from db.router.figures import BUCKETS_MS, CountedTotal, RoutingFigures
 
 
 class RouterMetrics:
@@ -18,13 +18,13 @@ class RouterMetrics:
 
     def __init__(self) -> None:
         self._began = datetime.now(UTC)
-        self._figures: dict[str, Figures] = {}
+        self._figures: dict[str, RoutingFigures] = {}
         self._turn = asyncio.Lock()
 
     async def exposition(self, engine: AsyncEngine, tenant: str, *, simulated: bool) -> str:
         """Return the figures; who rests, and the checkpoint's age, are of real runs or of simulated ones."""
         async with self._turn, transaction(engine) as connection:
-            figures = self._figures.setdefault(tenant, Figures(self._began))
+            figures = self._figures.setdefault(tenant, RoutingFigures(self._began))
             await router_figures.add_new(connection, tenant, figures)
             resting = len(await quarantines.of_tenant(connection, tenant, simulated=simulated))
             found = await checkpoints.serving(connection, tenant, simulated=simulated)
@@ -44,7 +44,7 @@ class RouterMetrics:
         return "\n".join(lines) + "\n"
 
 
-def _lines(figures: Figures) -> Iterator[str]:
+def _lines(figures: RoutingFigures) -> Iterator[str]:
     made: dict[str, int] = {}
     for (policy, _), count in figures.decisions.items():
         made[policy] = made.get(policy, 0) + count
@@ -78,6 +78,6 @@ def _lines(figures: Figures) -> Iterator[str]:
         yield from _sum(f"facilitair_router_{what}", found, 1)
 
 
-def _sum(name: str, found: Sum, unit: float) -> Iterator[str]:
+def _sum(name: str, found: CountedTotal, unit: float) -> Iterator[str]:
     yield f"{name}_sum {found.total * unit:.9g}"
     yield f"{name}_count {found.count}"

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from api.http.problems import errors
 from api.http.shared_models import Check, Live, ProjectionLag, Ready
-from api.state import State, StateOf, Tenant
+from api.state import ApiState, StateOf, Tenant
 from db.router import checkpoints
 from db.runs import simulated
 from schema.errors import FacilitairError, Unavailable
@@ -44,8 +44,8 @@ async def ready(state: StateOf, response: Response, tenant: Tenant) -> Ready:
     return found
 
 
-async def _ready(state: State, tenant: str) -> Ready:
-    checks: dict[str, tuple[bool, Callable[[State], Awaitable[str]]]] = {
+async def _ready(state: ApiState, tenant: str) -> Ready:
+    checks: dict[str, tuple[bool, Callable[[ApiState], Awaitable[str]]]] = {
         "postgres": (True, _postgres),
         "temporal": (True, _temporal),
         "neo4j": (False, _neo4j),
@@ -67,7 +67,7 @@ async def projections(state: StateOf) -> dict[str, ProjectionLag]:
     return {name: ProjectionLag(**vars(lag)) for name, lag in lags.items()}
 
 
-async def _check(ask: Callable[[State], Awaitable[str]], state: State, required: bool) -> Check:
+async def _check(ask: Callable[[ApiState], Awaitable[str]], state: ApiState, required: bool) -> Check:
     began = time.perf_counter()
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
@@ -83,13 +83,13 @@ async def _check(ask: Callable[[State], Awaitable[str]], state: State, required:
     return Check(ok=ok, required=required, milliseconds=milliseconds, detail=detail)
 
 
-async def _postgres(state: State) -> str:
+async def _postgres(state: ApiState) -> str:
     async with state.engine.connect() as connection:
         await connection.execute(text("SELECT 1"))
     return ""
 
 
-async def _router(state: State, tenant: str) -> str:
+async def _router(state: ApiState, tenant: str) -> str:
     async with state.transaction() as connection:
         wanted = await checkpoints.serving(
             connection, tenant, simulated=await simulated.only(connection, tenant)
@@ -102,22 +102,22 @@ async def _router(state: State, tenant: str) -> str:
     return f"checkpoint {serving.number} decides"
 
 
-async def _disk(state: State) -> str:
+async def _disk(state: ApiState) -> str:
     state.disk.require_room()
     return ""
 
 
-async def _temporal(state: State) -> str:
+async def _temporal(state: ApiState) -> str:
     await state.temporal.check()
     return ""
 
 
-async def _neo4j(state: State) -> str:
+async def _neo4j(state: ApiState) -> str:
     await _connect(state.settings.neo4j_uri, 7687)
     return ""
 
 
-async def _weaviate(state: State) -> str:
+async def _weaviate(state: ApiState) -> str:
     await _connect(state.settings.weaviate_url, 8080)
     return ""
 

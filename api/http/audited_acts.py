@@ -5,14 +5,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
-from api.state import State
+from api.state import ApiState
 from db import audit
 from schema.errors import FacilitairError
 
 
 @asynccontextmanager
 async def audited(
-    state: State, tenant: str, actor: str, action: str, subject: str, **detail: Any
+    state: ApiState, tenant: str, actor: str, action: str, subject: str, **detail: Any
 ) -> AsyncIterator[None]:
     """Write down who wants to do what, let it be done, and write down what came of it.
 

@@ -10,7 +10,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from api.http.problems import BadRequest
-from api.state import State
+from api.state import ApiState
 from schema.errors import InvalidDefinition, Problem, Refused
 from schema.language import document
 from schema.language.templates import escape
@@ -72,7 +72,7 @@ async def read_document(request: Request) -> tuple[bytes, bool]:
     return await read(request, document.MAX_BYTES, "document_too_large"), media_type in _YAML
 
 
-async def read_json(request: Request, state: State, model: type[M], *, optional: bool = False) -> M:
+async def read_json(request: Request, state: ApiState, model: type[M], *, optional: bool = False) -> M:
     """A JSON body as a typed request; where it is `optional`, none at all is an empty one."""
     media_type = _media_type(request)
     if not _is_json(media_type) and not (optional and not media_type):
@@ -83,7 +83,7 @@ async def read_json(request: Request, state: State, model: type[M], *, optional:
     return await asyncio.get_running_loop().run_in_executor(state.checking, _parse, data, model)
 
 
-async def read_value(request: Request, state: State) -> Any:
+async def read_value(request: Request, state: ApiState) -> Any:
     """A JSON body whatever its shape; nothing at all counts as an empty object."""
     media_type = _media_type(request)
     if media_type and not _is_json(media_type):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from db import api_keys
 
 if TYPE_CHECKING:
-    from api.state import State
+    from api.state import ApiState
 
 
 class KeyName:
@@ -16,7 +16,7 @@ class KeyName:
         self._name = ""
         self._reading = asyncio.Lock()
 
-    async def of(self, state: "State", tenant: str) -> str:
+    async def of(self, state: "ApiState", tenant: str) -> str:
         """Return `key:<name>`, and `local` where no key is set."""
         key = state.settings.api_key
         if not key:

@@ -12,9 +12,9 @@ from api.http.event_stream import EventStream
 from api.http.problems import errors
 from api.live.chat_models import CHAT_ID, AgentRunRequest, ChatRequest, input_of
 from api.live.streams import STREAM
-from api.live.subscription import Followed, follow
+from api.live.subscription import Subscription, follow
 from api.runs import start_and_watch
-from api.state import Actor, State, StateOf, Tenant
+from api.state import Actor, ApiState, StateOf, Tenant
 from db.runs import collaborations
 from schema.errors import Refused
 from schema.language.steps import REF
@@ -49,7 +49,7 @@ async def chat(
     begun = await start_and_watch.begin(
         request, state, tenant, actor, definition, input, id=run_id, route="/v1/chat/{definition}"
     )
-    return _stream(state, Followed(tenant, begun.id, begun.run), VERCEL)
+    return _stream(state, Subscription(tenant, begun.id, begun.run), VERCEL)
 
 
 @router.get(
@@ -66,7 +66,7 @@ async def resume_chat(
     turns = await _turns(state, tenant, id)
     if not turns or turns[-1].status != "running":
         return Response(status_code=204)
-    return _stream(state, Followed(tenant, turns[-1].id, turns[-1].uuid), VERCEL)
+    return _stream(state, Subscription(tenant, turns[-1].id, turns[-1].uuid), VERCEL)
 
 
 @router.post(
@@ -93,7 +93,7 @@ async def run_agent(
         id=f"agui-{asked.run_id}",
         route="/v1/agui/{definition}",
     )
-    return _stream(state, Followed(tenant, begun.id, begun.run), AGUI)
+    return _stream(state, Subscription(tenant, begun.id, begun.run), AGUI)
 
 
 def _turn(chat: str, number: int) -> str:
@@ -101,11 +101,11 @@ def _turn(chat: str, number: int) -> str:
     return f"chat-{chat}.{number + 1}"
 
 
-async def _turns(state: State, tenant: str, chat: str) -> list[collaborations.Turn]:
+async def _turns(state: ApiState, tenant: str, chat: str) -> list[collaborations.ChatRun]:
     ids = [_turn(chat, number) for number in range(MAX_TURNS)]
     async with state.transaction() as connection:
         return await collaborations.turns(connection, tenant, ids)
 
 
-def _stream(state: State, followed: Followed, dialect: Dialect) -> EventStream:
+def _stream(state: ApiState, followed: Subscription, dialect: Dialect) -> EventStream:
     return EventStream(follow(state, followed, dialect, Cursor()), headers=dialect.headers)

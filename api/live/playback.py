@@ -14,13 +14,13 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from api.state import State
+from api.state import ApiState
 from db.live import playback as past
 from db.live import tokens
 from db.live.fold import beginning_of, end_of, plain_event, superseded, with_end
-from db.live.tokens import Spoken
+from db.live.tokens import SpokenToken
 from schema.errors import Refused
-from schema.live import AGENT, Live, LiveEvent, RunEnded, StepBegan, StepEnded, TokensCame
+from schema.live import AGENT, LiveEvent, PlacedEvent, RunEnded, StepBegan, StepEnded, TokensCame
 
 LONGEST_PAUSE_SECONDS: Final = 5.0
 """Of the run's time. Whoever plays back a run does not want to wait for a night that people slept."""
@@ -35,12 +35,14 @@ _PLACE: Final = re.compile(r"p([0-9]{1,12})")
 _AT_ONCE_SECONDS: Final = 0.001
 
 
-async def playback(state: State, run: UUID, speed: float, place: str = "") -> AsyncIterator[list[Live]]:
+async def playback(
+    state: ApiState, run: UUID, speed: float, place: str = ""
+) -> AsyncIterator[list[PlacedEvent]]:
     """What happened in a run, as lists of what falls together: `speed` 1 as it was, 10 ten times as fast,
     0 at once. `place` is that of the last event that was told. Raises Refused."""
     known = place_in_playback(place) if place else 0
     clock = _Clock(speed)
-    telling = _Telling()
+    telling = _PlaybackStep()
     async for at, event in _Past(state, run).told():
         if telling.number < known:
             telling.number += 1
@@ -94,11 +96,11 @@ class _Clock:
 
 
 @dataclass
-class _Telling:
+class _PlaybackStep:
     """What is told together. Tokens that an agent said one after the other become one event."""
 
     number: int = 0
-    lives: list[Live] = field(default_factory=list)
+    lives: list[PlacedEvent] = field(default_factory=list)
     said: list[TokensCame] = field(default_factory=list)
     at: datetime = datetime.min
     """When the last of what is said was."""
@@ -115,9 +117,9 @@ class _Telling:
             self.said.append(event)
             self.at = at
         else:
-            self.lives.append(Live(f"p{self.number}", at, event))
+            self.lives.append(PlacedEvent(f"p{self.number}", at, event))
 
-    def take(self) -> list[Live]:
+    def take(self) -> list[PlacedEvent]:
         self._join()
         lives, self.lives = self.lives, []
         return lives
@@ -127,7 +129,7 @@ class _Telling:
             one, count = self.said[0], len(self.said)
             text = "".join(said.text for said in self.said)
             event = TokensCame(one.execution, one.path, text, one.first, count, one.agent)
-            self.lives.append(Live(f"p{self.number}", self.at, event))
+            self.lives.append(PlacedEvent(f"p{self.number}", self.at, event))
             self.said = []
 
 
@@ -136,7 +138,7 @@ class _Voice:
     """What an execution says: a page of it, and how many of its tokens were told."""
 
     step: StepBegan
-    page: deque[Spoken]
+    page: deque[SpokenToken]
     told: int = 0
 
 
@@ -148,14 +150,14 @@ class _Past:
     whatever the times say.
     """
 
-    def __init__(self, state: State, run: UUID) -> None:
+    def __init__(self, state: ApiState, run: UUID) -> None:
         self._state, self._run = state, run
         self._heap: list[tuple[datetime, int, int, Any]] = []
         """(time, rank, number, what): the number makes the order of what is of one time a fixed one."""
         self._events: deque[Any] = deque()
-        self._begun: deque[past.Begun] = deque()
+        self._begun: deque[past.PlayedAttempt] = deque()
         self._last_event: Any = None
-        self._last_begun: past.Begun | None = None
+        self._last_begun: past.PlayedAttempt | None = None
         self._open: dict[str, StepBegan] = {}
         self._voices: dict[str, _Voice] = {}
         self._early: set[str] = set()
@@ -196,7 +198,7 @@ class _Past:
             if what.page:  # else its execution has ended meanwhile
                 yield self._say(what)
                 await self._next_of(what)
-        elif isinstance(what, past.Begun):
+        elif isinstance(what, past.PlayedAttempt):
             await self._next_begun()
             if str(what.id) not in self._early:
                 yield await self._begin(what.step)

@@ -19,7 +19,7 @@ import psycopg
 from db import wakeups
 from db.live.fold import Follower
 from db.live.reader import LiveSource
-from schema.live import Live, Place, parse_place
+from schema.live import PlacedEvent, StreamPosition, parse_place
 
 PACE_SECONDS: Final = 0.005
 """At most this often is anything read: what comes meanwhile is told together."""
@@ -38,12 +38,12 @@ class Watcher:
     def __init__(self, hub: "Hub", run: UUID, place: str) -> None:
         self.run, self.place = run, place
         self._hub = hub
-        self._waiting: list[list[Live]] = []
+        self._waiting: list[list[PlacedEvent]] = []
         self._some = asyncio.Event()
         self._over = False
         self._left_behind = False
 
-    def give(self, lives: list[Live], ended: bool) -> bool:
+    def give(self, lives: list[PlacedEvent], ended: bool) -> bool:
         """Whether the watcher still keeps up."""
         if len(self._waiting) >= MOST_WAITING:
             self._left_behind = True
@@ -56,10 +56,10 @@ class Watcher:
             self._some.set()
         return True
 
-    def __aiter__(self) -> AsyncIterator[list[Live]]:
+    def __aiter__(self) -> AsyncIterator[list[PlacedEvent]]:
         return self
 
-    async def __anext__(self) -> list[Live]:
+    async def __anext__(self) -> list[PlacedEvent]:
         while not self._waiting:
             if self._left_behind:
                 await self._hub.join(self)  # who stops waiting for it, and comes again, has not joined
@@ -74,7 +74,7 @@ class Watcher:
         return lives
 
 
-class _Feed:
+class _RunReader:
     def __init__(self, follower: Follower, watcher: Watcher) -> None:
         self.follower = follower
         self.watchers = [watcher]
@@ -87,7 +87,7 @@ class Hub:
     def __init__(self, database_url: str) -> None:
         self._url = database_url
         self._source = LiveSource(database_url)
-        self._feeds: dict[str, list[_Feed]] = {}
+        self._feeds: dict[str, list[_RunReader]] = {}
         self._changed: set[str] = set()
         self._spoken: set[str] = set()
         self._some = asyncio.Event()
@@ -111,10 +111,10 @@ class Hub:
         return sum(len(feed.watchers) for feeds in self._feeds.values() for feed in feeds)
 
     async def join(self, watcher: Watcher) -> None:
-        place = parse_place(watcher.place) if watcher.place else Place()
+        place = parse_place(watcher.place) if watcher.place else StreamPosition()
         async with self._reading:
             follower = await self._source.follower(watcher.run, place)
-        self._feeds.setdefault(follower.run, []).append(_Feed(follower, watcher))
+        self._feeds.setdefault(follower.run, []).append(_RunReader(follower, watcher))
         if not self._tasks:
             self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._work())]
         self._wake(follower.run)
@@ -140,7 +140,7 @@ class Hub:
 
     def _tidy(self, run: str) -> None:
         """Forget feeds without watchers, and let those go on together that have come equally far."""
-        left: list[_Feed] = []
+        left: list[_RunReader] = []
         for feed in self._feeds.get(run, []):
             twin = next((one for one in left if one.follower.place == feed.follower.place), None)
             if twin and not twin.follower.behind and not feed.follower.behind:
@@ -201,7 +201,7 @@ class Hub:
             for run in runs:
                 self._tidy(run)
 
-    def _tell(self, feed: _Feed, lives: list[Live], now: float) -> None:
+    def _tell(self, feed: _RunReader, lives: list[PlacedEvent], now: float) -> None:
         follower = feed.follower
         feed.looked_at = now
         if follower.behind:

@@ -19,11 +19,11 @@ from api.http.bodies import MAX_JSON_BYTES
 from api.http.problems import BadRequest, from_database
 from api.live import socket_messages, subscription
 from api.live.socket_messages import Ack, Adjust, Decide, Feedback, Message, Pause, Start, Stop, Watch
-from api.live.subscription import Followed, follow
+from api.live.subscription import Subscription, follow
 from api.people import routes as people_routes
 from api.runs import routes, start_and_watch
 from api.runs.steering_service import steer_run
-from api.state import Actor, State, StateOf, Tenant
+from api.state import Actor, ApiState, StateOf, Tenant
 from db.runs import people
 from schema.bugs import bug
 from schema.errors import FacilitairError, Refused
@@ -56,7 +56,7 @@ async def collaborate_by_socket(
 
 
 class _Session:
-    def __init__(self, socket: WebSocket, state: State, tenant: str, actor: str, definition: str) -> None:
+    def __init__(self, socket: WebSocket, state: ApiState, tenant: str, actor: str, definition: str) -> None:
         self._socket, self._state = socket, state
         self._tenant, self._actor, self._definition = tenant, actor, definition
         self._obeying = asyncio.Lock()
@@ -84,7 +84,7 @@ class _Session:
                 raise one
         await self._socket.close()
 
-    async def _begin(self) -> tuple[Followed, Cursor]:
+    async def _begin(self) -> tuple[Subscription, Cursor]:
         """What is watched; asks again until the client says it rightly. Raises TimeoutError where it does not
         in time: one that says nothing must not keep its place for ever."""
         until = asyncio.get_running_loop().time() + self._state.settings.first_message_seconds
@@ -103,14 +103,14 @@ class _Session:
             'expected a task in plain words, {"type": "start", …} or {"type": "watch", …}.',
         )
 
-    async def _begun(self, text: str) -> tuple[Followed, Cursor]:
+    async def _begun(self, text: str) -> tuple[Subscription, Cursor]:
         _check_size(text)
         message = await self._parse(text, socket_messages.parse_first)
         if isinstance(message, Watch):
             run = await subscription.find(self._state, self._tenant, message.id)
             cursor = subscription.checked(frames.parse(message.starting_after), run)
             await self._say({"type": "started", "id": message.id, "run_id": str(run), "found": True})
-            return Followed(self._tenant, message.id, run), cursor
+            return Subscription(self._tenant, message.id, run), cursor
         if not isinstance(message, Start):
             raise BadRequest(
                 "request_invalid",
@@ -136,9 +136,9 @@ class _Session:
                 "warnings": begun.warnings,
             }
         )
-        return Followed(self._tenant, begun.id, begun.run), Cursor()
+        return Subscription(self._tenant, begun.id, begun.run), Cursor()
 
-    async def _watch(self, followed: Followed, cursor: Cursor) -> None:
+    async def _watch(self, followed: Subscription, cursor: Cursor) -> None:
         async with aclosing(follow(self._state, followed, SOCKET, cursor)) as told:
             async for some in told:
                 # By this one character: text holds others that some take for a line's end.

@@ -15,10 +15,10 @@ from api.http.event_stream import EventStream
 from api.http.problems import errors
 from api.http.shared_models import START_ID
 from api.live import subscription
-from api.live.subscription import Followed, follow
+from api.live.subscription import Subscription, follow
 from api.runs import idempotency, start_and_watch
 from api.runs.routes import Id
-from api.state import Actor, State, StateOf, Tenant
+from api.state import Actor, ApiState, StateOf, Tenant
 from db.runs import collaborations
 from schema.errors import NotFound, Refused
 from schema.language.steps import REF
@@ -98,7 +98,7 @@ async def stream(
     subscription.checked(cursor, run, played=playback is not None)
     if cursor.ended:
         return Response(status_code=204)
-    followed = Followed(tenant, id, run, playback)
+    followed = Subscription(tenant, id, run, playback)
     found = _DIALECTS[dialect]
     source = follow(state, followed, found, cursor, join=not last_event_id)
     return EventStream(source, headers=found.headers)
@@ -150,11 +150,11 @@ async def stream_collaborate(
         route="/stream/collaborate",
     )
     first = SEED.write(f"{begun.run}:", started(begun.id, str(begun.run), begun.warnings))
-    followed = Followed(tenant, begun.id, begun.run)
+    followed = Subscription(tenant, begun.id, begun.run)
     return EventStream(follow(state, followed, SEED, Cursor()), first=first)
 
 
-async def _resumed(state: State, tenant: str, last_event_id: str) -> Response:
+async def _resumed(state: ApiState, tenant: str, last_event_id: str) -> Response:
     cursor = parse(last_event_id)
     if cursor.run is None:
         raise Refused(
@@ -165,10 +165,10 @@ async def _resumed(state: State, tenant: str, last_event_id: str) -> Response:
     subscription.checked(cursor, run)
     if cursor.ended:
         return Response(status_code=204)
-    return EventStream(follow(state, Followed(tenant, str(run), run), SEED, cursor))
+    return EventStream(follow(state, Subscription(tenant, str(run), run), SEED, cursor))
 
 
-async def _known(state: State, tenant: str, run: UUID) -> UUID:
+async def _known(state: ApiState, tenant: str, run: UUID) -> UUID:
     """The run, which may have been accepted a moment ago; raises NotFound."""
     until = time.monotonic() + _ACCEPTED_SECONDS
     while True:

@@ -12,16 +12,16 @@ from uuid import UUID
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
-from api.dialects.frames import Block, Cursor, Dialect, Joined, Mark, frame, numbered
+from api.dialects.frames import CatchUp, Cursor, Dialect, DialectFrame, Mark, frame, numbered
 from api.http.shared_models import CollaborationDetail
 from api.live.playback import playback
 from api.runs import service
-from api.state import State
+from api.state import ApiState
 from db.live import catch_up
 from db.runs import collaborations
 from schema.bugs import bug
 from schema.errors import FacilitairError, NotFound, Refused, Unavailable
-from schema.live import Live, parse_place
+from schema.live import PlacedEvent, parse_place
 
 SILENCE_SECONDS: Final = 10.0
 """After as much silence a client is told that the line still stands."""
@@ -34,7 +34,7 @@ _log = logging.getLogger("facilitair.api")
 
 
 @dataclass(frozen=True)
-class Followed:
+class Subscription:
     """What a client follows, and how."""
 
     tenant: str
@@ -45,7 +45,7 @@ class Followed:
     """Of a playback."""
 
 
-async def find(state: State, tenant: str, id: str) -> UUID:
+async def find(state: ApiState, tenant: str, id: str) -> UUID:
     """The run that is meant, also one that was accepted a moment ago. Raises NotFound or Refused."""
     async with state.transaction() as connection:
         known = await collaborations.uuid_of(connection, tenant, id)
@@ -78,7 +78,7 @@ def checked(cursor: Cursor, run: UUID, *, played: bool = False) -> Cursor:
 
 
 async def follow(
-    state: State, followed: Followed, dialect: Dialect, cursor: Cursor, *, join: bool = False
+    state: ApiState, followed: Subscription, dialect: Dialect, cursor: Cursor, *, join: bool = False
 ) -> AsyncGenerator[bytes]:
     """What the client has not had, a list of events at a time; nothing at all (b"") after a silence.
 
@@ -120,18 +120,18 @@ async def follow(
         yield _end(dialect, run, before, dialect.refused(told.code, told.message))
 
 
-def _end(dialect: Dialect, run: str, place: str, blocks: Iterable[Block]) -> bytes:
+def _end(dialect: Dialect, run: str, place: str, blocks: Iterable[DialectFrame]) -> bytes:
     # Whoever comes again is told to stay away.
     return b"".join(dialect.write(f"{run}:{place}!e", block) for block in blocks)
 
 
-async def _joined(state: State, run: UUID, dialect: Dialect, cursor: Cursor) -> bytes:
+async def _joined(state: ApiState, run: UUID, dialect: Dialect, cursor: Cursor) -> bytes:
     async with state.transaction() as connection:
         missed = await catch_up.missed(connection, run, parse_place(cursor.place))
     if missed.began is None:
         return b""
     blocks = dialect.joined(
-        Joined(
+        CatchUp(
             missed.began,
             list(missed.ended.values()),
             missed.said,
@@ -145,13 +145,13 @@ async def _joined(state: State, run: UUID, dialect: Dialect, cursor: Cursor) -> 
     return b"".join(dialect.write(*one) for one in list(zip(ids, blocks, strict=False))[had:])
 
 
-async def _rest(state: State, run: UUID, dialect: Dialect, cursor: Cursor, mark: Mark) -> bytes:
+async def _rest(state: ApiState, run: UUID, dialect: Dialect, cursor: Cursor, mark: Mark) -> bytes:
     """What is left of a beginning of which the client has had a part."""
     async with state.transaction() as connection:
         begun = await catch_up.begun(connection, run, [mark.key])
     frames = []
     for began in begun:
-        live = Live(cursor.place, datetime.now(UTC), began)
+        live = PlacedEvent(cursor.place, datetime.now(UTC), began)
         blocks, _ = numbered(dialect, str(run), cursor.place, live, (mark, *cursor.marks))
         frames += [dialect.write(*one) for one in blocks]
     return b"".join(frames)
@@ -159,8 +159,8 @@ async def _rest(state: State, run: UUID, dialect: Dialect, cursor: Cursor, mark:
 
 @asynccontextmanager
 async def _source(
-    state: State, followed: Followed, place: str
-) -> AsyncIterator[AsyncIterator[list[Live] | None]]:
+    state: ApiState, followed: Subscription, place: str
+) -> AsyncIterator[AsyncIterator[list[PlacedEvent] | None]]:
     if followed.speed is None:
         async with state.hub.watch(followed.run, place) as watcher:
             yield _patiently(state, followed, aiter(watcher), fresh=not place)
@@ -171,14 +171,14 @@ async def _source(
             yield _played(played)
 
 
-async def _played(lives: AsyncIterator[list[Live]]) -> AsyncIterator[list[Live] | None]:
+async def _played(lives: AsyncIterator[list[PlacedEvent]]) -> AsyncIterator[list[PlacedEvent] | None]:
     async for some in lives:
         yield some
 
 
 async def _patiently(
-    state: State, followed: Followed, lives: AsyncIterator[list[Live]], *, fresh: bool
-) -> AsyncIterator[list[Live] | None]:
+    state: ApiState, followed: Subscription, lives: AsyncIterator[list[PlacedEvent]], *, fresh: bool
+) -> AsyncIterator[list[PlacedEvent] | None]:
     """The same, and None after a silence. Raises what Temporal knows of a run that can say no more."""
     silences = 0
     while True:
@@ -197,7 +197,7 @@ async def _patiently(
         yield some
 
 
-async def _look(state: State, followed: Followed) -> None:
+async def _look(state: ApiState, followed: Subscription) -> None:
     """Raises Refused where a run has ended in Temporal and could not say so in Postgres."""
     try:
         detail = await _known(state, followed)
@@ -207,7 +207,7 @@ async def _look(state: State, followed: Followed) -> None:
         raise _lost(detail)
 
 
-async def _known(state: State, followed: Followed) -> CollaborationDetail:
+async def _known(state: ApiState, followed: Subscription) -> CollaborationDetail:
     try:
         async with state.transaction() as connection:
             found = await collaborations.find(connection, followed.tenant, str(followed.run))

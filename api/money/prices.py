@@ -12,12 +12,12 @@ from db.definitions import catalogue
 from db.money import prices
 from db.money.prices import TenantPrice
 from gateway.destinations import Destinations
-from gateway.prices import PER_TOKENS, Price, Priced, general_price
+from gateway.prices import PER_TOKENS, Price, SourcedPrice, general_price
 from schema.errors import ProviderError
 from schema.language.catalogue import TenantProvider
 
 if TYPE_CHECKING:
-    from api.state import State
+    from api.state import ApiState
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class PriceList:
         except ProviderError:  # the keys may be where the workers are, and not here
             return model
 
-    def of(self, model: str) -> Priced | None:
+    def of(self, model: str) -> SourcedPrice | None:
         asked = self.answering(model)
         if mine := self.own.get(asked):
             price = Price(mine.input_usd, mine.output_usd, mine.cached_input_usd)
-            return Priced(price, prices.source(self.tenant, mine.version))
+            return SourcedPrice(price, prices.source(self.tenant, mine.version))
         return general_price(asked)
 
     def per_token(self, model: str) -> tuple[Decimal, Decimal] | None:
@@ -65,7 +65,7 @@ class PriceList:
         )
 
 
-async def price_list(state: "State", connection: AsyncConnection, tenant: str) -> PriceList:
+async def price_list(state: "ApiState", connection: AsyncConnection, tenant: str) -> PriceList:
     known = await catalogue.of_tenant(connection, tenant, fresh=True)
     own = await prices.newest(connection, tenant)
     return PriceList(tenant, own, known.providers, Destinations(state.settings))

@@ -34,7 +34,7 @@ from db.money import limits, prices
 from db.money import report as money_report
 from db.money.limits import EACH, Limit
 from db.money.prices import TenantPrice
-from db.money.report import By, Span, Sum
+from db.money.report import By, CallTotals, ReportPeriod
 from schema.errors import NotFound, Problem, Refused
 
 router = APIRouter(tags=["spending"])
@@ -76,7 +76,7 @@ async def report(
     )
 
 
-def _span(tenant: str, since: datetime | None, until: datetime | None) -> Span:
+def _span(tenant: str, since: datetime | None, until: datetime | None) -> ReportPeriod:
     end = _utc(until or datetime.now(UTC))
     begin = _utc(since) if since else max(end - _SPAN, _EARLIEST) if end > _EARLIEST else end
     if begin >= end:
@@ -84,14 +84,14 @@ def _span(tenant: str, since: datetime | None, until: datetime | None) -> Span:
         fix = "Let `since` be the earlier one; `until` is now where it is left out."
         problem = Problem("request_invalid", "/query/since", found, "a moment before `until`", fix)
         raise BadRequest("request_invalid", problem.message, [problem])
-    return Span(tenant, begin, end)
+    return ReportPeriod(tenant, begin, end)
 
 
 def _utc(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _sum(found: Sum) -> SumFact:
+def _sum(found: CallTotals) -> SumFact:
     facts = asdict(found)
     del facts["name"]
     return SumFact(**facts, billed_usd=float(found.usd - found.simulated_usd))

@@ -11,13 +11,13 @@ from api.http.audited_acts import audited
 from api.http.bodies import body_of, read_json
 from api.http.problems import errors
 from api.people.models import DecisionRequest, TaskAction, TaskDecision, TaskDetail, TaskPage, TaskSummary
-from api.state import Actor, Connection, State, StateOf, Tenant
+from api.state import Actor, ApiState, Connection, StateOf, Tenant
 from api.temporal import CALL, ENDED_MEANWHILE, Temporal
 from db.runs import people
-from db.runs.people import Made, Summary, Task
+from db.runs.people import PersonDecision, QuestionSummary, Task
 from schema.errors import FacilitairError, Refused, Unavailable
 from schema.rules.people import not_waiting, refused
-from schema.temporal.people import Asked, Decision
+from schema.temporal.people import Decision, QuestionState
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 
@@ -69,7 +69,7 @@ async def decide(id: UUID, request: Request, state: StateOf, tenant: Tenant, act
 
 
 async def take_decision(
-    state: State, tenant: str, actor: str, id: UUID, wanted: DecisionRequest
+    state: ApiState, tenant: str, actor: str, id: UUID, wanted: DecisionRequest
 ) -> TaskDetail:
     """Take a decision, or find that the same person has made it already. Raises NotFound, Refused or
     Unavailable."""
@@ -94,7 +94,7 @@ async def take_decision(
         return _detail(now, await people.decisions(connection, task.id))
 
 
-async def _carry_out(state: State, tenant: str, actor: str, task: Task, decision: Decision) -> None:
+async def _carry_out(state: ApiState, tenant: str, actor: str, task: Task, decision: Decision) -> None:
     if decision.actor == actor:
         await _tell_run(state, task, decision)
         return
@@ -104,7 +104,7 @@ async def _carry_out(state: State, tenant: str, actor: str, task: Task, decision
         await _tell_run(state, task, decision)
 
 
-async def _tell_run(state: State, task: Task, decision: Decision) -> None:
+async def _tell_run(state: ApiState, task: Task, decision: Decision) -> None:
     """Let the run take a decision; where it does not, what stands in Postgres is the answer: another may have
     been faster, or the very same, and the run may have ended by it."""
     try:
@@ -148,11 +148,13 @@ async def _update_run(temporal: Temporal, task: Task, decision: Decision) -> Non
         raise temporal.told(error, task.workflow_id) from error
 
 
-def _asked(task: Task) -> Asked:
-    return Asked(actions=task.actions, form=task.form, assignees=task.assignees, decided_by=task.decided_by)
+def _asked(task: Task) -> QuestionState:
+    return QuestionState(
+        actions=task.actions, form=task.form, assignees=task.assignees, decided_by=task.decided_by
+    )
 
 
-def _summary(found: Summary) -> dict[str, Any]:
+def _summary(found: QuestionSummary) -> dict[str, Any]:
     return {
         "id": str(found.id),
         "collaboration": found.workflow_id,
@@ -173,7 +175,7 @@ def _summary(found: Summary) -> dict[str, Any]:
     }
 
 
-def _detail(found: Task, decisions: list[Made]) -> TaskDetail:
+def _detail(found: Task, decisions: list[PersonDecision]) -> TaskDetail:
     return TaskDetail(
         **_summary(found),
         show=found.show,

@@ -4,7 +4,7 @@ import uuid
 from typing import Any
 
 from api.prompts.models import OptimizeRequest, OptimizeStarted
-from api.state import State
+from api.state import ApiState
 from api.temporal import CALL, memo_of
 from schema.errors import NotFound, Refused
 from schema.temporal.queues import QUEUE_PROJECTIONS
@@ -16,7 +16,7 @@ def _workflow_id(tenant: str, name: str) -> str:
 
 
 async def start(
-    state: State, tenant: str, name: str, wanted: OptimizeRequest, actor: str, *, simulated: bool
+    state: ApiState, tenant: str, name: str, wanted: OptimizeRequest, actor: str, *, simulated: bool
 ) -> str:
     """The workflow's id. Raises Refused while a search for the same prompt goes on."""
     client = await state.temporal.client()
@@ -59,7 +59,7 @@ async def start(
     return id
 
 
-async def state_of(state: State, tenant: str, name: str) -> OptimizeStarted:
+async def state_of(state: ApiState, tenant: str, name: str) -> OptimizeStarted:
     """The latest search; raises NotFound where there was none."""
     id = _workflow_id(tenant, name)
     try:

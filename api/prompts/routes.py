@@ -31,7 +31,7 @@ Number = Annotated[int, Query(ge=1, le=999_999_999)]
 Limit = Annotated[int, Query(ge=1, le=200)]
 
 
-def _facts(found: prompts.PromptVersion) -> dict[str, Any]:
+def _facts(found: prompts.StoredPromptVersion) -> dict[str, Any]:
     return {
         "name": found.name,
         "version": found.number,

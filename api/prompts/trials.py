@@ -30,7 +30,7 @@ async def start(
     simulated ones."""
     wanted = await read_json(request, state, TrialRequest)
     async with state.transaction() as connection:
-        settings = trials.Settings(**wanted.model_dump())
+        settings = trials.TrialConfig(**wanted.model_dump())
         trial = await trials.start(connection, tenant, name, settings, actor, simulated=simulated)
         return _told(trial, (await trials.measure(connection, trial)).as_json())
 
@@ -61,7 +61,7 @@ async def stop(name: Name, connection: Connection, tenant: Tenant, actor: Actor)
     return _told(trial, trial.verdict)
 
 
-def _told(trial: trials.Trial, figures: dict[str, Any] | None) -> Trial:
+def _told(trial: trials.PromptTrial, figures: dict[str, Any] | None) -> Trial:
     assert figures is not None  # every trial ends with some
     known = {key: value for key, value in vars(trial).items() if key in Trial.model_fields}
     arms = {arm: TrialArm(version=getattr(trial, arm), **figures[arm]) for arm in ("control", "candidate")}

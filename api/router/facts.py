@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.router.models import CheckpointFact, ModelInfo, QuarantineFact, RouterStatus, TrainingFact
-from api.state import State
+from api.state import ApiState
 from db.router import checkpoints, quarantines, trainings
 
 RULES: Final = "rules-v1"
@@ -32,7 +32,7 @@ async def status(connection: AsyncConnection, tenant: str, *, simulated: bool) -
     )
 
 
-async def model_info(state: State, tenant: str, *, simulated: bool) -> ModelInfo:
+async def model_info(state: ApiState, tenant: str, *, simulated: bool) -> ModelInfo:
     async with state.transaction() as connection:
         serving, challenger = await _present(connection, tenant, simulated)
         known = await checkpoints.serving(connection, tenant, simulated=simulated)
@@ -48,7 +48,7 @@ async def model_info(state: State, tenant: str, *, simulated: bool) -> ModelInfo
     )
 
 
-def checkpoint(found: checkpoints.Summary) -> CheckpointFact:
+def checkpoint(found: checkpoints.CheckpointSummary) -> CheckpointFact:
     assert found.number is not None and found.state is not None, "a production checkpoint"
     return CheckpointFact(
         number=found.number,

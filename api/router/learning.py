@@ -1,7 +1,7 @@
 """The API's way to the learning of the router: a workflow, one at a time for a tenant."""
 
 from api.router.models import TrainingRequest, TrainingStarted
-from api.state import State
+from api.state import ApiState
 from api.temporal import CALL, memo_of
 from schema.errors import Refused
 from schema.temporal.learning import LearnRequest
@@ -9,7 +9,7 @@ from schema.temporal.queues import QUEUE_LEARNING
 
 
 async def start(
-    state: State, tenant: str, wanted: TrainingRequest, actor: str, *, simulated: bool
+    state: ApiState, tenant: str, wanted: TrainingRequest, actor: str, *, simulated: bool
 ) -> TrainingStarted:
     """Raises Refused while the tenant's router learns."""
     client = await state.temporal.client()

@@ -10,18 +10,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.router.models import Candidate, Prediction, PredictRequest, Span90
 from db.engine import transaction
-from db.router.decisions import Decision
+from db.router.decisions import RoutingDecision
 from router.data.encoder import ENCODER
 from schema.language.catalogue import ROUTABLE_MODELS
 
 # numpy and what stands on it take a third of a second to import, which the API's start does not wait for.
 if TYPE_CHECKING:
-    from activities.routing.facts import Asked, Chooser, Known
+    from activities.routing.facts import Chooser, RoutingContext, RoutingRequest
 
 _log = logging.getLogger("facilitair.api")
 
 
-class Predicting:
+class PredictionService:
     """Of one process. Decides as steps do, and records nothing."""
 
     def __init__(self) -> None:
@@ -38,7 +38,9 @@ class Predicting:
                     self._chooser = Chooser(engine)
         return self._chooser
 
-    async def ready(self, engine: AsyncEngine, tenant: str, *, simulated: bool) -> "tuple[Chooser, Known]":
+    async def ready(
+        self, engine: AsyncEngine, tenant: str, *, simulated: bool
+    ) -> "tuple[Chooser, RoutingContext]":
         """With the checkpoints at hand, or known to be broken."""
         chooser = await self.chooser(engine)
         from activities.routing.facts import known, watching
@@ -84,20 +86,20 @@ def _import() -> None:
     import activities.routing.facts  # noqa: F401
 
 
-def _asked(wanted: PredictRequest) -> "Asked":
-    from activities.routing.facts import Asked
+def _asked(wanted: PredictRequest) -> "RoutingRequest":
+    from activities.routing.facts import RoutingRequest
     from router.data import question as data_question
-    from router.serve.predictions import Question
+    from router.serve.predictions import RoutingQuestion
 
-    question = Question(
+    question = RoutingQuestion(
         data_question.text(wanted.task, wanted.prompt),
         data_question.category(wanted.role, wanted.agent, wanted.task),
         tuple(dict.fromkeys(wanted.candidates)) or ROUTABLE_MODELS,
     )
-    return Asked(wanted.task, wanted.role, question, "predict")
+    return RoutingRequest(wanted.task, wanted.role, question, "predict")
 
 
-def _prediction(category: str, decision: Decision, known: "Known") -> Prediction:
+def _prediction(category: str, decision: RoutingDecision, known: "RoutingContext") -> Prediction:
     from router.serve.decisions import budget, confidence
 
     told = decision.features

@@ -12,7 +12,7 @@ from api.http.problems import errors
 from api.state import Actor, StateOf, Tenant
 from db import audit
 from db.live import archive
-from db.live.archive import Swept
+from db.live.archive import SweepTotals
 
 router = APIRouter(prefix="/streams", tags=["streams"])
 
@@ -53,7 +53,7 @@ async def archive_tokens(request: Request, state: StateOf, tenant: Tenant, actor
         return ArchiveDone(
             executions=waiting.executions, tokens=waiting.tokens, older_than=older_than, more=False
         )
-    until, done, more = time.monotonic() + _SECONDS, Swept(), False
+    until, done, more = time.monotonic() + _SECONDS, SweepTotals(), False
     async for so_far in archive.sweep(state.engine, older_than, None):
         done = so_far
         if more := time.monotonic() > until:

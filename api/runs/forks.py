@@ -12,7 +12,7 @@ from api.http.problems import errors
 from api.runs import idempotency, starts
 from api.runs.fork_models import Forked, ForkRequest, RerunRequest
 from api.runs.routes import Id
-from api.state import Actor, State, StateOf, Tenant
+from api.state import Actor, ApiState, StateOf, Tenant
 from db.definitions import definitions
 from db.runs import collaborations, forks
 from plan.compile import compiled
@@ -94,7 +94,7 @@ async def rerun(
     return forked
 
 
-async def _source(state: State, tenant: str, id: str) -> forks.Source:
+async def _source(state: ApiState, tenant: str, id: str) -> forks.Source:
     async with state.transaction() as connection:
         found = await collaborations.find(connection, tenant, id)
         return await forks.source(connection, tenant, found.uuid)
@@ -108,7 +108,7 @@ def _name(source: forks.Source, wanted: str | int | None) -> str:
 
 async def _begin(
     request: Request,
-    state: State,
+    state: ApiState,
     source: forks.Source,
     definition: str,
     given: Any,

@@ -12,7 +12,7 @@ from fastapi import Header
 from starlette.requests import HTTPConnection
 
 from api.runs import starts
-from api.state import State
+from api.state import ApiState
 from api.temporal import exists
 from db.runs import collaborations
 from schema import names
@@ -32,7 +32,7 @@ Key = Annotated[
 
 
 @dataclass(frozen=True)
-class Begun:
+class IdempotentStart:
     """A run, as it is told to who asked for it."""
 
     id: str
@@ -56,7 +56,7 @@ class StartIdentity:
 
 async def begin(
     request: HTTPConnection,
-    state: State,
+    state: ApiState,
     tenant: str,
     actor: str,
     definition: str,
@@ -65,22 +65,22 @@ async def begin(
     id: str | None,
     key: str | None,
     route: str,
-) -> Begun:
+) -> IdempotentStart:
     """Start a run, or find the one that the same request has started under this id or key. Raises Refused,
     NotFound or Unavailable."""
     asked = {"definition": definition, "input": input}
     wanted = await identify(state, tenant, definition, asked, id=id, key=key)
     if run := await find(state, tenant, wanted):
-        return Begun(wanted.id, run, found=True)
+        return IdempotentStart(wanted.id, run, found=True)
     warnings = await starts.check(state, tenant, definition, input)
     run, found = await start(
         request, state, wanted, definition, input, route=route, tenant=tenant, actor=actor
     )
-    return Begun(wanted.id, run, [] if found else warnings, found)
+    return IdempotentStart(wanted.id, run, [] if found else warnings, found)
 
 
 async def identify(
-    state: State, tenant: str, name: str, asked: dict[str, Any], *, id: str | None, key: str | None = None
+    state: ApiState, tenant: str, name: str, asked: dict[str, Any], *, id: str | None, key: str | None = None
 ) -> StartIdentity:
     """The request for a run of `name`, of which `asked` is what it asks for. Raises Refused for an id that no
     client may choose."""
@@ -97,7 +97,7 @@ async def identify(
     return StartIdentity(starts.new_id(name), digest, named=False, keyed=False)
 
 
-async def find(state: State, tenant: str, wanted: StartIdentity) -> UUID | None:
+async def find(state: ApiState, tenant: str, wanted: StartIdentity) -> UUID | None:
     """The run that this request has started before. Raises Refused where another request started it."""
     if not wanted.named:
         return None
@@ -111,7 +111,7 @@ async def find(state: State, tenant: str, wanted: StartIdentity) -> UUID | None:
 
 async def start(
     request: HTTPConnection,
-    state: State,
+    state: ApiState,
     wanted: StartIdentity,
     name: str,
     input: Any,

@@ -10,7 +10,7 @@ from api.http.problems import errors
 from api.http.shared_models import ScheduleDetail, SchedulePage, ScheduleRequest
 from api.runs import starts
 from api.runs.schedule_service import Schedules, check
-from api.state import Actor, State, StateOf, Tenant
+from api.state import Actor, ApiState, StateOf, Tenant
 from db.money import usage
 from schema.errors import Refused
 
@@ -94,7 +94,7 @@ async def remove(id: Id, state: StateOf, tenant: Tenant, actor: Actor) -> None:
     await _give_back(state, tenant)
 
 
-async def _take_place(state: State, tenant: str, schedules: Schedules) -> None:
+async def _take_place(state: ApiState, tenant: str, schedules: Schedules) -> None:
     """Count one schedule more before it is made, so that many at once stay within the limit.
 
     Who removes one in Temporal itself is not heard of here: where there seems to be no room, or none was
@@ -119,6 +119,6 @@ async def _take_place(state: State, tenant: str, schedules: Schedules) -> None:
     )
 
 
-async def _give_back(state: State, tenant: str) -> None:
+async def _give_back(state: ApiState, tenant: str) -> None:
     async with state.transaction() as connection:
         await usage.add(connection, tenant, "schedules", -1)

@@ -6,11 +6,11 @@ from typing import Any
 
 import db.runs.lineage
 from api.health import queues
-from api.health.queues import Unpolled
+from api.health.queues import UnpolledWork
 from api.http.shared_models import Attempt, CollaborationDetail, CollaborationSummary, ErrorFact
 from api.runs.fork_models import Lineage, Relative
 from api.temporal import Execution, Temporal
-from db.runs.collaborations import Summary
+from db.runs.collaborations import RunSummary
 from schema.endings import SUB_STATES, error_of
 from schema.errors import NotFound, Unavailable
 
@@ -23,7 +23,7 @@ def _error(code: str | None, message: str | None) -> ErrorFact | None:
     return ErrorFact(code=code, message=message or "") if code else None
 
 
-def summary(found: Summary) -> CollaborationSummary:
+def summary(found: RunSummary) -> CollaborationSummary:
     return CollaborationSummary(
         id=found.id,
         run_id=str(found.uuid),
@@ -45,11 +45,11 @@ def summary(found: Summary) -> CollaborationSummary:
     )
 
 
-def trace_id(found: Summary) -> str:
+def trace_id(found: RunSummary) -> str:
     return found.traceparent.split("-")[1]
 
 
-def lineage(found: db.runs.lineage.Lineage) -> Lineage:
+def lineage(found: db.runs.lineage.RunLineage) -> Lineage:
     return Lineage(
         forked_from=_relative(found.forked_from) if found.forked_from else None,
         forked_at=found.forked_at,
@@ -59,7 +59,7 @@ def lineage(found: db.runs.lineage.Lineage) -> Lineage:
     )
 
 
-def _relative(one: db.runs.lineage.Relative) -> Relative:
+def _relative(one: db.runs.lineage.RelatedRun) -> Relative:
     return Relative(
         id=one.id, run_id=str(one.uuid), name=one.name, version=one.version, status=one.status, path=one.path
     )
@@ -157,7 +157,7 @@ async def checked_with_temporal(
     )
 
 
-def with_waiting(found: CollaborationDetail, waiting: Sequence[Unpolled]) -> CollaborationDetail:
+def with_waiting(found: CollaborationDetail, waiting: Sequence[UnpolledWork]) -> CollaborationDetail:
     """Return the run with what it waits for: a worker, or the time at which a step is tried again."""
     told = {one.path: one.told for one in waiting} | _retries(found.steps)
     if not told:

@@ -5,8 +5,8 @@ from typing import Any, Final
 from starlette.requests import HTTPConnection
 
 from api.runs import idempotency
-from api.runs.idempotency import Begun
-from api.state import State
+from api.runs.idempotency import IdempotentStart
+from api.state import ApiState
 from db.definitions import catalogue, definitions
 from schema.errors import NotFound
 from schema.rules.validate import validate
@@ -23,7 +23,7 @@ _TEAM: Final = [
 
 async def begin(
     request: HTTPConnection,
-    state: State,
+    state: ApiState,
     tenant: str,
     actor: str,
     definition: str,
@@ -32,7 +32,7 @@ async def begin(
     id: str | None,
     key: str | None = None,
     route: str,
-) -> Begun:
+) -> IdempotentStart:
     """As `once.begin`; without a definition the team of four works on it."""
     definition = definition or DEFAULT
     if definition == DEFAULT:
@@ -42,7 +42,7 @@ async def begin(
     )
 
 
-async def _store_default(state: State, tenant: str) -> None:
+async def _store_default(state: ApiState, tenant: str) -> None:
     async with state.transaction() as connection:
         try:
             await definitions.find(connection, tenant, DEFAULT)

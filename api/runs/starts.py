@@ -16,7 +16,7 @@ from starlette.requests import HTTPConnection
 from api.http.audited_acts import audited
 from api.http.problems import BadRequest
 from api.http.shared_models import Accepted
-from api.state import State
+from api.state import ApiState
 from db.definitions import definitions
 from db.telemetry import chosen_ids, links_to, random_span_id
 from plan.compile import compiled
@@ -35,7 +35,7 @@ def new_id(name: str) -> str:
     return f"{plain}-{base64.b32encode(secrets.token_bytes(5)).decode().lower()}"
 
 
-async def check(state: State, tenant: str, name: str, input: Any) -> list[str]:
+async def check(state: ApiState, tenant: str, name: str, input: Any) -> list[str]:
     """What to warn the caller of; raises unless `name` (or name@3, name@alias) exists and the input fits."""
     names.check_definition(name)
     # Before Postgres, which may be away for that very reason.
@@ -72,7 +72,7 @@ def warnings(version: definitions.Version) -> list[str]:
 
 async def start(
     request: HTTPConnection,
-    state: State,
+    state: ApiState,
     name: str,
     input: Any,
     *,

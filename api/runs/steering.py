@@ -12,7 +12,7 @@ from api.http.shared_models import Accepted
 from api.runs import routes, starts
 from api.runs.routes import Id
 from api.runs.steering_service import Action, steer_run
-from api.state import Actor, State, StateOf, Tenant
+from api.state import Actor, ApiState, StateOf, Tenant
 from schema.language.steps import STEP_ID
 from schema.rules.steering import MAX_FEEDBACK_CHARS
 from schema.temporal.runs import Steer
@@ -108,9 +108,9 @@ async def stop(id: Id, state: StateOf, tenant: Tenant, actor: Actor) -> Accepted
     return await routes.cancel(id, state, tenant, actor)
 
 
-async def _for_whom(request: Request, state: State) -> Steer:
+async def _for_whom(request: Request, state: ApiState) -> Steer:
     return Steer((await read_json(request, state, SteerRequest, optional=True)).actor or "")
 
 
-async def _steer(state: State, tenant: str, actor: str, id: str, action: Action, steer: Steer) -> Accepted:
+async def _steer(state: ApiState, tenant: str, actor: str, id: str, action: Action, steer: Steer) -> Accepted:
     return starts.accepted(id, await steer_run(state, tenant, actor, id, action, steer))

@@ -5,7 +5,7 @@ from typing import Literal
 
 from api.http.audited_acts import audited
 from api.runs import service
-from api.state import State
+from api.state import ApiState
 from db.definitions import catalogue
 from db.runs import collaborations
 from schema.errors import NotFound, Refused
@@ -15,7 +15,7 @@ from schema.temporal.runs import Steer
 Action = Literal["pause", "resume", "inject_feedback", "adjust"]
 
 
-async def steer_run(state: State, tenant: str, actor: str, id: str, action: Action, steer: Steer) -> str:
+async def steer_run(state: ApiState, tenant: str, actor: str, id: str, action: Action, steer: Steer) -> str:
     """Pause, resume, tell or adjust a run; `paused` or `running`, as it is then. Raises NotFound, Refused or
     Unavailable.
 
@@ -43,7 +43,7 @@ async def steer_run(state: State, tenant: str, actor: str, id: str, action: Acti
         return await state.temporal.steer(workflow, first_run, action, steer)
 
 
-async def _find(state: State, tenant: str, id: str) -> tuple[str, str, str]:
+async def _find(state: ApiState, tenant: str, id: str) -> tuple[str, str, str]:
     """(workflow id, first run id, status)"""
     try:
         async with state.transaction() as connection:

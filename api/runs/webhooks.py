@@ -14,7 +14,7 @@ from api.http.problems import BadRequest, errors
 from api.http.public_address import base_url
 from api.http.shared_models import Accepted, StoredWebhook, WebhookFact, WebhookPage, WebhookRequest
 from api.runs import cloud_events, starts
-from api.state import Actor, Connection, State, StateOf, Tenant
+from api.state import Actor, ApiState, Connection, StateOf, Tenant
 from db.definitions import definitions, webhooks
 from db.runs import collaborations
 from plan.compile import compiled
@@ -115,13 +115,13 @@ async def permit(request: Request, token: str) -> Response:
     return Response(headers=cloud_events.permission(request.headers))
 
 
-async def _delivery_id(state: State, hook: webhooks.Webhook, key: str) -> str:
+async def _delivery_id(state: ApiState, hook: webhooks.Webhook, key: str) -> str:
     """The id of a delivery's run. Who knows the webhook and the key cannot compute it, and take it first."""
     delivery = names.digest(await state.naming(), "delivery", hook.tenant, str(hook.id), key)
     return f"{definitions.split_type(hook.name)[0]}-{delivery}"
 
 
-async def _has_begun(state: State, tenant: str, id: str) -> bool:
+async def _has_begun(state: ApiState, tenant: str, id: str) -> bool:
     """Temporal forgets what has ended, after a while; Postgres does not."""
     async with state.transaction() as connection:
         return await collaborations.started_as(connection, tenant, id) is not None

@@ -25,11 +25,11 @@ from activities.agent.single_flight import Flights
 from activities.agent.tokens import TokenLog
 from db.engine import async_engine, transaction
 from db.runs import executions
-from db.runs.executions import Worker
+from db.runs.executions import Assignment
 from db.wakeups import Bell
 from gateway.client import Gateway, warm_up
 from gateway.limits.access import Traffic
-from gateway.limits.window import Pace
+from gateway.limits.window import WindowPace
 from gateway.request import Completion, Message, ModelRequest
 from schema.errors import ProviderError
 from schema.settings import Settings
@@ -56,7 +56,7 @@ class Load:
 
     database_url: str
     simulator_url: str
-    pace: Pace
+    pace: WindowPace
     seconds: float
     limits: str
     runs: tuple[str, ...] = ()
@@ -82,10 +82,10 @@ async def limits(
     seconds: float = 200,
     requests: int = 600,
     tokens: int = 30_000,
-    pace: Pace | None = None,
+    pace: WindowPace | None = None,
 ) -> dict[str, Any]:
     """Four processes ask for more than two accounts are allowed. With another `pace` a minute is shorter."""
-    pace = pace or Pace()
+    pace = pace or WindowPace()
     load = Load(database_url, simulator_url, pace, seconds, f"simulator={requests}/,openai=/{tokens}")
     async with httpx.AsyncClient(base_url=simulator_url, timeout=60) as control:
         (await control.delete("/_simulator/calls")).raise_for_status()
@@ -108,7 +108,7 @@ async def limits(
 
 async def limits_short(database_url: str, simulator_url: str) -> dict[str, Any]:
     """The same with minutes of six seconds, of which the margin takes a greater part: less can be used."""
-    pace = Pace(window=6_000, margin=600, slot=100, spread=800, share=150)
+    pace = WindowPace(window=6_000, margin=600, slot=100, spread=800, share=150)
     return await limits(database_url, simulator_url, seconds=19, requests=100, tokens=6_000, pace=pace)
 
 
@@ -138,7 +138,7 @@ async def _hits(database_url: str, stored: int) -> dict[str, Any]:
     async with transaction(engine) as connection:
         values = {"run": request.collaboration, "output": output, "stored": stored}
         await connection.execute(text(fill), values)
-        claim = await executions.claim(connection, request, Worker("agent", "a"))
+        claim = await executions.claim(connection, request, Assignment("agent", "a"))
     times = []
     until = asyncio.get_running_loop().time() + 600
     for number in [1] * 50 + list(range(1, stored + 1)):
@@ -162,7 +162,7 @@ async def _single(database_url: str, simulator_url: str, steps: int) -> dict[str
     asked = json.loads(json.dumps(ASKING).replace("colour", f"colour, {uuid4().hex}"))
     runs = [(await begin(engine, asked)).collaboration for _ in range(steps)]
     await engine.dispose()
-    load = Load(database_url, simulator_url, Pace(), 60, "")
+    load = Load(database_url, simulator_url, WindowPace(), 60, "")
     async with httpx.AsyncClient(base_url=simulator_url, timeout=60) as control:
         slow = {"kind": "slow", "delay_seconds": 1.0}
         (await control.delete("/_simulator/calls")).raise_for_status()
@@ -326,7 +326,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.what:
         given = json.loads(arguments.load)
-        load = Load(**given | {"pace": Pace(**given["pace"]), "runs": tuple(given["runs"])})
+        load = Load(**given | {"pace": WindowPace(**given["pace"]), "runs": tuple(given["runs"])})
         print(asyncio.run(_load(load) if arguments.what == "load" else _steps(load)))
         return
     print(json.dumps(asyncio.run(_measure(short=arguments.short, only=arguments.only)), indent=2))

@@ -16,7 +16,7 @@ from bench.peers.workloads import AT_A_TIME, OUTPUT_BYTES, STEP_TIMEOUT_SECONDS,
 from db.definitions import definitions
 from db.engine import async_engine, transaction
 from gateway.client import warm_up
-from schema.language.tools import TOOLS, Tool
+from schema.language.tools import TOOLS, BuiltInTool
 from schema.rules.validate import validate
 from schema.settings import Settings
 from schema.temporal.queues import QUEUE_COLLABORATIONS
@@ -80,7 +80,7 @@ def watch(notes: Notes) -> None:
         return output
 
     ToolActivity.run = watched  # type: ignore[method-assign]
-    TOOLS[_CONTEXT] = Tool("Takes all that came before.", _TAKES, quick=True)
+    TOOLS[_CONTEXT] = BuiltInTool("Takes all that came before.", _TAKES, quick=True)
 
 
 def _seconds(workload: Workload, number: int) -> float:

@@ -13,7 +13,7 @@ from db.definitions import definitions
 from db.engine import transaction
 from db.runs import collaborations, executions
 from db.runs.collaborations import Run
-from db.runs.executions import Outcome, Worker
+from db.runs.executions import Assignment, Outcome
 from db.wakeups import Bell
 from schema.live import TokensCame
 from schema.rules.validate import validate
@@ -26,7 +26,7 @@ _ASK = {
     "agents": {"a": {"role": "coder"}},
     "steps": {"ask": {"kind": "agent", "agent": "a", "prompt": "p"}},
 }
-_WORKER = Worker("agent", "a", "coder", "openai/gpt-4o-mini")
+_WORKER = Assignment("agent", "a", "coder", "openai/gpt-4o-mini")
 _TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 

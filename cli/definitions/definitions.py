@@ -16,7 +16,7 @@ from schema.errors import Refused
 
 if TYPE_CHECKING:
     from schema.errors import Problem
-    from schema.rules.validate import Checked
+    from schema.rules.validate import ValidDefinition
 
 _SUFFIXES = (".json", ".yaml", ".yml")
 FileArgument = Annotated[
@@ -118,7 +118,7 @@ def _print_stored(stored: dict[str, Any]) -> None:
     print_warnings(stored)
 
 
-def read_definition(file: str) -> "Checked":
+def read_definition(file: str) -> "ValidDefinition":
     """A definition that was checked on this machine; raises InputRefused with every problem and its line."""
     from schema.errors import InvalidDefinition
     from schema.rules.validate import validate_bytes

@@ -15,7 +15,7 @@ from cli.output import columns, err, out, print_json, print_more, print_warnings
 from schema.errors import Refused
 
 if TYPE_CHECKING:
-    from schema.language.diff import Difference, FieldChange, PartChange
+    from schema.language.diff import ChangedPart, Difference, FieldChange
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The name of a definition.")]
 
@@ -118,7 +118,7 @@ def _as_api(found: "Difference") -> dict[str, Any]:
     }
 
 
-def _part(one: "PartChange") -> dict[str, Any]:
+def _part(one: "ChangedPart") -> dict[str, Any]:
     return vars(one) | {"fields": [_change(change) for change in one.fields]}
 
 

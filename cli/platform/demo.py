@@ -15,8 +15,8 @@ from rich.text import Text
 from cli.client import Api
 from cli.options import JsonOption
 from cli.output import FAILED, err, out, print_json, told
-from cli.watch.events import Watched
-from cli.watch.follow import Followed, follow
+from cli.watch.events import WatchedRun
+from cli.watch.follow import RunSnapshot, follow
 from cli.watch.tree import print_end, result
 from schema.errors import FacilitairError, Unavailable
 
@@ -123,7 +123,7 @@ class Killer:
     finished: dict[str, str] = field(default_factory=dict)
     """step → execution of those that had finished before the kill."""
 
-    def look(self, seen: Watched) -> None:
+    def look(self, seen: WatchedRun) -> None:
         steps = seen.root.within.values()
         done = {one.name: one.execution for one in steps if one.status == "completed"}
         running = [one.name for one in steps if one.status == "running"]
@@ -145,7 +145,7 @@ class Killer:
                 Text(f"kill -9 {pid}: the worker dies in the middle of step {step}", style="red")
             )
 
-    def verdict(self, seen: Followed) -> dict[str, Any]:
+    def verdict(self, seen: RunSnapshot) -> dict[str, Any]:
         """Whether every step that had finished kept its one execution."""
         after: dict[str, list[str]] = {}
         for one in seen.run["steps"]:

@@ -21,7 +21,7 @@ from cli.terminal import Terminal
 from schema.errors import FacilitairError, Refused
 
 if TYPE_CHECKING:
-    from infra.local.doctor import Finding
+    from infra.local.doctor import CheckResult
     from infra.local.state import PlatformState
 
 DataOption = Annotated[
@@ -222,7 +222,7 @@ def _table(now: "PlatformState") -> Table:
     return table
 
 
-def _findings_table(findings: "list[Finding]") -> Table:
+def _findings_table(findings: "list[CheckResult]") -> Table:
     table = columns("check", "", "found", "cure")
     for one in findings:
         verdict = Text(one.verdict, style=_COLOURS.get(one.verdict, "yellow"))

@@ -12,7 +12,7 @@ from cli.client import Api, connect, segment
 from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, UrlOption
 from cli.output import FAILED, err, out, print_json, print_warnings, told
 from cli.runs.inputs import parse
-from cli.watch.follow import Followed, Left, follow, play
+from cli.watch.follow import RunSnapshot, WatcherLeft, follow, play
 from cli.watch.tree import print_end, result
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The id that `run` printed.")]
@@ -103,14 +103,14 @@ def _leaving(last_words: str) -> Iterator[None]:
     """Whoever leaves is told how to come back."""
     try:
         yield
-    except (KeyboardInterrupt, Left) as left:
+    except (KeyboardInterrupt, WatcherLeft) as left:
         if last_words:
             err().print(Text(f"\n{last_words}"))
         if isinstance(left, KeyboardInterrupt):
             raise
 
 
-def _print(seen: Followed, *, as_json: bool) -> None:
+def _print(seen: RunSnapshot, *, as_json: bool) -> None:
     if as_json:
         print_json(result(seen.run, seen.steps()))
     else:

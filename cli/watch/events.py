@@ -23,7 +23,7 @@ _TAIL_CHARS: Final = 4_000
 
 
 @dataclass
-class Attempt:
+class RunningAttempt:
     """One that is under way."""
 
     execution: str
@@ -53,7 +53,7 @@ class Node:
     error: str = ""
     execution: str = ""
     """The last one."""
-    attempt: Attempt | None = None
+    attempt: RunningAttempt | None = None
     asked: dict[str, PeopleAsked] = field(default_factory=dict)
     within: dict[str, "Node"] = field(default_factory=dict)
 
@@ -84,7 +84,7 @@ class Node:
 
 
 @dataclass
-class Watched:
+class WatchedRun:
     """What is known of a run so far."""
 
     id: str
@@ -154,7 +154,7 @@ class Watched:
         node.kind, node.agent, node.model = event.kind, event.agent, event.model
         node.status, node.attempts, node.error = "running", max(node.attempts, event.attempt), ""
         node.execution = event.execution
-        node.attempt = Attempt(event.execution, event.agent, event.model, event.attempt, at)
+        node.attempt = RunningAttempt(event.execution, event.agent, event.model, event.attempt, at)
         self.speaking[event.execution] = node
 
     def _ended(self, event: StepEnded, at: float) -> None:

@@ -13,9 +13,9 @@ from cli.client import Api, segment
 from cli.output import NothingRunning, err, out
 from cli.watch import tree
 from cli.watch.agui import Reader
-from cli.watch.events import Watched
+from cli.watch.events import WatchedRun
 from cli.watch.keys import keys
-from cli.watch.lines import Changes, Speech
+from cli.watch.lines import ChangeLines, Speech
 from cli.watch.picture import picture
 from cli.watch.stream import PATIENCE_SECONDS, Stream
 from schema.errors import FacilitairError, NotFound, Unavailable
@@ -28,12 +28,12 @@ _LOOK_SECONDS: Final = 5.0
 _KEYS: Final = "p pause  r resume  q leave"
 
 
-class Left(Exception):
+class WatcherLeft(Exception):
     """The watcher went away; the run goes on."""
 
 
 @dataclass
-class Followed:
+class RunSnapshot:
     """A run as it was last seen, and the order of its steps."""
 
     run: dict[str, Any]
@@ -48,8 +48,8 @@ class Followed:
 
 
 def follow(
-    api: Api, id: str, *, speak: bool = False, on_change: Callable[[Watched], None] = lambda seen: None
-) -> Followed:
+    api: Api, id: str, *, speak: bool = False, on_change: Callable[[WatchedRun], None] = lambda seen: None
+) -> RunSnapshot:
     """Show a run while it goes on; returns it, with its output, when it has ended. Raises Left.
 
     `speak` prints what agents say instead of showing the tree.
@@ -69,16 +69,16 @@ def follow(
             time.sleep(_PAUSE_SECONDS)
     run = _read(api, id, include="output")
     view.catch_up(run)
-    return Followed(run, view.seen.order or order_of(api, run))
+    return RunSnapshot(run, view.seen.order or order_of(api, run))
 
 
-def play(api: Api, id: str, speed: float, *, speak: bool = False) -> Followed:
+def play(api: Api, id: str, speed: float, *, speak: bool = False) -> RunSnapshot:
     """Show a run once more as it went."""
     view = _View(api, id, speak=speak, pace=speed, steered=False)
     run = _read(api, id)
     with view.shown():
         _show_stream(view, run, playback=speed)
-    return Followed(_read(api, id, include="output"), order_of(api, run))
+    return RunSnapshot(_read(api, id, include="output"), order_of(api, run))
 
 
 @dataclass
@@ -88,25 +88,25 @@ class _View:
     api: Api
     id: str
     speak: bool
-    on_change: Callable[[Watched], None] = lambda seen: None
+    on_change: Callable[[WatchedRun], None] = lambda seen: None
     pace: float = 1.0
     """How fast the run's time goes by."""
     steered: bool = True
     """Whether it lives, and a key may pause it."""
     console: Console = field(default_factory=err)
-    seen: Watched = field(init=False)
+    seen: WatchedRun = field(init=False)
     told: bool = False
     known_seconds: dict[str, float] = field(default_factory=dict)
     """Execution → how long it had been under way when the watching began."""
 
     def __post_init__(self) -> None:
-        self.seen = Watched(self.id)
+        self.seen = WatchedRun(self.id)
         self.started = time.time()
         self.live: Live | None = None
         self.pressed: Callable[[], str] | None = None
         self.speech = Speech(out()) if self.speak else None
         lines = self.speak or not self.console.is_terminal
-        self.changes = Changes(self.console, self.speech) if lines else None
+        self.changes = ChangeLines(self.console, self.speech) if lines else None
 
     def now(self) -> float:
         return self.started + (time.time() - self.started) * self.pace
@@ -123,7 +123,7 @@ class _View:
 
     def begin(self, run: dict[str, Any]) -> None:
         """The stream is told from its beginning."""
-        self.seen = Watched(run["id"])
+        self.seen = WatchedRun(run["id"])
         if self.steered:
             self.known_seconds = {one["id"]: one["seconds"] for one in run["steps"]}
             self.known_seconds[run["run_id"]] = run["seconds"]
@@ -152,7 +152,7 @@ class _View:
         """What a key does."""
         key = self.pressed() if self.pressed else ""
         if key == "q":
-            raise Left
+            raise WatcherLeft
         if key in ("p", "r"):
             with contextlib.suppress(FacilitairError):  # of a run that has just ended, there is nothing to do
                 self.api.post(f"/collaborations/{segment(self.id)}/{'pause' if key == 'p' else 'resume'}", {})

@@ -6,13 +6,13 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from cli.watch.events import Watched
+from cli.watch.events import WatchedRun
 from cli.watch.picture import clean
 from schema.live import LiveEvent, PeopleAsked, Steered, StepBegan, StepEnded, TokensCame
 
 
 @dataclass
-class _Said:
+class _PendingText:
     path: str
     waiting: str = ""
     """What is not on the screen yet."""
@@ -24,14 +24,14 @@ class Speech:
     line to the end while the others wait."""
 
     console: Console
-    speaking: dict[str, _Said] = field(default_factory=dict)
+    speaking: dict[str, _PendingText] = field(default_factory=dict)
     on_line: str = ""
     """The execution whose line is not finished."""
 
     def tell(self, event: LiveEvent) -> None:
         match event:
             case StepBegan():
-                self.speaking[event.execution] = _Said(event.path)
+                self.speaking[event.execution] = _PendingText(event.path)
             case TokensCame():
                 if one := self.speaking.get(event.execution):
                     one.waiting += event.text
@@ -82,7 +82,7 @@ class Speech:
             self.on_line = ""
 
 
-class Changes:
+class ChangeLines:
     """One line per change, for output that is no terminal."""
 
     def __init__(self, console: Console, speech: Speech | None = None) -> None:
@@ -90,7 +90,7 @@ class Changes:
         self._speech = speech
         self._shown = False
 
-    def tell(self, event: LiveEvent, seen: Watched) -> None:
+    def tell(self, event: LiveEvent, seen: WatchedRun) -> None:
         match event:
             case StepBegan():
                 self._step(event.path, "running", event.attempt, event.agent)

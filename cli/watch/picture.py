@@ -9,7 +9,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Group
 from rich.text import Text
 
-from cli.watch.events import Node, Watched
+from cli.watch.events import Node, WatchedRun
 from schema.live import PeopleAsked
 
 MARKS: Final = {
@@ -30,7 +30,7 @@ _GAP: Final = "  "
 
 
 @dataclass
-class Row:
+class PictureRow:
     """One line: a step with its numbers, or what somebody says."""
 
     mark: str = ""
@@ -49,7 +49,7 @@ class Row:
     """Status of a step that nothing happens to: such rows give way where there is no room."""
 
 
-def picture(seen: Watched, now: float, width: int, height: int, *, keys: str = "") -> Group:
+def picture(seen: WatchedRun, now: float, width: int, height: int, *, keys: str = "") -> Group:
     """The run as it is at a time, in seconds since the epoch."""
     footer = [line for one in seen.asked for line in _question(seen, one, width)]
     footer += [_one_line(Text(f"! {clean(one)}", style="yellow"), width) for one in seen.waits_for]
@@ -60,7 +60,7 @@ def picture(seen: Watched, now: float, width: int, height: int, *, keys: str = "
     return Group(_headline(seen, now, width), *_lines(rows, width), *footer)
 
 
-def _headline(seen: Watched, now: float, width: int) -> Text:
+def _headline(seen: WatchedRun, now: float, width: int) -> Text:
     lasted = (seen.ended_at if seen.ended else now) - seen.began_at
     if seen.ended and seen.ended.latency_ms:
         lasted = seen.ended.latency_ms / 1000
@@ -82,7 +82,7 @@ def _headline(seen: Watched, now: float, width: int) -> Text:
     return _one_line(found, width)
 
 
-def _rows(node: Node, now: float, width: int) -> Iterator[Row]:
+def _rows(node: Node, now: float, width: int) -> Iterator[PictureRow]:
     if not node.within:
         yield _row(node, node.name, now)
         yield from _speech(node, "    ", width, 2)
@@ -95,7 +95,7 @@ def _rows(node: Node, now: float, width: int) -> Iterator[Row]:
         yield _row(one, "  " + one.path.removeprefix(node.path).lstrip("."), now)
         yield from _speech(one, "      ", width, 1)
     if (more := len(under_way) - _FEW) > 0:
-        yield Row(text=Text(f"    … and {more} more under way", style="dim"))
+        yield PictureRow(text=Text(f"    … and {more} more under way", style="dim"))
 
 
 def _speaks(node: Node) -> bool:
@@ -105,7 +105,7 @@ def _speaks(node: Node) -> bool:
     return not any(one.attempt for one in node.all_within())
 
 
-def _row(node: Node, label: str, now: float) -> Row:
+def _row(node: Node, label: str, now: float) -> PictureRow:
     tokens, cost = node.all_tokens(), node.all_cost()
     seconds = now - node.attempt.began_at if node.attempt else node.seconds
     began = node.status not in ("pending", "skipped")
@@ -117,7 +117,7 @@ def _row(node: Node, label: str, now: float) -> Row:
     if node.any_simulated():
         notes.append("simulated")
     quiet = not node.attempt and not node.asked and not any(one.attempt for one in node.all_within())
-    return Row(
+    return PictureRow(
         node.status,
         label,
         node.agent if node.kind in ("", "agent", "tool") else node.kind,
@@ -146,7 +146,7 @@ def _summary(node: Node, under_way: int) -> str:
     return ", ".join(parts)
 
 
-def _speech(node: Node, indent: str, width: int, most: int) -> Iterator[Row]:
+def _speech(node: Node, indent: str, width: int, most: int) -> Iterator[PictureRow]:
     """The last lines of what an agent is saying: of the last one its end."""
     said = node.attempt.said if node.attempt else ""
     lines = [line for one in said.split("\n") if (line := clean(one).rstrip())]
@@ -154,10 +154,10 @@ def _speech(node: Node, indent: str, width: int, most: int) -> Iterator[Row]:
     for at, line in enumerate(lines[-most:], 1):
         last = at == min(most, len(lines))
         shown = _ending(line, room) if last else _shortened(line, room)
-        yield Row(text=Text(indent + shown, style="dim italic"))
+        yield PictureRow(text=Text(indent + shown, style="dim italic"))
 
 
-def _question(seen: Watched, asked: PeopleAsked, width: int) -> list[Text]:
+def _question(seen: WatchedRun, asked: PeopleAsked, width: int) -> list[Text]:
     whom = ", ".join(asked.assignees) or "anybody"
     # A run that asks one thing is enough to name it.
     id = seen.id if len(seen.asked) == 1 else asked.task_id
@@ -167,12 +167,12 @@ def _question(seen: Watched, asked: PeopleAsked, width: int) -> list[Text]:
     return [_one_line(title, width), Text(f"  facilitair decide {shlex.quote(id)} {actions}")]
 
 
-def _in_height(rows: list[Row], height: int) -> list[Row]:
+def _in_height(rows: list[PictureRow], height: int) -> list[PictureRow]:
     """Neighbours that nothing happens to become one line, where there is no room for all."""
     if len(rows) <= height:
         return rows
-    found: list[Row] = []
-    folded: list[Row] = []
+    found: list[PictureRow] = []
+    folded: list[PictureRow] = []
 
     def fold() -> None:
         if len(folded) > 1:
@@ -181,7 +181,7 @@ def _in_height(rows: list[Row], height: int) -> list[Row]:
                 counts[one.settled] += 1
             told = ", ".join(f"{count} {status}" for status, count in counts.items())
             mark = folded[0].settled if len(counts) == 1 else ""
-            found.append(Row(mark, f"{told}", settled="folded"))
+            found.append(PictureRow(mark, f"{told}", settled="folded"))
         else:
             found.extend(folded)
         folded.clear()
@@ -195,11 +195,11 @@ def _in_height(rows: list[Row], height: int) -> list[Row]:
     fold()
     if len(found) > height:
         hidden = len(found) - max(height - 1, 0)
-        found = [*found[: max(height - 1, 0)], Row(text=Text(f"… {hidden} more lines", style="dim"))]
+        found = [*found[: max(height - 1, 0)], PictureRow(text=Text(f"… {hidden} more lines", style="dim"))]
     return found
 
 
-def _lines(rows: Sequence[Row], width: int) -> Iterator[Text]:
+def _lines(rows: Sequence[PictureRow], width: int) -> Iterator[Text]:
     steps = [row for row in rows if row.text is None]
     plain = [row for row in steps if row.settled != "folded"]
     widths = [
@@ -218,7 +218,7 @@ def _lines(rows: Sequence[Row], width: int) -> Iterator[Text]:
         yield row.text if row.text is not None else _line(row, fitted, numbers, width)
 
 
-def _line(row: Row, widths: Sequence[int], numbers: Sequence[int], width: int) -> Text:
+def _line(row: PictureRow, widths: Sequence[int], numbers: Sequence[int], width: int) -> Text:
     mark, style = MARKS.get(row.mark, (" ", ""))
     found = Text(f"{mark} ", style=style, no_wrap=True)
     if row.settled == "folded":

@@ -311,7 +311,7 @@ async def newest_per_name(
 
 
 @dataclass(frozen=True)
-class LastRun:
+class NewestRun:
     """The newest run of a definition, whichever its version."""
 
     id: str
@@ -325,7 +325,7 @@ class Looks:
     """What a list of definitions says of one beside its version."""
 
     description: str
-    last_run: LastRun | None
+    last_run: NewestRun | None
 
 
 # Per version, as the index has them: a definition's runs can be many.
@@ -347,7 +347,7 @@ async def looks(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, 
     """Version → its description, and the newest run of its definition."""
     rows = await connection.execute(_LOOKS, {"ids": list(ids)})
     return {
-        row.id: Looks(row.description, LastRun(*row[2:]) if row.temporal_workflow_id else None)
+        row.id: Looks(row.description, NewestRun(*row[2:]) if row.temporal_workflow_id else None)
         for row in rows
     }
 

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db.engine import transaction
 from db.isolation import befalls_all
-from db.live.tokens import Spoken, pack, unpack
+from db.live.tokens import SpokenToken, pack, unpack
 from schema.tables.log import token_archives as table
 
 FIRST: Final = UUID(int=0)
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Moved:
+class ArchivedBatch:
     """What one batch came to."""
 
     executions: int
@@ -38,7 +38,7 @@ class Moved:
 
 
 @dataclass(frozen=True)
-class Swept:
+class SweepTotals:
     """What a sweep has come to so far."""
 
     executions: int = 0
@@ -50,13 +50,13 @@ class Swept:
 
 async def sweep(
     engine: AsyncEngine, archive_before: datetime, forget_before: datetime | None
-) -> AsyncIterator[Swept]:
+) -> AsyncIterator[SweepTotals]:
     """Archive and forget in batches of a transaction each, so that it may be stopped at any of them."""
-    done, behind = Swept(), FIRST
+    done, behind = SweepTotals(), FIRST
     while True:
         async with transaction(engine) as connection:
             moved = await archive(connection, archive_before, BATCH, behind)
-        done = Swept(done.executions + moved.executions, done.tokens + moved.tokens)
+        done = SweepTotals(done.executions + moved.executions, done.tokens + moved.tokens)
         yield done
         if moved.behind is None:
             break
@@ -64,7 +64,7 @@ async def sweep(
     while forget_before:
         async with transaction(engine) as connection:
             forgotten = await forget(connection, forget_before, BATCH)
-        done = Swept(done.executions, done.tokens, done.forgotten + forgotten)
+        done = SweepTotals(done.executions, done.tokens, done.forgotten + forgotten)
         yield done
         if forgotten < BATCH:
             break
@@ -103,14 +103,14 @@ _ALONE: Final = text("SELECT pg_advisory_xact_lock(hashtext('facilitair.archive'
 
 async def archive(
     connection: AsyncConnection, older_than: datetime, limit: int, behind: UUID = FIRST
-) -> Moved:
+) -> ArchivedBatch:
     """Move the tokens of runs that ended before a date; `limit` executions are looked at, in the order of
     their ids. All of it is one transaction, so that a token is always in exactly one place."""
     await connection.execute(_ALONE)
     rows = await _spoken_by(connection, older_than, limit, behind)
     moved = [tokens for row in rows if row.old and (tokens := await _moved(connection, row)) is not None]
     more = len(rows) == limit
-    return Moved(len(moved), sum(moved), rows[-1].execution_id if more else None)
+    return ArchivedBatch(len(moved), sum(moved), rows[-1].execution_id if more else None)
 
 
 async def _moved(connection: AsyncConnection, row: Any) -> int | None:
@@ -125,10 +125,10 @@ async def _moved(connection: AsyncConnection, row: Any) -> int | None:
         return None
 
 
-async def waiting(connection: AsyncConnection, older_than: datetime) -> Moved:
+async def waiting(connection: AsyncConnection, older_than: datetime) -> ArchivedBatch:
     """What `archive` would move."""
     rows = [row for row in await _spoken_by(connection, older_than, None, FIRST) if row.old]
-    return Moved(len(rows), sum(row.tokens for row in rows), None)
+    return ArchivedBatch(len(rows), sum(row.tokens for row in rows), None)
 
 
 async def forget(connection: AsyncConnection, older_than: datetime, limit: int) -> int:
@@ -156,7 +156,7 @@ async def _move(connection: AsyncConnection, row: Any) -> int:
     had = (await connection.execute(select(table.c.tokens, table.c.first_at).where(mine))).one_or_none()
     said = list(unpack(had.tokens, had.first_at)) if had else []
     # A worker that nobody waits for any more may have written some of them once more, or more of them.
-    said += [Spoken(one.token, one.timestamp) for one in taken if one.seq >= len(said)]
+    said += [SpokenToken(one.token, one.timestamp) for one in taken if one.seq >= len(said)]
     values = {
         "tokens": pack(said),
         "count": len(said),

@@ -10,7 +10,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db.live import playback, tokens
 from db.live.fold import began_of, end_of, plain_event
 from db.live.reader import BY_KEYS
-from schema.live import AGENT, Place, RunBegan, StepBegan, StepEnded, ToolsCalled, ToolsReturned, key_of
+from schema.live import (
+    AGENT,
+    RunBegan,
+    StepBegan,
+    StepEnded,
+    StreamPosition,
+    ToolsCalled,
+    ToolsReturned,
+    key_of,
+)
 
 MOST_MESSAGES: Final = 200
 """The newest of them: who joins a long run is not sent a book."""
@@ -23,7 +32,7 @@ _BEFORE: Final = text("""
 
 
 @dataclass
-class Missed:
+class MissedEvents:
     began: RunBegan | None = None
     ended: dict[str, StepEnded] = field(default_factory=dict)
     """Path → its last end."""
@@ -35,9 +44,9 @@ class Missed:
     """Path of a round of calls → its results."""
 
 
-async def missed(connection: AsyncConnection, run: UUID, place: Place) -> Missed:
+async def missed(connection: AsyncConnection, run: UUID, place: StreamPosition) -> MissedEvents:
     """The same for one place whenever it is asked for."""
-    found = Missed()
+    found = MissedEvents()
     asked = {"run": str(run), "xid": str(place.xid), "seq": place.seq, "beyond": list(place.beyond)}
     for row in await connection.execute(_BEFORE, asked):
         event = _event(row)

@@ -2,7 +2,8 @@
 
 Order: an execution begins, says its tokens, ends; the run ends last. Between executions the order is that in
 which the reader found it, so two watchers may see parallel steps interleaved differently, but nothing is
-lost, told twice or told in the wrong order: a `Place` names exactly what was told, whatever commits late.
+lost, told twice or told in the wrong order: a `StreamPosition` names exactly what was told, whatever commits
+late.
 """
 
 from dataclasses import dataclass, field, replace
@@ -12,16 +13,16 @@ from typing import Any, Final
 from db.live import tokens
 from schema.live import (
     AGENT,
-    Live,
     LiveEvent,
     PeopleAsked,
     PeopleDecided,
-    Place,
+    PlacedEvent,
     RunBegan,
     RunEnded,
     Steered,
     StepBegan,
     StepEnded,
+    StreamPosition,
     TokensCame,
     ToolsCalled,
     ToolsReturned,
@@ -37,7 +38,7 @@ class Follower:
 
     run: str
     """UUID."""
-    place: Place = field(default_factory=Place)
+    place: StreamPosition = field(default_factory=StreamPosition)
     open: dict[str, StepBegan] = field(default_factory=dict)
     """Execution → what is under way and was told to have begun."""
     ended: bool = False
@@ -54,7 +55,7 @@ class Follower:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class FollowerView:
     """What one snapshot holds for one follower."""
 
     events: list[Any]
@@ -73,7 +74,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Came:
+class NewText:
     """What an execution said since."""
 
     text: str
@@ -93,10 +94,10 @@ def may_have_spoken(row: Any) -> bool:
     return failed(row) or bool(row.type == "StepFinished" and row.payload["kind"] == AGENT)
 
 
-def tell(follower: Follower, seen: Seen, said: Said) -> list[Live]:
+def tell(follower: Follower, seen: FollowerView, said: Said) -> list[PlacedEvent]:
     """Everything a snapshot holds that was not told, in order; the follower's place moves along."""
     follower.behind = len(seen.events) >= follower.asked()["most"]
-    lives: list[Live] = []
+    lives: list[PlacedEvent] = []
     for row in seen.under_way:
         # A worker died, and the next attempt has taken over: no event tells of it.
         if row.status == "abandoned" and row.execution in follower.open:
@@ -122,7 +123,7 @@ def tell(follower: Follower, seen: Seen, said: Said) -> list[Live]:
     return lives + listen(follower, said)
 
 
-def listen(follower: Follower, said: Said) -> list[Live]:
+def listen(follower: Follower, said: Said) -> list[PlacedEvent]:
     """What the executions under way have said."""
     lives = []
     for began in follower.open.values():
@@ -132,7 +133,7 @@ def listen(follower: Follower, said: Said) -> list[Live]:
     return lives
 
 
-def _event(follower: Follower, row: Any, said: Said, seen: Seen) -> tuple[list[Live], bool]:
+def _event(follower: Follower, row: Any, said: Said, seen: FollowerView) -> tuple[list[PlacedEvent], bool]:
     """(what one event comes to, whether there is more to read before it is told)."""
     if row.type in ("StepFinished", "AttemptFailed"):
         began = follower.open.get(row.payload["execution_id"]) or seen.began(row)
@@ -140,7 +141,7 @@ def _event(follower: Follower, row: Any, said: Said, seen: Seen) -> tuple[list[L
     event = plain_event(row.type, row.payload, seen.kept)
     if event is None:
         return [], False
-    lives: list[Live] = []
+    lives: list[PlacedEvent] = []
     if isinstance(event, RunEnded):
         lives, more = _close(follower, row.created_at, said)
         if more:
@@ -148,13 +149,13 @@ def _event(follower: Follower, row: Any, said: Said, seen: Seen) -> tuple[list[L
         follower.ended = True
         event = with_end(event, seen.end)
     _pass(follower.place, row)
-    return [*lives, Live(str(follower.place), row.created_at, event)], False
+    return [*lives, PlacedEvent(str(follower.place), row.created_at, event)], False
 
 
-def _close(follower: Follower, at: datetime, said: Said) -> tuple[list[Live], bool]:
+def _close(follower: Follower, at: datetime, said: Said) -> tuple[list[PlacedEvent], bool]:
     """The ends of what is under way when the run ends: a step that nobody waited for any more may have had
     none of its own."""
-    lives: list[Live] = []
+    lives: list[PlacedEvent] = []
     for began in list(follower.open.values()):
         told, more = _end(follower, superseded(began), at, said)
         lives += told
@@ -165,7 +166,7 @@ def _close(follower: Follower, at: datetime, said: Said) -> tuple[list[Live], bo
 
 def _end(
     follower: Follower, ended: StepEnded, at: datetime, said: Said, row: Any = None
-) -> tuple[list[Live], bool]:
+) -> tuple[list[PlacedEvent], bool]:
     """The end of an execution, behind all that it said and, where nobody knew of it, its beginning."""
     lives = []
     execution = ended.execution
@@ -180,23 +181,23 @@ def _end(
     follower.place.open.pop(key_of(execution), None)
     if row is not None:
         _pass(follower.place, row)
-    return [*lives, Live(str(follower.place), at, ended)], False
+    return [*lives, PlacedEvent(str(follower.place), at, ended)], False
 
 
-def _begin(follower: Follower, began: StepBegan, at: datetime) -> Live:
+def _begin(follower: Follower, began: StepBegan, at: datetime) -> PlacedEvent:
     follower.open[began.execution] = began
     follower.place.open[key_of(began.execution)] = 0
-    return Live(str(follower.place), at, began)
+    return PlacedEvent(str(follower.place), at, began)
 
 
-def _came(follower: Follower, began: StepBegan, row: Any) -> Live:
+def _came(follower: Follower, began: StepBegan, row: Any) -> PlacedEvent:
     first = follower.told(began.execution)
     follower.place.open[key_of(began.execution)] = first + row.count
     event = TokensCame(began.execution, began.path, row.text, first, row.count, began.agent)
-    return Live(str(follower.place), row.at, event)
+    return PlacedEvent(str(follower.place), row.at, event)
 
 
-def _pass(place: Place, row: Any) -> None:
+def _pass(place: StreamPosition, row: Any) -> None:
     """The watcher knows of this event from now on."""
     if row.settled:
         place.xid, place.seq = row.xid, row.seq

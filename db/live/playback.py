@@ -16,7 +16,7 @@ _EVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class Bounds:
+class PlaybackBounds:
     """How far a playback goes: to the end of a run that has ended, else to the moment it was asked for."""
 
     xid: str
@@ -30,12 +30,12 @@ _BOUNDS: Final = text("""
 """)
 
 
-async def bounds(connection: AsyncConnection, run: UUID) -> Bounds:
+async def bounds(connection: AsyncConnection, run: UUID) -> PlaybackBounds:
     row = (await connection.execute(_BOUNDS, {"run": run})).one_or_none()
     if row is None or row.running:
-        return Bounds(row.xid if row else "0", row.now if row else datetime.min.replace(tzinfo=UTC))
+        return PlaybackBounds(row.xid if row else "0", row.now if row else datetime.min.replace(tzinfo=UTC))
     # All that a run did is there when its end is.
-    return Bounds(str(2**63 - 1), _EVER)
+    return PlaybackBounds(str(2**63 - 1), _EVER)
 
 
 _LOG: Final = text("""
@@ -46,14 +46,14 @@ _LOG: Final = text("""
 """)
 
 
-async def log(connection: AsyncConnection, run: UUID, to: Bounds, last: Any = None) -> list[Any]:
+async def log(connection: AsyncConnection, run: UUID, to: PlaybackBounds, last: Any = None) -> list[Any]:
     """The next events behind `last`, in the order of the log."""
     asked = {"run": str(run), "xid": last.xid if last else "0", "seq": last.seq if last else 0}
     return list(await connection.execute(_LOG, asked | {"end": to.xid, "most": PAGE}))
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class PlayedAttempt:
     """An attempt at a step of which a watcher was told."""
 
     id: UUID
@@ -80,7 +80,9 @@ _BEGUN: Final = text("""
 """)
 
 
-async def begun(connection: AsyncConnection, run: UUID, to: Bounds, last: Begun | None = None) -> list[Begun]:
+async def begun(
+    connection: AsyncConnection, run: UUID, to: PlaybackBounds, last: PlayedAttempt | None = None
+) -> list[PlayedAttempt]:
     """The next attempts that began behind `last`."""
     asked = {
         "run": run,
@@ -91,7 +93,7 @@ async def begun(connection: AsyncConnection, run: UUID, to: Bounds, last: Begun 
         "id": last.id if last else UUID(int=0),
     }
     return [
-        Begun(
+        PlayedAttempt(
             row.id,
             row.started_at,
             StepBegan(str(row.id), row.path, row.step_id, row.kind, row.attempt, row.agent_name, row.model),

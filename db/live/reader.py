@@ -11,12 +11,22 @@ import psycopg
 from psycopg.rows import namedtuple_row
 
 from db.live import tokens
-from db.live.fold import Came, Follower, Said, Seen, began_of, failed, listen, may_have_spoken, tell
+from db.live.fold import (
+    Follower,
+    FollowerView,
+    NewText,
+    Said,
+    began_of,
+    failed,
+    listen,
+    may_have_spoken,
+    tell,
+)
 from db.raw import Line
 from schema.live import (
     AGENT,
-    Live,
-    Place,
+    PlacedEvent,
+    StreamPosition,
     key_of,
 )
 
@@ -98,7 +108,7 @@ class LiveSource:
     async def close(self) -> None:
         await self._line.close()
 
-    async def follower(self, run: UUID, place: Place) -> Follower:
+    async def follower(self, run: UUID, place: StreamPosition) -> Follower:
         """Go on from a place; raises psycopg.Error."""
         follower = Follower(str(run), place)
         async with self._connected() as connection:
@@ -113,7 +123,7 @@ class LiveSource:
                 place.open = {key: count for key, count in place.open.items() if key in known}
         return follower
 
-    async def read(self, followers: Sequence[Follower]) -> list[list[Live]]:
+    async def read(self, followers: Sequence[Follower]) -> list[list[PlacedEvent]]:
         """What each has not been told, in one snapshot, so that followers of one run come equally far."""
         async with self._connected() as connection, connection.transaction():
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -121,9 +131,9 @@ class LiveSource:
             said = await _said(connection, followers, seen)
         return [_apart(tell, follower, mine, said) for follower, mine in zip(followers, seen, strict=True)]
 
-    async def read_tokens(self, followers: Sequence[Follower]) -> list[list[Live]]:
+    async def read_tokens(self, followers: Sequence[Follower]) -> list[list[PlacedEvent]]:
         """Only what the executions under way have said since."""
-        seen = [Seen([], []) for _ in followers]
+        seen = [FollowerView([], []) for _ in followers]
         async with self._connected() as connection:
             said = await _said(connection, followers, seen)
         return [_apart(listen, follower, said) for follower in followers]
@@ -137,7 +147,7 @@ class LiveSource:
             raise
 
 
-def _apart(fold: Callable[..., list[Live]], follower: Follower, *read: Any) -> list[Live]:
+def _apart(fold: Callable[..., list[PlacedEvent]], follower: Follower, *read: Any) -> list[PlacedEvent]:
     """What a follower is told; one that cannot be told ends, and takes none of the others along."""
     try:
         return fold(follower, *read)
@@ -147,7 +157,9 @@ def _apart(fold: Callable[..., list[Live]], follower: Follower, *read: Any) -> l
         return []
 
 
-async def _look(connection: psycopg.AsyncConnection[Any], followers: Sequence[Follower]) -> list[Seen]:
+async def _look(
+    connection: psycopg.AsyncConnection[Any], followers: Sequence[Follower]
+) -> list[FollowerView]:
     # Two followers of one run may ask differently; an answer belongs to its question.
     asked = [{**follower.asked(), "key": at} for at, follower in enumerate(followers)]
     events: dict[int, list[Any]] = {}
@@ -170,7 +182,7 @@ async def _look(connection: psycopg.AsyncConnection[Any], followers: Sequence[Fo
     if over:
         ends = {row.run: row for row in await (await connection.execute(ENDS, (over,))).fetchall()}
     return [
-        Seen(
+        FollowerView(
             events.get(at, []),
             under_way.get(follower.run, []),
             kept.get(follower.run, {}),
@@ -189,7 +201,7 @@ def _is_end(row: Any) -> bool:
 
 
 async def _said(
-    connection: psycopg.AsyncConnection[Any], followers: Sequence[Follower], seen: Sequence[Seen]
+    connection: psycopg.AsyncConnection[Any], followers: Sequence[Follower], seen: Sequence[FollowerView]
 ) -> Said:
     """What came of every execution that a follower may have to tell of."""
     wanted: dict[tuple[str, int], None] = {}
@@ -222,5 +234,5 @@ async def _archived(connection: psycopg.AsyncConnection[Any], asked: Sequence[tu
             more = list(tokens.unpack(row.tokens, row.first_at, first, tokens.MOST))
             if more:
                 text = "".join(one.text for one in more)
-                found[execution, first] = Came(text, len(more), more[-1].at)
+                found[execution, first] = NewText(text, len(more), more[-1].at)
     return found

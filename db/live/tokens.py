@@ -42,7 +42,7 @@ async def append(connection: psycopg.AsyncConnection[Any], tokens: Sequence[Toke
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class SpokenText:
     """A stretch of what an execution said."""
 
     text: str
@@ -56,16 +56,16 @@ _SAID = text("""
 """)
 
 
-async def said(connection: AsyncConnection, execution: UUID, first: int = 0) -> Said:
+async def said(connection: AsyncConnection, execution: UUID, first: int = 0) -> SpokenText:
     """What an execution has said from its `first` token on, as far as one reading goes."""
     row = (
         await connection.execute(_SAID, {"execution": execution, "first": first, "end": first + MOST})
     ).one()
-    return Said(row[0], row[1])
+    return SpokenText(row[0], row[1])
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class SpokenToken:
     """One token, and when it was made."""
 
     text: str
@@ -90,12 +90,12 @@ async def spoken(
     *,
     most: int = MOST,
     until: datetime | None = None,
-) -> list[Spoken]:
+) -> list[SpokenToken]:
     """Tokens of an execution from its `first` on, wherever they are kept; none when there are no more."""
     asked = {"execution": execution, "first": first, "until": until, "most": most}
     rows = (await connection.execute(_SPOKEN, asked)).all()
     if rows:
-        return [Spoken(*row) for row in rows]
+        return [SpokenToken(*row) for row in rows]
     # In this order: what is being archived meanwhile is found in one or the other.
     row = (await connection.execute(_ARCHIVED, asked)).one_or_none()
     return list(unpack(row.tokens, row.first_at, first, most)) if row else []
@@ -105,7 +105,7 @@ PACKED: Final = 1_000
 """Tokens per zlib stream of an archive, so that a reader of some of them unpacks little."""
 
 
-def pack(said: Sequence[Spoken]) -> bytes:
+def pack(said: Sequence[SpokenToken]) -> bytes:
     """What an archive holds: zlib streams of JSON, [[seconds since the first token, token], …]."""
     parts = []
     for at in range(0, len(said), PACKED):
@@ -114,7 +114,9 @@ def pack(said: Sequence[Spoken]) -> bytes:
     return b"".join(parts)
 
 
-def unpack(packed: bytes, first_at: datetime, first: int = 0, most: int | None = None) -> Iterator[Spoken]:
+def unpack(
+    packed: bytes, first_at: datetime, first: int = 0, most: int | None = None
+) -> Iterator[SpokenToken]:
     """The tokens of an archive from the `first` on."""
     at, end = 0, None if most is None else first + most
     while packed and (end is None or at < end):
@@ -123,5 +125,5 @@ def unpack(packed: bytes, first_at: datetime, first: int = 0, most: int | None =
         packed = reading.unused_data
         if at + PACKED > first:
             rows = json.loads(part)[max(first - at, 0) : None if end is None else end - at]
-            yield from (Spoken(token, first_at + timedelta(seconds=seconds)) for seconds, token in rows)
+            yield from (SpokenToken(token, first_at + timedelta(seconds=seconds)) for seconds, token in rows)
         at += PACKED

@@ -13,7 +13,7 @@ from schema.tables.runs import agent_executions as table
 
 
 @dataclass(frozen=True, slots=True)
-class Speaking:
+class SpeakingAttempt:
     """The newest attempt at a step."""
 
     path: str
@@ -29,14 +29,16 @@ _NEWEST = text("""
 """)
 
 
-async def newest(connection: AsyncConnection, run: UUID, paths: Collection[str]) -> dict[str, Speaking]:
+async def newest(
+    connection: AsyncConnection, run: UUID, paths: Collection[str]
+) -> dict[str, SpeakingAttempt]:
     """path → its newest attempt, for those of `paths` that have begun."""
     rows = await connection.execute(_NEWEST, {"run": run, "paths": list(paths)})
-    return {row.path: Speaking(row.path, row.id, row.status, row.error_code) for row in rows}
+    return {row.path: SpeakingAttempt(row.path, row.id, row.status, row.error_code) for row in rows}
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class AgentTurn:
     """What an agent was told of work in progress, and what it said to that."""
 
     message: str
@@ -60,7 +62,7 @@ async def note(
     await connection.execute(update(table).where(table.c.id == execution).values(input=asked))
 
 
-async def finished(connection: AsyncConnection, run: UUID, paths: Collection[str]) -> dict[str, Turn]:
+async def finished(connection: AsyncConnection, run: UUID, paths: Collection[str]) -> dict[str, AgentTurn]:
     """path → the turn, for those of `paths` that were finished."""
     rows = await connection.execute(
         select(table.c.path, table.c.input, table.c.output).where(
@@ -70,9 +72,9 @@ async def finished(connection: AsyncConnection, run: UUID, paths: Collection[str
     return {row.path: _turn(row.input, row.output) for row in rows}
 
 
-def _turn(asked: dict[str, Any], output: Any) -> Turn:
+def _turn(asked: dict[str, Any], output: Any) -> AgentTurn:
     heard = {path: (str(one[0]), int(one[1])) for path, one in asked["heard"].items()}
-    return Turn(asked["message"], heard, asked["anew"], str(output))
+    return AgentTurn(asked["message"], heard, asked["anew"], str(output))
 
 
 async def abandon(connection: AsyncConnection, run: UUID, paths: Collection[str]) -> None:

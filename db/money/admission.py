@@ -29,7 +29,7 @@ _BATCHES_PER_MINUTE: Final = 600
 
 
 @dataclass
-class _Reading:
+class _RunCount:
     """How many runs were under way when this process last looked, and those that it let in since."""
 
     at: float
@@ -47,7 +47,7 @@ class Admission:
     engine: AsyncEngine
     settings: Settings
     _tokens: dict[tuple[str, str], int] = field(default_factory=dict)
-    _readings: dict[str, _Reading] = field(default_factory=dict)
+    _readings: dict[str, _RunCount] = field(default_factory=dict)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def start(self, tenant: str) -> None:
@@ -108,7 +108,7 @@ class Admission:
 
     async def _check_running(self, tenant: str, connection: AsyncConnection | None) -> None:
         most = self.settings.max_running_runs
-        reading = self._readings.setdefault(tenant, _Reading(float("-inf"), 0))
+        reading = self._readings.setdefault(tenant, _RunCount(float("-inf"), 0))
         if (now := time.monotonic()) - reading.at >= _READ_EVERY_SECONDS:
             # Others go on with what is known: waiting, they could hold the connections that are needed here.
             reading.at = now

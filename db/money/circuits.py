@@ -40,7 +40,7 @@ _ONE: Final = text(f"SELECT {_LEFT} FROM circuits WHERE {_MINE}")
 
 
 @dataclass(frozen=True)
-class Open:
+class OpenCircuit:
     account: str
     model: str
     seconds: float
@@ -87,5 +87,5 @@ async def close(connection: AsyncConnection, account: str, model: str) -> None:
     await traffic.tell(connection)
 
 
-async def open_ones(connection: AsyncConnection) -> list[Open]:
-    return [Open(*row) for row in await connection.execute(_OPEN)]
+async def open_ones(connection: AsyncConnection) -> list[OpenCircuit]:
+    return [OpenCircuit(*row) for row in await connection.execute(_OPEN)]

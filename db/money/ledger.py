@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db.money.spending import Amount, Scope, Standing, count_from_now, refusal
+from db.money.spending import Amount, LimitState, Scope, count_from_now, refusal
 from schema.errors import ProviderError
 from schema.temporal.memo import BY_TEMPORAL
 
@@ -24,7 +24,7 @@ what it said when it was asked later; an estimate, or the most it can have been.
 
 
 @dataclass(frozen=True)
-class Call:
+class Booking:
     """A call that is about to be made."""
 
     id: UUID
@@ -59,7 +59,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Opened:
+class Reservation:
     """What a call was booked with."""
 
     bounded: bool
@@ -181,7 +181,7 @@ ORDER BY depth DESC NULLS FIRST, h.scope, h.subject, h.period
 """)
 
 
-async def open(connection: AsyncConnection, call: Call) -> Opened:
+async def open(connection: AsyncConnection, call: Booking) -> Reservation:
     """Book a call and set its worst case aside wherever a limit holds for it, or neither.
 
     Raises BudgetExceeded, BudgetBusy or PriceMissing. A connection that commits by itself holds the locks
@@ -193,7 +193,7 @@ async def open(connection: AsyncConnection, call: Call) -> Opened:
         if first.source is None:
             raise PriceMissing
         if first.goes:
-            return Opened(
+            return Reservation(
                 first.bounded, first.source, first.input_usd, first.output_usd, first.cached_input_usd
             )
         uncounted = [_standing(row) for row in rows if not row.counted]
@@ -205,9 +205,9 @@ async def open(connection: AsyncConnection, call: Call) -> Opened:
     raise refused
 
 
-def _standing(row: Row[Any]) -> Standing:
+def _standing(row: Row[Any]) -> LimitState:
     scope: Scope = row.scope
-    return Standing(
+    return LimitState(
         scope,
         row.subject,
         row.period,
@@ -219,7 +219,7 @@ def _standing(row: Row[Any]) -> Standing:
     )
 
 
-class Counted(Protocol):
+class TokenCount(Protocol):
     """What a provider counted."""
 
     @property
@@ -230,7 +230,7 @@ class Counted(Protocol):
     def cached_input_tokens(self) -> int: ...
 
 
-class Told(Counted, Protocol):
+class ProviderUsage(TokenCount, Protocol):
     """What it counted, and how far that can be trusted."""
 
     @property
@@ -239,11 +239,11 @@ class Told(Counted, Protocol):
     def contradictory(self) -> bool: ...
 
 
-class Completed(Protocol):
+class CompletedCall(Protocol):
     """What a call came to, as the gateway tells it."""
 
     @property
-    def usage(self) -> Told: ...
+    def usage(self) -> ProviderUsage: ...
     @property
     def cost_usd(self) -> Decimal: ...
     @property
@@ -297,7 +297,7 @@ FROM before WHERE m.id = before.id
 """)
 
 
-async def settle(connection: AsyncConnection, call: UUID, completion: Completed) -> bool:
+async def settle(connection: AsyncConnection, call: UUID, completion: CompletedCall) -> bool:
     """Book what a call came to and give the rest of its reservation back; False where that was done before.
 
     The last statement of its transaction: others wait for the counters it locks.
@@ -321,7 +321,7 @@ async def settle_later(
     connection: AsyncConnection,
     call: UUID,
     basis: Literal["usage", "asked", "assumed"],
-    counted: Counted,
+    counted: TokenCount,
     usd: Decimal,
     *,
     error_code: str | None = None,
@@ -392,7 +392,7 @@ async def _close(
     call: UUID,
     state: str,
     basis: Basis | None,
-    counted: Counted,
+    counted: TokenCount,
     usd: Decimal,
     *,
     answered_model: str | None = None,

@@ -10,7 +10,7 @@ from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.money.ledger import Tokens
-from db.money.spending import Standing
+from db.money.spending import LimitState
 from schema.tables.runs import agent_executions as executions
 
 
@@ -71,7 +71,7 @@ async def oldest(connection: AsyncConnection, limit: int, behind: LostCall | Non
 
 
 async def in_the_way(
-    connection: AsyncConnection, tenant: str, standing: Standing, limit: int
+    connection: AsyncConnection, tenant: str, standing: LimitState, limit: int
 ) -> list[LostCall]:
     """Those for which something of a limit is reserved."""
     values = {

@@ -16,7 +16,7 @@ BYS: Final[tuple[By, ...]] = get_args(By)
 
 
 @dataclass(frozen=True)
-class Sum:
+class CallTotals:
     """Of the calls that were made in a time, by one agent, model, …"""
 
     name: str
@@ -40,7 +40,7 @@ class Sum:
 
 
 @dataclass(frozen=True)
-class Span:
+class ReportPeriod:
     tenant: str
     since: datetime
     until: datetime
@@ -79,24 +79,24 @@ def _sums() -> list[ColumnElement[Any]]:
     ]
 
 
-def _within(span: Span) -> ColumnElement[bool]:
+def _within(span: ReportPeriod) -> ColumnElement[bool]:
     c = call.c
     return and_(c.tenant_id == span.tenant, c.opened_at >= span.since, c.opened_at < span.until)
 
 
-async def total(connection: AsyncConnection, span: Span) -> Sum:
+async def total(connection: AsyncConnection, span: ReportPeriod) -> CallTotals:
     row = (await connection.execute(select(*_sums()).where(_within(span)))).one()
-    return Sum("", *row)
+    return CallTotals("", *row)
 
 
 async def page(
     connection: AsyncConnection,
-    span: Span,
+    span: ReportPeriod,
     by: By,
     *,
     after: tuple[Decimal, str] | None = None,
     limit: int = 100,
-) -> list[Sum]:
+) -> list[CallTotals]:
     """The dearest first, of days the latest; those behind the (usd, name) of the page before's last one."""
     calls = call
     if by == "run":
@@ -114,4 +114,4 @@ async def page(
         query = query.order_by(usd.desc(), name)
         if after:
             query = query.where(or_(usd < after[0], and_(usd == after[0], name > after[1])))
-    return [Sum(*row) for row in await connection.execute(query.limit(limit))]
+    return [CallTotals(*row) for row in await connection.execute(query.limit(limit))]

@@ -29,7 +29,7 @@ NOTHING: Final = Amount()
 
 
 @dataclass(frozen=True)
-class Standing:
+class LimitState:
     """A limit that holds for a call, and what is left of it."""
 
     scope: Scope
@@ -58,7 +58,7 @@ class Standing:
 class BudgetExceeded(StepError):
     """A call could cost more than is left, whatever becomes of the calls under way."""
 
-    def __init__(self, message: str, standing: Standing) -> None:
+    def __init__(self, message: str, standing: LimitState) -> None:
         super().__init__("budget_exceeded", message)
         self.standing = standing
 
@@ -76,7 +76,7 @@ class BudgetExceeded(StepError):
 class BudgetBusy(Unavailable):
     """A call would fit if the calls under way cost less than their worst case, which most of them do."""
 
-    def __init__(self, message: str, standing: Standing) -> None:
+    def __init__(self, message: str, standing: LimitState) -> None:
         super().__init__("budget_busy", message)
         self.standing = standing
 
@@ -107,7 +107,7 @@ async def grant(connection: AsyncConnection, collaboration: UUID, more: Amount) 
     )
 
 
-async def count_from_now(connection: AsyncConnection, tenant: str, standings: Sequence[Standing]) -> None:
+async def count_from_now(connection: AsyncConnection, tenant: str, standings: Sequence[LimitState]) -> None:
     """Make the counters that no call has needed yet."""
     # In the order in which calls lock them, so that two who do this never wait for each other in a circle.
     ordered = sorted(standings, key=lambda one: (one.scope, one.subject, one.period))
@@ -144,7 +144,7 @@ class _Short:
     """It would not fit either if nothing were reserved."""
 
 
-def refusal(standings: Sequence[Standing], worst: Amount) -> BudgetExceeded | BudgetBusy | None:
+def refusal(standings: Sequence[LimitState], worst: Amount) -> BudgetExceeded | BudgetBusy | None:
     """Why a call may not be made; rather one that is hopeless than one that is not. None where it fits."""
     found = [(one, short) for one in standings if (short := _short(one, worst))]
     if not found:
@@ -164,7 +164,7 @@ def refusal(standings: Sequence[Standing], worst: Amount) -> BudgetExceeded | Bu
     )
 
 
-def _short(one: Standing, worst: Amount) -> _Short | None:
+def _short(one: LimitState, worst: Amount) -> _Short | None:
     """Where a call does not fit into a budget; rather where it is hopeless than where it is not."""
     units = (
         ("${:.6f}", one.limit_usd, one.spent.usd, one.reserved.usd, worst.usd),

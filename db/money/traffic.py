@@ -53,7 +53,7 @@ _TELL: Final = text(f"SELECT pg_notify('{CHANNEL}', '')")
 
 
 @dataclass(frozen=True)
-class Paused:
+class ProviderPause:
     account: str
     model: str
     seconds: float
@@ -106,8 +106,8 @@ async def pause(connection: AsyncConnection, account: str, model: str, seconds: 
     await tell(connection)
 
 
-async def paused(connection: AsyncConnection) -> list[Paused]:
-    return [Paused(*row) for row in await connection.execute(_PAUSED)]
+async def paused(connection: AsyncConnection) -> list[ProviderPause]:
+    return [ProviderPause(*row) for row in await connection.execute(_PAUSED)]
 
 
 async def tell(connection: AsyncConnection) -> None:

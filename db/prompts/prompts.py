@@ -23,7 +23,7 @@ MOST_VERSIONS: Final = 1_000
 
 
 @dataclass(frozen=True)
-class PromptVersion:
+class StoredPromptVersion:
     """One immutable stored version."""
 
     name: str
@@ -43,7 +43,7 @@ class PromptVersion:
 
 
 @dataclass(frozen=True)
-class Prompt:
+class NamedPrompt:
     """A name, and what it means."""
 
     name: str
@@ -70,9 +70,9 @@ _COLUMNS: Final = (
 )
 
 
-def _version(row: Any) -> PromptVersion:
+def _version(row: Any) -> StoredPromptVersion:
     name, number, content, *rest = row
-    return PromptVersion(name, number, PromptContent.model_validate(content), *rest)
+    return StoredPromptVersion(name, number, PromptContent.model_validate(content), *rest)
 
 
 def _json(content: PromptContent) -> dict[str, Any]:
@@ -105,7 +105,7 @@ async def save(
     promote: bool = False,
     description: str | None = None,
     simulated: bool = False,
-) -> tuple[PromptVersion, bool]:
+) -> tuple[StoredPromptVersion, bool]:
     """(the stored version, whether it is new). The same content is the same version. The bare name means it
     from then on when `promote` says so, or when it is the first."""
     await take_turn(connection, tenant, name)
@@ -215,7 +215,7 @@ async def _refuse_on_trial(connection: AsyncConnection, tenant: str, name: str) 
 
 async def find(
     connection: AsyncConnection, tenant: str, name: str, number: int | None = None, *, simulated: bool = False
-) -> PromptVersion:
+) -> StoredPromptVersion:
     """The version with that number, or the one that the bare name means, in a simulated run where `simulated`
     says so. Raises NotFound."""
     query = select(*_COLUMNS).where(versions.c.tenant_id == tenant, versions.c.name == name)
@@ -256,7 +256,7 @@ async def unknown(connection: AsyncConnection, tenant: str, name: str, number: i
 
 async def page(
     connection: AsyncConnection, tenant: str, *, name: str | None = None, after: str = "", limit: int = 50
-) -> list[Prompt]:
+) -> list[NamedPrompt]:
     """Prompts in the order of names, those behind `after`; or the one of that name."""
     newest = (
         select(func.max(versions.c.version))
@@ -288,12 +288,12 @@ async def page(
     )
     if name is not None:
         query = query.where(table.c.name == name)
-    return [Prompt(*row) for row in await connection.execute(query)]
+    return [NamedPrompt(*row) for row in await connection.execute(query)]
 
 
 async def versions_of(
     connection: AsyncConnection, tenant: str, name: str, *, below: int | None = None, limit: int = 50
-) -> list[PromptVersion]:
+) -> list[StoredPromptVersion]:
     """Newest first, those below `below`."""
     query = select(*_COLUMNS).where(versions.c.tenant_id == tenant, versions.c.name == name)
     if below is not None:

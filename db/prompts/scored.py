@@ -16,7 +16,7 @@ LEAST: Final = 1_000
 
 
 @dataclass(frozen=True)
-class Used:
+class PromptUse:
     """A step that one version of a prompt was used for, in a collaboration that was judged."""
 
     collaboration: UUID
@@ -71,10 +71,10 @@ async def count(connection: AsyncConnection, tenant: str, name: str, *, simulate
 
 async def newest(
     connection: AsyncConnection, tenant: str, name: str, limit: int, *, simulated: bool
-) -> list[Used]:
+) -> list[PromptUse]:
     """One use of each judged collaboration, the newest first."""
     values = {"tenant": tenant, "name": name, "limit": limit, "simulated": simulated}
-    return [Used(*row) for row in await connection.execute(_NEWEST, values)]
+    return [PromptUse(*row) for row in await connection.execute(_NEWEST, values)]
 
 
 async def note_optimized(

@@ -13,7 +13,7 @@ from db.prompts import prompts
 from db.runs.collaborations import Run
 from schema.errors import NotFound, Refused
 from schema.language.prompts import PromptContent
-from schema.significance import Arm, Metric, Reading, Rules, gets_candidate, read
+from schema.significance import Arm, Metric, Rules, TrialReading, gets_candidate, read
 from schema.tables.prompts import prompt_trials as table
 from schema.temporal.memo import BY_TEMPORAL
 
@@ -23,7 +23,7 @@ BY_ITSELF: Final = "trial"
 
 
 @dataclass(frozen=True)
-class Trial:
+class PromptTrial:
     id: UUID
     tenant: str
     name: str
@@ -51,7 +51,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrialConfig:
     """How a trial is to be made."""
 
     candidate: int
@@ -65,7 +65,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenPrompt:
     """The stored prompt that an attempt is made with."""
 
     content: PromptContent
@@ -97,7 +97,7 @@ _COLUMNS: Final = (
 )
 
 
-async def choose(connection: AsyncConnection, run: Run, prompt: str, *, simulated: bool) -> Chosen:
+async def choose(connection: AsyncConnection, run: Run, prompt: str, *, simulated: bool) -> ChosenPrompt:
     """What `name` or `name@3` means for a run: while a trial goes on, its arm. `simulated`: whether the
     simulator answers. Raises NotFound."""
     tenant = run.tenant
@@ -113,7 +113,7 @@ async def choose(connection: AsyncConnection, run: Run, prompt: str, *, simulate
     row = (await connection.execute(running)).one_or_none()
     if row is None:
         return await _pinned(connection, tenant, name, None, simulated)
-    trial = Trial(*tuple(row))
+    trial = PromptTrial(*tuple(row))
     if run.started_at < trial.started_at:
         # Its steps before the trial were asked otherwise: it says nothing of either arm.
         return await _pinned(connection, tenant, name, None, simulated)
@@ -121,7 +121,7 @@ async def choose(connection: AsyncConnection, run: Run, prompt: str, *, simulate
     to_candidate = gets_candidate(str(trial.id), unit, trial.share)
     arm = trial.candidate if to_candidate else trial.control
     found = await _pinned(connection, tenant, name, arm, simulated)
-    return Chosen(found.content, found.ref, trial.id)
+    return ChosenPrompt(found.content, found.ref, trial.id)
 
 
 # Who asked for the outermost run asked for all within it.
@@ -141,14 +141,14 @@ async def _user(connection: AsyncConnection, run: Run) -> str:
 
 async def _pinned(
     connection: AsyncConnection, tenant: str, name: str, number: int | None, simulated: bool
-) -> Chosen:
+) -> ChosenPrompt:
     found = await prompts.find(connection, tenant, name, number, simulated=simulated)
-    return Chosen(found.content, found.ref)
+    return ChosenPrompt(found.content, found.ref)
 
 
 async def start(
-    connection: AsyncConnection, tenant: str, name: str, wanted: Settings, actor: str, *, simulated: bool
-) -> Trial:
+    connection: AsyncConnection, tenant: str, name: str, wanted: TrialConfig, actor: str, *, simulated: bool
+) -> PromptTrial:
     """Compare a version with what the bare name means, in real runs or in simulated ones. Raises NotFound,
     and Refused where it cannot be."""
     await prompts.take_turn(connection, tenant, name)
@@ -185,7 +185,7 @@ async def start(
             .returning(*_COLUMNS)
         )
     ).one()
-    trial = Trial(*tuple(row))
+    trial = PromptTrial(*tuple(row))
     await audit.append(
         connection,
         tenant,
@@ -213,7 +213,7 @@ async def require_none(connection: AsyncConnection, tenant: str, name: str) -> N
         )
 
 
-async def find(connection: AsyncConnection, tenant: str, name: str) -> Trial | None:
+async def find(connection: AsyncConnection, tenant: str, name: str) -> PromptTrial | None:
     """The latest trial of a prompt."""
     row = (
         await connection.execute(
@@ -223,10 +223,10 @@ async def find(connection: AsyncConnection, tenant: str, name: str) -> Trial | N
             .limit(1)
         )
     ).one_or_none()
-    return Trial(*tuple(row)) if row else None
+    return PromptTrial(*tuple(row)) if row else None
 
 
-async def latest(connection: AsyncConnection, tenant: str, name: str) -> Trial:
+async def latest(connection: AsyncConnection, tenant: str, name: str) -> PromptTrial:
     """Raises NotFound."""
     found = await find(connection, tenant, name)
     if found is None:
@@ -239,15 +239,17 @@ async def latest(connection: AsyncConnection, tenant: str, name: str) -> Trial:
     return found
 
 
-async def running(connection: AsyncConnection, *, after: UUID | None = None, limit: int = 100) -> list[Trial]:
+async def running(
+    connection: AsyncConnection, *, after: UUID | None = None, limit: int = 100
+) -> list[PromptTrial]:
     """Of all tenants, in the order of ids."""
     query = select(*_COLUMNS).where(table.c.status == "running").order_by(table.c.id).limit(limit)
     if after is not None:
         query = query.where(table.c.id > after)
-    return [Trial(*tuple(row)) for row in await connection.execute(query)]
+    return [PromptTrial(*tuple(row)) for row in await connection.execute(query)]
 
 
-async def stop(connection: AsyncConnection, tenant: str, name: str, actor: str) -> Trial:
+async def stop(connection: AsyncConnection, tenant: str, name: str, actor: str) -> PromptTrial:
     """End a trial undecided; the bare name means what it meant. Raises NotFound."""
     await prompts.take_turn(connection, tenant, name)
     trial = await latest(connection, tenant, name)
@@ -256,18 +258,20 @@ async def stop(connection: AsyncConnection, tenant: str, name: str, actor: str) 
     return await _end(connection, trial, "stopped", await measure(connection, trial), actor)
 
 
-async def look(connection: AsyncConnection, trial: Trial) -> tuple[Trial, Reading]:
+async def look(connection: AsyncConnection, trial: PromptTrial) -> tuple[PromptTrial, TrialReading]:
     """What may be said by now; a decided trial ends with it."""
     await prompts.take_turn(connection, trial.tenant, trial.name)
     row = (await connection.execute(select(*_COLUMNS).where(table.c.id == trial.id))).one_or_none()
-    trial = Trial(*tuple(row)) if row else trial
+    trial = PromptTrial(*tuple(row)) if row else trial
     reading = await measure(connection, trial)
     if row is None or trial.status != "running" or reading.verdict == "running":
         return trial, reading
     return await _end(connection, trial, reading.verdict, reading, BY_ITSELF), reading
 
 
-async def _end(connection: AsyncConnection, trial: Trial, status: str, reading: Reading, actor: str) -> Trial:
+async def _end(
+    connection: AsyncConnection, trial: PromptTrial, status: str, reading: TrialReading, actor: str
+) -> PromptTrial:
     winner = {"won": trial.candidate, "lost": trial.control}.get(status)
     row = (
         await connection.execute(
@@ -295,7 +299,7 @@ async def _end(connection: AsyncConnection, trial: Trial, status: str, reading: 
         await prompts.point(
             connection, trial.tenant, name, candidate, BY_ITSELF, trial.control, simulated=trial.simulated
         )
-    return Trial(*tuple(row))
+    return PromptTrial(*tuple(row))
 
 
 # One run is one observation, and one user is one: of several runs their mean. Forks are left out: a person
@@ -331,7 +335,7 @@ FROM units GROUP BY prompt
 """)
 
 
-async def measure(connection: AsyncConnection, trial: Trial) -> Reading:
+async def measure(connection: AsyncConnection, trial: PromptTrial) -> TrialReading:
     """The figures of both arms, of the runs that have ended."""
     values = {
         "trial": trial.id,

@@ -28,7 +28,7 @@ _NEXT: Final[Mapping[str, tuple[State, ...]]] = {
 
 
 @dataclass(frozen=True)
-class Serving:
+class ServingCheckpoint:
     """A production checkpoint that takes part in decisions, or watches them."""
 
     id: UUID
@@ -42,7 +42,7 @@ class Serving:
 
 
 @dataclass(frozen=True)
-class Summary:
+class CheckpointSummary:
     """A checkpoint without its content."""
 
     id: UUID
@@ -130,7 +130,7 @@ async def register(
     sha256: str,
     manifest: dict[str, Any],
     actor: str,
-) -> Summary:
+) -> CheckpointSummary:
     """Put a checkpoint to work in shadow, under the tenant's next number; who was on the way gives way.
 
     A training registers once: again, it comes to the same."""
@@ -139,7 +139,7 @@ async def register(
         _SUMMARIES.where(table.c.training_id == training, table.c.kind == "production")
     )
     if row := done.one_or_none():
-        return Summary(*tuple(row))
+        return CheckpointSummary(*tuple(row))
     newest = await connection.scalar(
         select(func.coalesce(func.max(table.c.number), 0)).where(table.c.tenant_id == tenant)
     )
@@ -199,7 +199,7 @@ async def _insert(
 # -- finding ----------------------------------------------------------------------------------------
 
 
-async def serving(connection: AsyncConnection, tenant: str, *, simulated: bool) -> list[Serving]:
+async def serving(connection: AsyncConnection, tenant: str, *, simulated: bool) -> list[ServingCheckpoint]:
     """Who serves all real runs, or all simulated ones, then who is on the way there: at most one of each."""
     rows = await connection.execute(
         select(
@@ -217,7 +217,7 @@ async def serving(connection: AsyncConnection, tenant: str, *, simulated: bool) 
         )
         .order_by(table.c.state != "all")
     )
-    return [Serving(*row) for row in rows]
+    return [ServingCheckpoint(*row) for row in rows]
 
 
 async def content(connection: AsyncConnection, id: UUID) -> bytes:
@@ -228,7 +228,9 @@ async def content(connection: AsyncConnection, id: UUID) -> bytes:
     return bytes(found)
 
 
-async def last_of_training(connection: AsyncConnection, training: UUID, kind: str) -> Summary | None:
+async def last_of_training(
+    connection: AsyncConnection, training: UUID, kind: str
+) -> CheckpointSummary | None:
     """The highest epoch that a training has kept: where another attempt goes on."""
     row = (
         await connection.execute(
@@ -237,10 +239,10 @@ async def last_of_training(connection: AsyncConnection, training: UUID, kind: st
             .limit(1)
         )
     ).one_or_none()
-    return Summary(*tuple(row)) if row else None
+    return CheckpointSummary(*tuple(row)) if row else None
 
 
-async def find(connection: AsyncConnection, tenant: str, number: int) -> Summary:
+async def find(connection: AsyncConnection, tenant: str, number: int) -> CheckpointSummary:
     """A production checkpoint. Raises NotFound."""
     row = (
         await connection.execute(_SUMMARIES.where(table.c.tenant_id == tenant, table.c.number == number))
@@ -250,7 +252,7 @@ async def find(connection: AsyncConnection, tenant: str, number: int) -> Summary
             "checkpoint_unknown",
             f"found no checkpoint {number}; `facilitair router checkpoints` lists those that there are.",
         )
-    return Summary(*tuple(row))
+    return CheckpointSummary(*tuple(row))
 
 
 async def page(
@@ -260,7 +262,7 @@ async def page(
     before: int | None = None,
     limit: int = 50,
     simulated: bool | None = None,
-) -> list[Summary]:
+) -> list[CheckpointSummary]:
     """Production checkpoints, the newest first, from below the number `before` on; `simulated` None: whatever
     they learned from."""
     query = _SUMMARIES.where(table.c.tenant_id == tenant, table.c.number.is_not(None))
@@ -269,15 +271,15 @@ async def page(
     if simulated is not None:
         query = query.where(table.c.simulated == simulated)
     rows = await connection.execute(query.order_by(desc(table.c.number)).limit(limit))
-    return [Summary(*tuple(row)) for row in rows]
+    return [CheckpointSummary(*tuple(row)) for row in rows]
 
 
-async def of_training(connection: AsyncConnection, training: UUID) -> list[Summary]:
+async def of_training(connection: AsyncConnection, training: UUID) -> list[CheckpointSummary]:
     """All that a training has kept, by kind and epoch."""
     rows = await connection.execute(
         _SUMMARIES.where(table.c.training_id == training).order_by(table.c.kind, table.c.epoch)
     )
-    return [Summary(*tuple(row)) for row in rows]
+    return [CheckpointSummary(*tuple(row)) for row in rows]
 
 
 async def tenants(connection: AsyncConnection, *, after: str = "", limit: int = 100) -> Sequence[str]:
@@ -304,7 +306,7 @@ async def take_turn(connection: AsyncConnection, tenant: str) -> None:
 
 async def move(
     connection: AsyncConnection, tenant: str, number: int, state: State, reason: str, actor: str
-) -> Summary:
+) -> CheckpointSummary:
     """Let a checkpoint serve more, or no more: shadow -> share -> all, or rolled_back from each of them.
 
     The one that served all before is then retired; when one that served all is rolled back, the one that was
@@ -337,11 +339,13 @@ async def move(
             )
         ).one_or_none()
         if again:
-            await _set(connection, Summary(*tuple(again)), "all", f"{number} was rolled back", actor)
+            await _set(
+                connection, CheckpointSummary(*tuple(again)), "all", f"{number} was rolled back", actor
+            )
     return await find(connection, tenant, number)
 
 
-async def promote(connection: AsyncConnection, tenant: str, number: int, actor: str) -> Summary:
+async def promote(connection: AsyncConnection, tenant: str, number: int, actor: str) -> CheckpointSummary:
     """The next state upwards, by command. Raises NotFound, Refused."""
     found = await find(connection, tenant, number)
     state: State = "all" if found.state == "share" else "share"
@@ -350,7 +354,7 @@ async def promote(connection: AsyncConnection, tenant: str, number: int, actor: 
 
 async def roll_back(
     connection: AsyncConnection, tenant: str, reason: str, actor: str, *, simulated: bool
-) -> Summary:
+) -> CheckpointSummary:
     """By command: who serves all, or where nobody does who is on the way, serves no more (S2-49).
 
     Raises Refused where rules serve already."""
@@ -381,15 +385,17 @@ async def note_followed(connection: AsyncConnection, id: UUID, until: str, found
 
 async def _in_state(
     connection: AsyncConnection, tenant: str, simulated: bool, *states: State
-) -> Summary | None:
+) -> CheckpointSummary | None:
     query = _SUMMARIES.where(
         table.c.tenant_id == tenant, table.c.simulated == simulated, table.c.state.in_(states)
     )
     row = (await connection.execute(query)).one_or_none()
-    return Summary(*tuple(row)) if row else None
+    return CheckpointSummary(*tuple(row)) if row else None
 
 
-async def _set(connection: AsyncConnection, found: Summary, state: State, reason: str, actor: str) -> None:
+async def _set(
+    connection: AsyncConnection, found: CheckpointSummary, state: State, reason: str, actor: str
+) -> None:
     await connection.execute(
         update(table)
         .where(table.c.id == found.id)

@@ -13,7 +13,7 @@ from schema.temporal.steps import StepRequest
 
 
 @dataclass(frozen=True)
-class Decision:
+class RoutingDecision:
     model: str
     propensity: float
     policy: str
@@ -24,7 +24,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Kept:
+class RecordedDecision:
     """A decision as it was recorded first."""
 
     model: str
@@ -35,13 +35,15 @@ class Kept:
     """The recommended limit of the answer."""
 
 
-async def find(connection: AsyncConnection, request: StepRequest) -> Kept | None:
+async def find(connection: AsyncConnection, request: StepRequest) -> RecordedDecision | None:
     """The decision for a step, if it was made before."""
     row = (await connection.execute(_kept(request))).one_or_none()
-    return Kept(*row) if row else None
+    return RecordedDecision(*row) if row else None
 
 
-async def record(connection: AsyncConnection, request: StepRequest, decision: Decision) -> Kept:
+async def record(
+    connection: AsyncConnection, request: StepRequest, decision: RoutingDecision
+) -> RecordedDecision:
     """Keep the first decision for a step; asked again, the step gets the same model."""
     await connection.execute(
         upsert(table)
@@ -61,7 +63,7 @@ async def record(connection: AsyncConnection, request: StepRequest, decision: De
         )
         .on_conflict_do_nothing()
     )
-    return Kept(*(await connection.execute(_kept(request))).one())
+    return RecordedDecision(*(await connection.execute(_kept(request))).one())
 
 
 def _kept(request: StepRequest) -> Select[Any]:

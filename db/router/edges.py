@@ -36,7 +36,7 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class EdgeState:
     """What the chance of an edge goes by."""
 
     state: State = "kept"
@@ -50,7 +50,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class EdgeDraw:
     """Whether a step of a run is told what another one says."""
 
     path: str
@@ -63,7 +63,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class EdgeTrial:
     """A decision of a run that has ended and was judged."""
 
     run: UUID
@@ -74,7 +74,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Edge:
+class AdaptiveEdge:
     """Where an edge stands, and what that rests on."""
 
     source: str
@@ -95,14 +95,14 @@ class Edge:
 
 async def states(
     connection: AsyncConnection, tenant: str, definition: str, *, simulated: bool
-) -> dict[tuple[str, str], Standing]:
+) -> dict[tuple[str, str], EdgeState]:
     """(source, target) → where the edge stands in such runs; those that no run has met are not there."""
     rows = await connection.execute(
         select(edges.c.source, edges.c.target, edges.c.state, edges.c.set_by, edges.c.high).where(
             edges.c.tenant_id == tenant, edges.c.definition == definition, edges.c.simulated == simulated
         )
     )
-    return {(row.source, row.target): Standing(row.state, row.set_by, row.high) for row in rows}
+    return {(row.source, row.target): EdgeState(row.state, row.set_by, row.high) for row in rows}
 
 
 async def meet(connection: AsyncConnection, keys: Sequence[Key]) -> None:
@@ -136,7 +136,7 @@ async def decided(
 
 
 async def decide(
-    connection: AsyncConnection, run: UUID, tenant: str, definition: str, made: Sequence[Decision]
+    connection: AsyncConnection, run: UUID, tenant: str, definition: str, made: Sequence[EdgeDraw]
 ) -> dict[tuple[str, str], bool]:
     """Keep the first decision of each; (path, source) → the one that is kept."""
     await connection.execute(
@@ -182,10 +182,10 @@ SELECT id, delivered, chance, quality FROM judged WHERE quality IS NOT NULL ORDE
 """)
 
 
-async def evidence(connection: AsyncConnection, key: Key, limit: int = WINDOW) -> list[Trial]:
+async def evidence(connection: AsyncConnection, key: Key, limit: int = WINDOW) -> list[EdgeTrial]:
     """The newest trials of runs that have ended and were judged."""
     rows = await connection.execute(_EVIDENCE, {**_values(key), "limit": limit})
-    return [Trial(*row) for row in rows]
+    return [EdgeTrial(*row) for row in rows]
 
 
 _RECENT: Final = text("""
@@ -200,9 +200,9 @@ ORDER BY tenant_id, definition, source, target, simulated
 """)
 
 
-async def recent(connection: AsyncConnection) -> list[tuple[Key, Standing]]:
+async def recent(connection: AsyncConnection) -> list[tuple[Key, EdgeState]]:
     """Edges of all tenants that runs have met in the last day, and where they stand; without pinned ones."""
-    return [(Key(*row[:5]), Standing(*row[5:])) for row in await connection.execute(_RECENT)]
+    return [(Key(*row[:5]), EdgeState(*row[5:])) for row in await connection.execute(_RECENT)]
 
 
 # -- states ------------------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ async def recent(connection: AsyncConnection) -> list[tuple[Key, Standing]]:
 
 async def of_definition(
     connection: AsyncConnection, tenant: str, definition: str, *, simulated: bool
-) -> list[Edge]:
+) -> list[AdaptiveEdge]:
     """The adaptive edges that runs of a definition have met, as real or as simulated runs tell of them."""
     c = edges.c
     rows = await connection.execute(
@@ -218,7 +218,7 @@ async def of_definition(
         .where(c.tenant_id == tenant, c.definition == definition, c.simulated == simulated)
         .order_by(c.source, c.target)
     )
-    return [Edge(*row) for row in rows]
+    return [AdaptiveEdge(*row) for row in rows]
 
 
 async def judge(
@@ -269,10 +269,10 @@ async def set_state(connection: AsyncConnection, key: Key, state: State, actor: 
     await _note(connection, key, actor, state, before.state)
 
 
-async def _lock(connection: AsyncConnection, key: Key) -> Standing | None:
+async def _lock(connection: AsyncConnection, key: Key) -> EdgeState | None:
     columns = select(edges.c.state, edges.c.set_by, edges.c.high)
     row = (await connection.execute(columns.where(*_is(key)).with_for_update())).one_or_none()
-    return Standing(*row) if row else None
+    return EdgeState(*row) if row else None
 
 
 async def _set(connection: AsyncConnection, key: Key, state: State, values: dict[str, Any]) -> None:

@@ -13,13 +13,13 @@ BUCKETS_MS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 
 
 @dataclass
-class Sum:
+class CountedTotal:
     count: int = 0
     total: float = 0.0
 
 
 @dataclass
-class Figures:
+class RoutingFigures:
     """Of the decisions until `until`."""
 
     until: datetime
@@ -27,10 +27,10 @@ class Figures:
     """(policy, whether it was a fallback) → how many."""
     slower: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_MS) + 1))
     """How many fall into each bucket."""
-    milliseconds: Sum = field(default_factory=Sum)
-    confidence: Sum = field(default_factory=Sum)
-    novelty: Sum = field(default_factory=Sum)
-    order_sensitivity: Sum = field(default_factory=Sum)
+    milliseconds: CountedTotal = field(default_factory=CountedTotal)
+    confidence: CountedTotal = field(default_factory=CountedTotal)
+    novelty: CountedTotal = field(default_factory=CountedTotal)
+    order_sensitivity: CountedTotal = field(default_factory=CountedTotal)
 
 
 # A decision is seen only when its transaction has committed, a moment after the time that it bears.
@@ -54,7 +54,7 @@ GROUP BY until, policy, fallback, bucket
 """)
 
 
-async def add_new(connection: AsyncConnection, tenant: str, figures: Figures) -> None:
+async def add_new(connection: AsyncConnection, tenant: str, figures: RoutingFigures) -> None:
     """Add what was decided since `figures.until`, as of two seconds ago."""
     values = {"tenant": tenant, "since": figures.until, "ends": list(BUCKETS_MS)}
     rows: Sequence[Any] = (await connection.execute(_NEW, values)).all()
@@ -72,6 +72,6 @@ async def add_new(connection: AsyncConnection, tenant: str, figures: Figures) ->
         _add(figures.order_sensitivity, row.ordered, row.order_sensitivity)
 
 
-def _add(to: Sum, count: int, total: float) -> None:
+def _add(to: CountedTotal, count: int, total: float) -> None:
     to.count += count
     to.total += total

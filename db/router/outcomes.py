@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db import audit
 from db.engine import transaction
-from plan.verdicts import Verdicts, verdicts
+from plan.verdicts import JudgedSteps, verdicts
 from schema.errors import NotFound, Refused
 from schema.tables.router import outcomes as table
 from schema.tables.runs import agent_executions, collaborations
@@ -42,7 +42,7 @@ _LAST: Final = UUID(int=2**128 - 1)
 
 
 @dataclass(frozen=True)
-class Decided:
+class OutcomeDecision:
     """The routing decision for a step."""
 
     policy: str
@@ -54,7 +54,7 @@ class Decided:
 
 
 @dataclass(frozen=True)
-class Row:
+class OutcomeRow:
     """What came of asking one model for a step: its last attempt."""
 
     id: UUID
@@ -82,7 +82,7 @@ class Row:
     """0 useless to 1 right; None where nobody can tell, which is no success."""
     source: str
     """What `ok` goes by: told, failed, review, human, run, checked; empty where it is not known."""
-    decision: Decided | None
+    decision: OutcomeDecision | None
 
     @property
     def by_router(self) -> bool:
@@ -186,7 +186,7 @@ async def page(
     simulated: bool,
     after: tuple[datetime, UUID] | None = None,
     limit: int = PAGE,
-) -> list[Row]:
+) -> list[OutcomeRow]:
     """In the order in which steps ended, from behind (at, id) on, up to `until`: of simulated runs alone, or
     of none of them."""
     at, id = after or (_BEGINNING, _FIRST)
@@ -195,14 +195,14 @@ async def page(
 
 async def newest(
     connection: AsyncConnection, tenant: str, since: datetime, limit: int = PAGE, *, simulated: bool
-) -> list[Row]:
+) -> list[OutcomeRow]:
     """The last `limit` of steps that ended after `since`, in the order in which they did."""
     return await _rows(connection, _NEWEST, tenant, simulated, since, _LAST, datetime.now(UTC), limit)
 
 
 async def every(
     engine: AsyncEngine, tenant: str, until: datetime, page_size: int = PAGE, *, simulated: bool
-) -> AsyncIterator[list[Row]]:
+) -> AsyncIterator[list[OutcomeRow]]:
     """Page by page, each in a transaction of its own."""
     after: tuple[datetime, UUID] | None = None
     while True:
@@ -231,7 +231,7 @@ async def _rows(
     id: UUID,
     until: datetime,
     limit: int,
-) -> list[Row]:
+) -> list[OutcomeRow]:
     known = {
         version: verdicts(sha256, source)
         for version, sha256, source in await connection.execute(_VERSIONS, {"tenant": tenant, "at": at})
@@ -250,7 +250,7 @@ async def _rows(
     return [_row(row, known) for row in await connection.execute(query, values)]
 
 
-def _columns(known: Mapping[UUID, Verdicts]) -> dict[str, list[Any]]:
+def _columns(known: Mapping[UUID, JudgedSteps]) -> dict[str, list[Any]]:
     """What definitions say of who judges whom, as columns for unnest."""
 
     def columns(rows: Iterable[tuple[Any, ...]], *names: str) -> dict[str, list[Any]]:
@@ -271,14 +271,14 @@ def _columns(known: Mapping[UUID, Verdicts]) -> dict[str, list[Any]]:
     )
 
 
-def _row(row: Any, known: Mapping[UUID, Verdicts]) -> Row:
+def _row(row: Any, known: Mapping[UUID, JudgedSteps]) -> OutcomeRow:
     said = known.get(row.workflow_id)
     decision = None
     if row.chosen_model is not None:
-        decision = Decided(
+        decision = OutcomeDecision(
             row.policy, row.chosen_model, row.propensity, row.candidates, row.features, row.created_at
         )
-    return Row(
+    return OutcomeRow(
         id=row.id,
         collaboration=row.collaboration_id,
         at=row.completed_at,

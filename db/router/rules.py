@@ -19,7 +19,7 @@ _decision = routing_decisions.c
 
 
 @dataclass(frozen=True)
-class Choice:
+class ModelChoice:
     """What the router chose for a step, and among whom."""
 
     model: str
@@ -28,10 +28,10 @@ class Choice:
     features: dict[str, Any]
 
 
-async def choice(connection: AsyncConnection, collaboration: str, path: str) -> Choice:
+async def choice(connection: AsyncConnection, collaboration: str, path: str) -> ModelChoice:
     """The decision for a step, which has been made."""
     query = select(_decision.chosen_model, _decision.candidates, _decision.features)
-    return Choice(*(await connection.execute(query.where(*_of_step(collaboration, path)))).one())
+    return ModelChoice(*(await connection.execute(query.where(*_of_step(collaboration, path)))).one())
 
 
 async def note_person(
@@ -86,7 +86,7 @@ async def book(connection: AsyncConnection, execution: UUID, paid: Outcome) -> N
 
 
 @dataclass(frozen=True)
-class Verdicts:
+class VerifierVerdicts:
     """What a verifier said of answers of which people told later whether they were right."""
 
     wrong: int = 0
@@ -112,12 +112,14 @@ _VERDICTS: Final = text("""
 """)
 
 
-async def verdicts(connection: AsyncConnection, tenant: str, model: str, *, simulated: bool) -> Verdicts:
+async def verdicts(
+    connection: AsyncConnection, tenant: str, model: str, *, simulated: bool
+) -> VerifierVerdicts:
     """How a verifier's verdicts, real ones or simulated ones, went against what people told of the same
     answers."""
     values = {"tenant": tenant, "model": model, "simulated": simulated}
     row = (await connection.execute(_VERDICTS, values)).one()
-    return Verdicts(*row)
+    return VerifierVerdicts(*row)
 
 
 def _of_step(collaboration: str, path: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

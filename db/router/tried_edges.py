@@ -12,7 +12,7 @@ from schema.tables.router import edges
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class TriedEdge:
     """An edge that many runs have met."""
 
     key: Key
@@ -22,7 +22,7 @@ class Tried:
 
 async def tried(
     connection: AsyncConnection, tenant: str, runs: int, limit: int, *, simulated: bool
-) -> list[Tried]:
+) -> list[TriedEdge]:
     """A tenant's edges with at least that many judged runs of the kind, those with the most."""
     c = edges.c
     rows = await connection.execute(
@@ -31,7 +31,7 @@ async def tried(
         .order_by(c.runs.desc(), c.definition, c.source, c.target)
         .limit(limit)
     )
-    return [Tried(Key(tenant, *row[:3], simulated), row.runs, row.effect) for row in rows]
+    return [TriedEdge(Key(tenant, *row[:3], simulated), row.runs, row.effect) for row in rows]
 
 
 # Per edge, as the index has them: a definition's trials can be many.

@@ -38,7 +38,7 @@ async def end_of(connection: AsyncConnection, tenant: str, collaboration: UUID) 
 
 
 @dataclass(frozen=True)
-class Begun:
+class ChildRecord:
     """A sub-collaboration of another run."""
 
     id: UUID
@@ -46,7 +46,7 @@ class Begun:
     input: Any
 
 
-async def begun_elsewhere(connection: AsyncConnection, execution: UUID) -> Begun | None:
+async def begun_elsewhere(connection: AsyncConnection, execution: UUID) -> ChildRecord | None:
     """What a forked run's execution goes on from: the sub-collaboration of the one it was copied from."""
     c, own, source = collaborations.c, agent_executions.alias("own"), agent_executions.alias("source")
     row = (
@@ -62,7 +62,7 @@ async def begun_elsewhere(connection: AsyncConnection, execution: UUID) -> Begun
             .limit(1)
         )
     ).one_or_none()
-    return Begun(*row) if row else None
+    return ChildRecord(*row) if row else None
 
 
 # The root's row is locked until the transaction ends: it is the last thing that a transaction takes.

@@ -137,7 +137,7 @@ async def create(
 
 
 @dataclass(frozen=True)
-class Summary:
+class RunSummary:
     """A collaboration as lists and readers show it."""
 
     uuid: UUID
@@ -220,8 +220,8 @@ def _summaries() -> tuple[Any, Any]:
     return summaries, totals
 
 
-def _summary(row: Row[Any]) -> Summary:
-    return Summary(*tuple(row))
+def _summary(row: Row[Any]) -> RunSummary:
+    return RunSummary(*tuple(row))
 
 
 def _called(tenant: str, name: str, query: Any) -> Any:
@@ -235,7 +235,7 @@ def _called(tenant: str, name: str, query: Any) -> Any:
     return query.where(by_uuid | (c.temporal_workflow_id == name)).order_by(desc(by_uuid), latest).limit(1)
 
 
-async def find(connection: AsyncConnection, tenant: str, name: str) -> Summary:
+async def find(connection: AsyncConnection, tenant: str, name: str) -> RunSummary:
     """The run with that UUID, or the latest one under a Temporal workflow id; raises NotFound."""
     row = (await connection.execute(_called(tenant, name, _summaries()[0]))).one_or_none()
     if row is None:
@@ -275,7 +275,7 @@ async def started_as(connection: AsyncConnection, tenant: str, id: str) -> Start
 
 
 @dataclass(frozen=True)
-class Turn:
+class ChatRun:
     """A run among those of one chat."""
 
     id: str
@@ -283,7 +283,7 @@ class Turn:
     status: str
 
 
-async def turns(connection: AsyncConnection, tenant: str, ids: list[str]) -> list[Turn]:
+async def turns(connection: AsyncConnection, tenant: str, ids: list[str]) -> list[ChatRun]:
     """Return the runs with these Temporal workflow ids, as far as there are any, oldest first."""
     c = collaborations.c
     rows = await connection.execute(
@@ -291,7 +291,7 @@ async def turns(connection: AsyncConnection, tenant: str, ids: list[str]) -> lis
         .where(c.tenant_id == tenant, c.temporal_workflow_id.in_(ids))
         .order_by(c.started_at)
     )
-    return [Turn(*tuple(row)) for row in rows]
+    return [ChatRun(*tuple(row)) for row in rows]
 
 
 async def is_known(connection: AsyncConnection, collaboration: UUID) -> bool:
@@ -345,7 +345,7 @@ async def recent(
     *,
     before: tuple[datetime, UUID] | None = None,
     limit: int = 50,
-) -> list[Summary]:
+) -> list[RunSummary]:
     """Runs, newest first; `before` is the (started_at, uuid) of the last one seen."""
     summaries, totals = _summaries()
     query = summaries.where(collaborations.c.tenant_id == tenant, *_wanted(wanted))

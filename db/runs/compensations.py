@@ -14,7 +14,7 @@ UNDO = "undo"
 
 
 @dataclass(frozen=True)
-class Done:
+class CompensableStep:
     """A completed execution of a step that can be undone."""
 
     path: str
@@ -24,7 +24,7 @@ class Done:
 
 async def to_undo(
     connection: AsyncConnection, collaboration: UUID, steps: Collection[str], *, after: str = "", limit: int
-) -> list[Done]:
+) -> list[CompensableStep]:
     """What the run did itself in those steps and has not undone, the last done first, behind path `after`.
 
     What it took from a cache, another run or a person it has not done; nor what failed and was caught.
@@ -55,4 +55,4 @@ async def to_undo(
             last.c.collaboration_id == collaboration, last.c.path == after, last.c.status == "completed"
         )
         query = query.where(tuple_(done.c.completed_at, done.c.path) < place.scalar_subquery())
-    return [Done(*row) for row in await connection.execute(query)]
+    return [CompensableStep(*row) for row in await connection.execute(query)]

@@ -20,7 +20,7 @@ _SHOWN_CHARS: Final = 2_000
 
 
 @dataclass(frozen=True)
-class Feedback:
+class FeedbackNote:
     """What somebody told a run."""
 
     text: str
@@ -43,7 +43,7 @@ class Control:
     """Whether somebody paused a run that this one is a step of."""
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Agent, or "" for every agent → how it is asked instead."""
-    feedback: list[Feedback] = field(default_factory=list)
+    feedback: list[FeedbackNote] = field(default_factory=list)
     """In the order in which it was given."""
 
     @property
@@ -76,7 +76,7 @@ _STATE: Final = text("""
 
 async def state(connection: AsyncConnection, run: UUID) -> Control:
     row = (await connection.execute(_STATE, {"run": run})).one()
-    return Control(row.own, row.above, row.changes or {}, [Feedback(*one) for one in row.feedback or ()])
+    return Control(row.own, row.above, row.changes or {}, [FeedbackNote(*one) for one in row.feedback or ()])
 
 
 async def hold(connection: AsyncConnection, run: UUID) -> str:
@@ -106,7 +106,7 @@ async def feedbacks(connection: AsyncConnection, run: UUID, besides: UUID) -> in
     return int((await connection.execute(select(func.count()).where(*of_run))).scalar_one())
 
 
-async def tell(connection: AsyncConnection, run: Run, id: UUID, said: Feedback) -> None:
+async def tell(connection: AsyncConnection, run: Run, id: UUID, said: FeedbackNote) -> None:
     """Keep what somebody told a run. The same id once more changes nothing."""
     added = await connection.execute(
         upsert(feedback)

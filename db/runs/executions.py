@@ -30,7 +30,7 @@ CANCELLED_WITH: Final = "cancelled: what it was a part of had ended"
 
 
 @dataclass(frozen=True)
-class Worker:
+class Assignment:
     """Who does a step: an agent in a role with a model, or a tool."""
 
     kind: str
@@ -113,7 +113,7 @@ def _result(row: Any) -> StepResult:
     )
 
 
-async def claim(connection: AsyncConnection, request: StepRequest, worker: Worker) -> Claim:
+async def claim(connection: AsyncConnection, request: StepRequest, worker: Assignment) -> Claim:
     """Begin an attempt, unless the step has finished already.
 
     An attempt that is still `running` belongs to a worker that died (Temporal starts the next one only
@@ -157,7 +157,7 @@ async def claim(connection: AsyncConnection, request: StepRequest, worker: Worke
     return Claim(execution, attempt, now)
 
 
-async def resume(connection: AsyncConnection, request: StepRequest, worker: Worker) -> Claim:
+async def resume(connection: AsyncConnection, request: StepRequest, worker: Assignment) -> Claim:
     """Like `claim` for what goes on where it was instead of starting anew: maps, loops, waits, people."""
     rows = (await connection.execute(_of_step(request).order_by(table.c.attempt))).all()
     if rows and rows[-1].status == "running":
@@ -207,7 +207,7 @@ def _paid(outcome: Outcome, started_at: datetime, now: datetime) -> dict[str, An
     }
 
 
-async def _relationship(connection: AsyncConnection, tenant: str, worker: Worker) -> str | None:
+async def _relationship(connection: AsyncConnection, tenant: str, worker: Assignment) -> str | None:
     """The edge that an execution leaves in the collaboration graph."""
     if worker.kind != "agent":
         return None
@@ -217,7 +217,7 @@ async def _relationship(connection: AsyncConnection, tenant: str, worker: Worker
 async def complete(
     connection: AsyncConnection,
     request: StepRequest,
-    worker: Worker,
+    worker: Assignment,
     begun: Claim,
     outcome: Outcome,
     behind: Event | None = None,
@@ -422,7 +422,7 @@ async def set_results(connection: AsyncConnection, request: StepRequest, round: 
         await outbox.append(connection, request.tenant, request.collaboration, told, request.traceparent)
 
 
-async def skip(connection: AsyncConnection, request: StepRequest, worker: Worker) -> None:
+async def skip(connection: AsyncConnection, request: StepRequest, worker: Assignment) -> None:
     """Record that the step will not run."""
     now = datetime.now(UTC)
     added = await connection.execute(
@@ -453,7 +453,7 @@ async def skip(connection: AsyncConnection, request: StepRequest, worker: Worker
 
 
 @dataclass(frozen=True)
-class Known:
+class FinishedExecution:
     """A finished execution as expressions and the interpreter see it."""
 
     status: str
@@ -489,7 +489,9 @@ _KNOWN = (
 )
 
 
-async def known(connection: AsyncConnection, collaboration: UUID, paths: Collection[str]) -> dict[str, Known]:
+async def known(
+    connection: AsyncConnection, collaboration: UUID, paths: Collection[str]
+) -> dict[str, FinishedExecution]:
     """path → how it ended, for those of `paths` that have."""
     if not paths:
         return {}
@@ -500,7 +502,7 @@ async def known(connection: AsyncConnection, collaboration: UUID, paths: Collect
             table.c.status.in_(FINISHED),
         )
     )
-    return {row[0]: Known(*tuple(row)[1:]) for row in rows}
+    return {row[0]: FinishedExecution(*tuple(row)[1:]) for row in rows}
 
 
 async def ended(connection: AsyncConnection, collaboration: UUID, paths: Collection[str]) -> list[Any]:
@@ -517,19 +519,19 @@ async def ended(connection: AsyncConnection, collaboration: UUID, paths: Collect
 
 async def states(
     connection: AsyncConnection, collaboration: UUID, paths: Collection[str]
-) -> tuple[dict[str, Known], dict[str, int]]:
+) -> tuple[dict[str, FinishedExecution], dict[str, int]]:
     """(path → how it ended, path → attempts so far), for those of `paths` that have begun."""
     rows = await connection.execute(
         select(table.c.path, table.c.attempt, *_KNOWN)
         .where(table.c.collaboration_id == collaboration, table.c.path.in_(paths))
         .order_by(table.c.attempt)
     )
-    finished: dict[str, Known] = {}
+    finished: dict[str, FinishedExecution] = {}
     attempts: dict[str, int] = {}
     for path, attempt, *facts in rows:
         attempts[path] = attempt
         if facts[0] in FINISHED:
-            finished[path] = Known(*facts)
+            finished[path] = FinishedExecution(*facts)
     return finished, attempts
 
 
@@ -640,7 +642,7 @@ async def add_item(
 async def catch(
     connection: AsyncConnection,
     request: StepRequest,
-    worker: Worker,
+    worker: Assignment,
     *,
     then: str,
     output: Any,

@@ -19,7 +19,7 @@ BATCH: Final = 100
 
 
 @dataclass(frozen=True)
-class Simulated:
+class SimulatedLeftovers:
     """What there is that simulated runs left."""
 
     runs: int
@@ -44,12 +44,12 @@ FROM prompt_versions AS made WHERE made.tenant_id = :tenant AND made.simulated
 """
 
 
-async def count(connection: AsyncConnection, tenant: str) -> Simulated:
+async def count(connection: AsyncConnection, tenant: str) -> SimulatedLeftovers:
     """Count what `runs` and `lessons` would forget."""
     of_tenant = {"tenant": tenant}
     runs = select(func.count()).select_from(collaborations).where(*_ended(tenant))
     learned = select(func.count()).select_from(trainings).where(*_of(trainings, tenant))
-    return Simulated(
+    return SimulatedLeftovers(
         runs=int(await connection.scalar(runs) or 0),
         running=int(await connection.scalar(_RUNNING, of_tenant) or 0),
         trainings=int(await connection.scalar(learned) or 0),

@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.runs.collaborations import Run
 from db.runs.executions import EXHAUSTED, FINISHED
-from plan.compile import Compiled, compiled
-from plan.fork import Before, Division, divide
+from plan.compile import CompiledDefinition, compiled
+from plan.fork import Division, StepBefore, divide
 from schema.errors import NotFound
 from schema.language.json_numbers import as_declared
 from schema.language.steps import AgentStep, SwitchStep, ToolStep
@@ -33,7 +33,7 @@ class Source:
     version: int
     input: Any
     status: str
-    compiled: Compiled
+    compiled: CompiledDefinition
 
 
 async def source(connection: AsyncConnection, tenant: str, collaboration: UUID) -> Source:
@@ -60,14 +60,16 @@ async def source(connection: AsyncConnection, tenant: str, collaboration: UUID) 
 
 
 async def division(
-    connection: AsyncConnection, before: Source, found: Compiled, input: Any, fork: Fork
+    connection: AsyncConnection, before: Source, found: CompiledDefinition, input: Any, fork: Fork
 ) -> Division:
     """What a run of `found` with that input would take over from `before`; raises Refused."""
     left = await _left(connection, before)
     return divide(found, before.compiled, left, fork, same_input=input == before.input)
 
 
-async def keep(connection: AsyncConnection, run: Run, found: Compiled, fork: dict[str, Any]) -> None:
+async def keep(
+    connection: AsyncConnection, run: Run, found: CompiledDefinition, fork: dict[str, Any]
+) -> None:
     """Give a new run the finished executions of the run it goes on from. Raises NotFound and Refused."""
     wanted = Fork(**fork)
     before = await source(connection, run.tenant, UUID(wanted.collaboration))
@@ -84,7 +86,7 @@ async def keep(connection: AsyncConnection, run: Run, found: Compiled, fork: dic
     )
 
 
-async def _left(connection: AsyncConnection, before: Source) -> dict[str, Before]:
+async def _left(connection: AsyncConnection, before: Source) -> dict[str, StepBefore]:
     """Top-level step → how the run left it, as far as it had begun."""
     e = agent_executions.c
     rows = await connection.execute(
@@ -104,12 +106,12 @@ async def _left(connection: AsyncConnection, before: Source) -> dict[str, Before
     )
     marks = {(root, exhausted) for root, exhausted in marked}
     return {
-        step: Before(kind, status in FINISHED, branch, (step, False) in marks, (step, True) in marks)
+        step: StepBefore(kind, status in FINISHED, branch, (step, False) in marks, (step, True) in marks)
         for step, kind, status, branch in rows
     }
 
 
-def _given(run: Run, found: Compiled, fork: Fork) -> Iterable[dict[str, Any]]:
+def _given(run: Run, found: CompiledDefinition, fork: Fork) -> Iterable[dict[str, Any]]:
     now = datetime.now(UTC)
     for name, output in fork.outputs.items():
         id, step = uuid4(), found.steps[name]

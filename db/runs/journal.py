@@ -15,7 +15,7 @@ from uuid import UUID
 
 from db.batches import Batches, Crowd
 from db.runs.collaborations import Run
-from db.runs.executions import CANCELLED_WITH, FINISHED, Known
+from db.runs.executions import CANCELLED_WITH, FINISHED, FinishedExecution
 from db.wakeups import Bell
 from schema.cel.expressions import Json
 from schema.events import AttemptFailed, CollaborationStarted, Event, StepFinished, StepSkipped
@@ -36,7 +36,7 @@ def _id() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """One finished, skipped or failed execution of a step that called no model, or the end of an item."""
 
     collaboration: str
@@ -134,7 +134,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Meant:
+class MeantVersion:
     """The version that a name means now."""
 
     id: UUID
@@ -305,17 +305,17 @@ class Journal:
 
     def __init__(self, database_url: str, bell: Bell) -> None:
         self._bell = bell
-        self._meant: dict[tuple[str, str, int | str | None], Meant] = {}
+        self._meant: dict[tuple[str, str, int | str | None], MeantVersion] = {}
         statements = (_START, _STATES, _RECORD, _FINISH)
         self.crowd = Crowd()
         self._all = [Batches(database_url, statement, self.crowd) for statement in statements]
         self._start, self._states, self._record, self._finish = self._all
 
-    def meant(self, tenant: str, name: str, selector: int | str | None) -> Meant | None:
+    def meant(self, tenant: str, name: str, selector: int | str | None) -> MeantVersion | None:
         """What a name meant when this process last looked."""
         return self._meant.get((tenant, name, selector))
 
-    def remember(self, tenant: str, name: str, selector: int | str | None, meant: Meant) -> None:
+    def remember(self, tenant: str, name: str, selector: int | str | None, meant: MeantVersion) -> None:
         if len(self._meant) >= MAX_NAMES:
             self._meant.clear()
         self._meant[tenant, name, selector] = meant
@@ -357,7 +357,9 @@ class Journal:
         self._bell.changed([id])
         return begun
 
-    async def states(self, run: UUID, paths: Collection[str]) -> tuple[dict[str, Known], dict[str, int]]:
+    async def states(
+        self, run: UUID, paths: Collection[str]
+    ) -> tuple[dict[str, FinishedExecution], dict[str, int]]:
         """What `db.runs.executions.states` finds."""
         if not paths:
             return {}, {}
@@ -366,15 +368,15 @@ class Journal:
             [{"key": key, "run": str(run), "path": path} for key, path in keys.items()]
         )
         mine = [(path, rows[key]) for key, path in keys.items() if key in rows]
-        known = {path: Known(*row[2:]) for path, row in mine if row[2] in FINISHED}
+        known = {path: FinishedExecution(*row[2:]) for path, row in mine if row[2] in FINISHED}
         return known, {path: row[1] for path, row in mine}
 
-    async def record(self, *entries: Entry) -> None:
+    async def record(self, *entries: JournalEntry) -> None:
         """Keep what executions came to; one that another worker had finished first is left as it is."""
         await self.post(*entries)
         self._bell.changed({entry.collaboration for entry in entries})
 
-    def post(self, *entries: Entry) -> asyncio.Future[Any]:
+    def post(self, *entries: JournalEntry) -> asyncio.Future[Any]:
         """Like `record`, to be awaited some time; what is recorded later cannot overtake it."""
         return self._record.send([entry.row() for entry in entries])
 

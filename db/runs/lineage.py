@@ -14,7 +14,7 @@ MAX_SHOWN = 200
 
 
 @dataclass(frozen=True)
-class Relative:
+class RelatedRun:
     uuid: UUID
     id: str
     """The Temporal workflow id: what a person calls it."""
@@ -26,15 +26,15 @@ class Relative:
 
 
 @dataclass(frozen=True)
-class Lineage:
-    forked_from: Relative | None
+class RunLineage:
+    forked_from: RelatedRun | None
     forked_at: list[str]
-    forks: list[Relative]
-    parent: Relative | None
-    children: list[Relative]
+    forks: list[RelatedRun]
+    parent: RelatedRun | None
+    children: list[RelatedRun]
 
 
-async def of(connection: AsyncConnection, tenant: str, collaboration: UUID) -> Lineage:
+async def of(connection: AsyncConnection, tenant: str, collaboration: UUID) -> RunLineage:
     """The relatives of a run; of many forks or children the first ones."""
     c = collaborations.c
     own = (
@@ -45,13 +45,13 @@ async def of(connection: AsyncConnection, tenant: str, collaboration: UUID) -> L
         )
     ).one()
 
-    async def found(query: Select[Any]) -> list[Relative]:
-        return [Relative(*row) for row in await connection.execute(query)]
+    async def found(query: Select[Any]) -> list[RelatedRun]:
+        return [RelatedRun(*row) for row in await connection.execute(query)]
 
-    async def one(id: UUID | None) -> Relative | None:
+    async def one(id: UUID | None) -> RelatedRun | None:
         return next(iter(await found(_relatives(tenant).where(c.id == id))), None) if id else None
 
-    return Lineage(
+    return RunLineage(
         forked_from=await one(own.forked_from),
         forked_at=own.forked_at or [],
         forks=await found(_relatives(tenant).where(c.forked_from == collaboration)),

@@ -29,7 +29,7 @@ _task = human_tasks.c
 
 
 @dataclass(frozen=True)
-class Summary:
+class QuestionSummary:
     """A question as lists show it."""
 
     id: UUID
@@ -56,7 +56,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Task(Summary):
+class Task(QuestionSummary):
     """A question with all that people see."""
 
     show: dict[str, Any]
@@ -66,7 +66,7 @@ class Task(Summary):
 
 
 @dataclass(frozen=True)
-class Made:
+class PersonDecision:
     """What one person decided."""
 
     actor: str
@@ -165,7 +165,7 @@ async def page(
     collaboration: str | None = None,
     after: tuple[datetime, UUID] | None = None,
     limit: int = 50,
-) -> list[Summary]:
+) -> list[QuestionSummary]:
     """Questions, oldest first: those to any of `assignees`, and those to everybody; all where none is given.
 
     `collaboration` is a Temporal workflow id; `after` the (opened_at, id) of the last one seen.
@@ -181,7 +181,7 @@ async def page(
     if after:
         query = query.where(tuple_(_task.opened_at, _task.id) > tuple_(*after))
     rows = await connection.execute(query.order_by(_task.opened_at, _task.id).limit(limit))
-    return [Summary(*tuple(row)) for row in rows]
+    return [QuestionSummary(*tuple(row)) for row in rows]
 
 
 async def add(
@@ -250,7 +250,7 @@ async def _change(connection: AsyncConnection, task: Task, **values: Any) -> Non
     await connection.execute(update(human_tasks).where(_task.id == task.id).values(**values))
 
 
-async def decide(connection: AsyncConnection, task: Task, made: Made) -> None:
+async def decide(connection: AsyncConnection, task: Task, made: PersonDecision) -> None:
     await connection.execute(
         insert(human_decisions).values(
             id=uuid4(),
@@ -266,7 +266,7 @@ async def decide(connection: AsyncConnection, task: Task, made: Made) -> None:
     )
 
 
-async def decisions(connection: AsyncConnection, task: UUID) -> list[Made]:
+async def decisions(connection: AsyncConnection, task: UUID) -> list[PersonDecision]:
     """In the order in which they were made."""
     decision = human_decisions.c
     rows = await connection.execute(
@@ -276,7 +276,7 @@ async def decisions(connection: AsyncConnection, task: UUID) -> list[Made]:
         .where(decision.task_id == task)
         .order_by(decision.at, decision.id)
     )
-    return [Made(*tuple(row)) for row in rows]
+    return [PersonDecision(*tuple(row)) for row in rows]
 
 
 async def taken_before(connection: AsyncConnection, task: Task, decision: Decision) -> bool:

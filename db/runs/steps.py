@@ -12,7 +12,7 @@ from schema.tables.runs import agent_executions, recalls
 
 
 @dataclass(frozen=True)
-class Known:
+class StepRecord:
     attempts: list[Any]
     """Rows of its executions in their order, outputs included."""
     recall: Any
@@ -21,7 +21,7 @@ class Known:
     """(policy, chosen_model, propensity, candidates, fallback), or None."""
 
 
-async def known(connection: AsyncConnection, collaboration: UUID, path: str) -> Known:
+async def known(connection: AsyncConnection, collaboration: UUID, path: str) -> StepRecord:
     run, hint, choice = agent_executions.c, recalls.c, routing_decisions.c
     attempts = await connection.execute(
         select(agent_executions)
@@ -36,4 +36,4 @@ async def known(connection: AsyncConnection, collaboration: UUID, path: str) -> 
             choice.policy, choice.chosen_model, choice.propensity, choice.candidates, choice.fallback
         ).where(choice.collaboration_id == collaboration, choice.path == path)
     )
-    return Known(list(attempts), recall.first(), routing.first())
+    return StepRecord(list(attempts), recall.first(), routing.first())

@@ -16,7 +16,7 @@ from schema.temporal.steps import StepRequest
 
 
 @dataclass(frozen=True)
-class Memory:
+class MemoryEntry:
     """A completed collaboration as memory keeps it."""
 
     collaboration: UUID
@@ -30,7 +30,7 @@ class Memory:
     simulated: bool
 
 
-async def completed(connection: AsyncConnection, ids: Sequence[UUID]) -> list[Memory]:
+async def completed(connection: AsyncConnection, ids: Sequence[UUID]) -> list[MemoryEntry]:
     """The completed ones among `ids` in the order they began, with their vector where it is known."""
     cost = (
         select(func.coalesce(func.sum(agent_executions.c.cost_usd), 0))
@@ -55,7 +55,7 @@ async def completed(connection: AsyncConnection, ids: Sequence[UUID]) -> list[Me
         .order_by(collaborations.c.started_at, collaborations.c.id)
     )
     return [
-        Memory(
+        MemoryEntry(
             *row[:7], [float(x) for x in row.embedding] if row.embedding is not None else None, row.simulated
         )
         for row in rows
@@ -110,7 +110,7 @@ async def nearest(
     min_cosine: float,
     *,
     simulated: bool,
-) -> list[tuple[float, Memory]]:
+) -> list[tuple[float, MemoryEntry]]:
     """(cosine similarity, memory) of real runs, or of simulated ones, best first."""
     # The index knows no tenants: without this it would stop after its 40 nearest of all tenants together.
     await connection.execute(text("SET LOCAL hnsw.iterative_scan = strict_order"))
@@ -132,7 +132,7 @@ async def nearest(
         .limit(limit)
     )
     return [
-        (row.cosine, Memory(*row[1:], cost_usd=0.0, embedding=None, simulated=simulated))
+        (row.cosine, MemoryEntry(*row[1:], cost_usd=0.0, embedding=None, simulated=simulated))
         for row in rows
         if row.cosine >= min_cosine
     ]

@@ -14,10 +14,10 @@ from db.engine import async_engine, transaction
 from db.money import traffic
 from gateway.limits.circuit_breaker import FAILURES, PATIENT_SECONDS, Circuits
 from gateway.limits.pauses import Pauses
-from gateway.limits.rate_limiter import Caller, Turn, unlimited
+from gateway.limits.rate_limiter import Caller, Permit, unlimited
 from gateway.limits.turnstile import Turnstile
-from gateway.limits.window import Pace
-from gateway.provider_limits import NO_LIMITS, Limits
+from gateway.limits.window import WindowPace
+from gateway.provider_limits import NO_LIMITS, ProviderLimits
 from gateway.request import Usage
 from schema.errors import ProviderError
 
@@ -58,7 +58,7 @@ class Account(Protocol):
 class Passage:
     """One call's time with the provider."""
 
-    def __init__(self, turn: Turn | None) -> None:
+    def __init__(self, turn: Permit | None) -> None:
         self._turn = turn
 
     def used(self, usage: Usage) -> None:
@@ -77,12 +77,12 @@ class Passage:
 class Traffic:
     """One per process and event loop."""
 
-    def __init__(self, database: str | AsyncEngine, pace: Pace | None = None) -> None:
+    def __init__(self, database: str | AsyncEngine, pace: WindowPace | None = None) -> None:
         self._own = async_engine(database, pool_size=2) if isinstance(database, str) else None
         engine = self._own or database
         assert isinstance(engine, AsyncEngine)
         self._engine = engine
-        self._turnstile = Turnstile(engine, pace or Pace())
+        self._turnstile = Turnstile(engine, pace or WindowPace())
         self._circuits = Circuits(engine)
         self._pauses = Pauses()
         self._listening: asyncio.Task[None] | None = None
@@ -130,7 +130,7 @@ class Traffic:
 
     async def _enter(
         self, to: Account, tokens: int, until: float, tenant: str, priority: int
-    ) -> tuple[Turn | None, bool]:
+    ) -> tuple[Permit | None, bool]:
         if refusal := self._circuits.refusal(to.account, to.model):
             raise refusal
         turn = await self._turn(to, tokens, until, tenant, priority)
@@ -143,9 +143,11 @@ class Traffic:
                 raise unlimited() from error
             raise
 
-    async def _turn(self, to: Account, tokens: int, until: float, tenant: str, priority: int) -> Turn | None:
+    async def _turn(
+        self, to: Account, tokens: int, until: float, tenant: str, priority: int
+    ) -> Permit | None:
         """A turn while the model is not paused; no turn is kept, and no place, for the end of a pause."""
-        limits = Limits(to.requests_per_minute, to.tokens_per_minute)
+        limits = ProviderLimits(to.requests_per_minute, to.tokens_per_minute)
         while True:
             await self._pauses.wait(to.account, to.model, until)
             if limits == NO_LIMITS:

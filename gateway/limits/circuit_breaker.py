@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import transaction
 from db.money import circuits
-from db.money.circuits import Open
+from db.money.circuits import OpenCircuit
 from schema.errors import ProviderError
 
 IN_A_ROW: Final = 5
@@ -59,7 +59,7 @@ class _Tally:
 
 
 @dataclass(slots=True)
-class _Opened:
+class _OpenUntil:
     until: float
     """Of the loop's clock. From then on one call at a time may try."""
     shared: bool
@@ -72,7 +72,7 @@ class Circuits:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._tallies: OrderedDict[Key, _Tally] = OrderedDict()
-        self._open: dict[Key, _Opened] = {}
+        self._open: dict[Key, _OpenUntil] = {}
 
     @property
     def any_open(self) -> bool:
@@ -99,7 +99,7 @@ class Circuits:
         if left is None:
             self._open.pop(key, None)
             return False
-        self._open[key] = _Opened(now + max(left, 0.0), shared=True)
+        self._open[key] = _OpenUntil(now + max(left, 0.0), shared=True)
         if not mine:
             raise _refusal(model, max(left, SHORTEST_SECONDS))
         return True
@@ -113,7 +113,7 @@ class Circuits:
         if not self._tally(key).note(now, True) or key in self._open:
             return
         self._tallies.pop(key)
-        self._open[key] = opened = _Opened(now + OPEN_SECONDS, shared=False)
+        self._open[key] = opened = _OpenUntil(now + OPEN_SECONDS, shared=False)
         async with transaction(self._engine) as connection:
             await circuits.trip(connection, account, model, OPEN_SECONDS)
         opened.shared = True
@@ -137,11 +137,11 @@ class Circuits:
             found = await circuits.open_ones(connection)
         return self.learn(found)
 
-    def learn(self, found: Collection[Open]) -> list[Key]:
+    def learn(self, found: Collection[OpenCircuit]) -> list[Key]:
         now = asyncio.get_running_loop().time()
         self._open = {
             key: opened for key, opened in self._open.items() if not opened.shared and opened.until > now
-        } | {(one.account, one.model): _Opened(now + one.seconds, shared=True) for one in found}
+        } | {(one.account, one.model): _OpenUntil(now + one.seconds, shared=True) for one in found}
         for key in self._open:
             self._tallies.pop(key, None)
         return list(self._open)

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from db.money.traffic import Paused
+from db.money.traffic import ProviderPause
 from schema.errors import MAX_PROPOSED_WAIT_SECONDS, ProviderError
 
 FIRST_SECONDS: Final = 1.0
@@ -76,7 +76,7 @@ class Pauses:
     def answered(self, account: str, model: str) -> None:
         self._levels.pop((account, model), None)
 
-    def learn(self, found: Collection[Paused]) -> list[Key]:
+    def learn(self, found: Collection[ProviderPause]) -> list[Key]:
         """What others were told; the models that are paused."""
         now = asyncio.get_running_loop().time()
         for one in found:

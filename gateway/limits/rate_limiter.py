@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import transaction
 from db.money import traffic
-from gateway.limits.fair_order import FairQueue, Waiting
-from gateway.limits.window import Pace, Slot, Standing
-from gateway.provider_limits import Limits
+from gateway.limits.fair_order import FairQueue, Waiter
+from gateway.limits.window import Slot, WindowPace, WindowState
+from gateway.provider_limits import ProviderLimits
 from schema.errors import MAX_PROPOSED_WAIT_SECONDS, FacilitairError, ProviderError, Unavailable
 
 AT_ONCE: Final = 500
@@ -33,7 +33,7 @@ SETTING: Final = "FACILITAIR_PROVIDER_LIMITS, or the tenant's provider"
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Permit:
     """Leave to make one call."""
 
     gate: "Gate"
@@ -58,14 +58,14 @@ class Caller:
     model: str
     tokens: int
     until: float
-    turn: "asyncio.Future[Turn]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    turn: "asyncio.Future[Permit]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _Admission:
     """What Postgres had to say."""
 
-    standing: Standing
+    standing: WindowState
     """With those who go."""
     going: int
     asked_at: float
@@ -74,7 +74,7 @@ class _Answer:
 class Gate:
     """Those who wait for one account, in one process."""
 
-    def __init__(self, engine: AsyncEngine, account: str, limits: Limits, pace: Pace) -> None:
+    def __init__(self, engine: AsyncEngine, account: str, limits: ProviderLimits, pace: WindowPace) -> None:
         self._engine, self._account, self._pace = engine, account, pace
         self.limits = limits
         self._queue: FairQueue[Caller] = FairQueue()
@@ -85,10 +85,10 @@ class Gate:
         self._next_at = 0.0
         self._swept_at = 0.0
         self._forget_at = 0.0
-        self._known: tuple[Standing, float] | None = None
+        self._known: tuple[WindowState, float] | None = None
         """How the account stood, and the loop's time then."""
 
-    async def wait(self, caller: Caller, tenant: str, priority: int) -> Turn:
+    async def wait(self, caller: Caller, tenant: str, priority: int) -> Permit:
         place = self._queue.join(tenant, priority, caller)
         self._joined.set()
         self._work()
@@ -163,13 +163,13 @@ class Gate:
                     await self._owing.wait()
                 await asyncio.sleep(OWING_SECONDS)
 
-    async def _let_go(self, batch: list[Waiting[Caller]], answer: _Answer | None) -> None:
+    async def _let_go(self, batch: list[Waiter[Caller]], answer: _Admission | None) -> None:
         if answer is None:
             return
         standing, going, now = answer.standing, answer.going, asyncio.get_running_loop().time()
         self._known = (standing, now)
         for place in batch[:going]:
-            turn = Turn(self, standing.slots[-1].at, place.what.tokens, answer.asked_at)
+            turn = Permit(self, standing.slots[-1].at, place.what.tokens, answer.asked_at)
             if place.what.turn.done():
                 turn.give_back()
             else:
@@ -180,14 +180,14 @@ class Gate:
             self._next_at = now + max(free, SHORTEST_PAUSE_SECONDS) + random.uniform(0, JITTER_SECONDS)
             self._sweep(standing, now)
 
-    async def _ask_twice(self, asked: list[int]) -> _Answer | None:
+    async def _ask_twice(self, asked: list[int]) -> _Admission | None:
         """A connection that Postgres closed while nobody used it tells of that only when it is used."""
         try:
             return await self._ask(asked)
         except (SQLAlchemyError, OSError):
             return await self._ask(asked)
 
-    async def _ask(self, asked: list[int]) -> _Answer | None:
+    async def _ask(self, asked: list[int]) -> _Admission | None:
         """Let go as many of these as may; writes down what is owed."""
         # Should the transaction fail they are not tried again: it may have been carried out, and to give
         # something back twice would allow too much.
@@ -207,14 +207,14 @@ class Gate:
             asked_at = loop.time()
             now, found = await traffic.slots(connection, self._account, self._pace.lasts)
             slots = [Slot(*one) for one in found]
-            going = Standing(self._pace, self.limits, now, slots).admitted(asked)
+            going = WindowState(self._pace, self.limits, now, slots).admitted(asked)
             if going:
                 tokens = sum(asked[:going]) if self.limits.tokens_per_minute is not None else 0
                 slots.append(Slot(now // self._pace.slot * self._pace.slot, going, tokens))
                 await traffic.add(connection, self._account, slots[-1].at, going, tokens)
-        return _Answer(Standing(self._pace, self.limits, now, slots), going, asked_at)
+        return _Admission(WindowState(self._pace, self.limits, now, slots), going, asked_at)
 
-    def _sweep(self, standing: Standing, now: float) -> None:
+    def _sweep(self, standing: WindowState, now: float) -> None:
         """Turn away who cannot have a turn in time: the sooner, the sooner another model is asked."""
         if now < self._swept_at + LONGEST_PAUSE_SECONDS:
             return
@@ -230,7 +230,7 @@ class Gate:
             if now + earliest[rounded] > place.what.until:
                 self._turn_away(place, self._too_late(place.what, again))
 
-    def _turn_away(self, place: Waiting[Caller], error: FacilitairError) -> None:
+    def _turn_away(self, place: Waiter[Caller], error: FacilitairError) -> None:
         self._queue.leave(place)
         if not place.what.turn.done():
             place.what.turn.set_exception(error)

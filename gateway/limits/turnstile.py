@@ -5,21 +5,23 @@ from collections.abc import Callable
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from gateway.limits.rate_limiter import Caller, Gate, Turn, too_large
-from gateway.limits.window import Pace
-from gateway.provider_limits import Limits
+from gateway.limits.rate_limiter import Caller, Gate, Permit, too_large
+from gateway.limits.window import WindowPace
+from gateway.provider_limits import ProviderLimits
 from schema.errors import ProviderError
 
 
 class Turnstile:
     """One per process."""
 
-    def __init__(self, engine: AsyncEngine, pace: Pace) -> None:
+    def __init__(self, engine: AsyncEngine, pace: WindowPace) -> None:
         self._engine, self._pace = engine, pace
-        self._gates: dict[tuple[str, Limits], Gate] = {}
+        self._gates: dict[tuple[str, ProviderLimits], Gate] = {}
         """Two who have other limits on the same account count each other's calls, and wait apart."""
 
-    async def turn(self, account: str, limits: Limits, caller: Caller, *, tenant: str, priority: int) -> Turn:
+    async def turn(
+        self, account: str, limits: ProviderLimits, caller: Caller, *, tenant: str, priority: int
+    ) -> Permit:
         """Waits; raises ProviderError where it would come too late, and Unavailable without Postgres."""
         most = limits.tokens_per_minute
         if most is not None and caller.tokens > most:

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gateway.provider_limits import Limits
+from gateway.provider_limits import ProviderLimits
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class WindowPace:
     """Milliseconds, on the one clock that all workers share."""
 
     window: int = 60_000
@@ -50,11 +50,11 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class WindowState:
     """What counts against an account's limits at a moment."""
 
-    pace: Pace
-    limits: Limits
+    pace: WindowPace
+    limits: ProviderLimits
     now: int
     slots: Sequence[Slot]
     """In the order of time."""
@@ -118,10 +118,10 @@ class Standing:
             yield slot.at + lasts, slot.requests if name == "requests" else slot.tokens
 
 
-def _at_once(limit: int, pace: Pace) -> int:
+def _at_once(limit: int, pace: WindowPace) -> int:
     return -(-limit * pace.share // 1_000)
 
 
-def _room(limit: int | None, pace: Pace, used: int, used_soon: int, amount: int) -> bool:
+def _room(limit: int | None, pace: WindowPace, used: int, used_soon: int, amount: int) -> bool:
     """The last one to go at once may take more than is left of the share: else a large one never would."""
     return limit is None or (used + amount <= limit and used_soon < _at_once(limit, pace))

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from infra.local import process, state
-from infra.local.process import Progress
+from infra.local.process import SetupProgress
 from infra.local.service import Service
 from infra.local.state import PlatformState, ServiceState, Status
 from schema.errors import Unavailable
@@ -66,7 +66,7 @@ class Board:
             self._state = replace(self._state, pid=None, process_started=None)
             self._write()
 
-    def progress(self, name: str) -> Progress:
+    def progress(self, name: str) -> SetupProgress:
         """For slow work: what it says is shown, but not more often than a person can read."""
 
         def say(message: str) -> None:
@@ -75,7 +75,7 @@ class Board:
                 self._last_progress[name] = now
                 self.set(name, "preparing", message)
 
-        return Progress(say, self.stopping)
+        return SetupProgress(say, self.stopping)
 
     def answers(self, names: Iterable[str]) -> bool:
         return all(self._state.services[name].answers for name in names)

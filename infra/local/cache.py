@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from infra.local import private
-from infra.local.process import Progress
+from infra.local.process import SetupProgress
 from schema.errors import Unavailable
 
 _MARKER = "complete.json"
@@ -31,7 +31,7 @@ def contents(directory: Path) -> Mapping[str, object] | None:
     return noted
 
 
-def install(directory: Path, build: Callable[[Path], Mapping[str, object]], progress: Progress) -> None:
+def install(directory: Path, build: Callable[[Path], Mapping[str, object]], progress: SetupProgress) -> None:
     """Make `directory` with `build`, unless it is there. One builder at a time; half a build never shows."""
     if contents(directory) is not None:
         return
@@ -51,7 +51,7 @@ def install(directory: Path, build: Callable[[Path], Mapping[str, object]], prog
         partial.rename(directory)
 
 
-def _wait_for(descriptor: int, progress: Progress) -> None:
+def _wait_for(descriptor: int, progress: SetupProgress) -> None:
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

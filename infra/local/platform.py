@@ -23,7 +23,7 @@ DATABASE = "facilitair"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ServicePlan:
     """Every service and where it will listen, before anything is started."""
 
     services: Sequence[Service]
@@ -31,7 +31,7 @@ class Plan:
     environment: Mapping[str, str]
 
 
-def plan(data: Path, ports: Mapping[str, int], given: Mapping[str, str]) -> Plan:
+def plan(data: Path, ports: Mapping[str, int], given: Mapping[str, str]) -> ServicePlan:
     """What to run. A server that `given` (our environment) names is used as it is, and not started."""
     postgres_password = password(data, "postgres")
     local_url = f"postgresql://postgres:{postgres_password}@127.0.0.1:{ports['postgres']}/{DATABASE}"
@@ -92,7 +92,7 @@ def plan(data: Path, ports: Mapping[str, int], given: Mapping[str, str]) -> Plan
     }
     external = external_services(given)
     own = processes.services(data, environment, start_simulator=not given.get("FACILITAIR_SIMULATOR_URL"))
-    return Plan([*(external.get(name, local[name]) for name in local), *own], addresses, environment)
+    return ServicePlan([*(external.get(name, local[name]) for name in local), *own], addresses, environment)
 
 
 def _disk_reserve(given: Mapping[str, str]) -> str:

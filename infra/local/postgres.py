@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from infra.local import private, process
-from infra.local.process import Command, Progress
+from infra.local.process import Command, SetupProgress
 from infra.local.service import Service, postgres_answers
 from infra.local.state import write_private
 from schema.errors import Refused, Unavailable
@@ -95,7 +95,7 @@ def _copy_for_others(installed: Path, copy: Path) -> None:
     partial.rename(copy)
 
 
-def _prepare(data: Path, store: Path, password: str, progress: Progress) -> None:
+def _prepare(data: Path, store: Path, password: str, progress: SetupProgress) -> None:
     user = process.unprivileged_user()
     if not (store / "PG_VERSION").exists():
         _create_store(_programs(data) / "initdb", store, password, user, progress)
@@ -104,7 +104,7 @@ def _prepare(data: Path, store: Path, password: str, progress: Progress) -> None
             _give(path, user)
 
 
-def _create_store(initdb: Path, store: Path, password: str, user: str, progress: Progress) -> None:
+def _create_store(initdb: Path, store: Path, password: str, user: str, progress: SetupProgress) -> None:
     """initdb beside the final place, then rename: half a store is never taken for one."""
     partial = store.with_name("postgres.partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -37,7 +37,7 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class SetupProgress:
     """How slow work tells what it is doing, and learns that it should give up."""
 
     say: Callable[[str], None] = field(default=lambda message: None)
@@ -94,7 +94,7 @@ def spawn_detached(command: Command, log: Path) -> None:
 
 def run_tool(
     argv: Sequence[str],
-    progress: Progress,
+    progress: SetupProgress,
     *,
     directory: Path,
     environment: Mapping[str, str] | None = None,

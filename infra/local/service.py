@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from infra.local.process import Command, Progress
+from infra.local.process import Command, SetupProgress
 
 
-def nothing_to_prepare(progress: Progress) -> None:
+def nothing_to_prepare(progress: SetupProgress) -> None:
     """Most services come with the Python environment."""
 
 
@@ -27,7 +27,7 @@ class Service:
     """True once it answers; False or any OSError means not yet."""
     address: str = ""
     depends_on: tuple[str, ...] = ()
-    prepare: Callable[[Progress], None] = nothing_to_prepare
+    prepare: Callable[[SetupProgress], None] = nothing_to_prepare
     one_shot: bool = False
     """Ready when it has ended with 0; the others are ready when they answer and start again when they end."""
     essential: bool = True

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from infra.local import cache, private, process
 from infra.local.go import find_go
-from infra.local.process import Command, Progress
+from infra.local.process import Command, SetupProgress
 from infra.local.service import Service, http_answers
 from schema.errors import Unavailable
 
@@ -92,7 +92,7 @@ def _environment(store: Path, ports: Mapping[str, int], password: str, key: str)
     }
 
 
-def _prepare(progress: Progress) -> None:
+def _prepare(progress: SetupProgress) -> None:
     if os.environ.get("FACILITAIR_WEAVIATE_BINARY"):
         if not os.access(binary(), os.X_OK):
             raise Unavailable(
@@ -104,7 +104,7 @@ def _prepare(progress: Progress) -> None:
     cache.install(build_dir(), lambda directory: _build(directory, progress), progress)
 
 
-def _build(directory: Path, progress: Progress) -> Mapping[str, object]:
+def _build(directory: Path, progress: SetupProgress) -> Mapping[str, object]:
     """Download the module (Go checks it against its checksum database), bind it to loopback, compile."""
     go = find_go(progress)
     progress.say(f"downloading the sources of Weaviate {VERSION}")

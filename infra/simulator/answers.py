@@ -8,7 +8,7 @@ from typing import Final
 from infra.simulator.conform import conforming
 from infra.simulator.flaws import FLAWS, Finding, Flaw, cure, find_flaws
 from infra.simulator.hints import hints_for
-from infra.simulator.prompt import Prompt, Role, read_prompt
+from infra.simulator.prompt import ReadPrompt, Role, read_prompt
 from infra.simulator.review import review_of
 from infra.simulator.tools import results_in
 
@@ -51,7 +51,7 @@ def count_input_tokens(messages: Sequence[Mapping[str, object]], tools: object =
     return 4 * len(messages) + sum((len(json.dumps(part, ensure_ascii=False)) + 3) // 4 for part in parts)
 
 
-def role_text(prompt: Prompt, role: Role | None = None) -> str:
+def role_text(prompt: ReadPrompt, role: Role | None = None) -> str:
     """Free text in the manner of a role, by default the one that the prompt asks for."""
     return _WRITERS[role or prompt.role](prompt)
 
@@ -70,7 +70,7 @@ def _json_schema(response_format: object) -> Mapping[str, object] | None:
             return None
 
 
-def _plan(prompt: Prompt) -> dict[str, object]:
+def _plan(prompt: ReadPrompt) -> dict[str, object]:
     """A definition: two parts of the work side by side, and a review of both."""
     first, second, _ = _three(prompt)
     topic = prompt.topic.replace("$", "")
@@ -91,7 +91,7 @@ def _plan(prompt: Prompt) -> dict[str, object]:
     }
 
 
-def _architect(prompt: Prompt) -> str:
+def _architect(prompt: ReadPrompt) -> str:
     draw = prompt.draw("architect")
     first, second, third = _three(prompt)
     lines = [
@@ -115,7 +115,7 @@ def _architect(prompt: Prompt) -> str:
     return "\n".join(lines)
 
 
-def _coder(prompt: Prompt) -> str:
+def _coder(prompt: ReadPrompt) -> str:
     draw = prompt.draw("coder")
     # A design with holes makes faults likelier: this is how an architect's skill reaches the code.
     holes = HOLES if any(f.code == "undecided" for f in find_flaws(prompt.text)) else 0.0
@@ -123,7 +123,7 @@ def _coder(prompt: Prompt) -> str:
     return _as_block(_module(prompt, draw.sample(WRITABLE_FLAWS, count)))
 
 
-def _module(prompt: Prompt, flaws: Sequence[Flaw]) -> str:
+def _module(prompt: ReadPrompt, flaws: Sequence[Flaw]) -> str:
     first, second, _ = _three(prompt)
     body = [f"        {line}" for flaw in flaws for line in flaw.sample.splitlines()]
     topic = prompt.topic.replace('"', "'").replace("\\", "/")
@@ -155,7 +155,7 @@ def _module(prompt: Prompt, flaws: Sequence[Flaw]) -> str:
     )
 
 
-def _reviewer(prompt: Prompt) -> str:
+def _reviewer(prompt: ReadPrompt) -> str:
     review = review_of(prompt)
     lines = [review.summary, ""]
     for number, finding in enumerate(review.findings, start=1):
@@ -170,7 +170,7 @@ def _reviewer(prompt: Prompt) -> str:
     return "\n".join(lines)
 
 
-def _refiner(prompt: Prompt) -> str:
+def _refiner(prompt: ReadPrompt) -> str:
     draw = prompt.draw("refiner")
     source = prompt.code or prompt.text
     codes = sorted({flaw.code for flaw in find_flaws(source)})
@@ -187,7 +187,7 @@ def _refiner(prompt: Prompt) -> str:
     return f"{_as_block(chr(10).join(after).strip(chr(10)))}\n\n{note}"
 
 
-def _tester(prompt: Prompt) -> str:
+def _tester(prompt: ReadPrompt) -> str:
     names = prompt.identifiers or (_class_name(prompt), f"add_{_name(_three(prompt)[0])}")
     first, second, third = _three(prompt)
     lines = ["import pytest", "", f"from {_name(first)} import {names[0]}", ""]
@@ -208,7 +208,7 @@ def _tester(prompt: Prompt) -> str:
     return _as_block("\n".join(lines))
 
 
-def _documenter(prompt: Prompt) -> str:
+def _documenter(prompt: ReadPrompt) -> str:
     first, second, third = _three(prompt)
     name = prompt.identifiers[0] if prompt.identifiers else _class_name(prompt)
     return "\n".join(
@@ -229,7 +229,7 @@ def _documenter(prompt: Prompt) -> str:
     )
 
 
-def _optimizer(prompt: Prompt) -> str:
+def _optimizer(prompt: ReadPrompt) -> str:
     name = prompt.identifiers[0] if prompt.identifiers else _class_name(prompt)
     percent = int(10 + prompt.skill * 50)
     first, second, _ = _three(prompt)
@@ -246,7 +246,7 @@ def _optimizer(prompt: Prompt) -> str:
     )
 
 
-def _writer(prompt: Prompt) -> str:
+def _writer(prompt: ReadPrompt) -> str:
     first, second, third = _three(prompt)
     draw = prompt.draw("writer")
     reasons = [
@@ -270,7 +270,7 @@ def _as_block(code: str) -> str:
     return f"```python\n{code}\n```"
 
 
-def _three(prompt: Prompt) -> tuple[str, str, str]:
+def _three(prompt: ReadPrompt) -> tuple[str, str, str]:
     words = (*prompt.words, "request", "caller", "result")
     return words[0], words[1], words[2]
 
@@ -279,7 +279,7 @@ def _name(word: str) -> str:
     return re.sub(r"\W+", "_", word.lower())
 
 
-def _class_name(prompt: Prompt) -> str:
+def _class_name(prompt: ReadPrompt) -> str:
     return "".join(word.capitalize() for word in prompt.words[:2])
 
 
@@ -289,7 +289,7 @@ def _place(finding: Finding) -> str:
     return f"{finding.file}:{finding.line}: " if finding.file else f"line {finding.line}: "
 
 
-_WRITERS: Final[Mapping[Role, Callable[[Prompt], str]]] = {
+_WRITERS: Final[Mapping[Role, Callable[[ReadPrompt], str]]] = {
     "architect": _architect,
     "coder": _coder,
     "reviewer": _reviewer,

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.simulator.completions import Simulator, complete
 from infra.simulator.faults import FaultPlan, RuleError
-from infra.simulator.ledger import MOST_IN_PAGE, Call
+from infra.simulator.ledger import MOST_IN_PAGE, SimulatedCall
 from infra.simulator.limits import LimitError
 from infra.simulator.skills import SKILL_TABLE
 from infra.simulator.wire import MARK, error_of
@@ -112,7 +112,7 @@ class Controls:
         )
 
 
-def _generation(call: Call) -> dict[str, object]:
+def _generation(call: SimulatedCall) -> dict[str, object]:
     """In OpenRouter's shape. Prices are the platform's affair: tokens are billed here, money is not."""
     return {
         "id": call.id,

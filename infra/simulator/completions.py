@@ -11,10 +11,10 @@ from typing import Final
 from starlette.types import Receive, Scope, Send
 
 from infra.simulator.answers import count_input_tokens
-from infra.simulator.faults import REFUSALS, Fault, FaultPlan
-from infra.simulator.ledger import Call, Ledger
-from infra.simulator.limits import Limits, Rejection
-from infra.simulator.pacing import DropError, GoneError, Pace, Ticker, pace_of, while_listened
+from infra.simulator.faults import REFUSALS, FaultPlan, FaultRule
+from infra.simulator.ledger import Ledger, SimulatedCall
+from infra.simulator.limits import Rejection, SimulatedLimits
+from infra.simulator.pacing import AnswerTiming, DropError, GoneError, Ticker, pace_of, while_listened
 from infra.simulator.reply import compose, most_tokens
 from infra.simulator.skills import traits_of
 from infra.simulator.streams import stream
@@ -43,7 +43,7 @@ class Simulator:
     speed: float
     faults: FaultPlan
     ledger: Ledger = field(default_factory=Ledger)
-    limits: Limits = field(default_factory=Limits)
+    limits: SimulatedLimits = field(default_factory=SimulatedLimits)
     ticker: Ticker = field(default_factory=Ticker)
 
 
@@ -84,7 +84,7 @@ async def complete(simulator: Simulator, scope: Scope, receive: Receive, send: S
 async def _answer(
     simulator: Simulator,
     body: Mapping[str, object],
-    call: Call,
+    call: SimulatedCall,
     input_tokens: int,
     headers: Mapping[str, str],
     receive: Receive,
@@ -114,7 +114,9 @@ async def _answer(
         await _whole(simulator.ledger, reply, pace, headers, send)
 
 
-async def _whole(ledger: Ledger, reply: Reply, pace: Pace, headers: Mapping[str, str], send: Send) -> None:
+async def _whole(
+    ledger: Ledger, reply: Reply, pace: AnswerTiming, headers: Mapping[str, str], send: Send
+) -> None:
     """The answer in one piece. It is billed as it is made, also where it does not arrive."""
     made, call, fault = 0, reply.call, reply.fault
     body, cut = reply.whole(), False
@@ -144,7 +146,7 @@ async def _cut(send: Send, body: bytes, headers: Mapping[str, str]) -> None:
     raise DropError
 
 
-async def _reject(simulator: Simulator, call: Call, rejection: Rejection, send: Send) -> None:
+async def _reject(simulator: Simulator, call: SimulatedCall, rejection: Rejection, send: Send) -> None:
     call.fault, call.rejected = "limit", True
     simulator.ledger.end(call, "refused")
     headers = dict(rejection.headers)
@@ -155,7 +157,7 @@ async def _reject(simulator: Simulator, call: Call, rejection: Rejection, send: 
     await respond(send, 429, body, headers)
 
 
-async def _refuse(fault: Fault, headers: Mapping[str, str], send: Send) -> None:
+async def _refuse(fault: FaultRule, headers: Mapping[str, str], send: Send) -> None:
     match fault.kind:
         case "rate_limit":
             status, code, message = 429, "rate_limit_exceeded", "Rate limit reached (scripted)."

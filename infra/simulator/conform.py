@@ -13,11 +13,11 @@ under the name "".
 """
 
 
-class _Nothing:
+class _NoSuggestion:
     """No suggestion; None is a value in JSON."""
 
 
-nothing: Final = _Nothing()
+nothing: Final = _NoSuggestion()
 
 DEEPEST: Final = 12
 # Beyond this depth only what is required is generated, so recursive schemas come to an end.
@@ -40,10 +40,10 @@ WORDS: Final = ("state", "limit", "order", "record", "boundary", "check", "retry
 
 def conforming(schema: Mapping[str, object], draw: random.Random, hint: Hint) -> object:
     """A value valid under the schema, as far as JSON Schema is used for structured answers."""
-    return _Walk(schema, draw).value(schema, "", hint, nothing, 0)
+    return _ConformWalk(schema, draw).value(schema, "", hint, nothing, 0)
 
 
-class _Walk:
+class _ConformWalk:
     def __init__(self, root: Mapping[str, object], draw: random.Random) -> None:
         self.root = root
         self.draw = draw

@@ -58,7 +58,7 @@ FIELDS: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCall:
+class ScriptedToolCall:
     """What a model asks of a tool; `arguments` are JSON, unless a script dictates otherwise."""
 
     name: str
@@ -66,7 +66,7 @@ class ToolCall:
 
 
 @dataclass(slots=True)
-class Fault:
+class FaultRule:
     """One rule. `times` counts down; a rule at zero is spent, one without a number never is."""
 
     kind: Kind
@@ -82,7 +82,7 @@ class Fault:
     status: int = 400
     error_code: str = "invalid_request_error"
     text: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
+    tool_calls: tuple[ScriptedToolCall, ...] = ()
     tokens_per_second: float = 50.0
     draws: random.Random = field(default_factory=random.Random, repr=False)
 
@@ -105,7 +105,7 @@ class FaultPlan:
     """The rules in force, in the order they were given; the first that matches is used up by one."""
 
     seed: int = 0
-    rules: list[Fault] = field(default_factory=list)
+    rules: list[FaultRule] = field(default_factory=list)
     added: int = 0
 
     def add(self, documents: object) -> int:
@@ -125,7 +125,7 @@ class FaultPlan:
         self.rules += rules
         return len(rules)
 
-    def take(self, model: str, text: str, stream: bool = True) -> Fault | None:
+    def take(self, model: str, text: str, stream: bool = True) -> FaultRule | None:
         """The fault for this call, if there is one."""
         for rule in self.rules:
             if rule.matches(model, text, stream):
@@ -140,7 +140,7 @@ class FaultPlan:
         self.added = 0
 
 
-def parse_rule(document: object) -> Fault:
+def parse_rule(document: object) -> FaultRule:
     """One rule from JSON."""
     if not isinstance(document, Mapping):
         raise RuleError("a rule is an object")
@@ -157,7 +157,7 @@ def parse_rule(document: object) -> Fault:
         raise RuleError(f"match is {match!r}; expected an object with model, contains, stream")
     after = document.get("after_tokens")
     times = document.get("times", 1)
-    return Fault(
+    return FaultRule(
         kind=kind,
         times=None if times is None else int(_number(document, "times", 1)),
         chance=_number(document, "chance", 1.0, most=1.0),
@@ -208,7 +208,7 @@ def _retry_after(kind: Kind, document: Mapping[str, object]) -> float | None:
     return _number(document, "retry_after_seconds", 1.0)
 
 
-def _tool_calls(kind: Kind, document: Mapping[str, object]) -> tuple[ToolCall, ...]:
+def _tool_calls(kind: Kind, document: Mapping[str, object]) -> tuple[ScriptedToolCall, ...]:
     given = document.get("tool_calls")
     if kind != "tool_call" and given is None:
         return ()
@@ -220,7 +220,9 @@ def _tool_calls(kind: Kind, document: Mapping[str, object]) -> tuple[ToolCall, .
         if not isinstance(each, Mapping) or not isinstance(name, str) or not name:
             raise RuleError(f"tool_calls holds {each!r}; expected an object with name and arguments")
         arguments = each.get("arguments", {})
-        calls.append(ToolCall(name, arguments if isinstance(arguments, str) else json.dumps(arguments)))
+        calls.append(
+            ScriptedToolCall(name, arguments if isinstance(arguments, str) else json.dumps(arguments))
+        )
     return tuple(calls)
 
 

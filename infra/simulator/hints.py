@@ -6,7 +6,7 @@ from typing import Final
 
 from infra.simulator.conform import Hint, nothing
 from infra.simulator.flaws import Finding
-from infra.simulator.prompt import Prompt, Role
+from infra.simulator.prompt import ReadPrompt, Role
 from infra.simulator.review import Review, review_of
 
 LISTS_OF_ISSUES: Final = frozenset(("issues", "findings", "problems", "defects", "bugs", "errors", "faults"))
@@ -38,7 +38,7 @@ DOC_FIELDS: Final = re.compile(r"doc|readme|guide")
 TEXT_FIELDS: Final = re.compile(r"answer|text|result|content|output|body|response|message|description")
 
 
-def hints_for(prompt: Prompt, write: Callable[[Prompt, Role | None], str]) -> Hint:
+def hints_for(prompt: ReadPrompt, write: Callable[[ReadPrompt, Role | None], str]) -> Hint:
     """Suggestions for an answer's fields; the same field gets the same suggestion however often asked."""
     review = review_of(prompt)
 
@@ -107,7 +107,7 @@ def _issue_hint(finding: Finding) -> Hint | str:
     return hint
 
 
-def _prose(key: str, prompt: Prompt, write: Callable[[Prompt, Role | None], str]) -> object:
+def _prose(key: str, prompt: ReadPrompt, write: Callable[[ReadPrompt, Role | None], str]) -> object:
     if key in TITLES:
         return prompt.topic
     if key == "domain":

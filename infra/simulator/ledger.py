@@ -34,7 +34,7 @@ class Tally:
 
 
 @dataclass(slots=True)
-class Call:
+class SimulatedCall:
     """One request, from its arrival."""
 
     number: int
@@ -64,7 +64,7 @@ class Call:
         return {name: getattr(self, name) for name in _CALL_FIELDS}
 
 
-_CALL_FIELDS: Final = tuple(each.name for each in fields(Call))
+_CALL_FIELDS: Final = tuple(each.name for each in fields(SimulatedCall))
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class Ledger:
     by_model: OrderedDict[str, Tally] = field(default_factory=OrderedDict)
     by_key: OrderedDict[str, Tally] = field(default_factory=OrderedDict)
     by_user: OrderedDict[str, Tally] = field(default_factory=OrderedDict)
-    calls: dict[int, Call] = field(default_factory=dict)
+    calls: dict[int, SimulatedCall] = field(default_factory=dict)
     """By number; numbers rise by one and the lowest are forgotten."""
     by_request_id: dict[str, int] = field(default_factory=dict)
     """The latest call with the caller's name."""
@@ -83,9 +83,9 @@ class Ledger:
     cleared_at: int = 0
     """Calls up to this number were forgotten; they end without a trace."""
 
-    def begin(self, model: str, key: str = "", user: str = "", request_id: str = "") -> Call:
+    def begin(self, model: str, key: str = "", user: str = "", request_id: str = "") -> SimulatedCall:
         self.number += 1
-        call = Call(self.number, model, key, user, request_id)
+        call = SimulatedCall(self.number, model, key, user, request_id)
         for tally in self._tallies(call):
             tally.calls += 1
             tally.open += 1
@@ -97,7 +97,9 @@ class Ledger:
             del self.by_request_id[oldest.request_id]
         return call
 
-    def end(self, call: Call, outcome: Outcome, input_tokens: int = 0, output_tokens: int = 0) -> None:
+    def end(
+        self, call: SimulatedCall, outcome: Outcome, input_tokens: int = 0, output_tokens: int = 0
+    ) -> None:
         """Book what the call cost; a second end of the same call changes nothing."""
         if call.outcome is not None:
             return
@@ -112,7 +114,7 @@ class Ledger:
             tally.input_tokens += input_tokens
             tally.output_tokens += output_tokens
 
-    def find(self, name: str) -> Call | None:
+    def find(self, name: str) -> SimulatedCall | None:
         """The call of a response id, or the last one of a caller's own id."""
         number = self.by_request_id.get(name)
         if number is None:
@@ -156,13 +158,13 @@ class Ledger:
         for known in (self.by_model, self.by_key, self.by_user, self.calls, self.by_request_id):
             known.clear()
 
-    def _page(self, since: int | None, limit: int | None) -> Iterator[Call]:
+    def _page(self, since: int | None, limit: int | None) -> Iterator[SimulatedCall]:
         size = PAGE if limit is None else min(limit, MOST_IN_PAGE)
         first = max(self.cleared_at, self.number - MOST_CALLS) + 1
         start = max(first, self.number + 1 - size if since is None else since + 1)
         return (self.calls[number] for number in range(start, min(start + size, self.number + 1)))
 
-    def _tallies(self, call: Call) -> list[Tally]:
+    def _tallies(self, call: SimulatedCall) -> list[Tally]:
         named = ((self.by_model, call.model), (self.by_key, call.key), (self.by_user, call.user))
         return [self.total, *(_tally(sums, name) for sums, name in named if name)]
 

@@ -16,7 +16,7 @@ class LimitError(ValueError):
 
 
 @dataclass(slots=True, eq=False)
-class Admitted:
+class AdmittedCall:
     """One call that was let in, with the tokens it counts for."""
 
     at: float
@@ -37,7 +37,7 @@ class Window:
     model: str
     requests_per_minute: int | None
     tokens_per_minute: int | None
-    entries: deque[Admitted] = field(default_factory=deque)
+    entries: deque[AdmittedCall] = field(default_factory=deque)
     tokens: int = 0
     rejected: int = 0
 
@@ -103,7 +103,7 @@ class Rejection:
 
 
 @dataclass(slots=True)
-class Limits:
+class SimulatedLimits:
     """The limits in force, by model; "*" holds for all calls together and beside the model's own."""
 
     windows: dict[str, Window] = field(default_factory=dict)
@@ -134,7 +134,7 @@ class Limits:
         rows = [window.as_json() for window in self.windows.values()]
         return {"limits": rows, "rejected": sum(window.rejected for window in self.windows.values())}
 
-    def ask(self, model: str, tokens: int, now: float) -> Admitted | Rejection | None:
+    def ask(self, model: str, tokens: int, now: float) -> AdmittedCall | Rejection | None:
         """Let a call in or not; None where nothing is limited."""
         held = [self.windows[name] for name in (model, EVERY_MODEL) if name in self.windows]
         if not held:
@@ -146,7 +146,7 @@ class Limits:
         if kind:
             window.rejected += 1
             return Rejection(_sentence(window, kind, tokens, seconds), kind, seconds, window.headers(now))
-        admitted = Admitted(now, tokens, held)
+        admitted = AdmittedCall(now, tokens, held)
         for window in held:
             window.entries.append(admitted)
             window.tokens += tokens

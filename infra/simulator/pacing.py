@@ -12,7 +12,7 @@ from typing import Final
 
 from starlette.types import Receive
 
-from infra.simulator.faults import Fault
+from infra.simulator.faults import FaultRule
 from infra.simulator.skills import Traits
 
 # What is due is sent at most this often, so thousands of streams do not mean a wake-up per token.
@@ -75,7 +75,7 @@ class GoneError(Exception):
 
 
 @dataclass(slots=True)
-class Pace:
+class AnswerTiming:
     """The timetable of one answer."""
 
     start: float
@@ -83,7 +83,7 @@ class Pace:
     tick: float
     count: int
     ticker: Ticker
-    fault: Fault | None
+    fault: FaultRule | None
     break_at: int | None
     packet_at: float = 0.0
     """No packet of a stream leaves before this."""
@@ -124,8 +124,8 @@ class Pace:
 
 
 def pace_of(
-    speed: float, ticker: Ticker, traits: Traits, draw: random.Random, fault: Fault | None, count: int
-) -> Pace:
+    speed: float, ticker: Ticker, traits: Traits, draw: random.Random, fault: FaultRule | None, count: int
+) -> AnswerTiming:
     """The timetable of an answer that begins now; `speed` divides the model's delays, not the script's."""
     instant = speed == 0 or math.isinf(speed)
     start, per_second = time.monotonic(), math.inf
@@ -137,10 +137,10 @@ def pace_of(
         start += fault.delay_seconds
     if fault is not None and fault.kind == "pace":
         start, per_second, tick = time.monotonic() + fault.delay_seconds, fault.tokens_per_second, 0.0
-    return Pace(start, per_second, tick, count, ticker, fault, _break_at(fault, count))
+    return AnswerTiming(start, per_second, tick, count, ticker, fault, _break_at(fault, count))
 
 
-def _break_at(fault: Fault | None, count: int) -> int | None:
+def _break_at(fault: FaultRule | None, count: int) -> int | None:
     if fault is None or fault.kind not in BREAKS:
         return None
     usual = 0 if fault.kind == "timeout" else count // 2

@@ -64,7 +64,7 @@ READ_FOR_TOPIC: Final = 4000
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class ReadPrompt:
     """A request, read once."""
 
     model: str
@@ -96,7 +96,7 @@ class Prompt:
 
 def read_prompt(
     seed: int, model: str, messages: Sequence[Mapping[str, object]], response_format: object = None
-) -> Prompt:
+) -> ReadPrompt:
     """Read a request: equal requests give equal prompts, whatever the attempt."""
     canonical = json.dumps([seed, model, messages, response_format], sort_keys=True, ensure_ascii=False)
     system = "\n".join(text_of(m) for m in messages if m.get("role") in ("system", "developer"))
@@ -106,7 +106,7 @@ def read_prompt(
     if not code and len(CODE_LINE.findall(text)) >= 3:
         code = text
     words = _key_words(prose if prose.strip() else text[:READ_FOR_TOPIC])
-    return Prompt(
+    return ReadPrompt(
         model=model,
         traits=traits_of(model),
         domain=domain_of(prose),

@@ -4,15 +4,15 @@ import time
 from collections.abc import Mapping, Sequence
 
 from infra.simulator.answers import answer_text, split_tokens
-from infra.simulator.faults import Fault, ToolCall
-from infra.simulator.ledger import Call
+from infra.simulator.faults import FaultRule, ScriptedToolCall
+from infra.simulator.ledger import SimulatedCall
 from infra.simulator.prompt import read_prompt
 from infra.simulator.tools import calls_for
 from infra.simulator.wire import Reply, ToolUse
 
 
 def compose(
-    seed: int, body: Mapping[str, object], call: Call, input_tokens: int, fault: Fault | None
+    seed: int, body: Mapping[str, object], call: SimulatedCall, input_tokens: int, fault: FaultRule | None
 ) -> Reply:
     """The whole answer, before the first of it leaves."""
     text, calls = _scripted(fault) or _own(seed, body, call.model)
@@ -50,13 +50,13 @@ def most_tokens(body: Mapping[str, object]) -> int | None:
     return most if isinstance(most, int) and not isinstance(most, bool) and most > 0 else None
 
 
-def _scripted(fault: Fault | None) -> tuple[str, Sequence[ToolCall]] | None:
+def _scripted(fault: FaultRule | None) -> tuple[str, Sequence[ScriptedToolCall]] | None:
     if fault is None or fault.kind not in ("answer", "tool_call", "pace"):
         return None
     return None if fault.kind == "pace" and not fault.text else (fault.text, fault.tool_calls)
 
 
-def _own(seed: int, body: Mapping[str, object], model: str) -> tuple[str, Sequence[ToolCall]]:
+def _own(seed: int, body: Mapping[str, object], model: str) -> tuple[str, Sequence[ScriptedToolCall]]:
     messages, response_format = body["messages"], body.get("response_format")
     assert isinstance(messages, list)
     calls = calls_for(body, read_prompt(seed, model, messages, response_format)) if body.get("tools") else ()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from infra.simulator.flaws import MAX_FINDINGS, Finding, Severity, find_flaws, find_tool_findings
-from infra.simulator.prompt import Prompt
+from infra.simulator.prompt import ReadPrompt
 
 PENALTY: Final[dict[Severity, float]] = {"minor": 0.06, "major": 0.14, "critical": 0.28}
 # A prompt shorter than this holds no work to read: the judgement is then drawn from the skill table.
@@ -29,7 +29,7 @@ class Review:
         return ranked[-1].severity if ranked else "none"
 
 
-def review_of(prompt: Prompt) -> Review:
+def review_of(prompt: ReadPrompt) -> Review:
     """Read the work in the prompt. Tools' findings are always reported; other faults only if seen."""
     draw = prompt.draw("review")
     work = prompt.code or (prompt.text if len(prompt.text) >= SHORTEST_WORK else "")
@@ -45,7 +45,7 @@ def review_of(prompt: Prompt) -> Review:
     return Review(findings, quality, _summary(prompt, findings))
 
 
-def _imagined(prompt: Prompt) -> list[Finding]:
+def _imagined(prompt: ReadPrompt) -> list[Finding]:
     """Faults of a work that is not in the prompt: as many as the model's own skill leaves."""
     draw = prompt.draw("imagined")
     kinds: tuple[Severity, ...] = ("minor", "major", "critical")
@@ -63,7 +63,7 @@ def _imagined(prompt: Prompt) -> list[Finding]:
     ]
 
 
-def _summary(prompt: Prompt, findings: tuple[Finding, ...]) -> str:
+def _summary(prompt: ReadPrompt, findings: tuple[Finding, ...]) -> str:
     about = ", ".join(f"`{name}`" for name in prompt.identifiers[:3]) or " and ".join(prompt.words[:2])
     if not findings:
         return f"Read {about} for {prompt.topic}: nothing that must change."

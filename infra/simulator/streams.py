@@ -10,7 +10,7 @@ from typing import Final
 from starlette.types import Send
 
 from infra.simulator.ledger import Ledger
-from infra.simulator.pacing import DropError, Pace
+from infra.simulator.pacing import AnswerTiming, DropError
 from infra.simulator.wire import DONE, TOKENS_PER_CHUNK, Reply, encoded, error_of, start, write
 
 HEADERS: Final = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
@@ -19,7 +19,9 @@ ODD_BYTES: Final = 7
 NOISE: Final = ": keep-alive\n\nretry: 3000\n: another\n"
 
 
-async def stream(ledger: Ledger, reply: Reply, pace: Pace, headers: Mapping[str, str], send: Send) -> None:
+async def stream(
+    ledger: Ledger, reply: Reply, pace: AnswerTiming, headers: Mapping[str, str], send: Send
+) -> None:
     """Send the answer as it is due; what left before an end of any kind is billed."""
     sent, count, call, fault = 0, len(reply.tokens), reply.call, reply.fault
     one_by_one = fault is not None and fault.kind == "pace"

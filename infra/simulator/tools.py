@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from infra.simulator.conform import conforming, nothing
-from infra.simulator.faults import ToolCall
-from infra.simulator.prompt import Prompt, text_of
+from infra.simulator.faults import ScriptedToolCall
+from infra.simulator.prompt import ReadPrompt, text_of
 
 # A description is heard in a prompt when so many of its words are.
 WORDS_IN_COMMON: Final = 2
@@ -23,7 +23,7 @@ SMALL_WORDS: Final = frozenset(_SMALL_WORDS.split())
 
 
 @dataclass(frozen=True, slots=True)
-class Tool:
+class OfferedTool:
     """A function that the caller offers."""
 
     name: str
@@ -31,7 +31,7 @@ class Tool:
     parameters: Mapping[str, object]
 
 
-def tools_of(body: Mapping[str, object]) -> list[Tool]:
+def tools_of(body: Mapping[str, object]) -> list[OfferedTool]:
     """The functions on offer, as far as they are written as OpenAI wants them."""
     offered = body.get("tools")
     found = []
@@ -40,7 +40,7 @@ def tools_of(body: Mapping[str, object]) -> list[Tool]:
         if isinstance(function, Mapping) and isinstance(function.get("name"), str):
             parameters = function.get("parameters")
             found.append(
-                Tool(
+                OfferedTool(
                     function["name"],
                     str(function.get("description") or ""),
                     parameters if isinstance(parameters, Mapping) else {},
@@ -49,7 +49,7 @@ def tools_of(body: Mapping[str, object]) -> list[Tool]:
     return found
 
 
-def calls_for(body: Mapping[str, object], prompt: Prompt) -> tuple[ToolCall, ...]:
+def calls_for(body: Mapping[str, object], prompt: ReadPrompt) -> tuple[ScriptedToolCall, ...]:
     """The tools that the model wants now: those the prompt speaks of and that were not yet asked.
 
     It is a model that does as it is told: `tool_choice` of "none" and of a name are kept to, and "required"
@@ -71,7 +71,8 @@ def calls_for(body: Mapping[str, object], prompt: Prompt) -> tuple[ToolCall, ...
     if body.get("parallel_tool_calls") is False:
         wanted = wanted[:1]
     return tuple(
-        ToolCall(tool.name, json.dumps(_arguments(tool, prompt), ensure_ascii=False)) for tool in wanted
+        ScriptedToolCall(tool.name, json.dumps(_arguments(tool, prompt), ensure_ascii=False))
+        for tool in wanted
     )
 
 
@@ -110,7 +111,7 @@ def _asked(messages: Sequence[Mapping[str, object]]) -> Counter[str]:
     return names
 
 
-def _spoken_of(tool: Tool, messages: Sequence[Mapping[str, object]]) -> bool:
+def _spoken_of(tool: OfferedTool, messages: Sequence[Mapping[str, object]]) -> bool:
     heard = [m for m in messages if m.get("role") in ("system", "developer", "user")]
     text = "\n".join(text_of(message) for message in heard).lower()
     spoken = re.sub(r"[_\W]+", " ", tool.name.lower()).strip()
@@ -123,7 +124,7 @@ def _spoken_of(tool: Tool, messages: Sequence[Mapping[str, object]]) -> bool:
     return len(said & described) >= WORDS_IN_COMMON
 
 
-def _arguments(tool: Tool, prompt: Prompt) -> object:
+def _arguments(tool: OfferedTool, prompt: ReadPrompt) -> object:
     """Arguments that the tool's schema accepts, taken from the prompt where it names them."""
 
     def hint(name: str, schema: Mapping[str, object]) -> object:

@@ -9,8 +9,8 @@ from typing import Final
 
 from starlette.types import Send
 
-from infra.simulator.faults import Fault
-from infra.simulator.ledger import Call
+from infra.simulator.faults import FaultRule
+from infra.simulator.ledger import SimulatedCall
 
 MARK: Final = {"x-facilitair-simulated": "true"}
 FINGERPRINT: Final = "facilitair-simulator"
@@ -33,7 +33,7 @@ class ToolUse:
 class Reply:
     """One answer on its way out."""
 
-    call: Call
+    call: SimulatedCall
     created: int
     tokens: list[str]
     tools: tuple[ToolUse, ...]
@@ -41,7 +41,7 @@ class Reply:
     finish_reason: str
     input_tokens: int
     include_usage: bool
-    fault: Fault | None
+    fault: FaultRule | None
 
     @cached_property
     def text_end(self) -> int:

@@ -12,7 +12,7 @@ from router.checkpoints.storage import Checkpoint
 from router.data import metrics
 from router.data.outcomes import Calls, Floats
 from router.network import adapter
-from router.network.training import OnEpoch, Plan
+from router.network.training import OnEpoch, TrainingConfig
 from router.statistics import ensemble, success
 
 _WEIGHTS: Final = (0.25, 0.5, 0.75, 1.0)
@@ -26,7 +26,7 @@ class Effort:
     """Distinct ones; below that plain rates know as much."""
     most_steps: int = 1_000
     """With more, a night on two processors is too short."""
-    plan: Plan = field(default_factory=lambda: Plan(epochs=15, patience=4))
+    plan: TrainingConfig = field(default_factory=lambda: TrainingConfig(epochs=15, patience=4))
 
 
 def with_network(
@@ -34,7 +34,7 @@ def with_network(
     calls: Calls,
     rows: Floats,
     seed: int,
-    plan: Plan,
+    plan: TrainingConfig,
     on_epoch: OnEpoch,
     resume: bytes | None,
 ) -> tuple[Checkpoint, str]:

@@ -14,9 +14,9 @@ from uuid import UUID
 
 import numpy as np
 
-from db.router.outcomes import Row
+from db.router.outcomes import OutcomeRow
 from router.data import question
-from router.data.logged import Logged
+from router.data.logged import LoggedChoices
 from router.data.outcomes import Calls, Floats, means, numbers
 from schema.chance import point
 
@@ -35,14 +35,14 @@ _CLOCKS: Final = timedelta(minutes=1)
 class Log:
     """N decisions that were drawn by chance, and what came of them."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[OutcomeRow, ...]
     models: tuple[str, ...]
-    logged: Logged
+    logged: LoggedChoices
 
 
-def validate(rows: Sequence[Row], now: datetime) -> tuple[list[Row], Counter[str]]:
+def validate(rows: Sequence[OutcomeRow], now: datetime) -> tuple[list[OutcomeRow], Counter[str]]:
     """Those that can be learned from, in their order, and how many were refused for which reason (S2-50)."""
-    kept: list[Row] = []
+    kept: list[OutcomeRow] = []
     refused: Counter[str] = Counter()
     seen: set[UUID] = set()
     for row in rows:
@@ -54,7 +54,7 @@ def validate(rows: Sequence[Row], now: datetime) -> tuple[list[Row], Counter[str
     return kept, refused
 
 
-def _fault(row: Row, now: datetime, seen: set[UUID]) -> str | None:
+def _fault(row: OutcomeRow, now: datetime, seen: set[UUID]) -> str | None:
     """The first thing that is wrong with a row."""
     if row.id in seen:
         return "duplicate"
@@ -80,20 +80,22 @@ def _fault(row: Row, now: datetime, seen: set[UUID]) -> str | None:
     return None
 
 
-def split(rows: Sequence[Row], held_out: float = HELD_OUT) -> tuple[list[Row], list[Row]]:
+def split(
+    rows: Sequence[OutcomeRow], held_out: float = HELD_OUT
+) -> tuple[list[OutcomeRow], list[OutcomeRow]]:
     """(to learn from, to judge on), by the hash of the collaboration: all steps of a run on one side."""
-    learned: list[Row] = []
-    judged: list[Row] = []
+    learned: list[OutcomeRow] = []
+    judged: list[OutcomeRow] = []
     for row in rows:
         (judged if point(str(row.collaboration)) < held_out else learned).append(row)
     return learned, judged
 
 
-def text_of(row: Row) -> str:
+def text_of(row: OutcomeRow) -> str:
     return question.text(row.task, row.prompt)
 
 
-def category_of(row: Row) -> str:
+def category_of(row: OutcomeRow) -> str:
     return _category(row.role, row.agent, row.task)
 
 
@@ -101,7 +103,7 @@ def category_of(row: Row) -> str:
 _category = lru_cache(maxsize=65_536)(question.category)
 
 
-def thinned(rows: Sequence[Row], most: int = MOST_STEPS) -> list[Row]:
+def thinned(rows: Sequence[OutcomeRow], most: int = MOST_STEPS) -> list[OutcomeRow]:
     """So few that at most `most` distinct steps are left, in their order: each model's newest go first, so
     that one that is seldom asked keeps what is known of it."""
     if len(rows) <= most:
@@ -122,7 +124,7 @@ def thinned(rows: Sequence[Row], most: int = MOST_STEPS) -> list[Row]:
     return [rows[place] for place in sorted(kept)]
 
 
-def to_calls(rows: Sequence[Row]) -> Calls:
+def to_calls(rows: Sequence[OutcomeRow]) -> Calls:
     """Equal text and category are one step, with the mean of how well a model did there, and what it took the
     last time; in the order of the steps' ids, models by name. `rows` in the order in which they ended."""
     steps = [(text_of(row), category_of(row)) for row in rows]
@@ -161,14 +163,14 @@ def to_calls(rows: Sequence[Row]) -> Calls:
     )
 
 
-def to_log(rows: Sequence[Row]) -> Log | None:
+def to_log(rows: Sequence[OutcomeRow]) -> Log | None:
     """The decisions among them whose model was drawn by the chances that they name and whose end is known."""
     drawn = [row for row in rows if tells(row)]
     if not drawn:
         return None
     models = tuple(sorted({name for row in drawn for name in candidates_of(row)}))
     categories = {name: k for k, name in enumerate(sorted({category_of(row) for row in drawn}))}
-    logged = Logged(
+    logged = LoggedChoices(
         np.array([models.index(row.model) for row in drawn], dtype=np.int64),
         matrix([candidates_of(row) for row in drawn], models),
         np.array([row.ok for row in drawn], dtype=np.float64),
@@ -177,7 +179,7 @@ def to_log(rows: Sequence[Row]) -> Log | None:
     return Log(tuple(drawn), models, logged)
 
 
-def candidates_of(row: Row) -> dict[str, float]:
+def candidates_of(row: OutcomeRow) -> dict[str, float]:
     """model → the chance that it had."""
     return row.decision.candidates if row.decision else {}
 
@@ -193,7 +195,7 @@ def matrix(chances: Sequence[dict[str, float]], models: Sequence[str]) -> Floats
     return found
 
 
-def tells(row: Row) -> bool:
+def tells(row: OutcomeRow) -> bool:
     """Whether its model was drawn by chances that are known, and its end is."""
     chances = candidates_of(row)
     sound = chances.get(row.model, 0.0) > 0 and abs(sum(chances.values()) - 1) < 1e-5

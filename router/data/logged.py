@@ -12,7 +12,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Logged:
+class LoggedChoices:
     """N choices among M models."""
 
     chosen: Ints

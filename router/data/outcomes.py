@@ -73,7 +73,7 @@ class Calls:
 
 
 @dataclass(frozen=True)
-class Trials:
+class AgentTrials:
     """N trials of agents at tasks; those whose end is not known are left out."""
 
     agents: tuple[str, ...]
@@ -103,7 +103,7 @@ class Reviews:
 @dataclass(frozen=True)
 class Outcomes:
     calls: Calls | None
-    trials: Trials | None
+    trials: AgentTrials | None
     reviews: Reviews | None
 
 
@@ -193,7 +193,7 @@ def _calls(outcomes: dict[str, list[Any]], queries: dict[str, list[Any]]) -> Cal
     )
 
 
-def _trials(rows: dict[str, list[Any]]) -> Trials:
+def _trials(rows: dict[str, list[Any]]) -> AgentTrials:
     by = [str(name) for name in rows["submission"]]
     on = [str(name) for name in rows["task_id"]]
     agents, tasks = _names(by), _names(on)
@@ -201,7 +201,7 @@ def _trials(rows: dict[str, list[Any]]) -> Trials:
     known = [k for k, resolved in enumerate(rows["resolved"]) if resolved is not None]
     agent = {name: i for i, name in enumerate(agents)}
     task = {name: i for i, name in enumerate(tasks)}
-    return Trials(
+    return AgentTrials(
         agents,
         tasks,
         tuple(texts[name] for name in tasks),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.router import edges
-from db.router.edges import NETWORK, Key, Standing, State
+from db.router.edges import NETWORK, EdgeState, Key, State
 from router.edges import topology
 from router.edges.forecast import Foresight
 from router.edges.topology import Effect
@@ -35,7 +35,7 @@ async def review(connection: AsyncConnection, foresight: Foresight | None = None
 async def _foreseen(
     connection: AsyncConnection,
     foresight: Foresight,
-    recent: Mapping[Key, Standing],
+    recent: Mapping[Key, EdgeState],
     found: Mapping[Key, Effect],
 ) -> dict[Key, Value]:
     foreseen: dict[Key, Value] = {}

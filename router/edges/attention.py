@@ -99,7 +99,7 @@ def message_routing_gnn(node_dim: int = NODE_DIM, message_dim: int = MESSAGE_DIM
 
 
 @dataclass(frozen=True)
-class Graph:
+class AgentGraph:
     """A collaboration: N agents, E edges."""
 
     nodes: Floats
@@ -111,7 +111,7 @@ class Graph:
 
 
 @dataclass(frozen=True)
-class Learned:
+class TrainedAttention:
     """Attention that has been trained."""
 
     gnn: Any
@@ -119,7 +119,7 @@ class Learned:
     """From what an agent knows and hears to what it should come to."""
 
 
-def receivers(learned: Learned | None, nodes: Floats, edges: Ints, sender: int) -> list[int]:
+def receivers(learned: TrainedAttention | None, nodes: Floats, edges: Ints, sender: int) -> list[int]:
     """Who of a sender's declared receivers gets its output, in their order.
 
     All of them while nothing was learned; always the one at least who attends to it most.
@@ -136,7 +136,7 @@ def receivers(learned: Learned | None, nodes: Floats, edges: Ints, sender: int) 
     return [name for name in names if heard[name] >= HEARD or name == most]
 
 
-def attention_of(learned: Learned, nodes: Floats, edges: Ints) -> Floats:
+def attention_of(learned: TrainedAttention, nodes: Floats, edges: Ints) -> Floats:
     """(E,) what share of a receiver's attention an edge has, over all heads."""
     import torch
 
@@ -160,7 +160,7 @@ def messages_passed(nodes: Floats, edges: Ints, seed: int = 0) -> Floats:
     return passed
 
 
-def learn(graphs: Sequence[Graph], classes: int, steps: int = 300, seed: int = 0) -> Learned:
+def learn(graphs: Sequence[AgentGraph], classes: int, steps: int = 300, seed: int = 0) -> TrainedAttention:
     """Train attention on what agents should come to. Full batches of all graphs as one, so the same graphs
     and seed give the same weights. Raises ValueError without graphs."""
     import torch
@@ -182,10 +182,10 @@ def learn(graphs: Sequence[Graph], classes: int, steps: int = 300, seed: int = 0
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    return Learned(gnn.eval(), reads.eval())
+    return TrainedAttention(gnn.eval(), reads.eval())
 
 
-def accuracy(learned: Learned, graphs: Sequence[Graph], carried: float = 1.0) -> float:
+def accuracy(learned: TrainedAttention, graphs: Sequence[AgentGraph], carried: float = 1.0) -> float:
     """Share of agents that come to what they should, when this share of every message passes."""
     import torch
 
@@ -197,7 +197,7 @@ def accuracy(learned: Learned, graphs: Sequence[Graph], carried: float = 1.0) ->
     return float((said[asked] == labels[asked]).float().mean())
 
 
-def _joined(graphs: Sequence[Graph]) -> tuple[Tensor, Tensor, Tensor]:
+def _joined(graphs: Sequence[AgentGraph]) -> tuple[Tensor, Tensor, Tensor]:
     """Many graphs as one without edges between them."""
     import torch
 

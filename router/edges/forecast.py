@@ -57,7 +57,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Foreseen:
+class EdgeForecast:
     """What E edges bring, and whether to believe it."""
 
     effects: tuple[Value, ...]
@@ -70,7 +70,7 @@ class Foreseen:
         return self.gain >= _SURE
 
 
-def foresee(agents: Floats, ends: Ints, effect: Floats, error: Floats) -> Foreseen:
+def foresee(agents: Floats, ends: Ints, effect: Floats, error: Floats) -> EdgeForecast:
     """From what is known of some edges, all of them.
 
     `agents` (N, 384) rows of what they do; `ends` (2, E) senders and receivers; `effect` (E,), NaN where it
@@ -92,7 +92,7 @@ def foresee(agents: Floats, ends: Ints, effect: Floats, error: Floats) -> Forese
     without = (weight @ seen - weight * seen) / (weight.sum() - weight)
     better = weight * ((seen - without) ** 2 - (seen - best.left_out) ** 2)
     gain = float(better.mean() / (better.std(ddof=1) / math.sqrt(len(better)) + 1e-12))
-    return Foreseen(tuple(best.values(table, noise, seen - best.left_out)), gain)
+    return EdgeForecast(tuple(best.values(table, noise, seen - best.left_out)), gain)
 
 
 def _nodes(agents: Floats) -> NDArray[np.float32]:

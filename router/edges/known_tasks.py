@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from router.data.outcomes import Floats, Trials
+from router.data.outcomes import AgentTrials, Floats
 from schema.chance import point
 
 _GRID: Final = np.linspace(-6.0, 6.0, 49)
@@ -93,7 +93,7 @@ def tuned(tried: Floats, done: Floats, seed: int = 0) -> Skills:
     return fit(tried, done, min(errors, key=lambda own: errors[own]))
 
 
-def judge_trials(trials: Trials) -> dict[str, float | None]:
+def judge_trials(trials: AgentTrials) -> dict[str, float | None]:
     """Tasks in five parts by the hash of their id, each judged by what was learned of the others.
 
     Success is on the trials that were not shown, mean over seeded draws of those shown. Brier after n agents:

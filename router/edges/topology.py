@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from db.router.edges import State, Trial
+from db.router.edges import EdgeTrial, State
 from router.statistics.offpolicy import Value
 from schema.chance import point
 
@@ -57,7 +57,7 @@ def drawn(key: str, chance: float) -> bool:
     return point(key) < chance
 
 
-def effect(trials: Sequence[Trial]) -> Effect:
+def effect(trials: Sequence[EdgeTrial]) -> Effect:
     """By inverse chances, each side's normalised by their sum.
 
     Means of both sides alone would take good times for a good edge: chances change when an edge is pruned.

@@ -99,7 +99,7 @@ def _choices(
     # Of an incumbent that cannot be chosen here, the likeliest takes the place.
     incumbent = names.index(held.incumbent) if held.incumbent in names else int(predicted.mean(0).argmax())
     free = np.zeros_like(predicted)
-    choice = choose.choose(predicted, free, choose.Policy(incumbent, held.margin))
+    choice = choose.choose(predicted, free, choose.ChoicePolicy(incumbent, held.margin))
     found: dict[str, float | None] = {
         "quality_minus_best_single": _gain(ok, choice, single),
         "quality_minus_incumbent": _gain(ok, choice, incumbent),
@@ -108,7 +108,7 @@ def _choices(
     if expected is None or np.isnan(qualities).any():
         return found
     usual = held.models[held.economy.incumbent]
-    economy = choose.Policy(
+    economy = choose.ChoicePolicy(
         names.index(usual) if usual in names else incumbent, held.economy.margin, held.economy.cost_weight
     )
     cheap = choose.choose(predicted, expected, economy)

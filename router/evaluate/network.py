@@ -76,7 +76,7 @@ def _aiq(p: Floats, usd: Floats, calls: Calls, pool: Ints, dev: Ints, judged: In
     return metrics.aiq(cost, quality, float(usd[judged].mean(0).max()))
 
 
-def _confidence(told: adapter.Told, ok: Floats) -> float:
+def _confidence(told: adapter.NetworkPrediction, ok: Floats) -> float:
     """How well confidence tells whether whom the network would choose succeeds."""
     chosen = choose.picked(ok, told.agents.argmax(1))
     known = np.isfinite(chosen)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.data.exploration import FLOOR
-from router.data.logged import Logged
+from router.data.logged import LoggedChoices
 from router.data.outcomes import Calls, Floats, Ints
 from router.statistics.bandit import Bandit, effects
 from router.statistics.offpolicy import WORSE, dm, dr, ips, may_promote, predict, snips
@@ -201,7 +201,7 @@ def judge_offpolicy(calls: Calls, replays: int = 200) -> Judged:
 
 def _logged(
     ok: Floats, category: NDArray[np.int64], random: np.random.Generator
-) -> tuple[Logged, Ints, dict[str, Floats]]:
+) -> tuple[LoggedChoices, Ints, dict[str, Floats]]:
     """A log, its queries, and policies over all queries (Q, M)."""
     queries, models = ok.shape
     columns = int(category.max()) + 1
@@ -230,7 +230,7 @@ def _logged(
     following = effects(tried + more[0], right + more[1]).mean.argmax(0)
     spoiled = np.where(random.random(columns) < 0.3, random.integers(models, size=columns), following)
     drawn, chosen = sample(chances, _LOGGED)
-    log = Logged(chosen, chances[drawn], ok[drawn, chosen], category[drawn])
+    log = LoggedChoices(chosen, chances[drawn], ok[drawn, chosen], category[drawn])
     return (
         log,
         drawn,

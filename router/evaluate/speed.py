@@ -29,7 +29,7 @@ def judge_speed(calls: Calls, rows: np.typing.NDArray[np.float64]) -> dict[str, 
 def judge_decisions(
     learned: Success, calls: Calls, rows: np.typing.NDArray[np.float64]
 ) -> dict[str, float | None]:
-    policy = choose.Policy(incumbent=0, margin=0.02)
+    policy = choose.ChoicePolicy(incumbent=0, margin=0.02)
 
     def decide(some: np.typing.NDArray[np.float64], categories: np.typing.NDArray[np.str_]) -> None:
         score = learned.scores(learned.predict(some, categories), categories)

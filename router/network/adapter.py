@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 from router.data.odds import logistic
 from router.data.outcomes import Calls, Floats, Ints
 from router.data.packing import pack, unpack
-from router.network.training import OnEpoch, Plan, Trained, Weights, train
+from router.network.training import OnEpoch, TrainedWeights, TrainingConfig, Weights, train
 from router.statistics import histories
 from router.statistics.expectation import reasoning_budget, tolerated
-from router.statistics.histories import Given, Past, Small
+from router.statistics.histories import NetworkInput, Past, Small
 from schema.chance import point
 from schema.language.catalogue import MASTERS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from router.network.net import Committee, Known, MoERouter, Said
+    from router.network.net import Committee, MoERouter, NetworkOutput, Targets
 
 FOLDS: Final = 4
 """Parts of the past, and members: each member is held to what the others learn from."""
@@ -41,7 +41,7 @@ _MOST_WEIGHT: Final = 10.0
 
 
 @dataclass(frozen=True)
-class Shape:
+class NetworkShape:
     """Widths of the network."""
 
     embedding: int = 512
@@ -58,20 +58,20 @@ class Shape:
     dropout: float = 0.5
 
 
-SHAPE: Final = Shape()
-PLAN: Final = Plan()
+SHAPE: Final = NetworkShape()
+PLAN: Final = TrainingConfig()
 
 
 @dataclass(frozen=True, eq=False)
 class Neural:
-    shape: Shape
+    shape: NetworkShape
     past: Past
     members: tuple[Weights, ...]
     """Weights by name."""
 
 
 @dataclass(frozen=True)
-class Told:
+class NetworkPrediction:
     """Of N steps and K candidates, in the order in which they were asked for."""
 
     success: Floats
@@ -113,8 +113,8 @@ def fit(
     resume: bytes | None = None,
     *,
     chances: Floats | None = None,
-    shape: Shape | None = None,
-    plan: Plan | None = None,
+    shape: NetworkShape | None = None,
+    plan: TrainingConfig | None = None,
 ) -> tuple[Neural, Floats]:
     """And (Q, M) chances of success for its own steps by members that did not learn from them.
 
@@ -153,7 +153,7 @@ def predict(
     rows: Floats,
     categories: Sequence[str],
     candidates: Sequence[str] | Sequence[Sequence[str]],
-) -> Told:
+) -> NetworkPrediction:
     """For N steps (`rows` of `features.rows`) and K candidates, or each step's own, which are then filled up
     to the most: with a chance of 0 in `agents`, NaN elsewhere. All of it in one forward."""
     same = [name for name in candidates if isinstance(name, str)]
@@ -168,7 +168,7 @@ def predict(
     likeliest = agents.argmax(1)[:, None]
     failure = 1 - np.take_along_axis(success, likeliest, 1)[:, 0]
     expected = np.take_along_axis(values[:, :, 2], likeliest, 1)[:, 0]
-    return Told(
+    return NetworkPrediction(
         success,
         _floats(said.masters),
         agents,
@@ -181,7 +181,7 @@ def predict(
     )
 
 
-def cost_usd(told: Told, prices: Floats) -> Floats:
+def cost_usd(told: NetworkPrediction, prices: Floats) -> Floats:
     """(N, K): US dollars, at (K, 2) US dollars for a million tokens in and out.
 
     No head of its own: a price that changed would have to be learned again."""
@@ -194,7 +194,7 @@ class _Lesson:
     """Q steps to learn from; each was given a past without its own part."""
 
     parts: tuple[Ints, ...]
-    given: Given
+    given: NetworkInput
     ok: Floats
     values: Small
     wanted: Small
@@ -202,16 +202,16 @@ class _Lesson:
     master: Ints
     """As in `experts.Known`."""
 
-    def known(self, at: Ints) -> Known:
+    def known(self, at: Ints) -> Targets:
         import torch
 
-        from router.network.net import Known
+        from router.network.net import Targets
 
         told = (self.ok.astype(np.float32), self.values, self.wanted, self.weight, self.master)
-        return Known(*(torch.from_numpy(one[at]) for one in told))
+        return Targets(*(torch.from_numpy(one[at]) for one in told))
 
 
-def _lesson(calls: Calls, rows: Floats, chances: Floats | None, shape: Shape) -> _Lesson:
+def _lesson(calls: Calls, rows: Floats, chances: Floats | None, shape: NetworkShape) -> _Lesson:
     # By the hash of their ids, so that a step that comes to be known moves few others.
     order = np.argsort([point(id) for id in calls.queries], kind="stable")
     parts = tuple(np.array_split(order, FOLDS))
@@ -251,8 +251,13 @@ def _master(category: str) -> int:
 
 
 def _member(
-    net: MoERouter, lesson: _Lesson, number: int, plan: Plan, before: _Progress, on_epoch: OnEpoch | None
-) -> Trained:
+    net: MoERouter,
+    lesson: _Lesson,
+    number: int,
+    plan: TrainingConfig,
+    before: _Progress,
+    on_epoch: OnEpoch | None,
+) -> TrainedWeights:
     """Held to its own part, learned from the others."""
     from router.network import net as network_net
 
@@ -302,13 +307,13 @@ def _committee(neural: Neural) -> Committee:
     return Committee(members).eval()
 
 
-def _forward(net: nn.Module, given: Given) -> Said:
+def _forward(net: nn.Module, given: NetworkInput) -> NetworkOutput:
     import torch
 
     # Dropout is for learning alone, and a network is built to learn.
     net.eval()
     with torch.inference_mode():
-        said: Said = net(given)
+        said: NetworkOutput = net(given)
     return said
 
 

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from router.network.adapter import Shape
+from router.network.adapter import NetworkShape
 from router.statistics.expectation import BayesianExpectationLayer, order_sensitivity
-from router.statistics.histories import ELEMENT, HISTORY, SKIPPED, TEXT, Given
+from router.statistics.histories import ELEMENT, HISTORY, SKIPPED, TEXT, NetworkInput
 
 VALUES: Final = 3
 """Seconds, input tokens, output tokens."""
 
 
 @dataclass(frozen=True)
-class Said:
+class NetworkOutput:
     """Of N steps, K candidates and k orders of what was recalled."""
 
     success: Tensor
@@ -93,7 +93,7 @@ class SetEncoder(nn.Module):
 class TaskAgentAttention(nn.Module):
     """The task asks, the candidates' histories answer: (N, E) and (G, K, E) to (N, E)."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
         self.heads = shape.heads
         self.query = nn.Linear(shape.embedding, shape.attention)
@@ -114,7 +114,7 @@ class TaskAgentAttention(nn.Module):
 class MoERouter(nn.Module):
     """A step's text, its candidates' histories and what was recalled, to what each would come to."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
         self.shape = shape
         wide, rank, masters = shape.embedding, shape.rank, shape.masters
@@ -139,7 +139,7 @@ class MoERouter(nn.Module):
         self.past = nn.Parameter(torch.zeros(SKIPPED + 1))
         self.trust = nn.Parameter(torch.ones(2))
 
-    def forward(self, given: Given) -> Said:
+    def forward(self, given: NetworkInput) -> NetworkOutput:
         rank, masters = self.shape.rank, self.shape.masters
         group, asked = torch.from_numpy(given.group), torch.from_numpy(given.asked)
         histories, skipped = torch.from_numpy(given.histories), torch.from_numpy(given.skipped)
@@ -172,10 +172,10 @@ class MoERouter(nn.Module):
 
         told = (agents * success.mean(1)).sum(1).detach().clamp(0.01, 0.99)
         confidence = torch.sigmoid(self.confidence(context)[:, 0] + self.trust[1] * torch.logit(told))
-        return Said(success, values, to_masters, agents, confidence, task, asked.float())
+        return NetworkOutput(success, values, to_masters, agents, confidence, task, asked.float())
 
 
-def built(shape: Shape, seed: int) -> MoERouter:
+def built(shape: NetworkShape, seed: int) -> MoERouter:
     """With the first weights that `seed` gives: what is added to the past's rates starts small."""
     chances = torch.Generator().manual_seed(seed)
     net = MoERouter(shape)
@@ -198,10 +198,10 @@ class Committee(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
 
-    def forward(self, given: Given) -> Said:
+    def forward(self, given: NetworkInput) -> NetworkOutput:
         said = [member(given) for member in self.members]
-        parts = ([getattr(one, part.name) for one in said] for part in fields(Said))
-        return Said(*(torch.stack(part).mean(0) for part in parts))
+        parts = ([getattr(one, part.name) for one in said] for part in fields(NetworkOutput))
+        return NetworkOutput(*(torch.stack(part).mean(0) for part in parts))
 
 
 def reseeded(net: nn.Module, seed: int) -> None:
@@ -212,12 +212,12 @@ def reseeded(net: nn.Module, seed: int) -> None:
 
 
 @dataclass(frozen=True)
-class Known:
+class Targets:
     """What N steps came to, NaN where not known."""
 
     ok: Tensor
     values: Tensor
-    """(N, K), (N, K, VALUES) as `Said` has them."""
+    """(N, K), (N, K, VALUES) as `NetworkOutput` has them."""
     wanted: Tensor
     """(N, K): the chances of whom to give it, of steps where several are known; else zeros."""
     weight: Tensor
@@ -226,7 +226,7 @@ class Known:
     """(N,)"""
 
 
-def loss(said: Said, known: Known, routing: float = 0.1, lasting: float = 0.1) -> Tensor:
+def loss(said: NetworkOutput, known: Targets, routing: float = 0.1, lasting: float = 0.1) -> Tensor:
     """Success first; whom to give it and what it takes share the embeddings, at lower weight."""
     there = torch.isfinite(known.ok)
     ok = torch.nan_to_num(known.ok)

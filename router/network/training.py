@@ -31,7 +31,7 @@ _FREE: Final = ("past", "trust")
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingConfig:
     epochs: int = 40
     batch: int = 64
     learning_rate: float = 3e-4
@@ -46,7 +46,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Row:
+class CurvePoint:
     """Of the curve."""
 
     epoch: int
@@ -58,7 +58,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class State:
+class TrainingState:
     """All that a training needs to go on."""
 
     weights: Weights
@@ -68,14 +68,14 @@ class State:
     """Moments of AdamW, by weight."""
     steps: int
     skipped: int
-    curve: tuple[Row, ...]
+    curve: tuple[CurvePoint, ...]
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedWeights:
     weights: Weights
     """Of the epoch that validated best."""
-    curve: tuple[Row, ...]
+    curve: tuple[CurvePoint, ...]
 
 
 def train(
@@ -83,10 +83,10 @@ def train(
     loss: Callable[[Ints], Tensor],
     groups: Sequence[Ints],
     validated: Callable[[], float],
-    plan: Plan,
+    plan: TrainingConfig,
     on_epoch: OnEpoch | None = None,
     resume: bytes | None = None,
-) -> Trained:
+) -> TrainedWeights:
     """`loss` of the places of a batch, which all come from one of `groups`; `validated`: lower is better.
 
     `net` ends with the best weights. With `resume`, a state that `on_epoch` was told, it goes on as if it had
@@ -96,9 +96,9 @@ def train(
     from router.network.net import reseeded
 
     optimizer = _optimizer(net, plan)
-    state = State(_weights(net), _weights(net), {}, {}, 0, 0, ())
+    state = TrainingState(_weights(net), _weights(net), {}, {}, 0, 0, ())
     if resume is not None:
-        state = unpack(State, resume)
+        state = unpack(TrainingState, resume)
         _restore(net, optimizer, state)
     with _one_thread():
         while len(state.curve) < plan.epochs and not _is_over(state.curve, plan.patience):
@@ -128,15 +128,15 @@ def train(
             now = now if np.isfinite(now) else float("inf")
             better = now < min((row.validated for row in state.curve), default=np.inf)
             mean = float(np.mean(losses)) if losses else float("nan")
-            row = Row(epoch, mean, now, optimizer.param_groups[0]["lr"], state.skipped)
+            row = CurvePoint(epoch, mean, now, optimizer.param_groups[0]["lr"], state.skipped)
             state = replace(state, curve=(*state.curve, row), best=_weights(net) if better else state.best)
             if on_epoch is not None:
                 on_epoch(epoch, pack(_with_moments(state, net, optimizer)), asdict(row))
     load(net, state.best)
-    return Trained(state.best, state.curve)
+    return TrainedWeights(state.best, state.curve)
 
 
-def _is_over(curve: Sequence[Row], patience: int) -> bool:
+def _is_over(curve: Sequence[CurvePoint], patience: int) -> bool:
     """Whether the best of the curve is so many epochs ago."""
     best = min(curve, key=lambda row: row.validated, default=None)
     return best is not None and len(curve) - 1 - best.epoch >= patience
@@ -154,7 +154,7 @@ def _batches(groups: Sequence[Ints], size: int, seed: tuple[int, int]) -> Iterat
         yield found[place]
 
 
-def _skipped(state: State) -> State:
+def _skipped(state: TrainingState) -> TrainingState:
     if state.skipped + 1 >= _WORST:
         raise ValueError(
             f"found no number for the loss of {_WORST} batches; expected finite inputs and a lower learning "
@@ -163,7 +163,7 @@ def _skipped(state: State) -> State:
     return replace(state, skipped=state.skipped + 1)
 
 
-def _optimizer(net: nn.Module, plan: Plan) -> Any:
+def _optimizer(net: nn.Module, plan: TrainingConfig) -> Any:
     import torch
 
     kept = [weight for name, weight in net.named_parameters() if name not in _FREE]
@@ -177,7 +177,7 @@ def _optimizer(net: nn.Module, plan: Plan) -> Any:
     )
 
 
-def _with_moments(state: State, net: nn.Module, optimizer: Any) -> State:
+def _with_moments(state: TrainingState, net: nn.Module, optimizer: Any) -> TrainingState:
     first, second = {}, {}
     for name, weight in net.named_parameters():
         if held := optimizer.state.get(weight):
@@ -185,7 +185,7 @@ def _with_moments(state: State, net: nn.Module, optimizer: Any) -> State:
     return replace(state, weights=_weights(net), first=first, second=second)
 
 
-def _restore(net: nn.Module, optimizer: Any, state: State) -> None:
+def _restore(net: nn.Module, optimizer: Any, state: TrainingState) -> None:
     import torch
 
     load(net, state.weights)

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from db.router.outcomes import Row
+from db.router.outcomes import OutcomeRow
 from router.data.dataset import category_of, matrix, tells, to_log
 from router.data.exploration import FLOOR, SHARE
 from router.rollout.stages import Evidence, State
@@ -33,13 +33,13 @@ Chances = dict[str, float]
 
 
 def of_checkpoint(
-    number: int, state: State, since: datetime, rows: Sequence[Row], quarantined: Collection[str] = ()
+    number: int, state: State, since: datetime, rows: Sequence[OutcomeRow], quarantined: Collection[str] = ()
 ) -> Evidence | None:
     """From decisions made since then whose end is known; None below LEAST of them.
 
     Compared is what it would have chosen, or chose, with what served beside it; the one that serves all is
     compared with rules. Its chances stand with each decision that it did not make alone."""
-    taken: list[Row] = []
+    taken: list[OutcomeRow] = []
     new: list[Chances] = []
     old: list[Chances] = []
     for row in rows:
@@ -60,7 +60,7 @@ def of_checkpoint(
     return Evidence(len(taken), gain, out)
 
 
-def _both(row: Row, number: int, state: State) -> tuple[Chances, Chances] | None:
+def _both(row: OutcomeRow, number: int, state: State) -> tuple[Chances, Chances] | None:
     """(the checkpoint's chances, those of what served before) for one decision."""
     assert row.decision is not None
     drawn, held = row.decision.candidates, row.decision.features
@@ -84,7 +84,7 @@ def _rest(mixed: Chances, part: Chances, share: float) -> Chances:
     return {name: chance / total for name, chance in left.items()}
 
 
-def _by_rules(row: Row) -> Chances | None:
+def _by_rules(row: OutcomeRow) -> Chances | None:
     """As rules draw: whom they prefer, and a floor for the others."""
     assert row.decision is not None
     held = row.decision.features
@@ -97,17 +97,19 @@ def _by_rules(row: Row) -> Chances | None:
 
 
 @dataclass(frozen=True)
-class Broken:
+class FailingModel:
     model: str
     reason: str
 
 
-def broken_models(rows: Sequence[Row], now: datetime, well_since: Mapping[str, datetime]) -> list[Broken]:
+def broken_models(
+    rows: Sequence[OutcomeRow], now: datetime, well_since: Mapping[str, datetime]
+) -> list[FailingModel]:
     """Models that suddenly fail more than was expected of them, by name (CUSUM, `drift.Alarm`).
 
     `rows` in the order in which they ended; `well_since`: of a model that rested, when that was over, as what
     was before says nothing any more. An alarm that later outcomes have outlived is none."""
-    of_model: dict[str, list[tuple[Row, float]]] = defaultdict(list)
+    of_model: dict[str, list[tuple[OutcomeRow, float]]] = defaultdict(list)
     tried: Counter[tuple[str, str]] = Counter()
     right: Counter[tuple[str, str]] = Counter()
     for row in rows:
@@ -123,12 +125,12 @@ def broken_models(rows: Sequence[Row], now: datetime, well_since: Mapping[str, d
     for model in sorted(of_model):
         told = [one for one in of_model[model] if model not in well_since or one[0].at > well_since[model]]
         if reason := _alarmed(told, now):
-            found.append(Broken(model, reason))
+            found.append(FailingModel(model, reason))
     return found
 
 
 def _expected(
-    row: Row, tried: Mapping[tuple[str, str], int], right: Mapping[tuple[str, str], int]
+    row: OutcomeRow, tried: Mapping[tuple[str, str], int], right: Mapping[tuple[str, str], int]
 ) -> float | None:
     """The chance of success that was expected of the model, less a deviation: who is chosen was guessed too
     high more often than too low. None where too little was known."""
@@ -144,7 +146,7 @@ def _expected(
     return rate - float(np.sqrt(rate * (1 - rate) / (tried[key] + _PRIOR)))
 
 
-def _alarmed(told: Sequence[tuple[Row, float]], now: datetime) -> str | None:
+def _alarmed(told: Sequence[tuple[OutcomeRow, float]], now: datetime) -> str | None:
     alarm = Alarm(_ODDS)
     last = began = None
     for place, (row, chance) in enumerate(told):

@@ -10,16 +10,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from db.router.decisions import Decision
-from db.router.outcomes import Row
+from db.router.decisions import RoutingDecision
+from db.router.outcomes import OutcomeRow
 from router.checkpoints.storage import Checkpoint
 from router.data import features, metrics
 from router.data.dataset import Log, candidates_of, category_of, matrix, text_of, to_log
-from router.data.logged import Logged
+from router.data.logged import LoggedChoices
 from router.data.outcomes import Floats, Ints
 from router.serve import decisions, predictions
-from router.serve.decisions import Loaded
-from router.serve.predictions import Question
+from router.serve.decisions import LoadedCheckpoint
+from router.serve.predictions import RoutingQuestion
 from router.statistics import choose, offpolicy, success
 from router.statistics.choose import Price
 from router.statistics.intervals import Interval
@@ -42,7 +42,7 @@ Embed = Callable[[Sequence[str]], Floats]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class EntryVerdict:
     may_enter: bool
     """Shadow, where it decides nothing yet."""
     reason: str
@@ -55,12 +55,12 @@ class Verdict:
 
 def judge(
     learned: Checkpoint,
-    held_out: Sequence[Row],
+    held_out: Sequence[OutcomeRow],
     prices: Mapping[str, Price],
     now: datetime,
     until: datetime,
     embed: Embed = features.rows,
-) -> Verdict:
+) -> EntryVerdict:
     """By Brier score and calibration beside plain rates, by the value of its choices beside the logged ones
     and the best single model, and by how many intervals hold. `until`: the end of what it learned from."""
     rows = list(held_out)[-MOST_JUDGED:]
@@ -71,10 +71,10 @@ def judge(
     }
     if len(rows) < LEAST_JUDGED:
         reason = f"only {len(rows)} outcomes were held out, of {LEAST_JUDGED}: shadow has to tell"
-        return Verdict(True, reason, figures)
+        return EntryVerdict(True, reason, figures)
     # Embedding is what takes time, and each of the three that follow looks at the same texts.
     known = _embedded([text_of(row) for row in rows], embed)
-    told = Told.of(learned, rows, known)
+    told = Expectations.of(learned, rows, known)
     figures |= _probabilities(told) | _coverage(told)
     curves = {"calibration": calibration(told.p, told.ok)}
     log = to_log(rows)
@@ -83,8 +83,8 @@ def judge(
         curves["cost_quality"] = _cost_quality(learned, log, prices, known)
     faults = _faults(figures)
     if faults:
-        return Verdict(False, "; ".join(faults), figures, curves)
-    return Verdict(True, _praise(figures), figures, curves)
+        return EntryVerdict(False, "; ".join(faults), figures, curves)
+    return EntryVerdict(True, _praise(figures), figures, curves)
 
 
 def _embedded(texts: Sequence[str], embed: Embed) -> Embed:
@@ -94,10 +94,10 @@ def _embedded(texts: Sequence[str], embed: Embed) -> Embed:
 
 
 @dataclass(frozen=True)
-class Told:
+class Expectations:
     """What a model expected of N rows' own models."""
 
-    rows: Sequence[Row]
+    rows: Sequence[OutcomeRow]
     p: Floats
     rates: Floats
     """(N,) chances, and plain shrunk rates of the model in the category, by the same outcomes."""
@@ -106,7 +106,7 @@ class Told:
     """seconds, output_tokens → ((N,) low, high, what it came to); NaN where not known."""
 
     @classmethod
-    def of(cls, learned: Checkpoint, rows: Sequence[Row], embed: Embed) -> Told:
+    def of(cls, learned: Checkpoint, rows: Sequence[OutcomeRow], embed: Embed) -> Expectations:
         names = sorted({row.model for row in rows})
         own = np.array([names.index(row.model) for row in rows], dtype=np.int64)
         at = np.arange(len(rows))
@@ -140,11 +140,11 @@ class Told:
 def _predict(
     learned: Checkpoint, texts: Sequence[str], categories: Sequence[str], names: Sequence[str], embed: Embed
 ) -> Predictions:
-    asked = [Question(*one, tuple(names)) for one in zip(texts, categories, strict=True)]
+    asked = [RoutingQuestion(*one, tuple(names)) for one in zip(texts, categories, strict=True)]
     return predictions.ask(learned, asked, embed(texts), tuple(names), {}).predictions
 
 
-def _probabilities(told: Told) -> dict[str, Any]:
+def _probabilities(told: Expectations) -> dict[str, Any]:
     worse = (told.p - told.ok) ** 2 - (told.rates - told.ok) ** 2
     return {
         "brier": metrics.brier(told.p, told.ok),
@@ -155,7 +155,7 @@ def _probabilities(told: Told) -> dict[str, Any]:
     }
 
 
-def _coverage(told: Told) -> dict[str, Any]:
+def _coverage(told: Expectations) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, (low, high, came) in told.intervals.items():
         known = np.isfinite(low) & np.isfinite(came)
@@ -173,10 +173,10 @@ def policy(
     for at, row in enumerate(log.rows):
         groups[tuple(candidates_of(row))].append(at)
     found: list[dict[str, float]] = [{} for _ in log.rows]
-    serves = Loaded(0, "all", learned)
+    serves = LoadedCheckpoint(0, "all", learned)
     for names, places in groups.items():
         rows = [log.rows[at] for at in places]
-        asked = [Question(text_of(row), category_of(row), names) for row in rows]
+        asked = [RoutingQuestion(text_of(row), category_of(row), names) for row in rows]
         rules, keys = [_as_it_was(row) for row in rows], [""] * len(rows)
         decided = decisions.decide_all(asked, table[places], [serves], rules, (), prices, keys)
         for at, decision in zip(places, decided, strict=True):
@@ -184,11 +184,11 @@ def policy(
     return matrix(found, log.models)
 
 
-def _as_it_was(row: Row) -> Decision:
+def _as_it_was(row: OutcomeRow) -> RoutingDecision:
     """What decided: whom it preferred is asked where nothing is known of the candidates."""
     assert row.decision is not None
     held = row.decision
-    return Decision(held.chosen, held.propensity, held.policy, {}, held.candidates, fallback=False)
+    return RoutingDecision(held.chosen, held.propensity, held.policy, {}, held.candidates, fallback=False)
 
 
 def _values(learned: Checkpoint, log: Log, prices: Mapping[str, Price], embed: Embed) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def _values(learned: Checkpoint, log: Log, prices: Mapping[str, Price], embed: E
     }
 
 
-def _single(logged: Logged, place: int) -> Floats:
+def _single(logged: LoggedChoices, place: int) -> Floats:
     """(N, M): always the one model, where it was a candidate; else as it was."""
     found = logged.chances.copy()
     asked = logged.chances[:, place] > 0
@@ -264,7 +264,7 @@ def _cost_quality(
     likely = np.where(candidate, told.success, -1e9)
     found = [point(name, np.full(len(rows), j, dtype=np.int64)) for j, name in enumerate(names)]
     for weight in every[np.linspace(0, len(every) - 1, _WEIGHTS).astype(np.int64)]:
-        chosen = choose.choose(likely, usd, choose.Policy(incumbent, 0.0, float(weight)))
+        chosen = choose.choose(likely, usd, choose.ChoicePolicy(incumbent, 0.0, float(weight)))
         found.append(point(f"router at {weight:.3g} a dollar", chosen))
     return found
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from db.router.decisions import Decision
+from db.router.decisions import RoutingDecision
 from router.data.outcomes import Floats
 from router.serve import decisions
 from router.statistics import choose
@@ -29,7 +29,7 @@ USUAL: Final = Verifier()
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedOutcome:
     """What a model is expected to come to at a step, if it is asked."""
 
     ok: float
@@ -38,7 +38,7 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Cascade:
     """Who answers first, who where the verifier rejects that, and what is expected of it."""
 
     cheap: str
@@ -57,13 +57,13 @@ class Plan:
 
 
 def plan(
-    expected: Mapping[str, Expected],
+    expected: Mapping[str, ExpectedOutcome],
     verify_usd: float,
     *,
     cost_weight: float,
     then: str | None = None,
     verifier: Verifier = USUAL,
-) -> Plan | None:
+) -> Cascade | None:
     """The best pair of a cheap and a strong model, if its utility beats every single model's.
 
     `expected`: of every candidate that may be chosen, and of `then`, the only strong one where it is given.
@@ -75,7 +75,7 @@ def plan(
     if not names or (then is not None and then not in expected):
         return None
     single = max(_utility(one, cost_weight) for one in expected.values())
-    best: Plan | None = None
+    best: Cascade | None = None
     for strong in strong_ones:
         cheaper = [name for name in names if expected[name].usd < expected[strong].usd]
         if not cheaper:
@@ -84,7 +84,7 @@ def plan(
         gain = ok - cost_weight * usd - single
         at = int(gain.argmax())
         if gain[at] > max(0.0, best.gain if best else 0.0):
-            best = Plan(cheaper[at], strong, float(ok[at]), float(usd[at]), float(gain[at]), verifier)
+            best = Cascade(cheaper[at], strong, float(ok[at]), float(usd[at]), float(gain[at]), verifier)
     return best
 
 
@@ -99,7 +99,7 @@ def by_price(usd: Mapping[str, float], preferred: str, then: str | None = None) 
     return None if strong == cheap else {"cheap": cheap, "strong": strong, "expected": None}
 
 
-def cheap_first(decision: Decision, pair: Mapping[str, Any]) -> Decision:
+def cheap_first(decision: RoutingDecision, pair: Mapping[str, Any]) -> RoutingDecision:
     """The decision with the pair's cheap model in the place of whom it prefers.
 
     The two change their chances, and the one that was drawn with them: each candidate still has the chance
@@ -136,12 +136,12 @@ def seen(wrong: int, wrong_rejected: int, right: int, right_rejected: int) -> Ve
     )
 
 
-def _utility(one: Expected, cost_weight: float) -> float:
+def _utility(one: ExpectedOutcome, cost_weight: float) -> float:
     return one.ok - cost_weight * one.usd
 
 
 def _of_pairs(
-    cheap: list[Expected], strong: Expected, verify_usd: float, verifier: Verifier
+    cheap: list[ExpectedOutcome], strong: ExpectedOutcome, verify_usd: float, verifier: Verifier
 ) -> tuple[Floats, Floats]:
     """(success, cost) of each cheap model before the strong one."""
     ok, usd = np.array([one.ok for one in cheap]), np.array([one.usd for one in cheap])

@@ -8,12 +8,12 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from db.router.decisions import Decision
+from db.router.decisions import RoutingDecision
 from router.checkpoints.storage import Checkpoint
 from router.data.exploration import FLOOR, SHARE
 from router.data.outcomes import Floats
 from router.serve import predictions
-from router.serve.predictions import EXPLORE, Kept, Opinion, Question, votes
+from router.serve.predictions import EXPLORE, ExpectationCache, Opinion, RoutingQuestion, votes
 from router.statistics import expectation
 from router.statistics.choose import Price
 from router.statistics.model import Moves
@@ -24,25 +24,25 @@ MOST_BUDGET: Final = 32_000
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedCheckpoint:
     """A checkpoint that can be asked."""
 
     number: int
     state: Literal["shadow", "share", "all"]
     model: Checkpoint
-    kept: Kept = field(default_factory=Kept, compare=False)
+    kept: ExpectationCache = field(default_factory=ExpectationCache, compare=False)
     moves: Moves | None = None
 
 
 def decide(
-    question: Question,
+    question: RoutingQuestion,
     row: Floats | None,
-    checkpoints: Sequence[Loaded],
-    rules_choice: Decision,
+    checkpoints: Sequence[LoadedCheckpoint],
+    rules_choice: RoutingDecision,
     quarantined: Collection[str],
     prices: Mapping[str, Price],
     key: str,
-) -> Decision:
+) -> RoutingDecision:
     """By the checkpoint that serves, or in a share of the steps by its challenger; by rules where none does.
 
     `row` (1, W) of `features.rows`, None where no checkpoint is asked; `rules_choice` was made among
@@ -53,14 +53,14 @@ def decide(
 
 
 def decide_all(
-    questions: Sequence[Question],
+    questions: Sequence[RoutingQuestion],
     rows: Floats | None,
-    checkpoints: Sequence[Loaded],
-    rules_choices: Sequence[Decision],
+    checkpoints: Sequence[LoadedCheckpoint],
+    rules_choices: Sequence[RoutingDecision],
     quarantined: Collection[str],
     prices: Mapping[str, Price],
     keys: Sequence[str],
-) -> list[Decision]:
+) -> list[RoutingDecision]:
     """N decisions among the same candidates at once, each as `decide` makes it; `rows` (N, W)."""
     names = tuple(dict.fromkeys(questions[0].candidates))
     assert all(one.candidates == questions[0].candidates for one in questions), "of the same candidates"
@@ -83,12 +83,12 @@ def decide_all(
 
 def _decide(
     names: tuple[str, ...],
-    asked: Sequence[Loaded],
+    asked: Sequence[LoadedCheckpoint],
     said: Sequence[Opinion],
-    rules_choice: Decision,
+    rules_choice: RoutingDecision,
     out: Collection[str],
     key: str,
-) -> Decision:
+) -> RoutingDecision:
     said_by = dict(zip((one.number for one in asked), said, strict=True))
     serving = next((one for one in asked if one.state == "all"), None)
     challenger = next((one for one in asked if one.state != "all"), None)
@@ -112,7 +112,7 @@ def _decide(
         features |= {"shadow": shadow, "novelty": said[0].novelty, "predicted": said[0].predicted}
     features.setdefault("votes", votes(rules_choice, None, None))
     policy = f"checkpoint-{decides.number}" if decides else rules_choice.policy
-    return Decision(chosen, chances[chosen], policy, features, chances, rules_choice.fallback)
+    return RoutingDecision(chosen, chances[chosen], policy, features, chances, rules_choice.fallback)
 
 
 def quarantined_of(candidates: Sequence[str], quarantined: Collection[str]) -> frozenset[str]:
@@ -158,7 +158,7 @@ def confidence(ok: float, doubt: float) -> float:
     return round(min(max(ok - doubt, 0.0), 1.0), 4)
 
 
-def without(decision: Decision, reason: str, *, fallback: bool) -> Decision:
+def without(decision: RoutingDecision, reason: str, *, fallback: bool) -> RoutingDecision:
     """A decision without a checkpoint that is broken; `fallback`: it should have been the one to decide."""
     broken = decision.features | {"broken": reason}
     return replace(decision, features=broken, fallback=fallback or decision.fallback)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from db.router.decisions import Decision
+from db.router.decisions import RoutingDecision
 from router.checkpoints.storage import Checkpoint
 from router.data.exploration import FLOOR
 from router.data.outcomes import Bools, Floats
@@ -31,7 +31,7 @@ KEPT: Final = 512
 
 
 @dataclass(frozen=True)
-class Question:
+class RoutingQuestion:
     """What a step asks (`router/data/question.py`), and who may answer."""
 
     text: str
@@ -55,7 +55,7 @@ class Opinion:
 
 
 @dataclass(frozen=True)
-class Told:
+class CheckpointPrediction:
     """What a checkpoint expects of N questions and K candidates."""
 
     names: tuple[str, ...]
@@ -73,12 +73,12 @@ class Told:
 
 def ask(
     learned: Checkpoint,
-    questions: Sequence[Question],
+    questions: Sequence[RoutingQuestion],
     rows: Floats,
     names: tuple[str, ...],
     prices: Mapping[str, Price],
     moves: Moves | None = None,
-) -> Told:
+) -> CheckpointPrediction:
     categories = [one.category for one in questions]
     texts = [one.text for one in questions]
     predictions = model.predict(learned, rows, texts, categories, names, moves.of if moves else None)
@@ -89,7 +89,7 @@ def ask(
         predictions = replace(predictions, success=mixed, scores=predictions.scores + mixed - memory)
     if not np.isfinite(predictions.success).all():
         raise ValueError("found chances that are no numbers; expected 0 to 1. The checkpoint is broken.")
-    return Told(
+    return CheckpointPrediction(
         names,
         predictions,
         _usd(predictions, names, prices),
@@ -108,13 +108,13 @@ def novel_above(learned: Checkpoint) -> float:
     return 1.0 + float(np.quantile(1.0 - similarity.nearness(products), NOVEL))
 
 
-class Kept:
+class ExpectationCache:
     """What a checkpoint expects, kept by question: the items of a map and the rounds of a loop ask the same.
 
     Asked again takes a fifth of the time."""
 
     def __init__(self) -> None:
-        self._told: OrderedDict[tuple[Any, ...], Told] = OrderedDict()
+        self._told: OrderedDict[tuple[Any, ...], CheckpointPrediction] = OrderedDict()
         self._novel: float | None = None
 
     def novel_above(self, learned: Checkpoint) -> float:
@@ -126,12 +126,12 @@ class Kept:
     def ask(
         self,
         learned: Checkpoint,
-        questions: Sequence[Question],
+        questions: Sequence[RoutingQuestion],
         rows: Floats,
         names: tuple[str, ...],
         prices: Mapping[str, Price],
         moves: Moves | None = None,
-    ) -> Told:
+    ) -> CheckpointPrediction:
         """As `ask`."""
         if len(questions) > 1:
             return ask(learned, questions, rows, names, prices, moves)
@@ -145,7 +145,12 @@ class Kept:
 
 
 def opinion(
-    learned: Checkpoint, told: Told, at: int, rules_choice: Decision, out: Collection[str], novel: float
+    learned: Checkpoint,
+    told: CheckpointPrediction,
+    at: int,
+    rules_choice: RoutingDecision,
+    out: Collection[str],
+    novel: float,
 ) -> Opinion:
     """Success less cost, the incumbent kept for less than a margin, and a chance for who may be better.
 
@@ -189,7 +194,9 @@ def opinion(
     )
 
 
-def _incumbent(learned: Checkpoint, names: Sequence[str], may_lead: Bools, rules_choice: Decision) -> str:
+def _incumbent(
+    learned: Checkpoint, names: Sequence[str], may_lead: Bools, rules_choice: RoutingDecision
+) -> str:
     """The best single one of those that may lead, as learned; whom rules prefer where none is known."""
     leads = [name for name, may in zip(names, may_lead, strict=True) if may]
     usual = learned.models[learned.economy.incumbent]
@@ -224,7 +231,7 @@ def _usd(told: Predictions, names: Sequence[str], prices: Mapping[str, Price]) -
     return told.output_tokens.cost(each[:, 1], told.input_tokens.expected * each[:, 0])
 
 
-def _predicted(told: Told, at: int) -> dict[str, dict[str, Any]]:
+def _predicted(told: CheckpointPrediction, at: int) -> dict[str, dict[str, Any]]:
     said = told.predictions
     return {
         name: {
@@ -244,6 +251,6 @@ def _ends(interval: Interval | None, at: int, k: int) -> list[float] | None:
     return [float(f"{end[at, k]:.4g}") for end in (interval.low, interval.expected, interval.high)]
 
 
-def votes(rules_choice: Decision, memory: str | None, neural: str | None) -> dict[str, str | None]:
+def votes(rules_choice: RoutingDecision, memory: str | None, neural: str | None) -> dict[str, str | None]:
     preferred = max(rules_choice.candidates, key=lambda name: rules_choice.candidates[name])
     return {"rules": preferred, "memory": memory, "neural": neural}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from db.router.decisions import Decision
+from db.router.decisions import RoutingDecision
 from router.data.exploration import FLOOR
 from router.data.task import TaskMetadata, analyze_task
 from schema.chance import draw
@@ -19,7 +19,7 @@ Roles = Mapping[str, RoleDefault]
 
 def choose(
     task: str, role: str | None, candidates: Sequence[str], key: str, roles: Roles = ROLE_DEFAULTS
-) -> Decision:
+) -> RoutingDecision:
     """One of `candidates`, mostly the one that the rules prefer; the same for the same `key`, always."""
     about = analyze_task(task)
     return _decide(
@@ -29,7 +29,7 @@ def choose(
 
 def fallback_choice(
     role: str | None, candidates: Sequence[str], key: str, roles: Roles = ROLE_DEFAULTS
-) -> Decision:
+) -> RoutingDecision:
     """The choice when a policy failed: looks at nothing that could have made it fail."""
     return _decide(_default(role, candidates, roles), candidates, key, FALLBACK_POLICY, {}, fallback=True)
 
@@ -57,11 +57,11 @@ def _decide(
     features: dict[str, Any],
     *,
     fallback: bool,
-) -> Decision:
+) -> RoutingDecision:
     names = list(dict.fromkeys(candidates))
     # With very many candidates the floors alone would add up to more than one.
     floor = min(FLOOR, 1 / len(names))
     chances = dict.fromkeys(names, floor)
     chances[preferred] = 1 - floor * (len(names) - 1)
     model = draw(chances, key)
-    return Decision(model, chances[model], policy, features, chances, fallback)
+    return RoutingDecision(model, chances[model], policy, features, chances, fallback)

@@ -17,15 +17,15 @@ from functools import partial
 from typing import Final, Literal
 from uuid import UUID
 
-from db.router.decisions import Decision
+from db.router.decisions import RoutingDecision
 from router.checkpoints import storage
 from router.checkpoints.storage import Checkpoint
 from router.data import features
 from router.data.embedding_cache import KeptRows
 from router.data.outcomes import Floats
 from router.serve import decisions
-from router.serve.decisions import Loaded
-from router.serve.predictions import Kept, Question
+from router.serve.decisions import LoadedCheckpoint
+from router.serve.predictions import ExpectationCache, RoutingQuestion
 from router.statistics.choose import Price
 from router.statistics.model import Moves
 
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ServedCheckpoint:
     """A checkpoint that is to be asked, as the database tells it."""
 
     id: UUID
@@ -56,7 +56,7 @@ class Wanted:
 class Staff:
     """Who can be asked now."""
 
-    checkpoints: tuple[Loaded, ...] = ()
+    checkpoints: tuple[LoadedCheckpoint, ...] = ()
     broken: Mapping[int, str] = field(default_factory=dict)
     """number → why it cannot be asked."""
     loading: tuple[int, ...] = ()
@@ -68,7 +68,7 @@ Fetch = Callable[[UUID], Awaitable[bytes]]
 """A checkpoint's content by its id; raises when there is none."""
 
 
-class Servant:
+class CheckpointServer:
     """Of one process and event loop."""
 
     def __init__(self, embed: Callable[[Sequence[str]], Floats] = features.rows) -> None:
@@ -76,21 +76,21 @@ class Servant:
         self.loads = 0
         """Checkpoints that were loaded since the process began."""
         self.loaded_at: dict[UUID, datetime] = {}
-        self._loaded: OrderedDict[UUID, tuple[Checkpoint, Kept]] = OrderedDict()
+        self._loaded: OrderedDict[UUID, tuple[Checkpoint, ExpectationCache]] = OrderedDict()
         self._broken: dict[UUID, tuple[float, str]] = {}
         self._tasks: dict[UUID, asyncio.Task[None]] = {}
-        self._before: dict[str, Wanted] = {}
+        self._before: dict[str, ServedCheckpoint] = {}
         """tenant → who serves, or did until the next one can."""
 
-    def staff(self, tenant: str, wanted: Sequence[Wanted], fetch: Fetch) -> Staff:
+    def staff(self, tenant: str, wanted: Sequence[ServedCheckpoint], fetch: Fetch) -> Staff:
         """Those of `wanted` that can answer; the others are begun to be loaded. Waits for nothing."""
-        found: list[Loaded] = []
+        found: list[LoadedCheckpoint] = []
         broken: dict[int, str] = {}
         loading: list[int] = []
         for one in wanted:
             if one.id in self._loaded:
                 self._loaded.move_to_end(one.id)
-                found.append(Loaded(one.number, one.state, *self._loaded[one.id], one.moves))
+                found.append(LoadedCheckpoint(one.number, one.state, *self._loaded[one.id], one.moves))
                 if one.state == "all":
                     self._before[tenant] = one
             elif one.id in self._broken:
@@ -104,7 +104,7 @@ class Servant:
         if serving is None:
             self._before.pop(tenant, None)
         elif serving.number in loading and (before := self._before.get(tenant)) and before.id in self._loaded:
-            found.append(Loaded(before.number, "all", *self._loaded[before.id], before.moves))
+            found.append(LoadedCheckpoint(before.number, "all", *self._loaded[before.id], before.moves))
         lost = serving is not None and serving.number in broken
         return Staff(tuple(found), broken, tuple(loading), lost)
 
@@ -116,7 +116,7 @@ class Servant:
         known = self._broken.get(id)
         return known[1] if known else None
 
-    async def settled(self, wanted: Sequence[Wanted]) -> None:
+    async def settled(self, wanted: Sequence[ServedCheckpoint]) -> None:
         """Wait until everything that is being loaded has been, or has proved broken."""
         if tasks := [self._tasks[one.id] for one in wanted if one.id in self._tasks]:
             await asyncio.wait(tasks)
@@ -124,12 +124,12 @@ class Servant:
     async def decide(
         self,
         staff: Staff,
-        question: Question,
-        rules_choice: Decision,
+        question: RoutingQuestion,
+        rules_choice: RoutingDecision,
         quarantined: Collection[str],
         prices: Mapping[str, Price],
         key: str,
-    ) -> Decision:
+    ) -> RoutingDecision:
         """By `deciding.decide`; by rules, flagged, where a checkpoint should have decided and could not."""
         [decision] = await self.decide_all(staff, [question], [rules_choice], quarantined, prices, [key])
         return decision
@@ -137,12 +137,12 @@ class Servant:
     async def decide_all(
         self,
         staff: Staff,
-        questions: Sequence[Question],
-        rules_choices: Sequence[Decision],
+        questions: Sequence[RoutingQuestion],
+        rules_choices: Sequence[RoutingDecision],
         quarantined: Collection[str],
         prices: Mapping[str, Price],
         keys: Sequence[str],
-    ) -> list[Decision]:
+    ) -> list[RoutingDecision]:
         """Of questions with the same candidates; many in a thread, as they take a while."""
         try:
             rows = await self.rows.of([one.text for one in questions]) if staff.checkpoints else None
@@ -172,11 +172,11 @@ class Servant:
         milliseconds = round((time.perf_counter() - began) * 1000 / len(questions), 3)
         return [replace(one, features=one.features | {"ms": milliseconds}) for one in found]
 
-    def _begin(self, tenant: str, one: Wanted, fetch: Fetch) -> None:
+    def _begin(self, tenant: str, one: ServedCheckpoint, fetch: Fetch) -> None:
         if one.id not in self._tasks:
             self._tasks[one.id] = asyncio.create_task(self._load(tenant, one, fetch))
 
-    async def _load(self, tenant: str, one: Wanted, fetch: Fetch) -> None:
+    async def _load(self, tenant: str, one: ServedCheckpoint, fetch: Fetch) -> None:
         try:
             content = await fetch(one.id)
             await self.rows.of([_WARM_UP])  # the encoder itself takes seconds the first time
@@ -197,8 +197,8 @@ class Servant:
             self._tasks.pop(one.id, None)
 
 
-def _load(content: bytes, sha256: str) -> tuple[Checkpoint, Kept]:
+def _load(content: bytes, sha256: str) -> tuple[Checkpoint, ExpectationCache]:
     """With all at hand that takes its time."""
-    model, kept = storage.unpack(content, sha256), Kept()
+    model, kept = storage.unpack(content, sha256), ExpectationCache()
     kept.novel_above(model)
     return model, kept

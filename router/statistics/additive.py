@@ -17,7 +17,7 @@ _ROUNDS: Final = 5
 
 
 @dataclass(frozen=True)
-class Means:
+class AdditiveModel:
     """C categories and M models; the last row and column are for those that are not known."""
 
     cells: Floats
@@ -32,7 +32,7 @@ class Means:
         return told
 
 
-def fit(logs: Floats, category: Ints, categories: int, features: Floats) -> Means:
+def fit(logs: Floats, category: Ints, categories: int, features: Floats) -> AdditiveModel:
     """From (Q, M) logs, NaN where not known, (Q,) places of categories and (Q, F) features."""
     known = ~np.isnan(logs)
     member = np.eye(categories)[category]
@@ -53,7 +53,7 @@ def fit(logs: Floats, category: Ints, categories: int, features: Floats) -> Mean
     inputs = features - features.mean(0)
     common = _ridge(inputs, (rest.sum(1) / np.maximum(known.sum(1), 1))[:, None], _RIDGE_QUERY)
     own = _ridge(inputs, _zeroed(rest - inputs @ common, known), _RIDGE_MODEL)
-    return Means(cells, features.mean(0), np.hstack([common + own, common]))
+    return AdditiveModel(cells, features.mean(0), np.hstack([common + own, common]))
 
 
 def _zeroed(values: Floats, known: NDArray[np.bool_]) -> Floats:

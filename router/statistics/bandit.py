@@ -22,7 +22,7 @@ _TYPICAL_VARIANCE: Final = 0.17
 
 
 @dataclass(frozen=True)
-class Settings:
+class BanditConfig:
     """Chosen on random pools of 14 of the 60 models, see docs/router-log.md; flat around these values."""
 
     ability_sd: float = 0.12
@@ -56,7 +56,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Choice:
+class BanditChoice:
     model: str
     chances: dict[str, float]
     """Of every candidate, exact: the choice was drawn from them."""
@@ -74,7 +74,7 @@ class Effects:
     """(M, C) how uncertain that is."""
 
 
-def effects(calls: Floats, right: Floats, settings: Settings = Settings()) -> Effects:
+def effects(calls: Floats, right: Floats, settings: BanditConfig = BanditConfig()) -> Effects:
     """Random effects by their closed form: `calls` (M, C) outcomes, of which `right` were successes.
 
     An effect is worth p(1-p) of its category, as on the logit scale: where all succeed nobody can differ.
@@ -106,7 +106,7 @@ class Bandit:
 
     models: list[str]
     seed: int = 0
-    settings: Settings = field(default_factory=Settings)
+    settings: BanditConfig = field(default_factory=BanditConfig)
     categories: list[str] = field(default_factory=list)
     calls: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     """(M, C) outcomes."""
@@ -150,7 +150,7 @@ class Bandit:
     def quarantined(self) -> tuple[str, ...]:
         return tuple(model for model, until in zip(self.models, self.out_until, strict=True) if until)
 
-    def choose(self, category: str, candidates: Sequence[str], key: str) -> Choice:
+    def choose(self, category: str, candidates: Sequence[str], key: str) -> BanditChoice:
         """One of `candidates`, the same for the same state and key. Raises ValueError for an unknown one."""
         if unknown := [name for name in candidates if name not in self.models]:
             raise ValueError(f"found the candidates {unknown}; expected some of {self.models}.")
@@ -164,7 +164,7 @@ class Bandit:
         random = np.random.default_rng(int.from_bytes(digest[:8]))
         chances = self._chances(mean, spread, self.out_until[places], random)
         at = min(int(np.searchsorted(np.cumsum(chances), random.random())), len(names) - 1)
-        return Choice(names[at], dict(zip(names, chances.tolist(), strict=True)), float(mean[at]))
+        return BanditChoice(names[at], dict(zip(names, chances.tolist(), strict=True)), float(mean[at]))
 
     def _chances(
         self, mean: Floats, spread: Floats, out_until: Floats, random: np.random.Generator
@@ -259,7 +259,7 @@ def from_json(document: Mapping[str, Any]) -> Bandit:
     return Bandit(
         list(document["models"]),
         document["seed"],
-        Settings(**document["settings"]),
+        BanditConfig(**document["settings"]),
         list(document["categories"]),
         outcomes=document["outcomes"],
         **arrays,

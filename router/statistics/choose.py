@@ -24,7 +24,7 @@ Price = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Policy:
+class ChoicePolicy:
     incumbent: int
     margin: float
     """Utility by which another model must be better."""
@@ -34,7 +34,7 @@ class Policy:
     """Success that one second is worth."""
 
 
-def choose(success: Floats, cost_usd: Floats, policy: Policy, seconds: Floats | None = None) -> Ints:
+def choose(success: Floats, cost_usd: Floats, policy: ChoicePolicy, seconds: Floats | None = None) -> Ints:
     """(Q,) places of models, from (Q, M) predictions of each."""
     utility = success - policy.cost_weight * cost_usd
     if seconds is not None:
@@ -91,7 +91,7 @@ def gain(ok: Floats, choice: Ints, incumbent: int) -> Floats:
     return both[known] if known.mean() >= 0.5 else both[:0]
 
 
-def tune_margin(success: Floats, ok: Floats) -> Policy:
+def tune_margin(success: Floats, ok: Floats) -> ChoicePolicy:
     """The margin whose gain over the incumbent is surest on queries that predictions had not seen: the mean
     less its standard error, which is 0 for never leaving. Only where both the chosen model and the incumbent
     are known: with few such queries the policy never leaves.
@@ -100,10 +100,10 @@ def tune_margin(success: Floats, ok: Floats) -> Policy:
     free = np.zeros_like(success)
     best, found = 0.0, MARGINS[-1]
     for margin in MARGINS[:-1]:
-        gain = picked(ok, choose(success, free, Policy(incumbent, margin))) - ok[:, incumbent]
+        gain = picked(ok, choose(success, free, ChoicePolicy(incumbent, margin))) - ok[:, incumbent]
         if (sure := _surely(gain)) > best:
             best, found = sure, margin
-    return Policy(incumbent, found)
+    return ChoicePolicy(incumbent, found)
 
 
 def weights(cost_usd: Floats) -> Floats:
@@ -113,8 +113,13 @@ def weights(cost_usd: Floats) -> Floats:
 
 
 def tune_cost(
-    success: Floats, ok: Floats, cost_usd: Floats, policy: Policy, loss: float = 0.005, sure: float = 1.0
-) -> Policy:
+    success: Floats,
+    ok: Floats,
+    cost_usd: Floats,
+    policy: ChoicePolicy,
+    loss: float = 0.005,
+    sure: float = 1.0,
+) -> ChoicePolicy:
     """The cheapest policy with quality at the best single's, less `loss`, where predictions had not seen.
 
     The mean less `sure` standard errors has to be: of many that are tried, the cheapest that seems to hold is
@@ -122,7 +127,7 @@ def tune_cost(
     found, cheapest = policy, float(cost_usd[:, policy.incumbent].mean())
     for margin in (0.0, policy.margin):
         for weight in weights(cost_usd):
-            tried = Policy(policy.incumbent, margin, float(weight))
+            tried = ChoicePolicy(policy.incumbent, margin, float(weight))
             choice = choose(success, cost_usd, tried)
             cost = float(picked(cost_usd, choice).mean())
             if cost < cheapest and _surely(picked(ok, choice) - ok[:, policy.incumbent], sure) >= -loss:
@@ -136,7 +141,7 @@ def curve(
     """(cost, quality) of the router at every weight, in US dollars per query and share of right answers."""
     points = []
     for weight in weights(expected_usd):
-        choice = choose(success, expected_usd, Policy(incumbent, 0.0, float(weight)))
+        choice = choose(success, expected_usd, ChoicePolicy(incumbent, 0.0, float(weight)))
         points.append((float(picked(usd, choice).mean()), _mean(picked(ok, choice))))
     found = np.array(points)
     return found[:, 0], found[:, 1]

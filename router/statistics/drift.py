@@ -25,7 +25,7 @@ _WIDEST: Final = 1.5
 
 
 @dataclass
-class _Moved:
+class _IntervalShift:
     shift: float
     """Of the log."""
     doubt: float
@@ -42,9 +42,9 @@ class Tracker:
     def __init__(self, intervals: Intervals) -> None:
         self.intervals = intervals
         self._floor = _GAIN * intervals.variance
-        self._all = _Moved(0.0, self._floor)
-        self._models: dict[str, _Moved] = {}
-        self._categories: dict[str, _Moved] = {}
+        self._all = _IntervalShift(0.0, self._floor)
+        self._models: dict[str, _IntervalShift] = {}
+        self._categories: dict[str, _IntervalShift] = {}
 
     def predict(self, model: str, category: str, features: Floats) -> Interval:
         """(1, 1), for the (F,) features of one query."""
@@ -89,19 +89,19 @@ class Tracker:
     @classmethod
     def restore(cls, intervals: Intervals, state: State) -> "Tracker":
         found = cls(intervals)
-        found._all = _Moved(**state["all"][""])
-        found._models = {name: _Moved(**one) for name, one in state["models"].items()}
-        found._categories = {name: _Moved(**one) for name, one in state["categories"].items()}
+        found._all = _IntervalShift(**state["all"][""])
+        found._models = {name: _IntervalShift(**one) for name, one in state["models"].items()}
+        found._categories = {name: _IntervalShift(**one) for name, one in state["categories"].items()}
         return found
 
-    def _moved(self, model: str, category: str) -> tuple[_Moved, _Moved, _Moved]:
+    def _moved(self, model: str, category: str) -> tuple[_IntervalShift, _IntervalShift, _IntervalShift]:
         rows, columns = self.intervals.places([model], [category])
         of_model = float(self.intervals.model_doubt[columns[0]])
         of_category = float(self.intervals.category_doubt[rows[0]])
         return (
             self._all,
-            self._models.get(model) or _Moved(0.0, max(of_model, self._floor)),
-            self._categories.get(category) or _Moved(0.0, max(of_category, self._floor)),
+            self._models.get(model) or _IntervalShift(0.0, max(of_model, self._floor)),
+            self._categories.get(category) or _IntervalShift(0.0, max(of_category, self._floor)),
         )
 
 

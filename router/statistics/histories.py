@@ -54,7 +54,7 @@ class Past:
 
 
 @dataclass(frozen=True)
-class Given:
+class NetworkInput:
     """What the network is given of N steps with K candidates each."""
 
     rows: Small
@@ -70,10 +70,10 @@ class Given:
     asked: Bools
     """(N, K): False where a step has fewer candidates than others."""
 
-    def only(self, at: Ints) -> Given:
+    def only(self, at: Ints) -> NetworkInput:
         """Some of the steps, and the histories that they need."""
         groups, group = np.unique(self.group[at], return_inverse=True)
-        return Given(
+        return NetworkInput(
             self.rows[at], group, self.histories[groups], self.skipped[at], self.memory[at], self.asked[at]
         )
 
@@ -119,7 +119,7 @@ def learn(calls: Calls, rows: Floats) -> Past:
 
 def given(
     past: Past, rows: Floats, categories: NDArray[np.str_], candidates: Sequence[Sequence[str]], memory: int
-) -> Given:
+) -> NetworkInput:
     """For N steps: `rows` (N, TEXT), and each step's candidates or, where there is one list, all's."""
     at = {name: place for place, name in enumerate(past.models)}
     width = max((len(names) for names in candidates), default=0)
@@ -143,10 +143,12 @@ def given(
     both = np.concatenate([both, np.repeat(near.mean(1)[:, None, None], 2, axis=2)], axis=1)
     above = np.take_along_axis(both, column[several][:, :, None], 1)
     skipped = np.concatenate([histories[group][:, :, :2], above], axis=2)
-    return Given(text, group, histories, _small(skipped), _memory(past, products, memory), asked[several])
+    return NetworkInput(
+        text, group, histories, _small(skipped), _memory(past, products, memory), asked[several]
+    )
 
 
-def together(parts: Sequence[tuple[Ints, Given]]) -> Given:
+def together(parts: Sequence[tuple[Ints, NetworkInput]]) -> NetworkInput:
     """Of steps that were given apart: (their places, what they were given), all places once."""
     order = np.argsort(np.concatenate([at for at, _ in parts]))
     starts = np.cumsum([0, *(len(one.histories) for _, one in parts)])
@@ -157,7 +159,7 @@ def together(parts: Sequence[tuple[Ints, Given]]) -> Given:
 
     histories = np.concatenate([one.histories for _, one in parts])
     asked = np.concatenate([one.asked for _, one in parts])[order]
-    return Given(joined("rows"), group[order], histories, joined("skipped"), joined("memory"), asked)
+    return NetworkInput(joined("rows"), group[order], histories, joined("skipped"), joined("memory"), asked)
 
 
 def _memory(past: Past, products: Small, count: int) -> Small:

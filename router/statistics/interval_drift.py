@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from db.router.outcomes import Row
+from db.router.outcomes import OutcomeRow
 from router.data.dataset import category_of, text_of
 from router.data.outcomes import Floats
 from router.statistics import intervals, success
@@ -21,7 +21,7 @@ WINDOW: Final = 500
 
 
 @dataclass(frozen=True)
-class Followed:
+class OutcomeErrors:
     """Of each value in FOLLOWED that the model has an interval for."""
 
     moved: dict[str, State]
@@ -32,7 +32,9 @@ class Followed:
         return {"moved": self.moved, "held": self.held}
 
 
-def follow(learned: Model, before: Mapping[str, Any], rows: Sequence[Row], table: Floats) -> Followed:
+def follow(
+    learned: Model, before: Mapping[str, Any], rows: Sequence[OutcomeRow], table: Floats
+) -> OutcomeErrors:
     """Learns from outcomes in their order, going on from `before` (of `as_json`, or empty).
 
     `table`: (N, D) of `features.rows` of the rows' texts. An interval is asked before it learns."""
@@ -51,7 +53,7 @@ def follow(learned: Model, before: Mapping[str, Any], rows: Sequence[Row], table
             if value:
                 seen.append(int(tracker.update(row.model, category_of(row), features, float(value))))
         moved[name], held[name] = tracker.state(), seen[-WINDOW:]
-    return Followed(moved, held)
+    return OutcomeErrors(moved, held)
 
 
 def coverage(followed: Mapping[str, Any]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from router.data.outcomes import Calls, Floats, Ints, split
 from router.statistics import additive
-from router.statistics.additive import Means
+from router.statistics.additive import AdditiveModel
 
 LEVEL: Final = 0.9
 _FOLDS: Final = 5
@@ -51,7 +51,7 @@ class Intervals:
 
     models: dict[str, int]
     categories: dict[str, int]
-    means: Means
+    means: AdditiveModel
     low: Floats
     high: Floats
     """(C + 1, M + 1): how far the ends lie from the expected log."""

@@ -55,7 +55,7 @@ class Model:
     """The best single model of what was learned from."""
     margin: float
     """Utility by which another must be better than the incumbent to be preferred."""
-    economy: choose.Policy
+    economy: choose.ChoicePolicy
     """The cheapest that came to the incumbent's quality, less half a point; its `incumbent` is a place in
     `models`."""
 

@@ -9,8 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from router.data.logged import Floats, Logged
-from router.statistics.bandit import Settings, effects
+from router.data.logged import Floats, LoggedChoices
+from router.statistics.bandit import BanditConfig, effects
 
 WORSE: Final = 0.01
 """A policy that is worse by more than this does harm."""
@@ -19,7 +19,7 @@ _NINETY: Final = 1.645
 _FOLDS: Final = 5
 SHRINK: Final = 300.0
 """Weights well below its root count as they are; tried from 30 to infinity, see docs/router-log.md."""
-_WIDE: Final = Settings(ability_sd=0.15, special_sd=0.15)
+_WIDE: Final = BanditConfig(ability_sd=0.15, special_sd=0.15)
 """To choose well is to be careful with what is special, to judge is not to shrink it away."""
 
 
@@ -33,14 +33,14 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Predicted:
+class OutcomeModel:
     """(N, M) chances of success, and how uncertain they are."""
 
     mean: Floats
     sd: Floats
 
 
-def predict(log: Logged) -> Predicted:
+def predict(log: LoggedChoices) -> OutcomeModel:
     """Every model's chance of success, each row by the other folds: no choice speaks for itself."""
     number, models = log.chances.shape
     mean, sd = np.empty((number, models)), np.empty((number, models))
@@ -54,15 +54,15 @@ def predict(log: Logged) -> Predicted:
         np.add.at(right, (log.chosen[rest], log.category[rest]), log.ok[rest])
         found = effects(calls, right, _WIDE)
         mean[~rest], sd[~rest] = found.mean[:, log.category[~rest]].T, found.sd[:, log.category[~rest]].T
-    return Predicted(mean, sd)
+    return OutcomeModel(mean, sd)
 
 
-def ips(log: Logged, policy: Floats) -> Value:
+def ips(log: LoggedChoices, policy: Floats) -> Value:
     """Inverse propensity; `policy` (N, M) is each model's chance under it. No bias, most variance."""
     return _value(_weights(log, policy) * log.ok)
 
 
-def snips(log: Logged, policy: Floats) -> Value:
+def snips(log: LoggedChoices, policy: Floats) -> Value:
     """Self-normalised: a little bias for much less variance."""
     weights = _weights(log, policy)
     if not weights.sum():
@@ -71,13 +71,15 @@ def snips(log: Logged, policy: Floats) -> Value:
     return _value(mean + weights / weights.mean() * (log.ok - mean))
 
 
-def dm(log: Logged, policy: Floats, predicted: Predicted | None = None) -> Value:
+def dm(log: LoggedChoices, policy: Floats, predicted: OutcomeModel | None = None) -> Value:
     """By the predictions alone. The interval knows nothing of their bias, so it is far too narrow."""
     predicted = predict(log) if predicted is None else predicted
     return _value((policy * predicted.mean).sum(1))
 
 
-def dr(log: Logged, policy: Floats, predicted: Predicted | None = None, shrink: float = SHRINK) -> Value:
+def dr(
+    log: LoggedChoices, policy: Floats, predicted: OutcomeModel | None = None, shrink: float = SHRINK
+) -> Value:
     """By the predictions, corrected by what was observed; `policy` may be a difference of two.
 
     Heavy weights are shrunk towards the predictions (Su et al., 2020), w -> w * shrink / (w^2 + shrink), and
@@ -108,7 +110,7 @@ def dr(log: Logged, policy: Floats, predicted: Predicted | None = None, shrink: 
 
 
 def may_promote(
-    log: Logged, new: Floats, old: Floats, predicted: Predicted | None = None
+    log: LoggedChoices, new: Floats, old: Floats, predicted: OutcomeModel | None = None
 ) -> tuple[bool, Value]:
     """Whether it is certain enough that `new` is not worse than `old` by WORSE, and the value of new - old.
 
@@ -119,7 +121,7 @@ def may_promote(
     return gain.low > -WORSE, gain
 
 
-def _weights(log: Logged, policy: Floats) -> Floats:
+def _weights(log: LoggedChoices, policy: Floats) -> Floats:
     rows = np.arange(len(log.chosen))
     return policy[rows, log.chosen] / log.chances[rows, log.chosen]
 

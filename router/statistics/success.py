@@ -35,7 +35,7 @@ class Stack:
 
 
 @dataclass(frozen=True)
-class Again:
+class RepeatVariance:
     """Variances of what came of a query above what was expected: what a query asked twice is known by."""
 
     shared: float
@@ -70,7 +70,7 @@ class Success:
     """(N, 1 + M)"""
     known: Stack
     unknown: Stack
-    again: Again
+    again: RepeatVariance
 
     @cached_property
     def counts(self) -> Floats:
@@ -257,7 +257,7 @@ def _learn(
         duals @ back,
         _RATES_ALONE,
         _RATES_ALONE,
-        Again(0.0, 0.0, 1.0),
+        RepeatVariance(0.0, 0.0, 1.0),
     )
 
 
@@ -309,7 +309,7 @@ def _parts(success: Success, unit: Rows, category: Ints) -> tuple[Floats, Ints, 
     return found, before, nearness
 
 
-def _again(seen: Floats, ok: Floats, times: Floats | None) -> Again:
+def _again(seen: Floats, ok: Floats, times: Floats | None) -> RepeatVariance:
     """From what came of queries above what fits without them had expected.
 
     What models share there is the query's. What comes again of a model's own is what is left of it in means
@@ -333,10 +333,10 @@ def _again(seen: Floats, ok: Floats, times: Floats | None) -> Again:
     if np.isnan(stays):
         stays = shared + (whole - shared) / 3
     shared = min(shared, stays)
-    return Again(shared, stays - shared, max(whole - stays, 1e-6))
+    return RepeatVariance(shared, stays - shared, max(whole - stays, 1e-6))
 
 
-def _asked_again(p: Floats, came: Floats, times: Floats, again: Again) -> Floats:
+def _asked_again(p: Floats, came: Floats, times: Floats, again: RepeatVariance) -> Floats:
     """(N, M) chances at queries of which (N, M) means of `times` outcomes are known, NaN where not: their
     posterior mean. What all models share makes it a matrix of rank one and a diagonal, which is inverted by
     hand (Sherman and Morrison 1950)."""

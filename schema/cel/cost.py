@@ -83,7 +83,7 @@ class Variable:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ValuePart:
     """A field or an item of something."""
 
     base: "Node"
@@ -98,7 +98,7 @@ class Literal:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class FunctionCall:
     name: str
     args: tuple["Node", ...]
 
@@ -118,11 +118,11 @@ class Loop:
         return _adds_to(self.step, self.accumulator)
 
 
-Node = Constant | Path | Variable | Part | Literal | Call | Loop
+Node = Constant | Path | Variable | ValuePart | Literal | FunctionCall | Loop
 
 
 def _adds_to(step: Node, accumulator: str) -> bool:
-    if not isinstance(step, Call):
+    if not isinstance(step, FunctionCall):
         return False
     if step.name == "_?_:_":
         return any(_adds_to(branch, accumulator) for branch in step.args[1:])
@@ -134,10 +134,10 @@ def repeats(node: Node) -> bool:
     match node:
         case Loop():
             return True
-        case Call():
+        case FunctionCall():
             plain = node.name not in _OURS and node.name not in ("contains", "matches")
             return not plain or any(map(repeats, node.args))
-        case Part():
+        case ValuePart():
             return repeats(node.base) or (node.index is not None and repeats(node.index))
         case Literal():
             return any(map(repeats, node.items))
@@ -159,8 +159,8 @@ MAX_SLICE: Final = 100
 
 def slices(node: Node) -> Slices | None:
     """Return the list that may be given in slices; None where the expression needs the whole of one."""
-    counts = isinstance(node, Call) and node.name == "size" and len(node.args) == 1
-    inner: Node = node.args[0] if isinstance(node, Call) and counts else node
+    counts = isinstance(node, FunctionCall) and node.name == "size" and len(node.args) == 1
+    inner: Node = node.args[0] if isinstance(node, FunctionCall) and counts else node
     if not isinstance(inner, Loop):
         return None
     others: list[Node] = []
@@ -179,11 +179,11 @@ def _reads(node: Node, path: tuple[str, ...]) -> bool:
     match node:
         case Path():
             return all(one == other for one, other in zip(node.path, path, strict=False))
-        case Part():
+        case ValuePart():
             return _reads(node.base, path) or (node.index is not None and _reads(node.index, path))
         case Literal():
             return any(_reads(item, path) for item in node.items)
-        case Call():
+        case FunctionCall():
             return any(_reads(arg, path) for arg in node.args)
         case Loop():
             inside = (node.around, node.init, node.condition, node.step, node.result)
@@ -308,7 +308,7 @@ def _chars(text: str) -> int:
     return len(text) if text.isascii() else 3 * len(text)
 
 
-class Budget:
+class CostBudget:
     """What the expressions of one template may cost together."""
 
     def __init__(self) -> None:
@@ -337,11 +337,14 @@ class Budget:
 # -- the bound ---------------------------------------------------------------------------------------------
 
 
-class Estimate:
+class CostEstimate:
     """One bound: `find` answers what the expression reads at a path, `sliced` is given in slices."""
 
     def __init__(
-        self, find: Callable[[tuple[str, ...]], Any], budget: Budget, sliced: tuple[str, ...] | None = None
+        self,
+        find: Callable[[tuple[str, ...]], Any],
+        budget: CostBudget,
+        sliced: tuple[str, ...] | None = None,
     ) -> None:
         self._find = find
         self._sliced = sliced
@@ -368,7 +371,7 @@ class Estimate:
                 return self._size(node.path).times(often)
             case Variable():
                 return self._variable(node.name, times)
-            case Part():
+            case ValuePart():
                 base = self._visit(node.base, times)
                 if node.index is not None:
                     self._visit(node.index, times)
@@ -377,7 +380,7 @@ class Estimate:
                 return _literal([self._visit(item, times) for item in node.items], often)
             case Loop():
                 return self._loop(node, times)
-            case Call():
+            case FunctionCall():
                 return self._call(node, [self._visit(arg, times) for arg in node.args], often)
 
     def _size(self, path: tuple[str, ...]) -> Extent:
@@ -412,7 +415,7 @@ class Estimate:
         self._variables = before
         return result
 
-    def _call(self, call: Call, args: list[Extent], often: float) -> Extent:
+    def _call(self, call: FunctionCall, args: list[Extent], often: float) -> Extent:
         name, tiny = call.name, _TINY.times(often)
         if name in _DECIDING:
             return tiny
@@ -448,7 +451,7 @@ class Estimate:
         value = node.value if isinstance(node, Constant) else value
         return value if isinstance(value, str) else None
 
-    def _ours(self, call: Call, args: list[Extent], often: float) -> Extent:
+    def _ours(self, call: FunctionCall, args: list[Extent], often: float) -> Extent:
         made = self._made(call, args, often)
         crossing = sum(arg.total for arg in args) + made.total
         self._spend(_CALL_OUT * often + _CROSSING * crossing)
@@ -459,7 +462,7 @@ class Estimate:
             self._spend(args[0].chars * min(args[1].longest, 100))
         return made
 
-    def _made(self, call: Call, args: list[Extent], often: float) -> Extent:
+    def _made(self, call: FunctionCall, args: list[Extent], often: float) -> Extent:
         first = args[0] if args else _NOTHING
         match call.name:
             case "indexOf" | "lastIndexOf":
@@ -487,7 +490,7 @@ class Estimate:
                 return first
         return _built(first.chars, first.longest, often)
 
-    def _split(self, call: Call, first: Extent, often: float) -> Extent:
+    def _split(self, call: FunctionCall, first: Extent, often: float) -> Extent:
         """Count the pieces where text and separator are known; else every character may be one."""
         own = longest = first.longest
         text, separator = (self._text(arg) for arg in (*call.args, Constant(None))[:2])

@@ -88,13 +88,13 @@ def begin_evaluation() -> None:
     _built.left = MAX_BUILT_CHARS
 
 
-class _Built(threading.local):
+class _TextBudget(threading.local):
     """How much text the functions of the running evaluation may still build."""
 
     left = 0
 
 
-_built = _Built()
+_built = _TextBudget()
 
 
 def _spend(chars: int) -> None:

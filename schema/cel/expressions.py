@@ -15,7 +15,7 @@ from typing import Any, Final
 from cel_expr_python import cel
 
 from schema.cel import cost, syntax_tree
-from schema.cel.cost import Budget, Node, Path, Slices
+from schema.cel.cost import CostBudget, Node, Path, Slices
 from schema.cel.environment import ROOTS, VALUE_ROOTS, begin_evaluation, environment
 from schema.cel.syntax_tree import Reference
 from schema.errors import StepError
@@ -241,7 +241,7 @@ def _is_small(value: Json) -> bool:
     )
 
 
-def _check_cost(expression: Expression, data: Mapping[str, Json], budget: Budget) -> Slices | None:
+def _check_cost(expression: Expression, data: Mapping[str, Json], budget: CostBudget) -> Slices | None:
     """Refuse what could hold the process too long: nothing can interrupt CEL once it runs.
 
     Returns the list that is to be given in slices, where one is long.
@@ -257,7 +257,7 @@ def _check_cost(expression: Expression, data: Mapping[str, Json], budget: Budget
     if not isinstance(long, list) or not cost.MAX_SLICE < len(long) <= cost.MAX_ITERATIONS:
         sliced = None
     try:
-        cost.Estimate(find, budget, sliced.path if sliced else None).check(expression.tree)
+        cost.CostEstimate(find, budget, sliced.path if sliced else None).check(expression.tree)
     except cost.TooCostly:
         raise StepError(
             "expression_failed",
@@ -268,7 +268,7 @@ def _check_cost(expression: Expression, data: Mapping[str, Json], budget: Budget
     return sliced
 
 
-def evaluate(expression: Expression, scope: Mapping[str, Json], budget: Budget | None = None) -> Json:
+def evaluate(expression: Expression, scope: Mapping[str, Json], budget: CostBudget | None = None) -> Json:
     """The value of the expression; raises StepError("expression_failed").
 
     `budget` is what it may cost; None stands for as much as a single one may.
@@ -284,7 +284,7 @@ def evaluate(expression: Expression, scope: Mapping[str, Json], budget: Budget |
             "Use [?'name'] and orValue() where it may be absent.",
         )
     data = _only_what_is_read(expression, scope)
-    sliced = _check_cost(expression, data, budget or Budget())
+    sliced = _check_cost(expression, data, budget or CostBudget())
     begin_evaluation()
     return _in_slices(expression, data, sliced) if sliced else _run(expression, data)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from schema.cel.cost import Call, Constant, Literal, Loop, Node, Part, Path, Variable
+from schema.cel.cost import Constant, FunctionCall, Literal, Loop, Node, Path, ValuePart, Variable
 from schema.cel.wire import (
     CALL,
     CHECKED_EXPR,
@@ -228,7 +228,7 @@ class _Walk:
         if constant := sub(expr, CONST):
             return Constant(text(constant, CONST_STRING) if CONST_STRING in constant else None)
         if select := sub(expr, SELECT):
-            return Part(self.tree(sub(select, 1) or {}, bound))
+            return ValuePart(self.tree(sub(select, 1) or {}, bound))
         if loop := sub(expr, COMPREHENSION):
             return self._loop_tree(loop, bound)
         children = tuple(self.tree(child, inner) for child, inner in self._children(expr, bound))
@@ -237,8 +237,8 @@ class _Walk:
             return Literal(children)
         name = text(call, 2)
         if name in INDEX and len(children) == 2:
-            return Part(*children)
-        return Call(name, children)
+            return ValuePart(*children)
+        return FunctionCall(name, children)
 
     def _loop_tree(self, loop: Message, bound: frozenset[str]) -> Loop:
         variables = tuple(name for name in (text(loop, 1), text(loop, 8)) if name)

@@ -24,7 +24,7 @@ class FieldChange:
 
 
 @dataclass(frozen=True)
-class PartChange:
+class ChangedPart:
     """A step or an agent that is new, gone or different."""
 
     id: str
@@ -36,7 +36,7 @@ class PartChange:
 
 
 @dataclass(frozen=True)
-class Breaking:
+class InputBreak:
     """An input that fitted the older version and does not fit the newer one."""
 
     path: str
@@ -46,12 +46,12 @@ class Breaking:
 
 @dataclass(frozen=True)
 class Difference:
-    steps: list[PartChange]
-    agents: list[PartChange]
+    steps: list[ChangedPart]
+    agents: list[ChangedPart]
     input: list[FieldChange]
     rest: list[FieldChange]
     """Of everything else: description, defaults, budget, stream, output."""
-    breaking: list[Breaking]
+    breaking: list[InputBreak]
 
     @property
     def empty(self) -> bool:
@@ -109,20 +109,20 @@ def _rest(definition: Json) -> dict[str, Json]:
     return {key: value for key, value in definition.items() if key not in _COMPARED_APART}
 
 
-def _parts(before: dict[str, _Part], after: dict[str, _Part]) -> list[PartChange]:
+def _parts(before: dict[str, _Part], after: dict[str, _Part]) -> list[ChangedPart]:
     """In the order of the older document, then what is new in the order of the newer one."""
-    found: list[PartChange] = []
+    found: list[ChangedPart] = []
     for name, old in before.items():
         new = after.get(name)
         if new is None:
-            found.append(PartChange(name, "removed", old.kind))
+            found.append(ChangedPart(name, "removed", old.kind))
             continue
         fields = list(changes(old.value, new.value, new.path))
         if old.path != new.path:
             fields.insert(0, FieldChange("move", new.path, old.path, new.path))
         if fields:
-            found.append(PartChange(name, "changed", new.kind, fields))
-    added = [PartChange(name, "added", new.kind) for name, new in after.items() if name not in before]
+            found.append(ChangedPart(name, "changed", new.kind, fields))
+    added = [ChangedPart(name, "added", new.kind) for name, new in after.items() if name not in before]
     return found + added
 
 
@@ -158,7 +158,7 @@ def changes(before: Json, after: Json, path: str = "") -> Iterator[FieldChange]:
 _ALL_TYPES: Final = frozenset({"null", "boolean", "number", "integer", "string", "array", "object"})
 
 
-def _breaking(before: Any, after: Any, path: str) -> Iterator[Breaking]:
+def _breaking(before: Any, after: Any, path: str) -> Iterator[InputBreak]:
     """Fields that became required, and types and choices that became fewer. Only what is written in place is
     compared: `$ref`, `anyOf` and their like are not followed."""
     if not isinstance(before, dict) or not isinstance(after, dict):
@@ -166,24 +166,24 @@ def _breaking(before: Any, after: Any, path: str) -> Iterator[Breaking]:
     gone = _types(before) - _types(after)
     if gone:
         names = ", ".join(sorted(gone))
-        yield Breaking(f"{path}/type", f"{names} is no longer accepted")
+        yield InputBreak(f"{path}/type", f"{names} is no longer accepted")
     if "enum" in after:
         lost = [one for one in before["enum"] if one not in after["enum"]] if "enum" in before else None
         if lost is None or lost:
             shown = "other values are" if lost is None else f"{json.dumps(lost[0])} is"
-            yield Breaking(f"{path}/enum", f"{shown} no longer accepted")
+            yield InputBreak(f"{path}/enum", f"{shown} no longer accepted")
     old_fields, new_fields = _fields(before), _fields(after)
     for name in after.get("required", []):
         rule = new_fields.get(name)
         has_default = path == "/input" and isinstance(rule, dict) and "default" in rule
         if name not in before.get("required", []) and not has_default:
-            yield Breaking(f"{path}/required", f"the field {name!r} must be given")
+            yield InputBreak(f"{path}/required", f"the field {name!r} must be given")
     for name, rule in old_fields.items():
         place = f"{path}/properties/{escape(name)}"
         if name in new_fields:
             yield from _breaking(rule, new_fields[name], place)
         elif after.get("additionalProperties") is False:
-            yield Breaking(place, f"the field {name!r} is no longer accepted")
+            yield InputBreak(place, f"the field {name!r} is no longer accepted")
     if "items" in before and "items" in after:
         yield from _breaking(before["items"], after["items"], f"{path}/items")
 

@@ -10,14 +10,14 @@ _ONLY_LANGUAGE: Final = re.compile(r"[`~]*[ \t]*[\w+#./-]*\s*")
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class FencedBlock:
     language: str
     code: str
 
 
-def blocks(text: str, most: int | None = None) -> list[Block]:
+def blocks(text: str, most: int | None = None) -> list[FencedBlock]:
     """Return the fenced blocks of a text, at most `most`; one that is never closed is none."""
-    found: list[Block] = []
+    found: list[FencedBlock] = []
     lines = text.split("\n")
     opened: int | None = None
     for number, line in enumerate(lines):
@@ -28,7 +28,7 @@ def blocks(text: str, most: int | None = None) -> list[Block]:
         elif line.rstrip(" \t") == _FENCE:
             language = _LANGUAGE.match(lines[opened], len(_FENCE))
             code = "".join(f"{inside}\n" for inside in lines[opened + 1 : number])
-            found.append(Block(language.group() if language else "", code))
+            found.append(FencedBlock(language.group() if language else "", code))
             opened = None
             if len(found) == most:
                 break

@@ -70,7 +70,7 @@ _KINDS: Final[dict[str, type[Step]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PlacedStep:
     """A step and where it stands."""
 
     pointer: str
@@ -88,7 +88,7 @@ class Parts:
     agent_names: Collection[str]
     """Also those of malformed agents: naming one is no second problem."""
     budget: Budget | None
-    steps: dict[str, Placed] = field(default_factory=dict)
+    steps: dict[str, PlacedStep] = field(default_factory=dict)
     """Every well-formed step, those of bodies included; a body holds only its well-formed ones."""
     frames: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """step → the maps and loops around it; also of malformed ones."""
@@ -144,7 +144,7 @@ def _read_steps(
             parts.frames[name] = frame
         step = _parse_step(name, raw, pointer, problems)
         if step is not None and not known:
-            parts.steps[name] = Placed(pointer, frame, step)  # before the steps of its body
+            parts.steps[name] = PlacedStep(pointer, frame, step)  # before the steps of its body
         kind = raw.get("kind") if isinstance(raw, dict) else None
         if isinstance(kind, str) and not known:
             parts.kinds[name] = kind
@@ -154,7 +154,7 @@ def _read_steps(
             if isinstance(step, (MapStep, LoopStep)):
                 step = step.model_copy(update={"body": step.body.model_copy(update={"steps": inner})})
         if step is not None and not known:
-            parts.steps[name] = Placed(pointer, frame, step)
+            parts.steps[name] = PlacedStep(pointer, frame, step)
             found[name] = step
     return found
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from schema.cel.cost import Budget
+from schema.cel.cost import CostBudget
 from schema.cel.expressions import ExpressionInvalid, Json, compile_expression, evaluate
 from schema.errors import StepError
 from schema.values.sizes import MAX_EXACT, check_size
@@ -139,7 +139,7 @@ def render(value: Json, scope: Mapping[str, Json]) -> Json:
 
     All of them together may cost no more than one, and come to no more than a step may hold.
     """
-    budget = Budget()
+    budget = CostBudget()
 
     def resolve(source: str) -> Json:
         return evaluate(compile_expression(source), scope, budget)
@@ -150,7 +150,7 @@ def render(value: Json, scope: Mapping[str, Json]) -> Json:
     return rendered
 
 
-def _render(value: Json, resolve: Callable[[str], Json], budget: Budget) -> tuple[Json, bool]:
+def _render(value: Json, resolve: Callable[[str], Json], budget: CostBudget) -> tuple[Json, bool]:
     """(the value, whether there was an expression in it)"""
     if isinstance(value, str):
         if "${" not in value:
@@ -170,7 +170,7 @@ def _render(value: Json, resolve: Callable[[str], Json], budget: Budget) -> tupl
     return value, False
 
 
-def _text(value: Json, budget: Budget) -> str:
+def _text(value: Json, budget: CostBudget) -> str:
     """A value within a text, which may hold as much of it as fits the budget."""
     if not budget.spend_on_text(value):
         raise StepError(

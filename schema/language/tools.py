@@ -7,7 +7,7 @@ from schema.language.steps import JsonSchema
 
 
 @dataclass(frozen=True, slots=True)
-class Tool:
+class BuiltInTool:
     description: str
     args: JsonSchema
     quick: bool = False
@@ -22,8 +22,8 @@ def _args(required: list[str], **properties: JsonSchema) -> JsonSchema:
 
 _TEXT: Final[JsonSchema] = {"type": "string"}
 
-TOOLS: Final[dict[str, Tool]] = {
-    "http": Tool(
+TOOLS: Final[dict[str, BuiltInTool]] = {
+    "http": BuiltInTool(
         "Call a web address whose host the operator allowed (FACILITAIR_HTTP_TOOL_ALLOW). "
         "Comes to {status, headers, body}; body is JSON where the answer says so.",
         _args(
@@ -35,27 +35,27 @@ TOOLS: Final[dict[str, Tool]] = {
         ),
         reaches_out=True,
     ),
-    "python.check": Tool(
+    "python.check": BuiltInTool(
         "Static analysis of Python source by ruff, without running it. "
         "Comes to {findings: [{code, message, line, column}], found_issues, lines, truncated}.",
         _args(["source"], source=_TEXT, filename=_TEXT, select={"type": "array", "items": _TEXT}),
     ),
-    "text.diff": Tool(
+    "text.diff": BuiltInTool(
         "The unified difference of two texts. Comes to {diff, added, removed}.",
         _args(["before", "after"], before=_TEXT, after=_TEXT),
         quick=True,
     ),
-    "text.code_blocks": Tool(
+    "text.code_blocks": BuiltInTool(
         "The fenced code blocks of a Markdown text. Comes to {blocks: [{language, code}], code}.",
         _args(["text"], text=_TEXT),
         quick=True,
     ),
-    "json.parse": Tool(
+    "json.parse": BuiltInTool(
         "The JSON value inside a text, fenced or bare. Comes to {value}.",
         _args(["text"], text=_TEXT),
         quick=True,
     ),
-    "pause": Tool(
+    "pause": BuiltInTool(
         "Let some time pass, at most a second; longer waits are steps of kind wait. Comes to {seconds}.",
         _args(["seconds"], seconds={"type": "number", "minimum": 0, "maximum": 1}),
         quick=True,

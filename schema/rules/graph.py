@@ -8,11 +8,11 @@ from typing import Final
 from schema.errors import STEP_CODES
 from schema.language.dependencies import Dependencies, edges, topological
 from schema.language.problems import Problems, show
-from schema.language.shape import Placed
+from schema.language.shape import PlacedStep
 from schema.language.steps import Quorum, Step, SwitchStep
 from schema.language.streams import Streams
 from schema.rules.presence import Presence
-from schema.rules.references import Place, References
+from schema.rules.references import ExpressionPlace, References
 from schema.rules.steps import conflict
 
 MAX_CYCLES: Final = 10
@@ -29,14 +29,14 @@ class GraphRules:
     def problems(self) -> Problems:
         return self.references.problems
 
-    def check(self, name: str, placed: Placed) -> None:
+    def check(self, name: str, placed: PlacedStep) -> None:
         self._check_needs(name, placed)
         self._check_join(placed)
         for at, _ in enumerate(placed.step.catch):
             self._check_catch(name, placed, at)
 
-    def _check_needs(self, name: str, placed: Placed) -> None:
-        parts, place = self.references.parts, Place(placed.frame, name)
+    def _check_needs(self, name: str, placed: PlacedStep) -> None:
+        parts, place = self.references.parts, ExpressionPlace(placed.frame, name)
         branches: dict[str, str] = {}
         for index, need in enumerate(placed.step.needs):
             pointer = f"{placed.pointer}/needs/{index}"
@@ -74,7 +74,7 @@ class GraphRules:
             else:
                 self._check_starters(pointer, source, placed)
 
-    def _check_starters(self, pointer: str, source: str, placed: Placed) -> None:
+    def _check_starters(self, pointer: str, source: str, placed: PlacedStep) -> None:
         """A map or loop that starts when some of its needs have ended: its body cannot need them."""
         parts = self.references.parts
         for owner in placed.frame:
@@ -88,7 +88,7 @@ class GraphRules:
                     f"Let a step before {owner!r} wait for it.",
                 )
 
-    def _check_branch(self, pointer: str, source: str, branch: str, placed: Placed) -> None:
+    def _check_branch(self, pointer: str, source: str, branch: str, placed: PlacedStep) -> None:
         found = self.references.parts.steps.get(source)
         if found is None:
             return
@@ -118,7 +118,7 @@ class GraphRules:
                     self.problems.hint(branch, known),
                 )
 
-    def _check_join(self, placed: Placed) -> None:
+    def _check_join(self, placed: PlacedStep) -> None:
         step = placed.step
         enough = step.join.quorum if isinstance(step.join, Quorum) else 1
         # Of a switch one branch is taken, however many are needed.
@@ -133,7 +133,7 @@ class GraphRules:
                 "Name all steps to choose from in `needs`.",
             )
 
-    def _check_catch(self, name: str, placed: Placed, at: int) -> None:
+    def _check_catch(self, name: str, placed: PlacedStep, at: int) -> None:
         rule, pointer = placed.step.catch[at], f"{placed.pointer}/catch/{at}"
         has_value = "value" in rule.model_fields_set
         if (rule.then is None) != has_value:
@@ -160,12 +160,12 @@ class GraphRules:
             else:
                 self._check_code(where, code)
 
-    def _check_handler(self, pointer: str, name: str, handler: str, placed: Placed) -> None:
+    def _check_handler(self, pointer: str, name: str, handler: str, placed: PlacedStep) -> None:
         parts = self.references.parts
         if handler not in parts.frames:
             self.references.step_unknown(pointer, handler)
             return
-        visible = self.references.check_visible(pointer, handler, Place(placed.frame, name))
+        visible = self.references.check_visible(pointer, handler, ExpressionPlace(placed.frame, name))
         if visible and parts.frames[handler] != placed.frame:
             self._out_of_place(
                 pointer,

@@ -9,7 +9,7 @@ from schema.language.steps import AgentStep, CollaborationStep, ToolStep
 from schema.rules.agents import AgentRules, check_model
 from schema.rules.graph import GraphRules
 from schema.rules.presence import Presence
-from schema.rules.references import Place, References
+from schema.rules.references import ExpressionPlace, References
 from schema.rules.steps import Schemas, StepRules, check_people, conflict, useless
 from schema.rules.streams import StreamRules
 
@@ -25,7 +25,7 @@ def check(parts: Parts, problems: Problems, catalogue: Catalogue) -> dict[str, D
     if isinstance(schema, dict):
         schemas.check("/input", schema)
     if "output" in parts.document:
-        references.check_template("/output", parts.document["output"], Place())
+        references.check_template("/output", parts.document["output"], ExpressionPlace())
     streams = StreamRules(references).check()
     StreamRules(references).check_readers(streams, links)
     GraphRules(references).check_cycles(links, streams)

@@ -13,7 +13,7 @@ from schema.language.problems import nearest, show
 from schema.language.steps import AgentStep, HumanStep, Shape, Step
 from schema.language.templates import escape
 from schema.rules.people import refused
-from schema.temporal.people import Asked, Decision
+from schema.temporal.people import Decision, QuestionState
 
 MAX_ANSWERS: Final = 1_000
 """Of one step; the last one stands for all that follow."""
@@ -32,7 +32,7 @@ class Failure(Shape):
     )
 
 
-class Answer(Shape):
+class MockedExecution(Shape):
     """What one execution of a step comes to: exactly one of output, error and decision."""
 
     output: Any = Field(default=None, description="The step's output.")
@@ -43,7 +43,7 @@ class Answer(Shape):
     by: str = Field(default=SOMEBODY, description="user:<name>")
 
 
-Mocks = Mapping[str, Sequence[Answer]]
+Mocks = Mapping[str, Sequence[MockedExecution]]
 """step → its answers, in the order of its executions: attempts, items and iterations alike."""
 
 
@@ -51,7 +51,7 @@ def read(given: Json) -> tuple[Mocks, list[Problem]]:
     """The mocks in a JSON value, and what is wrong with its shape."""
     if not isinstance(given, dict):
         return {}, [_wrong("", show(given), "an object: step to list of answers", "See docs/dry-run.md.")]
-    mocks: dict[str, list[Answer]] = {}
+    mocks: dict[str, list[MockedExecution]] = {}
     problems: list[Problem] = []
     for name, answers in given.items():
         pointer = f"/{escape(name)}"
@@ -63,7 +63,7 @@ def read(given: Json) -> tuple[Mocks, list[Problem]]:
         mocks[name] = []
         for index, answer in enumerate(answers):
             try:
-                mocks[name].append(Answer.model_validate(answer))
+                mocks[name].append(MockedExecution.model_validate(answer))
             except ValidationError as error:
                 problems += [
                     _wrong(
@@ -83,7 +83,7 @@ def check(definition: Definition, mocks: Mocks) -> list[Problem]:
     return [problem for name, answers in mocks.items() for problem in _check(steps, name, answers)]
 
 
-def _check(steps: Mapping[str, Step], name: str, answers: Sequence[Answer]) -> Iterator[Problem]:
+def _check(steps: Mapping[str, Step], name: str, answers: Sequence[MockedExecution]) -> Iterator[Problem]:
     pointer = f"/{escape(name)}"
     step = steps.get(name)
     if step is None:
@@ -100,7 +100,7 @@ def _check(steps: Mapping[str, Step], name: str, answers: Sequence[Answer]) -> I
             yield from _check_answer(f"{pointer}/{index}", step, answer)
 
 
-def _check_answer(pointer: str, step: Step, answer: Answer) -> Iterator[Problem]:
+def _check_answer(pointer: str, step: Step, answer: MockedExecution) -> Iterator[Problem]:
     human = isinstance(step, HumanStep)
     given = ["output"] if "output" in answer.model_fields_set else []
     given += [word for word in ("error", "decision") if getattr(answer, word)]
@@ -127,13 +127,13 @@ def _check_answer(pointer: str, step: Step, answer: Answer) -> Iterator[Problem]
         yield _wrong(pointer, show(answer.decision), "a decision that the step takes", fault)
 
 
-def _refusal(step: HumanStep, answer: Answer) -> str | None:
+def _refusal(step: HumanStep, answer: MockedExecution) -> str | None:
     if not answer.decision:
         return None
     actions = [{"id": one.id, "requires": one.requires, "edits": one.edits} for one in step.actions]
     # Whoever decides in a dry run may.
     decision = Decision("", answer.decision, answer.by, form=answer.form, edited=answer.edited)
-    fault = refused(Asked(actions=actions, form=step.form), decision)
+    fault = refused(QuestionState(actions=actions, form=step.form), decision)
     return fault.message if fault else None
 
 

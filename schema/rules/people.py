@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from schema.errors import Refused
-from schema.temporal.people import Asked, Decision
+from schema.temporal.people import Decision, QuestionState
 
 MAX_ANSWER_BYTES: Final = 256 * 1024
 """Of what one person fills in and edits: it goes through Temporal's history."""
@@ -18,7 +18,7 @@ MAX_ACTOR: Final = 250
 _NO_NAME: Final = re.compile(r"[\x00-\x1f\ud800-\udfff]")
 
 
-def refused(asked: Asked, decision: Decision) -> Refused | None:
+def refused(asked: QuestionState, decision: Decision) -> Refused | None:
     """Why the decision cannot be taken, with its code, or None; whether it is late, `too_late` tells."""
     if asked.again and not decision.task:
         return unnamed(asked.task, decision.path)
@@ -78,7 +78,9 @@ def may_decide(assignees: Collection[str], actor: str, groups: Collection[str]) 
     return not assignees or actor in assignees or not member_of.isdisjoint(assignees)
 
 
-def _answer_fault(asked: Asked, decision: Decision, requires: Sequence[str], edits: str | None) -> str | None:
+def _answer_fault(
+    asked: QuestionState, decision: Decision, requires: Sequence[str], edits: str | None
+) -> str | None:
     size = len(json.dumps([decision.form, decision.edited]))
     if size > MAX_ANSWER_BYTES:
         return f"found {size:,} bytes; expected at most {MAX_ANSWER_BYTES:,}. Refer to large texts instead."
@@ -96,7 +98,7 @@ def _answer_fault(asked: Asked, decision: Decision, requires: Sequence[str], edi
 
 
 @dataclass(frozen=True)
-class Verdict:
+class QuestionVerdict:
     """The end of a question."""
 
     action: str | None
@@ -105,7 +107,7 @@ class Verdict:
 
 def verdict(
     decisions: Sequence[tuple[str, str]], actions: Collection[str], approvals: int, assignees: Collection[str]
-) -> Verdict | None:
+) -> QuestionVerdict | None:
     """What (actor, action) decisions come to; None while others must decide.
 
     No action counts with fewer than `approvals` people behind it. Where only users are named, it is known
@@ -114,8 +116,8 @@ def verdict(
     counts = {action: sum(1 for _, made in decisions if made == action) for action in actions}
     for action, count in counts.items():
         if count >= approvals:
-            return Verdict(action)
+            return QuestionVerdict(action)
     if not assignees or any(not one.startswith("user:") for one in assignees):
         return None
     left = len(set(assignees) - {actor for actor, _ in decisions})
-    return Verdict(None) if max(counts.values()) + left < approvals else None
+    return QuestionVerdict(None) if max(counts.values()) + left < approvals else None

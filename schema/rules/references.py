@@ -9,7 +9,7 @@ from schema.cel.syntax_tree import Reference
 from schema.language import json_schemas
 from schema.language.dependencies import handlers
 from schema.language.problems import Problems, show
-from schema.language.shape import Parts, Placed
+from schema.language.shape import Parts, PlacedStep
 from schema.language.steps import AgentStep, HumanStep, LoopStep, MapStep, Step, ToolStep, TransformStep
 from schema.language.templates import expressions
 from schema.rules.presence import Presence, has_stand_in
@@ -29,7 +29,7 @@ _FACTS_OF_KIND: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ExpressionPlace:
     """Where an expression stands, and so what it may name."""
 
     frame: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class References:
         steps = {name: placed.step for name, placed in self.parts.steps.items()}
         object.__setattr__(self, "takes_over", handlers(steps))
 
-    def check_template(self, pointer: str, value: Json, place: Place) -> bool:
+    def check_template(self, pointer: str, value: Json, place: ExpressionPlace) -> bool:
         """Whether every expression in the value compiles."""
         fine = True
         try:
@@ -73,14 +73,14 @@ class References:
             return False
         return fine
 
-    def check_condition(self, pointer: str, source: str, place: Place) -> bool:
+    def check_condition(self, pointer: str, source: str, place: ExpressionPlace) -> bool:
         """Whether the expression compiles; one that never comes to true or false is a problem."""
         compiled = self.check_expression(pointer, source, place)
         if compiled and compiled.result_type not in ("BOOL", "DYN"):
             self._type_wrong(pointer, compiled, "true or false", "Compare it with something.")
         return compiled is not None
 
-    def check_list(self, pointer: str, source: str, place: Place) -> bool:
+    def check_list(self, pointer: str, source: str, place: ExpressionPlace) -> bool:
         """Whether the expression compiles; one that never comes to a list is a problem."""
         compiled = self.check_expression(pointer, source, place)
         if compiled and compiled.result_type != "DYN" and not compiled.result_type.startswith("LIST"):
@@ -91,7 +91,7 @@ class References:
         found = f"an expression of type {compiled.result_type.lower()}"
         self.problems.add("expression_type", pointer, found, expected, fix)
 
-    def check_expression(self, pointer: str, source: str, place: Place) -> Expression | None:
+    def check_expression(self, pointer: str, source: str, place: ExpressionPlace) -> Expression | None:
         """The expression when it compiles; what it refers to in vain is a problem all the same."""
         try:
             compiled = compile_expression(source)
@@ -105,7 +105,7 @@ class References:
                 self._check_reference(pointer, reference, place)
         return compiled
 
-    def _check_reference(self, pointer: str, reference: Reference, place: Place) -> None:
+    def _check_reference(self, pointer: str, reference: Reference, place: ExpressionPlace) -> None:
         path = reference.path
         match path:
             case ("steps", name, *rest):
@@ -136,10 +136,12 @@ class References:
                     "Only reflect.expect sees it; a step's result is steps.<id>.output.",
                 )
 
-    def _inside(self, kind: str, place: Place) -> bool:
+    def _inside(self, kind: str, place: ExpressionPlace) -> bool:
         return any(self.parts.kinds.get(owner) == kind for owner in place.frame)
 
-    def _check_iteration(self, pointer: str, path: tuple[str, ...], rest: list[str], place: Place) -> None:
+    def _check_iteration(
+        self, pointer: str, path: tuple[str, ...], rest: list[str], place: ExpressionPlace
+    ) -> None:
         if not self._inside("loop", place):
             self._out_of_place(pointer, "iter", "names that exist here", "Only the body of a loop sees it.")
         elif rest[:1] == ["output"] and not place.after:
@@ -152,7 +154,7 @@ class References:
         elif rest:
             self._check_field(pointer, path, rest[0], _ITERATION_FACTS, "iter")
 
-    def check_visible(self, pointer: str, name: str, place: Place) -> bool:
+    def check_visible(self, pointer: str, name: str, place: ExpressionPlace) -> bool:
         """Whether a step can be named there: one of the same frame or of those around it."""
         frame = self.parts.frames[name]
         if name in place.frame:
@@ -176,7 +178,7 @@ class References:
         return True
 
     def _check_certain(
-        self, pointer: str, reference: Reference, rest: list[str], placed: Placed, place: Place
+        self, pointer: str, reference: Reference, rest: list[str], placed: PlacedStep, place: ExpressionPlace
     ) -> bool:
         """Whether what is read is surely there where it is read as if it were."""
         name = reference.path[1]
@@ -219,13 +221,13 @@ class References:
             return False
         return True
 
-    def _handled(self, name: str, place: Place) -> list[str]:
+    def _handled(self, name: str, place: ExpressionPlace) -> list[str]:
         """The steps whose errors are handled where this stands, when the named one is among them."""
         handling = (self.takes_over.get(one, []) for one in (place.step, *place.frame))
         return next((handled for handled in handling if name in handled), [])
 
     def _chosen_from(
-        self, pointer: str, reference: Reference, placed: Placed, place: Place, soft: str
+        self, pointer: str, reference: Reference, placed: PlacedStep, place: ExpressionPlace, soft: str
     ) -> bool:
         """Whether the step that reads, or a map or loop around it, starts before all that it needs ended."""
         name = reference.path[1]

@@ -65,7 +65,7 @@ class TreeSize:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class RunSize:
     """What one run can come to at most, retries apart."""
 
     executions: int
@@ -128,7 +128,7 @@ def estimate(
     catalogue: Catalogue = BUILT_IN,
     input: Json = None,
     within: Mapping[str, TreeSize] | None = None,
-) -> Estimate:
+) -> RunSize:
     """Return the most that one run of a valid definition can come to. `within` holds the size of what its
     refs name."""
     basis = _Basis(definition, _turns(definition), prices, catalogue, input, within or {})
@@ -137,7 +137,7 @@ def estimate(
     budget = definition.budget
     if usd is not None and budget and budget.usd is not None and budget.on_exceed == "stop":
         usd = min(usd, Decimal(str(budget.usd)))
-    return Estimate(
+    return RunSize(
         total.executions,
         total.events,
         total.events // EVENTS_PER_HISTORY,

@@ -8,7 +8,7 @@ from typing import Final, assert_never
 from schema.cel.expressions import ExpressionInvalid, Json
 from schema.language import json_schemas
 from schema.language.problems import EnoughProblems, Problems, show
-from schema.language.shape import Placed
+from schema.language.shape import PlacedStep
 from schema.language.steps import (
     AgentStep,
     CollaborationStep,
@@ -26,7 +26,7 @@ from schema.language.steps import (
 )
 from schema.language.templates import escape, split
 from schema.language.tools import TOOLS
-from schema.rules.references import Place, References
+from schema.rules.references import ExpressionPlace, References
 from schema.temporal.queues import PLATFORM_QUEUES
 
 MAX_SCHEMA_VALUES: Final = 6_000
@@ -101,10 +101,10 @@ class StepRules:
     def problems(self) -> Problems:
         return self.references.problems
 
-    def check(self, name: str, placed: Placed) -> bool:
+    def check(self, name: str, placed: PlacedStep) -> bool:
         """Whether all expressions of the step, apart from those of its body's steps, compile."""
         pointer, step = placed.pointer, placed.step
-        place = Place(placed.frame, name)
+        place = ExpressionPlace(placed.frame, name)
         fine = True
         if step.when is not None:
             fine = self.references.check_condition(f"{pointer}/when", step.when, place)
@@ -139,7 +139,7 @@ class StepRules:
         self._check_effects(pointer, step)
         return fine
 
-    def _agent(self, pointer: str, step: AgentStep, place: Place) -> bool:
+    def _agent(self, pointer: str, step: AgentStep, place: ExpressionPlace) -> bool:
         parts, problems = self.references.parts, self.problems
         if step.agent not in parts.agent_names:
             problems.add(
@@ -158,7 +158,7 @@ class StepRules:
                 problems,
             )
         fine = self.references.check_template(f"{pointer}/prompt", step.prompt, place)
-        expecting = Place(place.frame, place.step, output=True)
+        expecting = ExpressionPlace(place.frame, place.step, output=True)
         for at, one in enumerate(step.reflect.expect if step.reflect else []):
             where = f"{pointer}/reflect/expect/{at}/that"
             fine = self.references.check_condition(where, one.that, expecting) and fine
@@ -225,7 +225,7 @@ class StepRules:
             ):
                 problems.add("tool_args_wrong", at, wrong[0][1], "a fitting value", "Correct it.")
 
-    def _map(self, pointer: str, step: MapStep, place: Place) -> bool:
+    def _map(self, pointer: str, step: MapStep, place: ExpressionPlace) -> bool:
         if step.tolerate.failed is not None and step.tolerate.failed_percent is not None:
             conflict(
                 f"{pointer}/tolerate",
@@ -235,10 +235,10 @@ class StepRules:
                 self.problems,
             )
         fine = self.references.check_list(f"{pointer}/over", step.over, place)
-        inside = Place((*place.frame, place.step))
+        inside = ExpressionPlace((*place.frame, place.step))
         return self.references.check_template(f"{pointer}/body/output", step.body.output, inside) and fine
 
-    def _loop(self, pointer: str, step: LoopStep, place: Place) -> bool:
+    def _loop(self, pointer: str, step: LoopStep, place: ExpressionPlace) -> bool:
         if step.until is None and "on_exhausted" in step.model_fields_set:
             useless(
                 f"{pointer}/on_exhausted",
@@ -248,14 +248,14 @@ class StepRules:
             )
         fine = self.references.check_template(f"{pointer}/init", step.init, place)
         frame = (*place.frame, place.step)
-        inside, after = Place(frame), Place(frame, after=True)
+        inside, after = ExpressionPlace(frame), ExpressionPlace(frame, after=True)
         fine = self.references.check_template(f"{pointer}/body/output", step.body.output, inside) and fine
         fine = self.references.check_template(f"{pointer}/carry", step.carry, after) and fine
         if step.until is not None:
             fine = self.references.check_condition(f"{pointer}/until", step.until, after) and fine
         return fine
 
-    def _human(self, pointer: str, step: HumanStep, place: Place) -> bool:
+    def _human(self, pointer: str, step: HumanStep, place: ExpressionPlace) -> bool:
         problems = self.problems
         if step.form is not None:
             self.schemas.check(f"{pointer}/form", step.form)
@@ -348,7 +348,7 @@ class StepRules:
                 "Nobody fills in a form when the time is over.",
             )
 
-    def _collaboration(self, pointer: str, step: CollaborationStep, place: Place) -> bool:
+    def _collaboration(self, pointer: str, step: CollaborationStep, place: ExpressionPlace) -> bool:
         problems = self.problems
         if (step.ref is None) == (step.definition is None):
             found = "both ref and definition" if step.ref else "neither ref nor definition"
@@ -377,7 +377,7 @@ class StepRules:
         fine = self.references.check_template(f"{pointer}/definition", step.definition, place)
         return self.references.check_template(f"{pointer}/input", step.input, place) and fine
 
-    def _wait(self, pointer: str, step: WaitStep, place: Place) -> bool:
+    def _wait(self, pointer: str, step: WaitStep, place: ExpressionPlace) -> bool:
         if (step.duration is None) == (step.until is None):
             found = "both for and until" if step.until else "neither for nor until"
             conflict(pointer, found, "exactly one of them", "Say how long, or until when.", self.problems)
@@ -414,12 +414,12 @@ class StepRules:
         return ""
 
     def check_compensation(
-        self, name: str, placed: Placed, compensate: Compensate, needs: Iterable[str]
+        self, name: str, placed: PlacedStep, compensate: Compensate, needs: Iterable[str]
     ) -> None:
         """`needs` are the steps that have surely completed when the step has."""
         pointer = f"{placed.pointer}/compensate"
         self._tool(pointer, compensate)
-        place = Place(placed.frame, name, undoes={name, *needs})
+        place = ExpressionPlace(placed.frame, name, undoes={name, *needs})
         self.references.check_template(f"{pointer}/args", compensate.args, place)
 
 

@@ -10,7 +10,7 @@ from schema.cel.expressions import ExpressionInvalid, Json, compile_expression
 from schema.language.definition import StreamEdge
 from schema.language.dependencies import Dependencies, step_expressions
 from schema.language.problems import Problems
-from schema.language.shape import Placed
+from schema.language.shape import PlacedStep
 from schema.language.steps import AgentStep
 from schema.language.streams import Streams, streams_of
 from schema.rules.references import References
@@ -171,7 +171,7 @@ class StreamRules:
             )
         return True
 
-    def _check_references(self, placed: Placed, read: set[str]) -> None:
+    def _check_references(self, placed: PlacedStep, read: set[str]) -> None:
         """In the prompt a source's output is what it has said so far; there is nothing else of it yet."""
         for where, name, path, optional in _steps_named(placed):
             if name in read and (not where.startswith("/prompt") or path != ["output"] or optional):
@@ -183,7 +183,9 @@ class StreamRules:
                     "Read the rest of it in a step that needs both.",
                 )
 
-    def _check_peers(self, name: str, placed: Placed, peers: set[str], links: Dependencies | None) -> None:
+    def _check_peers(
+        self, name: str, placed: PlacedStep, peers: set[str], links: Dependencies | None
+    ) -> None:
         if not peers or links is None:
             return
         needed = (*links.needs, *links.waits, *(branch.partition(":")[0] for branch in links.branches))
@@ -203,12 +205,12 @@ class StreamRules:
         self.problems.add("reference_out_of_place", pointer, found, expected, fix)
 
 
-def _depends(placed: Placed, source: str) -> bool:
+def _depends(placed: PlacedStep, source: str) -> bool:
     """Whether a step names another one."""
     return source in placed.step.needs or any(name == source for _, name, _, _ in _steps_named(placed))
 
 
-def _steps_named(placed: Placed) -> Iterator[tuple[str, str, list[str], bool]]:
+def _steps_named(placed: PlacedStep) -> Iterator[tuple[str, str, list[str], bool]]:
     """(pointer within the step, step, path behind it, whether optional) of every reference, each once."""
     try:
         for where, source in step_expressions(placed.step):

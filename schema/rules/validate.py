@@ -14,7 +14,7 @@ from schema.rules import meaning, planning, size
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class ValidDefinition:
     """A definition that will run."""
 
     definition: Definition
@@ -24,14 +24,14 @@ class Checked:
 
 def validate_bytes(
     data: bytes, *, is_yaml: bool = False, name: str | None = None, catalogue: Catalogue = BUILT_IN
-) -> Checked:
+) -> ValidDefinition:
     """The definition in an uploaded file; raises InvalidDefinition with every problem."""
     return validate(document.load(data, is_yaml=is_yaml), name=name, catalogue=catalogue)
 
 
 def validate(
     uploaded: Json, *, name: str | None = None, catalogue: Catalogue = BUILT_IN, planned: bool = False
-) -> Checked:
+) -> ValidDefinition:
     """The definition in a JSON value; `name` serves a bare short-form list, which has none of its own.
 
     `catalogue` is what the tenant's definitions may name. It is looked up again when steps run. `planned`
@@ -62,7 +62,7 @@ def _check_name(full: dict[str, Json], problems: Problems) -> None:
         )
 
 
-def _check(full: Json, problems: Problems, catalogue: Catalogue, planned: bool) -> Checked | None:
+def _check(full: Json, problems: Problems, catalogue: Catalogue, planned: bool) -> ValidDefinition | None:
     """Each phase sees only what the ones before it let through."""
     if not isinstance(full, dict):
         problems.add(
@@ -89,4 +89,4 @@ def _check(full: Json, problems: Problems, catalogue: Catalogue, planned: bool) 
         size.check_tree(definition, {}, problems)
     if problems.all:
         return None
-    return Checked(definition, {step: link.inferred for step, link in links.items() if link.inferred})
+    return ValidDefinition(definition, {step: link.inferred for step, link in links.items() if link.inferred})

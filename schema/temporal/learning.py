@@ -31,7 +31,7 @@ class LearnStep:
 
 
 @dataclass(frozen=True)
-class Collected:
+class CollectedOutcomes:
     """What there is to learn from."""
 
     outcomes: int
@@ -43,7 +43,7 @@ class Collected:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingRun:
     steps: int
     """Distinct ones that were learned from."""
     epochs: int
@@ -53,7 +53,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Judged:
+class TrainingVerdict:
     may_enter: bool
     reason: str
 
@@ -67,7 +67,7 @@ class TrainingEnd:
 
 
 @dataclass(frozen=True)
-class Learned:
+class TrainingOutcome:
     """What a training came to."""
 
     training: str

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from schema.temporal.steps import Ended, StepRequest
+from schema.temporal.steps import StepEnd, StepRequest
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuestionState:
     """A question to people: open, or decided already."""
 
     actions: list[dict[str, Any]] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Asked:
     """Seconds until people should be reminded; None: never, or done."""
     due_in: float | None = None
     """Seconds until on_timeout holds."""
-    ended: Ended | None = None
+    ended: StepEnd | None = None
     choice: str = ""
     """Of a question for a model, once it is settled: the one that a person chose."""
     task: str = ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schema.temporal.plan import Plan
-from schema.temporal.steps import Ended, StepRequest
+from schema.temporal.steps import StepEnd, StepRequest
 
 ENGINE = 2
 """The interpreter's semantics that new runs are pinned to; a run keeps its own to its end."""
@@ -43,7 +43,7 @@ class PinRequest:
 
 
 @dataclass(frozen=True)
-class Pinned:
+class PinnedRun:
     """What a run is bound to from its first moment on."""
 
     collaboration: str
@@ -53,7 +53,7 @@ class Pinned:
     traceparent: str
     plan: Plan
     engine: int = 1
-    ended: list[Ended] = field(default_factory=list)
+    ended: list[StepEnd] = field(default_factory=list)
     """Top-level steps that had ended already: of a run that was continued as new, or forked."""
     seconds_left: float | None = None
     """Of the budget's time."""
@@ -135,7 +135,7 @@ class Steer:
 
 
 @dataclass(frozen=True)
-class Steered:
+class SteerOrder:
     """What an Update asks the activity `steer` to keep."""
 
     collaboration: str
@@ -156,7 +156,7 @@ class ChildRun:
     """name@3"""
     workflow_id: str = ""
     input: Any = None
-    ended: Ended | None = None
+    ended: StepEnd | None = None
     fork: Fork | None = None
     """Of a forked run: what its sub-collaboration had done in the run that it goes on from."""
     proof: str = ""

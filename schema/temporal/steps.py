@@ -7,7 +7,7 @@ from schema.temporal.plan import RetryRule
 
 
 @dataclass(frozen=True)
-class Ended:
+class StepEnd:
     """How a step ended."""
 
     step: str
@@ -71,17 +71,17 @@ class SegmentRequest:
     """Steps to run."""
     gates: list[str]
     """Steps whose condition to evaluate, and which to record as skipped where they cannot run."""
-    ended: list[Ended]
+    ended: list[StepEnd]
     """How the steps ended that these depend on."""
 
 
 @dataclass(frozen=True)
 class SegmentResult:
-    ended: list[Ended]
+    ended: list[StepEnd]
 
 
 @dataclass(frozen=True)
-class Opened:
+class RepetitionState:
     """A map or loop that has begun, or had."""
 
     count: int = 0
@@ -92,7 +92,7 @@ class Opened:
     """Of a map: how many of those failed."""
     next: int = 0
     """Of a loop: the iteration to go on with."""
-    ended: Ended | None = None
+    ended: StepEnd | None = None
     """The whole, when it had ended already."""
 
 
@@ -148,7 +148,7 @@ class RecallResult:
 
 
 @dataclass(frozen=True)
-class ToolCall:
+class OwnActivityCall:
     """A call of a user's own activity: its arguments, or the result when it is already known."""
 
     execution: str
@@ -157,7 +157,7 @@ class ToolCall:
 
 
 @dataclass(frozen=True)
-class ToolReturn:
+class OwnActivityReturn:
     request: StepRequest
     execution: str
     output: Any = None

@@ -66,7 +66,7 @@ class OptimizePrompt:
 
 
 @dataclass(frozen=True)
-class Optimized:
+class OptimizationResult:
     """The version that came of it, which is on trial now."""
 
     version: int

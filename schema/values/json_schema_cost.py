@@ -45,10 +45,10 @@ class Weights:
 
 def weights(schema: Any, resolve: Callable[[str], Any]) -> Weights:
     """Return the weights of a schema whose references have been checked not to lead in a circle."""
-    return _Weighing(resolve).of(schema)
+    return _CostWalk(resolve).of(schema)
 
 
-class _Weighing:
+class _CostWalk:
     def __init__(self, resolve: Callable[[str], Any]) -> None:
         self._resolve = resolve
         self._referred: dict[str, Weights] = {}

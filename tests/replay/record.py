@@ -23,7 +23,7 @@ from temporalio.worker import Worker
 
 from db.engine import transaction
 from db.router import decisions
-from db.router.decisions import Decision as Chosen
+from db.router.decisions import RoutingDecision as Chosen
 from infra.local import temporal
 from schema.temporal.memo import MEMO_FORK
 from schema.temporal.people import Decision

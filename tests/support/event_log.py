@@ -16,7 +16,7 @@ from db.definitions import definitions
 from db.engine import transaction
 from db.runs import collaborations, executions
 from db.runs.collaborations import Run
-from db.runs.executions import Outcome, Worker
+from db.runs.executions import Assignment, Outcome
 from schema.rules.validate import validate
 from schema.temporal.runs import ENGINE, Finish
 from schema.temporal.steps import StepRequest
@@ -92,7 +92,7 @@ async def work(engine: AsyncEngine, request: StepRequest, done: Work) -> None:
         done.iteration,
         frame=f"again[{done.iteration}]" if done.iteration else "",
     )
-    worker = Worker(done.kind, done.role or "helper", done.role, done.model)
+    worker = Assignment(done.kind, done.role or "helper", done.role, done.model)
     judged = {"found_issues": done.found_issues, "severity": "high" if done.found_issues else None}
     output: dict[str, Any] = {name: value for name, value in judged.items() if value is not None}
     if done.quality is not None:

@@ -63,7 +63,7 @@ async def put_to_work(
     tenant: str = "default",
     *,
     simulated: bool = True,
-) -> checkpoints.Summary:
+) -> checkpoints.CheckpointSummary:
     """Register a checkpoint, and promote it to a state; the simulator answers in most tests."""
     content, sha256 = storage.pack(found)
     training = uuid4()

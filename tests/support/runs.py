@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.agent.news import News
-from activities.agent.resources import Means, means
+from activities.agent.resources import Resources, means
 from activities.agent.tokens import TokenLog
 from activities.tools.activity import ToolActivity
 from activities.tools.http import HttpTool
@@ -68,7 +68,7 @@ async def begin(
 @asynccontextmanager
 async def means_of(
     engine: AsyncEngine, simulator_url: str, tokens: TokenLog, *, news: News | None = None, **more: str
-) -> AsyncIterator[Means]:
+) -> AsyncIterator[Resources]:
     """What agent steps work with whose models the simulator plays; `more` are settings."""
     http = HttpTool("")
     settings = only_simulated(simulator_url, **more)

@@ -16,7 +16,7 @@ from activities.tools.activity import ToolActivity
 from activities.tools.http import HttpTool
 from db.engine import transaction
 from db.runs import executions
-from db.runs.executions import Worker
+from db.runs.executions import Assignment
 from schema.errors import FacilitairError, StepError
 from schema.rules.validate import validate
 from schema.temporal.steps import StepRequest
@@ -187,7 +187,7 @@ async def test_an_activity_that_was_given_up_leaves_the_later_attempt_alone(
     while not await attempts(engine, request):
         await asyncio.sleep(0.01)
     async with transaction(engine) as connection:
-        await executions.claim(connection, request, Worker("agent", "a"))
+        await executions.claim(connection, request, Assignment("agent", "a"))
     with pytest.raises(StepError) as caught:
         await given_up
     assert caught.value.code == "attempt_abandoned"

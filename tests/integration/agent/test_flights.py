@@ -17,13 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from activities.agent.single_flight import Flights
 from db.engine import async_engine, transaction
 from db.runs import cache, executions, in_flight
-from db.runs.executions import Claim, Outcome, Worker
+from db.runs.executions import Assignment, Claim, Outcome
 from schema.temporal.steps import StepRequest
 from tests.support.runs import begin, rows
 
 ASKING = {"kind": "agent", "agent": "a", "prompt": "?"}
 ONE = {"agents": {"a": {"model": "openai/gpt-4o-mini"}}, "steps": {"ask": ASKING}}
-AGENT = Worker("agent", "a")
+AGENT = Assignment("agent", "a")
 KEY = "k" * 64
 
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.agent.activity import AgentActivity
-from activities.agent.resources import Means
+from activities.agent.resources import Resources
 from activities.agent.tokens import TokenLog
 from schema.cel.expressions import Json
 from schema.errors import StepError
@@ -69,7 +69,7 @@ async def said(engine: AsyncEngine, request: StepRequest) -> Any:
 class Counted:
     """The real tools, counted; held up where the test wants to look meanwhile."""
 
-    def __init__(self, means: Means) -> None:
+    def __init__(self, means: Resources) -> None:
         self._run = means.run_tool
         self.calls: list[str] = []
         self.held = asyncio.Event()
@@ -86,18 +86,18 @@ class Counted:
 @pytest.fixture
 async def means(
     engine: AsyncEngine, simulator_url: str, control: httpx.AsyncClient, tokens: TokenLog
-) -> AsyncIterator[Means]:
+) -> AsyncIterator[Resources]:
     async with means_of(engine, simulator_url, tokens) as found:
         yield found
 
 
 @pytest.fixture
-def tools(means: Means) -> Counted:
+def tools(means: Resources) -> Counted:
     return Counted(means)
 
 
 @pytest.fixture
-def worker(means: Means, tools: Counted) -> AgentActivity:
+def worker(means: Resources, tools: Counted) -> AgentActivity:
     return AgentActivity(replace(means, run_tool=tools.run))
 
 

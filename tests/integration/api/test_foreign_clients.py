@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 from infra.local import cache
-from infra.local.process import Progress
+from infra.local.process import SetupProgress
 from schema.language.catalogue import ROLES, ROUTABLE_MODELS
 from schema.language.editors import json_schema
 from schema.language.skills import SKILLS
@@ -63,7 +63,7 @@ def clients() -> Clients:
     lock = (SCRIPTS / "package-lock.json").read_bytes()
     directory = cache.cache_dir() / "clients" / hashlib.sha256(lock).hexdigest()[:12]
     try:
-        cache.install(directory, _install, Progress())
+        cache.install(directory, _install, SetupProgress())
     except subprocess.CalledProcessError as error:
         pytest.skip(f"npm cannot fetch the clients: {error.stderr[-300:]}")
     return Clients(directory)

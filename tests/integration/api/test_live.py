@@ -13,14 +13,14 @@ from activities.agent.tokens import TokenLog
 from api.live.readers import Hub, Watcher
 from db.engine import transaction
 from db.runs import executions
-from db.runs.executions import Claim, Outcome, Worker
+from db.runs.executions import Assignment, Claim, Outcome
 from schema.live import AGENT, RunBegan, RunEnded, StepBegan, StepEnded, TokensCame
 from schema.temporal.steps import StepRequest
 from tests.support.event_log import end
 from tests.support.runs import begin
 
 ASK = {"agents": {"a": {"role": "coder"}}, "steps": {"ask": {"kind": "agent", "agent": "a", "prompt": "p"}}}
-WORKER = Worker(AGENT, "a", "coder", "openai/gpt-4o-mini")
+WORKER = Assignment(AGENT, "a", "coder", "openai/gpt-4o-mini")
 
 
 @pytest.fixture

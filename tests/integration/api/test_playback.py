@@ -18,17 +18,17 @@ from temporalio.testing import ActivityEnvironment
 from activities.upkeep.archive import ArchiveActivity
 from api.app import create_app
 from api.live.playback import MOST_AT_ONCE, playback
-from api.state import State
+from api.state import ApiState
 from db.engine import transaction
 from db.live import archive, tokens
-from db.live.archive import Moved
+from db.live.archive import ArchivedBatch
 from db.live.reader import LiveSource
 from db.live.tokens import Token
 from db.raw import connect
 from db.runs import executions
-from db.runs.executions import Outcome, Worker
+from db.runs.executions import Assignment, Outcome
 from schema.errors import Refused
-from schema.live import Live, Place, RunBegan, RunEnded, StepBegan, StepEnded, TokensCame
+from schema.live import PlacedEvent, RunBegan, RunEnded, StepBegan, StepEnded, StreamPosition, TokensCame
 from schema.settings import Settings
 from schema.temporal.runs import Finish
 from schema.temporal.steps import StepRequest
@@ -37,7 +37,7 @@ from tests.support.event_log import begin
 from tests.support.lifecycle import journal
 from tests.support.runs import rows
 
-AGENT = Worker("agent", "coder", "coder", "openai/gpt-4")
+AGENT = Assignment("agent", "coder", "coder", "openai/gpt-4")
 SOON = timedelta(milliseconds=3)
 NEVER = datetime(2999, 1, 1, tzinfo=UTC)
 
@@ -52,8 +52,8 @@ class _State:
         return transaction(self.engine)
 
 
-async def play(engine: AsyncEngine, run: str, speed: float = 0, place: str = "") -> list[Live]:
-    telling = playback(cast("State", _State(engine)), UUID(run), speed, place)
+async def play(engine: AsyncEngine, run: str, speed: float = 0, place: str = "") -> list[PlacedEvent]:
+    telling = playback(cast("ApiState", _State(engine)), UUID(run), speed, place)
     return [live async for lives in telling for live in lives]
 
 
@@ -109,7 +109,7 @@ async def run(engine: AsyncEngine) -> str:
     return coder.collaboration
 
 
-def story(lives: list[Live]) -> list[str]:
+def story(lives: list[PlacedEvent]) -> list[str]:
     """What was told, in short; whatever was said of a step stands behind its end."""
     found: list[str] = []
     said: dict[str, str] = {}
@@ -126,7 +126,7 @@ def story(lives: list[Live]) -> list[str]:
     return found
 
 
-def words(lives: list[Live]) -> list[tuple[str, int, int, str]]:
+def words(lives: list[PlacedEvent]) -> list[tuple[str, int, int, str]]:
     return [
         (live.event.execution, live.event.first, live.event.count, live.event.text)
         for live in lives
@@ -196,7 +196,7 @@ async def test_the_rhythm_is_that_of_the_run_and_long_pauses_are_cut(engine: Asy
         await connection.execute(text(query), {"late": late, "run": request.collaboration})
     loop = asyncio.get_running_loop()
     began = loop.time()
-    playing = playback(cast("State", _State(engine)), UUID(request.collaboration), 20)
+    playing = playback(cast("ApiState", _State(engine)), UUID(request.collaboration), 20)
     heard = [(loop.time() - began, lives) async for lives in playing]
     # Nothing comes before its time: 0.1 s, 0.1 s, an hour cut to 5 s, 0.1 s, and two hours cut to 5 s, all of
     # it twenty times as fast.
@@ -219,7 +219,7 @@ async def test_of_a_running_one_what_there_is_so_far(engine: AsyncEngine) -> Non
     assert await play(engine, str(uuid.uuid4())) == []
 
 
-async def move(engine: AsyncEngine, older_than: datetime, limit: int = 2) -> Moved:
+async def move(engine: AsyncEngine, older_than: datetime, limit: int = 2) -> ArchivedBatch:
     """Batches as an archiving makes them, together."""
     behind, executions_moved, tokens_moved = archive.FIRST, 0, 0
     while True:
@@ -228,7 +228,7 @@ async def move(engine: AsyncEngine, older_than: datetime, limit: int = 2) -> Mov
         executions_moved += moved.executions
         tokens_moved += moved.tokens
         if moved.behind is None:
-            return Moved(executions_moved, tokens_moved, None)
+            return ArchivedBatch(executions_moved, tokens_moved, None)
         behind = moved.behind
 
 
@@ -243,10 +243,12 @@ async def test_archived_tokens_are_told_like_all_others(engine: AsyncEngine, run
     await say(engine, speaking.execution, ["alive"])
     before = await play(engine, run, 1_000)
     async with transaction(engine) as connection:
-        assert await archive.waiting(connection, NEVER) == Moved(4, 49, None)
-        assert await archive.waiting(connection, datetime.now(UTC) - timedelta(days=1)) == Moved(0, 0, None)
-    assert await move(engine, NEVER) == Moved(4, 49, None)
-    assert await move(engine, NEVER) == Moved(0, 0, None)
+        assert await archive.waiting(connection, NEVER) == ArchivedBatch(4, 49, None)
+        assert await archive.waiting(connection, datetime.now(UTC) - timedelta(days=1)) == ArchivedBatch(
+            0, 0, None
+        )
+    assert await move(engine, NEVER) == ArchivedBatch(4, 49, None)
+    assert await move(engine, NEVER) == ArchivedBatch(0, 0, None)
     assert await count(engine, "token_stream") == 1
     assert await count(engine, "token_archives") == 4
     after = await play(engine, run, 1_000)
@@ -254,10 +256,10 @@ async def test_archived_tokens_are_told_like_all_others(engine: AsyncEngine, run
     assert story(after) == story(before)
 
 
-async def watch(engine: AsyncEngine, run: str) -> list[Live]:
+async def watch(engine: AsyncEngine, run: str) -> list[PlacedEvent]:
     """All that a watcher is told who comes when the run is over."""
     source = LiveSource(str_url(engine))
-    follower = await source.follower(UUID(run), Place())
+    follower = await source.follower(UUID(run), StreamPosition())
     told = []
     while follower.behind:
         [lives] = await source.read([follower])
@@ -274,7 +276,7 @@ async def test_who_watches_a_run_that_is_long_over_reads_the_archive(engine: Asy
     assert [live.place for live in after] == [live.place for live in before]
 
 
-def _tokens(lives: list[Live]) -> list[Any]:
+def _tokens(lives: list[PlacedEvent]) -> list[Any]:
     """Whatever was told together, token by token and with the time of the last of them."""
     return [
         (live.at, one) for live in lives if isinstance(live.event, TokensCame) for one in [live.event.text]
@@ -306,7 +308,7 @@ async def test_a_batch_that_fails_moves_nothing(engine: AsyncEngine, run: str) -
                 await archive.archive(cast("AsyncConnection", Killed(connection, at)), NEVER, 100)
         assert (await count(engine, "token_stream"), await count(engine, "token_archives")) == (49, 0)
     assert await play(engine, run) == before
-    assert await move(engine, NEVER) == Moved(4, 49, None)
+    assert await move(engine, NEVER) == ArchivedBatch(4, 49, None)
     assert await play(engine, run) == before
 
 
@@ -316,10 +318,10 @@ async def test_what_a_late_worker_still_writes_joins_the_archive(engine: AsyncEn
     await say(engine, begun.execution, ["one ", "two "])
     await complete(engine, request, begun)
     await finish(engine, request)
-    assert await move(engine, NEVER) == Moved(1, 2, None)
+    assert await move(engine, NEVER) == ArchivedBatch(1, 2, None)
     # It writes its last batch once more, having heard no answer the first time.
     await say(engine, begun.execution, ["two ", "three"], 1)
-    assert await move(engine, NEVER) == Moved(1, 2, None)
+    assert await move(engine, NEVER) == ArchivedBatch(1, 2, None)
     assert story(await play(engine, request.collaboration))[2] == "code 1 completed: one two three"
 
 
@@ -332,7 +334,7 @@ async def test_long_texts_shrink_are_read_in_pages_and_forgotten(engine: AsyncEn
     await finish(engine, request)
     [(live_bytes,)] = await rows(engine, "SELECT sum(pg_column_size(t.*)) FROM token_stream t")
     lives = await play(engine, request.collaboration)
-    assert await move(engine, NEVER) == Moved(1, 25_000, None)
+    assert await move(engine, NEVER) == ArchivedBatch(1, 25_000, None)
     [(archived_bytes,)] = await rows(engine, "SELECT sum(length(tokens)) FROM token_archives")
     assert archived_bytes * 10 < live_bytes
     assert await play(engine, request.collaboration) == lives

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.testing import ActivityEnvironment
 
-from activities.agent.resources import Means
+from activities.agent.resources import Resources
 from activities.agent.tokens import TokenLog
 from activities.improve.model_calls import Asker
 from activities.improve.optimize import OptimizeActivity
@@ -23,7 +23,7 @@ from gateway.request import Message
 from schema.errors import Refused
 from schema.language.catalogue import BUILT_IN
 from schema.settings import Settings
-from schema.temporal.upkeep import Optimized, OptimizePrompt
+from schema.temporal.upkeep import OptimizationResult, OptimizePrompt
 from tests.support.api_client import door, problem
 from tests.support.runs import begin, means_of, rows
 from tests.support.stack import Stack
@@ -49,7 +49,7 @@ async def http(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 async def means(
     engine: AsyncEngine, simulator_url: str, control: httpx.AsyncClient, tokens: TokenLog
-) -> AsyncIterator[Means]:
+) -> AsyncIterator[Resources]:
     async with means_of(engine, simulator_url, tokens) as found:
         yield found
 
@@ -100,12 +100,12 @@ def search(**more: Any) -> OptimizePrompt:
     return OptimizePrompt(tenant="default", name="p", actor="test", **values)
 
 
-async def run(means: Means, request: OptimizePrompt) -> Optimized:
+async def run(means: Resources, request: OptimizePrompt) -> OptimizationResult:
     return await ActivityEnvironment().run(OptimizeActivity(means).optimize_prompt, request)
 
 
 async def test_it_is_refused_below_a_thousand_scored_collaborations(
-    http: httpx.AsyncClient, engine: AsyncEngine, means: Means
+    http: httpx.AsyncClient, engine: AsyncEngine, means: Resources
 ) -> None:
     problem(await http.post("/v1/prompts/p/optimize?simulated=false", json={}), 404, "prompt_unknown")
     await scored_runs(http, engine, 999)
@@ -120,7 +120,7 @@ async def test_it_is_refused_below_a_thousand_scored_collaborations(
 
 
 async def test_it_is_refused_while_a_trial_goes_on(
-    http: httpx.AsyncClient, engine: AsyncEngine, means: Means
+    http: httpx.AsyncClient, engine: AsyncEngine, means: Resources
 ) -> None:
     await scored_runs(http, engine, 1_000)
     await http.put("/v1/prompts/p", json={"system": "You are bold."})
@@ -132,7 +132,7 @@ async def test_it_is_refused_while_a_trial_goes_on(
 
 @pytest.mark.skipif(find_spec("dspy") is not None, reason="DSPy is installed here")
 async def test_without_dspy_it_says_what_to_install(
-    http: httpx.AsyncClient, engine: AsyncEngine, means: Means
+    http: httpx.AsyncClient, engine: AsyncEngine, means: Resources
 ) -> None:
     await scored_runs(http, engine, 1_000)
     with pytest.raises(Refused, match="uv sync --extra dspy") as caught:
@@ -156,7 +156,7 @@ async def test_a_search_runs_in_temporal_and_its_end_is_told(platform: Stack) ->
 
 
 async def test_its_calls_are_booked_and_end_with_its_budget(
-    engine: AsyncEngine, means: Means, control: httpx.AsyncClient
+    engine: AsyncEngine, means: Resources, control: httpx.AsyncClient
 ) -> None:
     asker = Asker(means, "default", BUILT_IN, "user:ann", "search-1", Decimal("0.001"))
     said = [Message("user", "Write a haiku.")]
@@ -184,7 +184,7 @@ async def test_its_calls_are_booked_and_end_with_its_budget(
 
 @with_dspy
 async def test_examples_that_help_become_a_version_on_trial(
-    http: httpx.AsyncClient, engine: AsyncEngine, means: Means, control: httpx.AsyncClient
+    http: httpx.AsyncClient, engine: AsyncEngine, means: Resources, control: httpx.AsyncClient
 ) -> None:
     await scored_runs(http, engine, 1_000)
     # With examples the model answers GOOD, which the judge likes; without, it answers as the simulator does.
@@ -211,7 +211,7 @@ async def test_examples_that_help_become_a_version_on_trial(
 
 @with_dspy
 async def test_examples_that_do_harm_are_dropped(
-    http: httpx.AsyncClient, engine: AsyncEngine, means: Means, control: httpx.AsyncClient
+    http: httpx.AsyncClient, engine: AsyncEngine, means: Resources, control: httpx.AsyncClient
 ) -> None:
     await scored_runs(http, engine, 1_000)
     # What it answers with examples is judged as good enough for one, and worse than what it answers without.
@@ -224,7 +224,7 @@ async def test_examples_that_do_harm_are_dropped(
 
 @with_dspy
 async def test_a_budget_that_does_not_suffice_ends_it(
-    http: httpx.AsyncClient, engine: AsyncEngine, means: Means
+    http: httpx.AsyncClient, engine: AsyncEngine, means: Resources
 ) -> None:
     await scored_runs(http, engine, 1_000)
     with pytest.raises(Refused) as caught:
@@ -237,7 +237,7 @@ async def test_a_budget_that_does_not_suffice_ends_it(
 
 @with_dspy
 async def test_a_cancelled_search_asks_no_more(
-    http: httpx.AsyncClient, engine: AsyncEngine, means: Means, control: httpx.AsyncClient
+    http: httpx.AsyncClient, engine: AsyncEngine, means: Resources, control: httpx.AsyncClient
 ) -> None:
     await scored_runs(http, engine, 1_000)
     # No answer is good enough: it would go on through all of them.

@@ -11,12 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.agent.activity import AgentActivity
 from activities.agent.news import News
-from activities.agent.resources import Means
+from activities.agent.resources import Resources
 from activities.agent.tokens import TokenLog
 from api.live.readers import Hub, Watcher
 from gateway.client import warm_up
 from schema.errors import ProviderError
-from schema.live import Live, StepBegan, StepEnded, TokensCame
+from schema.live import PlacedEvent, StepBegan, StepEnded, TokensCame
 from schema.temporal.steps import StepRequest
 from tests.integration.runs.test_streams import TEXT, live, of, output, says, script, turns
 from tests.support.event_log import end
@@ -30,7 +30,7 @@ WHOLE = "It was otherwise. " + TEXT
 @pytest.fixture
 async def means(
     engine: AsyncEngine, simulator_url: str, control: httpx.AsyncClient, tokens: TokenLog
-) -> AsyncIterator[Means]:
+) -> AsyncIterator[Resources]:
     await asyncio.to_thread(warm_up)
     news = News(engine.url.render_as_string(hide_password=False))
     async with means_of(engine, simulator_url, tokens, news=news) as found:
@@ -62,7 +62,7 @@ async def asked(engine: AsyncEngine, request: StepRequest) -> list[tuple[Any, ..
     return await rows(engine, query, run=request.collaboration)
 
 
-async def booked_as_billed(engine: AsyncEngine, means: Means, control: httpx.AsyncClient) -> bool:
+async def booked_as_billed(engine: AsyncEngine, means: Resources, control: httpx.AsyncClient) -> bool:
     """Whether the ledger has every call that the provider had, closed, with the provider's own figures."""
     while (calls := (await control.get("/_simulator/calls")).json())["total"]["open"]:
         await asyncio.sleep(0.01)
@@ -93,7 +93,7 @@ async def booked_as_billed(engine: AsyncEngine, means: Means, control: httpx.Asy
 )
 async def test_a_step_asks_its_next_model_and_everything_is_booked(
     engine: AsyncEngine,
-    means: Means,
+    means: Resources,
     control: httpx.AsyncClient,
     fault: str,
     stream: bool,
@@ -121,7 +121,7 @@ async def test_a_step_asks_its_next_model_and_everything_is_booked(
 
 @pytest.mark.parametrize("fault", ["drop", "stall_for_ever"])
 async def test_who_watches_is_told_to_forget_what_a_model_had_said(
-    engine: AsyncEngine, means: Means, control: httpx.AsyncClient, fault: str
+    engine: AsyncEngine, means: Resources, control: httpx.AsyncClient, fault: str
 ) -> None:
     request = await begin(engine, asking(stream=True, fallback=True))
     await play(control, fault)
@@ -145,7 +145,7 @@ async def test_who_watches_is_told_to_forget_what_a_model_had_said(
 
 
 async def test_a_step_that_reads_it_live_drops_what_a_model_had_said(
-    engine: AsyncEngine, means: Means, control: httpx.AsyncClient
+    engine: AsyncEngine, means: Resources, control: httpx.AsyncClient
 ) -> None:
     definition = live(on_retry="restart")
     # Until it is given up the reader has the time to speak of what it has heard.
@@ -170,7 +170,7 @@ async def test_a_step_that_reads_it_live_drops_what_a_model_had_said(
     assert await output(engine, of(request, "check")) == "I read it all."
 
 
-async def _all_of(watcher: Watcher) -> list[Live]:
+async def _all_of(watcher: Watcher) -> list[PlacedEvent]:
     return [one async for lives in watcher for one in lives]
 
 

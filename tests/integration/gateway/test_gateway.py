@@ -12,7 +12,7 @@ import pytest
 
 from gateway.client import Gateway
 from gateway.prices import PRICES, Price
-from gateway.request import Completion, Message, ModelRequest, Timeouts, ToolCall, ToolSpec, Usage
+from gateway.request import Completion, Message, ModelRequest, ModelToolCall, Timeouts, ToolSpec, Usage
 from schema.errors import ProviderError
 from schema.language.catalogue import TenantProvider
 from tests.support.faults import FAULTS, TIMEOUTS
@@ -532,4 +532,4 @@ async def test_a_tool_call_that_ends_like_a_text_is_still_one() -> None:
         _, completion = await _collect(gateway, _request("acme/m", tools=TOOLS, **_acme(provider.url)))
         await gateway.close()
     assert completion.finish_reason == "tool_calls"
-    assert completion.tool_calls == (ToolCall("c1", "look", "{}"),)
+    assert completion.tool_calls == (ModelToolCall("c1", "look", "{}"),)

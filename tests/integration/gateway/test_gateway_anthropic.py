@@ -9,7 +9,7 @@ import pytest
 
 from gateway.client import Gateway
 from gateway.prices import Price
-from gateway.request import Completion, Message, ModelRequest, ToolCall, ToolSpec, Usage
+from gateway.request import Completion, Message, ModelRequest, ModelToolCall, ToolSpec, Usage
 from schema.errors import ProviderError
 from tests.support.providers import Provider, answering, event_reply, json_reply, only_simulated
 
@@ -119,7 +119,7 @@ async def test_an_answer_in_one_piece_is_translated() -> None:
     texts, completion, provider = await _ask(json_reply(body), stream=False, tools=tools)
     assert texts == ["Hi"]
     assert (completion.finish_reason, completion.usage) == ("tool_calls", Usage(15, 5, 4))
-    assert completion.tool_calls == (ToolCall("t1", "look", '{"a": 1}'),)
+    assert completion.tool_calls == (ModelToolCall("t1", "look", '{"a": 1}'),)
     assert (completion.response_id, completion.model) == ("msg_1", "anthropic/claude-sonnet-4-6")
     assert "stream" not in provider.asked[0][2]
 
@@ -138,14 +138,17 @@ async def test_tool_calls_are_translated_there_and_back() -> None:
     ]
     messages = [
         *TASK,
-        Message("assistant", "", (ToolCall("t0", "look", '{"at": "z"}'),)),
+        Message("assistant", "", (ModelToolCall("t0", "look", '{"at": "z"}'),)),
         Message("tool", "seen", tool_call_id="t0"),
     ]
     parameters = {"type": "object", "properties": {"at": {"type": "string"}}}
     tools = (ToolSpec("look", "Looks.", parameters),)
     _, completion, provider = await _ask(event_reply(events), messages=messages, tools=tools)
     assert completion.finish_reason == "tool_calls"
-    assert completion.tool_calls == (ToolCall("t1", "look", '{"at": "a"}'), ToolCall("t2", "look", "{}"))
+    assert completion.tool_calls == (
+        ModelToolCall("t1", "look", '{"at": "a"}'),
+        ModelToolCall("t2", "look", "{}"),
+    )
     body = provider.asked[0][2]
     assert [tool["name"] for tool in body["tools"]] == ["look"]
     assert body["messages"][1:] == [

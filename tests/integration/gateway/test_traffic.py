@@ -13,12 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db.engine import async_engine
 from gateway.limits import circuit_breaker
 from gateway.limits.access import Traffic
-from gateway.limits.window import Pace
+from gateway.limits.window import WindowPace
 from gateway.request import Usage
 from schema.errors import MAX_PROPOSED_WAIT_SECONDS, ProviderError, Unavailable
 from tests.support.runs import rows
 
-SECOND = Pace(window=1_000, margin=100, slot=50, spread=150, share=500)
+SECOND = WindowPace(window=1_000, margin=100, slot=50, spread=150, share=500)
 """A minute of one second."""
 
 
@@ -36,7 +36,7 @@ async def worker(postgres_url: str) -> AsyncIterator[Callable[..., Traffic]]:
     """Makes workers."""
     async with AsyncExitStack() as stack:
 
-        def make(pace: Pace = SECOND) -> Traffic:
+        def make(pace: WindowPace = SECOND) -> Traffic:
             made = Traffic(postgres_url, pace)
             stack.push_async_callback(made.close)
             return made

@@ -14,10 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from activities.agent.activity import AgentActivity
 from db.engine import async_engine, statement, transaction
 from db.money import ledger, spending
-from db.money.ledger import Call
+from db.money.ledger import Booking
 from db.money.spending import Amount, BudgetBusy, BudgetExceeded
 from db.runs import executions
-from db.runs.executions import Worker
+from db.runs.executions import Assignment
 from gateway import litellm_door
 from gateway.client import Gateway
 from gateway.estimate import most_input_tokens
@@ -54,21 +54,21 @@ def item(request: StepRequest, index: int) -> StepRequest:
 async def claimed(engine: AsyncEngine, request: StepRequest, index: int = 0) -> UUID:
     """The running execution of one item of the step."""
     async with transaction(engine) as connection:
-        return (await executions.claim(connection, item(request, index), Worker("agent", "a"))).execution
+        return (await executions.claim(connection, item(request, index), Assignment("agent", "a"))).execution
 
 
 async def all_claimed(engine: AsyncEngine, request: StepRequest, count: int) -> list[UUID]:
     async with transaction(engine) as connection:
         claims = [
-            await executions.claim(connection, item(request, index), Worker("agent", "a"))
+            await executions.claim(connection, item(request, index), Assignment("agent", "a"))
             for index in range(count)
         ]
     return [claim.execution for claim in claims]
 
 
-def call_of(execution: UUID, request: StepRequest, worst: Amount, **more: Any) -> Call:
+def call_of(execution: UUID, request: StepRequest, worst: Amount, **more: Any) -> Booking:
     """A call of the run, with a price at which its worst case is this."""
-    return Call(
+    return Booking(
         id=execution,
         tenant=request.tenant,
         account="sim:1",

@@ -17,7 +17,7 @@ from db.engine import transaction
 from db.money import ledger, lost_calls
 from db.money.ledger import Tokens
 from db.runs import executions
-from db.runs.executions import Worker
+from db.runs.executions import Assignment
 from gateway.client import Gateway
 from gateway.prices import PRICES
 from gateway.request import Completion, Usage
@@ -163,7 +163,7 @@ async def test_the_call_of_a_worker_that_died_is_booked_when_another_takes_over(
     # While its execution runs, it is nobody else's affair.
     assert await reconciler.all_lost() == ReconcilePass(0, 0, 0, 0)
     async with transaction(engine) as connection:
-        await executions.claim(connection, request, Worker("agent", "a"))
+        await executions.claim(connection, request, Assignment("agent", "a"))
     # Still running for all that the provider knows.
     assert await reconciler.all_lost() == ReconcilePass(0, 0, 0, 1)
     working.cancel()
@@ -192,7 +192,7 @@ async def test_a_lost_call_that_is_in_the_way_is_asked_for_without_waiting_for_t
 async def lost(engine: AsyncEngine, request: StepRequest, **changes: str) -> UUID:
     """A call that was opened and never made, by a worker that died some minutes ago."""
     async with transaction(engine) as connection:
-        execution = (await executions.claim(connection, request, Worker("agent", "a"))).execution
+        execution = (await executions.claim(connection, request, Assignment("agent", "a"))).execution
     account = Gateway(only_simulated("http://127.0.0.1:9")).destination(MODEL).account
     values = {
         "account": f"'{account}'",

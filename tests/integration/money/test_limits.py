@@ -14,9 +14,9 @@ from activities.agent.activity import AgentActivity
 from activities.guard import translate
 from db.engine import async_engine, statement, transaction
 from db.money import ledger, limits, prices, report
-from db.money.ledger import Call
+from db.money.ledger import Booking
 from db.money.limits import EACH, Limit
-from db.money.report import Span
+from db.money.report import ReportPeriod
 from db.money.spending import BudgetBusy, BudgetExceeded
 from schema.errors import FacilitairError, NotFound
 from schema.temporal.memo import BY_TEMPORAL, started_by
@@ -57,7 +57,7 @@ def today() -> str:
 
 async def open_call(engine: AsyncEngine, run: StepRequest, usd: str, tenant: str = "default") -> UUID:
     """A call whose worst case is this."""
-    call = Call(
+    call = Booking(
         id=uuid4(),
         tenant=tenant,
         account="sim:1",
@@ -338,7 +338,7 @@ async def test_what_was_spent_is_summed_by_whatever_one_asks(
         await agents.agent(request)
     await open_call(engine, first, "0.5")
     now = datetime.now(UTC)
-    span = Span("default", now - timedelta(hours=1), now + timedelta(hours=1))
+    span = ReportPeriod("default", now - timedelta(hours=1), now + timedelta(hours=1))
     usd = (await rows(engine, "SELECT sum(usd) FROM model_calls"))[0][0]
     async with transaction(engine) as connection:
         total = await report.total(connection, span)
@@ -348,7 +348,7 @@ async def test_what_was_spent_is_summed_by_whatever_one_asks(
         days = await report.page(connection, span, "day")
         runs = await report.page(connection, span, "run", limit=1)
         rest = await report.page(connection, span, "run", after=(runs[0].usd, runs[0].name))
-        others = Span("acme", span.since, span.until)
+        others = ReportPeriod("acme", span.since, span.until)
         assert (await report.total(connection, others)).calls == 0
     assert names["agent"] == ["a"]
     assert names["model"] == [STRONG]

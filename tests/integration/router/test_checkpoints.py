@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import transaction
 from db.router import checkpoints, quarantines, trainings
-from db.router.checkpoints import State, Summary
+from db.router.checkpoints import CheckpointSummary, State
 from router.checkpoints import storage
 from schema.errors import FacilitairError, Refused
 from tests.support.runs import rows
@@ -29,14 +29,16 @@ async def training(engine: AsyncEngine, tenant: str = "default") -> uuid.UUID:
     return id
 
 
-async def registered(engine: AsyncEngine, tenant: str = "default", content: bytes = b"weights") -> Summary:
+async def registered(
+    engine: AsyncEngine, tenant: str = "default", content: bytes = b"weights"
+) -> CheckpointSummary:
     id = await training(engine, tenant)
     async with transaction(engine) as connection:
         sha256 = hashlib.sha256(content).hexdigest()
         return await checkpoints.register(connection, tenant, id, 3, content, sha256, {"seed": 7}, "user:ann")
 
 
-async def move(engine: AsyncEngine, number: int, state: State, tenant: str = "default") -> Summary:
+async def move(engine: AsyncEngine, number: int, state: State, tenant: str = "default") -> CheckpointSummary:
     async with transaction(engine) as connection:
         return await checkpoints.move(connection, tenant, number, state, "because", "user:ann")
 

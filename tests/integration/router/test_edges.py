@@ -12,7 +12,7 @@ from activities.agent import deliveries
 from activities.runs.context import load
 from db.engine import transaction
 from db.router import edges, experiences
-from db.router.edges import Decision, Key, Trial
+from db.router.edges import EdgeDraw, EdgeTrial, Key
 from db.router.experiences import Experience
 from router.edges import adaptive as looking
 from router.edges import topology
@@ -49,7 +49,7 @@ async def _ended(
         values = {"run": UUID(run), "runs": runs, "helps": helps}
         for id, name in (await connection.execute(text(_ENDED), values)).all():
             told = int(name.removeprefix("wf-")) % 2 == 1
-            decision = Decision(key.target, key.source, key.target, told, 0.5)
+            decision = EdgeDraw(key.target, key.source, key.target, told, 0.5)
             await edges.decide(connection, id, key.tenant, key.definition, [decision])
 
 
@@ -66,8 +66,8 @@ async def _review(engine: AsyncEngine) -> list[tuple[Key, edges.State]]:
 
 async def test_the_first_decision_of_a_run_is_kept(engine: AsyncEngine) -> None:
     run = UUID((await begin(engine, DEFINITION, step="check")).collaboration)
-    first = Decision("check", "write", "check", False, 0.95)
-    second = Decision("check", "write", "check", True, 0.05)
+    first = EdgeDraw("check", "write", "check", False, 0.95)
+    second = EdgeDraw("check", "write", "check", True, 0.05)
     async with transaction(engine) as connection:
         assert await edges.decided(connection, run, ["check"]) == {}
         for one in (first, second):
@@ -112,10 +112,10 @@ async def test_evidence_is_what_people_say_then_the_run_then_the_step(engine: As
             if said is not None:
                 told = text("INSERT INTO outcomes (execution_id, ok, actor) VALUES (:id, :ok, 'user:ada')")
                 await connection.execute(told, {"id": id, "ok": said})
-            decision = Decision("check", "write", "check", True, 0.95)
+            decision = EdgeDraw("check", "write", "check", True, 0.95)
             await edges.decide(connection, run, "default", "one", [decision])
         if found is not None:
-            expected.append(Trial(run, True, 0.95, found))
+            expected.append(EdgeTrial(run, True, 0.95, found))
     async with transaction(engine) as connection:
         assert await edges.evidence(connection, KEY) == sorted(expected, key=lambda one: one.run)
         assert await edges.evidence(connection, Key("other", "one", "write", "check", simulated=False)) == []

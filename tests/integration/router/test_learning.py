@@ -16,17 +16,17 @@ from activities.routing.learn import LearnActivity
 from activities.routing.rollouts import RolloutsActivity
 from db.engine import transaction
 from db.router import checkpoints, quarantines, trainings
-from db.router.checkpoints import Summary
+from db.router.checkpoints import CheckpointSummary
 from router.checkpoints import storage
 from router.checkpoints.fitting import Effort
 from router.data import features
-from router.network.training import Plan
+from router.network.training import TrainingConfig
 from router.statistics import model
 from schema.errors import Refused
 from schema.tables.router import outcomes as outcomes_table
 from schema.tables.router import routing_decisions
 from schema.tables.runs import agent_executions, collaborations
-from schema.temporal.learning import Learned, LearnRequest, LearnStep
+from schema.temporal.learning import LearnRequest, LearnStep, TrainingOutcome
 from schema.temporal.queues import QUEUE_LEARNING
 from tests.support.runs import begin, rows
 from tests.support.stack import Stack
@@ -144,7 +144,7 @@ def step_of(seed: int = 0, tenant: str = "default") -> LearnStep:
     return LearnStep(str(uuid.uuid4()), tenant, "user:ann", seed, datetime.now(UTC).isoformat())
 
 
-async def learn(engine: AsyncEngine, step: LearnStep, effort: Effort | None = None) -> Learned:
+async def learn(engine: AsyncEngine, step: LearnStep, effort: Effort | None = None) -> TrainingOutcome:
     """What the workflow does, one activity after the other."""
     activities, environment = LearnActivity(engine, effort), ActivityEnvironment()
     collected = await environment.run(activities.collect_outcomes, step)
@@ -159,7 +159,7 @@ async def look(engine: AsyncEngine) -> list[str]:
     return (await ActivityEnvironment().run(RolloutsActivity(engine).look_at_rollouts)).told
 
 
-async def found(engine: AsyncEngine, number: int) -> Summary:
+async def found(engine: AsyncEngine, number: int) -> CheckpointSummary:
     async with transaction(engine) as connection:
         return await checkpoints.find(connection, "default", number)
 
@@ -225,7 +225,7 @@ async def test_too_little_to_learn_from_is_refused_with_the_reason(engine: Async
 async def test_a_training_goes_on_at_the_epoch_where_it_was_killed(engine: AsyncEngine) -> None:
     """The second attempt knows nothing of the first but what stands in Postgres; both come to one curve."""
     await steps(engine, 150)
-    effort = Effort(least_steps=20, plan=Plan(epochs=2, patience=2))
+    effort = Effort(least_steps=20, plan=TrainingConfig(epochs=2, patience=2))
     step = step_of()
     environment = ActivityEnvironment()
     await environment.run(LearnActivity(engine, effort).collect_outcomes, step)
@@ -401,8 +401,8 @@ async def test_it_learns_as_a_workflow_and_tells_why_it_does_not(platform: Stack
     tenant = "learner"
     await steps(platform.engine, 30, tenant=tenant)
 
-    async def run() -> Learned:
-        done: Learned = await platform.client.execute_workflow(
+    async def run() -> TrainingOutcome:
+        done: TrainingOutcome = await platform.client.execute_workflow(
             Learn.run, LearnRequest(tenant, "user:ann"), id=workflow_id(tenant), task_queue=QUEUE_LEARNING
         )
         return done

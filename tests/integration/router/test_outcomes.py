@@ -13,9 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import transaction
 from db.router import decisions, outcomes
-from db.router.outcomes import Row
+from db.router.outcomes import OutcomeRow
 from db.runs import executions
-from db.runs.executions import Outcome, Worker
+from db.runs.executions import Assignment, Outcome
 from schema.errors import FacilitairError
 from schema.temporal.steps import StepRequest
 from tests.support.runs import begin, rows
@@ -86,7 +86,7 @@ async def done(
     """One attempt at a step, from its claim to its end."""
     request = replace(run, step=step, frame=frame)
     agent, role = ("critic", "reviewer") if step == "review" else ("coder", "coder")
-    worker = Worker(kind, agent, role, model if kind == "agent" else None)
+    worker = Assignment(kind, agent, role, model if kind == "agent" else None)
     came = Outcome(
         output,
         model=answered or model if kind == "agent" else "",
@@ -116,7 +116,7 @@ async def close(
         await connection.execute(text(query), values)
 
 
-async def all_rows(engine: AsyncEngine, tenant: str = "default", page_size: int = 2) -> list[Row]:
+async def all_rows(engine: AsyncEngine, tenant: str = "default", page_size: int = 2) -> list[OutcomeRow]:
     return [
         row
         async for page in outcomes.every(
@@ -126,7 +126,7 @@ async def all_rows(engine: AsyncEngine, tenant: str = "default", page_size: int 
     ]
 
 
-def told(found: list[Row]) -> dict[str, tuple[str, float | None]]:
+def told(found: list[OutcomeRow]) -> dict[str, tuple[str, float | None]]:
     return {row.path: (row.source, row.ok) for row in found}
 
 
@@ -219,7 +219,7 @@ async def test_what_is_no_answer_of_a_model_is_left_out(engine: AsyncEngine) -> 
     await done(engine, run, "poem", reused=first)
     await done(engine, replace(run, purpose="turn1"), "write")
     async with transaction(engine) as connection:
-        await executions.skip(connection, replace(run, step="data"), Worker("agent", "coder"))
+        await executions.skip(connection, replace(run, step="data"), Assignment("agent", "coder"))
     await done(engine, run, "whole", {"code": ""}, kind="transform")
     await close(engine, run)
     assert [row.path for row in await all_rows(engine)] == ["plan"]
@@ -228,7 +228,7 @@ async def test_what_is_no_answer_of_a_model_is_left_out(engine: AsyncEngine) -> 
 async def test_a_decision_comes_with_the_model_that_it_drew(engine: AsyncEngine) -> None:
     run = await begin(engine, DEFINITION)
     for step in ("plan", "poem"):
-        decision = decisions.Decision(
+        decision = decisions.RoutingDecision(
             "openai/gpt-4o-mini",
             0.9,
             "rules-v1",
@@ -274,7 +274,9 @@ async def test_what_cannot_be_told_is_refused(engine: AsyncEngine) -> None:
         await done(engine, run, "write", frame=f"improve[{n}]")
     await done(engine, run, "improve", kind="loop")
     async with transaction(engine) as connection:
-        await executions.claim(connection, replace(run, step="review"), Worker("agent", "critic", None, "m"))
+        await executions.claim(
+            connection, replace(run, step="review"), Assignment("agent", "critic", None, "m")
+        )
     id = uuid.UUID(run.collaboration)
 
     async def refused(

@@ -16,7 +16,7 @@ from activities.routing.route import RouteActivity
 from db.engine import transaction
 from db.money import prices
 from db.router import checkpoints, quarantines
-from db.router.decisions import Decision
+from db.router.decisions import RoutingDecision
 from router.checkpoints.storage import Checkpoint
 from router.data import features
 from schema.tables.router import routing_decisions
@@ -71,7 +71,7 @@ async def test_a_step_keeps_its_model(engine: AsyncEngine) -> None:
 async def test_a_policy_that_fails_is_replaced_by_the_plain_default(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(task: str, role: str | None, candidates: Sequence[str], key: str) -> Decision:
+    def broken(task: str, role: str | None, candidates: Sequence[str], key: str) -> RoutingDecision:
         raise RuntimeError("corrupt")
 
     monkeypatch.setattr("router.serve.rules.choose", broken)

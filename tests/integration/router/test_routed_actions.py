@@ -16,18 +16,18 @@ from temporalio.testing import ActivityEnvironment
 from activities.agent.activity import AgentActivity
 from activities.people.questions import Human
 from activities.routing import cheap_first
-from activities.routing.facts import Asked, known
+from activities.routing.facts import RoutingRequest, known
 from activities.runs.context import run_of
 from db.engine import transaction
 from db.money.spending import BudgetExceeded
 from db.router import decisions
 from db.router import rules as routed_rows
-from db.router.decisions import Decision as Chosen
-from db.router.rules import Verdicts
+from db.router.decisions import RoutingDecision as Chosen
+from db.router.rules import VerifierVerdicts
 from db.runs import control as steering
-from db.runs.control import Feedback
+from db.runs.control import FeedbackNote
 from db.runs.executions import input_and_output
-from router.serve.predictions import Question
+from router.serve.predictions import RoutingQuestion
 from schema.language.steps import Verify
 from schema.temporal.people import Decision, DecisionMade
 from schema.temporal.steps import StepRequest
@@ -287,7 +287,7 @@ async def test_a_pause_while_the_cheap_model_answers_holds_the_verifier_up(
     async with transaction(engine) as connection:
         run = await run_of(connection, request.collaboration)
         await steering.pause(connection, run, "user:ada")
-        await steering.tell(connection, run, uuid.uuid4(), Feedback("Be strict.", None, None, "user:ada"))
+        await steering.tell(connection, run, uuid.uuid4(), FeedbackNote("Be strict.", None, None, "user:ada"))
     await asyncio.sleep(1.5)
     assert len(await calls(control)) == 1
     async with transaction(engine) as connection:
@@ -302,8 +302,8 @@ async def test_the_router_plans_it_by_price_while_it_has_learned_nothing(
     request = await begin(engine, routed({"verify": {"by": JUDGE}}))
     async with transaction(engine) as connection:
         facts = await known(connection, "default", simulated=True)
-    question = Question("Say what a pear is.", "a/general", (CHEAP, STRONG))
-    asked = Asked("t", None, question, "key")
+    question = RoutingQuestion("Say what a pear is.", "a/general", (CHEAP, STRONG))
+    asked = RoutingRequest("t", None, question, "key")
     chances = {CHEAP: 0.02, STRONG: 0.98}
     decision = Chosen(STRONG, 0.98, "rules-v1", {}, chances, fallback=False)
     found = await cheap_first.planned(engine, decision, Verify(by=JUDGE), asked, facts)
@@ -331,8 +331,8 @@ async def test_how_good_a_verifier_is_shows_when_people_tell_what_was_right(
             await connection.execute(text(tell), {"run": request.collaboration, "ok": ok})
     async with transaction(engine) as connection:
         found = await routed_rows.verdicts(connection, "default", JUDGE, simulated=True)
-        assert found == Verdicts(3, 2, 1, 0)
-        assert await routed_rows.verdicts(connection, "other", JUDGE, simulated=True) == Verdicts()
+        assert found == VerifierVerdicts(3, 2, 1, 0)
+        assert await routed_rows.verdicts(connection, "other", JUDGE, simulated=True) == VerifierVerdicts()
 
 
 # -- as long as recommended --------------------------------------------------------------------------------

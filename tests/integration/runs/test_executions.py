@@ -14,13 +14,13 @@ from db import outbox
 from db.definitions import definitions
 from db.engine import transaction
 from db.runs import executions
-from db.runs.executions import Outcome, Worker
+from db.runs.executions import Assignment, Outcome
 from schema.rules.validate import validate
 from schema.temporal.runs import Finish, PinRequest
-from schema.temporal.steps import Ended, SegmentRequest, StepRequest
+from schema.temporal.steps import SegmentRequest, StepEnd, StepRequest
 from tests.support.lifecycle import recording
 
-CODER = Worker("agent", "coder", "coder", "openai/gpt-4")
+CODER = Assignment("agent", "coder", "coder", "openai/gpt-4")
 ANSWER = Outcome(
     {"quality": 0.95, "found_issues": False}, "openai/gpt-4", "openai", 10, 20, Decimal("0.0015"), 5, True
 )
@@ -107,13 +107,13 @@ async def test_pin_segment_and_finish_may_run_twice(engine: AsyncEngine) -> None
         begun = await executions.claim(connection, request, CODER)
         await executions.complete(connection, request, CODER, begun, ANSWER)
     environment = ActivityEnvironment()
-    known = [Ended("code", "completed")]
+    known = [StepEnd("code", "completed")]
     double = SegmentRequest(run, "default", request.traceparent, "", ["double"], [], known)
     close = Finish(run, "default", request.traceparent, "completed")
     async with recording(engine) as record:
         for _ in range(2):
             result = await environment.run(record._segments.segment, double)
-            assert result.ended == [Ended("double", "completed")]
+            assert result.ended == [StepEnd("double", "completed")]
             assert await environment.run(record.finish, close) == 1.9
     async with transaction(engine) as connection:
         events = await outbox.read_after(connection, outbox.Position(), 100)

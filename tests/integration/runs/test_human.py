@@ -21,8 +21,8 @@ from api.app import create_app
 from db.engine import transaction
 from db.runs import people
 from schema.errors import FacilitairError, NotFound
-from schema.temporal.people import Asked, Decision, DecisionMade
-from schema.temporal.steps import Ended, StepRequest
+from schema.temporal.people import Decision, DecisionMade, QuestionState
+from schema.temporal.steps import StepEnd, StepRequest
 from tests.support.cli import facilitair
 from tests.support.runs import begin
 from tests.support.stack import Stack
@@ -56,14 +56,14 @@ class Question:
         activity: Callable[[Any], Awaitable[Any]] = getattr(Human(self.engine), name)
         return await environment.run(activity, argument or self.request)
 
-    async def ask(self) -> Asked:
+    async def ask(self) -> QuestionState:
         name = "ask_budget" if self.request.purpose else "ask"
-        asked: Asked = await self.call(name)
+        asked: QuestionState = await self.call(name)
         return asked
 
-    async def decide(self, action: str, actor: str = "user:ada", **more: Any) -> Asked:
+    async def decide(self, action: str, actor: str = "user:ada", **more: Any) -> QuestionState:
         decision = Decision(self.request.path, action, actor, **more)
-        asked: Asked = await self.call("record_decision", DecisionMade(self.request, decision))
+        asked: QuestionState = await self.call("record_decision", DecisionMade(self.request, decision))
         return asked
 
     async def refuses(self, action: str, actor: str = "user:ada", **more: Any) -> str:
@@ -106,7 +106,7 @@ async def test_a_question_is_asked_once_and_shows_what_it_should(engine: AsyncEn
     assert asked.remind_in is not None and DAY - 60 < asked.remind_in <= DAY
     assert asked.due_in is not None and 3 * DAY - 60 < asked.due_in <= 3 * DAY
     [(id,)] = await asking.rows("SELECT id::text FROM human_tasks")
-    assert replace(asked, remind_in=None, due_in=None) == Asked(
+    assert replace(asked, remind_in=None, due_in=None) == QuestionState(
         task=id,
         actions=[
             {"id": "approve", "requires": [], "edits": None},
@@ -132,7 +132,7 @@ async def test_one_decision_completes_the_step(engine: AsyncEngine) -> None:
     asking = await question(engine)
     await asking.ask()
     asked = await asking.decide("reject", form={"reason": "late"})
-    assert asked.ended == Ended("approve", "completed")
+    assert asked.ended == StepEnd("approve", "completed")
     assert (asked.remind_in, asked.due_in) == (None, None)
     output = await asking.output()
     made = output.pop("decisions")
@@ -187,7 +187,7 @@ async def test_two_of_three_must_agree(engine: AsyncEngine) -> None:
     second = await asking.decide("reject", "user:bob", form={"reason": "b"})
     assert (second.ended, second.decided_by) == (None, ["user:ada", "user:bob"])
     third = await asking.decide("approve", "user:eve", form={"reason": "e"})
-    assert third.ended == Ended("approve", "completed")
+    assert third.ended == StepEnd("approve", "completed")
     output = await asking.output()
     assert (output["decision"], output["by"]) == ("approve", ["user:ada", "user:eve"])
     assert output["form"] == {"reason": "e"}
@@ -199,7 +199,7 @@ async def test_the_wait_ends_when_no_action_can_have_enough(engine: AsyncEngine)
     asking = await question(engine, {"approvals": 3})
     await asking.ask()
     assert (await asking.decide("reject", form={"reason": "no"})).ended is None
-    assert (await asking.decide("approve", "user:bob")).ended == Ended("approve", "completed")
+    assert (await asking.decide("approve", "user:bob")).ended == StepEnd("approve", "completed")
     output = await asking.output()
     made = output.pop("decisions")
     assert output == {"decision": None, "by": [], "form": {}, "value": None}
@@ -213,7 +213,9 @@ async def test_a_decision_that_was_recorded_before_a_crash_counts_once(engine: A
     again = await asking.decide("approve")
     assert (again.ended, again.decided_by) == (None, ["user:ada"])
     closed = await asking.decide("approve", "user:bob")
-    assert (await asking.decide("approve", "user:bob")).ended == closed.ended == Ended("approve", "completed")
+    assert (
+        (await asking.decide("approve", "user:bob")).ended == closed.ended == StepEnd("approve", "completed")
+    )
     assert len(await asking.rows("SELECT id FROM human_decisions")) == 2
 
 
@@ -223,7 +225,7 @@ async def test_decisions_at_the_same_time_are_taken_one_after_the_other(engine: 
     found = await asyncio.gather(
         *(asking.decide("approve", f"user:{name}") for name in ("ada", "bob", "eve")), return_exceptions=True
     )
-    assert sum(isinstance(one, Asked) and one.ended is not None for one in found) == 1
+    assert sum(isinstance(one, QuestionState) and one.ended is not None for one in found) == 1
     refusals = [one.code for one in found if isinstance(one, FacilitairError)]
     assert refusals == ["human_already_decided"] * 2
     assert len((await asking.output())["decisions"]) == 1
@@ -269,7 +271,7 @@ async def test_others_are_asked_when_nobody_answers(engine: AsyncEngine) -> None
     # Its result was lost: done again, it is not the second time that nobody answered.
     assert (await asking.call("expire", again=True)).ended is None
     assert await asking.refuses("approve") == "human_not_assigned"
-    assert (await asking.decide("approve", "user:boss")).ended == Ended("approve", "completed")
+    assert (await asking.decide("approve", "user:boss")).ended == StepEnd("approve", "completed")
     assert await asking.events() == ["Asked", "Escalated", "Decided"]
 
 
@@ -285,8 +287,8 @@ async def test_an_action_may_stand_for_no_answer(engine: AsyncEngine) -> None:
     asking = await question(engine, {"on_timeout": "approve", "approvals": 3})
     await asking.ask()
     await asking.decide("approve")
-    assert (await asking.call("expire")).ended == Ended("approve", "completed")
-    assert (await asking.call("expire")).ended == Ended("approve", "completed")
+    assert (await asking.call("expire")).ended == StepEnd("approve", "completed")
+    assert (await asking.call("expire")).ended == StepEnd("approve", "completed")
     output = await asking.output()
     assert (output["decision"], output["by"]) == ("approve", ["user:ada", "timeout"])
     assert await asking.events() == ["Asked", "Decided", "Decided"]
@@ -333,7 +335,7 @@ async def test_people_may_allow_more_money(engine: AsyncEngine) -> None:
     finance: dict[str, Any] = {"actor": "user:ada", "groups": ["finance"]}
     assert await asking.refuses("approve", form={"usd": "much"}, **finance) == "human_form_invalid"
     done = await asking.decide("approve", form={"usd": 0.5}, **finance)
-    assert done.ended == Ended("approve", "completed")
+    assert done.ended == StepEnd("approve", "completed")
     assert await asking.rows(LIMITS) == [(2.5, 1000)]
     first = {"form": {"usd": 0.5}, "task": asked.task, **finance}
     assert (await asking.decide("approve", form={"usd": 0.5}, **finance)).ended == done.ended
@@ -364,7 +366,7 @@ async def test_people_may_allow_more_money(engine: AsyncEngine) -> None:
 async def test_people_may_refuse_more_money(engine: AsyncEngine) -> None:
     asking = await budget_question(engine)
     await asking.ask()
-    rejected = Ended("approve", "rejected")
+    rejected = StepEnd("approve", "rejected")
     assert (await asking.decide("reject", groups=["finance"])).ended == rejected
     assert (await asking.ask()).ended == rejected
     assert await asking.rows(LIMITS) == [(2.0, 1000)]
@@ -373,8 +375,8 @@ async def test_people_may_refuse_more_money(engine: AsyncEngine) -> None:
 async def test_no_answer_is_no_money(engine: AsyncEngine) -> None:
     asking = await budget_question(engine)
     await asking.ask()
-    assert (await asking.call("expire")).ended == Ended("approve", "rejected")
-    assert (await asking.ask()).ended == Ended("approve", "rejected")
+    assert (await asking.call("expire")).ended == StepEnd("approve", "rejected")
+    assert (await asking.ask()).ended == StepEnd("approve", "rejected")
     assert await asking.status() == "expired"
 
 

@@ -15,7 +15,7 @@ from activities.upkeep.projections import VectorCopy
 from db.engine import transaction
 from db.prompts import scored
 from db.router import edges, outcomes
-from db.router.edges import Decision, Key
+from db.router.edges import EdgeDraw, Key
 from db.runs import vectors
 from gateway.destinations import Destinations
 from router.data.encoder import encode
@@ -105,7 +105,7 @@ async def test_an_edge_is_judged_by_runs_of_one_kind(engine: AsyncEngine) -> Non
     for one in (MADE_UP, REAL):
         id = await run(engine, TASK, one)
         async with transaction(engine) as connection:
-            decision = Decision("code", "write", "check", True, 0.95)
+            decision = EdgeDraw("code", "write", "check", True, 0.95)
             await edges.decide(connection, UUID(id), "default", "pair", [decision])
     async with transaction(engine) as connection:
         await edges.meet(connection, [key])

@@ -20,7 +20,7 @@ from db.runs.control import Control
 from gateway.client import Gateway
 from gateway.request import Completion, ModelRequest
 from schema.errors import StepError
-from schema.temporal.runs import PAUSED, Steer, Steered
+from schema.temporal.runs import PAUSED, Steer, SteerOrder
 from schema.temporal.steps import StepRequest
 from tests.integration.agent.test_agent_step import TOTAL, answers, asking, calls
 from tests.support.providers import only_simulated
@@ -66,7 +66,7 @@ async def watched(
 
 async def steer(engine: AsyncEngine, request: StepRequest, action: str, id: str = "", **what: Any) -> None:
     """What an Update of the run does."""
-    steered = Steered(
+    steered = SteerOrder(
         request.collaboration,
         request.tenant,
         TRACEPARENT,

@@ -18,8 +18,8 @@ from activities.runs.context import run_of
 from db.engine import transaction
 from db.runs import control as steering
 from db.runs import executions
-from db.runs.control import Feedback
-from db.runs.executions import Worker
+from db.runs.control import FeedbackNote
+from db.runs.executions import Assignment
 from gateway.client import warm_up
 from schema.errors import FacilitairError, StepError
 from schema.temporal.steps import StepRequest
@@ -275,7 +275,7 @@ async def test_a_value_that_stands_in_for_what_failed_is_read_in_its_place(
             await executions.catch(
                 connection,
                 of(request, "write"),
-                Worker("agent", "slow"),
+                Assignment("agent", "slow"),
                 then="",
                 output="nothing to see",
                 code="timeout",
@@ -333,7 +333,7 @@ async def test_while_the_run_is_paused_no_turn_begins(
         await until(lambda: output(engine, of(request, "write")))
         assert await prompts_of(control, FAST) == asked
         async with transaction(engine) as connection:
-            said = Feedback("Be brief.", None, None, "user:ada")
+            said = FeedbackNote("Be brief.", None, None, "user:ada")
             await steering.tell(connection, run, uuid4(), said)
             await steering.resume(connection, run, "user:ada")
     assert await prompts_of(control, FAST) == asked + 1

@@ -20,7 +20,7 @@ from db.outbox import Position
 from db.runs import forgetting
 from graph import projection, verify
 from graph.ask import MAX_ROWS, ask
-from graph.client import Graph, connect
+from graph.client import GraphDrivers, connect
 from graph.fold import EVENT_TYPES
 from graph.queries import cypher, names, of_kind
 from infra.local import start
@@ -53,14 +53,14 @@ def own_neo4j() -> Iterator[Settings]:
 
 
 @pytest.fixture
-async def graph(own_neo4j: Settings) -> AsyncIterator[Graph]:
+async def graph(own_neo4j: Settings) -> AsyncIterator[GraphDrivers]:
     made = connect(own_neo4j)
     await empty(made)
     yield made
     await made.close()
 
 
-async def empty(graph: Graph) -> None:
+async def empty(graph: GraphDrivers) -> None:
     async with graph.session() as session:
         await (await session.run("MATCH (n) DETACH DELETE n")).consume()
 
@@ -77,11 +77,11 @@ async def write_known_log(engine: AsyncEngine) -> None:
     await run(engine, "three", Work("check", None, "", kind="tool"))
 
 
-async def count(graph: Graph, pattern: str) -> int:
+async def count(graph: GraphDrivers, pattern: str) -> int:
     return int((await ask(graph, f"MATCH {pattern} RETURN count(*)")).rows[0][0])
 
 
-async def test_the_graph_is_the_fold_of_the_log(engine: AsyncEngine, graph: Graph) -> None:
+async def test_the_graph_is_the_fold_of_the_log(engine: AsyncEngine, graph: GraphDrivers) -> None:
     await write_known_log(engine)
     await catch_up(engine, GraphCopy(graph))
     assert await verify.check(engine, graph) == []
@@ -90,7 +90,7 @@ async def test_the_graph_is_the_fold_of_the_log(engine: AsyncEngine, graph: Grap
     assert await count(graph, "(:Task)-[:RUN_OF]->(:Definition)") == 4
 
 
-async def test_a_fork_goes_on_from_its_source(engine: AsyncEngine, graph: Graph) -> None:
+async def test_a_fork_goes_on_from_its_source(engine: AsyncEngine, graph: GraphDrivers) -> None:
     source = await run(engine, "one", CODE_A)
     fork = await run(engine, "one", review("model/r", False), forked_from=source)
     copy = GraphCopy(graph)
@@ -103,7 +103,7 @@ async def test_a_fork_goes_on_from_its_source(engine: AsyncEngine, graph: Graph)
     assert await verify.check(engine, graph) == [f"forked_from {fork}: expected {source}, found None"]
 
 
-async def test_both_questions_of_the_seed(engine: AsyncEngine, graph: Graph) -> None:
+async def test_both_questions_of_the_seed(engine: AsyncEngine, graph: GraphDrivers) -> None:
     await write_known_log(engine)
     await catch_up(engine, GraphCopy(graph))
     pairs = await ask(graph, cypher("issues_by_pair"))
@@ -115,7 +115,7 @@ async def test_both_questions_of_the_seed(engine: AsyncEngine, graph: Graph) -> 
     assert (await ask(graph, cypher("average_refinement"))).rows == [[expected]]
 
 
-async def test_our_own_questions(engine: AsyncEngine, graph: Graph) -> None:
+async def test_our_own_questions(engine: AsyncEngine, graph: GraphDrivers) -> None:
     await write_known_log(engine)
     await catch_up(engine, GraphCopy(graph))
     rates = await ask(graph, cypher("issue_rate_by_pair"))
@@ -130,7 +130,9 @@ async def test_our_own_questions(engine: AsyncEngine, graph: Graph) -> None:
     assert cheap.rows == [["pair", 1, 3, 0.5, pytest.approx(0.005), pytest.approx(0.01)]]
 
 
-async def test_a_stored_question_asks_about_runs_of_one_kind(engine: AsyncEngine, graph: Graph) -> None:
+async def test_a_stored_question_asks_about_runs_of_one_kind(
+    engine: AsyncEngine, graph: GraphDrivers
+) -> None:
     await run(engine, "one", CODE_A, review("model/r", True))
     await run(
         engine, "two", replace(CODE_B, simulated=False), replace(review("model/r", True), simulated=False)
@@ -149,7 +151,7 @@ async def test_a_stored_question_asks_about_runs_of_one_kind(engine: AsyncEngine
     ]
 
 
-async def test_forgotten_runs_leave_the_graph_and_stay_away(engine: AsyncEngine, graph: Graph) -> None:
+async def test_forgotten_runs_leave_the_graph_and_stay_away(engine: AsyncEngine, graph: GraphDrivers) -> None:
     await write_known_log(engine)
     real = await run(engine, "real", replace(CODE_A, simulated=False))
     await catch_up(engine, GraphCopy(graph))
@@ -164,7 +166,7 @@ async def test_forgotten_runs_leave_the_graph_and_stay_away(engine: AsyncEngine,
     assert await verify.check(engine, graph) == []
 
 
-async def test_applying_an_event_twice_changes_nothing(engine: AsyncEngine, graph: Graph) -> None:
+async def test_applying_an_event_twice_changes_nothing(engine: AsyncEngine, graph: GraphDrivers) -> None:
     await write_known_log(engine)
     await catch_up(engine, GraphCopy(graph))
     once = await verify.actual(graph)
@@ -174,7 +176,9 @@ async def test_applying_an_event_twice_changes_nothing(engine: AsyncEngine, grap
     assert verify.differences(once, await verify.actual(graph)) == []
 
 
-async def test_an_event_that_neo4j_cannot_hold_is_left_out_alone(engine: AsyncEngine, graph: Graph) -> None:
+async def test_an_event_that_neo4j_cannot_hold_is_left_out_alone(
+    engine: AsyncEngine, graph: GraphDrivers
+) -> None:
     runs = [await run(engine, task, CODE_A) for task in ("one", "two", "three")]
     query = """
         UPDATE outbox SET payload = jsonb_set(payload, '{latency_ms}', to_jsonb(10::numeric ^ 25))
@@ -189,7 +193,7 @@ async def test_an_event_that_neo4j_cannot_hold_is_left_out_alone(engine: AsyncEn
     assert await copy_batch(engine, "test", copy) == 0
 
 
-async def test_an_emptied_graph_rebuilds_itself(engine: AsyncEngine, graph: Graph) -> None:
+async def test_an_emptied_graph_rebuilds_itself(engine: AsyncEngine, graph: GraphDrivers) -> None:
     await write_known_log(engine)
     copy = GraphCopy(graph)
     events = await catch_up(engine, copy)
@@ -199,7 +203,9 @@ async def test_an_emptied_graph_rebuilds_itself(engine: AsyncEngine, graph: Grap
     assert verify.differences(before, await verify.actual(graph)) == []
 
 
-async def test_a_projector_that_was_thought_dead_writes_nothing(engine: AsyncEngine, graph: Graph) -> None:
+async def test_a_projector_that_was_thought_dead_writes_nothing(
+    engine: AsyncEngine, graph: GraphDrivers
+) -> None:
     await write_known_log(engine)
     await catch_up(engine, GraphCopy(graph))
     at = await projection.position(graph)
@@ -209,14 +215,14 @@ async def test_a_projector_that_was_thought_dead_writes_nothing(engine: AsyncEng
     assert await projection.position(graph) == at
 
 
-async def test_two_projectors_at_once_make_one_graph(engine: AsyncEngine, graph: Graph) -> None:
+async def test_two_projectors_at_once_make_one_graph(engine: AsyncEngine, graph: GraphDrivers) -> None:
     for number in range(20):
         await run(engine, f"task {number}", CODE_A, review("model/r", True))
     await asyncio.gather(*(catch_up(engine, GraphCopy(graph)) for _ in range(4)))
     assert await verify.check(engine, graph) == []
 
 
-async def test_an_event_that_commits_late_is_not_lost(engine: AsyncEngine, graph: Graph) -> None:
+async def test_an_event_that_commits_late_is_not_lost(engine: AsyncEngine, graph: GraphDrivers) -> None:
     """Transaction 1 takes the lower seq and commits last: a cursor on seq alone would pass it by."""
     copy = GraphCopy(graph)
     await copy.prepare()
@@ -233,7 +239,9 @@ async def test_an_event_that_commits_late_is_not_lost(engine: AsyncEngine, graph
     assert (await verify.actual(graph)).tasks.keys() == {"c1", "c2"}
 
 
-async def test_an_older_transaction_that_writes_later_is_not_lost(engine: AsyncEngine, graph: Graph) -> None:
+async def test_an_older_transaction_that_writes_later_is_not_lost(
+    engine: AsyncEngine, graph: GraphDrivers
+) -> None:
     """Here the lower xid takes the higher seq."""
     copy = GraphCopy(graph)
     await copy.prepare()
@@ -277,7 +285,7 @@ async def test_an_older_transaction_that_writes_later_is_not_lost(engine: AsyncE
     ],
 )
 async def test_a_question_cannot_write_or_look_elsewhere(
-    query: str, engine: AsyncEngine, graph: Graph
+    query: str, engine: AsyncEngine, graph: GraphDrivers
 ) -> None:
     await run(engine, "one", CODE_A)
     await catch_up(engine, GraphCopy(graph))
@@ -302,13 +310,13 @@ async def test_a_question_cannot_write_or_look_elsewhere(
         "RETURN 'open",
     ],
 )
-async def test_a_wrong_question_says_so(query: str, graph: Graph) -> None:
+async def test_a_wrong_question_says_so(query: str, graph: GraphDrivers) -> None:
     with pytest.raises(Refused) as refused:
         await ask(graph, query)
     assert refused.value.code == "cypher_invalid"
 
 
-async def test_answers_are_json(graph: Graph, engine: AsyncEngine) -> None:
+async def test_answers_are_json(graph: GraphDrivers, engine: AsyncEngine) -> None:
     await run(engine, "one", CODE_A)
     await catch_up(engine, GraphCopy(graph))
     found = await ask(
@@ -343,13 +351,13 @@ async def test_answers_are_json(graph: Graph, engine: AsyncEngine) -> None:
     assert [node["labels"] for node in path["nodes"]] == [["Agent"], ["Task"]]
 
 
-async def test_answers_stop_at_a_thousand_rows(graph: Graph) -> None:
+async def test_answers_stop_at_a_thousand_rows(graph: GraphDrivers) -> None:
     found = await ask(graph, "UNWIND range(1, 5000) AS n RETURN n")
     assert (len(found.rows), found.truncated) == (MAX_ROWS, True)
     assert (await ask(graph, "CALL db.labels()")).truncated is False
 
 
-async def test_an_endless_question_is_ended(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_endless_question_is_ended(graph: GraphDrivers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("graph.ask.TIMEOUT_SECONDS", 0.5)
     with pytest.raises(Refused) as refused:
         await ask(graph, "UNWIND range(1, 1000000) AS a UNWIND range(1, 1000000) AS b RETURN sum(a * b)")
@@ -366,7 +374,7 @@ async def test_a_neo4j_that_is_away_is_unavailable() -> None:
     await graph.close()
 
 
-async def test_work_arrives_while_a_run_goes_on(engine: AsyncEngine, graph: Graph) -> None:
+async def test_work_arrives_while_a_run_goes_on(engine: AsyncEngine, graph: GraphDrivers) -> None:
     copy = GraphCopy(graph)
     request = await begin(engine, "slow")
     await work(engine, request, CODE_A)

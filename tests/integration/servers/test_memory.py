@@ -17,8 +17,8 @@ from db.engine import transaction
 from db.outbox import Position
 from db.runs import forgetting, vectors
 from memory import collections, projection, verify
-from memory.client import Memory
-from memory.projection import Remembered, store_collaboration
+from memory.client import WeaviateMemory
+from memory.projection import MemoryObject, store_collaboration
 from memory.recall import Hit, cosine_of, find_similar_collaboration, similar
 from router.data.encoder import ENCODER, encode
 from schema.errors import Unavailable
@@ -35,26 +35,26 @@ POEM = "Compose a poem about the sea in autumn"
 
 
 @pytest.fixture
-async def memory(weaviate: None, settings: Settings) -> AsyncIterator[Memory]:
+async def memory(weaviate: None, settings: Settings) -> AsyncIterator[WeaviateMemory]:
     """Collections of the test's own."""
-    made = Memory(settings, prefix=f"Test{uuid.uuid4().hex}")
+    made = WeaviateMemory(settings, prefix=f"Test{uuid.uuid4().hex}")
     await collections.ensure(made)
     yield made
     await empty(made)
     await made.close()
 
 
-async def empty(memory: Memory) -> None:
+async def empty(memory: WeaviateMemory) -> None:
     client = await memory.client()
     await client.collections.delete(memory.collaborations)
     await client.collections.delete(memory.projections)
 
 
-def away() -> Memory:
-    return Memory(Settings(weaviate_url="http://127.0.0.1:1", weaviate_grpc_url="127.0.0.1:2"))
+def away() -> WeaviateMemory:
+    return WeaviateMemory(Settings(weaviate_url="http://127.0.0.1:1", weaviate_grpc_url="127.0.0.1:2"))
 
 
-def item(task: str, tenant: str = "default", quality: float | None = 0.95, **facts: Any) -> Remembered:
+def item(task: str, tenant: str = "default", quality: float | None = 0.95, **facts: Any) -> MemoryObject:
     usual: dict[str, Any] = {
         "collaboration": uuid.uuid4(),
         "tenant": tenant,
@@ -67,15 +67,15 @@ def item(task: str, tenant: str = "default", quality: float | None = 0.95, **fac
         "embedding": encode([task])[0],
         "simulated": False,
     }
-    return Remembered(**(usual | facts))
+    return MemoryObject(**(usual | facts))
 
 
-async def both(engine: AsyncEngine, memory: Memory) -> None:
+async def both(engine: AsyncEngine, memory: WeaviateMemory) -> None:
     await catch_up(engine, VectorCopy(engine, encode))
     await catch_up(engine, MemoryCopy(engine, memory, encode))
 
 
-async def recall(engine: AsyncEngine, memory: Memory, request: StepRequest) -> RecallResult:
+async def recall(engine: AsyncEngine, memory: WeaviateMemory, request: StepRequest) -> RecallResult:
     return await ActivityEnvironment().run(RecallActivity(engine, memory, encode, SIMULATOR).recall, request)
 
 
@@ -87,7 +87,7 @@ async def hints(engine: AsyncEngine, request: StepRequest) -> list[dict[str, Any
 # -- the copies ------------------------------------------------------------------------------------
 
 
-async def test_weaviate_holds_what_the_log_says(engine: AsyncEngine, memory: Memory) -> None:
+async def test_weaviate_holds_what_the_log_says(engine: AsyncEngine, memory: WeaviateMemory) -> None:
     await run(engine, SORT, GOOD, output={"code": "sorted(x)"})
     await run(engine, POEM, tenant="other")
     await end(engine, await begin(engine, "failed task"), status="failed")
@@ -101,7 +101,7 @@ async def test_weaviate_holds_what_the_log_says(engine: AsyncEngine, memory: Mem
     ]
 
 
-async def test_copying_twice_changes_nothing(engine: AsyncEngine, memory: Memory) -> None:
+async def test_copying_twice_changes_nothing(engine: AsyncEngine, memory: WeaviateMemory) -> None:
     await run(engine, SORT, GOOD)
     await both(engine, memory)
     once = await verify.actual(memory)
@@ -112,7 +112,9 @@ async def test_copying_twice_changes_nothing(engine: AsyncEngine, memory: Memory
 
 
 @pytest.mark.parametrize("what", ["everything", "the collaborations"])
-async def test_an_emptied_weaviate_rebuilds_itself(what: str, engine: AsyncEngine, memory: Memory) -> None:
+async def test_an_emptied_weaviate_rebuilds_itself(
+    what: str, engine: AsyncEngine, memory: WeaviateMemory
+) -> None:
     await run(engine, SORT, GOOD)
     await both(engine, memory)
     once = await verify.actual(memory)
@@ -125,7 +127,9 @@ async def test_an_emptied_weaviate_rebuilds_itself(what: str, engine: AsyncEngin
     assert verify.differences(once, await verify.actual(memory)) == []
 
 
-async def test_an_object_that_weaviate_refuses_is_left_out_alone(engine: AsyncEngine, memory: Memory) -> None:
+async def test_an_object_that_weaviate_refuses_is_left_out_alone(
+    engine: AsyncEngine, memory: WeaviateMemory
+) -> None:
     def cut(tasks: Sequence[str]) -> list[list[float]]:
         return [
             vector[: 100 if task == "poison" else None]
@@ -141,7 +145,7 @@ async def test_an_object_that_weaviate_refuses_is_left_out_alone(engine: AsyncEn
     assert {kept["task"] for kept in held.values()} == {SORT, POEM, SORT_AGAIN}
 
 
-async def test_weaviate_does_not_wait_for_the_vectors(engine: AsyncEngine, memory: Memory) -> None:
+async def test_weaviate_does_not_wait_for_the_vectors(engine: AsyncEngine, memory: WeaviateMemory) -> None:
     await run(engine, SORT, GOOD)
     await catch_up(engine, MemoryCopy(engine, memory, encode))
     assert await verify.check(engine, memory, ENCODER, encode) == []
@@ -203,7 +207,7 @@ async def test_a_weaviate_that_dies_in_mid_answer_is_away() -> None:
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        memory = Memory(Settings(weaviate_url=f"http://127.0.0.1:{port}"))
+        memory = WeaviateMemory(Settings(weaviate_url=f"http://127.0.0.1:{port}"))
         for _ in range(2):
             with pytest.raises(Unavailable, match="RemoteProtocolError") as error:
                 await projection.position(memory)
@@ -218,7 +222,7 @@ async def test_certainty_is_not_cosine() -> None:
     assert cosine_of(0.85) == pytest.approx(0.70)
 
 
-async def test_only_close_and_good_work_is_given_back(memory: Memory) -> None:
+async def test_only_close_and_good_work_is_given_back(memory: WeaviateMemory) -> None:
     await store_collaboration(memory, item(SORT, quality=0.95, final_output="the good one"))
     await store_collaboration(memory, item(POEM, quality=0.9, final_output="not above 0.9"))
     close, far, poor = encode([SORT_AGAIN, "Repair the brakes of a bicycle", POEM])
@@ -228,7 +232,7 @@ async def test_only_close_and_good_work_is_given_back(memory: Memory) -> None:
     assert await find_similar_collaboration(memory, "default", close, ENCODER, threshold=0.9999) is None
 
 
-async def test_what_is_forgotten_leaves_memory(engine: AsyncEngine, memory: Memory) -> None:
+async def test_what_is_forgotten_leaves_memory(engine: AsyncEngine, memory: WeaviateMemory) -> None:
     made_up = Work("code", "coder", "openai/gpt-4")
     for simulated in (True, False):
         await run(engine, SORT, replace(made_up, simulated=simulated), output=str(simulated))
@@ -244,19 +248,19 @@ async def test_what_is_forgotten_leaves_memory(engine: AsyncEngine, memory: Memo
     assert await verify.check(engine, memory, ENCODER, encode) == []
 
 
-async def test_storing_twice_keeps_one(memory: Memory) -> None:
+async def test_storing_twice_keeps_one(memory: WeaviateMemory) -> None:
     kept = item(SORT)
     await store_collaboration(memory, kept)
     await store_collaboration(memory, kept)
     assert verify.differences(verify.expected([kept]), await verify.actual(memory)) == []
 
 
-async def test_another_encoders_vectors_are_not_compared(memory: Memory) -> None:
+async def test_another_encoders_vectors_are_not_compared(memory: WeaviateMemory) -> None:
     await store_collaboration(memory, item(SORT, encoder="some-other"))
     assert await similar(memory, "default", encode([SORT])[0], ENCODER, 5, 0.0, simulated=False) == []
 
 
-async def test_nobody_finds_another_tenants_work(memory: Memory) -> None:
+async def test_nobody_finds_another_tenants_work(memory: WeaviateMemory) -> None:
     mine = item(SORT, tenant="mine")
     await store_collaboration(memory, mine)
     await store_collaboration(memory, item(POEM, tenant="theirs"))
@@ -271,7 +275,9 @@ async def test_nobody_finds_another_tenants_work(memory: Memory) -> None:
 # -- the activity ----------------------------------------------------------------------------------
 
 
-async def test_a_step_is_shown_similar_work_from_weaviate(engine: AsyncEngine, memory: Memory) -> None:
+async def test_a_step_is_shown_similar_work_from_weaviate(
+    engine: AsyncEngine, memory: WeaviateMemory
+) -> None:
     past = await run(engine, SORT, GOOD, output="x" * 9_000)
     await run(engine, POEM, POOR)
     await run(engine, SORT, GOOD, tenant="other")
@@ -289,7 +295,7 @@ async def test_a_step_is_shown_similar_work_from_weaviate(engine: AsyncEngine, m
     assert 0.7 < hint["cosine"] < 1
 
 
-async def test_the_first_hints_of_a_step_are_kept(engine: AsyncEngine, memory: Memory) -> None:
+async def test_the_first_hints_of_a_step_are_kept(engine: AsyncEngine, memory: WeaviateMemory) -> None:
     request = await begin(engine, SORT, recall=True)
     await recall(engine, memory, request)
     await run(engine, SORT, GOOD)
@@ -298,7 +304,7 @@ async def test_the_first_hints_of_a_step_are_kept(engine: AsyncEngine, memory: M
     assert await hints(engine, request) == []
 
 
-async def test_a_run_is_no_hint_for_itself(engine: AsyncEngine, memory: Memory) -> None:
+async def test_a_run_is_no_hint_for_itself(engine: AsyncEngine, memory: WeaviateMemory) -> None:
     request = await begin(engine, SORT, recall=True)
     await end(engine, request)
     await both(engine, memory)

@@ -28,16 +28,16 @@ from db.live import archive, tokens
 from db.live.reader import LiveSource
 from db.runs import executions
 from db.runs.collaborations import Run
-from db.runs.executions import Worker
-from db.runs.journal import Entry, Journal
-from db.telemetry import _Apart, _PostgresExporter
+from db.runs.executions import Assignment
+from db.runs.journal import Journal, JournalEntry
+from db.telemetry import _IsolatedExporter, _PostgresExporter
 from db.wakeups import Bell
 from gateway.client import Gateway
 from gateway.limits.access import Traffic
-from gateway.limits.window import Pace
+from gateway.limits.window import WindowPace
 from gateway.request import Usage
 from schema import telemetry
-from schema.live import Place
+from schema.live import StreamPosition
 from schema.temporal.runs import ENGINE, Finish
 from schema.temporal.steps import StepRequest
 from tests.integration.gateway.test_traffic import To, call, soon
@@ -89,9 +89,9 @@ async def pairs(engine: AsyncEngine, count: int) -> list[StepRequest]:
     return [await begin(engine, "work", tenant=f"tenant-{number}") for number in range(count)]
 
 
-def entry(request: StepRequest, **changes: Any) -> Entry:
+def entry(request: StepRequest, **changes: Any) -> JournalEntry:
     now = datetime.now(UTC)
-    usual = Entry(
+    usual = JournalEntry(
         request.collaboration,
         request.tenant,
         TRACEPARENT,
@@ -200,7 +200,7 @@ async def _tokens(engine: AsyncEngine) -> None:
     log = TokenLog(url_of(engine), bell)
     requests = await pairs(engine, 4)
     async with transaction(engine) as connection:
-        said = [await executions.claim(connection, one, Worker("agent", "a")) for one in requests]
+        said = [await executions.claim(connection, one, Assignment("agent", "a")) for one in requests]
     for text in (text for text in POISON.values() if isinstance(text, str)):
         for one, begun in zip(requests, said, strict=True):
             await log.append(one.tenant, one.collaboration, begun.execution, len(text), text, [])
@@ -220,7 +220,7 @@ async def _tokens(engine: AsyncEngine) -> None:
 
 @drives("db.telemetry:export")
 async def _spans(engine: AsyncEngine) -> None:
-    exporter = _Apart(_PostgresExporter(sync_engine(url_of(engine)), "test"))
+    exporter = _IsolatedExporter(_PostgresExporter(sync_engine(url_of(engine)), "test"))
     spans = made_spans([{telemetry.TENANT: f"tenant-{number}"} for number in range(5)])
     bad = made_spans([{"a": "a\0b"}, {"a": float("nan")}, {"a": "\ud83d"}, {"a\0": 1}])
     await asyncio.to_thread(exporter.export, [*spans[:2], *bad, *spans[2:]])
@@ -285,7 +285,7 @@ async def _archive(engine: AsyncEngine) -> None:
     log = TokenLog(url_of(engine), bell)
     for one in requests:
         async with transaction(engine) as connection:
-            said.append((await executions.claim(connection, one, Worker("agent", "a"))).execution)
+            said.append((await executions.claim(connection, one, Assignment("agent", "a"))).execution)
         await log.append(one.tenant, one.collaboration, said[-1], 0, "word", [])
     await log.flush()
     await log.close()
@@ -310,7 +310,7 @@ async def _followers(engine: AsyncEngine) -> None:
     async with engine.begin() as connection:
         await connection.exec_driver_sql(f"{query} '{requests[1].collaboration}'")
     source = LiveSource(url_of(engine))
-    followers = [await source.follower(UUID(one.collaboration), Place()) for one in requests]
+    followers = [await source.follower(UUID(one.collaboration), StreamPosition()) for one in requests]
     first, poisoned, last = await source.read(followers)
     assert (len(first), len(poisoned), len(last)) == (1, 0, 1)
     assert [one.ended for one in followers] == [False, True, False]
@@ -320,7 +320,7 @@ async def _followers(engine: AsyncEngine) -> None:
 # Owed corrections of all callers go into one transaction with the turns of those who wait.
 @drives("gateway.limits.rate_limiter:owe")
 async def _gate(engine: AsyncEngine) -> None:
-    traffic = Traffic(url_of(engine), Pace(window=1_000, margin=100, slot=50, spread=150, share=500))
+    traffic = Traffic(url_of(engine), WindowPace(window=1_000, margin=100, slot=50, spread=150, share=500))
     to = To(requests_per_minute=100, tokens_per_minute=1_000)
     async with traffic.passage(to, tokens=10, until=soon()) as passage:
         passage.used(Usage(10**30, 10**30))

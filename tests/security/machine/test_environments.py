@@ -16,7 +16,7 @@ from temporalio.exceptions import ApplicationError
 from examples.codec.codec import data_converter, proof
 from infra.local import Supervisor, neo4j, process, start
 from infra.local.java import find_java
-from infra.local.process import Progress
+from infra.local.process import SetupProgress
 from infra.local.state import PlatformState
 
 GIVEN = {
@@ -121,7 +121,7 @@ def test_neo4js_first_password_is_on_no_command_line(tmp_path: Path, monkeypatch
         return real(argv, *rest, **how)  # type: ignore[arg-type]
 
     monkeypatch.setattr(process, "run_tool", looked_at)
-    neo4j._set_password(home, secret, Progress())
+    neo4j._set_password(home, secret, SetupProgress())
     assert commands[0] == str(find_java())
     assert [argument for argument in commands if secret in argument] == []
     assert [path.name for path in home.iterdir() if path.is_file()] == []

@@ -87,11 +87,11 @@ def test_the_registry_lies_where_only_we_can_write(tmp_path: Path, monkeypatch: 
 def test_programs_are_not_run_from_a_cache_that_others_may_write_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from infra.local.process import Progress
+    from infra.local.process import SetupProgress
 
     shared = tmp_path / "cache"
     shared.mkdir()
     shared.chmod(0o777)
     monkeypatch.setenv("FACILITAIR_CACHE", str(shared))
     with pytest.raises(Refused, match="others may write to it"):
-        cache.install(shared / "neo4j", lambda directory: {}, Progress())
+        cache.install(shared / "neo4j", lambda directory: {}, SetupProgress())

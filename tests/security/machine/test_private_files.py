@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from infra.local import postgres, private, process, start
-from infra.local.process import Command, Progress
+from infra.local.process import Command, SetupProgress
 from infra.local.service import Service
 from schema.errors import Refused, Unavailable
 
@@ -107,13 +107,15 @@ def test_programs_that_are_closed_to_postgres_user_are_copied_and_not_opened(
     data.mkdir(mode=0o711)
     program = postgres._programs(data) / "postgres"
     user = process.unprivileged_user()
-    assert process.run_tool([str(program)], Progress(), directory=open_path, user=user) == "started\n"
+    assert process.run_tool([str(program)], SetupProgress(), directory=open_path, user=user) == "started\n"
     assert stat.S_IMODE((open_path / "home").stat().st_mode) == 0o700
     assert stat.S_IMODE((program.parent.parent / "share").stat().st_mode) == 0o644
     with pytest.raises(Unavailable):  # the proof that it had to be copied
-        process.run_tool([str(installed / "bin" / "postgres")], Progress(), directory=open_path, user=user)
+        process.run_tool(
+            [str(installed / "bin" / "postgres")], SetupProgress(), directory=open_path, user=user
+        )
     start(data, services=[], given={}).stop()
-    assert process.run_tool([str(program)], Progress(), directory=open_path, user=user) == "started\n"
+    assert process.run_tool([str(program)], SetupProgress(), directory=open_path, user=user) == "started\n"
 
 
 def test_a_log_is_turned_while_its_process_runs(tmp_path: Path) -> None:

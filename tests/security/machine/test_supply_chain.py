@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from infra.gate.leaks import SHAPES, leaks
 from infra.gate.sbom import downloads
 from infra.local import digests, go, neo4j, weaviate
-from infra.local.process import Progress
+from infra.local.process import SetupProgress
 from schema.errors import Unavailable
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -107,7 +107,7 @@ def test_sources_of_weaviate_with_another_sum_are_not_built(
     monkeypatch.setattr(weaviate, "find_go", lambda progress: Path("go"))
     monkeypatch.setattr(weaviate.process, "run_tool", lambda *_, **__: described)  # type: ignore[attr-defined]
     with pytest.raises(Unavailable, match=re.escape(weaviate.MODULE_SUM)) as refused:
-        weaviate._build(tmp_path, Progress())
+        weaviate._build(tmp_path, SetupProgress())
     assert refused.value.code == "weaviate_sources"
 
 

@@ -23,9 +23,9 @@ from api.dialects.frames import frame
 from cli.main import app, main
 from cli.terminal import Terminal, clean
 from schema.live import (
-    Live,
     LiveEvent,
     PeopleAsked,
+    PlacedEvent,
     RunBegan,
     RunEnded,
     Steered,
@@ -304,7 +304,7 @@ STORY: list[LiveEvent] = [
 
 
 def _stream() -> bytes:
-    return b"".join(frame(AGUI, RUN, str(n), Live(str(n + 1), AT, one)) for n, one in enumerate(STORY))
+    return b"".join(frame(AGUI, RUN, str(n), PlacedEvent(str(n + 1), AT, one)) for n, one in enumerate(STORY))
 
 
 @pytest.fixture(scope="module")

@@ -199,14 +199,14 @@ def forged(kind: type, run_id: str, workflow_id: str, tenant: str = "default") -
             return steps.SegmentRequest(run_id, tenant, step.traceparent, "", ["say"], [], [])
         case runs.Finish:
             return runs.Finish(run_id, tenant, step.traceparent, "completed")
-        case runs.Steered:
-            return runs.Steered(run_id, tenant, step.traceparent, "pause", runs.Steer())
+        case runs.SteerOrder:
+            return runs.SteerOrder(run_id, tenant, step.traceparent, "pause", runs.Steer())
         case steps.ItemEnd:
             return steps.ItemEnd(step, 0)
         case steps.Caught:
             return steps.Caught(step, 0, "x", "x")
-        case steps.ToolReturn:
-            return steps.ToolReturn(step, str(uuid.uuid4()))
+        case steps.OwnActivityReturn:
+            return steps.OwnActivityReturn(step, str(uuid.uuid4()))
         case people.DecisionMade:
             return people.DecisionMade(step, people.Decision("say", "approve", "user:ada"))
         case runs.ChildEnd:

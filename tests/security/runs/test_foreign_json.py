@@ -11,7 +11,7 @@ from activities.tools import text
 from activities.tools.http import HttpTool
 from activities.values import checked_output, storable
 from gateway.failures import BrokenAnswer
-from gateway.wire import Answer
+from gateway.wire import ResponseReader
 from schema.errors import StepError
 from schema.language.steps import AgentStep
 from schema.rules import answers
@@ -156,9 +156,9 @@ async def test_a_models_arguments_are_refused_where_they_are_no_json(hostile: st
 @pytest.mark.parametrize("hostile", [b'{"choices": [{"delta": {"content": NaN}}]}', DEEP.encode(), b"\xff"])
 def test_a_providers_event_that_is_no_json_is_a_broken_answer(hostile: bytes) -> None:
     with pytest.raises(BrokenAnswer):
-        Answer().take(hostile)
+        ResponseReader().take(hostile)
     with pytest.raises(BrokenAnswer):
-        Answer().take_whole(hostile)
+        ResponseReader().take_whole(hostile)
 
 
 @pytest.mark.parametrize("hostile", ["NaN", DEEP, "[1e999]"])

@@ -8,7 +8,7 @@ from activities.agent.judging import (
     LEAST_HELD_OUT,
     MOST_HELD_OUT,
     MOST_TRAINED,
-    Scored,
+    ScoredAnswer,
     compare,
     question,
     split,
@@ -20,7 +20,7 @@ from activities.agent.judging import (
 from db.prompts.scored import LEAST, require_enough
 from schema.errors import Refused
 
-SCORED = [Scored(f"task {number}", f"answer {number}", number % 10 / 10) for number in range(1_000)]
+SCORED = [ScoredAnswer(f"task {number}", f"answer {number}", number % 10 / 10) for number in range(1_000)]
 
 
 def test_below_a_thousand_scored_collaborations_nothing_is_optimised() -> None:
@@ -35,14 +35,14 @@ def test_what_is_held_out_is_not_learned_from() -> None:
     assert (len(train) + len(held_out), 150 < len(held_out) < 250) == (1_000, True)
     assert split(list(reversed(SCORED)))[1] == list(reversed(held_out))
     # The same task asked again, other spaces and letters aside, stands on the same side.
-    again = [Scored(f"  TASK   {one.task.split()[1]}\n", "other", 0.5) for one in SCORED]
+    again = [ScoredAnswer(f"  TASK   {one.task.split()[1]}\n", "other", 0.5) for one in SCORED]
     assert [one.task.split()[1] for one in split(again)[1]] == [one.task.split()[1] for one in held_out]
 
 
 def test_it_learns_from_the_best_known_answer_of_each_task() -> None:
-    known = to_learn_from([*SCORED, Scored("task 0", "better", 0.95)])
+    known = to_learn_from([*SCORED, ScoredAnswer("task 0", "better", 0.95)])
     assert len(known) == MOST_TRAINED
-    assert known[0] == Scored("task 0", "better", 0.95)
+    assert known[0] == ScoredAnswer("task 0", "better", 0.95)
     assert [one.quality for one in known[1:]] == [0.9] * (MOST_TRAINED - 1)
     assert to_learn_from(list(reversed(SCORED))) == to_learn_from(SCORED)
 
@@ -51,7 +51,7 @@ def test_what_it_is_held_to_is_not_chosen_by_how_it_went() -> None:
     chosen = to_hold_out(SCORED)
     assert len(chosen) == MOST_HELD_OUT
     assert len({one.task for one in chosen}) == MOST_HELD_OUT
-    worse = [Scored(one.task, one.answer, 0.0) for one in SCORED]
+    worse = [ScoredAnswer(one.task, one.answer, 0.0) for one in SCORED]
     assert [one.task for one in to_hold_out(worse)] == [one.task for one in chosen]
 
 

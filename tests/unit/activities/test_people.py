@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from schema.rules.people import MAX_ANSWER_BYTES, Verdict, refused, too_late, verdict
-from schema.temporal.people import Asked, Decision
+from schema.rules.people import MAX_ANSWER_BYTES, QuestionVerdict, refused, too_late, verdict
+from schema.temporal.people import Decision, QuestionState
 
-ASKED = Asked(
+ASKED = QuestionState(
     actions=[
         {"id": "approve", "requires": [], "edits": None},
         {"id": "reject", "requires": ["reason"], "edits": None},
@@ -100,7 +100,7 @@ def test_what_is_asked_again_is_decided_by_its_id_only() -> None:
 
 
 def test_where_nobody_is_named_everybody_may_decide() -> None:
-    assert refused(Asked(ASKED.actions), decision(actor="key:12")) is None
+    assert refused(QuestionState(ASKED.actions), decision(actor="key:12")) is None
 
 
 USERS = ["user:a", "user:b", "user:c"]
@@ -152,7 +152,7 @@ def test_where_it_is_not_known_who_is_left_the_first_with_enough_wins(assignees:
 def test_those_who_decided_before_an_escalation_are_not_left() -> None:
     boss = ["user:boss", "user:chief"]
     assert verdict([("user:a", "y")], ["y", "e"], 2, boss) is None
-    assert verdict([("user:a", "y"), ("user:boss", "e")], ["y", "e"], 3, boss) == Verdict(None)
+    assert verdict([("user:a", "y"), ("user:boss", "e")], ["y", "e"], 3, boss) == QuestionVerdict(None)
 
 
 def test_no_action_ever_counts_with_fewer_people_and_all_end_when_all_have_decided() -> None:

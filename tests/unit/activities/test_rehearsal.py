@@ -37,7 +37,7 @@ def ends(found: Rehearsal) -> list[tuple[str, str]]:
     return [(entry.path, entry.status) for entry in found.trace]
 
 
-def entry(found: Rehearsal, path: str) -> walk.Entry:
+def entry(found: Rehearsal, path: str) -> walk.RehearsalEntry:
     return [one for one in found.trace if one.path == path][-1]
 
 

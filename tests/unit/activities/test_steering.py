@@ -6,7 +6,7 @@ import pytest
 
 from activities.agent import prompts
 from activities.runs.feedback import agent_of, model_of, told
-from db.runs.control import Control, Feedback
+from db.runs.control import Control, FeedbackNote
 from gateway.request import Message
 from schema.language.catalogue import BUILT_IN
 from schema.language.steps import Agent, AgentStep, Route
@@ -54,7 +54,7 @@ def test_feedback_stands_at_the_end_of_the_last_message() -> None:
 
 def test_feedback_is_for_whom_it_is_meant() -> None:
     said = [("x", None, None), ("y", "ask", None), ("z", "other", "a"), ("w", None, "b"), ("v", "ask", "a")]
-    control = Control(feedback=[Feedback(*one, "user:ada") for one in said])
+    control = Control(feedback=[FeedbackNote(*one, "user:ada") for one in said])
     assert told("ask", "a", control) == ["x", "y", "v"]
 
 

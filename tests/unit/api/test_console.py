@@ -13,7 +13,7 @@ import pytest
 from api.app import create_app
 from api.console import dag_svg, feed, forms, html, positions
 from api.console.dag import Box, Layout, layout
-from schema.live import Live, StepBegan, StepEnded, TokensCame
+from schema.live import PlacedEvent, StepBegan, StepEnded, TokensCame
 from schema.settings import Settings
 
 
@@ -182,8 +182,8 @@ def test_a_pointer_has_a_line(pointer: str, line: int) -> None:
     assert positions.line_of(None, "/a") is None
 
 
-def _live(event: Any) -> Live:
-    return Live("0.0", datetime(2026, 1, 1, tzinfo=UTC), event)
+def _live(event: Any) -> PlacedEvent:
+    return PlacedEvent("0.0", datetime(2026, 1, 1, tzinfo=UTC), event)
 
 
 def test_tokens_of_one_execution_are_told_together_and_before_its_end() -> None:

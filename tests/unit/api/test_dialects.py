@@ -8,16 +8,16 @@ from uuid import uuid4
 import pytest
 
 from api.dialects.agui import AGUI
-from api.dialects.frames import Cursor, Dialect, Joined, Mark, as_sse, frame, mark_of, numbered, parse
+from api.dialects.frames import CatchUp, Cursor, Dialect, Mark, as_sse, frame, mark_of, numbered, parse
 from api.dialects.seed import SEED
 from api.dialects.socket import SOCKET
 from api.dialects.vercel import VERCEL
 from schema.errors import Refused
 from schema.live import (
-    Live,
     LiveEvent,
     PeopleAsked,
     PeopleDecided,
+    PlacedEvent,
     RunBegan,
     RunEnded,
     Steered,
@@ -104,10 +104,10 @@ STORY: list[LiveEvent] = [
     StepEnded("", "b/~x", "b", "", 0, "", "caught", error_code="provider_timeout"),
     RunEnded("completed", "", None, 1.5, 0.9, 1000, output={"sum": 3}),
 ]
-LIVES = [Live(f"{number:x}.{number:x}", AT, event) for number, event in enumerate(STORY, 1)]
+LIVES = [PlacedEvent(f"{number:x}.{number:x}", AT, event) for number, event in enumerate(STORY, 1)]
 
 
-def sent(dialect: Dialect, lives: list[Live]) -> bytes:
+def sent(dialect: Dialect, lives: list[PlacedEvent]) -> bytes:
     before = ""
     parts = []
     for live in lives:
@@ -125,8 +125,8 @@ def blocks_of(stream: bytes) -> list[dict[str, str]]:
     ]
 
 
-def fresh() -> list[Live]:
-    return [Live(one.place, one.at, one.event) for one in LIVES]
+def fresh() -> list[PlacedEvent]:
+    return [PlacedEvent(one.place, one.at, one.event) for one in LIVES]
 
 
 def test_every_event_is_one_of_agui_and_in_its_order() -> None:
@@ -208,7 +208,7 @@ def test_who_joins_in_the_middle_is_told_what_the_rest_needs() -> None:
     place = next(at for at, live in enumerate(LIVES) if live.event is B2)
     began_run = LIVES[0].event
     assert isinstance(began_run, RunBegan)
-    past = Joined(began_run, [ended(T)], [], [(A, "Hé🙂"), (B2, "")])
+    past = CatchUp(began_run, [ended(T)], [], [(A, "Hé🙂"), (B2, "")])
     rest = b"".join(frame(AGUI, RUN, "", live) for live in fresh()[place + 1 :])
     events = [checked(block.data) for block in AGUI.joined(past)]
     events += [checked(block["data"]) for block in blocks_of(rest)]
@@ -280,7 +280,7 @@ def test_messages_of_a_socket_say_who_speaks_and_what() -> None:
     assert said == [("coder", "Hé"), ("coder", "line\r\n\n"), ("coder", "🙂")]
     began_run = LIVES[0].event
     assert isinstance(began_run, RunBegan)
-    joined = SOCKET.joined(Joined(began_run, open=[(A, "Hé")]))
+    joined = SOCKET.joined(CatchUp(began_run, open=[(A, "Hé")]))
     assert json.loads("{" + joined[-1].data)["agent"] == "coder"
 
 
@@ -309,7 +309,9 @@ def test_tools_that_a_model_calls_are_told() -> None:
 def test_tools_called_before_somebody_joins_are_told_with_their_message() -> None:
     began_run = LIVES[0].event
     assert isinstance(began_run, RunBegan)
-    past = Joined(began_run, [ended(A)], [(ended(A), "")], [], {A.execution: CALLED}, {CALLED.path: RETURNED})
+    past = CatchUp(
+        began_run, [ended(A)], [(ended(A), "")], [], {A.execution: CALLED}, {CALLED.path: RETURNED}
+    )
     snapshot = next(checked(block.data) for block in AGUI.joined(past) if "MESSAGES_SNAPSHOT" in block.data)
     said, *results = snapshot["messages"]
     assert [call["function"]["name"] for call in said["toolCalls"]] == ["text_diff", "http"]
@@ -358,7 +360,7 @@ def test_half_a_surrogate_pair_breaks_nothing() -> None:
 # -- every cut ----------------------------------------------------------------------------------------------
 
 
-def resumed(dialect: Dialect, id: str, order: list[Live]) -> bytes:
+def resumed(dialect: Dialect, id: str, order: list[PlacedEvent]) -> bytes:
     """What a client is sent who comes back with an id, where the source tells the rest in this order."""
     cursor = parse(id)
     marks = tuple(one for one in cursor.marks if one.kind == "m")
@@ -370,7 +372,9 @@ def resumed(dialect: Dialect, id: str, order: list[Live]) -> bytes:
                 for one in order
                 if getattr(one.event, "execution", "x").replace("-", "")[:12] == mark.key
             )
-            blocks, _ = numbered(dialect, RUN, cursor.place, Live(cursor.place, AT, begun), (mark, *marks))
+            blocks, _ = numbered(
+                dialect, RUN, cursor.place, PlacedEvent(cursor.place, AT, begun), (mark, *marks)
+            )
             out += [dialect.write(*one) for one in blocks]
     before = cursor.place
     if cursor.ended:
@@ -393,9 +397,9 @@ def test_a_cut_behind_any_block_loses_and_doubles_nothing(dialect: Dialect) -> N
 
 
 def test_a_cut_between_both_ways_of_telling_what_was_said_since_told_with_more() -> None:
-    first = Live("1.1~a:1", AT, said(A, "Hé"))
+    first = PlacedEvent("1.1~a:1", AT, said(A, "Hé"))
     [(id, _), _] = numbered(SEED, RUN, "1.1", first)[0]
-    more = Live("1.1~a:3", AT, said(A, "Hé, du da"))
+    more = PlacedEvent("1.1~a:3", AT, said(A, "Hé, du da"))
     blocks, left = numbered(SEED, RUN, "1.1", more, parse(id).marks)
     told = [(block.event, json.loads(block.data)["content"]) for _, block in blocks]
     assert (told, left) == ([("agent_output", ", du da"), ("", "Hé, du da")], ())
@@ -410,7 +414,12 @@ def test_a_cut_within_an_event_that_then_comes_later() -> None:
     cut = numbered(AGUI, RUN, LIVES[end - 1].place, LIVES[end])[0][0]
     # Another event is told first now, and the line is cut again behind each of its blocks.
     other, last = LIVES[end + 1], LIVES[end]
-    order = [*LIVES[:end], Live("f1.1", AT, other.event), Live("f2.1", AT, last.event), *LIVES[end + 2 :]]
+    order = [
+        *LIVES[:end],
+        PlacedEvent("f1.1", AT, other.event),
+        PlacedEvent("f2.1", AT, last.event),
+        *LIVES[end + 2 :],
+    ]
     rest = blocks_of(resumed(AGUI, cut[0], order))
     whole = [json.loads(block["data"]) for block in [*first, {"data": cut[1].data}, *rest]]
     verify(whole)

@@ -24,10 +24,10 @@ from cli.watch.agui import Reader
 from cli.watch.lines import Speech
 from cli.watch.stream import messages
 from schema.live import (
-    Live,
     LiveEvent,
     PeopleAsked,
     PeopleDecided,
+    PlacedEvent,
     RunBegan,
     RunEnded,
     Steered,
@@ -110,7 +110,7 @@ class Cutter:
     def __post_init__(self) -> None:
         before = "0.0"
         for number, event in enumerate(story(), 1):
-            live = Live(f"{number:x}.{number:x}", AT, event)
+            live = PlacedEvent(f"{number:x}.{number:x}", AT, event)
             for block in frame(AGUI, RUN, before, live).split(b"\n\n")[:-1]:
                 id = block.partition(b"\n")[0].removeprefix(b"id: ").decode()
                 self.blocks.append((id, block + b"\n\n"))
@@ -184,7 +184,7 @@ def test_events_survive_the_wire() -> None:
 
 def test_a_failed_run_has_ended_too() -> None:
     reader = Reader()
-    live = Live("1.1", AT, RunEnded("failed", "", "tool_failed", 0.5, None, 9))
+    live = PlacedEvent("1.1", AT, RunEnded("failed", "", "tool_failed", 0.5, None, 9))
     found = [one for _, event in messages([frame(AGUI, RUN, "0.0", live)]) for one in reader.read(event)]
     assert found == [RunEnded("failed", "", "tool_failed", 0.0, None, 0)]
 

@@ -4,7 +4,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from cli.watch.events import Watched
+from cli.watch.events import WatchedRun
 from cli.watch.picture import picture
 from schema.live import (
     LiveEvent,
@@ -21,15 +21,15 @@ from schema.live import (
 MODEL = "deepseek/deepseek-chat"
 
 
-def seen_after(*events: LiveEvent, order: tuple[str, ...] = ()) -> Watched:
-    seen = Watched("hello-1")
+def seen_after(*events: LiveEvent, order: tuple[str, ...] = ()) -> WatchedRun:
+    seen = WatchedRun("hello-1")
     seen.put_in_order(list(order))
     for at, event in enumerate([RunBegan("hello-1", "u", "hello", 1, "task"), *events]):
         seen.apply(event, 100.0 + at)
     return seen
 
 
-def shown(seen: Watched, now: float, width: int = 80, height: int = 40) -> list[str]:
+def shown(seen: WatchedRun, now: float, width: int = 80, height: int = 40) -> list[str]:
     console = Console(file=StringIO(), record=True, width=width, color_system=None)
     console.print(picture(seen, now, width, height))
     return [line.rstrip() for line in console.export_text().splitlines()]

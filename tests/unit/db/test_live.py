@@ -8,9 +8,19 @@ from typing import Any
 
 import pytest
 
-from db.live.fold import Follower, Seen, tell
+from db.live.fold import Follower, FollowerView, tell
 from schema.errors import Refused
-from schema.live import Live, Place, RunBegan, RunEnded, StepBegan, StepEnded, TokensCame, key_of, parse_place
+from schema.live import (
+    PlacedEvent,
+    RunBegan,
+    RunEnded,
+    StepBegan,
+    StepEnded,
+    StreamPosition,
+    TokensCame,
+    key_of,
+    parse_place,
+)
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -75,7 +85,7 @@ class Log:
         }
         return self.write(now, event=("StepFinished", facts))
 
-    def snapshot(self, now: int, follower: Follower) -> tuple[Seen, dict[tuple[str, int], Any]]:
+    def snapshot(self, now: int, follower: Follower) -> tuple[FollowerView, dict[tuple[str, int], Any]]:
         visible = [one for one in self.written if one.commits <= now]
         running = [one.xid for one in self.written if one.begins <= now < one.commits]
         xmin = min(running, default=1 + max((o.xid for o in self.written if o.begins <= now), default=0))
@@ -115,7 +125,7 @@ class Log:
             if upto > told:
                 text = "".join(f"{n}," for n in range(told, upto))
                 said[id, told] = SimpleNamespace(text=text, count=upto - told, at=AT)
-        return Seen(events, under_way), said
+        return FollowerView(events, under_way), said
 
     def state(self, id: str, done: set[str], gone: set[str]) -> str:
         return "abandoned" if id in gone else "completed" if id in done else "running"
@@ -129,9 +139,9 @@ def _started() -> dict[str, Any]:
     return {"temporal_workflow_id": "w", "collaboration_id": "r", "name": "n", "version": 1, "task": "t"}
 
 
-def reconnect(log: Log, place: str, told: list[Live]) -> Follower:
+def reconnect(log: Log, place: str, told: list[PlacedEvent]) -> Follower:
     """What another API process makes of a place."""
-    follower = Follower("run", parse_place(place) if place else Place())
+    follower = Follower("run", parse_place(place) if place else StreamPosition())
     begun = {live.event.execution: live.event for live in told if isinstance(live.event, StepBegan)}
     follower.open = {id: began for id, began in begun.items() if key_of(id) in follower.place.open}
     return follower
@@ -141,7 +151,7 @@ def reconnect(log: Log, place: str, told: list[Live]) -> Follower:
 def test_everything_is_told_once_and_in_order(seed: int) -> None:
     chance = random.Random(seed)
     log = Log(chance)
-    told: list[Live] = []
+    told: list[PlacedEvent] = []
     follower, now = Follower("run"), 0
     while not follower.ended:
         now += chance.randint(1, 10)
@@ -176,9 +186,9 @@ def test_everything_is_told_once_and_in_order(seed: int) -> None:
 
 
 def test_a_place_is_read_as_it_was_written() -> None:
-    place = Place(0x1F, 7, {9, 12}, {"0123456789ab": 0, "ba9876543210": 500})
+    place = StreamPosition(0x1F, 7, {9, 12}, {"0123456789ab": 0, "ba9876543210": 500})
     assert parse_place(str(place)) == place
-    assert parse_place("0.0") == Place()
+    assert parse_place("0.0") == StreamPosition()
 
 
 @pytest.mark.parametrize(

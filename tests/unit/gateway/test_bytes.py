@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gateway.failures import BrokenAnswer
 from gateway.finish_reasons import meaning_of
 from gateway.sse import EventReader, EventTooLong
-from gateway.wire import Answer
+from gateway.wire import ResponseReader
 from schema.values.foreign import clean_text
 
 _NAMES = st.sampled_from(
@@ -89,7 +89,7 @@ _LINES = st.builds(json.dumps, _EVENTS).map(str.encode) | st.binary(max_size=20)
 @given(st.lists(_LINES, max_size=6), st.integers(1, 40), st.sampled_from([b"\n", b"\r\n"]))
 def test_a_stream_of_anything_is_read_or_refused(lines: list[bytes], size: int, end: bytes) -> None:
     stream = b"".join(b"data: " + line + end + end for line in lines)
-    reader, answer = EventReader(), Answer()
+    reader, answer = EventReader(), ResponseReader()
     packets = [stream[start : start + size] for start in range(0, len(stream), size)]
     try:
         events = [event for packet in packets for event in reader.feed(packet)] + reader.end()
@@ -103,7 +103,7 @@ def test_a_stream_of_anything_is_read_or_refused(lines: list[bytes], size: int, 
 @settings(max_examples=400, deadline=None)
 @given(_LINES)
 def test_a_whole_answer_of_anything_is_read_or_refused(body: bytes) -> None:
-    answer = Answer()
+    answer = ResponseReader()
     try:
         assert answer.take_whole(body) == answer.text
     except BrokenAnswer:
@@ -111,7 +111,7 @@ def test_a_whole_answer_of_anything_is_read_or_refused(body: bytes) -> None:
     _can_be_kept(answer)
 
 
-def _can_be_kept(answer: Answer) -> None:
+def _can_be_kept(answer: ResponseReader) -> None:
     texts = [answer.text, answer.model, answer.response_id, answer.finish_reason]
     texts += [text for call in answer.tool_calls() for text in (call.id, call.name, call.arguments)]
     assert all(text == clean_text(text) for text in texts)

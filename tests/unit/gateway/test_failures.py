@@ -12,7 +12,7 @@ import pytest
 from gateway.destinations import Destination
 from gateway.failures import (
     BrokenAnswer,
-    Disconnected,
+    ConnectionLost,
     NotSendable,
     Refusal,
     as_provider_error,
@@ -41,9 +41,9 @@ def _refusal(status: int, **error: object) -> Refusal:
         (TimedOut("first_token", 30, sent=True), "provider_timeout", True),
         (TimedOut("stall", 20, sent=True), "provider_timeout", True),
         (TimedOut("total", 120, sent=True), "provider_timeout", True),
-        (Disconnected(False, "nobody there"), "provider_unavailable", False),
-        (Disconnected(True, "gone"), "provider_unavailable", True),
-        (Disconnected(True, "gone", begun=True), "provider_stream_cut", True),
+        (ConnectionLost(False, "nobody there"), "provider_unavailable", False),
+        (ConnectionLost(True, "gone"), "provider_unavailable", True),
+        (ConnectionLost(True, "gone", begun=True), "provider_stream_cut", True),
         (BrokenAnswer("it ended its answer without its usage"), "provider_stream_cut", True),
         (BrokenAnswer("slow down", 429), "provider_rate_limited", True),
         (BrokenAnswer("overloaded", 529), "provider_stream_cut", True),

@@ -13,8 +13,8 @@ from gateway.estimate import WorstCase, most_input_tokens
 from gateway.keys import Keys, variable_of
 from gateway.messages import wire_messages, wire_response_format
 from gateway.prices import PRICES, Price, listed_price, price_in_map
-from gateway.provider_limits import Limits, limits_in
-from gateway.request import Message, ModelRequest, ToolCall, ToolSpec, Usage
+from gateway.provider_limits import ProviderLimits, limits_in
+from gateway.request import Message, ModelRequest, ModelToolCall, ToolSpec, Usage
 from schema.errors import ProviderError
 from schema.language.catalogue import ROLE_DEFAULTS, ROUTABLE_MODELS, TenantProvider
 from schema.settings import Settings
@@ -197,7 +197,7 @@ def test_a_token_is_at_least_a_byte_of_all_that_goes_over_the_wire() -> None:
     tool = ToolSpec("look", "Looks.", {"type": "object"})
     assert most_input_tokens(messages, None, destination, [tool]) > bare + len("lookLooks.")
     assert most_input_tokens(messages, None, translated, [tool]) > bare + 900
-    called = [*messages, Message("assistant", "", (ToolCall("c1", "look", "{}"),))]
+    called = [*messages, Message("assistant", "", (ModelToolCall("c1", "look", "{}"),))]
     assert most_input_tokens(called, None, destination) > bare + 8 + len("c1look{}")
 
 
@@ -209,7 +209,9 @@ def test_the_worst_case_counts_input_and_output_at_their_prices() -> None:
 
 def test_tools_and_their_results_go_out_as_openai_wants_them() -> None:
     said = [
-        Message("assistant", "", (ToolCall("c1", "look", '{"a": 1}'), ToolCall("c2", "look", '{"a":'))),
+        Message(
+            "assistant", "", (ModelToolCall("c1", "look", '{"a": 1}'), ModelToolCall("c2", "look", '{"a":'))
+        ),
         Message("tool", "seen", tool_call_id="c1"),
     ]
     assert wire_messages(said, None, "schema") == [
@@ -243,7 +245,7 @@ def test_tools_and_their_results_go_out_as_openai_wants_them() -> None:
 def test_every_call_goes_out_under_an_id_of_its_own(rounds: list[list[str]], ids: list[list[str]]) -> None:
     said = []
     for number, round in enumerate(rounds):
-        said.append(Message("assistant", "", tuple(ToolCall(id, "look", "{}") for id in round)))
+        said.append(Message("assistant", "", tuple(ModelToolCall(id, "look", "{}") for id in round)))
         results = (Message("tool", f"{number}.{at}", tool_call_id=id) for at, id in enumerate(round))
         said.extend(results)
     wire = wire_messages(said, None, "schema")
@@ -254,7 +256,7 @@ def test_every_call_goes_out_under_an_id_of_its_own(rounds: list[list[str]], ids
 
 
 def test_a_name_that_a_model_made_up_goes_back_as_providers_take_it() -> None:
-    calls = tuple(ToolCall(name, name, "{}") for name in ("json.parse", "", "fu nction😀", "x" * 99))
+    calls = tuple(ModelToolCall(name, name, "{}") for name in ("json.parse", "", "fu nction😀", "x" * 99))
     [wire] = wire_messages([Message("assistant", "", calls)], None, "schema")
     names = [call["function"]["name"] for call in wire["tool_calls"]]
     assert names == ["json_parse", "unknown", "fu_nction_", "x" * 64]
@@ -279,7 +281,7 @@ def test_a_tenants_own_provider_answers_for_its_models(acme_key: str) -> None:
         "https://llm.acme.example/v1",
         "openai_compatible",
         "object",
-        Limits(60, 9_000),
+        ProviderLimits(60, 9_000),
         acme_key,
     )
     assert (found.requests_per_minute, found.tokens_per_minute) == (60, 9_000)
@@ -293,13 +295,13 @@ def test_a_tenants_own_key_goes_before_the_platforms(acme_key: str) -> None:
     assert (theirs.api_key, ours.api_key) == (acme_key, SECRET)
     assert theirs.wire_model == ours.wire_model == "gpt-4.1"
     assert theirs.account != ours.account
-    assert (theirs.limits, ours.limits) == (Limits(), Limits(500, 200_000))
+    assert (theirs.limits, ours.limits) == (ProviderLimits(), ProviderLimits(500, 200_000))
 
 
 def test_without_a_key_of_its_own_a_tenant_shares_the_platforms_limits() -> None:
     platform = {"openai_api_key": SECRET, "provider_limits": "openai=500/200000"}
     found = _found(platform, "openai/gpt-4", TenantProvider("openai", "openai", requests_per_minute=20))
-    assert (found.api_key, found.limits) == (SECRET, Limits(20, 200_000))
+    assert (found.api_key, found.limits) == (SECRET, ProviderLimits(20, 200_000))
 
 
 @pytest.mark.parametrize(
@@ -404,11 +406,14 @@ def test_a_key_that_cannot_be_sent_is_not_quoted(monkeypatch: pytest.MonkeyPatch
     ("text", "limits"),
     [
         ("", {}),
-        ("openai=500/200000, anthropic=50/", {"openai": Limits(500, 200_000), "anthropic": Limits(50, None)}),
-        ("ollama=/1000,", {"ollama": Limits(None, 1_000)}),
+        (
+            "openai=500/200000, anthropic=50/",
+            {"openai": ProviderLimits(500, 200_000), "anthropic": ProviderLimits(50, None)},
+        ),
+        ("ollama=/1000,", {"ollama": ProviderLimits(None, 1_000)}),
     ],
 )
-def test_limits_are_read(text: str, limits: dict[str, Limits]) -> None:
+def test_limits_are_read(text: str, limits: dict[str, ProviderLimits]) -> None:
     assert limits_in(text) == limits
 
 

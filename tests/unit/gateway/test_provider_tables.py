@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.failures import ELSEWHERE
 from gateway.finish_reasons import MEANINGS, WORDS, is_finish, meaning_of, reason_of, refusal
-from gateway.usage import MAX_TOKENS, Figures, figures_in
+from gateway.usage import MAX_TOKENS, UsageCount, figures_in
 from tests.provider_tables import CONSEQUENCES, FINISHES, PAGE, SHAPES, TABLES, Shape, written
 
 
@@ -50,9 +50,9 @@ def test_the_table_says_what_leads_to_the_fallback() -> None:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.who)
 def test_a_count_is_read_in_every_shape(shape: Shape) -> None:
-    figures = Figures()
+    figures = UsageCount()
     for event in shape.events:
-        figures |= figures_in(event) or Figures()
+        figures |= figures_in(event) or UsageCount()
     assert figures.usage(1_000, 100) == shape.usage
     assert figures.complete == (not shape.usage.assumed)
 
@@ -84,7 +84,7 @@ _NAMES = st.sampled_from(
     )
 )
 def test_whatever_is_told_comes_to_a_count_that_can_be_booked(event: dict[str, Any]) -> None:
-    usage = (figures_in(event) or Figures()).usage(1_000, 100)
+    usage = (figures_in(event) or UsageCount()).usage(1_000, 100)
     assert 0 < usage.input_tokens <= 3 * MAX_TOKENS
     assert 0 <= usage.output_tokens <= 2 * MAX_TOKENS
     assert 0 <= usage.cached_input_tokens <= usage.input_tokens

@@ -7,25 +7,25 @@ from itertools import accumulate
 import pytest
 
 from db.engine import async_engine
-from db.money.circuits import Open
-from db.money.traffic import Paused
+from db.money.circuits import OpenCircuit
+from db.money.traffic import ProviderPause
 from gateway.limits import circuit_breaker
 from gateway.limits.circuit_breaker import Circuits, _Tally
 from gateway.limits.fair_order import FairQueue
 from gateway.limits.pauses import Pauses
-from gateway.limits.window import Pace, Slot, Standing
-from gateway.provider_limits import Limits
+from gateway.limits.window import Slot, WindowPace, WindowState
+from gateway.provider_limits import ProviderLimits
 from schema.errors import ProviderError
 
-PACE = Pace()
+PACE = WindowPace()
 NOW = 1_763_000_000_000
 
 
-def standing(limits: Limits, *slots: Slot, now: int = NOW) -> Standing:
-    return Standing(PACE, limits, now, slots)
+def standing(limits: ProviderLimits, *slots: Slot, now: int = NOW) -> WindowState:
+    return WindowState(PACE, limits, now, slots)
 
 
-def arrivals(limits: Limits, sizes: tuple[int, int], minutes: int) -> list[tuple[float, int]]:
+def arrivals(limits: ProviderLimits, sizes: tuple[int, int], minutes: int) -> list[tuple[float, int]]:
     """(when, tokens) at the provider of calls that always wait, each up to 300 ms under way."""
     chance, now = random.Random(5), NOW
     slots: dict[int, tuple[int, int]] = {}
@@ -63,38 +63,38 @@ def minutes_of(found: list[tuple[float, int]]) -> tuple[int, int, int, int]:
 
 
 def test_no_minute_has_more_requests_than_the_limit_and_none_many_fewer() -> None:
-    most, _, least, _ = minutes_of(arrivals(Limits(300, None), (1, 1), 4))
+    most, _, least, _ = minutes_of(arrivals(ProviderLimits(300, None), (1, 1), 4))
     assert most <= 300 and least >= 285
 
 
 def test_no_minute_has_more_tokens_than_the_limit_and_none_many_fewer() -> None:
-    _, most, _, least = minutes_of(arrivals(Limits(None, 60_000), (100, 200), 4))
+    _, most, _, least = minutes_of(arrivals(ProviderLimits(None, 60_000), (100, 200), 4))
     assert most <= 60_000 and least >= 57_000
 
 
 def test_what_goes_at_once_is_a_share_of_the_limit() -> None:
-    assert standing(Limits(600, None)).admitted([0] * 100) == 20
-    assert standing(Limits(20, None)).admitted([0] * 100) == 1
+    assert standing(ProviderLimits(600, None)).admitted([0] * 100) == 20
+    assert standing(ProviderLimits(20, None)).admitted([0] * 100) == 1
     # The last one may be larger than what is left of the share: else it never went.
-    assert standing(Limits(None, 1_000)).admitted([900, 1]) == 1
+    assert standing(ProviderLimits(None, 1_000)).admitted([900, 1]) == 1
 
 
 @pytest.mark.parametrize(
     ("limits", "asked", "free_in"),
     [
-        (Limits(100, None), 0, PACE.lasts - 10_000),
-        (Limits(None, 5_000), 4_000, PACE.lasts - 10_000),
-        (Limits(None, 5_000), 3_000, 0),
-        (Limits(101, 6_000), 1, 0),
+        (ProviderLimits(100, None), 0, PACE.lasts - 10_000),
+        (ProviderLimits(None, 5_000), 4_000, PACE.lasts - 10_000),
+        (ProviderLimits(None, 5_000), 3_000, 0),
+        (ProviderLimits(101, 6_000), 1, 0),
     ],
 )
-def test_the_next_turn_is_when_enough_is_old_enough(limits: Limits, asked: int, free_in: int) -> None:
+def test_the_next_turn_is_when_enough_is_old_enough(limits: ProviderLimits, asked: int, free_in: int) -> None:
     full = Slot(NOW - 10_000, 100, 2_000)
     assert standing(limits, full).free_at(asked) == NOW + free_in
 
 
 def test_a_turn_behind_many_others_is_minutes_away() -> None:
-    full = standing(Limits(100, 1_000), Slot(NOW - 10_000, 100, 500))
+    full = standing(ProviderLimits(100, 1_000), Slot(NOW - 10_000, 100, 500))
     first = NOW + PACE.lasts - 10_000
     assert [full.turn_at(before) for before in (0, 99, 100, 250)] == [
         first,
@@ -103,7 +103,7 @@ def test_a_turn_behind_many_others_is_minutes_away() -> None:
         first + 2 * PACE.lasts,
     ]
     assert full.likely_at(0, 2_501) == first + 2 * PACE.lasts
-    assert standing(Limits(None, 1_000)).turn_at(1_000) == NOW
+    assert standing(ProviderLimits(None, 1_000)).turn_at(1_000) == NOW
 
 
 def test_tenants_take_turns_and_priority_goes_before_arrival() -> None:
@@ -135,7 +135,7 @@ def test_a_circuit_opens_after_failures_in_a_row_or_when_half_fail() -> None:
 
 async def test_an_open_circuit_says_so_until_somebody_may_try() -> None:
     circuits = Circuits(async_engine("postgresql://nobody@127.0.0.1:1/none"))
-    circuits.learn([Open("account", "m", 10.0)])
+    circuits.learn([OpenCircuit("account", "m", 10.0)])
     refusal = circuits.refusal("account", "m")
     assert refusal and (refusal.code, refusal.retryable) == ("provider_unavailable", True)
     assert refusal.retry_after_seconds == pytest.approx(10, abs=0.1)
@@ -165,8 +165,11 @@ async def test_pauses_double_until_a_call_is_answered() -> None:
 
 async def test_pauses_of_others_are_learnt_and_shorten_none() -> None:
     pauses = Pauses()
-    assert pauses.learn([Paused("a", "m", 10.0, "r"), Paused("a", "n", 5.0, "r")]) == [("a", "m"), ("a", "n")]
-    pauses.learn([Paused("a", "m", 1.0, "r")])
+    assert pauses.learn([ProviderPause("a", "m", 10.0, "r"), ProviderPause("a", "n", 5.0, "r")]) == [
+        ("a", "m"),
+        ("a", "n"),
+    ]
+    pauses.learn([ProviderPause("a", "m", 1.0, "r")])
     refusal = pauses.refusal("a", "m")
     assert refusal and refusal.retry_after_seconds == pytest.approx(10, abs=0.1)
     assert (pauses.refusal("a", "other"), pauses.any) == (None, True)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from gateway.failures import BrokenAnswer
-from gateway.request import Timeouts, ToolCall, Usage
+from gateway.request import ModelToolCall, Timeouts, Usage
 from gateway.sse import MOST_BYTES, EventReader, EventTooLong
 from gateway.timeouts import Patience
-from gateway.wire import Answer
+from gateway.wire import ResponseReader
 
 STREAM = (
     b": hello\n\ndata: one\n\nevent: x\ndata:two\nid: 7\n\n"
@@ -62,7 +62,7 @@ def _usage(into: Any, out: Any, **more: Any) -> bytes:
 
 
 def test_an_answer_is_put_together() -> None:
-    answer = Answer()
+    answer = ResponseReader()
     said = [
         answer.take(data)
         for data in (
@@ -98,7 +98,7 @@ def test_an_answer_is_put_together() -> None:
 def test_an_answer_is_complete_with_its_finish_reason_and_its_usage(
     events: list[bytes], finished: bool, complete: bool
 ) -> None:
-    answer = Answer()
+    answer = ResponseReader()
     for event in events:
         answer.take(event)
     assert (answer.finished, answer.complete) == (finished, complete)
@@ -109,7 +109,7 @@ def test_an_answer_is_complete_with_its_finish_reason_and_its_usage(
 
 @pytest.mark.parametrize("end", [b"[DONE]", b"[DONE] ", b"  [DONE]\t"])
 def test_blanks_around_the_end_are_no_part_of_it(end: bytes) -> None:
-    answer = Answer()
+    answer = ResponseReader()
     assert answer.take(b"  ") is None
     assert not answer.done
     assert answer.take(end) is None
@@ -133,14 +133,14 @@ def test_blanks_around_the_end_are_no_part_of_it(end: bytes) -> None:
     ],
 )
 def test_an_answer_is_judged_by_how_it_ended(events: list[bytes], reason: str) -> None:
-    answer = Answer()
+    answer = ResponseReader()
     for event in events:
         answer.take(event)
     assert answer.finish_reason == reason
 
 
 def test_an_answer_that_breaks_off_says_so_after_its_usage() -> None:
-    answer = Answer()
+    answer = ResponseReader()
     answer.take(_event({"content": "par"}))
     choice = {"delta": {}, "finish_reason": "error", "error": {"code": 502, "message": "upstream went away"}}
     answer.take(json.dumps({"choices": [choice]}).encode())
@@ -165,16 +165,16 @@ def test_an_answer_that_breaks_off_says_so_after_its_usage() -> None:
     ],
 )
 def test_content_is_text_or_a_list_of_parts(content: Any, said: str | None) -> None:
-    answer = Answer()
+    answer = ResponseReader()
     assert answer.take(_event({"content": content})) == said
-    whole = Answer()
+    whole = ResponseReader()
     message = {"role": "assistant", "content": content}
     assert whole.take_whole(json.dumps({"choices": [{"message": message}]}).encode()) == (said or "")
 
 
 def test_content_that_is_neither_is_told_in_words() -> None:
     with pytest.raises(BrokenAnswer, match="found 5 as the content of its answer; expected text"):
-        Answer().take(_event({"content": 5}))
+        ResponseReader().take(_event({"content": 5}))
 
 
 @pytest.mark.parametrize(
@@ -190,23 +190,23 @@ def test_content_that_is_neither_is_told_in_words() -> None:
 def test_the_halves_of_a_character_join_while_it_streams(
     pieces: list[str], said: list[str], text: str
 ) -> None:
-    answer = Answer()
+    answer = ResponseReader()
     assert [answer.take(_event({"content": piece})) for piece in pieces] == said
     rest = answer.end()
     assert "".join(said) + rest == answer.text == text
-    whole = Answer()
+    whole = ResponseReader()
     body = {"choices": [{"message": {"content": "".join(pieces)}, "finish_reason": "stop"}]}
     assert whole.take_whole(json.dumps(body).encode()) == whole.text == text
 
 
 def test_names_that_a_provider_gives_are_cleaned_and_bounded() -> None:
-    answer = Answer()
+    answer = ResponseReader()
     event = {"id": "r\0\ud83d" + "x" * 5_000, "model": "m\ude00", "choices": []}
     answer.take(json.dumps(event).encode())
     assert (answer.response_id[:3], len(answer.response_id), answer.model) == ("r�x", 200, "m�")
     call = {"id": 7, "function": {"name": "f\0", "arguments": '{"a": "\ud83d"}'}}
     answer.take(_event({"tool_calls": [call]}))
-    assert answer.tool_calls() == (ToolCall("7", "f", '{"a": "�"}'),)
+    assert answer.tool_calls() == (ModelToolCall("7", "f", '{"a": "�"}'),)
 
 
 def _call(index: int | None, id: str | None, name: str | None, arguments: Any) -> dict[str, Any]:
@@ -232,10 +232,10 @@ def _call(index: int | None, id: str | None, name: str | None, arguments: Any) -
     ],
 )
 def test_tool_calls_are_put_together(deltas: list[dict[str, Any]]) -> None:
-    answer = Answer()
+    answer = ResponseReader()
     for delta in deltas:
         assert answer.take(_event({"tool_calls": [delta]})) == ""
-    whole = Answer()
+    whole = ResponseReader()
     whole.take(_event({"tool_calls": deltas[:1]}, finish="tool_calls"))
     found = answer.tool_calls()
     assert [call.name for call in found] == ["f", "g"]
@@ -245,12 +245,15 @@ def test_tool_calls_are_put_together(deltas: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("index", [None, 0])
 def test_calls_without_ids_begin_with_a_name(index: int | None) -> None:
-    answer = Answer()
+    answer = ResponseReader()
     for arguments in ('{"x"', ":1}", '{"x":2}'):
         name = None if arguments == ":1}" else "f"
         answer.take(_event({"tool_calls": [_call(index, None, name, arguments)]}))
-    assert answer.tool_calls() == (ToolCall("call_0", "f", '{"x":1}'), ToolCall("call_1", "f", '{"x":2}'))
-    whole = Answer()
+    assert answer.tool_calls() == (
+        ModelToolCall("call_0", "f", '{"x":1}'),
+        ModelToolCall("call_1", "f", '{"x":2}'),
+    )
+    whole = ResponseReader()
     calls = [_call(None, None, "f", '{"x"'), _call(None, None, "f", '{"x":2}')]
     message = {"content": None, "tool_calls": calls}
     whole.take_whole(json.dumps({"choices": [{"message": message}]}).encode())
@@ -258,9 +261,9 @@ def test_calls_without_ids_begin_with_a_name(index: int | None) -> None:
 
 
 def test_a_tool_call_without_a_name_of_its_own_gets_one() -> None:
-    answer = Answer()
+    answer = ResponseReader()
     answer.take(_event({"tool_calls": [_call(0, None, "f", "{}")]}))
-    assert answer.tool_calls() == (ToolCall("call_0", "f", "{}"),)
+    assert answer.tool_calls() == (ModelToolCall("call_0", "f", "{}"),)
 
 
 @pytest.mark.parametrize(
@@ -282,14 +285,14 @@ def test_a_tool_call_without_a_name_of_its_own_gets_one() -> None:
 )
 def test_an_event_that_cannot_be_read_breaks_the_answer(data: bytes) -> None:
     with pytest.raises(BrokenAnswer):
-        Answer().take(data)
+        ResponseReader().take(data)
     with pytest.raises(BrokenAnswer):
-        Answer().take_whole(data.replace(b"delta", b"message"))
+        ResponseReader().take_whole(data.replace(b"delta", b"message"))
 
 
 @pytest.mark.parametrize("behind", [b'"[DONE]"', b"bye", b'{"error": "gone"}', b"[1]"])
 def test_what_comes_behind_a_complete_answer_does_not_break_it(behind: bytes) -> None:
-    answer = Answer()
+    answer = ResponseReader()
     for event in (_event({"content": "a"}), _event(finish="stop"), _usage(1, 1)):
         answer.take(event)
     assert answer.take(behind) is None
@@ -299,14 +302,14 @@ def test_what_comes_behind_a_complete_answer_does_not_break_it(behind: bytes) ->
 
 def test_an_error_within_an_answer_breaks_it() -> None:
     with pytest.raises(BrokenAnswer, match="Overloaded") as caught:
-        Answer().take(b'{"error": {"message": "Overloaded", "code": 502}}')
+        ResponseReader().take(b'{"error": {"message": "Overloaded", "code": 502}}')
     assert caught.value.status == 502
     with pytest.raises(BrokenAnswer, match="too busy"):
-        Answer().take_whole(b'{"object": "error", "message": "too busy", "type": "server_error"}')
+        ResponseReader().take_whole(b'{"object": "error", "message": "too busy", "type": "server_error"}')
 
 
 def test_an_answer_in_one_piece_is_read() -> None:
-    answer = Answer()
+    answer = ResponseReader()
     message = {"role": "assistant", "content": "Hi", "tool_calls": [_call(None, "a", "f", "{}")]}
     body = {
         "id": "r1",
@@ -318,7 +321,7 @@ def test_an_answer_in_one_piece_is_read() -> None:
     assert answer.take_whole(json.dumps(body).encode()) == "Hi"
     found = (answer.finish_reason, answer.figures.usage(9, 9), answer.simulated)
     assert found == ("tool_calls", Usage(3, 1), True)
-    assert answer.tool_calls() == (ToolCall("a", "f", "{}"),)
+    assert answer.tool_calls() == (ModelToolCall("a", "f", "{}"),)
 
 
 async def test_only_silence_of_the_provider_counts() -> None:

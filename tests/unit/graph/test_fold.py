@@ -7,7 +7,7 @@ import pytest
 
 from db.outbox import LoggedEvent, Position
 from graph.ask import check_text
-from graph.fold import Edge, Properties, fold
+from graph.fold import Properties, Relationship, fold
 from graph.projection import statements
 from graph.queries import cypher, names
 from graph.verify import differences
@@ -101,7 +101,7 @@ def test_a_run_becomes_a_task_of_a_definition_with_an_edge_per_execution() -> No
         "at": AT,
         "tenant_id": "default",
     }
-    assert rows.edges == {"e1": Edge("REVIEWED", "default/critic/m", "c1", work)}
+    assert rows.edges == {"e1": Relationship("REVIEWED", "default/critic/m", "c1", work)}
 
 
 def test_a_fork_goes_on_from_a_task_that_may_be_in_an_earlier_batch() -> None:

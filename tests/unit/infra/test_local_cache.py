@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from infra.local import cache
-from infra.local.process import Progress
+from infra.local.process import SetupProgress
 from schema.errors import Unavailable
 
 
@@ -23,9 +23,9 @@ def test_half_a_download_is_never_taken_for_whole(tmp_path: Path) -> None:
         return {"version": "5"}
 
     with pytest.raises(Unavailable):
-        cache.install(target, cut_off, Progress())
+        cache.install(target, cut_off, SetupProgress())
     assert cache.contents(target) is None
-    cache.install(target, whole, Progress())
+    cache.install(target, whole, SetupProgress())
     assert cache.contents(target) == {"version": "5"}
     assert (target / "all.jar").exists()
 
@@ -41,7 +41,8 @@ def test_of_two_builders_one_builds_and_the_other_waits(tmp_path: Path) -> None:
         return {}
 
     threads = [
-        threading.Thread(target=cache.install, args=(target, build, Progress(said.append))) for _ in range(2)
+        threading.Thread(target=cache.install, args=(target, build, SetupProgress(said.append)))
+        for _ in range(2)
     ]
     for thread in threads:
         thread.start()
@@ -60,11 +61,11 @@ def test_a_waiting_builder_gives_up_when_the_platform_stops(tmp_path: Path) -> N
         finish.wait(5)
         return {}
 
-    holder = threading.Thread(target=cache.install, args=(tmp_path / "x", slow, Progress()))
+    holder = threading.Thread(target=cache.install, args=(tmp_path / "x", slow, SetupProgress()))
     holder.start()
     began.wait(5)
     stopping.set()
     with pytest.raises(Unavailable, match="stopped"):
-        cache.install(tmp_path / "x", slow, Progress(stopping=stopping))
+        cache.install(tmp_path / "x", slow, SetupProgress(stopping=stopping))
     finish.set()
     holder.join()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from infra.local import process, read_state, start
-from infra.local.process import Command, Progress
+from infra.local.process import Command, SetupProgress
 from infra.local.service import Service
 from infra.local.state import ServiceState
 from infra.local.supervisor import Supervisor, closure, levels
@@ -156,7 +156,7 @@ def test_a_service_that_keeps_failing_is_called_failed_with_its_last_words(
 def test_slow_preparation_holds_up_nobody_else(tmp_path: Path, started: Start) -> None:
     may_finish = threading.Event()
 
-    def slow(progress: Progress) -> None:
+    def slow(progress: SetupProgress) -> None:
         progress.say("building")
         may_finish.wait(10)
 
@@ -170,7 +170,7 @@ def test_slow_preparation_holds_up_nobody_else(tmp_path: Path, started: Start) -
 
 
 def test_a_failed_preparation_says_why(tmp_path: Path, started: Start) -> None:
-    def refuse(progress: Progress) -> None:
+    def refuse(progress: SetupProgress) -> None:
         raise Unavailable("java_missing", "no Java 17 or 21 was found")
 
     supervisor = started(replace(service(tmp_path, "neo4j"), prepare=refuse))

@@ -6,11 +6,11 @@ from collections import deque
 
 import pytest
 
-from infra.simulator.limits import Admitted, LimitError, Limits, Rejection
+from infra.simulator.limits import AdmittedCall, LimitError, Rejection, SimulatedLimits
 
 
-def _limits(**limit: int) -> Limits:
-    limits = Limits()
+def _limits(**limit: int) -> SimulatedLimits:
+    limits = SimulatedLimits()
     limits.set({"model": "a", **limit})
     return limits
 
@@ -23,8 +23,8 @@ def test_where_nothing_is_limited_nothing_is_counted() -> None:
 
 def test_requests_beyond_the_limit_wait_for_the_oldest_to_leave() -> None:
     limits = _limits(requests_per_minute=2)
-    assert isinstance(limits.ask("a", 10, 100.0), Admitted)
-    assert isinstance(limits.ask("a", 10, 110.0), Admitted)
+    assert isinstance(limits.ask("a", 10, 100.0), AdmittedCall)
+    assert isinstance(limits.ask("a", 10, 110.0), AdmittedCall)
     rejection = limits.ask("a", 10, 115.5)
     assert isinstance(rejection, Rejection)
     assert (rejection.kind, rejection.wait_seconds) == ("requests", 44.5)
@@ -38,25 +38,25 @@ def test_requests_beyond_the_limit_wait_for_the_oldest_to_leave() -> None:
         "x-ratelimit-reset-requests": "44.5s",
     }
     # Exactly when it was told to.
-    assert isinstance(limits.ask("a", 10, 115.5 + 44.5), Admitted)
+    assert isinstance(limits.ask("a", 10, 115.5 + 44.5), AdmittedCall)
 
 
 def test_tokens_count_as_estimated_until_they_are_billed() -> None:
     limits = _limits(tokens_per_minute=100)
     first = limits.ask("a", 60, 0.0)
-    assert isinstance(first, Admitted)
+    assert isinstance(first, AdmittedCall)
     assert isinstance(limits.ask("a", 60, 1.0), Rejection)
     first.correct(30)
     assert limits.headers("a", 1.0)["x-ratelimit-remaining-tokens"] == "70"
     second = limits.ask("a", 60, 1.0)
-    assert isinstance(second, Admitted)
+    assert isinstance(second, AdmittedCall)
     second.correct(200)
     rejection = limits.ask("a", 1, 2.0)
     assert isinstance(rejection, Rejection)
     # 230 of 100 are used: both have to leave.
     assert (rejection.kind, rejection.wait_seconds) == ("tokens", 59.0)
     # What is corrected after its minute changes nothing any more.
-    assert isinstance(limits.ask("a", 100, 61.5), Admitted)
+    assert isinstance(limits.ask("a", 100, 61.5), AdmittedCall)
     first.correct(0)
     second.correct(0)
     assert limits.windows["a"].tokens == 100
@@ -74,9 +74,9 @@ def test_what_never_fits_is_told_so() -> None:
 def test_the_limit_of_all_models_holds_beside_a_models_own() -> None:
     limits = _limits(requests_per_minute=1)
     limits.set({"model": "*", "requests_per_minute": 2})
-    assert isinstance(limits.ask("a", 1, 0.0), Admitted)
+    assert isinstance(limits.ask("a", 1, 0.0), AdmittedCall)
     assert isinstance(limits.ask("a", 1, 0.0), Rejection)
-    assert isinstance(limits.ask("b", 1, 0.0), Admitted)
+    assert isinstance(limits.ask("b", 1, 0.0), AdmittedCall)
     assert isinstance(limits.ask("c", 1, 0.0), Rejection)
     rows = limits.as_json(0.0)
     assert rows["rejected"] == 2
@@ -104,7 +104,7 @@ def test_no_sliding_minute_ever_holds_too_much() -> None:
         now += draw.expovariate(2)
         tokens = draw.randint(1, 150)
         found = limits.ask("a", tokens, now)
-        if isinstance(found, Admitted):
+        if isinstance(found, AdmittedCall):
             admitted.append((now, tokens))
         while admitted and admitted[0][0] <= now - 60:
             admitted.popleft()
@@ -124,4 +124,4 @@ def test_no_sliding_minute_ever_holds_too_much() -> None:
 )
 def test_a_limit_that_makes_no_sense_is_refused(document: object, said: str) -> None:
     with pytest.raises(LimitError, match=said):
-        Limits().set(document)
+        SimulatedLimits().set(document)

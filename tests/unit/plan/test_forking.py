@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from plan.compile import Compiled, compiled
-from plan.fork import Before, Division, divide
+from plan.compile import CompiledDefinition, compiled
+from plan.fork import Division, StepBefore, divide
 from schema.errors import Refused
 from schema.rules.validate import validate
 from schema.temporal.runs import Fork
 
 
-def read(steps: dict[str, Any]) -> Compiled:
+def read(steps: dict[str, Any]) -> CompiledDefinition:
     source = validate(
         {"name": "x", "agents": {"a": {"role": "coder"}}, "steps": steps}
     ).definition.model_dump_json(by_alias=True, exclude_unset=True)
@@ -35,13 +35,13 @@ SWITCH = {
 }
 
 
-def ended(*names: str, kind: str = "transform") -> dict[str, Before]:
-    return {name: Before(kind, True) for name in names}
+def ended(*names: str, kind: str = "transform") -> dict[str, StepBefore]:
+    return {name: StepBefore(kind, True) for name in names}
 
 
 def split(
     steps: dict[str, Any],
-    left: dict[str, Before],
+    left: dict[str, StepBefore],
     *from_steps: str,
     outputs: dict[str, Any] | None = None,
     before: dict[str, Any] | None = None,
@@ -61,12 +61,12 @@ def test_a_written_output_counts_and_all_behind_it_runs_again() -> None:
 
 
 def test_what_had_not_finished_runs_again() -> None:
-    left = ended("a", "d") | {"b": Before("transform", False)}
+    left = ended("a", "d") | {"b": StepBefore("transform", False)}
     assert split(CHAIN, left) == Division(["a", "d"], [], [], ["b", "c"])
 
 
 def test_what_was_undone_runs_again_with_all_behind_it() -> None:
-    left = ended(*CHAIN) | {"b": Before("transform", True, undone=True)}
+    left = ended(*CHAIN) | {"b": StepBefore("transform", True, undone=True)}
     assert split(CHAIN, left) == Division(["a", "d"], [], [], ["b", "c"])
 
 
@@ -88,7 +88,7 @@ def test_an_edited_step_is_kept_until_it_is_named() -> None:
 
 def test_a_step_that_did_not_need_what_failed_is_kept() -> None:
     steps = {"a": value(), "b": value(), "first": value(needs=["a", "b"], join="any")}
-    left = ended("a", "first") | {"b": Before("transform", False)}
+    left = ended("a", "first") | {"b": StepBefore("transform", False)}
     assert split(steps, left) == Division(["a", "first"], [], [], ["b"])
     assert split(steps, left, "b").again == ["b", "first"]
 
@@ -96,7 +96,7 @@ def test_a_step_that_did_not_need_what_failed_is_kept() -> None:
 def test_a_step_that_now_needs_what_failed_runs_again() -> None:
     before = {"a": value(), "b": value(), "c": value("${steps.a.output}")}
     steps = before | {"c": value("${steps.a.output}${steps.b.output}")}
-    left = ended("a", "c") | {"b": Before("transform", False)}
+    left = ended("a", "c") | {"b": StepBefore("transform", False)}
     assert split(steps, left, before=before).again == ["b", "c"]
 
 
@@ -109,30 +109,30 @@ def test_a_step_that_now_needs_what_failed_runs_again() -> None:
     ],
 )
 def test_a_map_goes_on_where_it_means_the_same(more: dict[str, Any], resumed: list[str]) -> None:
-    division = split(MAP, {"each": Before("map", False)}, **more)
+    division = split(MAP, {"each": StepBefore("map", False)}, **more)
     assert division.resumed == resumed
     assert division.resumed + division.again == ["each", "end"]
 
 
 def test_a_named_map_starts_anew() -> None:
-    assert split(MAP, {"each": Before("map", False)}, "each").again == ["each", "end"]
+    assert split(MAP, {"each": StepBefore("map", False)}, "each").again == ["each", "end"]
 
 
 def test_a_map_with_undone_items_goes_on_without_them() -> None:
-    left = {"each": Before("map", True, undone=True)} | ended("end")
+    left = {"each": StepBefore("map", True, undone=True)} | ended("end")
     assert split(MAP, left) == Division([], [], ["each"], ["end"])
 
 
 def test_a_loop_goes_on_unless_it_was_exhausted_or_undone() -> None:
-    assert split(LOOP, {"again": Before("loop", False)}).resumed == ["again"]
-    assert split(LOOP, {"again": Before("loop", False, exhausted=True)}).again == ["again"]
-    assert split(LOOP, {"again": Before("loop", True, undone=True)}).again == ["again"]
+    assert split(LOOP, {"again": StepBefore("loop", False)}).resumed == ["again"]
+    assert split(LOOP, {"again": StepBefore("loop", False, exhausted=True)}).again == ["again"]
+    assert split(LOOP, {"again": StepBefore("loop", True, undone=True)}).again == ["again"]
 
 
 def test_a_branch_that_is_gone_is_chosen_again() -> None:
-    left = {"which": Before("switch", True, "big")} | ended("big", "small")
+    left = {"which": StepBefore("switch", True, "big")} | ended("big", "small")
     assert split(SWITCH, left).again == []
-    left["which"] = Before("switch", True, "huge")
+    left["which"] = StepBefore("switch", True, "huge")
     assert split(SWITCH, left).again == ["which", "big", "small"]
 
 
@@ -146,7 +146,7 @@ def test_a_caught_step_is_kept_while_the_same_step_takes_over() -> None:
         },
         "b": value(),
     }
-    left = {"a": Before("tool", True, "!b")} | ended("b")
+    left = {"a": StepBefore("tool", True, "!b")} | ended("b")
     assert split(steps, left).kept == ["a", "b"]
     without = {**steps, "a": {**steps["a"], "catch": [{"errors": ["*"], "value": 1}]}}
     assert split(without, left, before=steps).again == ["a"]

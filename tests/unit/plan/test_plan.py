@@ -1,8 +1,8 @@
 """The interpreter's bookkeeping: which step is next, what a skipped one means, what shares an activity."""
 
-from plan.progress import CAUGHT, COMPLETED, OPEN, SKIPPED, Progress, table
+from plan.progress import CAUGHT, COMPLETED, OPEN, SKIPPED, FrameProgress, table
 from schema.temporal.plan import Plan, PlanStep, RetryRule
-from schema.temporal.steps import Ended
+from schema.temporal.steps import StepEnd
 
 RETRY = RetryRule(max_attempts=1, initial_seconds=1, backoff=2, max_seconds=1)
 
@@ -27,16 +27,16 @@ def step(
     )
 
 
-def progress_of(*steps: PlanStep) -> Progress:
-    return Progress(Plan(list(steps)))
+def progress_of(*steps: PlanStep) -> FrameProgress:
+    return FrameProgress(Plan(list(steps)))
 
 
-def taken(progress: Progress) -> list[tuple[str, bool]]:
+def taken(progress: FrameProgress) -> list[tuple[str, bool]]:
     return [(step.id, may_run) for step, may_run in progress.take()]
 
 
-def end(progress: Progress, name: str, status: str = COMPLETED, branch: str = "") -> None:
-    progress.end(Ended(name, status, branch))
+def end(progress: FrameProgress, name: str, status: str = COMPLETED, branch: str = "") -> None:
+    progress.end(StepEnd(name, status, branch))
 
 
 def test_a_diamond_runs_its_middle_together_and_its_end_last() -> None:
@@ -144,12 +144,12 @@ def test_a_segment_is_told_how_what_it_depends_on_ended() -> None:
     end(progress, "other")
     end(progress, "call")
     (segment,) = progress.take_units()[0]
-    assert progress.known_to(segment) == [Ended("call", COMPLETED)]
+    assert progress.known_to(segment) == [StepEnd("call", COMPLETED)]
 
 
 def test_a_run_that_goes_on_takes_nothing_that_has_ended() -> None:
     plan = Plan([step("a"), step("b", "a"), step("c", "b")])
-    progress = Progress(plan, [Ended("a", COMPLETED), Ended("b", COMPLETED)])
+    progress = FrameProgress(plan, [StepEnd("a", COMPLETED), StepEnd("b", COMPLETED)])
     assert taken(progress) == [("c", True)]
 
 

@@ -5,12 +5,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from activities.agent.voices import Part, Voice, finished
+from activities.agent.voices import SpokenPart, Voice, finished
 from activities.rehearsal.walk import rehearse
 from plan import diagram
 from plan.compile import compile_plan, compiled, last_steps
-from plan.fork import Before, divide
-from plan.progress import BEGUN, COMPLETED, OPEN, SKIPPED, Progress
+from plan.fork import StepBefore, divide
+from plan.progress import BEGUN, COMPLETED, OPEN, SKIPPED, FrameProgress
 from schema.errors import InvalidDefinition
 from schema.language.definition import StreamEdge
 from schema.language.streams import streams_of
@@ -19,7 +19,7 @@ from schema.rules.size import estimate
 from schema.rules.validate import validate
 from schema.temporal.plan import Plan, PlanStep, RetryRule
 from schema.temporal.runs import Fork
-from schema.temporal.steps import Ended
+from schema.temporal.steps import StepEnd
 
 ONCE = RetryRule(max_attempts=1, initial_seconds=1, backoff=2, max_seconds=1)
 
@@ -203,47 +203,49 @@ def step(name: str, needs: str = "", streams: str = "", *, when: bool = False, c
     )
 
 
-def taken(progress: Progress) -> list[tuple[str, bool]]:
+def taken(progress: FrameProgress) -> list[tuple[str, bool]]:
     return [(one.id, may_run) for one, may_run in progress.take()]
 
 
 def test_it_is_ready_with_its_source_and_behind_it() -> None:
-    progress = Progress(Plan([step("a"), step("b", streams="a"), step("c", "b")]))
+    progress = FrameProgress(Plan([step("a"), step("b", streams="a"), step("c", "b")]))
     assert taken(progress) == [("a", True), ("b", True)]
-    progress.end(Ended("b", COMPLETED))
+    progress.end(StepEnd("b", COMPLETED))
     assert taken(progress) == [("c", True)]
-    progress.end(Ended("a", COMPLETED))
+    progress.end(StepEnd("a", COMPLETED))
     assert taken(progress) == []
 
 
 def test_a_condition_is_asked_first_and_a_source_that_is_skipped_skips_it() -> None:
     plan = Plan([step("a", when=True), step("b", streams="a")])
-    held, skipped = Progress(plan), Progress(plan)
+    held, skipped = FrameProgress(plan), FrameProgress(plan)
     assert taken(held) == [("a", True)] == taken(skipped)
-    held.end(Ended("a", OPEN))
+    held.end(StepEnd("a", OPEN))
     assert taken(held) == [("a", True), ("b", True)]
-    skipped.end(Ended("a", SKIPPED))
+    skipped.end(StepEnd("a", SKIPPED))
     assert taken(skipped) == [("b", False)]
 
 
 def test_it_waits_for_every_source_and_for_what_it_needs_besides() -> None:
-    progress = Progress(Plan([step("x"), step("a"), step("c", "x"), step("b", "x", "a c"), step("d", "x")]))
+    progress = FrameProgress(
+        Plan([step("x"), step("a"), step("c", "x"), step("b", "x", "a c"), step("d", "x")])
+    )
     assert taken(progress) == [("x", True), ("a", True)]
-    progress.end(Ended("a", COMPLETED))
+    progress.end(StepEnd("a", COMPLETED))
     assert taken(progress) == []
-    progress.end(Ended("x", COMPLETED))
+    progress.end(StepEnd("x", COMPLETED))
     assert taken(progress) == [("c", True), ("d", True), ("b", True)]
 
 
 def test_one_lost_source_is_enough_to_skip_it() -> None:
-    progress = Progress(Plan([step("a", when=True), step("c"), step("b", streams="a c")]))
+    progress = FrameProgress(Plan([step("a", when=True), step("c"), step("b", streams="a c")]))
     taken(progress)
-    progress.end(Ended("a", SKIPPED))
+    progress.end(StepEnd("a", SKIPPED))
     assert taken(progress) == [("b", False)]
 
 
 def test_sources_that_ended_before_count() -> None:
-    progress = Progress(Plan([step("a"), step("b", streams="a")]), [Ended("a", COMPLETED)])
+    progress = FrameProgress(Plan([step("a"), step("b", streams="a")]), [StepEnd("a", COMPLETED)])
     assert taken(progress) == [("b", True)]
 
 
@@ -251,18 +253,18 @@ def test_a_segment_that_decides_about_it_knows_that_its_source_has_begun() -> No
     plan = Plan(
         [step("a"), step("q", chain="quick"), step("b", "q", "a", when=True), step("r", chain="quick")]
     )
-    progress = Progress(plan)
+    progress = FrameProgress(plan)
     segments, singles = progress.take_units()
     assert [one.id for one in singles] == ["a"]
     assert [(one.members, one.gates) for one in segments] == [(["q", "r"], [])]
-    progress.end(Ended("q", COMPLETED))
+    progress.end(StepEnd("q", COMPLETED))
     (segment,), singles = progress.take_units()
     assert (segment.gates, singles) == (["b"], [])
     known = progress.known_to(segment)
-    assert known == [Ended("q", COMPLETED), Ended("a", BEGUN)]
-    inside = Progress(plan, known, only={"b"})
+    assert known == [StepEnd("q", COMPLETED), StepEnd("a", BEGUN)]
+    inside = FrameProgress(plan, known, only={"b"})
     assert taken(inside) == [("b", True)]
-    progress.end(Ended("b", OPEN))
+    progress.end(StepEnd("b", OPEN))
     assert [one.id for one in progress.take_units()[1]] == ["b"]
 
 
@@ -311,7 +313,7 @@ def divided(fork: Fork) -> tuple[list[str], list[str]]:
         document(stream, a=_A, b=ask(), c=ask(), d=ask(), e=ask("${steps.d.output}"))
     ).definition
     found = compiled(str(uuid4()), definition.model_dump_json(by_alias=True, exclude_unset=True))
-    left = {name: Before("agent", True) for name in definition.steps}
+    left = {name: StepBefore("agent", True) for name in definition.steps}
     division = divide(found, found, left, fork, same_input=True)
     return sorted(division.kept), sorted(division.again)
 
@@ -351,12 +353,12 @@ def test_finished_parts(part: str, text: str, length: int) -> None:
 
 def test_of_a_text_that_grows_each_part_is_told_once() -> None:
     voice = Voice(StreamEdge.model_validate(edge("a", "b")), ["a"])
-    voice.parts["a"] = Part(UUID(int=1), "One. Tw")
+    voice.parts["a"] = SpokenPart(UUID(int=1), "One. Tw")
     assert (voice.has_begun(), voice.so_far(), voice.news()) == (True, "One. ", "One.")
     voice.tell()
     voice.parts["a"].text += "o. "
     assert voice.news() == "Two."
     voice.tell()
     assert (voice.news(), voice.replaced()) == ("", False)
-    voice.parts["a"] = Part(UUID(int=2), "Otherwise. ")
+    voice.parts["a"] = SpokenPart(UUID(int=2), "Otherwise. ")
     assert (voice.news(), voice.replaced()) == ("Otherwise.", True)

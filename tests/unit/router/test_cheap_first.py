@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from activities.routing.cheap_first import pair_of
-from db.router.decisions import Decision
+from db.router.decisions import RoutingDecision
 from router.serve.cheap_first import (
-    Expected,
-    Plan,
+    Cascade,
+    ExpectedOutcome,
     Verifier,
     by_price,
     cheap_first,
@@ -18,7 +18,7 @@ from router.serve.cheap_first import (
     where_rejected,
 )
 
-CHEAP, STRONG = Expected(0.85, 0.1), Expected(0.9, 2.0)
+CHEAP, STRONG = ExpectedOutcome(0.85, 0.1), ExpectedOutcome(0.9, 2.0)
 PERFECT = Verifier(1.0, 0.0)
 
 
@@ -34,7 +34,7 @@ def test_a_perfect_verifier_makes_two_models_better_than_each() -> None:
 
 
 def test_what_is_written_down_of_it() -> None:
-    found = Plan("c", "s", 0.94321, 0.123456, 0.05, Verifier())
+    found = Cascade("c", "s", 0.94321, 0.123456, 0.05, Verifier())
     assert found.as_json() == {
         "cheap": "c",
         "strong": "s",
@@ -50,21 +50,21 @@ def test_what_is_written_down_of_it() -> None:
         # It costs more than it saves.
         ({"c": CHEAP, "s": STRONG}, 5.0, PERFECT),
         # It rejects what is right as often as what is wrong.
-        ({"c": Expected(0.85, 1.9), "s": STRONG}, 0.05, Verifier(0.5, 0.5)),
+        ({"c": ExpectedOutcome(0.85, 1.9), "s": STRONG}, 0.05, Verifier(0.5, 0.5)),
         # The cheap one is the better one.
-        ({"c": Expected(0.95, 0.1), "s": Expected(0.6, 2.0)}, 0.05, Verifier()),
+        ({"c": ExpectedOutcome(0.95, 0.1), "s": ExpectedOutcome(0.6, 2.0)}, 0.05, Verifier()),
         ({"c": CHEAP}, 0.0, PERFECT),
         ({}, 0.0, PERFECT),
     ],
 )
 def test_one_model_outright_where_a_verifier_does_not_pay(
-    expected: dict[str, Expected], verify_usd: float, verifier: Verifier
+    expected: dict[str, ExpectedOutcome], verify_usd: float, verifier: Verifier
 ) -> None:
     assert plan(expected, verify_usd, cost_weight=0.05, verifier=verifier) is None
 
 
 def test_the_strong_one_of_the_rule_counts_alone() -> None:
-    models = {"c": CHEAP, "s": STRONG, "t": Expected(0.95, 3.0)}
+    models = {"c": CHEAP, "s": STRONG, "t": ExpectedOutcome(0.95, 3.0)}
     found = plan(models, 0.0, cost_weight=0.02, then="s", verifier=PERFECT)
     assert found is not None and (found.cheap, found.strong) == ("c", "s")
     assert plan({"c": CHEAP}, 0.0, cost_weight=0.02, then="s", verifier=PERFECT) is None
@@ -73,7 +73,7 @@ def test_the_strong_one_of_the_rule_counts_alone() -> None:
 def test_a_dearer_verdict_or_a_blinder_verifier_never_helps() -> None:
     rng = np.random.default_rng(7)
     for _ in range(200):
-        models = {f"m{k}": Expected(*rng.uniform((0.3, 0.01), (0.99, 3.0))) for k in range(4)}
+        models = {f"m{k}": ExpectedOutcome(*rng.uniform((0.3, 0.01), (0.99, 3.0))) for k in range(4)}
         catches, price = rng.uniform(0.3, 1.0), rng.uniform(0, 0.3)
         better = plan(models, price, cost_weight=0.1, verifier=Verifier(catches, 0.05))
         for worse in (
@@ -111,9 +111,9 @@ def test_a_verifiers_quality_from_its_verdicts() -> None:
         seen(2, 3, 0, 0)
 
 
-def decided(model: str, features: dict[str, Any] | None = None) -> Decision:
+def decided(model: str, features: dict[str, Any] | None = None) -> RoutingDecision:
     chances = {"c": 0.02, "s": 0.93, "t": 0.05}
-    return Decision(model, chances[model], "checkpoint-1", features or {}, chances, fallback=False)
+    return RoutingDecision(model, chances[model], "checkpoint-1", features or {}, chances, fallback=False)
 
 
 def test_the_cheap_one_takes_the_place_of_whom_the_decision_prefers() -> None:

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from db.router.outcomes import Decided, Row
+from db.router.outcomes import OutcomeDecision, OutcomeRow
 from router.data import dataset
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
-def row(number: int = 0, **changes: Any) -> Row:
+def row(number: int = 0, **changes: Any) -> OutcomeRow:
     id = uuid.UUID(int=number + 1)
-    plain = Row(
+    plain = OutcomeRow(
         id=id,
         collaboration=id,
         at=NOW - timedelta(hours=1),
@@ -42,8 +42,8 @@ def row(number: int = 0, **changes: Any) -> Row:
     return replace(plain, **changes)
 
 
-def drawn(number: int, model: str, candidates: dict[str, float], **changes: Any) -> Row:
-    decision = Decided("rules-v1", model, candidates[model], candidates, {}, NOW)
+def drawn(number: int, model: str, candidates: dict[str, float], **changes: Any) -> OutcomeRow:
+    decision = OutcomeDecision("rules-v1", model, candidates[model], candidates, {}, NOW)
     return row(number, model=model, decision=decision, **changes)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from db.router.outcomes import Decided, Row
+from db.router.outcomes import OutcomeDecision, OutcomeRow
 from router.rollout import evidence
 from router.rollout.stages import Evidence, State
 from tests.unit.router.test_dataset import NOW, row
@@ -20,14 +20,16 @@ SINCE = NOW - timedelta(days=1)
 
 def decided(
     count: int, chances: dict[str, float], features: Callable[[int], dict[str, Any]], seed: int = 0
-) -> list[Row]:
+) -> list[OutcomeRow]:
     """Steps whose model was drawn, and went well as often as it does."""
     random = np.random.default_rng(seed)
     names = list(chances)
     rows = []
     for n in range(count):
         model = names[int(random.choice(len(names), p=list(chances.values())))]
-        decision = Decided("p", model, chances[model], chances, features(n), SINCE + timedelta(minutes=1))
+        decision = OutcomeDecision(
+            "p", model, chances[model], chances, features(n), SINCE + timedelta(minutes=1)
+        )
         ok = float(random.random() < RATE[model])
         at = NOW - timedelta(minutes=count - n)
         rows.append(row(n + seed * 100_000, model=model, decision=decision, ok=ok, at=at))
@@ -38,7 +40,7 @@ def mixed(new: dict[str, float], old: dict[str, float]) -> dict[str, float]:
     return {name: 0.1 * new[name] + 0.9 * old[name] for name in new}
 
 
-def found(rows: list[Row], state: State, number: int = 3) -> Evidence:
+def found(rows: list[OutcomeRow], state: State, number: int = 3) -> Evidence:
     seen = evidence.of_checkpoint(number, state, SINCE, rows)
     assert seen is not None
     return seen
@@ -81,14 +83,14 @@ def test_it_waits_for_models_that_it_relies_on() -> None:
         assert seen is not None and seen.quarantined == waits
 
 
-def history(bad: int, *, predicted: bool, seed: int = 0, well: int = 300) -> list[Row]:
+def history(bad: int, *, predicted: bool, seed: int = 0, well: int = 300) -> list[OutcomeRow]:
     """A model that is right in 9 of 10 steps, and then suddenly in 3 of 10."""
     random = np.random.default_rng(seed)
     rows = []
     for n in range(well + bad):
         ok = float(random.random() < (0.9 if n < well else 0.3))
         features = {"predicted": {"p/good": {"ok": 0.9, "doubt": 0.03}}} if predicted else {}
-        decision = Decided("p", "p/good", 1.0, {"p/good": 1.0}, features, NOW)
+        decision = OutcomeDecision("p", "p/good", 1.0, {"p/good": 1.0}, features, NOW)
         at = NOW - timedelta(minutes=well + bad - n)
         rows.append(row(n, model="p/good", decision=decision, ok=ok, at=at))
     return rows

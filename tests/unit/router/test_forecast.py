@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from router.edges.forecast import LEAST, Floats, Foreseen, Ints, agents_of, foresee
+from router.edges.forecast import LEAST, EdgeForecast, Floats, Ints, agents_of, foresee
 from router.edges.topology import DOUBTED_CHANCE, KEPT_CHANCE, MARGIN, PRUNED_CHANCE, chance
 
 ROLES = ("architect", "coder", "reviewer", "tester", "documenter", "refiner")
@@ -41,7 +41,7 @@ class _World:
         self.agents += [self._agent(sender), self._agent(receiver)]
         self.ends = np.c_[self.ends, [len(self.agents) - 2, len(self.agents) - 1]]
 
-    def foresee(self, true: Floats) -> Foreseen:
+    def foresee(self, true: Floats) -> EdgeForecast:
         """From evidence of those true effects; edges added later are not known."""
         effect = np.full(self.ends.shape[1], np.nan)
         effect[: len(true)] = true + ERROR * self.random.normal(size=len(true))

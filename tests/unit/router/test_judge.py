@@ -7,7 +7,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from db.router.outcomes import Decided, Row
+from db.router.outcomes import OutcomeDecision, OutcomeRow
 from router.checkpoints import storage
 from router.checkpoints.storage import Checkpoint
 from router.data import dataset, features
@@ -28,14 +28,14 @@ def embed(texts: Sequence[str]) -> Floats:
     return np.hstack([told, np.array([features.letters(text) for text in texts])])
 
 
-def world(count: int, first: int = 0) -> list[Row]:
+def world(count: int, first: int = 0) -> list[OutcomeRow]:
     """The reviewer's steps are hard, the coder's easy; either model is asked by a coin."""
     random = np.random.default_rng(first)
     rows = []
     for n in range(first, first + count):
         hard, model = bool(random.random() < 0.5), ("p/cheap", "p/strong")[int(random.integers(2))]
         ok = float(random.random() < RATE[model, hard])
-        decision = Decided("rules-v1", model, 0.5, HALF, {}, NOW)
+        decision = OutcomeDecision("rules-v1", model, 0.5, HALF, {}, NOW)
         rows.append(
             row(
                 n,
@@ -57,7 +57,7 @@ def learned() -> Checkpoint:
     return storage.of(model.fit(calls, embed(calls.texts), 0, PRICES)[0])
 
 
-def judged(learned: Checkpoint, rows: Sequence[Row]) -> judge.Verdict:
+def judged(learned: Checkpoint, rows: Sequence[OutcomeRow]) -> judge.EntryVerdict:
     return judge.judge(learned, rows, PRICES, NOW, NOW - timedelta(hours=2), embed)
 
 

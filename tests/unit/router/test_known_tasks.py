@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from router.data.outcomes import Floats, Trials
+from router.data.outcomes import AgentTrials, Floats
 from router.edges.known_tasks import fit, judge_trials, tuned
 
 AGENTS = 8
@@ -65,7 +65,7 @@ def test_judged_on_trials_that_were_not_shown() -> None:
     agent, task, _ = (place.ravel() for place in np.indices((AGENTS, 30, 5)))
     ok = (np.random.default_rng(7).random(len(agent)) < chances[agent, task]).astype(np.float64)
     names = tuple(f"t{i}" for i in range(30))
-    trials = Trials(tuple("abcdefgh"), names, names, agent, task, ok, np.full(len(ok), np.nan))
+    trials = AgentTrials(tuple("abcdefgh"), names, names, agent, task, ok, np.full(len(ok), np.nan))
     told = judge_trials(trials)
     known = {name: value for name, value in told.items() if value is not None}
     assert known == told
@@ -78,7 +78,7 @@ def test_judged_on_trials_that_were_not_shown() -> None:
 
 def test_one_task_and_one_agent_are_taken() -> None:
     nothing = np.zeros(0)
-    trials = Trials(("a",), ("t",), ("",), nothing.astype(int), nothing.astype(int), nothing, nothing)
+    trials = AgentTrials(("a",), ("t",), ("",), nothing.astype(int), nothing.astype(int), nothing, nothing)
     assert judge_trials(trials).get("known_task_after_1") is None
     told = tuned(np.ones((1, 1)), np.ones((1, 1))).predict(np.zeros((1, 1)), np.zeros((1, 1)))
     assert 0.5 < told[0, 0] < 1

@@ -6,8 +6,8 @@ import torch
 
 from router.edges.attention import (
     HEADS,
-    Graph,
-    Learned,
+    AgentGraph,
+    TrainedAttention,
     accuracy,
     learn,
     message_routing_gnn,
@@ -75,7 +75,7 @@ def test_large_scores_do_not_overflow() -> None:
     assert torch.isfinite(heard).all() and torch.isfinite(attention).all()
 
 
-def _teams(number: int, seed: int) -> list[tuple[Graph, list[int]]]:
+def _teams(number: int, seed: int) -> list[tuple[AgentGraph, list[int]]]:
     """Two who are asked, three who each know a value by a name; and who knows what each of the two is asked.
 
     Neither asker knows a value, and no knower knows what is asked.
@@ -92,22 +92,24 @@ def _teams(number: int, seed: int) -> list[tuple[Graph, list[int]]]:
         knowers = [int(np.flatnonzero(names == one)[0]) for one in wanted]
         labels = np.array([values[knowers[0]], values[knowers[1]], -1, -1, -1])
         edges = np.array([[2, 3, 4, 2, 3, 4], [0, 0, 0, 1, 1, 1]])
-        found.append((Graph(nodes, edges, labels), [one + 2 for one in knowers]))
+        found.append((AgentGraph(nodes, edges, labels), [one + 2 for one in knowers]))
     return found
 
 
 @pytest.fixture(scope="module")
-def learned() -> Learned:
+def learned() -> TrainedAttention:
     return learn([graph for graph, _ in _teams(120, 1)], VALUES, steps=80)
 
 
-def test_what_only_communication_can_solve_is_learned_and_lost_without_messages(learned: Learned) -> None:
+def test_what_only_communication_can_solve_is_learned_and_lost_without_messages(
+    learned: TrainedAttention,
+) -> None:
     graphs = [graph for graph, _ in _teams(100, 2)]
     assert accuracy(learned, graphs) > 0.9
     assert accuracy(learned, graphs, carried=0.0) < 0.5
 
 
-def test_who_needs_what_a_sender_says_gets_it_and_others_mostly_not(learned: Learned) -> None:
+def test_who_needs_what_a_sender_says_gets_it_and_others_mostly_not(learned: TrainedAttention) -> None:
     needed = useless = told = wasted = 0
     for graph, knowers in _teams(100, 3):
         for sender in (2, 3, 4):

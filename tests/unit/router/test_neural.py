@@ -13,13 +13,15 @@ from router.data.outcomes import Calls, Floats
 from router.data.packing import pack, unpack
 from router.evaluate.network import judge_neural
 from router.network import adapter
-from router.network.adapter import Neural, Shape
-from router.network.training import Plan
+from router.network.adapter import NetworkShape, Neural
+from router.network.training import TrainingConfig
 from router.statistics import histories, shrinkage, success
 from schema.language.catalogue import MASTERS
 
-SMALL = Shape(embedding=16, attention=16, heads=2, rank=3, memory=3, memory_width=8, orders=4, dropout=0.1)
-PLAN = Plan(epochs=3, batch=32, learning_rate=3e-3, warm_up=5, patience=3)
+SMALL = NetworkShape(
+    embedding=16, attention=16, heads=2, rank=3, memory=3, memory_width=8, orders=4, dropout=0.1
+)
+PLAN = TrainingConfig(epochs=3, batch=32, learning_rate=3e-3, warm_up=5, patience=3)
 MODELS = tuple(f"m{i}" for i in range(5))
 KINDS = ("coder/backend", "reviewer/general", "architect/algorithms")
 
@@ -77,9 +79,9 @@ def test_the_embedding_of_a_task_has_512_numbers() -> None:
 
     calls, rows, _ = world()
     past = histories.learn(calls, rows)
-    given = histories.given(past, rows[:2], calls.categories[:2], [MODELS], Shape().memory)
+    given = histories.given(past, rows[:2], calls.categories[:2], [MODELS], NetworkShape().memory)
     with torch.inference_mode():
-        said = built(Shape(), 0).eval()(given)
+        said = built(NetworkShape(), 0).eval()(given)
     assert said.embedding.shape == (2, 512)
     assert said.masters.shape == (2, 5)
 

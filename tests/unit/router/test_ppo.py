@@ -10,10 +10,10 @@ from bench.chains import KINDS, MODELS, TASKS, Collaborations, expected
 from bench.ppo import _fixed, interval, play
 from infra.simulator.skills import domain_of
 from router.data import task
-from router.ppo import Experiences, Floats, Settings, best, gae, joined, train, tried, update
+from router.ppo import Experiences, Floats, PpoConfig, best, gae, joined, train, tried, update
 from router.replay_buffer import of_rows, rows_of
 
-SMALL = Settings(episodes=3_000, per_update=200, hidden=16, rate=1e-2, batch=256)
+SMALL = PpoConfig(episodes=3_000, per_update=200, hidden=16, rate=1e-2, batch=256)
 
 
 class Corridor:
@@ -194,7 +194,7 @@ def test_it_beats_rules_and_chance_after_a_short_training() -> None:
     from bench.ppo import _learned, _random, _rules
 
     environments = [Collaborations() for _ in range(64)]
-    policy, _ = train(environments, Settings(episodes=2_560, per_update=256), seed=0)
+    policy, _ = train(environments, PpoConfig(episodes=2_560, per_update=256), seed=0)
     keys = range(1_000_000, 1_000_400)
     learned = play(_learned(policy, draws=False), keys).reward
     for other in (_rules, _random):

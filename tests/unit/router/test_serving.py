@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 
-from db.router.decisions import Decision
+from db.router.decisions import RoutingDecision
 from router.checkpoints.storage import Checkpoint
 from router.data import features, packing
 from router.data.embedding_cache import KeptRows
@@ -18,9 +18,9 @@ from router.data.encoder import WIDTH
 from router.data.exploration import SHARE
 from router.data.outcomes import Floats
 from router.serve import rules
-from router.serve.decisions import Loaded, decide
-from router.serve.predictions import Question, novel_above
-from router.serve.serving import Servant, Staff, Wanted
+from router.serve.decisions import LoadedCheckpoint, decide
+from router.serve.predictions import RoutingQuestion, novel_above
+from router.serve.serving import CheckpointServer, ServedCheckpoint, Staff
 from tests.support.learned import MODELS, PRICES, TOPICS, embed, learned
 
 
@@ -34,13 +34,16 @@ def other() -> Checkpoint:
     return learned("b/other", 1)
 
 
-ASKED = Question(f"{TOPICS[0]} number 7", "coder/algorithms", MODELS)
+ASKED = RoutingQuestion(f"{TOPICS[0]} number 7", "coder/algorithms", MODELS)
 BY_RULES = rules.choose("sort a list", "coder", MODELS, "key")
 
 
 def choose(
-    checkpoints: Sequence[Loaded], key: str = "key", question: Question = ASKED, **more: object
-) -> Decision:
+    checkpoints: Sequence[LoadedCheckpoint],
+    key: str = "key",
+    question: RoutingQuestion = ASKED,
+    **more: object,
+) -> RoutingDecision:
     how: dict[str, object] = {"rules_choice": BY_RULES, "quarantined": (), "prices": PRICES} | more
     row = embed([question.text]) if checkpoints else None
     return decide(question, row, checkpoints, key=key, **how)  # type: ignore[arg-type]
@@ -57,7 +60,7 @@ def test_without_a_checkpoint_rules_decide() -> None:
 
 
 def test_a_serving_checkpoint_decides_with_a_floor_for_everybody(good: Checkpoint) -> None:
-    found = choose([Loaded(3, "all", good)])
+    found = choose([LoadedCheckpoint(3, "all", good)])
     assert (found.policy, found.features["checkpoint"]) == ("checkpoint-3", 3)
     assert max(found.candidates, key=found.candidates.__getitem__) == "a/good"
     assert min(found.candidates.values()) > 0
@@ -71,11 +74,11 @@ def test_a_serving_checkpoint_decides_with_a_floor_for_everybody(good: Checkpoin
     assert found.features["budget_tokens"] <= 32_000
     # 15 dollars for a million tokens out, and what goes in at 3.
     assert about["usd"][2] == pytest.approx(high * 15e-6 + 150 * 3e-6, rel=0.1)
-    assert choose([Loaded(3, "all", good)]) == found
+    assert choose([LoadedCheckpoint(3, "all", good)]) == found
 
 
 def test_the_logged_chances_are_those_that_were_used(good: Checkpoint, other: Checkpoint) -> None:
-    both = [Loaded(3, "all", good), Loaded(4, "share", other)]
+    both = [LoadedCheckpoint(3, "all", good), LoadedCheckpoint(4, "share", other)]
     drawn = [choose(both, f"run/{i}") for i in range(1_000)]
     chances = drawn[0].candidates
     for name in MODELS:
@@ -91,8 +94,8 @@ def test_the_logged_chances_are_those_that_were_used(good: Checkpoint, other: Ch
 
 def test_a_shadow_only_watches(good: Checkpoint, other: Checkpoint) -> None:
     alone, watched = (
-        choose([Loaded(3, "all", good)]),
-        choose([Loaded(3, "all", good), Loaded(4, "shadow", other)]),
+        choose([LoadedCheckpoint(3, "all", good)]),
+        choose([LoadedCheckpoint(3, "all", good), LoadedCheckpoint(4, "shadow", other)]),
     )
     assert (watched.model, watched.candidates, watched.policy) == (
         alone.model,
@@ -100,7 +103,7 @@ def test_a_shadow_only_watches(good: Checkpoint, other: Checkpoint) -> None:
         "checkpoint-3",
     )
     assert max(watched.features["shadow"]["4"].items(), key=lambda one: one[1])[0] == "b/other"
-    first = choose([Loaded(1, "shadow", good)])
+    first = choose([LoadedCheckpoint(1, "shadow", good)])
     assert (first.policy, first.candidates, first.features["checkpoint"]) == (
         "rules-v1",
         BY_RULES.candidates,
@@ -111,7 +114,7 @@ def test_a_shadow_only_watches(good: Checkpoint, other: Checkpoint) -> None:
 
 
 def test_a_first_challenger_shares_with_rules(good: Checkpoint) -> None:
-    found = [choose([Loaded(1, "share", good)], f"run/{i}") for i in range(200)]
+    found = [choose([LoadedCheckpoint(1, "share", good)], f"run/{i}") for i in range(200)]
     by = {one.policy for one in found}
     assert by == {"rules-v1", "checkpoint-1"}
     own = found[0].features["shadow"]["1"]
@@ -123,59 +126,59 @@ def test_a_first_challenger_shares_with_rules(good: Checkpoint) -> None:
 
 def test_who_is_quarantined_has_the_floor_only(good: Checkpoint) -> None:
     healthy = rules.choose("sort a list", "coder", MODELS[:1] + MODELS[2:], "key")
-    found = choose([Loaded(3, "all", good)], quarantined=["a/good"], rules_choice=healthy)
+    found = choose([LoadedCheckpoint(3, "all", good)], quarantined=["a/good"], rules_choice=healthy)
     assert 0 < found.candidates["a/good"] <= 0.01
     assert found.features["quarantined"] == ["a/good"]
     ruled = choose([], quarantined=["a/good"], rules_choice=healthy)
     assert 0 < ruled.candidates["a/good"] <= 0.01
     assert sum(ruled.candidates.values()) == pytest.approx(1)
     # When everybody is, what fails is not one model.
-    assert choose([Loaded(3, "all", good)], quarantined=MODELS).candidates["a/good"] > 0.9
+    assert choose([LoadedCheckpoint(3, "all", good)], quarantined=MODELS).candidates["a/good"] > 0.9
 
 
 def test_the_incumbent_is_left_for_more_than_the_margin_only(good: Checkpoint) -> None:
     place = MODELS.index("b/other")
     careful = replace(good, economy=replace(good.economy, incumbent=place, margin=2.0, cost_weight=0.0))
-    assert choose([Loaded(3, "all", careful)]).candidates["b/other"] > 0.9
+    assert choose([LoadedCheckpoint(3, "all", careful)]).candidates["b/other"] > 0.9
     bold = replace(good, economy=replace(good.economy, incumbent=place, margin=0.01, cost_weight=0.0))
-    assert choose([Loaded(3, "all", bold)]).candidates["a/good"] > 0.9
+    assert choose([LoadedCheckpoint(3, "all", bold)]).candidates["a/good"] > 0.9
 
 
 def test_cost_is_weighed_by_prices_and_what_has_none_does_not_lead(good: Checkpoint) -> None:
     dear = replace(good, economy=replace(good.economy, margin=0.0, cost_weight=1e4))
-    assert choose([Loaded(3, "all", dear)]).candidates["a/cheap"] > 0.9
-    unknown = choose([Loaded(3, "all", dear)], prices={"b/other": (1.0, 4.0)})
+    assert choose([LoadedCheckpoint(3, "all", dear)]).candidates["a/cheap"] > 0.9
+    unknown = choose([LoadedCheckpoint(3, "all", dear)], prices={"b/other": (1.0, 4.0)})
     assert unknown.candidates["b/other"] > 0.9
     assert unknown.features["unpriced"] == ["a/cheap", "a/good"]
     assert unknown.features["predicted"]["a/good"]["usd"] is None
-    none = choose([Loaded(3, "all", dear)], prices={})
+    none = choose([LoadedCheckpoint(3, "all", dear)], prices={})
     assert none.candidates["a/good"] > 0.9
     assert "not weighed" in none.features["cost"]
 
 
 def test_what_is_like_nothing_known_goes_to_the_incumbent(good: Checkpoint) -> None:
     at_cheap = replace(good, economy=replace(good.economy, incumbent=0, margin=0.0, cost_weight=0.0))
-    strange = Question("Fünfzig Wörter über Quallen, bitte!", "poet/general", MODELS)
-    found = choose([Loaded(3, "all", at_cheap)], question=strange)
+    strange = RoutingQuestion("Fünfzig Wörter über Quallen, bitte!", "poet/general", MODELS)
+    found = choose([LoadedCheckpoint(3, "all", at_cheap)], question=strange)
     assert found.features["novelty"] > novel_above(at_cheap)
     assert found.features["novel"] is True
     assert max(found.candidates, key=found.candidates.__getitem__) == "a/cheap"
-    known = choose([Loaded(3, "all", at_cheap)])
+    known = choose([LoadedCheckpoint(3, "all", at_cheap)])
     assert "novel" not in known.features
     assert found.features["confidence"] < known.features["confidence"]
 
 
 def test_a_candidate_that_nobody_has_met_is_asked_now_and_then(good: Checkpoint) -> None:
     question = replace(ASKED, candidates=(*MODELS, "new/model"))
-    found = choose([Loaded(3, "all", good)], question=question)
+    found = choose([LoadedCheckpoint(3, "all", good)], question=question)
     assert 0 < found.candidates["new/model"] < 0.5
     assert found.features["unpriced"] == ["new/model"]
 
 
 def test_what_is_asked_again_comes_to_the_same_and_other_prices_to_others(good: Checkpoint) -> None:
-    one = Loaded(3, "all", good)
+    one = LoadedCheckpoint(3, "all", good)
     first = choose([one])
-    assert choose([one]) == first == choose([Loaded(3, "all", good)])
+    assert choose([one]) == first == choose([LoadedCheckpoint(3, "all", good)])
     dearer = choose([one], prices={name: (10 * a, 10 * b) for name, (a, b) in PRICES.items()})
     usd = [found.features["predicted"]["a/good"]["usd"][1] for found in (first, dearer)]
     assert usd[1] == pytest.approx(10 * usd[0], rel=1e-3)
@@ -255,22 +258,24 @@ class Store:
         self.contents: dict[UUID, bytes] = {}
         self.fetched = 0
 
-    def add(self, number: int, value: Checkpoint, state: str = "all") -> Wanted:
+    def add(self, number: int, value: Checkpoint, state: str = "all") -> ServedCheckpoint:
         id, content = uuid4(), packing.pack(value)
         self.contents[id] = content
-        return Wanted(id, number, state, hashlib.sha256(content).hexdigest())  # type: ignore[arg-type]
+        return ServedCheckpoint(id, number, state, hashlib.sha256(content).hexdigest())  # type: ignore[arg-type]
 
     async def __call__(self, id: UUID) -> bytes:
         self.fetched += 1
         return self.contents[id]
 
 
-async def ask(servant: Servant, staff: Staff, key: str = "key", question: Question = ASKED) -> Decision:
+async def ask(
+    servant: CheckpointServer, staff: Staff, key: str = "key", question: RoutingQuestion = ASKED
+) -> RoutingDecision:
     return await servant.decide(staff, question, BY_RULES, (), PRICES, key)
 
 
 async def test_a_checkpoint_is_loaded_once_and_rules_decide_until_then(good: Checkpoint) -> None:
-    store, servant = Store(), Servant(embed)
+    store, servant = Store(), CheckpointServer(embed)
     wanted = [store.add(1, good)]
     first = servant.staff("t", wanted, store)
     assert (first.checkpoints, first.loading) == ((), (1,))
@@ -285,7 +290,7 @@ async def test_a_checkpoint_is_loaded_once_and_rules_decide_until_then(good: Che
 
 @pytest.mark.parametrize("damage", ["changed", "truncated", "missing"])
 async def test_a_broken_checkpoint_leaves_it_to_rules_flagged(good: Checkpoint, damage: str) -> None:
-    store, servant = Store(), Servant(embed)
+    store, servant = Store(), CheckpointServer(embed)
     one = store.add(7, good)
     content = store.contents.pop(one.id)
     if damage != "missing":
@@ -302,7 +307,7 @@ async def test_a_broken_checkpoint_leaves_it_to_rules_flagged(good: Checkpoint, 
 
 
 async def test_a_broken_challenger_harms_nobody(good: Checkpoint) -> None:
-    store, servant = Store(), Servant(embed)
+    store, servant = Store(), CheckpointServer(embed)
     wanted = [store.add(1, good), replace(store.add(2, good, "share"), sha256="0" * 64)]
     servant.staff("t", wanted, store)
     await servant.settled(wanted)
@@ -315,20 +320,20 @@ async def test_a_checkpoint_that_fails_when_asked_leaves_it_to_rules_flagged(goo
     duals = good.success.duals
     for wrong in (duals[:5], duals * np.nan):
         broken = replace(good, success=replace(good.success, duals=wrong))
-        decision = await ask(Servant(embed), Staff((Loaded(9, "all", broken),)))
+        decision = await ask(CheckpointServer(embed), Staff((LoadedCheckpoint(9, "all", broken),)))
         assert (decision.policy, decision.fallback) == ("rules-v1", True)
         assert "broken" in decision.features
 
 
 async def test_a_swap_fails_and_delays_no_request(good: Checkpoint, other: Checkpoint) -> None:
     """Seven swaps under 20 at a time: each decision is by whoever was there, and none waits for a load."""
-    store, servant = Store(), Servant(embed)
+    store, servant = Store(), CheckpointServer(embed)
     versions = [store.add(number, (good, other)[number % 2]) for number in range(1, 9)]
     present = [versions[0]]
     servant.staff("t", present, store)
     await servant.settled(present)
     times: list[tuple[float, bool]] = []
-    decisions: list[Decision] = []
+    decisions: list[RoutingDecision] = []
     over = False
 
     async def asking(who: int) -> None:
@@ -361,7 +366,7 @@ async def test_a_swap_fails_and_delays_no_request(good: Checkpoint, other: Check
 
 
 async def test_a_rollback_needs_no_loading(good: Checkpoint, other: Checkpoint) -> None:
-    store, servant = Store(), Servant(embed)
+    store, servant = Store(), CheckpointServer(embed)
     old, new = store.add(1, good), store.add(2, other)
     for one in (old, new):
         servant.staff("t", [one], store)

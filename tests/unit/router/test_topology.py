@@ -6,7 +6,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from db.router.edges import State, Trial
+from db.router.edges import EdgeTrial, State
 from router.edges.topology import MARGIN, chance, decide, drawn, effect
 from router.influence import END, Behaviour, Floats, Influence, influence
 
@@ -17,7 +17,7 @@ class _World:
     def __init__(self, seed: int, state: State = "kept") -> None:
         self.random = np.random.default_rng(seed)
         self.state = state
-        self.trials: list[Trial] = []
+        self.trials: list[EdgeTrial] = []
 
     def run(self, number: int, helps: float, every: int = 50) -> State:
         """Look at the evidence every so many runs."""
@@ -26,7 +26,7 @@ class _World:
             delivered = bool(self.random.random() < likely)
             # One run in fifty fails.
             quality = self.random.normal(0.75 + helps * delivered, 0.12) * (self.random.random() > 0.02)
-            self.trials.append(Trial(UUID(int=len(self.trials)), delivered, likely, float(quality)))
+            self.trials.append(EdgeTrial(UUID(int=len(self.trials)), delivered, likely, float(quality)))
             if at % every == every - 1:
                 self.state = decide(self.state, effect(self.trials[-2_000:]))
         return self.state
@@ -50,27 +50,27 @@ def test_one_that_begins_to_help_comes_back() -> None:
 
 def test_nothing_is_said_after_a_few_runs_and_what_is_pinned_stays() -> None:
     random = np.random.default_rng(1)
-    few = [Trial(UUID(int=at), at % 2 == 0, 0.5, float(random.random())) for at in range(38)]
+    few = [EdgeTrial(UUID(int=at), at % 2 == 0, 0.5, float(random.random())) for at in range(38)]
     assert decide("kept", effect(few)) == "kept"
-    bad = [Trial(UUID(int=at), at % 2 == 0, 0.5, 0.9 - 0.5 * (at % 2 == 0)) for at in range(200)]
+    bad = [EdgeTrial(UUID(int=at), at % 2 == 0, 0.5, 0.9 - 0.5 * (at % 2 == 0)) for at in range(200)]
     assert decide("kept", effect(bad)) == "pruned"
     assert decide("pinned", effect(bad)) == "pinned"
 
 
 def test_without_one_side_nothing_is_known() -> None:
-    found = effect([Trial(UUID(int=at), True, 0.95, 0.5) for at in range(100)])
+    found = effect([EdgeTrial(UUID(int=at), True, 0.95, 0.5) for at in range(100)])
     assert (found.value.low, found.value.high, found.runs, found.is_known) == (-1.0, 1.0, 100, False)
 
 
 def test_good_times_are_not_taken_for_a_good_edge() -> None:
     random = np.random.default_rng(3)
-    trials: list[Trial] = []
+    trials: list[EdgeTrial] = []
     # It was kept while all went well, and pruned when nothing did.
     for likely, level in ((0.95, 0.9), (0.05, 0.4)):
         for _ in range(1_000):
             delivered = bool(random.random() < likely)
             quality = float(random.normal(level, 0.05))
-            trials.append(Trial(UUID(int=len(trials)), delivered, likely, quality))
+            trials.append(EdgeTrial(UUID(int=len(trials)), delivered, likely, quality))
     plain = [np.mean([one.quality for one in trials if one.delivered == side]) for side in (True, False)]
     assert plain[0] - plain[1] > 0.4
     found = effect(trials).value
@@ -90,9 +90,9 @@ def test_nine_of_ten_intervals_hold_the_truth() -> None:
 
 def test_trials_of_one_run_are_one_observation() -> None:
     random = np.random.default_rng(5)
-    apart = [Trial(UUID(int=at), at % 2 == 0, 0.5, float(random.random())) for at in range(400)]
-    together = [Trial(UUID(int=at // 8), one.delivered, 0.5, one.quality) for at, one in enumerate(apart)]
-    same = [Trial(UUID(int=at % 50), at % 50 < 25, 0.5, apart[at % 50].quality) for at in range(400)]
+    apart = [EdgeTrial(UUID(int=at), at % 2 == 0, 0.5, float(random.random())) for at in range(400)]
+    together = [EdgeTrial(UUID(int=at // 8), one.delivered, 0.5, one.quality) for at, one in enumerate(apart)]
+    same = [EdgeTrial(UUID(int=at % 50), at % 50 < 25, 0.5, apart[at % 50].quality) for at in range(400)]
     assert effect(together).value.mean == effect(apart).value.mean
     once, eightfold = effect(same[:50]).value, effect(same).value
     assert eightfold.high - eightfold.low == pytest.approx(once.high - once.low, rel=0.02)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from router.data.outcomes import Ints
-from router.network.training import Plan, State, Trained, train
+from router.network.training import TrainedWeights, TrainingConfig, TrainingState, train
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-PLAN = Plan(epochs=6, batch=8, patience=6, warm_up=10, learning_rate=0.01)
+PLAN = TrainingConfig(epochs=6, batch=8, patience=6, warm_up=10, learning_rate=0.01)
 GROUPS = [np.arange(0, 20), np.arange(20, 40)]
 
 
@@ -45,8 +45,11 @@ class Line:
         return float(self.loss(np.arange(40, 50)).detach())
 
     def train(
-        self, plan: Plan = PLAN, on_epoch: Callable[..., None] | None = None, resume: bytes | None = None
-    ) -> Trained:
+        self,
+        plan: TrainingConfig = PLAN,
+        on_epoch: Callable[..., None] | None = None,
+        resume: bytes | None = None,
+    ) -> TrainedWeights:
         return train(self.net, self.loss, GROUPS, self.validated, plan, on_epoch, resume)
 
 
@@ -78,7 +81,11 @@ def test_each_epoch_tells_its_number_state_and_row() -> None:
     told: list[tuple[int, int, dict[str, float]]] = []
     curve = (
         Line()
-        .train(on_epoch=lambda epoch, state, row: told.append((epoch, len(unpack(State, state).curve), row)))
+        .train(
+            on_epoch=lambda epoch, state, row: told.append(
+                (epoch, len(unpack(TrainingState, state).curve), row)
+            )
+        )
         .curve
     )
     assert [(epoch, length) for epoch, length, _ in told] == [(n, n + 1) for n in range(6)]

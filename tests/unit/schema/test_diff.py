@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from schema.language.diff import Breaking, FieldChange, PartChange, changes, difference, unified
+from schema.language.diff import ChangedPart, FieldChange, InputBreak, changes, difference, unified
 
 
 def test_differences_are_found_where_they_are() -> None:
@@ -35,13 +35,13 @@ def test_steps_and_agents_are_compared_by_name() -> None:
     )
     found = difference(before, after)
     assert found.steps == [
-        PartChange("a", "changed", "transform", [FieldChange("replace", "/steps/a/value", 1, {"v": 1})]),
-        PartChange("b", "removed", "transform"),
-        PartChange("c", "added", "tool"),
+        ChangedPart("a", "changed", "transform", [FieldChange("replace", "/steps/a/value", 1, {"v": 1})]),
+        ChangedPart("b", "removed", "transform"),
+        ChangedPart("c", "added", "tool"),
     ]
     assert found.agents == [
-        PartChange("x", "removed", "agent"),
-        PartChange("y", "changed", "agent", [FieldChange("add", "/agents/y/temperature", None, 1.0)]),
+        ChangedPart("x", "removed", "agent"),
+        ChangedPart("y", "changed", "agent", [FieldChange("add", "/agents/y/temperature", None, 1.0)]),
     ]
     assert found.rest == [FieldChange("remove", "/description", "old")]
     assert (found.input, found.breaking) == ([], [])
@@ -53,8 +53,8 @@ def test_steps_of_bodies_are_steps_of_their_own() -> None:
     wider = each | {"max_items": 10, "body": {"steps": {"inner": inner | {"value": "${index}"}}}}
     found = difference(_with(steps={"each": each}), _with(steps={"each": wider}))
     assert found.steps == [
-        PartChange("each", "changed", "map", [FieldChange("replace", "/steps/each/max_items", 9, 10)]),
-        PartChange(
+        ChangedPart("each", "changed", "map", [FieldChange("replace", "/steps/each/max_items", 9, 10)]),
+        ChangedPart(
             "inner",
             "changed",
             "transform",
@@ -69,8 +69,8 @@ def test_a_step_that_moved_into_a_body_is_no_new_one() -> None:
     found = difference(_with(steps={"a": step}), _with(steps={"again": loop}))
     path = "/steps/again/body/steps/a"
     assert found.steps == [
-        PartChange("a", "changed", "transform", [FieldChange("move", path, "/steps/a", path)]),
-        PartChange("again", "added", "loop"),
+        ChangedPart("a", "changed", "transform", [FieldChange("move", path, "/steps/a", path)]),
+        ChangedPart("again", "added", "loop"),
     ]
 
 
@@ -130,5 +130,7 @@ def test_inputs_that_no_longer_fit_are_told(before: Any, after: Any, breaking: l
 
 def test_an_input_schema_that_was_left_out_takes_any_object() -> None:
     after = _with(input={"type": "object", "required": ["a"]})
-    assert difference(_with(), after).breaking == [Breaking("/input/required", "the field 'a' must be given")]
+    assert difference(_with(), after).breaking == [
+        InputBreak("/input/required", "the field 'a' must be given")
+    ]
     assert difference(_with(), _with(input={"type": "object"})).input == []

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from schema.rules.size import Estimate, TreeSize, estimate
+from schema.rules.size import RunSize, TreeSize, estimate
 from schema.rules.validate import validate
 
 AGENTS = {
@@ -15,7 +15,7 @@ ASK = {"kind": "agent", "agent": "poet", "prompt": "x" * 300}
 SCHEMA = {"output_schema": {"type": "object"}}
 
 
-def whole(steps: dict[str, Any], **fields: Any) -> Estimate:
+def whole(steps: dict[str, Any], **fields: Any) -> RunSize:
     return estimate(validate({"name": "x", "agents": AGENTS, "steps": steps, **fields}).definition)
 
 
@@ -47,7 +47,7 @@ def loop(times: int, **steps: Any) -> dict[str, Any]:
 def test_the_most_that_a_run_comes_to(
     steps: dict[str, Any], executions: int, events: int, model_calls: int, children: int
 ) -> None:
-    assert whole(steps) == Estimate(
+    assert whole(steps) == RunSize(
         executions, events, 0, model_calls, children, None, TreeSize(executions, children)
     )
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from activities.agent import prompts
 from activities.routing.tasks import task_type
 from db.prompts.prompts import sha256_of
-from db.prompts.trials import Chosen
+from db.prompts.trials import ChosenPrompt
 from gateway.request import Message
 from schema.language.catalogue import BUILT_IN, ROLE_DEFAULTS
 from schema.language.prompts import PromptContent, TaskType
@@ -29,7 +29,7 @@ CONTENT = PromptContent(
 
 def _system(content: PromptContent | None, text: str, **agent: object) -> str:
     step = AgentStep(kind="agent", agent="a", prompt="${input.task}")
-    chosen = Chosen(content, "careful@1") if content else None
+    chosen = ChosenPrompt(content, "careful@1") if content else None
     found = prompts.system(step, Agent.model_validate(agent), [], BUILT_IN, chosen, text)
     return found[0].content if found else ""
 
@@ -64,7 +64,7 @@ def test_examples_stand_before_the_prompt_as_earlier_answers() -> None:
     content = PromptContent.model_validate(
         {"system": "S", "examples": [{"input": "1+1", "output": "2"}, {"input": "2+2", "output": "4"}]}
     )
-    assert prompts.examples(Chosen(content, "sums@1", UUID(int=1))) == [
+    assert prompts.examples(ChosenPrompt(content, "sums@1", UUID(int=1))) == [
         Message("user", "1+1"),
         Message("assistant", "2"),
         Message("user", "2+2"),

@@ -9,7 +9,7 @@ from plan.compile import compile_plan
 from schema.errors import InvalidDefinition
 from schema.language.dependencies import walk
 from schema.rules.size import estimate
-from schema.rules.validate import Checked, validate
+from schema.rules.validate import ValidDefinition, validate
 from schema.temporal.plan import Plan
 from tests.support.definitions import definitions, flawed
 
@@ -18,7 +18,7 @@ def _planned(plan: Plan) -> list[str]:
     return [name for step in plan.steps for name in (step.id, *(_planned(step.body) if step.body else ()))]
 
 
-def _hold(checked: Checked) -> None:
+def _hold(checked: ValidDefinition) -> None:
     """What holds for every accepted definition."""
     definition = checked.definition
     plan = compile_plan(definition)

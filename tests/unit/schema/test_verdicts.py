@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from plan.compile import compiled
-from plan.verdicts import Verdicts, read
+from plan.verdicts import JudgedSteps, read
 from schema.rules.validate import validate
 
 SCORE = {"type": "object", "properties": {"quality": {"type": "number"}}}
@@ -14,7 +14,7 @@ def agent(prompt: str, **more: Any) -> dict[str, Any]:
     return {"kind": "agent", "agent": "a", "prompt": prompt, **more}
 
 
-def verdicts(steps: dict[str, Any], **more: Any) -> Verdicts:
+def verdicts(steps: dict[str, Any], **more: Any) -> JudgedSteps:
     document = {"name": "one", "agents": {"a": {"model": "openai/gpt-4o-mini"}}, "steps": steps, **more}
     source = validate(document).definition.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return read(compiled(json.dumps(source), json.dumps(source)))

@@ -8,7 +8,7 @@ import pytest
 from router.data.outcomes import Calls
 from router.evaluate.replays import judge_online
 from router.rollout.stages import ENOUGH, Evidence, Rollout, advance, roll_back, share
-from router.statistics.bandit import Bandit, Settings, effects, from_json
+from router.statistics.bandit import Bandit, BanditConfig, effects, from_json
 from router.statistics.offpolicy import Value
 
 TRUTH = {"good": 0.9, "fair": 0.75, "poor": 0.5}
@@ -47,7 +47,7 @@ def test_chances_are_those_that_it_chooses_by() -> None:
 
 
 def test_a_model_that_breaks_is_taken_out_soon_and_let_back_when_it_is_well() -> None:
-    bandit = Bandit(list(TRUTH), settings=Settings(rest=60, probe=0.05))
+    bandit = Bandit(list(TRUTH), settings=BanditConfig(rest=60, probe=0.05))
     _live(bandit, 500, TRUTH)
     chosen, bad = _live(bandit, 200, {**TRUTH, "good": 0.3}, seed=1)
     assert list(bandit.quarantined) == ["good"]

@@ -7,29 +7,29 @@ from router.data import metrics
 from router.evaluate.baselines import Pool, judge
 from router.evaluate.old_prices import price_of
 from router.statistics import choose
-from router.statistics.choose import Policy
+from router.statistics.choose import ChoicePolicy
 
 
 def test_the_incumbent_is_left_for_more_than_the_margin_only() -> None:
     success = np.array([[0.80, 0.83], [0.80, 0.90], [0.80, 0.70]])
     free = np.zeros((3, 2))
-    assert choose.choose(success, free, Policy(0, 0.05)).tolist() == [0, 1, 0]
-    assert choose.choose(success, free, Policy(0, 0.0)).tolist() == [1, 1, 0]
+    assert choose.choose(success, free, ChoicePolicy(0, 0.05)).tolist() == [0, 1, 0]
+    assert choose.choose(success, free, ChoicePolicy(0, 0.0)).tolist() == [1, 1, 0]
 
 
 def test_cost_and_time_weigh_against_success() -> None:
     success, cost = np.array([[0.9, 0.8]]), np.array([[0.10, 0.01]])
-    assert choose.choose(success, cost, Policy(0, 0.0, 1.0)).tolist() == [0]
-    assert choose.choose(success, cost, Policy(0, 0.0, 2.0)).tolist() == [1]
+    assert choose.choose(success, cost, ChoicePolicy(0, 0.0, 1.0)).tolist() == [0]
+    assert choose.choose(success, cost, ChoicePolicy(0, 0.0, 2.0)).tolist() == [1]
     seconds = np.array([[9.0, 1.0]])
-    assert choose.choose(success, cost, Policy(0, 0.0, 0.0, 0.02), seconds).tolist() == [1]
+    assert choose.choose(success, cost, ChoicePolicy(0, 0.0, 0.0, 0.02), seconds).tolist() == [1]
 
 
 def test_a_margin_is_tuned_to_never_leave_where_estimates_are_noise() -> None:
     rng = np.random.default_rng(0)
     ok = (rng.random((400, 6)) < np.array([0.9, 0.8, 0.8, 0.8, 0.8, 0.8])).astype(np.float64)
     policy = choose.tune_margin(np.clip(0.85 + 0.1 * rng.normal(size=ok.shape), 0, 1), ok)
-    assert policy == Policy(0, choose.MARGINS[-1])
+    assert policy == ChoicePolicy(0, choose.MARGINS[-1])
 
 
 def test_a_margin_is_tuned_to_leave_where_estimates_know() -> None:
@@ -68,11 +68,11 @@ def test_the_cheapest_policy_keeps_the_quality_or_stays() -> None:
     # One draw for both: at easy queries they are right together.
     ok = (rng.random((600, 1)) < truth).astype(np.float64)
     cost = np.tile([1.0, 0.1], (600, 1))
-    tuned = choose.tune_cost(truth, ok, cost, Policy(0, 0.02), loss=0.02)
+    tuned = choose.tune_cost(truth, ok, cost, ChoicePolicy(0, 0.02), loss=0.02)
     assert choose.choose(truth, cost, tuned)[easy].mean() == 1
     assert choose.choose(truth, cost, tuned)[~easy].mean() == 0
-    blind = choose.tune_cost(np.full_like(truth, 0.8), ok, cost, Policy(0, 0.02), loss=0.02)
-    assert blind == Policy(0, 0.02)
+    blind = choose.tune_cost(np.full_like(truth, 0.8), ok, cost, ChoicePolicy(0, 0.02), loss=0.02)
+    assert blind == ChoicePolicy(0, 0.02)
 
 
 def test_verifying_is_priced_as_what_it_comes_to() -> None:

@@ -8,7 +8,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from db.router.outcomes import Row
+from db.router.outcomes import OutcomeRow
 from router.checkpoints.storage import Checkpoint
 from router.data.dataset import category_of, text_of
 from router.statistics import interval_drift, model
@@ -20,8 +20,8 @@ def known() -> Checkpoint:
     return learned()
 
 
-def row(number: int, seconds: float) -> Row:
-    return Row(
+def row(number: int, seconds: float) -> OutcomeRow:
+    return OutcomeRow(
         uuid4(),
         uuid4(),
         datetime.now(UTC),
@@ -44,7 +44,7 @@ def row(number: int, seconds: float) -> Row:
     )
 
 
-def rows(count: int, slower: float) -> list[Row]:
+def rows(count: int, slower: float) -> list[OutcomeRow]:
     rng = np.random.default_rng(5)
     return [row(i, float(slower * rng.lognormal(1, 0.3))) for i in range(count)]
 

@@ -3,24 +3,24 @@
 import numpy as np
 import pytest
 
-from router.data.logged import Floats, Logged
+from router.data.logged import Floats, LoggedChoices
 from router.statistics.offpolicy import Value, dm, dr, ips, may_promote, snips
 
 TRUTH = np.array([[0.9, 0.3], [0.6, 0.7], [0.5, 0.2]])
 """Of three models in two categories."""
 
 
-def _log(seed: int, number: int = 1500, floor: float = 0.05) -> Logged:
+def _log(seed: int, number: int = 1500, floor: float = 0.05) -> LoggedChoices:
     """Mostly the second model."""
     random = np.random.default_rng(seed)
     chances = np.tile([floor, 1 - 2 * floor, floor], (number, 1))
     category = random.integers(2, size=number)
     chosen = (random.random(number)[:, None] > chances.cumsum(1)).sum(1)
     ok = (random.random(number) < TRUTH[chosen, category]).astype(float)
-    return Logged(chosen, chances, ok, category)
+    return LoggedChoices(chosen, chances, ok, category)
 
 
-def _policy(log: Logged, by_category: list[int]) -> Floats:
+def _policy(log: LoggedChoices, by_category: list[int]) -> Floats:
     policy: Floats = np.eye(3)[np.array(by_category)[log.category]]
     return policy
 
@@ -70,7 +70,7 @@ def test_what_was_never_tried_is_unsure() -> None:
     chances[:, :2] += chances[:, 2:] / 2
     chances[:, 2] = 0
     kept = log.chosen != 2
-    blind = Logged(log.chosen[kept], chances[kept], log.ok[kept], log.category[kept])
+    blind = LoggedChoices(log.chosen[kept], chances[kept], log.ok[kept], log.category[kept])
     value = dr(blind, _policy(blind, [2, 2]))
     assert value.high - value.low > 0.2
     assert not may_promote(blind, _policy(blind, [2, 2]), _policy(blind, [1, 1]))[0]
@@ -78,4 +78,4 @@ def test_what_was_never_tried_is_unsure() -> None:
 
 def test_a_log_without_chances_is_refused() -> None:
     with pytest.raises(ValueError, match="without a chance"):
-        Logged(np.array([0]), np.array([[0.0, 1.0]]), np.array([1.0]), np.array([0]))
+        LoggedChoices(np.array([0]), np.array([[0.0, 1.0]]), np.array([1.0]), np.array([0]))

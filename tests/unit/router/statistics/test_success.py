@@ -68,12 +68,13 @@ def test_a_query_that_was_asked_before_is_known_by_what_came_of_it() -> None:
     asked = rng.random(truth.shape) < 0.5
     learned, _ = success.fit(table, categories, np.where(asked, rng.random(truth.shape) < truth, np.nan))
     told = learned.predict(table, categories)
-    plain = replace(learned, again=success.Again(0.0, 0.0, 1.0)).predict(table, categories)
+    plain = replace(learned, again=success.RepeatVariance(0.0, 0.0, 1.0)).predict(table, categories)
     for part in (asked, ~asked):
         assert ((told - truth)[part] ** 2).mean() < 0.8 * ((plain - truth)[part] ** 2).mean()
     new = world(told=0.0, seed=6)
     assert (
-        learned.predict(*new[:2]) == replace(learned, again=success.Again(9.0, 9.0, 1.0)).predict(*new[:2])
+        learned.predict(*new[:2])
+        == replace(learned, again=success.RepeatVariance(9.0, 9.0, 1.0)).predict(*new[:2])
     ).all()
 
 
