@@ -33,7 +33,7 @@ class Rows:
     """task key → key of the task that it goes on from"""
     edges: dict[str, "Relationship"] = field(default_factory=dict)
     forgotten: set[str] = field(default_factory=set)
-    """Keys of tasks that are to go, with all that leads to them."""
+    """Keys of tasks that go, with all that leads to them, before the other rows are written."""
 
 
 @dataclass(frozen=True)
@@ -62,24 +62,25 @@ def fold(events: Iterable[LoggedEvent]) -> Rows:
             case "CollaborationFinished":
                 _finished(rows, event)
             case "CollaborationForgotten":
-                rows.tasks.pop(event.aggregate_id, None)
-                rows.forgotten.add(event.aggregate_id)
+                _forget(rows, event.aggregate_id)
             case _:
                 pass
-    return _without_forgotten(rows)
-
-
-def _without_forgotten(rows: Rows) -> Rows:
-    """Without what leads to tasks that are to go; agents that worked on nothing else go with them."""
-    if rows.forgotten:
-        gone = rows.forgotten
-        rows.run_of = {task: key for task, key in rows.run_of.items() if task not in gone}
-        rows.forked_from = {
-            task: source for task, source in rows.forked_from.items() if not gone & {task, source}
-        }
-        rows.edges = {key: edge for key, edge in rows.edges.items() if edge.task not in gone}
-        rows.agents = {key: rows.agents[key] for key in {edge.agent for edge in rows.edges.values()}}
     return rows
+
+
+def _forget(rows: Rows, task: str) -> None:
+    """Drop what earlier events said of a task, and agents that worked on nothing else.
+
+    Later events count again, wherever the log is cut into batches: a fork may still name its source."""
+    rows.forgotten.add(task)
+    rows.tasks.pop(task, None)
+    rows.run_of.pop(task, None)
+    rows.forked_from = {
+        fork: source for fork, source in rows.forked_from.items() if task not in (fork, source)
+    }
+    rows.edges = {key: edge for key, edge in rows.edges.items() if edge.task != task}
+    busy = {edge.agent for edge in rows.edges.values()}
+    rows.agents = {key: agent for key, agent in rows.agents.items() if key in busy}
 
 
 def _known(properties: dict[str, Value | None]) -> Properties:

@@ -94,15 +94,16 @@ async def _write(transaction: AsyncTransaction, after: Position, rows: Rows, end
 
 
 def statements(rows: Rows) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Nodes first: a relationship is merged between ends that are there already."""
+    """Forget first, then nodes, then relationships between them; agents left without one go last."""
+    gone = [{"key": key} for key in sorted(rows.forgotten)]
     found: list[tuple[str, list[dict[str, Any]]]] = [
+        (_FORGET, gone),
         (_DEFINITIONS, _nodes(rows.definitions)),
         (_TASKS, _nodes(rows.tasks)),
         (_AGENTS, _nodes(rows.agents)),
         (_RUN_OF, [{"task": task, "definition": key} for task, key in sorted(rows.run_of.items())]),
         (_FORKED_FROM, [{"task": task, "source": key} for task, key in sorted(rows.forked_from.items())]),
     ]
-    gone = [{"key": key} for key in sorted(rows.forgotten)]
     for relationship, cypher in _EDGES.items():
         found.append(
             (
@@ -119,7 +120,7 @@ def statements(rows: Rows) -> list[tuple[str, list[dict[str, Any]]]]:
                 ],
             )
         )
-    found += [(_FORGET, gone), (_IDLE, gone[:1])]
+    found.append((_IDLE, gone[:1]))
     return [(cypher, parameters) for cypher, parameters in found if parameters]
 
 

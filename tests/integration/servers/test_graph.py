@@ -25,7 +25,7 @@ from graph.fold import EVENT_TYPES
 from graph.queries import cypher, names, of_kind
 from infra.local import start
 from schema.errors import Refused, Unavailable
-from schema.events import CollaborationStarted
+from schema.events import CollaborationForgotten, CollaborationStarted
 from schema.settings import Settings
 from tests.support.event_log import Work, begin, catch_up, run, work
 from tests.support.stack import settings_of
@@ -164,6 +164,26 @@ async def test_forgotten_runs_leave_the_graph_and_stay_away(engine: AsyncEngine,
     await empty(graph)
     await catch_up(engine, GraphCopy(graph))
     assert await verify.check(engine, graph) == []
+
+
+async def test_a_log_cut_anywhere_makes_the_same_graph(engine: AsyncEngine, graph: GraphDrivers) -> None:
+    """A fork that starts beside the forgetting of its source is told of on either side of it."""
+    first = CollaborationStarted("c1", "wf-1", "one", 1, "task")
+    fork = CollaborationStarted("c2", "wf-2", "one", 1, "task", forked_from="c1")
+    async with transaction(engine) as connection:
+        for event in (first, CollaborationForgotten("c1"), fork):
+            await outbox.append(connection, "default", event.collaboration_id, event)
+    async with transaction(engine) as connection:
+        events = await outbox.read_after(connection, Position(), 10, list(EVENT_TYPES))
+    for size in (1, 2, 3):
+        await empty(graph)
+        after = Position()
+        for start_at in range(0, len(events), size):
+            batch = events[start_at : start_at + size]
+            assert await projection.apply(graph, after, batch)
+            after = batch[-1].position
+        assert await verify.check(engine, graph) == []
+        assert await count(graph, "(:Task)-[:FORKED_FROM]->(:Task {key: 'c1'})") == 1
 
 
 async def test_applying_an_event_twice_changes_nothing(engine: AsyncEngine, graph: GraphDrivers) -> None:

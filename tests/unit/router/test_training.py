@@ -122,5 +122,5 @@ def test_it_stops_where_validation_gets_no_better_and_keeps_the_best() -> None:
 
 
 def test_a_state_of_something_else_is_refused() -> None:
-    with pytest.raises(ValueError, match="no State"):
+    with pytest.raises(ValueError, match="no TrainingState"):
         Line().train(resume=b"broken")
