@@ -82,13 +82,13 @@ def translate(error: BaseException) -> BaseException:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether what we did not foresee may go well the next time: a fault of our own code does not."""
+    """Tell whether an unforeseen error may pass on the next try: a fault of our own code does not."""
     tried = activity.info().attempt if activity.in_activity() else 1
     return not isinstance(error, _OWN_FAULTS) and tried < MAX_UNFORESEEN
 
 
 def given_up() -> StepError:
-    """What ends an attempt that was taken for dead, and then came to its end."""
+    """Return the error that ends an attempt which was taken for dead and finished afterwards."""
     return StepError("attempt_abandoned", "a later attempt had already taken this step over")
 
 

@@ -16,7 +16,7 @@ _TRACER = trace.get_tracer("facilitair")
 
 
 class TracedRequest(Protocol):
-    """What a span belongs to."""
+    """The run and trace that a span belongs to."""
 
     @property
     def tenant(self) -> str: ...

@@ -51,7 +51,7 @@ def as_promised(step: ToolStep, output: Json) -> Json:
 
 
 def output_fault(step: ToolStep, output: Json) -> str | None:
-    """Why a tool's output breaks its promise, or None."""
+    """Return why a tool's output breaks its schema; None if it fits."""
     if step.output_schema is None:
         return None
     fault = json_schemas.faults(step.output_schema, output, most=1)

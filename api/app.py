@@ -146,7 +146,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 async def _warm_up(state: ApiState) -> None:
-    """What the first requests would otherwise wait for."""
+    """Load at start what the first requests would otherwise wait for."""
     # Imports hold the interpreter: begun at once, they would keep the port shut for half a second longer.
     await asyncio.sleep(_WARM_UP_AFTER_SECONDS)
     await asyncio.to_thread(compile_expression, "input.a == 1")

@@ -1,4 +1,4 @@
-"""What a request needs of the process: its connections, the tenant, the caller."""
+"""Per-request dependencies: connections, tenant, caller."""
 
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -71,7 +71,8 @@ def state(request: HTTPConnection) -> ApiState:
 
 
 def tenant() -> str:
-    """Whose data a request sees. One tenant until keys name theirs: every query takes it from here."""
+    """Return the tenant whose data a request sees. One tenant until keys name theirs; every query takes it
+    from here."""
     return "default"
 
 

@@ -299,7 +299,7 @@ class Temporal:
             raise self.told(error, client.namespace) from error
 
     def told(self, error: "RPCError", id: str) -> FacilitairError:
-        """What Temporal refused, in our words; a fault of ours stays the exception that it is."""
+        """Translate a refusal of Temporal; an unknown fault stays the exception that it is."""
         from temporalio.service import RPCStatusCode
 
         if error.status is RPCStatusCode.NOT_FOUND:
@@ -324,7 +324,7 @@ def memo_of(
     span_id: str | None = None,
     request_digest: str | None = None,
 ) -> dict[str, Any]:
-    """What a collaboration is told of its start, beside its input."""
+    """Return the memo that tells a collaboration about its start, beside its input."""
     told: dict[str, Any] = {MEMO_TENANT: tenant, MEMO_REQUESTED_BY: actor}
     more = {MEMO_TRACEPARENT: traceparent, MEMO_REQUEST_SPAN: span_id, MEMO_REQUEST: request_digest}
     told |= {key: value for key, value in more.items() if value}

@@ -78,7 +78,7 @@ class Api:
             raise self._unreachable(error) from error
 
     def content(self, path: str) -> bytes:
-        """What is no JSON."""
+        """Return a response that is not JSON."""
         return self._answer("GET", path).content
 
     def _unreachable(self, error: "httpx.TransportError") -> NothingRunning:
@@ -142,7 +142,7 @@ def connect(url: str | None, data: Path | None) -> Api:
 
 
 def running_address(data: Path | None) -> str:
-    """Where the platform under `data` listens; raises NothingRunning."""
+    """Return the address of the platform under `data`. Raises NothingRunning."""
     from infra.local import read_state
     from schema.settings import default_data_dir
 

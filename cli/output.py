@@ -1,4 +1,4 @@
-"""How commands speak: results on stdout, everything else on stderr, errors with a code and a cure."""
+"""Output of commands: results on stdout, everything else on stderr, errors with a code and a cure."""
 
 import functools
 import inspect
@@ -33,7 +33,7 @@ class NothingRunning(FacilitairError):
 
 
 class InputRefused(Refused):
-    """What a person gave was refused; `problems` says where, with the line in the file when it is known."""
+    """Raised for refused input; `problems` says where, with the line in the file if it is known."""
 
     def __init__(
         self, code: str, message: str, problems: list[Problem], lines: dict[str, int] | None = None
@@ -84,7 +84,7 @@ def print_json(value: Any) -> None:
 
 
 def print_warnings(answer: dict[str, Any]) -> None:
-    """What an answer of the API warns of."""
+    """Print the warnings in an answer of the API."""
     for warning in answer.get("warnings") or ():
         err().print(Text(f"! {warning}", style="yellow"))
 

@@ -1,4 +1,4 @@
-"""Where in a file a JSON pointer points."""
+"""Find the line and column of a JSON pointer in a file."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Who did what."""
+"""The audit log: who did what."""
 
 from typing import Any
 

@@ -20,7 +20,7 @@ COMPANY: Final = 4
 
 
 class Crowd:
-    """How many are at work now, and so will ask again and again."""
+    """Counts the tasks at work now, which will soon ask again."""
 
     def __init__(self) -> None:
         self.size = 0

@@ -1,4 +1,4 @@
-"""Who is signed in to the console. A session's id is kept as a hash only."""
+"""Sessions of the console. Only a hash of a session's id is stored."""
 
 from datetime import timedelta
 from typing import Final

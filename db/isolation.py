@@ -77,7 +77,7 @@ class Isolation(Generic[R]):
 
     @property
     def left(self) -> list[R]:
-        """What is neither written nor refused."""
+        """Return the records that were neither written nor refused."""
         return [record for part in (self._part, *reversed(self._further)) for record in part]
 
     def refuse(self, error: Exception) -> None:

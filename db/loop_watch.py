@@ -17,8 +17,8 @@ _log = logging.getLogger(__name__)
 
 
 class LoopWatch:
-    """How long the loop of this process was held, as its ticks tell: each is due after 10 ms, and comes later
-    by what something else took."""
+    """Measures how long this process's event loop is held: a tick is due every 10 ms, and its delay is the
+    hold."""
 
     def __init__(self, process: str) -> None:
         self._process = process

@@ -1,7 +1,7 @@
-"""Who waits for news of a run is woken through Postgres' LISTEN and NOTIFY.
+"""Wake waiters for news of a run through Postgres' LISTEN and NOTIFY.
 
-A wake-up is only a hint: it is sent after the commit and may be lost with its sender, so who waits also looks
-by itself now and then.
+A wake-up is only a hint: it is sent after the commit and may be lost with its sender, so waiters also look by
+themselves now and then.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ _log = logging.getLogger(__name__)
 
 
 def note(connection: AsyncConnection, run: str) -> None:
-    """Whoever waits for news of the run is woken when this connection's transaction has committed."""
+    """Wake waiters for the run once this connection's transaction has committed."""
     connection.info.setdefault("changed_runs", set()).add(str(run))
 
 
 def take_noted(connection: AsyncConnection) -> set[str]:
-    """What a transaction noted."""
+    """Return and clear the runs that a transaction noted."""
     found: set[str] = connection.info.pop("changed_runs", set())
     return found
 

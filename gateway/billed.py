@@ -37,7 +37,7 @@ async def ask(http: "Http", destination: Destination, call_id: str, response_id:
 
 
 def usage_in(body: Any) -> Usage | None:
-    """What OpenRouter's account of a generation says: its native tokens are those that it bills."""
+    """Read usage from OpenRouter's record of a generation: it bills native tokens."""
     told = body.get("data") if isinstance(body, dict) else None
     if not isinstance(told, dict):
         return None

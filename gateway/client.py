@@ -54,20 +54,21 @@ class Gateway:
     def destination(
         self, model: str, providers: Mapping[str, TenantProvider] = NO_PROVIDERS, tenant: str = "default"
     ) -> Destination:
-        """Who would answer for a model; nothing is called. `providers` are the tenant's own."""
+        """Return the destination that would answer for a model, without a call. `providers` are the tenant's
+        own."""
         return self.destinations.find(model, providers, tenant)
 
     def price(
         self, model: str, providers: Mapping[str, TenantProvider] = NO_PROVIDERS, tenant: str = "default"
     ) -> Price:
-        """What the model that would answer costs everybody; a missing price is an error, not zero."""
+        """Return the list price of the model that would answer; a missing price is an error, not zero."""
         asked = self.destination(model, providers, tenant).model
         if priced := general_price(asked):
             return priced.price
         raise price_missing(asked)
 
     def worst_case(self, request: ModelRequest) -> WorstCase:
-        """What the call can cost at most; its max_output_tokens must be set. Raises price_missing."""
+        """Return the most that the call can cost; its max_output_tokens must be set. Raises price_missing."""
         assert request.max_output_tokens is not None
         destination = self.destination(request.model, request.providers, request.tenant)
         price = request.price or self.price(request.model, request.providers, request.tenant)
@@ -135,7 +136,7 @@ class Gateway:
         yield _completion(answer, destination, price, usage, first_token_ms)
 
     async def _usage(self, answer: ResponseReader, request: ModelRequest, destination: Destination) -> Usage:
-        """What the answer took, by its provider or by an estimate; people are told once for each model."""
+        """Return the usage from the provider or an estimate; estimates are logged once per model."""
         into = most_input_tokens(request.messages, request.response_schema, destination, request.tools)
         usage = answer.figures.usage(guessed_tokens(into), guessed_tokens(answer.said_bytes()))
         if usage.assumed and destination.can_be_asked:
@@ -155,7 +156,7 @@ class Gateway:
             _log.warning(sentence, extra=fields)
 
     async def billed(self, destination: Destination, call_id: str, response_id: str) -> Usage | None:
-        """What the provider says that a call came to; None where it cannot tell, or cannot yet."""
+        """Ask the provider what a call took; None if it cannot tell, or not yet."""
         return await billed.ask(self._connections(), destination, call_id, response_id)
 
     async def close(self) -> None:
@@ -186,7 +187,7 @@ def warm_up() -> None:
 
 
 async def _packet(exchange: "Exchange", answer: ResponseReader) -> bytes:
-    """What comes next; b"" at the end, however an answer that says it has ended comes to it."""
+    """Return the next packet; b"" at the end, even if an answer that has ended stays open."""
     try:
         return await exchange.packet()
     except (TimedOut, ConnectionLost):
@@ -196,7 +197,7 @@ async def _packet(exchange: "Exchange", answer: ResponseReader) -> bytes:
 
 
 def _tokens(answer: ResponseReader) -> tuple[int, int, int] | None:
-    """What a failed answer took, where its provider says so at the end of it."""
+    """Return the tokens of a failed answer, if its provider reports them at the end."""
     if not answer.complete:
         return None
     usage = answer.figures.usage(0, 0)

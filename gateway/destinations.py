@@ -1,4 +1,5 @@
-"""Who answers for a model: a tenant's own provider, one with a key, a local Ollama, or the simulator."""
+"""Choose who answers for a model: a tenant's own provider, one with a key, a local Ollama, or the
+simulator."""
 
 import hashlib
 import re
@@ -43,7 +44,7 @@ ONLY_OBJECTS: Final = re.compile(r"gpt-3\.5|gpt-4-|gpt-4$")
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a call goes."""
+    """The provider, address and model to which a call goes."""
 
     provider: str
     """The first part of the ids of its models."""
@@ -83,7 +84,7 @@ class Destination:
 
     @property
     def can_be_asked(self) -> bool:
-        """Whether it tells afterwards what a call came to."""
+        """Tell whether the provider reports afterwards what a call took."""
         return self.kind in ("openrouter", "simulator")
 
 
@@ -147,8 +148,11 @@ class Destinations:
         }.get(kind, "")
 
     def reach(self, place: str) -> Literal["anywhere", "public", "nowhere"]:
-        """Where a host:port may lead: what the operator named with its port, or set as an address of the
-        platform, anywhere; what is allowed by its name alone to public addresses; anything else nowhere."""
+        """Return where a host:port may lead.
+
+        Anywhere if the operator named it with its port or set it as an address of the platform; to public
+        addresses if only its name is allowed; otherwise nowhere.
+        """
         allowed = names_in(self._settings.provider_hosts)
         ours = {_place(self._address(kind)) for kind in get_args(ProviderKind)}
         if place in allowed | ours | {_place(self._settings.simulator_url)}:
@@ -164,7 +168,7 @@ class Destinations:
         return replace(destination, limits=limits) if limits else destination
 
     def _address(self, kind: ProviderKind) -> str:
-        """Where the platform calls a provider; "" where it does not."""
+        """Return the provider's address; "" if the platform does not call it."""
         known = self._settings
         if kind == "ollama":
             return _ollama_url(known.ollama_host) if known.ollama_host else ""

@@ -26,7 +26,7 @@ BYTES_PER_TOKEN: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class WorstCase:
-    """What a call can cost at most."""
+    """The most that a call can cost."""
 
     usd: Decimal
     tokens: int

@@ -108,7 +108,7 @@ def as_provider_error(
     response_id: str = "",
     tokens: tuple[int, int, int] | None = None,
 ) -> ProviderError:
-    """What a failed call came to; `tokens` is what its provider counted before it failed."""
+    """Translate a failed call; `tokens` is what its provider counted before it failed."""
     retry_after: float | None = None
     billed = True
     match error:
@@ -152,7 +152,7 @@ def as_provider_error(
 
 
 def moves_on(error: ProviderError) -> bool:
-    """Whether another model should be asked instead. Not where the request is at fault: no model mends it."""
+    """Tell whether another model should be asked. Not if the request is at fault: no model mends that."""
     return error.code in ELSEWHERE
 
 
@@ -193,7 +193,7 @@ def code_of_status(status: int, words: str) -> str:
 
 
 def error_in(told: object) -> BrokenAnswer:
-    """What an `error` within an answer says."""
+    """Translate an `error` inside an answer."""
     if not isinstance(told, Mapping):
         return BrokenAnswer(str(told))
     kinds = [told.get("code"), told.get("status"), told.get("type")]

@@ -1,4 +1,4 @@
-"""Why an answer ended. Every provider has its own words; here they become one vocabulary with one meaning."""
+"""Translate providers' finish reasons into one vocabulary."""
 
 from collections.abc import Mapping
 from typing import Final, Literal, TypeGuard
@@ -104,7 +104,7 @@ def refusal(model: str, reason: str) -> ProviderError | None:
 
 
 def is_finish(told: object) -> TypeGuard[str]:
-    """Whether a provider gives a finish reason at all. DashScope writes "null" while its answer goes on."""
+    """Tell whether the value is a finish reason. DashScope writes "null" while its answer goes on."""
     return isinstance(told, str) and told.strip().lower() not in ("", "null", "none")
 
 

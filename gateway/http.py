@@ -145,7 +145,7 @@ class Exchange:
         patience.watch(response.content.set_exception)
 
     async def packet(self) -> bytes:
-        """What came, and b"" at the end; raises TimedOut or Disconnected."""
+        """Return the next packet, b"" at the end. Raises TimedOut or ConnectionLost."""
         try:
             packet = await self._response.content.readany()
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -156,7 +156,7 @@ class Exchange:
         return packet
 
     async def whole(self) -> bytes:
-        """All that is still to come."""
+        """Return the rest of the body."""
         packets = []
         while packet := await self.packet():
             packets.append(packet)
@@ -201,7 +201,7 @@ async def _refusal(response: aiohttp.ClientResponse) -> Refusal:
 
 
 def _reason(error: BaseException) -> str:
-    """Why a connection failed, without the request: it carries the key."""
+    """Return why a connection failed, without the request: it carries the key."""
     if isinstance(error, HostNotAllowed):
         return f"{error}; expected one in FACILITAIR_PROVIDER_HOSTS"
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, PrivateAddress):

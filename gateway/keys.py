@@ -18,7 +18,7 @@ SENDABLE: Final = re.compile(r"[!-~]{1,4096}")
 
 @dataclass(slots=True)
 class Keys:
-    """Where keys are found; a file is read again when it has changed."""
+    """Reads keys by reference; a file is read again when it has changed."""
 
     directory: str
     """Empty: there are no files."""

@@ -35,13 +35,13 @@ def litellm() -> Any:
 
 
 def provider_config(provider: str, model: str) -> Any:
-    """What litellm knows of how a provider wants to be asked. It calls nobody."""
+    """Return litellm's description of a provider's requests. It calls no provider."""
     manager = litellm().utils.ProviderConfigManager
     return manager.get_provider_chat_config(model, litellm().LlmProviders(provider))
 
 
 def anthropic_events(*, json_mode: bool) -> Any:
-    """What litellm reads Anthropic's events with, one for each answer; `json_mode` is for schemas."""
+    """Return litellm's reader for Anthropic's events, one per answer; `json_mode` is for schemas."""
     handler = importlib.import_module("litellm.llms.anthropic.chat.handler")
     return handler.ModelResponseIterator(None, sync_stream=False, json_mode=json_mode)
 

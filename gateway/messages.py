@@ -90,7 +90,8 @@ def _name(name: str) -> str:
 
 
 def _readable(arguments: str) -> str:
-    """What a model wrote is told back to it; broken JSON in a wrapping, for many servers read it."""
+    """Return a model's arguments for the next request; broken JSON is wrapped, since many servers
+    parse it."""
     try:
         if isinstance(read_json(arguments), dict):
             return arguments

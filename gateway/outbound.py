@@ -73,8 +73,10 @@ class Outbound:
         self._anywhere, self._public = session(None), session(_public_socket)
 
     def reach(self, address: URL) -> Reach:
-        """Where the address may lead. Asked with the parsed address that is then called, so that no second
-        parser can read another host in it."""
+        """Return where the address may lead.
+
+        Takes the parsed address that is then called, so that no second parser can read another host in it.
+        """
         for host in (address.host, address.raw_host):
             if host and (found := self._reach(place_of(host, address.port))) != "nowhere":
                 return found

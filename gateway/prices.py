@@ -1,4 +1,4 @@
-"""What models cost: a tenant's own prices first, then ours, small and dated, then litellm's."""
+"""Prices of models: a tenant's own first, then ours, small and dated, then litellm's."""
 
 import importlib.metadata
 import importlib.util
@@ -103,8 +103,11 @@ def _in_millions(row: Mapping[str, object], name: str) -> Decimal | None:
 
 @lru_cache(maxsize=4_096)
 def general_price(model: str) -> SourcedPrice | None:
-    """What a model costs everybody. The first that is not in our own table has litellm's read, which
-    takes a fifth of a second: call it in a thread where it may be that one."""
+    """Return a model's list price.
+
+    The first model that is missing from our own table loads litellm's, which takes a fifth of a second: call
+    it in a thread unless `at_hand`.
+    """
     if price := listed_price(model):
         return SourcedPrice(price, f"facilitair:{PRICES_VERSION}")
     price = price_in_map(_litellms(), model)
@@ -118,7 +121,7 @@ def per_million(model: str) -> tuple[float, float] | None:
 
 
 def at_hand(model: str) -> bool:
-    """Whether `general_price` answers at once."""
+    """Tell whether `general_price` answers at once."""
     return listed_price(model) is not None or _litellms.cache_info().currsize > 0
 
 

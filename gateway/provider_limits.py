@@ -1,4 +1,4 @@
-"""What providers allow the platform's own keys, as the operator wrote it down."""
+"""Limits of providers on the platform's own keys, as the operator wrote them down."""
 
 import re
 from collections.abc import Mapping

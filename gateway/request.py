@@ -1,4 +1,4 @@
-"""What goes through the gateway: a request, and what it came to."""
+"""Requests to the gateway, and their results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -82,7 +82,7 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a provider counted."""
+    """Tokens that a provider counted."""
 
     input_tokens: int
     output_tokens: int
@@ -96,7 +96,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a call came to."""
+    """The result of a call."""
 
     text: str
     model: str

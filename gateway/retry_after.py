@@ -1,4 +1,4 @@
-"""How long a provider wants us to wait, in whichever of the ways it says so."""
+"""Read how long a provider wants us to wait, in any of the forms it uses."""
 
 import email.utils
 import re
@@ -34,7 +34,8 @@ def _asked(headers: Mapping[str, str]) -> float | None:
 
 
 def _until_reset(headers: Mapping[str, str]) -> float | None:
-    """Of the limits that are used up; of all of them where none says that it is."""
+    """Return the seconds until the exhausted limits reset; until all of them do if none says that it is
+    exhausted."""
     resets: list[tuple[bool, float]] = []
     for suffix in ("", "-requests", "-tokens"):
         value = headers.get(f"x-ratelimit-reset{suffix}")

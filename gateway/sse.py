@@ -51,7 +51,7 @@ class EventReader:
         return events
 
     def end(self) -> list[bytes]:
-        """What the last packet left without the empty line that ends an event; some servers forget it."""
+        """Return the rest after the last packet; some servers omit the empty line that ends an event."""
         return self.feed(b"\n\n")
 
     def _end(self, events: list[bytes]) -> None:

@@ -1,5 +1,4 @@
-"""How long a call may keep us waiting. Only the provider's silence counts: a slow reader of ours costs it
-nothing."""
+"""Time-outs of calls. Only the provider's silence counts: a slow reader of ours costs it nothing."""
 
 import asyncio
 import math
@@ -95,7 +94,7 @@ class Patience:
             self._arm()
 
     def over(self) -> bool:
-        """Whether there was no time from the start."""
+        """Tell whether there was no time from the start."""
         return self._loop.time() >= self._end
 
     def elapsed_ms(self) -> int:

@@ -1,4 +1,4 @@
-"""What a provider counted, out of the many shapes in which providers tell it."""
+"""Read a provider's token counts in any of the forms it uses."""
 
 import functools
 import math
@@ -47,7 +47,7 @@ _OUTPUT_DETAILS: Final = ("completion_tokens_details", "output_tokens_details")
 
 @dataclass(frozen=True, slots=True)
 class UsageCount:
-    """What has been told so far; None where nothing was. Zeros count as nothing: no prompt is empty."""
+    """Counts reported so far; None where unknown. Zeros count as unknown: no prompt is empty."""
 
     input: int | None = None
     output: int | None = None
@@ -67,7 +67,7 @@ class UsageCount:
 
     @property
     def complete(self) -> bool:
-        """Whether both input and output are known."""
+        """Tell whether input and output are both known."""
         return bool(self.input) and self.output is not None
 
     def usage(self, input_guess: int, output_guess: int) -> Usage:

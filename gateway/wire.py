@@ -29,7 +29,7 @@ class _Parts:
     arguments: list[str] = field(default_factory=list)
 
     def goes_on(self, id: str, name: str) -> bool:
-        """Whether a further piece with this id and name belongs to the call."""
+        """Tell whether a further piece with this id and name belongs to the call."""
         if id and self.id:
             return id == self.id
         # Servers that give no ids begin another call with its name, and some repeat the name in each piece.
@@ -46,7 +46,7 @@ class _Parts:
 
 @dataclass(slots=True)
 class ResponseReader:
-    """What is known of a running answer."""
+    """Reads a running answer."""
 
     translate: Callable[[dict[str, Any]], Mapping[str, Any] | None] | None = None
     """Makes one of OpenAI's events of a provider's own; None for what OpenAI has no event for."""
@@ -122,12 +122,12 @@ class ResponseReader:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing more is needed: it has its finish reason and its usage."""
+        """Tell whether the answer has its finish reason and its usage."""
         return self.finished and self.figures.complete
 
     @property
     def finish_reason(self) -> str:
-        """Why it ended, in our words; "" while it goes on."""
+        """The finish reason in our words; "" while the answer goes on."""
         if not self.finished:
             return ""
         good = self._reason in ("stop", "tool_calls")
@@ -211,7 +211,7 @@ class ResponseReader:
         return text
 
     def _reasons(self, delta: Mapping[str, Any]) -> bool:
-        """Whether the model thinks aloud, which is no part of its answer."""
+        """Tell whether a delta is the model's reasoning, which is no part of its answer."""
         content = delta.get("content")
         thoughts = [part for part in content if not text_of(part)] if isinstance(content, list) else None
         thought = next((delta[name] for name in _REASONING if delta.get(name)), thoughts)

@@ -146,7 +146,7 @@ def _read(session: Any, cypher: str, parameters: Mapping[str, Any] | None) -> Qu
 
 
 class _Room:
-    """How much an answer may still hold."""
+    """The room that is left in an answer."""
 
     def __init__(self) -> None:
         self._chars, self._values = MAX_CHARS, MAX_VALUES

@@ -1,4 +1,5 @@
-"""What a stretch of the event log means for the graph: pure, and the measure that the graph is held to."""
+"""Fold a stretch of the event log into rows of the graph. Pure, and the measure that the graph is checked
+against."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Relationship:
-    """What one execution left: an agent's work on a task."""
+    """An agent's work on a task: one execution."""
 
     type: str
     agent: str

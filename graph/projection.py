@@ -56,7 +56,8 @@ _IDLE: Final = "UNWIND $rows AS row MATCH (a:Agent) WHERE NOT (a)--() DELETE a"
 
 
 async def position(graph: GraphDrivers) -> Position:
-    """How far the graph is; the beginning for an empty one, which is how it rebuilds itself."""
+    """Return the graph's position in the log; the beginning if it is empty, which is how it rebuilds
+    itself."""
     with answering():
         async with graph.session(read_only=True) as session:
             record = await (await session.run(_POSITION, key=PROJECTION)).single()

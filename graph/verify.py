@@ -1,4 +1,4 @@
-"""Whether the graph is the fold of the log: graph == fold(log)."""
+"""Check that the graph equals the fold of the log."""
 
 from datetime import UTC, datetime
 from typing import Any, Final

@@ -30,7 +30,7 @@ class Disk:
 
     @property
     def full(self) -> str:
-        """What is wrong and what to do; empty while there is room."""
+        """Return what is wrong and what to do; empty while there is room."""
         if not self.directory:
             return ""
         wanted = Path(self.directory)

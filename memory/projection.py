@@ -73,7 +73,8 @@ def forgotten_in(events: Sequence[LoggedEvent]) -> dict[str, list[UUID]]:
 async def remembered(
     connection: AsyncConnection, events: Sequence[LoggedEvent], encoder: str, encode: Encode
 ) -> list[MemoryObject]:
-    """What memory keeps of the runs that `events` complete; `encode` makes the vectors Postgres lacks."""
+    """Return memory's objects for the runs that `events` complete; `encode` makes the vectors that Postgres
+    lacks."""
     found = await vectors.completed(connection, completed_in(events))
     missing = [item.task for item in found if item.embedding is None]
     made = iter(await asyncio.to_thread(encode, missing) if missing else [])
@@ -97,7 +98,8 @@ async def remembered(
 
 
 async def position(memory: WeaviateMemory) -> Position:
-    """How far Weaviate is; the beginning for an empty one, which is how it rebuilds itself."""
+    """Return Weaviate's position in the log; the beginning if it is empty, which is how it rebuilds
+    itself."""
     client = await memory.client()
     with answering():
         if not await client.collections.exists(memory.collaborations):

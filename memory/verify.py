@@ -1,4 +1,4 @@
-"""Whether Weaviate holds what the log and Postgres say it should."""
+"""Check that Weaviate holds what the log and Postgres say it should."""
 
 from collections.abc import Iterable
 from typing import Any

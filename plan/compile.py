@@ -200,7 +200,8 @@ def _timeout(definition: Definition, step: Step) -> float:
 
 
 def _chain(definition: Definition, step: Step, body: Plan | None) -> str:
-    """Whether a step may share an activity with its neighbours: a pure function of the definition.
+    """Classify a step by whether it may share an activity with its neighbours: a pure function of the
+    definition.
 
     `quick` steps take milliseconds and may run as a local activity; `slow` ones were asked for.
     """
@@ -263,7 +264,7 @@ def last_steps(steps: Mapping[str, Step], streams: Streams | None = None) -> lis
 
 
 def output_template(steps: Mapping[str, Step], written: object, streams: Streams | None = None) -> object:
-    """What a frame comes to: as written, else what its last steps made."""
+    """Return the output template of a frame: the written one, else the outputs of its last steps."""
     if written is not None:
         return written
     last = last_steps(steps, streams)

@@ -105,7 +105,7 @@ def planned(plan: Plan, frame: str = "") -> Iterator[tuple[PlanStep, str]]:
 
 
 def edges(definition: Definition, plan: Plan) -> list[Arrow]:
-    """What depends on what, as the interpreter sees it, and which tokens are shown where."""
+    """Return the dependencies as the interpreter sees them, and the live streams."""
     steps = _steps(definition)
     found: list[Arrow] = []
     planned_steps = {step.id: step for step, _ in planned(plan)}
@@ -127,7 +127,7 @@ def edges(definition: Definition, plan: Plan) -> list[Arrow]:
 
 
 def in_words(step: PlanStep) -> str:
-    """Where the step is done."""
+    """Return the place that performs the step."""
     if step.chain:
         return _CHAINS[step.chain]
     if step.kind in ("human", "wait", "collaboration"):
@@ -136,7 +136,7 @@ def in_words(step: PlanStep) -> str:
 
 
 def notes(planned: PlanStep, step: Step) -> list[str]:
-    """What else decides how the step goes, in a few words each."""
+    """Return further conditions on the step, in a few words each."""
     found: list[str] = []
     if planned.quorum:
         total = len(step.needs)
@@ -150,7 +150,7 @@ def notes(planned: PlanStep, step: Step) -> list[str]:
 
 
 def what(step: Step) -> str:
-    """What the step does, in a few words."""
+    """Describe the step in a few words."""
     match step:
         case AgentStep():
             return f"agent {step.agent}"

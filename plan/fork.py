@@ -1,4 +1,4 @@
-"""What a run that goes on from another takes over, and what it runs again. Pure."""
+"""Decide what a forked run takes over from its source, and what it runs again. Pure."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ def _sources(step: PlanStep) -> set[str]:
 
 
 def _fits(step: Step, was: StepBefore) -> bool:
-    """Whether how the step ended can be how it ends in the new definition."""
+    """Tell whether the step's recorded end is possible in the new definition."""
     if step.kind != was.kind:
         return False
     if was.branch is None:
@@ -108,7 +108,7 @@ def _fits(step: Step, was: StepBefore) -> bool:
 
 
 def _goes_on(step: Step, before: CompiledDefinition, name: str, was: StepBefore) -> bool:
-    """Whether what the step had done by then is worth something: it is written as it was."""
+    """Tell whether the step's partial work is kept, because the step is unchanged."""
     if step != before.steps.get(name):
         return False
     match step:
@@ -149,7 +149,7 @@ def _unknown(found: CompiledDefinition, name: str, known: Collection[str]) -> Re
 
 
 def _fault(step: Step, output: Json) -> str | None:
-    """Why somebody's output cannot be the step's, or None."""
+    """Return why an output cannot be the step's; None if it fits."""
     match step:
         case SwitchStep() if output not in branches_of(step):
             return f"is none of its branches; expected one of {', '.join(sorted(branches_of(step)))}"

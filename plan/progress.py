@@ -1,4 +1,4 @@
-"""Which step is next: pure bookkeeping over a plan, the same in every replay."""
+"""Find the steps that can start: pure bookkeeping over a plan, the same in every replay."""
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
@@ -29,7 +29,7 @@ class Segment:
 
 @dataclass
 class _State:
-    """What a step still depends on. A requirement is met when its source completed, or took the branch."""
+    """A step's open dependencies. One is met when its source completed, or took the branch."""
 
     step: PlanStep
     waits: int = 0
@@ -66,7 +66,7 @@ class _State:
 
 
 class FrameProgress:
-    """What has ended in one frame and what that makes ready. Order follows the plan wherever it is free."""
+    """Ended steps of one frame and the steps that became ready. Plan order breaks ties."""
 
     def __init__(
         self, plan: Plan, ended: Iterable[StepEnd] = (), only: Collection[str] | None = None
@@ -174,10 +174,10 @@ class FrameProgress:
         return found
 
     def take_units(self) -> tuple[list[Segment], list[PlanStep]]:
-        """What can go on now: segments, and steps that are activities of their own.
+        """Return the steps that can start: segments, and steps with an activity of their own.
 
-        A segment reaches as far as its steps depend on nothing outside of it, so a run of cheap steps only is
-        one segment.
+        A segment extends as far as its steps depend on nothing outside of it, so a run of cheap steps is one
+        segment.
         """
         seeds: list[str] = []
         gates: list[str] = []
@@ -240,8 +240,8 @@ class FrameProgress:
         return list(found.values())
 
     def known_to(self, segment: Segment) -> list[StepEnd]:
-        """How those steps ended that a segment's steps depend on; and that they have begun, where a step
-        reads them live."""
+        """Return the ends of the steps that a segment depends on, and the starts of those that it
+        reads live."""
         sources = dict.fromkeys(
             source for name in (*segment.members, *segment.gates) for source in self._states[name].sources
         )

@@ -1,4 +1,4 @@
-"""What a definition says of who judges whom: whose score tells how good which step's answer was."""
+"""Find whose score grades whose answer in a definition."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ SCORE = "quality"
 
 @dataclass(frozen=True, slots=True)
 class JudgedSteps:
-    """Of one definition, each in the order of its steps."""
+    """Graders and graded steps of one definition, each in the order of its steps."""
 
     reviewed: tuple[tuple[str, str], ...]
     """(step that may judge, agent step whose answer its prompt shows) of one frame."""
@@ -41,7 +41,7 @@ class JudgedSteps:
 
 @lru_cache(maxsize=512)
 def verdicts(sha256: str, source: str) -> JudgedSteps:
-    """Of a stored definition, as `compiled` finds it."""
+    """Return the graders of a stored definition, parsed as `compiled` does."""
     return read(compiled(sha256, source))
 
 

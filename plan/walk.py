@@ -1,7 +1,7 @@
-"""How a plan is walked: frames, maps, loops and caught errors. Used by the workflow and, for steps that share
-an activity, inside that activity; what a step does is behind a port.
+"""Walk a plan: frames, maps, loops and caught errors.
 
-Uses asyncio in the ways that Temporal replays deterministically: no clock, no `asyncio.wait`.
+Shared by the workflow and, for steps in one activity, by that activity; a port does the work of a step. Uses
+asyncio only in ways that Temporal replays deterministically: no clock, no `asyncio.wait`.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ Work = Coroutine[Any, Any, Sequence[StepEnd]]
 
 
 class WalkSuspended(Exception):
-    """Whatever is running shall end, nothing new begin, and the rest be done another time."""
+    """Raised to suspend a walk: running work ends, nothing new begins, and the rest is done later."""
 
 
 class Port(Protocol):
-    """What walking a plan needs from where it is walked."""
+    """What walking a plan needs from its surroundings."""
 
     def draining(self) -> bool:
-        """Whether nothing new should begin."""
+        """Tell whether nothing new should begin."""
 
     def begin(self, progress: FrameProgress, frame: str) -> list[Work]:
         """Work for all that can go on now; each comes to how its steps ended."""
@@ -101,7 +101,7 @@ async def one(port: Port, step: PlanStep, frame: str) -> Sequence[StepEnd]:
 
 
 async def rescued(port: Port, step: PlanStep, frame: str, work: Coroutine[Any, Any, StepEnd]) -> StepEnd:
-    """How the work for a step ended, the step's own `catch` applied."""
+    """Do the work for a step and return its end, with the step's own `catch` applied."""
     try:
         return await work
     except StepError as error:

@@ -1,4 +1,4 @@
-"""What people learn of a bug: its type, and the id of the log line that has the rest.
+"""Report a bug to people as its type and the id of the log line that has the rest.
 
 The text of an exception is for the log alone: it may quote SQL, parameters, paths or somebody's data.
 """

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 
 def point(key: str) -> float:
-    """Where a key falls from 0 to below 1."""
+    """Hash a key to a number from 0 to below 1."""
     digest = hashlib.sha256(key.encode("utf-8", "replace")).digest()
     # So many bits as a float holds exactly: more of them could be rounded up to 1.
     return (int.from_bytes(digest[:8]) >> 11) / 2**53

@@ -1,4 +1,4 @@
-"""How runs end that neither simply complete nor fail by a step of theirs."""
+"""Ends of runs that neither simply complete nor fail by one of their steps."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What the outbox holds: small facts in the past tense, enough for every projection to apply."""
+"""Events of the outbox: small facts in the past tense, enough for every projection to apply."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -158,7 +158,7 @@ class HumanAsked(Event):
 
 @dataclass(frozen=True)
 class HumanDecided(Event):
-    """Somebody decided, or their time had passed (`timeout`)."""
+    """A person decided, or the time had passed (`timeout`)."""
 
     collaboration_id: str
     task_id: str
@@ -191,7 +191,7 @@ class HumanEscalated(Event):
 
 @dataclass(frozen=True)
 class RunSteered(Event):
-    """Somebody laid a hand on a run that lives."""
+    """A person steered a running collaboration."""
 
     collaboration_id: str
     action: str
@@ -216,6 +216,6 @@ class CollaborationFinished(Event):
 
 @dataclass(frozen=True)
 class CollaborationForgotten(Event):
-    """All that was kept of a run is gone, its earlier events too."""
+    """Everything kept of a run is gone, its earlier events too."""
 
     collaboration_id: str

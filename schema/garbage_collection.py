@@ -8,8 +8,11 @@ _YOUNG: Final = 20_000
 
 
 def settle() -> None:
-    """What is there now is there to stay: litellm alone makes a million objects, and each full collection
-    would hold up every token for half a second to walk them again."""
+    """Freeze the objects that exist now.
+
+    litellm alone makes a million objects, and each full collection would walk them again and hold up every
+    token for half a second.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG, 20, 20)

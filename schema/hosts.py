@@ -1,4 +1,4 @@
-"""Where the platform may call for its users: hosts that the operator named, and public addresses."""
+"""Hosts that the platform may call for its users: those that the operator named, and public addresses."""
 
 import ipaddress
 from typing import Final
@@ -40,7 +40,8 @@ def names_in(allowed: str) -> frozenset[str]:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the public internet, whatever IPv4 address an IPv6 one carries."""
+    """Tell whether an IP address belongs to the public internet, including IPv4 addresses inside IPv6
+    ones."""
     plain, _, zone = address.partition("%")
     try:
         found = ipaddress.ip_address(plain)

@@ -1,7 +1,7 @@
-"""What a watcher of a run is told, in the order it happened, and the place in it that a watcher has come to.
+"""Live events of a run in order, and a watcher's position among them.
 
-A place is a string that any API process can go on from: `<xid>.<seq>` of the last settled event, `+` the
-unsettled ones already told, `~` the executions under way with how many of their tokens were told.
+A position is a string from which any API process can go on: `<xid>.<seq>` of the last settled event, `+` the
+unsettled ones already told, `~` the running executions with the number of their tokens told.
 """
 
 import re
@@ -126,7 +126,7 @@ class PeopleDecided:
 
 @dataclass(frozen=True, slots=True)
 class Steered:
-    """Somebody paused, resumed, told or adjusted the run."""
+    """A person paused, resumed, told or adjusted the run."""
 
     action: str
     actor: str
@@ -180,7 +180,7 @@ class PlacedEvent:
 
 @dataclass(slots=True)
 class StreamPosition:
-    """How far a watcher has come."""
+    """A watcher's position in the stream."""
 
     xid: int = 0
     seq: int = 0

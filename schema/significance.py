@@ -27,7 +27,7 @@ def gets_candidate(trial: str, unit: str, share: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """What is known of one arm: of units whose runs have ended, and whose metric is known."""
+    """One arm of a trial: its ended runs with a known metric."""
 
     units: int = 0
     mean: float = 0.0
@@ -47,7 +47,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class TrialReading:
-    """What a look came to."""
+    """The verdict of one look at a trial."""
 
     verdict: Verdict
     control: Arm
@@ -65,7 +65,7 @@ class TrialReading:
 
 
 def read(rules: Rules, control: Arm, candidate: Arm) -> TrialReading:
-    """What may be said by now."""
+    """Return the verdict that the data allow now."""
     difference = candidate.mean - control.mean
     low = high = None
     p = 1.0
@@ -87,8 +87,11 @@ def read(rules: Rules, control: Arm, candidate: Arm) -> TrialReading:
 
 
 def _standard_error(rules: Rules, *arms: Arm) -> float:
-    """Of the difference. No arm counts as steadier than both together: a small one has not yet met what is
-    rare, and a rare failure is what most of the variance may come from."""
+    """Return the standard error of the difference.
+
+    No arm counts as steadier than both together: a small one has not yet met rare failures, which may cause
+    most of the variance.
+    """
     if rules.metric == "success":
         # With one success and one failure more: thirty successes in a row do not prove that none ever fails.
         rates = [(arm.mean * arm.units + 1) / (arm.units + 2) for arm in arms]
@@ -101,7 +104,8 @@ def _standard_error(rules: Rules, *arms: Arm) -> float:
 
 
 def _rho_squared(rules: Rules) -> float:
-    """Where the sequence is narrowest: at a quarter of max_units, chosen before anything was seen."""
+    """Return the squared rho at which the sequence is narrowest: a quarter of max_units, chosen in
+    advance."""
     aimed = max(2 * rules.min_units, rules.max_units / 4)
     log = -2 * math.log(rules.alpha)
     return (log + math.log(log) + 1) / aimed

@@ -1,4 +1,4 @@
-"""Where a worker's clients and activities are built and wired together."""
+"""Build and wire a worker's clients and activities."""
 
 import asyncio
 import contextlib
@@ -58,7 +58,8 @@ class BuiltWorker:
 
 
 def _interceptors(engine: AsyncEngine, client: Client) -> list[Interceptor]:
-    """What stands around every activity. The first is the outermost: it translates the others' errors too."""
+    """Return the interceptors of every activity. The first is the outermost: it translates the others' errors
+    too."""
     return [ErrorInterceptor(), CallerInterceptor(engine, client)]
 
 

@@ -229,7 +229,7 @@ class Collaboration:
 
 
 def _fault_of(action: str, given: Sequence[Any]) -> FacilitairError | None:
-    """What is wrong with what steers; which providers a tenant has only the activity can look up."""
+    """Return what is wrong with a steering request; only the activity can look up a tenant's providers."""
     return fault_of_steer(given) or fault_of(action, steer_of(given), providers=None)
 
 

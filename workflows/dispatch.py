@@ -1,4 +1,4 @@
-"""How each kind of step becomes Temporal's activities, timers, children and waiting."""
+"""Turn each kind of step into Temporal's activities, timers, children and waits."""
 
 import asyncio
 import contextlib
@@ -88,7 +88,7 @@ _NEW_QUESTION_PATIENCE: Final = timedelta(seconds=10)
 
 @dataclass
 class OpenQuestion:
-    """What people are being asked. Times are the workflow's own: Postgres' clock does not skip in tests."""
+    """An open question to people. Times are the workflow's own: Postgres' clock does not skip in tests."""
 
     request: StepRequest
     asked: QuestionState
@@ -107,7 +107,7 @@ class OpenQuestion:
             self.due_at = now + timedelta(seconds=self.asked.due_in)
 
     def next(self) -> tuple[datetime | None, str]:
-        """When something has to happen, and what: `remind` or `expire`."""
+        """Return the next due time of the question and its action: `remind` or `expire`."""
         if self.remind_at and (self.due_at is None or self.remind_at < self.due_at):
             return self.remind_at, "remind"
         return self.due_at, "expire"
@@ -199,7 +199,7 @@ class Dispatch:
         return asked
 
     async def _about_to_be_asked(self, decision: Decision) -> OpenQuestion:
-        """How runs of older releases find a question that they do not know yet."""
+        """Wait for a question that the run is about to ask; runs of older releases decide so."""
         with contextlib.suppress(TimeoutError):
             await workflow.wait_condition(
                 lambda: self.question(decision) is not None, timeout=_NEW_QUESTION_PATIENCE
@@ -563,13 +563,13 @@ def _too_slow(step: PlanStep) -> StepError:
 
 
 def _is_cancelled() -> bool:
-    """Whether what runs now is to stop, and not only something that it waits for."""
+    """Tell whether the running step itself is cancelled, and not only something that it waits for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 def _not_taken(error: ActivityError, step: PlanStep | Undo) -> StepError | None:
-    """Why a user's own activity never began, where that is so."""
+    """Return why a user's own activity never began; None if it did."""
     found = error.cause
     if not isinstance(found, TemporalTimeoutError) or found.type is not TimeoutType.SCHEDULE_TO_START:
         return None
@@ -606,13 +606,13 @@ def cause(error: BaseException) -> tuple[str, str]:
 
 
 def fault_told(error: BaseException) -> str:
-    """What readers learn of a bug. Its text may quote values, and so is for the worker's log alone."""
+    """Return what readers learn of a bug. Its text may quote values, so it goes to the worker's log only."""
     workflow.logger.error("a fault of the platform", exc_info=error)
     return f"{type(error).__name__}: a fault of the platform; the worker's log has it under the run's id."
 
 
 def _is_of_others(exceeded: StepError) -> bool:
-    """Whether it is not the run's own budget that does not allow more."""
+    """Tell whether the exceeded budget is another's, not the run's own."""
     found = exceeded.__cause__
     found = found.cause if isinstance(found, ActivityError) else found
     return isinstance(found, ApplicationError) and OTHERS_MONEY in found.details

@@ -1,4 +1,4 @@
-"""What a run tells Temporal's lists of itself, where their search attributes are registered."""
+"""Label a run in Temporal's lists, if their search attributes are registered."""
 
 from typing import Final
 

@@ -1,7 +1,7 @@
-"""What stands in the place of a workflow of the platform's own is noticed, ended and told of.
+"""Notice, end and report whatever stands in the place of the platform's own workflows.
 
-Workflow ids are one name space, and whoever reaches Temporal may take any of them. The API and `pin` refuse
-those of the platform; this is for what was started before, or past both.
+Workflow ids are one name space, and anyone who reaches Temporal may take any of them. The API and `pin`
+refuse the platform's ids; this handles what was started before, or past both.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""What others put into Temporal: inputs of their clients, results of their activities."""
+"""Values that others put into Temporal: inputs of their clients, results of their activities."""
 
 from typing import Any
 

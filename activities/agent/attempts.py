@@ -124,7 +124,7 @@ class Answers:
                 return done
 
     async def _attempt(self, current: Span) -> StepResult | None:
-        """What the step came to; None where the conversation goes on."""
+        """Make one attempt; return the step's result, or None if the conversation goes on."""
         self.bill = None
         try:
             if not self.conversation.begun:
@@ -203,7 +203,7 @@ class Answers:
         heard: Mapping[str, tuple[str, int]],
         anew: bool,
     ) -> str:
-        """What the agent says to work in progress: an execution of its own."""
+        """Ask the agent for its reaction to work in progress, as an execution of its own."""
         turn = copy.copy(self)
         turn.conversation = copy.copy(self.conversation)
         turn.request = replace(self.request, purpose=f"turn{number}")
@@ -288,7 +288,7 @@ class Answers:
         return None
 
     async def _verdict(self) -> ProviderError:
-        """What the step fails with for now, once it is noted until when its next attempt waits."""
+        """Return the error of the step for now, once it is recorded until when its next attempt waits."""
         error = self.choices.verdict()
         if seconds := next_try_seconds(error):
             await self._keep(lambda connection: executions.wait(connection, self.request, seconds))
@@ -333,20 +333,20 @@ class Answers:
         return await persist(once, max(self._seconds_left(), LEAST_SECONDS))
 
     async def _flush(self) -> None:
-        """What was said is in Postgres before its end is."""
+        """Wait until everything said is in Postgres; its end is written afterwards."""
         said = self.begun.execution
         await persist(lambda: self.means.tokens.flush(said), max(self._seconds_left(), LEAST_SECONDS))
 
     # -- what the routing rule asks of an answer -----------------------------------------------------------
 
     def _is_cut(self, completion: Completion) -> bool:
-        """Whether the answer broke off at the router's limit, which must not be what makes it bad."""
+        """Tell whether the answer broke off at the router's limit, which must not count against it."""
         own = self.conversation.agent.max_output_tokens
         return completion.finish_reason == "length" and self.rule.cuts(own)
 
     @property
     def _verifies(self) -> bool:
-        """Whether the next answer is judged: once, and not where people chose the model."""
+        """Tell whether the next answer is judged: once, and never if people chose the model."""
         plan = self.rule.verification
         return plan is not None and plan.accepted is not False and self.choices.first == plan.cheap
 
@@ -457,7 +457,7 @@ class Answers:
         return checked_output(output), False
 
     async def _mended(self, completion: Completion) -> tuple[Json] | None:
-        """What a whole answer that is nearly JSON must mean, if the step takes that."""
+        """Return the value that a whole answer close to JSON stands for, if the step accepts that."""
         if completion.finish_reason != "stop":
             return None
         try:
@@ -610,7 +610,7 @@ class Answers:
         return self.means.gateway.destination(asked.model, asked.providers, asked.tenant)
 
     def _most_tokens(self, asked: ModelRequest, to: Destination) -> int:
-        """What the call can take of a limit of tokens, where there is one."""
+        """Return the most that the call can take of a token limit, 0 without one."""
         if to.tokens_per_minute is None:
             return 0
         most = asked.max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS

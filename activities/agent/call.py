@@ -17,7 +17,7 @@ Say = Callable[[int, str], Awaitable[None]]
 async def call(
     gateway: Gateway, to: Destination, asked: ModelRequest, attempt: int, say: Say, *, capture_content: bool
 ) -> Completion:
-    """What the model answers; raises ProviderError."""
+    """Call the model and return its completion. Raises ProviderError."""
     with span(
         f"{telemetry.CHAT} {asked.model}",
         None,

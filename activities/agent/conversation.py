@@ -1,4 +1,4 @@
-"""What an agent was told and has said, as its next call sends it."""
+"""The messages of an agent's conversation, as its next call sends them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -66,7 +66,7 @@ class Conversation:
         return prompts.with_feedback(self._messages, self._feedback(self._steering)[self._told :])
 
     def differs(self, steering: Control) -> bool:
-        """Whether people have said anything since that concerns the step."""
+        """Tell whether people have steered the step since this conversation was rendered."""
         name = self._step.agent
         return steering.changes_of(name) != self._steering.changes_of(name) or self._feedback(
             steering

@@ -1,4 +1,4 @@
-"""Who is told what a step says in this run: of adaptive edges, whom the draw falls on."""
+"""Choose the readers of a step's live output in this run: adaptive edges are drawn by chance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""How good answers are in the eyes of a judge, and which an optimisation learns from or is held to."""
+"""Judge answers with a model, and split them into training and held-out examples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ VERDICT: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class ScoredAnswer:
-    """What a step was asked, what it answered, and how good its collaboration was judged."""
+    """One step's task and answer, with the quality that its collaboration was judged at."""
 
     task: str
     answer: str
@@ -64,12 +64,12 @@ def to_hold_out(held_out: Sequence[ScoredAnswer]) -> list[ScoredAnswer]:
 
 
 def wanted_quality(train: Sequence[ScoredAnswer]) -> float:
-    """What an answer must be judged to become an example: as good as the average of what there is."""
+    """Return the quality from which an answer becomes an example: the average of the training set."""
     return mean(one.quality for one in train)
 
 
 def question(system: str, task: str, answer: str) -> list[Message]:
-    """What the judge is asked."""
+    """Render the question to the judge."""
     text = (
         "Judge how well the answer does what the task asks. Be strict: 1 is faultless, 0 is useless.\n\n"
         f"## Task\n{task}\n\n## Answer\n{answer}\n\n"
@@ -102,7 +102,8 @@ class Comparison:
 
 
 def compare(pairs: Sequence[tuple[float | None, float | None]]) -> Comparison:
-    """Of the tasks that both were judged at. Raises Refused where the candidate is worse, or nobody knows."""
+    """Compare two prompts on the tasks that both were judged at. Raises Refused if the candidate is worse or
+    unproven."""
     judged = [(one, other) for one, other in pairs if one is not None and other is not None]
     if len(judged) < LEAST_HELD_OUT:
         raise Refused(

@@ -46,7 +46,7 @@ Ask = Callable[[int, list[Message], Mapping[str, tuple[str, int]], bool], Awaita
 
 @dataclass(frozen=True, slots=True)
 class ListeningPlace:
-    """Where the listening step stands."""
+    """Where the listening step stands in its run."""
 
     engine: AsyncEngine
     run: UUID
@@ -76,7 +76,8 @@ class ListeningConversation:
         self._silent_since = asyncio.get_running_loop().time()
 
     async def dialogue(self) -> list[Message]:
-        """What to ask for the answer, once those who are read have ended; without a system message."""
+        """Return the messages that ask for the final answer once every source has ended, without a system
+        message."""
         await self._restore()
         run = self._place.request.collaboration
         with self._news.of(run) if self._news else contextlib.nullcontext(asyncio.Event()) as event:
@@ -150,7 +151,7 @@ class ListeningConversation:
         return [one for one in self._sources if one.edge.on_retry == policy and one.replaced()]
 
     def _is_void(self) -> bool:
-        """Whether to begin again, now that there is something to begin with."""
+        """Tell whether to begin again, now that there is something to begin with."""
         return any(voice.has_begun() for voice in self._replaced("restart"))
 
     def _turns_left(self) -> bool:
@@ -166,7 +167,7 @@ class ListeningConversation:
         return not self._turns_left() or (self._here > 0 and silent)
 
     def _has_turn(self) -> bool:
-        """Whether there is something new to react to."""
+        """Tell whether there is something new to react to."""
         if not self._turns_left() or self._replaced("restart"):
             return False
         if not self._here:
@@ -207,7 +208,7 @@ class ListeningConversation:
         return "\n\n".join([text, *shown])
 
     def _told_since(self) -> str:
-        """What is new; of what was said again, once it is over, the whole."""
+        """Return the text that is new; if a source began anew, its whole text once it has ended."""
         found: list[str] = []
         for voice in self._voices:
             again = voice.replaced() and not voice.is_peer

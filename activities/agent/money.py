@@ -31,7 +31,7 @@ ASK_SECONDS: Final = 3.0
 
 @dataclass(frozen=True)
 class Purse:
-    """What the calls of one step are paid from."""
+    """The budget that the calls of one step are paid from."""
 
     engine: AsyncEngine
     gateway: Gateway
@@ -169,7 +169,7 @@ class Bill:
         return UUID(self.asked.call_id)
 
     def paid(self) -> Outcome | None:
-        """What the attempt's row should say that it cost, as far as it is known."""
+        """Return the cost of the attempt for its row, as far as it is known."""
         if done := self.completion:
             return Outcome(
                 None,

@@ -1,4 +1,4 @@
-"""What an agent is asked, before anybody answers."""
+"""Render the first messages to an agent."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -47,7 +47,7 @@ def system(
     chosen: ChosenPrompt | None,
     prompt_text: str,
 ) -> list[Message]:
-    """Who the agent is, where there is anything to say of it."""
+    """Render the system message from role, skills and hints; no message if there is nothing to say."""
     parts = _stored(agent, catalogue, chosen, prompt_text) if chosen else [catalogue.system_of(agent)]
     parts.append(catalogue.instructions_of(agent))
     if step.emits:
@@ -67,7 +67,7 @@ def examples(chosen: ChosenPrompt | None) -> list[Message]:
 
 
 def _stored(agent: Agent, catalogue: Catalogue, chosen: ChosenPrompt, prompt_text: str) -> list[str]:
-    """What a stored prompt says for this task (S2-12)."""
+    """Render a stored prompt for this task (S2-12)."""
     content = chosen.content
     parts = [content.system or catalogue.system_of(agent)]
     if content.by_task:

@@ -1,4 +1,4 @@
-"""What agents work with, the same for all of a process."""
+"""Resources that all agents of a process share."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -33,7 +33,7 @@ class Resources:
 async def means(
     engine: AsyncEngine, settings: Settings, tokens: TokenLog, run_tool: Run, news: News | None = None
 ) -> AsyncIterator[Resources]:
-    """All that is not given is built, and closed at the end."""
+    """Build what is not given, and close it at the end."""
     async with AsyncExitStack() as stack:
         gateway = Gateway(settings)
         stack.push_async_callback(gateway.close)

@@ -1,4 +1,4 @@
-"""When Temporal tries a failed activity again, and how long a third party may make it wait."""
+"""Retry rules of activities, and the bound on the wait that a third party may ask for."""
 
 from temporalio import activity
 

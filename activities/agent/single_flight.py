@@ -66,7 +66,7 @@ class Flights:
                 await self._task
 
     async def _landed(self, tenant: str, key: str, until: float) -> bool:
-        """Whether the answer is no longer under way, before `until`."""
+        """Wait until the answer is no longer under way; return False once `until` has passed."""
         event = asyncio.Event()
         waiting = self._waiting.setdefault((tenant, key), set())
         waiting.add(event)

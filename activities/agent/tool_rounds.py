@@ -28,12 +28,12 @@ Run = Callable[[str, dict[str, Any]], Awaitable[Json]]
 
 
 def purpose(number: int) -> str:
-    """What a round is called behind the step's path: `review~tools1`."""
+    """Return the name of a round of tools, which follows the step's path: `review~tools1`."""
     return f"tools{number}"
 
 
 def specs(names: Sequence[str]) -> list[ToolSpec]:
-    """What a model is told of the tools it may call."""
+    """Return the specifications of the tools that a model may call."""
     return [
         ToolSpec(_wire_name(name), TOOLS[name].description, TOOLS[name].args) for name in dict.fromkeys(names)
     ]

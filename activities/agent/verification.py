@@ -1,4 +1,4 @@
-"""What a routing rule asks of a step's answer: as long as recommended, and good enough for a verifier."""
+"""Apply a routing rule to a step's answer: the recommended length, and the verifier's threshold."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
@@ -51,7 +51,7 @@ class Draft:
     simulated: bool
 
     def outcome(self) -> Outcome:
-        """Of a later attempt that takes it over: nothing was called for it."""
+        """Return the outcome for a later attempt that adopts the answer: it called no model."""
         return Outcome(
             self.answer, self.model, self.provider, simulated=self.simulated, reused_from=UUID(self.execution)
         )
@@ -82,25 +82,26 @@ class Verification:
 
 @dataclass
 class RoutingRuleState:
-    """What the rule asks of one step's answer, and how far that has come."""
+    """A routing rule's demands on one step's answer, and how far they are met."""
 
     limit: int | None = None
     """Tokens; None where none is recommended, or one has cut an answer."""
     verification: Verification | None = None
 
     def most_tokens(self, own: int | None) -> int | None:
-        """Where the model must stop, given what its agent says."""
+        """Return the output limit in tokens, given the agent's own."""
         return min((limit for limit in (own, self.limit) if limit is not None), default=None)
 
     def cuts(self, own: int | None) -> bool:
-        """Whether it is the recommended limit at which an answer breaks off."""
+        """Tell whether an answer would break off at the recommended limit rather than at the agent's own."""
         return self.limit is not None and (own is None or self.limit < own)
 
 
 async def of_step(
     connection: AsyncConnection, request: StepRequest, agent: Agent, catalogue: Catalogue
 ) -> RoutingRuleState:
-    """What the rule asks, and what an activity before this one came to. Raises StepError("role_unknown")."""
+    """Load the rule's demands and what an earlier activity recorded of them. Raises
+    StepError("role_unknown")."""
     if not isinstance(agent.model, Route) or request.purpose:
         return RoutingRuleState()
     limit = request.max_output_tokens

@@ -1,4 +1,4 @@
-"""What one agent hears of another while it speaks."""
+"""One agent's view of another that is still speaking."""
 
 import re
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ _FENCE: Final = re.compile(r"^[ \t]*```[^\n]*(?:\n|$)", re.MULTILINE)
 
 
 def finished(text: str, part: str | None) -> int:
-    """How many characters of a text that still grows are finished parts."""
+    """Count the characters of a growing text that belong to finished parts."""
     match part:
         case "sentence":
             return max((found.end() for found in _SENTENCE.finditer(text)), default=0)
@@ -36,7 +36,7 @@ def finished(text: str, part: str | None) -> int:
 
 @dataclass
 class SpokenPart:
-    """What one execution has said so far."""
+    """The text of one execution so far."""
 
     execution: UUID
     text: str = ""
@@ -117,11 +117,11 @@ class Voice:
         }
 
     def has_begun(self) -> bool:
-        """Whether there is a first finished part."""
+        """Tell whether the first part is finished."""
         return self.over or any(self.ready().values())
 
     def replaced(self) -> bool:
-        """Whether what was told has become void: another attempt speaks, or none does yet."""
+        """Tell whether earlier text has become void: another attempt speaks, or none does yet."""
         return any(
             count and (path in self.failed or str(self.parts[path].execution) != execution)
             for path, (execution, count) in self.told.items()
@@ -129,7 +129,7 @@ class Voice:
         ) or (self.stands_in and any(count for _, count in self.told.values()))
 
     def news(self) -> str:
-        """What can be told and was not."""
+        """Return the text that can be passed on and was not."""
         found: list[str] = []
         for path, end in self.ready().items():
             execution, count = self.told.get(path, ("", 0))
@@ -138,7 +138,7 @@ class Voice:
         return "\n\n".join(one.strip() for one in found if one.strip())
 
     def so_far(self) -> str:
-        """All that can be told."""
+        """Return all text that can be passed on."""
         texts = (self.parts[path].text[:end] for path, end in self.ready().items())
         return "\n\n".join(one.strip() for one in texts if one.strip()) if self.is_peer else "".join(texts)
 

@@ -253,7 +253,7 @@ class ExampleSearch:
 
 
 async def _collected(means: Resources, tenant: str, used: Sequence[PromptUse]) -> list[ScoredAnswer]:
-    """What the steps were asked, rendered again from what is stored of their runs."""
+    """Collect tasks and answers of scored steps, rendered again from their stored runs."""
     found: list[ScoredAnswer] = []
     for one in used:
         frame = one.path.removesuffix(one.step).removesuffix(".")

@@ -243,7 +243,8 @@ class Human:
                 )
 
     async def _expired(self, connection: AsyncConnection, request: StepRequest, task: Task) -> Task:
-        """What the definition says for a question whose time has passed; returns it as it is then."""
+        """Apply the definition's rule for an expired question, and return the question as it stands
+        afterwards."""
         now = datetime.now(UTC)
         step = None if request.purpose else await _human_step(connection, request)
         if step and step.on_timeout == "escalate" and not task.escalated:
@@ -343,7 +344,7 @@ class Human:
 
 
 def _output(task: Task, made: list[PersonDecision], outcome: str | None) -> dict[str, Any]:
-    """What a human step comes to."""
+    """Build the output of a human step."""
     winners = [one for one in made if one.action == outcome]
     edits = _action(task, outcome)["edits"] if outcome else None
     edited = [one.edited for one in winners if one.edited is not None]
@@ -481,7 +482,7 @@ async def _remind_in(
 
 
 async def _outcome(connection: AsyncConnection, task: Task) -> str | None:
-    """Of a question for money or a model: what the one person decided who had to."""
+    """Return the decision of the one person asked about money or a model; None while it is open."""
     made = await people.decisions(connection, task.id)
     return made[-1].action if made else None
 

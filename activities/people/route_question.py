@@ -80,7 +80,7 @@ def _others(choice: ModelChoice) -> list[str]:
 
 
 def _facts(choice: ModelChoice, name: str) -> dict[str, Any]:
-    """What the router expects of a candidate; `share` is the chance with which it chooses it."""
+    """Return what the router expects of a candidate; `share` is the chance with which it is chosen."""
     predicted = (choice.features.get("predicted") or {}).get(name, {})
     expected = {key: predicted[key] for key in ("ok", "doubt", "seconds", "usd") if key in predicted}
     return {"model": name, "share": round(choice.candidates.get(name, 0.0), 4), **expected}

@@ -1,4 +1,4 @@
-"""What steps come to in a dry run: the answers that were given, or made-up ones that fit."""
+"""Step outcomes in a dry run: the given mocks, or made-up values that fit."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -80,7 +80,7 @@ class Misfit(StepError):
 
 @dataclass
 class StepRehearsal:
-    """What one execution was given and came to; filled in as far as it gets."""
+    """Input and output of one rehearsed execution, filled in as far as it gets."""
 
     input: Json = None
     output: Json = None
@@ -207,7 +207,7 @@ def _check_plan(value: Json, given: Json, catalogue: Catalogue) -> None:
 def _decided(
     step: HumanStep, show: dict[str, Json], form: dict[str, Any], edited: Json, answer: MockedExecution
 ) -> dict[str, Json]:
-    """What a human step comes to when as many people as it needs decide the same."""
+    """Build the output of a human step on which enough people decide the same."""
     people = [answer.by, *(f"{SOMEBODY}_{number}" for number in range(2, step.approvals + 1))]
     edits = next(action.edits for action in step.actions if action.id == answer.decision)
     now = datetime.now(UTC).isoformat()

@@ -76,7 +76,7 @@ class RehearsalEntry:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a dry run came to."""
+    """Result of a dry run."""
 
     status: str
     """completed, failed, or stopped at a limit of the dry run itself."""

@@ -1,4 +1,4 @@
-"""Whether a cheap model answers a step first and a verifier judges it, as its routing rule wishes."""
+"""Decide whether a cheap model answers first and a verifier judges it, by the step's routing rule."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -55,8 +55,10 @@ def pair_of(
     judge: str,
     verifier: cheap_first.Verifier,
 ) -> dict[str, Any] | None:
-    """Who answers first and who where that is rejected, by what the checkpoint that decided expects of them,
-    else by price alone; None: one model outright. `chars` is the length of what is asked."""
+    """Choose the cheap and the strong model from the deciding checkpoint's expectations, else by price alone.
+
+    None means one model outright. `chars` is the length of the request.
+    """
     preferred = max(names, key=lambda name: decision.candidates[name])
     tokens_in = chars / _CHARS_PER_TOKEN
     predicted = decision.features.get("predicted", {})

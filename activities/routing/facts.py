@@ -1,4 +1,4 @@
-"""What a choice of models is made with, beside the question: who can be asked, prices, who must rest."""
+"""Facts behind a choice of models: candidates, prices and quarantines."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ Warn = Callable[[str], None]
 
 @dataclass(frozen=True)
 class RoutingContext:
-    """Of a tenant, as of now."""
+    """What routing knows of a tenant at this moment."""
 
     tenant: str
     simulated: bool

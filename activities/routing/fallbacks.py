@@ -1,4 +1,4 @@
-"""Which models a step asks, one after the other."""
+"""The models that a step asks, one after the other."""
 
 from collections.abc import Sequence
 
@@ -30,7 +30,7 @@ class Choices:
         return True
 
     def verdict(self) -> ProviderError:
-        """What it came to when the last one has failed: worth another try if any of them is."""
+        """Return the error once the last model has failed: retryable if any model's error was."""
         _, last = self._failed[-1]
         if len(self._failed) == 1:
             return last

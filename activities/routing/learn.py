@@ -260,7 +260,7 @@ class Keeper:
             )
 
     def on_epoch(self, epoch: int, state: bytes, row: dict[str, float]) -> None:
-        """Of the thread: returns when the epoch is kept."""
+        """Run in the training's thread; return when the epoch is stored."""
         if self._over.is_set():
             raise RuntimeError("the training was cancelled")
         kept = asyncio.run_coroutine_threadsafe(self._keep_epoch(epoch, state, row), self._loop)
@@ -276,7 +276,7 @@ class Keeper:
 
 
 def _too_little(rows: list[OutcomeRow], found: Collection) -> str:
-    """Why there is not enough to learn from; empty where there is."""
+    """Return why there is too little to learn from; empty if there is enough."""
     if len(rows) < LEAST_OUTCOMES:
         told = ", ".join(f"{count} {reason}" for reason, count in found.refused.most_common(3))
         return (
@@ -295,7 +295,7 @@ def _too_little(rows: list[OutcomeRow], found: Collection) -> str:
 
 
 async def _best(connection: AsyncConnection, step: LearnStep) -> CheckpointSummary:
-    """What the training came to in the end."""
+    """Return the best checkpoint of the training."""
     best = await checkpoints.last_of_training(connection, UUID(step.training), "milestone")
     assert best is not None, "what was not trained is neither judged nor registered"
     return best

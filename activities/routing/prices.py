@@ -11,13 +11,13 @@ from router.statistics.choose import Price
 
 
 async def own(connection: AsyncConnection, tenant: str) -> dict[str, Price]:
-    """Of the models that the tenant has set prices for."""
+    """Return the tenant's own prices by model."""
     newest = await prices.newest(connection, tenant)
     return {name: (float(one.input_usd), float(one.output_usd)) for name, one in newest.items()}
 
 
 async def general(models: Iterable[str]) -> dict[str, Price]:
-    """Of those that have one; litellm's table takes a moment to load the first time."""
+    """Return list prices by model. Loading litellm's table takes a moment the first time."""
     names = list(models)
     if all(at_hand(name) for name in names):
         return _general(names)

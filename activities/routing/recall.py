@@ -34,7 +34,7 @@ Hit = dict[str, Any]
 
 @dataclass(frozen=True)
 class RecallSearch:
-    """What a step looks for: past work of real runs, or of simulated ones, as it is answered itself."""
+    """A step's search for past work, of real runs or of simulated ones like itself."""
 
     run: Run
     wanted: Recall

@@ -140,7 +140,7 @@ class RolloutsActivity:
 
 
 async def _as_it_was(connection: AsyncConnection, found: CheckpointSummary) -> bool:
-    """Whether it is still in the state that was looked at. From here on nobody else moves it."""
+    """Tell whether the checkpoint is still in the state that was judged, and lock it."""
     await checkpoints.take_turn(connection, found.tenant)
     assert found.number is not None
     now = await checkpoints.find(connection, found.tenant, found.number)

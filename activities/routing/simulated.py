@@ -1,4 +1,4 @@
-"""Whether providers or the simulator answer an agent: neither is taught by what came of the other."""
+"""Tell whether the simulator answers an agent. Real and simulated outcomes never teach each other."""
 
 from collections.abc import Sequence
 

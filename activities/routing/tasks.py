@@ -1,4 +1,4 @@
-"""What kind of work a text asks for, by words alone: the same answer every time (S2-12)."""
+"""Classify the kind of work in a text by its words alone, the same way every time (S2-12)."""
 
 import re
 from typing import Final
@@ -44,7 +44,7 @@ _BY_ROLE: Final[dict[str, TaskType]] = {
 
 
 def task_type(text: str, role: str | None = None) -> TaskType:
-    """What comes first in the text counts; where it says nothing, what the role does."""
+    """Return the first kind of work that the text names; if it names none, the role's usual one."""
     text = text[:_READ_CHARACTERS]
     found = [
         (match.start(), order, kind)

@@ -1,4 +1,4 @@
-"""What a step may read: its definition, the run's input, the outputs it refers to, where it is repeated."""
+"""Load the values that a step may read: definition, input, outputs and its place in repetitions."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -125,7 +125,7 @@ async def load(connection: AsyncConnection, request: StepRequest, *, later: bool
 async def scope(
     connection: AsyncConnection, run: Run, found: CompiledDefinition, sources: list[str], frame: str = ""
 ) -> dict[str, Any]:
-    """What the expressions refer to, as they see it from the frame."""
+    """Return the values that the expressions refer to, as seen from the frame."""
     names = steps_read(sources)
     paths = paths_of(found, names, frame)
     known = await executions.known(connection, run.id, list(paths.values()))
@@ -153,7 +153,7 @@ async def item_facts(connection: AsyncConnection, run: Run, path: str) -> list[d
 
 
 def item_fact(status: str, output: Json, code: str | None, message: str | None) -> dict[str, Any]:
-    """What `steps.<map>.items[i]` holds."""
+    """Build `steps.<map>.items[i]`."""
     if status == "completed":
         return {"status": status, "output": output}
     return {"status": status, "error": {"code": code or "", "message": message or ""}}
@@ -177,7 +177,7 @@ async def _repetition(
 
 
 async def iteration(connection: AsyncConnection, run: Run, path: str, index: int) -> dict[str, Any]:
-    """What `iter` holds in the body of a loop."""
+    """Build `iter` for the body of a loop."""
     before = f"{path}[{index - 1}]" if index else path
     carry, output = await executions.input_and_output(connection, run.id, before)
     return {"index": index, "carry": carry, "previous": output if index else None}
@@ -192,7 +192,7 @@ def _reads(sources: Iterable[str], *path: str) -> bool:
 
 
 def worker_of(definition: Definition, step: Step) -> executions.Assignment:
-    """Who does the step, for its execution row."""
+    """Return the assignment of the step, for its execution row."""
     match step:
         case AgentStep():
             agent = definition.agents[step.agent]

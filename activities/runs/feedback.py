@@ -1,4 +1,4 @@
-"""How what people say of a run that lives reaches a step that is under way."""
+"""Deliver people's steering to a step that is under way."""
 
 import asyncio
 from typing import Final
@@ -41,7 +41,7 @@ def model_of(
 
 
 def told(step: str, agent: str, control: Control) -> list[str]:
-    """What a step's prompt must hold."""
+    """Return the notes that the step's prompt must hold."""
     return [one.text for one in control.feedback if one.concerns(step, agent)]
 
 

@@ -1,5 +1,5 @@
-"""What maps, loops and switches come to: the same rules where a workflow walks them and where one activity
-does. Pure: the callers record."""
+"""Rules of maps, loops and switches, shared by the workflow and by activities that walk a plan. Pure: callers
+record."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from schema.temporal.steps import RepetitionState
 
 
 def holds(source: str, scope: Scope) -> bool:
-    """Whether a condition holds; raises StepError when it comes to anything but true or false."""
+    """Evaluate a condition. Raises StepError if the value is not a boolean."""
     value = evaluate(compile_expression(source), scope)
     if not isinstance(value, bool):
         raise StepError(
@@ -33,7 +33,7 @@ def branch(step: SwitchStep, scope: Scope) -> str:
 
 
 def opening(step: Step, scope: Scope) -> Json:
-    """Of a map the list to go over, of a loop the first carry."""
+    """Return the items of a map, or the first carry of a loop."""
     if isinstance(step, LoopStep):
         return checked_output(render(step.init, scope))
     assert isinstance(step, MapStep)
@@ -65,12 +65,12 @@ class IterationResult:
 
     @property
     def mark(self) -> str | None:
-        """What tells a worker that takes over that there is no next iteration."""
+        """Return the mark by which a worker that takes over knows that there is no next iteration."""
         return EXHAUSTED if self.error else LAST if self.last else None
 
 
 def turn(step: Step, template: object, scope: dict[str, Any], index: int) -> IterationResult:
-    """What one repetition came to: `template` rendered; `scope` sees the body's steps."""
+    """Return the result of one repetition: `template` rendered over the steps of the body."""
     assert isinstance(step, (MapStep, LoopStep))
     output = checked_output(render(template, scope))
     if isinstance(step, MapStep):
@@ -94,7 +94,7 @@ def _exhausted(step: LoopStep) -> StepError:
 
 
 def resumed(step: Step, count: int, rows: Sequence[Item]) -> RepetitionState:
-    """Where a map or loop goes on whose items `rows` have ended; raises the error that it had come to."""
+    """Return where a map or loop goes on after the items in `rows`; raise the error that had ended it."""
     if isinstance(step, MapStep):
         done = [at for row in rows for at in (row.index, row.index + 1)]
         return RepetitionState(count=count, done=done, failed=sum(row.status == "failed" for row in rows))

@@ -1,5 +1,4 @@
-"""What stands around the steps: pin a run, begin and end what a user's activity does, repeat, catch, finish.
-Local activities."""
+"""Local activities around the steps: pin a run, begin and end users' activities, repeat, catch, finish."""
 
 import hashlib
 import json
@@ -572,7 +571,7 @@ def _outcome(found: CompiledDefinition, here: Scope) -> tuple[Json, str]:
 
 
 async def _ended(connection: AsyncConnection, run: Run, found: CompiledDefinition) -> list[StepEnd]:
-    """How the top-level steps ended that have."""
+    """Return the ends of those top-level steps that have ended."""
     rows = await executions.ended(connection, run.id, [step.id for step in found.plan.steps])
     return [StepEnd(path, status, branch or "") for path, status, branch in rows]
 
@@ -592,7 +591,7 @@ def _call_of(step: Step, request: StepRequest) -> tuple[Assignment, ToolStep | C
 
 
 def _arguments(call: ToolStep | Compensate, scope: Scope) -> Json:
-    """What goes to a user's own activity; raises StepError."""
+    """Render the arguments of a user's own activity. Raises StepError."""
     if call.task_queue in PLATFORM_QUEUES:
         # Uploads are refused for it; definitions of an older release may still hold it.
         raise StepError(

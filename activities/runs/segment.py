@@ -112,7 +112,7 @@ class SegmentActivity:
         return await self._walk(request, _Chain(self, base, run, found, {}, {}), here), here
 
     async def run(self, request: SegmentRequest) -> list[StepEnd]:
-        """How each member and gate ended."""
+        """Run the segment's steps; return the end of each member and gate."""
         base = StepRequest(request.collaboration, request.tenant, "", request.traceparent)
         chain, here = await self._load(base, request.frame, [*request.members, *request.gates])
         return await self._walk(request, chain, here)
@@ -313,7 +313,7 @@ class _Chain(InProcess):
         self._post(path, replace(self._entry(step.id, frame, "running", self.started[path]), input=value))
 
     async def _is_running(self, path: str) -> bool:
-        """Whether an earlier attempt at the segment has begun the map or loop; else it failed to."""
+        """Tell whether an earlier attempt at the segment has begun the map or loop."""
         async with transaction(self.activity._engine) as connection:
             return await executions.is_running(connection, self.run.id, path)
 

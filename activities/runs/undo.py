@@ -80,7 +80,7 @@ class UndoActivity:
 
 
 def how_to_undo(step: Step) -> Compensate:
-    """Of a step that can be undone."""
+    """Return the compensation of a step that declares one."""
     assert isinstance(step, (AgentStep, ToolStep, CollaborationStep)) and step.compensate
     return step.compensate
 

@@ -79,7 +79,7 @@ class ToolActivity:
         return result
 
     async def _kept(self, request: StepRequest, step: ToolStep, args: dict[str, Any]) -> Outcome | None:
-        """What an equal call came to, where the step may take that and it still fits."""
+        """Return the cached output of an equal call, if the step may reuse it and it still fits."""
         if step.cache is None:
             return None
         async with transaction(self._engine) as connection:
@@ -88,7 +88,7 @@ class ToolActivity:
         return kept if kept and not output_fault(step, kept.output) else None
 
     async def run(self, name: str, args: dict[str, Any]) -> Json:
-        """What a built-in tool comes to; nothing is recorded. Raises StepError or Unavailable."""
+        """Run a built-in tool and record nothing. Raises StepError or Unavailable."""
         if fault := json_schemas.faults(TOOLS[name].args, args, most=1):
             raise StepError("tool_args_wrong", f"{name}: {fault}.")
         match name:

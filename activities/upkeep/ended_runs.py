@@ -70,7 +70,7 @@ class EndingsActivity:
         return found
 
     async def _candidates(self, ids: Collection[str]) -> dict[str, list[str]]:
-        """Of ids whose runs may have ended, those that Temporal lists as ended."""
+        """Return, by tenant, those of the ids whose runs Temporal lists as ended."""
         # Temporal's lists never find the first ones.
         found: dict[str, list[str]] = {id: [] for id in ids if '"' in id or "\\" in id}
         if among := ", ".join(f'"{id}"' for id in ids if id not in found):

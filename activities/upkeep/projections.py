@@ -222,8 +222,11 @@ async def _answer_within(seconds: float, name: str) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def _never_for_good(name: str) -> AsyncIterator[None]:
-    """What we do not know ends other activities. A copy that ended would stay behind until somebody saw it:
-    it is tried again, which Temporal's UI shows, and goes on by itself once the cause is gone."""
+    """Keep a copy alive: turn unknown errors into retryable ones.
+
+    A copy that ended would fall behind until somebody noticed. Temporal's UI shows the retries, and the copy
+    goes on by itself once the cause is gone.
+    """
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What lost calls came to: their providers are asked, and where those cannot tell the most is assumed."""
+"""Resolve lost calls: ask their providers, and assume the most where they cannot tell."""
 
 import asyncio
 import logging
@@ -109,7 +109,7 @@ class Reconciler:
             return await self._assume(connection, call, said)
 
     async def _destination(self, call: LostCall) -> Destination | None:
-        """Who can be asked for the call; None where nobody can."""
+        """Return the provider that can be asked about the call; None if there is none."""
         async with transaction(self._engine) as connection:
             own = (await catalogue.of_tenant(connection, call.tenant)).providers
         try:

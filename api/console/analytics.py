@@ -1,4 +1,4 @@
-"""What runs came to, as plots: over time, by model, by agent."""
+"""Plots of runs: over time, by model, by agent."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -200,7 +200,7 @@ def _sideways(
 
 
 def _tops(series: Sequence[Mapping[str, Any]], *, stack: bool) -> list[float]:
-    """Where the bars end."""
+    """Return the upper ends of stacked bars."""
     rows = zip(*(one["data"] for one in series), strict=True)
     return [sum(row) if stack else max(row) for row in rows]
 

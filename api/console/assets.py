@@ -16,7 +16,7 @@ def address(name: str) -> str:
 
 
 def head(*scripts: str) -> str:
-    """What every page's head holds; `scripts` are loaded in their order, once the page has been read."""
+    """Return the head of every page. `scripts` load in order once the page has been read."""
     tags = "".join(f'<script defer src="{escape(address(name))}"></script>' for name in scripts)
     # The theme before the first paint, or a dark page would flash white.
     theme = f'<script src="{escape(address("theme.js"))}"></script>'

@@ -13,7 +13,7 @@ _TIMEOUT_SECONDS: Final = 60.0
 
 @dataclass
 class ApiFault(Exception):
-    """What the API refused, in its own words."""
+    """A refusal of the API, in its own words."""
 
     status: int
     code: str

@@ -1,4 +1,4 @@
-"""Where the steps of a plan are drawn: layers by the longest way, little crossing, maps and loops as frames.
+"""Lay out the steps of a plan: layers by longest path, few crossings, maps and loops as frames.
 
 A layer that would be too wide is broken into rows. Long edges bend around the steps between their ends; those
 that leave, or reach, the same step share the way. Steps that read each other live are of one layer and stand
@@ -177,7 +177,7 @@ def _circles(boxes: Mapping[str, Box], links: Sequence[Link]) -> dict[str, str]:
 
 
 def _left(begin: Iterable[str], to: Mapping[str, Sequence[str]], known: Collection[str] = ()) -> list[str]:
-    """What can be reached, each after all that it leads to; without recursion, as plans may be long."""
+    """Return reachable steps, each after all its successors; iterative, since plans may be long."""
     found: list[str] = []
     seen = set(known)
     for first in begin:
@@ -294,7 +294,7 @@ def _order(rows: list[list[_Cell]]) -> None:
 
 
 def _keep_together(row: Sequence[_Cell]) -> None:
-    """Who reads each other is ordered as one: sorting keeps the order of what is equal."""
+    """Keep steps that read each other side by side: sorting is stable among equals."""
     circles: dict[str, list[_Cell]] = defaultdict(list)
     for cell in row:
         circles[cell.circle or cell.key].append(cell)
@@ -305,7 +305,7 @@ def _keep_together(row: Sequence[_Cell]) -> None:
 
 
 def _settle(rows: list[list[_Cell]]) -> None:
-    """Where each cell stands: near its neighbours, in the order found, never on another."""
+    """Place each cell near its neighbours, in the order found, without overlap."""
     for row in rows:
         _pack(row)
     most = max((row[-1].x + row[-1].width / 2 for row in rows), default=0.0)

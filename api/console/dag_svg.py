@@ -119,7 +119,7 @@ def _around(way: Sequence[tuple[float, float]]) -> str:
 
 
 def _beside(way: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Where the label of an edge within a row stands: above it on the way to the right, below it back."""
+    """Return the position of an edge's label within a row: above it to the right, below it to the left."""
     (x0, y), (x, _) = (way[0], way[1]) if len(way) == 2 else (way[1], way[2])
     by = -5 if x0 < x else 13
     return [(x0, y + by), (x, y + by)]

@@ -34,7 +34,7 @@ _TEMPLATE: Final = {
 
 
 class _Editor:
-    """What is being written on one page."""
+    """The text that is being edited on one page."""
 
     def __init__(self, frame: Frame, name: str, written: str) -> None:
         self.frame = frame
@@ -177,7 +177,7 @@ async def send_versions(frame: Frame, name: str) -> None:
 
 
 def _versions(frame: Frame, name: str) -> None:
-    """What a person does with stored versions."""
+    """Bind the buttons for stored versions."""
     own = f"/definitions/{segment(name)}"
 
     async def difference(facts: dict[str, Any]) -> None:

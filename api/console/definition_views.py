@@ -1,4 +1,4 @@
-"""What stands beside the editor of a definition, as HTML."""
+"""Render the panels beside the editor of a definition, as HTML."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

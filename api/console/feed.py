@@ -1,7 +1,7 @@
-"""What happens in a run, on its way to a page that watches it.
+"""Feed a run's events to a page that watches it.
 
-A page is sent more only when it has said that it has drawn what it got: a slow one is told the same later and
-in larger pieces, and costs nothing meanwhile.
+A page is sent more only once it has drawn what it got: a slow page gets the same later in larger pieces, and
+costs nothing meanwhile.
 """
 
 import asyncio

@@ -45,7 +45,7 @@ def simulated(is_so: bool) -> str:
 
 
 def kinds(shown: bool, **query: str) -> str:
-    """Which runs a page tells of, and the way to the others: the two are never mixed."""
+    """Render the switch between real and simulated runs, which a page never mixes."""
     links = "".join(
         f'<a class="button chip" href="?{urlencode(query | {"simulated": str(of).lower()})}"'
         f"{' aria-current=page' if of == shown else ''}>{name}</a>"

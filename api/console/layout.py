@@ -1,7 +1,7 @@
-"""What all pages share: the bar, the theme, the keyboard, and the line between a page and this process.
+"""The frame of all pages: bar, theme, keyboard, and the connection between a page and this process.
 
-A page is HTML that is sent once. What changes later is told to it by `call`, what a person does comes back
-as an event with a `do`, to whoever asked for it by `on`.
+A page is HTML that is sent once. Later changes reach it by `call`; a person's actions come back as events
+with a `do`, to the handler that `on` registered.
 """
 
 import asyncio

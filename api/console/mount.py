@@ -165,7 +165,7 @@ def _import_pages() -> Any:
 
 
 def _safe(address: str) -> str:
-    """Where to go after the login: a page of the console, whatever the address says."""
+    """Return the page to open after the login: always one of the console, whatever the address says."""
     return address if address.startswith(f"{PATH}/") and "\\" not in address else f"{PATH}/"
 
 

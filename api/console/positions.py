@@ -1,4 +1,4 @@
-"""Where in a text a JSON pointer points: JSON and YAML alike, since YAML reads both."""
+"""Find the line and column of a JSON pointer in JSON or YAML text."""
 
 import yaml
 

@@ -212,7 +212,7 @@ def cost_quality(points: Sequence[Mapping[str, Any]]) -> str:
 
 
 def learning(curve: Sequence[Mapping[str, Any]]) -> str:
-    """Of a committee each member's epochs are a line of their own."""
+    """Plot a training's curve; each member of a committee gets a line of its own."""
     members = sorted({one.get("member", 0) for one in curve})
     series = [
         Series(shown, [(one["epoch"], one[name]) for one in curve if _is(one, member, name)], tone)

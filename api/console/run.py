@@ -63,7 +63,7 @@ async def _picture(frame: Frame, run: Mapping[str, Any]) -> str:
 
 
 def _steers(frame: Frame, id: str) -> None:
-    """What a person does to the run."""
+    """Bind the buttons that steer the run."""
     own = f"/collaborations/{segment(id)}"
 
     async def pause(facts: dict[str, Any]) -> None:
@@ -123,7 +123,7 @@ def _steers(frame: Frame, id: str) -> None:
 
 
 def _tells(frame: Frame, id: str) -> None:
-    """What a person wants to see of the run."""
+    """Bind the controls that choose what the page shows of the run."""
     own = f"/collaborations/{segment(id)}"
 
     async def step(facts: dict[str, Any]) -> None:

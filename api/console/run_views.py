@@ -1,4 +1,4 @@
-"""What the tabs of a run's page hold, as HTML."""
+"""Render the tabs of a run's page, as HTML."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ _MOST_SPANS: Final = 600
 
 
 def lineage(run: Mapping[str, Any]) -> str:
-    """Where a run comes from, and what came of it."""
+    """Render the run's source and its forks."""
     of = run.get("lineage") or {}
     parts = []
     if source := of.get("forked_from"):
@@ -137,7 +137,7 @@ def _output(output: Any) -> str:
 
 
 def result(run: Mapping[str, Any]) -> str:
-    """What went in and what came out."""
+    """Render the run's input and output."""
     parts = []
     if run.get("error"):
         parts.append(

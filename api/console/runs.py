@@ -167,12 +167,12 @@ def _choice(key: str, label: str, chosen: str, options: Mapping[str, str]) -> st
 
 
 def state_of(run: Mapping[str, Any]) -> str:
-    """How a run stands, in one word."""
+    """Return the state of a run in one word."""
     return str(run["sub_state"] or run["status"])
 
 
 def task_of(run: Mapping[str, Any]) -> str:
-    """What the run is about; of an empty input nothing."""
+    """Return the task of a run; empty for an empty input."""
     return "" if run["task"] == "{}" else str(run["task"])
 
 
@@ -197,7 +197,7 @@ def _row(run: Mapping[str, Any]) -> str:
 
 
 def dialog() -> str:
-    """Where a run is started; any page may hold it."""
+    """Render the dialog that starts a run; any page may hold it."""
     return """<dialog id="start" aria-labelledby="start-title"><form id="start-form">
 <h2 id="start-title">Start a run</h2>
 <div class="field"><label for="start-name">Definition</label>

@@ -1,4 +1,4 @@
-"""What starts by the clock, and when it does next."""
+"""The page of schedules and their next starts."""
 
 from typing import Any, Final
 

@@ -1,4 +1,5 @@
-"""Who may see the console: with a key set, who has given it once; without one, this machine's own browser."""
+"""Sessions of the console: with a key set, browsers that gave it once; without one, this machine's own
+browser."""
 
 import asyncio
 import hmac

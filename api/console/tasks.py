@@ -1,4 +1,4 @@
-"""What people are asked: everything that waits, and the form that one question is decided in."""
+"""The page of open questions, and the form in which one is decided."""
 
 from collections.abc import Mapping
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""What definitions may name: roles, skills, providers, tools, models, prompts."""
+"""Routes of the catalogue: roles, skills, providers, tools, models, prompts."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -212,7 +212,7 @@ def _refuse(what: str, name: str, problems: Sequence[Problem]) -> None:
 
 
 async def _set_by(state: ApiState, tenant: str, section: str, name: str) -> Set:
-    """Who set it, now that it is committed; steps that begin from here on use it."""
+    """Return actor and time of an entry once it is committed; steps that begin afterwards use it."""
     catalogue.forget(tenant)
     async with state.transaction() as connection:
         return (await catalogue.settings_of(connection, tenant))[section][name]

@@ -1,4 +1,4 @@
-"""What a tenant's catalogue takes and what it tells."""
+"""Requests and responses of the catalogue."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -16,7 +16,7 @@ _ORIGIN = "`built_in`, `yours`, or `yours_instead` of the built-in one of that n
 
 
 class RoleRequest(BaseModel):
-    """What is absent is the built-in role's of that name, if there is one."""
+    """Absent fields keep the built-in role's value, if there is a role of that name."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -152,7 +152,7 @@ class ModelFact(BaseModel):
 
 
 class CatalogueDocument(BaseModel):
-    """What definitions may name."""
+    """Everything that definitions may name."""
 
     roles: list[RoleFact]
     skills: list[SkillFact]

@@ -1,4 +1,5 @@
-"""What a definition would do, before anything runs: its plan as a picture, and dry runs with mocked steps."""
+"""Routes that show a definition before it runs: its plan as a picture, its estimate, and dry runs with
+mocks."""
 
 import asyncio
 import json
@@ -119,7 +120,8 @@ def _picture(
 
 @router.post("/estimate", openapi_extra=body_of(EstimateRequest), responses=errors(404, 413, 415))
 async def estimate(request: Request, state: StateOf, tenant: Tenant, actor: Actor) -> EstimateDocument:
-    """What a run of a definition, stored or not, can cost at most, and the limits that would hold for it."""
+    """Return the most that a run of a definition, stored or not, can cost, and the limits that would
+    apply."""
     asked = await read_json(request, state, EstimateRequest)
     definition, known = await _definition(state, tenant, asked)
     if asked.input is not None:

@@ -27,7 +27,7 @@ class RehearsalProcess:
         self._uses = 0
 
     async def rehearse(self, asked: bytes) -> bytes:
-        """What `activities.rehearsal.walk.serve` answers; raises Refused("rehearsal_too_long")."""
+        """Return the answer of `activities.rehearsal.walk.serve`. Raises Refused("rehearsal_too_long")."""
         async with self._turn:
             process = self._process or await self._start()
             assert process.stdin and process.stdout

@@ -57,8 +57,8 @@ async def difference(
     before: Annotated[Selector, Query(alias="from")],
     after: Annotated[Selector | None, Query(alias="to")] = None,
 ) -> DefinitionDiff:
-    """What changed between two versions, each a number or an alias; `to` is what the name means when left
-    out."""
+    """Return the changes between two versions, each a number or an alias; `to` defaults to the bare name's
+    version."""
     old = await definitions.find(connection, tenant, name, selector_of(before))
     new = await definitions.find(connection, tenant, name, selector_of(after))
     return comparison.definitions(

@@ -60,7 +60,7 @@ def events(run: str, event: LiveEvent) -> list[Event]:
 
 
 def joined(past: CatchUp) -> list[Event]:
-    """What one who joins in the middle is told first, so that what follows fits."""
+    """Return the events that bring a client up to date when it joins in the middle."""
     steps = _kept(past.began)
     steps |= {ended.path: _facts(ended) for ended in past.ended}
     steps |= {began.path: _under_way(began) for began, _ in past.open}

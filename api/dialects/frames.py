@@ -1,4 +1,4 @@
-"""What a client is sent of a run, each block under an id that says exactly what it has had.
+"""Encode a run's events for clients, each block under an id that records exactly what was sent.
 
 A `PlacedEvent` becomes any number of blocks. A cut may fall between two blocks of one event, so the id of
 each but the last says how many of them were sent, and of which event:
@@ -61,7 +61,7 @@ class DialectFrame:
 
 @dataclass(frozen=True, slots=True)
 class CatchUp:
-    """What was told up to a place, for one who joins there and was told nothing of it."""
+    """The state of a run up to a place, for a client that joins there."""
 
     began: RunBegan
     ended: list[StepEnded] = field(default_factory=list)
@@ -77,7 +77,7 @@ class CatchUp:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How events of a run look to one kind of client. All of it is pure."""
+    """The encoding of a run's events for one kind of client. Pure."""
 
     name: str
     blocks: Callable[[str, LiveEvent], list[DialectFrame]]
@@ -105,7 +105,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """What a client has had of a run."""
+    """How much of a run a client has received."""
 
     run: UUID | None = None
     place: str = ""
@@ -133,7 +133,7 @@ def parse(text: str) -> Cursor:
 
 
 def mark_of(event: LiveEvent) -> str:
-    """What tells an event from others that follow the same place."""
+    """Return the mark that tells an event from others at the same place."""
     subject: Any = getattr(event, "execution", "") or getattr(event, "path", "")
     name = f"{type(event).__name__} {subject}"
     return hashlib.blake2s(name.encode("utf-8", "replace"), digest_size=6).hexdigest()

@@ -1,7 +1,7 @@
-"""What agents say: the plainest of the streams.
+"""Encode what agents say: the plainest of the streams.
 
-What is said comes twice: as the named event `agent_output`, and without a name, because an EventSource hands
-named events to `addEventListener` alone and those without one to `onmessage`.
+Every text is sent twice: as the named event `agent_output`, and without a name, because an EventSource hands
+named events to `addEventListener` only and unnamed ones to `onmessage`.
 """
 
 import json
@@ -46,7 +46,8 @@ def _blocks_of(run: str, event: LiveEvent) -> list[DialectFrame]:
 
 
 def started(id: str, run: str, warnings: list[str]) -> DialectFrame:
-    """What is sent at once, so that who is cut off finds the run again instead of starting another."""
+    """Return the first block, sent at once so that a client that is cut off finds its run instead of starting
+    another."""
     return _block("started", id=id, run_id=run, warnings=warnings)
 
 

@@ -56,7 +56,7 @@ def parts(event: LiveEvent) -> list[Part]:
 
 
 def joined(past: CatchUp) -> list[Part]:
-    """What one who joins in the middle is told first."""
+    """Return the parts that bring a client up to date when it joins in the middle."""
     found = parts(past.began)
     found += [_step(ended, ended.status) for ended in past.ended]
     for ended, text in past.said:

@@ -1,4 +1,4 @@
-"""How far the graph and the memory are behind the log. Their drivers are loaded by the first who asks."""
+"""Measure how far graph and memory lag behind the log. Drivers load on first use."""
 
 import asyncio
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What /health/ready says, kept for a moment: anybody may ask, and four servers are asked each time."""
+"""Cache the answer of /health/ready for a moment: anyone may ask, and each answer asks four servers."""
 
 import asyncio
 import time

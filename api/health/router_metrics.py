@@ -14,7 +14,7 @@ from db.router.figures import BUCKETS_MS, CountedTotal, RoutingFigures
 
 
 class RouterMetrics:
-    """Of one process. Every process of the API counts all decisions: read one of them, not their sum."""
+    """Router metrics of one process. Every API process counts all decisions: scrape one, never sum them."""
 
     def __init__(self) -> None:
         self._began = datetime.now(UTC)

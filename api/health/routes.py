@@ -62,7 +62,7 @@ async def _ready(state: ApiState, tenant: str) -> Ready:
 
 @router.get("/projections", responses=errors())
 async def projections(state: StateOf) -> dict[str, ProjectionLag]:
-    """How far the graph and the memory are behind. No run ever waits for them."""
+    """Return how far graph and memory lag behind. No run ever waits for them."""
     lags = await state.projections.lags(state.engine)
     return {name: ProjectionLag(**vars(lag)) for name, lag in lags.items()}
 

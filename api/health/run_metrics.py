@@ -12,7 +12,8 @@ from db.runs.figures import RunFigures
 
 
 class RunMetrics:
-    """Of one process, since its first reading. Every process counts all runs: read one of them."""
+    """Run metrics of one process since its first scrape. Every process counts all runs: scrape one of
+    them."""
 
     def __init__(self) -> None:
         self._figures: dict[str, RunFigures] = {}

@@ -1,4 +1,4 @@
-"""Where browsers find the API: as its operator says, never as a request says."""
+"""The address at which browsers find the API, as its operator configures it and never as a request claims."""
 
 from dataclasses import dataclass
 from urllib.parse import urlsplit

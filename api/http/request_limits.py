@@ -1,4 +1,4 @@
-"""How much one API process, and one client address, has under way at once."""
+"""Bound concurrent requests per API process and per client address."""
 
 from collections import Counter
 

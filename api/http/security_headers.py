@@ -1,4 +1,4 @@
-"""What every answer tells the browser: guess no types, frame nothing, load nothing from elsewhere."""
+"""Security headers of every answer: no sniffing, no framing, no foreign sources."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What the API answers with. Times are RFC 3339, durations seconds, money dollars."""
+"""Responses of the API. Times are RFC 3339, durations seconds, money dollars."""
 
 from datetime import datetime
 from typing import Any, Final, Literal, Self
@@ -310,7 +310,7 @@ class MemoryHit(BaseModel):
 
 
 class Routing(BaseModel):
-    """Which model the router chose for a step, and how likely that was."""
+    """The model that the router chose for a step, and the chance it had."""
 
     policy: str
     model: str
@@ -400,7 +400,7 @@ class Ready(BaseModel):
 
 
 class ProjectionLag(BaseModel):
-    """How far a copy is behind the log."""
+    """How far a copy lags behind the log."""
 
     events: int | None = Field(description="Not applied yet; null when the server does not answer.")
     seconds: float | None = Field(description="Age of the oldest of them.")

@@ -1,4 +1,4 @@
-"""What chat clients send: Vercel's AI SDK a chat's messages, AG-UI a `RunAgentInput`."""
+"""Requests of chat clients: the messages of Vercel's AI SDK, and AG-UI's `RunAgentInput`."""
 
 from collections.abc import Sequence
 from typing import Any, Final, Literal
@@ -30,7 +30,7 @@ class UserMessage(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """What a `DefaultChatTransport` sends. `input` may be given by its `body`."""
+    """The request of a `DefaultChatTransport`. Its `body` may add `input`."""
 
     id: str = Field(pattern=CHAT_ID, description="The chat's.")
     messages: list[UserMessage] = Field(min_length=1, max_length=1_000)

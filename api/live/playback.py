@@ -38,8 +38,10 @@ _AT_ONCE_SECONDS: Final = 0.001
 async def playback(
     state: ApiState, run: UUID, speed: float, place: str = ""
 ) -> AsyncIterator[list[PlacedEvent]]:
-    """What happened in a run, as lists of what falls together: `speed` 1 as it was, 10 ten times as fast,
-    0 at once. `place` is that of the last event that was told. Raises Refused."""
+    """Replay a run as lists of simultaneous events: `speed` 1 as it was, 10 ten times as fast, 0 at once.
+
+    `place` is that of the last event received. Raises Refused.
+    """
     known = place_in_playback(place) if place else 0
     clock = _Clock(speed)
     telling = _PlaybackStep()
@@ -60,7 +62,7 @@ async def playback(
 
 
 def place_in_playback(place: str) -> int:
-    """How many things were told; raises Refused."""
+    """Return how many events precede the place. Raises Refused."""
     found = _PLACE.fullmatch(place)
     if found is None:
         raise Refused(
@@ -71,7 +73,7 @@ def place_in_playback(place: str) -> int:
 
 
 class _Clock:
-    """When something is due that happened at a time of the run."""
+    """Maps times of the run to times of the playback."""
 
     def __init__(self, speed: float) -> None:
         self._speed = speed
@@ -97,7 +99,7 @@ class _Clock:
 
 @dataclass
 class _PlaybackStep:
-    """What is told together. Tokens that an agent said one after the other become one event."""
+    """Events that are sent together. Consecutive tokens of an agent become one event."""
 
     number: int = 0
     lives: list[PlacedEvent] = field(default_factory=list)
@@ -135,7 +137,7 @@ class _PlaybackStep:
 
 @dataclass(eq=False)
 class _Voice:
-    """What an execution says: a page of it, and how many of its tokens were told."""
+    """The text of one execution: a page of it, and how many of its tokens were sent."""
 
     step: StepBegan
     page: deque[SpokenToken]
@@ -214,7 +216,7 @@ class _Past:
                 yield event
 
     async def _happened(self, row: Any) -> AsyncIterator[LiveEvent]:
-        """What one event of the log comes to."""
+        """Yield the live events of one row of the log."""
         if row.type in ("StepFinished", "AttemptFailed"):
             began = self._open.get(row.payload["execution_id"])
             async for event in self._end(end_of(row.type, row.payload, began)):

@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 class Watcher:
-    """One who watches a run: `async for` over what is new, as lists, until the run has ended."""
+    """A watcher of a run: iterates over lists of new events until the run has ended."""
 
     def __init__(self, hub: "Hub", run: UUID, place: str) -> None:
         self.run, self.place = run, place
@@ -44,7 +44,7 @@ class Watcher:
         self._left_behind = False
 
     def give(self, lives: list[PlacedEvent], ended: bool) -> bool:
-        """Whether the watcher still keeps up."""
+        """Hand over events; return False once the watcher has fallen too far behind."""
         if len(self._waiting) >= MOST_WAITING:
             self._left_behind = True
             self._some.set()

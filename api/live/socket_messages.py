@@ -1,4 +1,4 @@
-"""What a client says over a WebSocket."""
+"""Messages that clients send over a WebSocket."""
 
 import re
 from typing import Annotated, Any, Final, Literal
@@ -90,7 +90,7 @@ class Decide(_Message):
 
 
 class Ack(_Message):
-    """How far a client has come. Nothing waits for it: the line itself holds a fast server back."""
+    """A client's progress. The server waits for none: the connection itself holds a fast sender back."""
 
     type: Literal["ack"]
     seq: str = Field(default="", max_length=MAX_PLACE_CHARS)

@@ -85,8 +85,10 @@ class _Session:
         await self._socket.close()
 
     async def _begin(self) -> tuple[Subscription, Cursor]:
-        """What is watched; asks again until the client says it rightly. Raises TimeoutError where it does not
-        in time: one that says nothing must not keep its place for ever."""
+        """Read the subscription, asking again until it is valid.
+
+        Raises TimeoutError if the client is too slow: a silent client must not hold its place for ever.
+        """
         until = asyncio.get_running_loop().time() + self._state.settings.first_message_seconds
         while True:
             async with asyncio.timeout_at(until):

@@ -35,7 +35,7 @@ _log = logging.getLogger("facilitair.api")
 
 @dataclass(frozen=True)
 class Subscription:
-    """What a client follows, and how."""
+    """The run and speed that a client subscribes to."""
 
     tenant: str
     id: str
@@ -80,9 +80,9 @@ def checked(cursor: Cursor, run: UUID, *, played: bool = False) -> Cursor:
 async def follow(
     state: ApiState, followed: Subscription, dialect: Dialect, cursor: Cursor, *, join: bool = False
 ) -> AsyncGenerator[bytes]:
-    """What the client has not had, a list of events at a time; nothing at all (b"") after a silence.
+    """Yield the events that the client lacks, a list at a time; b"" after a silence.
 
-    `join`: the client was told nothing of what is before the cursor.
+    `join`: the client has received nothing before the cursor.
     """
     run = str(followed.run)
     if cursor.ended:
@@ -146,7 +146,7 @@ async def _joined(state: ApiState, run: UUID, dialect: Dialect, cursor: Cursor) 
 
 
 async def _rest(state: ApiState, run: UUID, dialect: Dialect, cursor: Cursor, mark: Mark) -> bytes:
-    """What is left of a beginning of which the client has had a part."""
+    """Return the rest of a beginning that the client has received in part."""
     async with state.transaction() as connection:
         begun = await catch_up.begun(connection, run, [mark.key])
     frames = []

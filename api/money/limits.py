@@ -1,4 +1,4 @@
-"""What bounds a tenant beside money, and how much of it is used."""
+"""Limits of a tenant other than money, and their use."""
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
@@ -43,7 +43,7 @@ _ABOUT = (
 
 @router.get("/bounds", responses=errors())
 async def read(connection: Connection, state: StateOf, tenant: Tenant) -> Bounds:
-    """What bounds runs, schedules, webhooks and definitions of the tenant, and how much of it is used."""
+    """Return the tenant's limits on runs, schedules, webhooks and definitions, and their use."""
     settings = state.settings
     known = await usage.of_tenant(connection, tenant)
     used = {

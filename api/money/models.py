@@ -1,4 +1,4 @@
-"""What calls of models came to, what may be spent, and what models cost."""
+"""Requests and responses about spending, limits and prices."""
 
 import math
 import re
@@ -54,7 +54,7 @@ Usd = Annotated[
 
 
 class SumFact(BaseModel):
-    """Of some calls."""
+    """Totals of a group of calls."""
 
     calls: int
     open_calls: int = Field(description="Under way, or cut off and not known yet: what they cost is not in.")
@@ -212,7 +212,7 @@ class PricePage(BaseModel):
 
 
 class EffectivePrice(BaseModel):
-    """What a call of a model costs now, in US dollars for a million tokens."""
+    """Current price of a model, in US dollars per million tokens."""
 
     model: str
     answers: str = Field(

@@ -1,4 +1,4 @@
-"""What models cost a tenant: its own prices, then those that hold for everybody."""
+"""Prices for a tenant: its own first, then those for everybody."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -59,7 +59,7 @@ async def report(
     after: Annotated[str | None, cursors.query(cursors.USD_AND_NAME, max_length=2_000)] = None,
     limit: PageSize = 50,
 ) -> SpendingReport:
-    """What the calls that began in a time came to, summed."""
+    """Return totals of the calls that began in a period."""
     span = _span(tenant, since, until)
     place = cursors.usd_and_name(after) if after else None
     total = await money_report.total(connection, span)
@@ -173,7 +173,7 @@ async def list_prices(
 
 @router.get("/prices/{model:path}", responses=errors(404))
 async def read_price(model: Model, state: StateOf, tenant: Tenant) -> ModelPrice:
-    """What a call of a model costs now, where that comes from, and the tenant's own versions."""
+    """Return a model's current price, its source, and the tenant's own versions."""
     async with state.transaction() as connection:
         known = await price_list(state, connection, tenant)
         own = await prices.versions_of(connection, tenant, known.answering(model))

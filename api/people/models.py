@@ -1,4 +1,4 @@
-"""What the API answers about questions to people."""
+"""Responses about questions to people."""
 
 from datetime import datetime
 from typing import Annotated, Any

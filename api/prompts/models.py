@@ -1,4 +1,4 @@
-"""What the addresses of prompts take and answer."""
+"""Requests and responses about prompts."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -86,7 +86,7 @@ class Promoted(BaseModel):
 
 
 class TrialRequest(BaseModel):
-    """How a candidate is compared with what the bare name means."""
+    """Configuration of a trial between a candidate and the version that the bare name means."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -144,7 +144,7 @@ class Trial(BaseModel):
 
 
 class OptimizeRequest(BaseModel):
-    """How better examples for a prompt are looked for."""
+    """Configuration of a search for better examples for a prompt."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -138,7 +138,7 @@ async def difference(
     before: Annotated[Number, Query(alias="from")],
     after: Annotated[Number | None, Query(alias="to")] = None,
 ) -> PromptDiff:
-    """What changed between two versions; `to` is what the bare name means when left out."""
+    """Return the changes between two versions; `to` defaults to the version that the bare name means."""
     old = await prompts.find(connection, tenant, name, before)
     new = await prompts.find(connection, tenant, name, after)
     one, other = (found.content.model_dump(mode="json", exclude_defaults=True) for found in (old, new))

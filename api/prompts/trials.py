@@ -93,5 +93,5 @@ async def optimize(
 
 @router.get("/optimize", responses=errors(404))
 async def optimization(name: Name, state: StateOf, tenant: Tenant) -> OptimizeStarted:
-    """How the latest search goes, or what it came to."""
+    """Return the progress or the result of the latest search."""
     return await prompts_optimization.state_of(state, tenant, name)

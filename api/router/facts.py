@@ -1,4 +1,4 @@
-"""What the router is, told of its rows and of what this process holds."""
+"""Facts about the router, from its rows and from this process."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -82,7 +82,7 @@ async def _present(
 
 
 async def _coverage(connection: AsyncConnection, tenant: str, simulated: bool) -> dict[str, float]:
-    """Of the checkpoint that serves; empty before the first outcome that it was followed with."""
+    """Return the interval coverage of the serving checkpoint; empty before its first outcome."""
     for one in await checkpoints.serving(connection, tenant, simulated=simulated):
         if one.state == "all":
             held = (await checkpoints.followed(connection, one.id)).get("held", {})

@@ -1,4 +1,4 @@
-"""What the addresses of the router take and answer."""
+"""Requests and responses about the router."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -59,7 +59,7 @@ class Candidate(BaseModel):
 
 
 class Prediction(BaseModel):
-    """Whom the router would choose, and how sure it is."""
+    """The model that the router would choose, and its confidence."""
 
     simulated: bool = Field(
         description="Whether the simulator answers: simulated runs taught what is foreseen."
@@ -178,7 +178,7 @@ class QuarantineFact(BaseModel):
 
 
 class RouterStatus(BaseModel):
-    """Who decides, how fresh that is, and what was learned last."""
+    """The deciding policy, how fresh it is, and the latest training."""
 
     simulated: bool = Field(description="Whether in simulated runs; real ones have a router of their own.")
     by: str = Field(description="checkpoint or rules")
@@ -207,7 +207,7 @@ class RollbackRequest(BaseModel):
 
 
 class OutcomeRequest(BaseModel):
-    """How good an agent's answer was, as a person or a check of theirs says."""
+    """A judgement of an agent's answer, by a person or by an automatic check."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"ok": 1}]})
 

@@ -22,7 +22,7 @@ _log = logging.getLogger("facilitair.api")
 
 
 class PredictionService:
-    """Of one process. Decides as steps do, and records nothing."""
+    """Predictions in one process. They decide as steps do, and record nothing."""
 
     def __init__(self) -> None:
         self._chooser: Chooser | None = None
@@ -51,7 +51,7 @@ class PredictionService:
         return chooser, found
 
     def held(self, id: UUID | None) -> dict[str, Any]:
-        """What this process knows of a checkpoint; nothing is loaded for it."""
+        """Return what this process holds of a checkpoint; loads nothing."""
         servant = self._chooser.servant if self._chooser else None
         model = servant.model(id) if servant and id else None
         return {

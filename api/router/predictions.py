@@ -17,9 +17,11 @@ seed_router = APIRouter()
 @seed_router.post("/predict")
 @router.post("/predict", openapi_extra=body_of(PredictRequest), responses=errors(413, 415))
 async def predict(request: Request, state: StateOf, tenant: Tenant, simulated: Simulated) -> Prediction:
-    """Whom the router would choose for a step, what it expects of each candidate, and how sure it is.
+    """Return the model that the router would choose for a step, its expectation of each candidate, and its
+    confidence.
 
-    Nothing is recorded. Where no checkpoint serves, rules answer, and say so."""
+    Nothing is recorded. Without a serving checkpoint, rules answer, and the response says so.
+    """
     wanted = await read_json(request, state, PredictRequest)
     [found] = await state.predicting.predict(state.engine, tenant, [wanted], simulated=simulated)
     return found

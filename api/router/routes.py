@@ -40,7 +40,8 @@ CONTENT_TYPE: Final = "application/octet-stream"
 
 @router.get("", responses=errors())
 async def status(connection: Connection, tenant: Tenant, simulated: Simulated) -> RouterStatus:
-    """Who decides now and who is on the way, how fresh that is, who rests, and the last trainings."""
+    """Return the serving checkpoint, its challenger, their freshness, quarantined models and the latest
+    trainings."""
     return await facts.status(connection, tenant, simulated=simulated)
 
 
@@ -76,8 +77,10 @@ async def read_checkpoint(
 async def read_content(
     number: Annotated[int, Path(ge=1, le=2**31 - 1)], connection: Connection, tenant: Tenant
 ) -> Response:
-    """All that a checkpoint learned, as bytes; their sha256 is its ETag. On other outcomes they are judged by
-    `facilitair router evaluate --data DIR --checkpoint FILE`."""
+    """Return a checkpoint's content as bytes; its sha256 is the ETag.
+
+    `facilitair router evaluate --data DIR --checkpoint FILE` judges it on other outcomes.
+    """
     found = await checkpoints.find(connection, tenant, number)
     content = await checkpoints.content(connection, found.id)
     return Response(content, media_type=CONTENT_TYPE, headers={"ETag": f'"{found.sha256}"'})
@@ -133,7 +136,8 @@ async def promote(request: Request, state: StateOf, tenant: Tenant, actor: Actor
 async def roll_back(
     request: Request, state: StateOf, tenant: Tenant, actor: Actor, simulated: Simulated
 ) -> RouterStatus:
-    """Who serves (or is on the way, where rules do) serves no more: the one before does, else rules."""
+    """Roll back the serving checkpoint, or its challenger while rules decide: the previous one serves again,
+    else rules."""
     wanted = await read_json(request, state, RollbackRequest, optional=True)
     async with state.transaction() as connection:
         reason = wanted.reason or f"by {actor}"

@@ -1,4 +1,4 @@
-"""What runs came to over time: counts, costs, tokens, latencies."""
+"""Sums of runs over time: counts, costs, tokens, latencies."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
@@ -33,7 +33,7 @@ class ModelCost(BaseModel):
 
 
 class Doing(BaseModel):
-    """What an agent or a model did; latencies are of completed executions."""
+    """Totals of an agent or a model; latencies are of completed executions."""
 
     name: str
     attempts: int = Field(description="Each was paid.")

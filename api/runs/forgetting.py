@@ -1,4 +1,4 @@
-"""What the simulator left: forgotten by one request, or by as many as it takes."""
+"""Forget what simulated runs left, in one request or in several."""
 
 import time
 from typing import Final
@@ -25,7 +25,7 @@ class ForgetRequest(BaseModel):
 
 
 class Forgotten(BaseModel):
-    """What was forgotten, or with `dry_run` would be."""
+    """Counts of what was forgotten, or with `dry_run` would be."""
 
     runs: int = Field(description="Simulated runs that have ended, with their executions and tokens.")
     running: int = Field(description="Simulated runs that go on: those stay. Stop them, and ask again.")

@@ -1,4 +1,4 @@
-"""What going on from a run takes and what it tells."""
+"""Requests and responses about forks."""
 
 from typing import Annotated, Any, Self
 
@@ -85,7 +85,7 @@ class Relative(BaseModel):
 
 
 class Lineage(BaseModel):
-    """Where a run comes from and what came of it."""
+    """The source of a run, and the runs that come from it."""
 
     forked_from: Relative | None
     forked_at: list[str] = Field(description="The steps that it ran again.")

@@ -44,7 +44,7 @@ class IdempotentStart:
 
 @dataclass(frozen=True)
 class StartIdentity:
-    """What tells a request for a run from others."""
+    """The identity of a request for a run, by which a repetition is recognised."""
 
     id: str
     digest: str

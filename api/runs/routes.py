@@ -168,7 +168,7 @@ async def step_output(
     connection: Connection,
     tenant: Tenant,
 ) -> StepOutput:
-    """What a completed step came to."""
+    """Return the output of a completed step."""
     found = await collaborations.find(connection, tenant, id)
     done = (await executions.known(connection, found.uuid, [step])).get(step)
     if done is None or done.status != "completed":
@@ -187,7 +187,7 @@ async def step_details(
     connection: Connection,
     tenant: Tenant,
 ) -> StepDetails:
-    """All that is known of one step: its attempts, what it came to, what it remembered, how it was routed."""
+    """Return everything recorded about one step: attempts, output, recalled work and routing."""
     found = await collaborations.find(connection, tenant, id)
     known = await steps.known(connection, found.uuid, step)
     if not known.attempts:
@@ -260,7 +260,8 @@ async def events(
     after: Annotated[str | None, cursors.query(cursors.TWO_NUMBERS)] = None,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 200,
 ) -> EventPage:
-    """What happened to a run, oldest first, in an order that never gains a past."""
+    """Return a run's events, oldest first, in an order in which nothing appears later before an event already
+    read."""
     found = await collaborations.find(connection, tenant, id)
     position = outbox.Position(*cursors.two_numbers(after)) if after else outbox.Position()
     logged = await outbox.of_aggregate(connection, tenant, "collaboration", str(found.uuid), position, limit)

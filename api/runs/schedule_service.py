@@ -122,7 +122,7 @@ class Schedules:
         return SchedulePage(items=page, next=page[-1].id if len(ids) > limit else None)
 
     async def count(self) -> int:
-        """How many there are. A change shows here a moment later."""
+        """Count the schedules. A change shows after a moment."""
         return len([id async for id, _ in self._all()])
 
     async def _all(self) -> "AsyncIterator[tuple[str, ScheduleListDescription]]":
@@ -178,7 +178,8 @@ class Schedules:
 
 
 def check(wanted: ScheduleRequest, shortest_seconds: float = _SHORTEST_SECONDS) -> list[str]:
-    """What to warn of; raises Refused("schedule_invalid") for what no person means, or what never comes."""
+    """Return warnings about a schedule. Raises Refused("schedule_invalid") if it is meaningless or never
+    fires."""
     told = _check_times(wanted)
     if wanted.every is not None and not shortest_seconds <= seconds(wanted.every) <= _LONGEST_SECONDS:
         raise Refused(
@@ -204,7 +205,7 @@ def _check_times(wanted: ScheduleRequest) -> list[str]:
 
 
 def _invalid(wanted: ScheduleRequest, reason: str) -> Refused:
-    """What Temporal refused, by what can be wrong with it."""
+    """Translate Temporal's refusal of a schedule into the likely fault."""
     if "zone" not in reason and wanted.cron is not None:
         return _cron_wrong(wanted.cron, reason.removeprefix("Invalid schedule spec: "))
     return _zone_wrong(wanted.timezone, reason)

@@ -1,4 +1,4 @@
-"""How a collaboration is started, whoever asks: a caller, a webhook, or later a schedule."""
+"""Start a collaboration, for every door alike: API callers, webhooks, schedules."""
 
 import base64
 import secrets
@@ -36,7 +36,8 @@ def new_id(name: str) -> str:
 
 
 async def check(state: ApiState, tenant: str, name: str, input: Any) -> list[str]:
-    """What to warn the caller of; raises unless `name` (or name@3, name@alias) exists and the input fits."""
+    """Return warnings for the caller. Raises unless `name` (or name@3, name@alias) exists and the
+    input fits."""
     names.check_definition(name)
     # Before Postgres, which may be away for that very reason.
     state.disk.require_room()
@@ -64,7 +65,7 @@ def check_input(name: str, schema: JsonSchema, input: Any, fix: str) -> None:
 
 
 def warnings(version: definitions.Version) -> list[str]:
-    """What who names this version should know."""
+    """Return the warnings that come with this version."""
     if version.deprecated is None:
         return []
     return [f"{version.name}@{version.number} is deprecated: {version.deprecated}"]

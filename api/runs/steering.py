@@ -50,7 +50,7 @@ class FeedbackRequest(SteerRequest):
 
 
 class Changes(BaseModel):
-    """How an agent is asked instead; null takes a change back, what is absent stays as it is."""
+    """Changes to an agent; null takes a change back, an absent field stays."""
 
     model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"minProperties": 1})
 

@@ -133,7 +133,7 @@ def read_definition(file: str) -> "ValidDefinition":
 
 
 def _offline(problem: "Problem") -> "Problem":
-    """What only the platform knows may still be right."""
+    """Tell whether a problem can be found offline; what only the platform knows may still be right."""
     short = problem.code == "agent_without_model" and not problem.pointer.startswith("/agents")
     model = problem.code == "model_unknown" and "/" in problem.found
     if not (short or model or problem.code in ("role_unknown", "skill_unknown", "prompt_unknown")):

@@ -35,7 +35,7 @@ _SHOWN_CHARS: Final = 60
 
 
 def is_file(what: str) -> bool:
-    """Whether a file is meant, and no stored name."""
+    """Tell whether the argument is a file rather than a stored name."""
     return what == "-" or what.endswith((".json", ".yaml", ".yml")) or Path(what).is_file()
 
 

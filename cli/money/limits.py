@@ -121,7 +121,7 @@ def named(limit: dict[str, Any]) -> Text:
 
 
 def _counted(limit: dict[str, Any], counter: dict[str, Any]) -> tuple[str, str, str]:
-    """What is spent, reserved and left, in the units that the limit has."""
+    """Return spent, reserved and remaining amounts in the limit's units."""
     usd = limit["usd"] is not None
     tokens = limit["tokens"] is not None
     spent = (counter["spent_usd"] if usd else None, counter["spent_tokens"] if tokens else None)

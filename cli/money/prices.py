@@ -85,7 +85,7 @@ def set_(
 
 
 def price_row(found: dict[str, Any]) -> tuple[Text, str, str, str, str]:
-    """Of PRICE_TITLES."""
+    """Return a row for PRICE_TITLES."""
     model = Text(found["model"])
     if found["answers"] != found["model"]:
         model.append(f" ({found['answers']} answers)", style="dim")

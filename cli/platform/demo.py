@@ -146,7 +146,7 @@ class Killer:
             )
 
     def verdict(self, seen: RunSnapshot) -> dict[str, Any]:
-        """Whether every step that had finished kept its one execution."""
+        """Return whether every finished step kept its one execution."""
         after: dict[str, list[str]] = {}
         for one in seen.run["steps"]:
             after.setdefault(one["step"], []).append(one["id"])

@@ -81,7 +81,7 @@ def show(id: IdArgument, url: UrlOption = None, data: DataOption = None, as_json
 
 
 def lineage_lines(lineage: dict[str, Any]) -> list[Text]:
-    """Where a run comes from and what came of it, one line each."""
+    """Return the run's source and its forks, one line each."""
     found: list[Text] = []
     if source := lineage.get("forked_from"):
         again = ", ".join(lineage["forked_at"]) or "nothing"

@@ -1,4 +1,4 @@
-"""What a person types as input, as the JSON that a run gets."""
+"""Read a person's input as the JSON that a run gets."""
 
 import sys
 from collections.abc import Sequence

@@ -100,7 +100,7 @@ def to_its_end(api: Api, id: str, *, as_json: bool, tokens: bool = False) -> Non
 
 @contextmanager
 def _leaving(last_words: str) -> Iterator[None]:
-    """Whoever leaves is told how to come back."""
+    """Tell a person who leaves how to come back."""
     try:
         yield
     except (KeyboardInterrupt, WatcherLeft) as left:

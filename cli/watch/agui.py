@@ -1,4 +1,4 @@
-"""What AG-UI events of a run mean: the stream of the API, read back into what happened."""
+"""Read AG-UI events of the API's stream back into what happened."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -25,7 +25,7 @@ class Reader:
         self._status = ""
 
     def read(self, event: dict[str, Any]) -> Iterator[LiveEvent]:
-        """What an AG-UI event says; nothing where others say it better."""
+        """Return the live event in an AG-UI event; nothing if another event says it better."""
         match event["type"]:
             case "STATE_SNAPSHOT":
                 yield from _snapshot(event["snapshot"])

@@ -75,7 +75,7 @@ class Node:
         return self.cost_usd + sum(node.all_cost() for node in self.within.values())
 
     def estimated(self) -> bool:
-        """Whether tokens are counted as they come: only the end says how many they were."""
+        """Tell whether tokens are counted as they arrive; only the end has their exact number."""
         spoken = self.attempt is not None and self.attempt.tokens > 0
         return spoken or any(node.estimated() for node in self.within.values())
 
@@ -85,7 +85,7 @@ class Node:
 
 @dataclass
 class WatchedRun:
-    """What is known of a run so far."""
+    """Everything known of a run so far."""
 
     id: str
     order: list[str] = field(default_factory=list)
@@ -112,7 +112,7 @@ class WatchedRun:
         return [one for node in self.root.all_within() for one in node.asked.values()]
 
     def node(self, path: str) -> Node:
-        """Of a step's path; made where nobody spoke of it yet."""
+        """Return the node of a step's path, created on first mention."""
         found, so_far = self.root, ""
         for name, index in _PART.findall(path):
             so_far = f"{so_far}.{name}" if so_far else name

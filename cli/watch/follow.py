@@ -83,7 +83,7 @@ def play(api: Api, id: str, speed: float, *, speak: bool = False) -> RunSnapshot
 
 @dataclass
 class _View:
-    """What a person sees of a run: a tree, lines, or what is said."""
+    """A person's view of a run: a tree, lines, or its text alone."""
 
     api: Api
     id: str
@@ -149,7 +149,7 @@ class _View:
             self.live.update(picture(self.seen, self.now(), size.width, size.height, keys=hint), refresh=True)
 
     def press(self) -> None:
-        """What a key does."""
+        """Handle a key."""
         key = self.pressed() if self.pressed else ""
         if key == "q":
             raise WatcherLeft
@@ -168,7 +168,7 @@ class _View:
             self.changes.catch_up(run)
 
     def _time_of(self, event: LiveEvent) -> float:
-        """When it happened: what is new, now; of what was before, the run knows."""
+        """Return the time of an event: now for new ones, the run's own for earlier ones."""
         if isinstance(event, RunBegan):
             return self.started - self.known_seconds.get(event.run_id, 0.0)
         if isinstance(event, StepBegan) and event.execution in self.known_seconds:

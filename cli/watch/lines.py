@@ -20,8 +20,8 @@ class _PendingText:
 
 @dataclass
 class Speech:
-    """What agents say, each line with the name of the step. Of several who speak at once, one writes its
-    line to the end while the others wait."""
+    """Prints agents' text with the step's name on each line. Of several who speak at once, one finishes its
+    line while the others wait."""
 
     console: Console
     speaking: dict[str, _PendingText] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Speech:
                 self.on_line = ""
 
     def _break(self, execution: str) -> None:
-        """Nobody else's line is left unfinished."""
+        """Finish another step's open line."""
         if self.on_line not in ("", execution):
             self.console.print()
             self.on_line = ""
@@ -109,7 +109,7 @@ class ChangeLines:
             self._print(f"! {one}")
 
     def catch_up(self, run: dict[str, Any]) -> None:
-        """Of a run that had ended before anybody could tell: what came of each step."""
+        """Print the outcome of each step of a run that had already ended."""
         if self._shown:
             return
         for one in run["steps"]:

@@ -99,7 +99,7 @@ def _rows(node: Node, now: float, width: int) -> Iterator[PictureRow]:
 
 
 def _speaks(node: Node) -> bool:
-    """Whether it is under way itself, and not only as what is around others."""
+    """Tell whether a node runs itself rather than containing running ones."""
     if node.attempt is None and not node.asked:
         return False
     return not any(one.attempt for one in node.all_within())
@@ -134,7 +134,7 @@ def _row(node: Node, label: str, now: float) -> PictureRow:
 
 
 def _summary(node: Node, under_way: int) -> str:
-    """How far the steps within have come."""
+    """Return the progress of the steps within."""
     steps = [one for one in node.all_within() if one.kind != "item"]
     done = sum(one.status in ("completed", "skipped", "caught") for one in steps)
     failed = sum(one.status == "failed" for one in steps)
@@ -263,7 +263,7 @@ def _about(node: Node) -> str:
 
 
 def clean(text: str) -> str:
-    """What a model or a person wrote, without what would move the cursor."""
+    """Return a model's or a person's text without control characters that move the cursor."""
     return "".join(one if one.isprintable() else " " for one in text)
 
 

@@ -38,7 +38,7 @@ def _step(id: str, attempts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def result(run: dict[str, Any], of_run: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a program reads of a run that has ended."""
+    """Return a finished run as programs read it."""
     return {
         "collaboration_id": run["id"],
         "definition": f"{run['name']}@{run['version']}",
@@ -101,7 +101,7 @@ def _within_others(run: dict[str, Any], of_run: list[dict[str, Any]]) -> tuple[i
 
 
 def print_output(console: Console, output: Any) -> None:
-    """What a run came to: texts as texts, all else as JSON."""
+    """Print a run's output: texts as text, everything else as JSON."""
     if not isinstance(output, dict):
         console.print(_text(output), markup=False)
         return

@@ -1,4 +1,4 @@
-"""Which version people mean: aliases, roll back, deprecation."""
+"""Move the names of versions: aliases, roll back, deprecation."""
 
 from typing import Final
 

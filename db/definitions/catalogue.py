@@ -1,4 +1,4 @@
-"""What a tenant's definitions may name: its own roles, skills and providers beside those built in."""
+"""The tenant's own roles, skills and providers, beside those built in."""
 
 import time
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ _kept: WeakKeyDictionary[Pool, dict[str, tuple[float, Catalogue]]] = WeakKeyDict
 
 @dataclass(frozen=True)
 class Set:
-    """Who set an entry of a tenant, and when."""
+    """The actor and the time of a tenant's entry."""
 
     by: str | None
     at: datetime
@@ -42,7 +42,7 @@ class Set:
 
 @dataclass(frozen=True)
 class Users:
-    """What still names an entry that was removed."""
+    """Definitions that still name a removed entry."""
 
     definitions: list[str]
     """name@version of what bare names mean now; at most MAX_NAMED."""
@@ -71,7 +71,8 @@ _ALL: Final = select(_own(roles, _ROLE), _own(skills, _SKILL), _own(providers, _
 
 
 async def of_tenant(connection: AsyncConnection, tenant: str, *, fresh: bool = False) -> Catalogue:
-    """What this tenant's definitions may name; `fresh`: as of now, else of at most 2 s ago."""
+    """Return what the tenant's definitions may name. `fresh` reads now; otherwise the answer may be 2
+    s old."""
     kept = _kept.setdefault(connection.engine.pool, {})
     known = kept.get(tenant)
     now = time.monotonic()
@@ -171,21 +172,21 @@ async def _set(
 
 
 async def remove_role(connection: AsyncConnection, tenant: str, name: str, actor: str) -> Users:
-    """What still names it; raises NotFound."""
+    """Remove a role and return what still names it. Raises NotFound."""
     if not await _remove(connection, roles, tenant, name, actor, "role.remove"):
         raise NotFound("role_unknown", _none_of_yours("role", name, name in BUILT_IN.roles))
     return await _users(connection, tenant, _NAMING_ROLE, name)
 
 
 async def remove_skill(connection: AsyncConnection, tenant: str, name: str, actor: str) -> Users:
-    """What still names it; raises NotFound."""
+    """Remove a skill and return what still names it. Raises NotFound."""
     if not await _remove(connection, skills, tenant, name, actor, "skill.remove"):
         raise NotFound("skill_unknown", _none_of_yours("skill", name, name in BUILT_IN.skills))
     return await _users(connection, tenant, _NAMING_SKILL, name)
 
 
 async def remove_provider(connection: AsyncConnection, tenant: str, name: str, actor: str) -> Users:
-    """What still names it; raises NotFound."""
+    """Remove a provider and return what still names it. Raises NotFound."""
     if not await _remove(connection, providers, tenant, name, actor, "provider.remove"):
         raise NotFound("provider_unknown", _none_of_yours("provider", name, built_in=False))
     return await _users(connection, tenant, _NAMING_PROVIDER, f"{name}/")

@@ -241,7 +241,7 @@ async def _names(connection: AsyncConnection, tenant: str) -> str:
 async def _why_not(
     connection: AsyncConnection, tenant: str, name: str, selector: int | str | None
 ) -> NotFound | Refused:
-    """Why there is no such version, and what there is."""
+    """Return why there is no such version, and which there are."""
     mine = (workflows.c.tenant_id == tenant, workflows.c.name == name)
     newest = (await connection.execute(select(func.max(workflows.c.version)).where(*mine))).scalar()
     if newest is None:
@@ -322,7 +322,7 @@ class NewestRun:
 
 @dataclass(frozen=True)
 class Looks:
-    """What a list of definitions says of one beside its version."""
+    """A definition's description and newest run, for lists."""
 
     description: str
     last_run: NewestRun | None
@@ -396,7 +396,7 @@ def deprecated(version: Version, what: str = "") -> Refused:
 
 
 def refers(definition: Definition) -> bool:
-    """Whether there is anything to bind."""
+    """Tell whether a definition has references to bind."""
     return any(_refs(definition))
 
 
@@ -467,7 +467,7 @@ async def bind(connection: AsyncConnection, tenant: str, definition: Definition)
 
 
 def _check_input(pointer: str, step: CollaborationStep, version: Version, problems: Problems) -> None:
-    """Whether an input that is written out has what the sub-collaboration must be given."""
+    """Check that a literal input has the fields that the sub-collaboration requires."""
     schema = json.loads(version.source).get("input", {})
     if not isinstance(step.input, dict):
         return
@@ -484,7 +484,7 @@ def _check_input(pointer: str, step: CollaborationStep, version: Version, proble
 
 
 async def _too_deep(connection: AsyncConnection, tenant: str, pins: Mapping[str, int]) -> bool:
-    """Whether what the pins name, level by level, goes deeper than a run may."""
+    """Tell whether the pinned definitions nest deeper than a run may."""
     level = {(split_type(ref)[0], number) for ref, number in pins.items()}
     for _ in range(MAX_LEVELS - 1):
         if not level:

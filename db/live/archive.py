@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ArchivedBatch:
-    """What one batch came to."""
+    """One archived batch."""
 
     executions: int
     tokens: int
@@ -39,7 +39,7 @@ class ArchivedBatch:
 
 @dataclass(frozen=True)
 class SweepTotals:
-    """What a sweep has come to so far."""
+    """Totals of a sweep so far."""
 
     executions: int = 0
     """Whose tokens were archived."""
@@ -126,7 +126,7 @@ async def _moved(connection: AsyncConnection, row: Any) -> int | None:
 
 
 async def waiting(connection: AsyncConnection, older_than: datetime) -> ArchivedBatch:
-    """What `archive` would move."""
+    """Return what `archive` would move."""
     rows = [row for row in await _spoken_by(connection, older_than, None, FIRST) if row.old]
     return ArchivedBatch(len(rows), sum(row.tokens for row in rows), None)
 
@@ -150,7 +150,8 @@ async def _spoken_by(
 
 
 async def _move(connection: AsyncConnection, row: Any) -> int:
-    """Whoever reads them and whoever still writes sees them before or after this, never in between."""
+    """Move one execution's tokens. Readers and late writers see them before or after this, never in
+    between."""
     taken = (await connection.execute(_TAKE, {"execution": row.execution_id})).all()
     mine = table.c.execution_id == row.execution_id
     had = (await connection.execute(select(table.c.tokens, table.c.first_at).where(mine))).one_or_none()

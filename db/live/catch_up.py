@@ -1,4 +1,4 @@
-"""What one who joins a run in the middle has missed: the fold of its log up to a place."""
+"""Fold a run's log up to a place, for a watcher who joins in the middle."""
 
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -84,7 +84,7 @@ def _event(row: Any) -> Any:
 
 
 async def _said(connection: AsyncConnection, execution: str, told: int | None = None) -> str:
-    """What an execution said, as far as was told."""
+    """Return an execution's text as far as the watcher was told."""
     parts: list[str] = []
     while told is None or len(parts) < told:
         most = tokens.MOST if told is None else min(tokens.MOST, told - len(parts))

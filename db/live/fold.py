@@ -1,4 +1,4 @@
-"""What a watcher is told of what a snapshot holds: a pure fold.
+"""Fold a snapshot into the events that a watcher has not been told. Pure.
 
 Order: an execution begins, says its tokens, ends; the run ends last. Between executions the order is that in
 which the reader found it, so two watchers may see parallel steps interleaved differently, but nothing is
@@ -56,7 +56,7 @@ class Follower:
 
 @dataclass(frozen=True, slots=True)
 class FollowerView:
-    """What one snapshot holds for one follower."""
+    """One snapshot's events for one follower."""
 
     events: list[Any]
     under_way: list[Any]
@@ -75,7 +75,7 @@ class FollowerView:
 
 @dataclass(frozen=True, slots=True)
 class NewText:
-    """What an execution said since."""
+    """New text of an execution."""
 
     text: str
     count: int
@@ -124,7 +124,7 @@ def tell(follower: Follower, seen: FollowerView, said: Said) -> list[PlacedEvent
 
 
 def listen(follower: Follower, said: Said) -> list[PlacedEvent]:
-    """What the executions under way have said."""
+    """Return the new text of running executions."""
     lives = []
     for began in follower.open.values():
         if row := said.get((began.execution, follower.told(began.execution))):
@@ -218,14 +218,14 @@ def superseded(step: StepBegan) -> StepEnded:
 
 
 def beginning_of(ended: StepEnded) -> StepBegan:
-    """What was to be told before, of an attempt that nobody saw begin."""
+    """Return the beginning of an attempt that was missed, to be told first."""
     return StepBegan(
         ended.execution, ended.path, ended.step, ended.kind, ended.attempt, ended.agent, ended.model
     )
 
 
 def end_of(type: str, facts: dict[str, Any], began: StepBegan | None) -> StepEnded:
-    """What a finished or failed attempt came to; who it was may be known from its beginning only."""
+    """Return the end of a finished or failed attempt; its agent may be known from its beginning only."""
     # An attempt that a model calls tools with ends under another path than it began.
     execution, path = facts["execution_id"], began.path if began else facts.get("path") or facts["step"]
     if type == "StepFinished":

@@ -1,4 +1,4 @@
-"""What a past run left behind, page by page: its log, and the beginnings of its attempts."""
+"""Read a past run page by page: its log, and the beginnings of its attempts."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ _EVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class PlaybackBounds:
-    """How far a playback goes: to the end of a run that has ended, else to the moment it was asked for."""
+    """The end of a playback: the run's end, or the time of the request if it is still running."""
 
     xid: str
     until: datetime

@@ -1,4 +1,4 @@
-"""What happened in runs since their watchers last looked, read for many runs at once; see `db.live.fold`."""
+"""Read new events of many runs at once; see `db.live.fold`."""
 
 import json
 import logging
@@ -124,7 +124,7 @@ class LiveSource:
         return follower
 
     async def read(self, followers: Sequence[Follower]) -> list[list[PlacedEvent]]:
-        """What each has not been told, in one snapshot, so that followers of one run come equally far."""
+        """Return each follower's new events from one snapshot, so that followers of one run see the same."""
         async with self._connected() as connection, connection.transaction():
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             seen = await _look(connection, followers)
@@ -148,7 +148,7 @@ class LiveSource:
 
 
 def _apart(fold: Callable[..., list[PlacedEvent]], follower: Follower, *read: Any) -> list[PlacedEvent]:
-    """What a follower is told; one that cannot be told ends, and takes none of the others along."""
+    """Fold for one follower. If that fails, end this follower and spare the others."""
     try:
         return fold(follower, *read)
     except Exception as error:
@@ -203,7 +203,7 @@ def _is_end(row: Any) -> bool:
 async def _said(
     connection: psycopg.AsyncConnection[Any], followers: Sequence[Follower], seen: Sequence[FollowerView]
 ) -> Said:
-    """What came of every execution that a follower may have to tell of."""
+    """Read the new text of every execution that a follower watches."""
     wanted: dict[tuple[str, int], None] = {}
     for follower, mine in zip(followers, seen, strict=True):
         speaking = [began.execution for began in follower.open.values() if began.kind == AGENT]

@@ -57,7 +57,7 @@ _SAID = text("""
 
 
 async def said(connection: AsyncConnection, execution: UUID, first: int = 0) -> SpokenText:
-    """What an execution has said from its `first` token on, as far as one reading goes."""
+    """Return an execution's text from its `first` token on, as far as one read goes."""
     row = (
         await connection.execute(_SAID, {"execution": execution, "first": first, "end": first + MOST})
     ).one()
@@ -106,7 +106,7 @@ PACKED: Final = 1_000
 
 
 def pack(said: Sequence[SpokenToken]) -> bytes:
-    """What an archive holds: zlib streams of JSON, [[seconds since the first token, token], …]."""
+    """Pack tokens for the archive: zlib streams of JSON, [[seconds since the first token, token], …]."""
     parts = []
     for at in range(0, len(said), PACKED):
         part = [[(one.at - said[0].at).total_seconds(), one.text] for one in said[at : at + PACKED]]

@@ -39,7 +39,7 @@ async def newest(
 
 @dataclass(frozen=True, slots=True)
 class AgentTurn:
-    """What an agent was told of work in progress, and what it said to that."""
+    """The request and the reaction of an agent to work in progress."""
 
     message: str
     heard: Mapping[str, tuple[str, int]]
@@ -57,7 +57,7 @@ async def note(
     *,
     anew: bool,
 ) -> None:
-    """What a turn that has begun is asked."""
+    """Record the request of a turn that has begun."""
     asked = {"message": message, "heard": {path: list(one) for path, one in heard.items()}, "anew": anew}
     await connection.execute(update(table).where(table.c.id == execution).values(input=asked))
 

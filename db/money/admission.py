@@ -1,7 +1,7 @@
-"""Whether one more run of a tenant may begin: the one gate behind every door that starts runs.
+"""Admit one more run of a tenant: the gate behind every door that starts runs.
 
-What the doors of the API let in, workers do not count again. What comes past them, from a Temporal client,
-Temporal's UI or a schedule, is counted when it is pinned.
+Runs admitted by the API are not counted again by workers. Runs started past it, by a Temporal client,
+Temporal's UI or a schedule, are counted when they are pinned.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _BATCHES_PER_MINUTE: Final = 600
 
 @dataclass
 class _RunCount:
-    """How many runs were under way when this process last looked, and those that it let in since."""
+    """Running runs at the last look, plus those that this process admitted since."""
 
     at: float
     running: int

@@ -60,7 +60,7 @@ class Booking:
 
 @dataclass(frozen=True)
 class Reservation:
-    """What a call was booked with."""
+    """Price and bound under which a call was booked."""
 
     bounded: bool
     """Whether any limit holds for it."""
@@ -220,7 +220,7 @@ def _standing(row: Row[Any]) -> LimitState:
 
 
 class TokenCount(Protocol):
-    """What a provider counted."""
+    """Tokens that a provider counted."""
 
     @property
     def input_tokens(self) -> int: ...
@@ -231,7 +231,7 @@ class TokenCount(Protocol):
 
 
 class ProviderUsage(TokenCount, Protocol):
-    """What it counted, and how far that can be trusted."""
+    """A provider's count, and how far it can be trusted."""
 
     @property
     def assumed(self) -> bool: ...
@@ -240,7 +240,7 @@ class ProviderUsage(TokenCount, Protocol):
 
 
 class CompletedCall(Protocol):
-    """What a call came to, as the gateway tells it."""
+    """The result of a call, as the gateway reports it."""
 
     @property
     def usage(self) -> ProviderUsage: ...
@@ -420,7 +420,7 @@ async def _close(
 
 
 async def open_calls(connection: AsyncConnection, ids: Sequence[UUID]) -> list[UUID]:
-    """Those of the calls that nobody has closed."""
+    """Return the calls that are still open."""
     rows = await connection.execute(
         text("SELECT id FROM model_calls WHERE id = ANY(:ids) AND state IN ('open', 'unknown')"),
         {"ids": list(ids)},

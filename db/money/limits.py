@@ -42,7 +42,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Counter:
-    """What was spent of a limit in its present period."""
+    """Spent and reserved amounts of a limit in its current period."""
 
     subject: str
     spent: Amount
@@ -183,7 +183,7 @@ ORDER BY spent_usd + reserved_usd DESC, spent_tokens + reserved_tokens DESC, s.s
 
 
 async def counters(connection: AsyncConnection, tenant: str, limit: Limit) -> list[Counter]:
-    """What was spent and is reserved in the present period; of EACH the fullest."""
+    """Return amounts spent and reserved in the current period; for EACH the fullest subject first."""
     scope, subject, period = limit.key
     values: dict[str, Any] = {
         "tenant": tenant,

@@ -73,7 +73,7 @@ async def oldest(connection: AsyncConnection, limit: int, behind: LostCall | Non
 async def in_the_way(
     connection: AsyncConnection, tenant: str, standing: LimitState, limit: int
 ) -> list[LostCall]:
-    """Those for which something of a limit is reserved."""
+    """Return the lost calls that still reserve something of a limit."""
     values = {
         "tenant": tenant,
         "scope": standing.scope,
@@ -86,7 +86,7 @@ async def in_the_way(
 
 
 async def bytes_said(connection: AsyncConnection, call: LostCall) -> int:
-    """How much of the answer was stored."""
+    """Return how many bytes of the answer were stored."""
     query = text("SELECT coalesce(sum(octet_length(token)), 0) FROM token_stream WHERE execution_id = :id")
     said: int = (await connection.execute(query, {"id": call.execution})).scalar_one()
     return said

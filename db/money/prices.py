@@ -38,7 +38,7 @@ _COLUMNS: Final = (
 
 
 def source(tenant: str, version: int) -> str:
-    """How the ledger names a price."""
+    """Return the ledger's name of a price."""
     return f"tenant:{tenant}@{version}"
 
 

@@ -1,4 +1,4 @@
-"""What calls came to, summed from the ledger."""
+"""Sum calls from the ledger."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +17,7 @@ BYS: Final[tuple[By, ...]] = get_args(By)
 
 @dataclass(frozen=True)
 class CallTotals:
-    """Of the calls that were made in a time, by one agent, model, …"""
+    """Totals of the calls in a period, by agent, model or another key."""
 
     name: str
     """Empty: of none."""

@@ -1,4 +1,4 @@
-"""How large the runs that one start of a stored version leads to can become together."""
+"""Bound the size of the runs that one start of a stored version can lead to."""
 
 import asyncio
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What may be spent: the budgets of runs and steps, and who refuses a call that could cost too much."""
+"""Budgets of runs and steps: reserve, refuse, and say which limit stands in the way."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,12 +64,12 @@ class BudgetExceeded(StepError):
 
     @property
     def collaboration(self) -> UUID | None:
-        """Whose budget it is: the run's own, or that of a run around it. None: no run's."""
+        """Return the run that owns the budget: this run, or one around it. None if no run does."""
         return UUID(self.standing.subject) if self.standing.scope == "run" else None
 
     @property
     def askable(self) -> bool:
-        """Whether the people who are asked for more money for the run could help."""
+        """Tell whether more money from the run's people would help."""
         return self.standing.scope == "run" and self.standing.own
 
 
@@ -145,7 +145,7 @@ class _Short:
 
 
 def refusal(standings: Sequence[LimitState], worst: Amount) -> BudgetExceeded | BudgetBusy | None:
-    """Why a call may not be made; rather one that is hopeless than one that is not. None where it fits."""
+    """Return why a call may not be made, preferring a hopeless limit to a temporary one; None if it fits."""
     found = [(one, short) for one in standings if (short := _short(one, worst))]
     if not found:
         return None
@@ -165,7 +165,8 @@ def refusal(standings: Sequence[LimitState], worst: Amount) -> BudgetExceeded | 
 
 
 def _short(one: LimitState, worst: Amount) -> _Short | None:
-    """Where a call does not fit into a budget; rather where it is hopeless than where it is not."""
+    """Return where a call exceeds a budget, preferring a hopeless excess to a temporary one; None if
+    it fits."""
     units = (
         ("${:.6f}", one.limit_usd, one.spent.usd, one.reserved.usd, worst.usd),
         ("{:,} tokens", one.limit_tokens, one.spent.tokens, one.reserved.tokens, worst.tokens),

@@ -1,4 +1,4 @@
-"""What all workers share of a provider's limits: admissions of the last minute, and pauses."""
+"""A provider's limits as all workers share them: admissions of the last minute, and pauses."""
 
 import asyncio
 import contextlib
@@ -100,7 +100,7 @@ async def forget(connection: AsyncConnection, account: str, most: int) -> None:
 
 
 async def pause(connection: AsyncConnection, account: str, model: str, seconds: float, reason: str) -> None:
-    """Nobody calls the account's model for so long; a longer pause that holds already stays."""
+    """Pause the account's model for some seconds; a longer pause stays."""
     asked = {"account": account, "model": model, "seconds": seconds, "reason": reason[:400]}
     await connection.execute(_PAUSE, asked)
     await tell(connection)
@@ -116,8 +116,8 @@ async def tell(connection: AsyncConnection) -> None:
 
 
 async def changes(database_url: str, patience: Callable[[], float | None]) -> AsyncIterator[None]:
-    """When to look at pauses and circuits: at the beginning, when something changed, after Postgres was
-    away, and after `patience()` seconds at the latest."""
+    """Yield whenever pauses and circuits should be read: at once, on a change, after Postgres was away, and
+    at least every `patience()` seconds."""
     while True:
         with contextlib.suppress(psycopg.Error, OSError):
             async with await connect(database_url) as connection:

@@ -1,4 +1,4 @@
-"""What tenants have and do of what is limited: token buckets, and sums that would take long to count anew."""
+"""Usage against limits: token buckets, and counts that would take long to make anew."""
 
 from typing import Final, Literal
 
@@ -37,7 +37,7 @@ async def take_tokens(
 
 
 async def taken_tokens(connection: AsyncConnection, tenant: str, subject: str, per_minute: int) -> int:
-    """How many of a bucket's tokens are taken now."""
+    """Return how many tokens of a bucket are taken now."""
     query = text(f"SELECT {_AVAILABLE} FROM tenant_rates b WHERE tenant_id = :tenant AND subject = :subject")
     values = {"tenant": tenant, "subject": subject, "most": per_minute}
     left = (await connection.execute(query, values)).scalar()
@@ -76,7 +76,8 @@ async def take_place(connection: AsyncConnection, tenant: str, subject: Subject,
 
 
 async def is_settled(connection: AsyncConnection, tenant: str, subject: Subject) -> bool:
-    """Whether nothing was counted, or the count has not changed for so long that others' lists show it."""
+    """Tell whether nothing was counted, or the count is old enough for lists of other processes to
+    show it."""
     c = tenant_usage.c
     changed = select(c.used).where(c.tenant_id == tenant, c.subject == subject, ~_SETTLED)
     return (await connection.execute(changed)).first() is None

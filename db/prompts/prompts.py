@@ -232,7 +232,7 @@ async def find(
 
 
 async def unknown(connection: AsyncConnection, tenant: str, name: str, number: int | None) -> NotFound:
-    """What there is instead."""
+    """Return the error for an unknown prompt, with the names that exist."""
     newest = await connection.scalar(
         select(func.max(versions.c.version)).where(versions.c.tenant_id == tenant, versions.c.name == name)
     )

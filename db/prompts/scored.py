@@ -1,4 +1,4 @@
-"""What a prompt was used for, and how good what it came to was judged: what it is optimised from."""
+"""Uses of a prompt and the quality of their runs, for optimisation."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -63,7 +63,7 @@ def require_enough(found: int, name: str) -> None:
 
 
 async def count(connection: AsyncConnection, tenant: str, name: str, *, simulated: bool) -> int:
-    """How many judged collaborations have used the prompt: real ones, or simulated ones."""
+    """Count the judged collaborations that used the prompt, real or simulated ones."""
     values = {"tenant": tenant, "name": name, "simulated": simulated}
     found: int = (await connection.execute(_COUNT, values)).scalar_one()
     return found
@@ -80,12 +80,12 @@ async def newest(
 async def note_optimized(
     connection: AsyncConnection, tenant: str, name: str, id: str, actor: str, figures: dict[str, Any]
 ) -> None:
-    """What an optimisation came to, with the version that it stored."""
+    """Record the figures of an optimisation with the version that it stored."""
     await audit.append(connection, tenant, actor, "prompt.optimize", name, optimization=id, figures=figures)
 
 
 async def optimized(connection: AsyncConnection, tenant: str, name: str, id: str) -> dict[str, Any] | None:
-    """What the optimisation of that id came to, where it has stored its version."""
+    """Return the figures of an optimisation that has stored its version; None before."""
     found: dict[str, Any] | None = await connection.scalar(
         select(audit_log.c.detail["figures"]).where(
             audit_log.c.tenant_id == tenant,

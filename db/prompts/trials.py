@@ -52,7 +52,7 @@ class PromptTrial:
 
 @dataclass(frozen=True)
 class TrialConfig:
-    """How a trial is to be made."""
+    """Configuration of a trial."""
 
     candidate: int
     share: float = 0.5
@@ -98,8 +98,8 @@ _COLUMNS: Final = (
 
 
 async def choose(connection: AsyncConnection, run: Run, prompt: str, *, simulated: bool) -> ChosenPrompt:
-    """What `name` or `name@3` means for a run: while a trial goes on, its arm. `simulated`: whether the
-    simulator answers. Raises NotFound."""
+    """Resolve `name` or `name@3` for a run: during a trial, its arm. `simulated`: the simulator answers.
+    Raises NotFound."""
     tenant = run.tenant
     name, _, number = prompt.partition("@")
     if number:
@@ -242,7 +242,7 @@ async def latest(connection: AsyncConnection, tenant: str, name: str) -> PromptT
 async def running(
     connection: AsyncConnection, *, after: UUID | None = None, limit: int = 100
 ) -> list[PromptTrial]:
-    """Of all tenants, in the order of ids."""
+    """Return running trials of all tenants, ordered by id."""
     query = select(*_COLUMNS).where(table.c.status == "running").order_by(table.c.id).limit(limit)
     if after is not None:
         query = query.where(table.c.id > after)
@@ -259,7 +259,7 @@ async def stop(connection: AsyncConnection, tenant: str, name: str, actor: str) 
 
 
 async def look(connection: AsyncConnection, trial: PromptTrial) -> tuple[PromptTrial, TrialReading]:
-    """What may be said by now; a decided trial ends with it."""
+    """Read a trial's figures now, and end it if they decide it."""
     await prompts.take_turn(connection, trial.tenant, trial.name)
     row = (await connection.execute(select(*_COLUMNS).where(table.c.id == trial.id))).one_or_none()
     trial = PromptTrial(*tuple(row)) if row else trial

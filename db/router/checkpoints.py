@@ -200,7 +200,8 @@ async def _insert(
 
 
 async def serving(connection: AsyncConnection, tenant: str, *, simulated: bool) -> list[ServingCheckpoint]:
-    """Who serves all real runs, or all simulated ones, then who is on the way there: at most one of each."""
+    """Return the serving checkpoint of real or of simulated runs, then those on the way there: at most one
+    per state."""
     rows = await connection.execute(
         select(
             table.c.id,
@@ -275,7 +276,7 @@ async def page(
 
 
 async def of_training(connection: AsyncConnection, training: UUID) -> list[CheckpointSummary]:
-    """All that a training has kept, by kind and epoch."""
+    """Return all checkpoints that a training kept, by kind and epoch."""
     rows = await connection.execute(
         _SUMMARIES.where(table.c.training_id == training).order_by(table.c.kind, table.c.epoch)
     )
@@ -283,7 +284,7 @@ async def of_training(connection: AsyncConnection, training: UUID) -> list[Check
 
 
 async def tenants(connection: AsyncConnection, *, after: str = "", limit: int = 100) -> Sequence[str]:
-    """Those that a checkpoint serves or watches, in the order of their names."""
+    """Return tenants with a serving or watching checkpoint, sorted by name."""
     rows = await connection.scalars(
         select(table.c.tenant_id)
         .distinct()
@@ -298,7 +299,7 @@ async def tenants(connection: AsyncConnection, *, after: str = "", limit: int = 
 
 
 async def take_turn(connection: AsyncConnection, tenant: str) -> None:
-    """What changes who serves waits for its turn, so that nobody decides on what has changed meanwhile."""
+    """Lock a tenant's serving state, so that no decision rests on a state that has changed meanwhile."""
     await connection.execute(
         text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"checkpoints/{tenant}"}
     )
@@ -368,17 +369,17 @@ async def roll_back(
 
 
 async def note_outcomes(connection: AsyncConnection, id: UUID, outcomes: int) -> None:
-    """How many outcomes tell of a checkpoint since it is in its state."""
+    """Record the number of outcomes seen since the checkpoint entered its state."""
     await connection.execute(update(table).where(table.c.id == id).values(outcomes=outcomes))
 
 
 async def followed(connection: AsyncConnection, id: UUID) -> dict[str, Any]:
-    """What `note_followed` kept last; empty before."""
+    """Return what `note_followed` stored last; empty before."""
     return dict(await connection.scalar(select(table.c.followed).where(table.c.id == id)) or {})
 
 
 async def note_followed(connection: AsyncConnection, id: UUID, until: str, found: Mapping[str, Any]) -> None:
-    """How far a checkpoint's intervals have moved, and the moment up to which they were followed."""
+    """Record the shift of a checkpoint's intervals, and the time up to which outcomes were followed."""
     values = {"until": until, **found}
     await connection.execute(update(table).where(table.c.id == id).values(followed=values))
 

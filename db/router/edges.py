@@ -37,7 +37,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class EdgeState:
-    """What the chance of an edge goes by."""
+    """Inputs to an edge's chance."""
 
     state: State = "kept"
     set_by: str | None = None
@@ -45,13 +45,13 @@ class EdgeState:
 
     @property
     def foreseen(self) -> float | None:
-        """What the network says that it brings at most; None where it says nothing."""
+        """Return the network's upper forecast of the effect; None without one."""
         return self.high if self.set_by == NETWORK else None
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeDraw:
-    """Whether a step of a run is told what another one says."""
+    """The draw that decides whether a step's output is delivered to another in a run."""
 
     path: str
     """Of the step that would be told."""
@@ -75,7 +75,7 @@ class EdgeTrial:
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveEdge:
-    """Where an edge stands, and what that rests on."""
+    """State of an edge, and the evidence for it."""
 
     source: str
     target: str

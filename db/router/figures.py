@@ -1,4 +1,4 @@
-"""What decisions came to, summed, for who watches the router."""
+"""Sum routing decisions for the router's dashboards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class CountedTotal:
 
 @dataclass
 class RoutingFigures:
-    """Of the decisions until `until`."""
+    """Totals of the decisions up to `until`."""
 
     until: datetime
     decisions: dict[tuple[str, bool], int] = field(default_factory=dict)

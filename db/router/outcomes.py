@@ -1,4 +1,4 @@
-"""What came of agents' steps: how good each answer was, as far as anybody can tell, and what it took."""
+"""Graded outcomes of agent steps: score, latency and cost of each model's last answer."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -55,7 +55,7 @@ class OutcomeDecision:
 
 @dataclass(frozen=True)
 class OutcomeRow:
-    """What came of asking one model for a step: its last attempt."""
+    """Outcome of one model at one step: its last attempt."""
 
     id: UUID
     """Of the execution."""
@@ -86,7 +86,7 @@ class OutcomeRow:
 
     @property
     def by_router(self) -> bool:
-        """Whether the model that was asked is the one that was drawn by the decision's chances."""
+        """Tell whether the model was drawn by the decision's chances."""
         return self.decision is not None and self.decision.chosen == self.model
 
 
@@ -251,7 +251,7 @@ async def _rows(
 
 
 def _columns(known: Mapping[UUID, JudgedSteps]) -> dict[str, list[Any]]:
-    """What definitions say of who judges whom, as columns for unnest."""
+    """Lay out graders and graded steps as columns for unnest."""
 
     def columns(rows: Iterable[tuple[Any, ...]], *names: str) -> dict[str, list[Any]]:
         found = list(rows)

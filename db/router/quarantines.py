@@ -31,7 +31,7 @@ _COLUMNS: Final = (table.c.model, table.c.reason, table.c.since, table.c.until)
 
 
 async def active(connection: AsyncConnection, tenant: str, *, simulated: bool) -> list[Quarantine]:
-    """Who must rest now, by name: in real runs, or in simulated ones."""
+    """Return the models quarantined now by name, in real or in simulated runs."""
     rows = await connection.execute(
         select(*_COLUMNS)
         .where(

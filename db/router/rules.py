@@ -1,4 +1,4 @@
-"""What a routing decision leads to: a person's choice instead, an answer that is judged, one that is cut."""
+"""Consequences of a routing decision: a person's choice instead, a verified answer, an answer cut short."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,7 +20,7 @@ _decision = routing_decisions.c
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """What the router chose for a step, and among whom."""
+    """The router's choice for a step, and its candidates."""
 
     model: str
     candidates: dict[str, float]
@@ -57,7 +57,7 @@ async def planned(connection: AsyncConnection, request: StepRequest) -> dict[str
 
 
 async def was_cut(connection: AsyncConnection, request: StepRequest) -> bool:
-    """Whether an answer to the step broke off at the limit that the router recommends."""
+    """Tell whether an answer to the step broke off at the router's recommended limit."""
     execution = agent_executions.c
     query = select(execution.id).where(
         execution.collaboration_id == UUID(request.collaboration),
@@ -87,7 +87,7 @@ async def book(connection: AsyncConnection, execution: UUID, paid: Outcome) -> N
 
 @dataclass(frozen=True)
 class VerifierVerdicts:
-    """What a verifier said of answers of which people told later whether they were right."""
+    """A verifier's verdicts beside people's later judgement of the same answers."""
 
     wrong: int = 0
     wrong_rejected: int = 0
@@ -115,8 +115,8 @@ _VERDICTS: Final = text("""
 async def verdicts(
     connection: AsyncConnection, tenant: str, model: str, *, simulated: bool
 ) -> VerifierVerdicts:
-    """How a verifier's verdicts, real ones or simulated ones, went against what people told of the same
-    answers."""
+    """Compare a verifier's verdicts with people's judgement of the same answers, in real or simulated
+    runs."""
     values = {"tenant": tenant, "model": model, "simulated": simulated}
     row = (await connection.execute(_VERDICTS, values)).one()
     return VerifierVerdicts(*row)

@@ -130,7 +130,7 @@ async def note_epoch(connection: AsyncConnection, id: UUID, point: dict[str, Any
 
 
 async def note_figures(connection: AsyncConnection, id: UUID, figures: dict[str, Any], reason: str) -> None:
-    """What judging came to, in figures and in words."""
+    """Record the verdict of judging, in figures and in words."""
     await connection.execute(update(table).where(table.c.id == id).values(figures=figures, reason=reason))
 
 

@@ -1,4 +1,4 @@
-"""What runs came to, summed: one question a function. Figures of a tenant since a moment."""
+"""Sum runs of a tenant since a moment, one question per function."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,12 +90,12 @@ async def cost_by_model(connection: AsyncConnection, period: Period) -> Sequence
 
 
 async def by_agent(connection: AsyncConnection, period: Period) -> Sequence[Row[Any]]:
-    """What each agent did, cost and how long it took; the dearest first."""
+    """Return calls, cost and latency per agent, most expensive first."""
     return await _per(connection, period, execution.c.agent_name)
 
 
 async def by_model(connection: AsyncConnection, period: Period) -> Sequence[Row[Any]]:
-    """Likewise of each model that answered."""
+    """Return calls, cost and latency per answering model, most expensive first."""
     return await _per(connection, period, execution.c.model_id)
 
 

@@ -43,7 +43,7 @@ _FIND = (
 
 
 async def find(connection: AsyncConnection, tenant: str, key: str, max_age_seconds: float) -> Outcome | None:
-    """What an equal execution of the tenant came to, at no cost; None when there is none that recent."""
+    """Return the outcome of an equal recent execution of the tenant, at no cost; None if there is none."""
     row = (await connection.execute(_FIND, {"of_tenant": tenant, "of_key": key})).first()
     if row is None or (datetime.now(UTC) - row.completed_at).total_seconds() > max_age_seconds:
         return None

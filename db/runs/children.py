@@ -1,4 +1,4 @@
-"""What a collaboration must know of those around and within it."""
+"""Facts about the runs around and within a collaboration."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,7 +14,7 @@ from schema.tables.runs import agent_executions, collaborations
 
 @dataclass(frozen=True)
 class End:
-    """How a collaboration stands."""
+    """The status and result of a collaboration."""
 
     status: str
     output: Any
@@ -47,7 +47,7 @@ class ChildRecord:
 
 
 async def begun_elsewhere(connection: AsyncConnection, execution: UUID) -> ChildRecord | None:
-    """What a forked run's execution goes on from: the sub-collaboration of the one it was copied from."""
+    """Return the sub-collaboration that the source of a forked execution had begun; None if it had none."""
     c, own, source = collaborations.c, agent_executions.alias("own"), agent_executions.alias("source")
     row = (
         await connection.execute(
@@ -103,7 +103,7 @@ async def count(connection: AsyncConnection, run: UUID, most: int, more: int = 1
 
 
 async def counted(connection: AsyncConnection, run: UUID) -> int:
-    """How many sub-collaborations have begun in the tree of runs that this one belongs to."""
+    """Count the sub-collaborations begun in this run's tree."""
     return (await connection.execute(_COUNTED, {"run": run})).scalar() or 0
 
 
@@ -118,7 +118,7 @@ async def count_resumed(connection: AsyncConnection, run: UUID, most: int) -> No
 
 
 async def planned_levels(connection: AsyncConnection, collaboration: UUID) -> int:
-    """How many of a run and the runs around it run a definition that an agent planned."""
+    """Count the levels, this run included, that run a definition planned by an agent."""
     c = collaborations.c
     lineage = (
         select(c.id, c.parent_id, c.workflow_id, literal(0).label("depth"))

@@ -302,7 +302,7 @@ async def is_known(connection: AsyncConnection, collaboration: UUID) -> bool:
 
 @dataclass(frozen=True)
 class RunFilter:
-    """Which runs are wanted; None wants all."""
+    """A filter over runs; None matches all."""
 
     status: str | None = None
     name: str | None = None
@@ -316,7 +316,7 @@ class RunFilter:
 
 
 def is_simulated() -> ColumnElement[bool]:
-    """Whether a run is simulated: what it is known to be when it has ended, its own answers tell before."""
+    """Tell whether a run is simulated, from its record once it has ended and from its own answers before."""
     c, answer = collaborations.c, agent_executions.c
     told = exists().where(answer.collaboration_id == c.id, answer.simulated, c.status == "running")
     return c.simulated | told
@@ -372,7 +372,7 @@ async def count_running(
 
 
 async def running(connection: AsyncConnection, limit: int, behind: Run | None = None) -> list[Run]:
-    """Of all tenants, the oldest first, those behind the last one of the page before."""
+    """Return running runs of all tenants, oldest first, after the last one of the page before."""
     order = collaborations.c.started_at, collaborations.c.id
     query = _RUN.where(collaborations.c.status == "running").order_by(*order).limit(limit)
     if behind:

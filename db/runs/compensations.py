@@ -1,4 +1,4 @@
-"""What a run that did not complete has done and can undo."""
+"""Completed executions that an unfinished run can undo."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -25,9 +25,10 @@ class CompensableStep:
 async def to_undo(
     connection: AsyncConnection, collaboration: UUID, steps: Collection[str], *, after: str = "", limit: int
 ) -> list[CompensableStep]:
-    """What the run did itself in those steps and has not undone, the last done first, behind path `after`.
+    """Return the steps to undo, last done first, after path `after`.
 
-    What it took from a cache, another run or a person it has not done; nor what failed and was caught.
+    Only what the run did itself: not what came from a cache, another run or a person, and not what failed and
+    was caught.
     """
     done, undone, last = (agent_executions.alias(name) for name in ("done", "undone", "last"))
     query = (

@@ -21,7 +21,7 @@ _SHOWN_CHARS: Final = 2_000
 
 @dataclass(frozen=True)
 class FeedbackNote:
-    """What somebody told a run."""
+    """A note from a person to a run."""
 
     text: str
     step: str | None
@@ -51,7 +51,7 @@ class Control:
         return self.own or self.above
 
     def changes_of(self, agent: str) -> dict[str, Any]:
-        """How an agent is asked instead; what was said of it alone counts most."""
+        """Return the changes that apply to an agent; its own override those for all agents."""
         return {**self.changes.get("", {}), **self.changes.get(agent, {})}
 
 
@@ -101,7 +101,7 @@ async def resume(connection: AsyncConnection, run: Run, actor: str) -> None:
 
 
 async def feedbacks(connection: AsyncConnection, run: UUID, besides: UUID) -> int:
-    """How many a run has been given, one of them not counted."""
+    """Count the notes of a run, except `besides`."""
     of_run = (feedback.c.collaboration_id == run, feedback.c.id != besides)
     return int((await connection.execute(select(func.count()).where(*of_run))).scalar_one())
 
@@ -148,7 +148,7 @@ async def adjust(
 
 
 async def _set_paused(connection: AsyncConnection, run: Run, *, paused: bool) -> bool:
-    """Whether that changed anything."""
+    """Set or clear the pause; return False if that changed nothing."""
     if not paused:
         query = update(run_controls).where(run_controls.c.collaboration_id == run.id, run_controls.c.paused)
         return bool((await connection.execute(query.values(paused=False))).rowcount)
@@ -178,7 +178,7 @@ async def _tell(
     detail: dict[str, Any] | None = None,
     noted: dict[str, Any] | None = None,
 ) -> None:
-    """What happened, for the event log and for the audit log (`noted`, where that is not the same)."""
+    """Record a steering action in the event log, and in the audit log as `noted` if that differs."""
     event = RunSteered(str(run.id), action, actor, detail or {})
     await outbox.append(connection, run.tenant, str(run.id), event, run.traceparent)
     kept = noted if noted is not None else detail or {}

@@ -31,7 +31,7 @@ CANCELLED_WITH: Final = "cancelled: what it was a part of had ended"
 
 @dataclass(frozen=True)
 class Assignment:
-    """Who does a step: an agent in a role with a model, or a tool."""
+    """The agent, role and model, or the tool, that a step is assigned to."""
 
     kind: str
     agent: str
@@ -47,7 +47,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an attempt came to."""
+    """Result of an attempt."""
 
     output: Any
     model: str = ""
@@ -176,7 +176,7 @@ async def begun(connection: AsyncConnection, request: StepRequest, execution: UU
 
 
 def _judgement(output: Any) -> dict[str, Any]:
-    """What a reviewing agent's answer says of the work, where it says it in the known fields."""
+    """Return a reviewer's judgement from the known fields of its answer; empty if it has none."""
     if not isinstance(output, dict):
         return {}
     quality, found, severity = (output.get(key) for key in ("quality", "found_issues", "severity"))
@@ -465,7 +465,7 @@ class FinishedExecution:
     finish_reason: str | None
 
     def facts(self) -> dict[str, Any]:
-        """What `steps.<id>` holds."""
+        """Return the value of `steps.<id>`."""
         found: dict[str, Any] = {"status": self.status, "model": self.model}
         if self.model:
             found["finish_reason"] = self.finish_reason or ""
@@ -548,7 +548,7 @@ async def input_item(connection: AsyncConnection, collaboration: UUID, path: str
 
 
 async def input_and_output(connection: AsyncConnection, collaboration: UUID, path: str) -> tuple[Any, Any]:
-    """Of a map its list, of a loop or an iteration the next carry; and what it came to."""
+    """Return input and output: a map's list, or the next carry of a loop or iteration, and its result."""
     row = (
         await connection.execute(
             select(table.c.input, table.c.output)

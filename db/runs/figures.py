@@ -1,4 +1,4 @@
-"""What ended since somebody last counted, read from the event log."""
+"""Count runs that ended since the last count, read from the event log."""
 
 from collections import Counter
 from dataclasses import dataclass, field

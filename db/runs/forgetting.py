@@ -20,7 +20,7 @@ BATCH: Final = 100
 
 @dataclass(frozen=True)
 class SimulatedLeftovers:
-    """What there is that simulated runs left."""
+    """Counts of what simulated runs have left behind."""
 
     runs: int
     running: int

@@ -62,7 +62,8 @@ async def source(connection: AsyncConnection, tenant: str, collaboration: UUID) 
 async def division(
     connection: AsyncConnection, before: Source, found: CompiledDefinition, input: Any, fork: Fork
 ) -> Division:
-    """What a run of `found` with that input would take over from `before`; raises Refused."""
+    """Divide the steps of a fork with that input into those taken over from `before` and those to run. Raises
+    Refused."""
     left = await _left(connection, before)
     return divide(found, before.compiled, left, fork, same_input=input == before.input)
 

@@ -42,10 +42,10 @@ _UNDER_WAY: Final = text(f"""
 
 
 async def lead(connection: AsyncConnection, tenant: str, key: str, execution: UUID, seconds: float) -> bool:
-    """Whether this execution is the one to make the answer, for so long; False while another one does.
+    """Try to become the execution that makes the answer, for some seconds; return False if another one leads.
 
-    Each statement sees what was committed before it: a leader that began meanwhile must not look as if it
-    did not run.
+    Each statement sees what was committed before it, so that a leader that began meanwhile is not mistaken
+    for a dead one.
     """
     mine = {"tenant": tenant, "key": key, "execution": execution, "seconds": seconds}
     if (await connection.execute(_JOIN, mine)).first():
@@ -92,7 +92,7 @@ async def forget(connection: AsyncConnection, older_than: datetime) -> int:
 
 
 async def under_way(connection: AsyncConnection, asked: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Those of the (tenant, key) whose answers are still being made."""
+    """Return the (tenant, key) pairs whose answers are still being made."""
     tenants, keys = [tenant for tenant, _ in asked], [key for _, key in asked]
     found = await connection.execute(_UNDER_WAY, {"tenants": tenants, "keys": keys})
     return {(row[0], row[1]) for row in found}

@@ -312,7 +312,7 @@ class Journal:
         self._start, self._states, self._record, self._finish = self._all
 
     def meant(self, tenant: str, name: str, selector: int | str | None) -> MeantVersion | None:
-        """What a name meant when this process last looked."""
+        """Return the version that a name meant when this process last looked."""
         return self._meant.get((tenant, name, selector))
 
     def remember(self, tenant: str, name: str, selector: int | str | None, meant: MeantVersion) -> None:
@@ -360,7 +360,7 @@ class Journal:
     async def states(
         self, run: UUID, paths: Collection[str]
     ) -> tuple[dict[str, FinishedExecution], dict[str, int]]:
-        """What `db.runs.executions.states` finds."""
+        """Return the same as `db.runs.executions.states`."""
         if not paths:
             return {}, {}
         keys = {f"{run}/{path}": path for path in paths}

@@ -1,4 +1,4 @@
-"""Which runs a collaboration comes from, and which came of it."""
+"""Runs that a collaboration comes from, and runs that come from it."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -67,7 +67,7 @@ class Task(QuestionSummary):
 
 @dataclass(frozen=True)
 class PersonDecision:
-    """What one person decided."""
+    """One person's decision on a question."""
 
     actor: str
     action: str
@@ -308,7 +308,7 @@ async def attempt(connection: AsyncConnection, request: StepRequest) -> Claim:
 
 
 async def budget(connection: AsyncConnection, collaboration: UUID) -> dict[str, float | int | None]:
-    """What a run may spend and has, as people are shown it."""
+    """Return a run's budget and spending, as people are shown them."""
     row = (
         await connection.execute(
             select(

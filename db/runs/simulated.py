@@ -1,4 +1,4 @@
-"""Whether a tenant's figures are shown of real runs or of simulated ones, where nobody asks for either."""
+"""Choose between real and simulated figures of a tenant, where the caller asks for neither."""
 
 from typing import Final
 

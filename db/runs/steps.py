@@ -1,4 +1,4 @@
-"""All that is known of one step of a run."""
+"""Everything recorded about one step of a run."""
 
 from dataclasses import dataclass
 from typing import Any

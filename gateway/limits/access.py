@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 
 class Account(Protocol):
-    """What is to be known of a destination."""
+    """The facts about a destination that limits need."""
 
     @property
     def account(self) -> str: ...
@@ -62,7 +62,7 @@ class Passage:
         self._turn = turn
 
     def used(self, usage: Usage) -> None:
-        """What the call took in the end."""
+        """Record the call's actual usage."""
         turn, self._turn = self._turn, None
         if turn:
             turn.correct(usage.input_tokens + usage.output_tokens)
@@ -166,7 +166,7 @@ class Traffic:
             turn.give_back()
 
     def _failed(self, to: Account, error: ProviderError, began: float) -> bool | None:
-        """Whether the provider answers at all; None where this call does not tell."""
+        """Return whether the provider failed; None if this call does not show it."""
         if error.code == "provider_rate_limited" or error.retry_after_seconds:
             asked = error.retry_after_seconds
             if seconds := self._pauses.begin(to.account, to.model, asked, began, error.message):

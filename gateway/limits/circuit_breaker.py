@@ -40,13 +40,13 @@ Key = tuple[str, str]
 
 @dataclass(slots=True)
 class _Tally:
-    """How a model's calls of this process ended lately."""
+    """Recent ends of a model's calls in this process."""
 
     in_a_row: int = 0
     recent: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=500))
 
     def note(self, now: float, failed: bool) -> bool:
-        """Whether that was too much."""
+        """Record a call's end; return True if the circuit must open."""
         self.in_a_row = self.in_a_row + 1 if failed else 0
         self.recent.append((now, failed))
         if not failed:
@@ -67,7 +67,7 @@ class _OpenUntil:
 
 
 class Circuits:
-    """What a process knows of them. A closed circuit costs a look into a dictionary."""
+    """Circuit breakers as this process knows them. A closed one costs a dictionary lookup."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -79,13 +79,14 @@ class Circuits:
         return bool(self._open)
 
     def refusal(self, account: str, model: str) -> ProviderError | None:
-        """Why the model is not asked now, if so."""
+        """Return why the model must not be asked now; None if it may."""
         opened = self._open.get((account, model))
         left = opened.until - asyncio.get_running_loop().time() if opened else 0.0
         return _refusal(model, left) if left > 0 else None
 
     async def probes(self, account: str, model: str) -> bool:
-        """Whether the caller is to try if the model answers again; raises ProviderError while others do."""
+        """Tell whether the caller should probe a failing model. Raises ProviderError while another caller
+        does."""
         key = (account, model)
         if key not in self._open:
             return False
@@ -119,7 +120,7 @@ class Circuits:
         opened.shared = True
 
     async def probed(self, account: str, model: str, answered: bool | None) -> None:
-        """How a probe ended; None: it was given up."""
+        """Record how a probe ended; None if it was given up."""
         key = (account, model)
         async with transaction(self._engine) as connection:
             match answered:

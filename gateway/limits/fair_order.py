@@ -1,4 +1,4 @@
-"""Who goes next: tenants take turns, and within a tenant priority goes before arrival."""
+"""Order waiters fairly: tenants take turns, and within a tenant priority goes before arrival."""
 
 import heapq
 import itertools
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Waiter(Generic[T]):
-    """One who waits."""
+    """One waiter in the queue."""
 
     tenant: str
     priority: int

@@ -27,7 +27,7 @@ class _Pause:
 
 
 class Pauses:
-    """What a process knows of them."""
+    """Pauses of models as this process knows them."""
 
     def __init__(self) -> None:
         self._pauses: dict[Key, _Pause] = {}
@@ -39,7 +39,7 @@ class Pauses:
         return bool(self._pauses)
 
     def refusal(self, account: str, model: str) -> ProviderError | None:
-        """Why the model is not asked now, if so."""
+        """Return why the model must not be asked now; None if it may."""
         pause = self._pauses.get((account, model))
         left = pause.until - asyncio.get_running_loop().time() if pause else 0.0
         return _paused(model, left, pause.reason) if pause and left > 0 else None
@@ -77,7 +77,7 @@ class Pauses:
         self._levels.pop((account, model), None)
 
     def learn(self, found: Collection[ProviderPause]) -> list[Key]:
-        """What others were told; the models that are paused."""
+        """Take over the pauses that other workers recorded; return the paused models."""
         now = asyncio.get_running_loop().time()
         for one in found:
             known = self._pauses.get((one.account, one.model))

@@ -1,4 +1,4 @@
-"""Who waits in this process for one account with a provider, and goes when Postgres has room for it."""
+"""Queue this process's calls to one provider account until Postgres admits them."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ class Permit:
     given_at: float
 
     def correct(self, tokens: int) -> None:
-        """What the call really took."""
+        """Correct the permit to the call's actual tokens."""
         self.gate.owe(self.slot, 0, tokens - self.tokens)
 
     def give_back(self) -> None:
@@ -52,7 +52,7 @@ class Permit:
 
 @dataclass(slots=True, eq=False)
 class Caller:
-    """Who waits for a turn, until a moment of the loop's clock."""
+    """A caller that waits for a permit, until a time of the loop's clock."""
 
     provider: str
     model: str
@@ -63,7 +63,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class _Admission:
-    """What Postgres had to say."""
+    """Postgres' answer to a request for admission."""
 
     standing: WindowState
     """With those who go."""
@@ -72,7 +72,7 @@ class _Admission:
 
 
 class Gate:
-    """Those who wait for one account, in one process."""
+    """The queue for one account, in one process."""
 
     def __init__(self, engine: AsyncEngine, account: str, limits: ProviderLimits, pace: WindowPace) -> None:
         self._engine, self._account, self._pace = engine, account, pace

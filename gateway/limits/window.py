@@ -1,4 +1,4 @@
-"""How limits per minute are kept and still used: decisions over what was admitted lately, without a clock."""
+"""Use limits per minute fully without exceeding them: decisions over recent admissions, without a clock."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class WindowPace:
 
     @property
     def lasts(self) -> int:
-        """How long a slot counts from its beginning."""
+        """Milliseconds for which a slot counts from its beginning."""
         return self.window + self.margin + self.slot
 
     @property
@@ -36,13 +36,13 @@ class WindowPace:
 
     @property
     def fresh_seconds(self) -> float:
-        """How old an admission may be when its call is made: the rest of the margin is the way there."""
+        """Seconds that may pass between admission and call; the rest of the margin is network time."""
         return self.margin / 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What was admitted in a fraction of a second that began `at`."""
+    """Admissions in the fraction of a second from `at`."""
 
     at: int
     requests: int
@@ -51,7 +51,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class WindowState:
-    """What counts against an account's limits at a moment."""
+    """Usage that counts against an account's limits at a moment."""
 
     pace: WindowPace
     limits: ProviderLimits
@@ -60,7 +60,7 @@ class WindowState:
     """In the order of time."""
 
     def admitted(self, asked: Sequence[int]) -> int:
-        """How many of the calls that wait may go now, from the first on; each is what it takes in tokens."""
+        """Count the waiting calls that may go now, from the first on; `asked` holds their tokens."""
         counts, pace, going = self.limits, self.pace, 0
         calls, tokens = self._used("requests", pace.lasts), self._used("tokens", pace.lasts)
         calls_soon, tokens_soon = self._used("requests", pace.spreads), self._used("tokens", pace.spreads)
@@ -73,7 +73,7 @@ class WindowState:
         return going
 
     def free_at(self, tokens: int) -> int:
-        """When a call may go, as far as others do not go before it."""
+        """Return the time at which a call may go if no other goes before it."""
         when = self.now
         for name, limit, amount in (
             ("requests", self.limits.requests_per_minute, 1),
@@ -104,7 +104,7 @@ class WindowState:
         return sum(amount for ends, amount in self._counting(name, lasts) if ends > self.now)
 
     def _left_at(self, name: str, most: int, lasts: int) -> int:
-        """When no more than `most` of what was used still counts."""
+        """Return the time from which no more than `most` of the usage counts."""
         counting = [one for one in self._counting(name, lasts) if one[0] > self.now]
         total, when = sum(amount for _, amount in counting), self.now
         for ends, amount in counting:

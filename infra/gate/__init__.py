@@ -1,1 +1,1 @@
-"""What the gate and a release check of the repository itself; no process of the platform uses it."""
+"""Checks of the repository itself, for the gate and a release; no process of the platform uses them."""

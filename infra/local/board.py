@@ -1,4 +1,4 @@
-"""What every service is doing now: written by the runners, waited on and written to disk for readers."""
+"""The state of every service: written by the runners, waited on, and written to disk for readers."""
 
 import logging
 import threading

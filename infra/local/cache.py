@@ -23,7 +23,7 @@ def cache_dir() -> Path:
 
 
 def contents(directory: Path) -> Mapping[str, object] | None:
-    """What was noted about a complete download, or None where there is none."""
+    """Return the note about a complete download; None if there is none."""
     try:
         noted: dict[str, object] = json.loads((directory / _MARKER).read_text())
     except (OSError, ValueError):

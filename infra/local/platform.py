@@ -32,7 +32,7 @@ class ServicePlan:
 
 
 def plan(data: Path, ports: Mapping[str, int], given: Mapping[str, str]) -> ServicePlan:
-    """What to run. A server that `given` (our environment) names is used as it is, and not started."""
+    """Plan what to run. A server that `given` (our environment) names is used as it is, and not started."""
     postgres_password = password(data, "postgres")
     local_url = f"postgresql://postgres:{postgres_password}@127.0.0.1:{ports['postgres']}/{DATABASE}"
     neo4j_password = password(data, "neo4j")
@@ -210,7 +210,7 @@ def start_detached(data: Path, only: Collection[str] | None = None, *, timeout_s
 
 
 def read_state(data: Path) -> PlatformState | None:
-    """What runs, or last ran, under `data`; None where nothing ever did."""
+    """Return the state of the platform under `data`, running or stopped; None if nothing ever ran."""
     return state.read(data.expanduser().resolve())
 
 

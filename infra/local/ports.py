@@ -102,7 +102,7 @@ def _opened(path: Path) -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen there now; connections that are only winding down do not count."""
+    """Tell whether a server could listen there now; closing connections do not count."""
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         with socket.socket(socket.AF_INET, kind) as probe:
             if kind == socket.SOCK_STREAM:

@@ -25,7 +25,7 @@ UNHURRIED: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """How to run one program."""
+    """Command line, environment and user of one program."""
 
     argv: Sequence[str]
     environment: Mapping[str, str]
@@ -38,7 +38,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class SetupProgress:
-    """How slow work tells what it is doing, and learns that it should give up."""
+    """Progress reports of slow work, and its signal to stop."""
 
     say: Callable[[str], None] = field(default=lambda message: None)
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -50,7 +50,8 @@ def server_environment(**extra: str) -> dict[str, str]:
 
 
 def python_program(path: Path) -> list[str]:
-    """How to run a file of ours. -P: its directory has modules that would hide the standard library's."""
+    """Return the command line for a file of ours. -P: its directory has modules that would hide the standard
+    library's."""
     return [sys.executable, "-P", str(path)]
 
 
@@ -138,7 +139,7 @@ def _end_when_stopping(child: subprocess.Popen[str], stopping: threading.Event) 
 
 
 def started(pid: int) -> str | None:
-    """When a living process began, in a form that no other process with that pid will ever have."""
+    """Return when a living process began, in a form that no other process with that pid will ever have."""
     if not sys.platform.startswith("linux"):
         found = subprocess.run(
             ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
@@ -170,7 +171,7 @@ def end(pid: int, start: str, stop_signal: int, grace_seconds: float) -> None:
 
 
 def unprivileged_user() -> str:
-    """Who runs a server that refuses to run as root: "uid:gid", or empty when we are not root."""
+    """Return "uid:gid" for servers that refuse to run as root; empty when we are not root."""
     if os.geteuid() != 0:
         return ""
     for name in ("pgserver", "postgres", "nobody"):

@@ -1,4 +1,4 @@
-"""What the supervisor needs to know of one process, and the ways to ask whether it answers."""
+"""Describe one process to the supervisor, and how to ask whether it answers."""
 
 import base64
 import json
@@ -43,7 +43,7 @@ class Service:
 
 
 def http_answers(url: str, *, post: object = None, user: tuple[str, str] | None = None) -> bool:
-    """Whether a request is answered with success."""
+    """Tell whether a request is answered with success."""
     headers = {"Content-Type": "application/json"}
     if user is not None:
         headers["Authorization"] = "Basic " + base64.b64encode(":".join(user).encode()).decode()
@@ -56,14 +56,14 @@ def http_answers(url: str, *, post: object = None, user: tuple[str, str] | None 
 
 
 def tcp_answers(address: str, default_port: int) -> bool:
-    """Whether something accepts connections at host:port or scheme://host:port."""
+    """Tell whether something accepts connections at host:port or scheme://host:port."""
     parts = urlsplit(address if "//" in address else f"//{address}")
     with socket.create_connection((parts.hostname or "127.0.0.1", parts.port or default_port), timeout=2):
         return True
 
 
 def postgres_answers(url: str, *, create: bool = False) -> bool:
-    """Whether a database answers; `create` makes it first where the server has none of that name."""
+    """Tell whether a database answers; `create` makes it first if the server has none of that name."""
     import psycopg
     from psycopg import conninfo, sql
 

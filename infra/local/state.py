@@ -1,4 +1,4 @@
-"""What is running, as written to `<data>/platform.json`, and the lock that makes one supervisor its owner."""
+"""The running platform in `<data>/platform.json`, and the lock that makes one supervisor its owner."""
 
 import base64
 import fcntl
@@ -61,12 +61,12 @@ class PlatformState:
 
     @property
     def ready(self) -> bool:
-        """Whether everything that the main job needs answers."""
+        """Tell whether everything that the main job needs answers."""
         return self.running and all(one.answers for one in self.services.values() if one.essential)
 
     @property
     def disk_full(self) -> str:
-        """Why no run can begin, looked up now: a full disk is the one thing that cannot be written to it."""
+        """Return why no run can begin, looked up now: a full disk cannot record itself."""
         return Disk.of(self.environment).full
 
     def as_json(self) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What a running platform needs now and then: logs of a bounded size, a written state."""
+"""Maintain a running platform: bound the size of logs, write its state."""
 
 import shutil
 import threading

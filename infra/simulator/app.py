@@ -37,7 +37,7 @@ def make_app(seed: int = 0, speed: float = 1.0) -> ASGIApp:
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """What can be asked of the simulator besides completions."""
+    """The simulator's controls, besides completions."""
 
     simulator: Simulator
 

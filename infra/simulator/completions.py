@@ -28,7 +28,7 @@ NO_JSON: Final = b"<html><body>502 Bad Gateway (scripted)</body></html>"
 
 
 class BadRequestError(Exception):
-    """What is wrong with a request."""
+    """Raised for a request that cannot be served."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

@@ -59,7 +59,7 @@ FIELDS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ScriptedToolCall:
-    """What a model asks of a tool; `arguments` are JSON, unless a script dictates otherwise."""
+    """A tool call by a model; `arguments` are JSON, unless a script dictates otherwise."""
 
     name: str
     arguments: str

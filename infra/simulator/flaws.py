@@ -198,7 +198,7 @@ def find_flaws(text: str) -> list[Finding]:
 
 
 def find_tool_findings(text: str) -> list[Finding]:
-    """What a static analysis in the prompt reported."""
+    """Find the reports of a static analysis in the prompt."""
     found = [_reported(m["message"].strip(), int(m["line"]), m["file"]) for m in TOOL_FINDING.finditer(text)]
     for match in TOOL_OBJECT.finditer(text):
         line = re.search(r'"(?:line|row|lineno|line_number)"\s*:\s*(\d+)', match.group())

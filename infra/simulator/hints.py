@@ -1,4 +1,4 @@
-"""What the fields of a structured answer should say, by their names."""
+"""Choose content for fields of a structured answer by their names."""
 
 import re
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What was really called and billed: the judge of every claim that nothing was paid twice."""
+"""Record what was really called and billed: the judge of every claim that nothing was paid twice."""
 
 import time
 from collections import OrderedDict

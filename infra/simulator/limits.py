@@ -24,7 +24,7 @@ class AdmittedCall:
     windows: list["Window"] = field(default_factory=list)
 
     def correct(self, tokens: int) -> None:
-        """What was estimated gives way to what was billed."""
+        """Replace the estimate by the billed tokens."""
         for window in self.windows:
             window.tokens += tokens - self.tokens
         self.tokens = tokens
@@ -69,7 +69,7 @@ class Window:
         return math.inf
 
     def headers(self, now: float) -> dict[str, str]:
-        """What is left of this window, in OpenAI's words."""
+        """Return the rest of this window, as OpenAI's headers."""
         found: dict[str, str] = {}
         oldest = self.entries[0].at + MINUTE - now if self.entries else 0.0
         newest = self.entries[-1].at + MINUTE - now if self.entries else 0.0
@@ -153,7 +153,7 @@ class SimulatedLimits:
         return admitted
 
     def headers(self, model: str, now: float) -> dict[str, str]:
-        """What is left for a model: of its own limit, or else of all together."""
+        """Return the rest of a model's own limit, or else of the common one, as headers."""
         found: dict[str, str] = {}
         for name in (EVERY_MODEL, model):
             window = self.windows.get(name)

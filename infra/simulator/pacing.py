@@ -1,4 +1,4 @@
-"""When the tokens of an answer are due, and the breaks that a script puts between them."""
+"""Time the tokens of an answer, and the breaks that a script puts between them."""
 
 import asyncio
 import heapq
@@ -103,7 +103,8 @@ class AnswerTiming:
         return due if self.break_at is None else min(due, self.break_at)
 
     async def take_break(self, sent: int) -> bool:
-        """Whether the script's break comes after so many tokens; silences and drops happen in here."""
+        """Take the script's break if it comes after so many tokens, with its silence or drop; tell whether it
+        did."""
         if self.fault is None or sent != self.break_at:
             return False
         self.break_at = None

@@ -1,4 +1,4 @@
-"""What a prompt asks for: the role, the topic, the code in it, and a draw that only depends on it."""
+"""Read a prompt: role, topic, code, and a random draw that depends on its text only."""
 
 import hashlib
 import json
@@ -86,7 +86,7 @@ class ReadPrompt:
 
     @property
     def length(self) -> float:
-        """How long this answer is: around the model's verbosity."""
+        """Length of this answer: around the model's verbosity."""
         return drawn(self.draw("length"), self.traits.verbosity, self.traits.verbosity_spread)
 
     def draw(self, purpose: str) -> random.Random:
@@ -121,7 +121,7 @@ def read_prompt(
 
 
 def text_of(message: Mapping[str, object]) -> str:
-    """What a message says, also where it comes in parts."""
+    """Return the text of a message, also if it comes in parts."""
     content = message.get("content")
     if isinstance(content, str):
         return content

@@ -1,4 +1,4 @@
-"""What a call is answered: the model's answer, or the one that a script wants."""
+"""Answer a call: with the model's answer, or the one that a script wants."""
 
 import time
 from collections.abc import Mapping, Sequence

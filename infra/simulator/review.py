@@ -1,4 +1,4 @@
-"""What a simulated model thinks of a piece of work."""
+"""Review a piece of work as a simulated model."""
 
 from dataclasses import dataclass
 from typing import Final

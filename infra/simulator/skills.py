@@ -25,7 +25,7 @@ DOMAIN_WORDS: Final[tuple[tuple[Domain, re.Pattern[str]], ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """How one model behaves."""
+    """Behaviour of one model."""
 
     first_token_ms: int
     """The mean; the spread is that of the logarithm, for this and for the speed."""

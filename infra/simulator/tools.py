@@ -1,4 +1,4 @@
-"""Which tools a simulated model calls, with what, and what it makes of their results."""
+"""Simulate tool calls: which tools a model calls, with which arguments, and how it uses their results."""
 
 import json
 import re
@@ -77,7 +77,7 @@ def calls_for(body: Mapping[str, object], prompt: ReadPrompt) -> tuple[ScriptedT
 
 
 def results_in(messages: Sequence[Mapping[str, object]]) -> list[str]:
-    """What tools answered, a line each; an answer begins with them."""
+    """Return tools' results, a line each; an answer begins with them."""
     names = {
         call.get("id"): function.get("name")
         for message in messages

@@ -1,4 +1,4 @@
-"""How answers are written: OpenAI's JSON, server-sent events, and errors."""
+"""Write answers: OpenAI's JSON, server-sent events, and errors."""
 
 import json
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ class Reply:
 
     @cached_property
     def text_end(self) -> int:
-        """How many tokens are text; tool calls follow."""
+        """Number of text tokens; tool calls follow."""
         return self.tools[0].start if self.tools else len(self.tokens)
 
     def usage(self) -> dict[str, int]:
@@ -156,7 +156,7 @@ async def respond(send: Send, status: int, body: bytes, headers: Mapping[str, st
 
 
 def error_body(status: int, code: str, message: str, kind: str = "") -> bytes:
-    """What stands in the body of a refusal."""
+    """Return the body of a refusal."""
     return json.dumps({"error": error_of(status, code, message, kind)}).encode()
 
 

@@ -20,7 +20,7 @@ _WEIGHTS: Final = (0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class Effort:
-    """What a network is worth."""
+    """When a network is worth training, and for how long."""
 
     least_steps: int = 500
     """Distinct ones; below that plain rates know as much."""

@@ -20,9 +20,11 @@ _LIBRARIES: Final = ("numpy", "torch", "transformers", "scikit-learn")
 
 @dataclass(frozen=True)
 class Checkpoint(Model):
-    """All that serving needs: a model as it is without a network, and the network beside it.
+    """Everything that serving needs: a model without a network, and the network beside it.
 
-    Who reads its content as a `Model` finds the model. What was added later is None in older content."""
+    A reader that takes its content as a `Model` finds the model. Fields that were added later are None in
+    older content.
+    """
 
     neural: Neural | None = None
     neural_weight: float = 0.0
@@ -62,7 +64,7 @@ def sha256_of(content: bytes) -> str:
 def manifest(
     seed: int, arguments: dict[str, Any], data: dict[str, Any], figures: dict[str, Any]
 ) -> dict[str, Any]:
-    """What made a checkpoint: the same code, data and seed make the same one."""
+    """Return the manifest of a checkpoint: the same code, data and seed make the same one."""
     return {
         "code": code(),
         "seed": seed,

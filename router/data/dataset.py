@@ -41,7 +41,8 @@ class Log:
 
 
 def validate(rows: Sequence[OutcomeRow], now: datetime) -> tuple[list[OutcomeRow], Counter[str]]:
-    """Those that can be learned from, in their order, and how many were refused for which reason (S2-50)."""
+    """Return the rows that can be learned from, in their order, and how many were refused for which reason
+    (S2-50)."""
     kept: list[OutcomeRow] = []
     refused: Counter[str] = Counter()
     seen: set[UUID] = set()
@@ -196,7 +197,7 @@ def matrix(chances: Sequence[dict[str, float]], models: Sequence[str]) -> Floats
 
 
 def tells(row: OutcomeRow) -> bool:
-    """Whether its model was drawn by chances that are known, and its end is."""
+    """Tell whether a row's model was drawn with known chances and its end is known."""
     chances = candidates_of(row)
     sound = chances.get(row.model, 0.0) > 0 and abs(sum(chances.values()) - 1) < 1e-5
     return sound and row.by_router and row.ok is not None

@@ -18,7 +18,7 @@ _MOST: Final = 64
 
 
 class KeptRows:
-    """Of one event loop, which never waits for a forward."""
+    """Text embeddings of one event loop, which never waits for a forward pass."""
 
     def __init__(self, embed: Callable[[Sequence[str]], Floats], most: int = KEPT) -> None:
         self._embed = embed

@@ -44,7 +44,7 @@ def _model(layers: int) -> tuple[Any, Any]:
 
 
 def is_loaded(layers: int = LAYERS) -> bool:
-    """Whether `encode` answers at once."""
+    """Tell whether `encode` answers at once."""
     return layers in _loaded
 
 

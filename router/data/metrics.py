@@ -1,4 +1,4 @@
-"""What routers are judged by. Quality is a share of right answers, cost US dollars per query."""
+"""Metrics of routers. Quality is the share of right answers, cost is in US dollars per query."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ def sigmoid(z: Floats) -> Floats:
 
 
 def logit(p: Floats) -> Floats:
-    """Of chances above 0 and below 1."""
+    """Return the log odds of chances strictly between 0 and 1."""
     return np.asarray(np.log(p / (1 - p)), dtype=np.float64)
 
 

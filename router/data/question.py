@@ -1,4 +1,4 @@
-"""What a step asks, as the router learns from it and is asked about it: one text and one category."""
+"""The question that a step puts to the router: one text and one category."""
 
 from typing import Final
 
@@ -9,7 +9,8 @@ PROMPT_CHARACTERS: Final = 500
 
 
 def category(role: str | None, agent: str, task: str) -> str:
-    """Who does it and what the task is about: `reviewer/backend`; an agent without a role by its own name."""
+    """Return the category of a step, such as `reviewer/backend`: its role, or its agent's name, and the
+    task's domain."""
     return f"{role or agent}/{analyze_task(task).domain}"
 
 

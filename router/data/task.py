@@ -114,7 +114,7 @@ class TaskMetadata:
 
 
 def analyze_task(task: str) -> TaskMetadata:
-    """What the text says of itself (S3-37, S3-38), by words alone: the same answer every time."""
+    """Analyse the text of a task by its words alone, the same way every time (S3-37, S3-38)."""
     tokens = _TOKEN.findall(task)
     # A worker serves others too: a task says what it is about in its beginning.
     task = task[:_READ_CHARACTERS]

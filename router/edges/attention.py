@@ -120,9 +120,10 @@ class TrainedAttention:
 
 
 def receivers(learned: TrainedAttention | None, nodes: Floats, edges: Ints, sender: int) -> list[int]:
-    """Who of a sender's declared receivers gets its output, in their order.
+    """Return the declared receivers that get a sender's output, in their order.
 
-    All of them while nothing was learned; always the one at least who attends to it most.
+    All of them before anything was learned; afterwards always at least the one that attends to the sender
+    most.
     """
     declared = np.flatnonzero(edges[0] == sender)
     names = [int(one) for one in dict.fromkeys(edges[1, declared].tolist())]

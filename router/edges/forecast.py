@@ -1,8 +1,8 @@
-"""What edges bring that too few runs have tried, foreseen from those of the same tenant that many have.
+"""Forecast the effect of edges that too few runs have tried, from well-tried edges of the same tenant.
 
 Agents attend to each other as `router.edges.attention` has it; what is learned is what the message that
-passes along an edge says of the edge's effect. Nothing is foreseen unless that beats the mean effect on
-edges left out.
+passes along an edge says of the edge's effect. Nothing is foreseen unless that beats the mean effect on edges
+left out.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EdgeForecast:
-    """What E edges bring, and whether to believe it."""
+    """Forecast effects of E edges, and how much better than the mean they were on edges left out."""
 
     effects: tuple[Value, ...]
     """(E,) with 90 % intervals."""
@@ -150,7 +150,7 @@ def _quadratic(table: Floats, inverse: Floats) -> Floats:
 
 
 class Foresight:
-    """What was foreseen last, so that it is learned anew only where the evidence has changed."""
+    """The last forecast of each tenant, kept until its evidence changes."""
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, bool], tuple[object, dict[Key, Value]]] = {}

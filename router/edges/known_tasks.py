@@ -1,10 +1,10 @@
-"""Who will do a task that some agents have tried before, and whom to give it.
+"""Predict which agent solves a task that some agents have tried, and choose the agent for it.
 
 Two views of few trials, mixed. Ability and difficulty (Rasch 1960): an agent's chance at a task is the
 logistic of its ability and the task's easiness, on a grid whose prior is learned from tasks past; what a
-trial of its own says beyond that is beta-binomial. Kriging (Matheron 1963): how agents'
-successes go together over tasks past, and the best linear guess from the trials seen; it serves most where an
-agent has no trial of its own. Without any trials both say how able an agent is.
+trial of its own says beyond that is beta-binomial. Kriging (Matheron 1963): how agents' successes go together
+over tasks past, and the best linear guess from the trials seen; it serves most where an agent has no trial of
+its own. Without any trials both say how able an agent is.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ _DRAWS: Final = 20
 
 @dataclass(frozen=True)
 class Skills:
-    """Of A agents, from tasks past."""
+    """Skills of A agents, fitted on past tasks."""
 
     chances: Floats
     """(A, G): of each at each easiness."""
@@ -156,7 +156,7 @@ def _chosen(told: Floats, left: Floats, left_done: Floats) -> tuple[float, float
 
 
 def _squares(told: Floats, tried: Floats, done: Floats) -> Floats:
-    """Of each cell's trials the summed squared error."""
+    """Return the summed squared error of each cell's trials."""
     squares: Floats = done * (1 - told) ** 2 + (tried - done) * told**2
     return squares
 

@@ -1,6 +1,6 @@
-"""Whether an edge between agents helps, from runs that had it and runs that by chance had not. Pure.
+"""Decide from runs with and without an edge whether it helps. Pure.
 
-One that does not is pruned, which is to say that few runs have it: enough to see when it begins to help.
+An edge that does not help is pruned: few runs have it, enough to notice when it begins to help.
 """
 
 from collections.abc import Sequence
@@ -87,7 +87,7 @@ def effect(trials: Sequence[EdgeTrial]) -> Effect:
 
 
 def decide(state: State, found: Effect) -> State:
-    """Where an edge stands from now on. What is uncertain is kept, and what people pinned stays."""
+    """Return the next state of an edge. Uncertain edges are kept, and pinned edges stay."""
     if state == "pinned" or not found.is_known:
         return state
     if state == "kept":

@@ -1,4 +1,4 @@
-"""What a router must beat, each judged as the router is: on queries that nothing was learned from."""
+"""Baselines that a router must beat, each judged on queries that nothing was learned from."""
 
 from __future__ import annotations
 
@@ -61,6 +61,6 @@ def judge(pool: Pool, priced: bool) -> dict[str, float | None]:
 
 
 def _mean(values: Floats) -> float | None:
-    """Of those known."""
+    """Return the mean of the known values; None if there is none."""
     values = values[np.isfinite(values)]
     return float(values.mean()) if len(values) else None

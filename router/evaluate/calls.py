@@ -1,4 +1,4 @@
-"""How well the router chooses among models on real outcomes: targets 1 to 6 and 12 of its table."""
+"""Judge the choice among models on real outcomes: targets 1 to 6 and 12 of the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well a stored checkpoint does on outcomes that it never saw: nothing is learned from them."""
+"""Judge a stored checkpoint on outcomes that it never saw. Nothing is learned from them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from schema.errors import Refused
 
 
 def read(path: Path) -> Model:
-    """What `packing.pack` made of a Model. Raises Refused where the file is not that."""
+    """Read a Model that `packing.pack` wrote. Raise Refused if the file is none."""
     try:
         return packing.unpack(Model, path.read_bytes())
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""How the network does beside what serves, on the split that the rest of the table is judged on."""
+"""Judge the network beside the serving model, on the split that the rest of the table uses."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _aiq(p: Floats, usd: Floats, calls: Calls, pool: Ints, dev: Ints, judged: In
 
 
 def _confidence(told: adapter.NetworkPrediction, ok: Floats) -> float:
-    """How well confidence tells whether whom the network would choose succeeds."""
+    """Return how well confidence predicts that the network's first choice succeeds (area under the curve)."""
     chosen = choose.picked(ok, told.agents.argmax(1))
     known = np.isfinite(chosen)
     return metrics.auroc(told.confidence[known], chosen[known] > 0.5)

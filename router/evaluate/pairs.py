@@ -1,8 +1,8 @@
-"""Which two reviewers together find most of the known issues.
+"""Choose the two reviewers that together find most of the known issues.
 
-What a pair finds lies between what independence says and what was seen of it: both say too much of few pull
-requests. Here the singles and the pairs' overlaps are each drawn to their mean, as far as chance alone
-explains how they differ (empirical Bayes, Efron and Morris 1975).
+A pair's yield lies between what independence predicts and what was seen: both overstate on few pull requests.
+Here singles and overlaps of pairs are each shrunk to their mean, as far as chance alone explains their
+differences (empirical Bayes, Efron and Morris 1975).
 """
 
 from dataclasses import dataclass

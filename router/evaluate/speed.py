@@ -1,4 +1,4 @@
-"""How long a decision takes: text or cached row in, model out."""
+"""Measure the time of a decision: text or cached row in, model out."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Neural:
 
 @dataclass(frozen=True)
 class NetworkPrediction:
-    """Of N steps and K candidates, in the order in which they were asked for."""
+    """Predictions for N steps and K candidates, in the order of the request."""
 
     success: Floats
     """(N, K) chances."""
@@ -245,7 +245,7 @@ def _routing(calls: Calls, scaled: Floats, chances: Floats | None) -> tuple[Smal
 
 
 def _master(category: str) -> int:
-    """Who leads the role that a category begins with; the coordinator where nobody else does."""
+    """Return the index of the master that leads the role in a category; the coordinator by default."""
     role = category.split("/")[0]
     return next((k for k, master in enumerate(MASTERS) if k and role in master.leads), 0)
 
@@ -286,7 +286,7 @@ def _member(
 
 
 def _begin(net: MoERouter, skipped: Small, ok: Floats) -> None:
-    """What the past says by itself, exactly: descent would take long for it, and the rest overfit before."""
+    """Start the output layers at the rates of the past, which descent would take long to find."""
     import torch
 
     known = np.isfinite(ok)

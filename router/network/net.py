@@ -23,7 +23,7 @@ VALUES: Final = 3
 
 @dataclass(frozen=True)
 class NetworkOutput:
-    """Of N steps, K candidates and k orders of what was recalled."""
+    """Raw output of the network for N steps, K candidates and k orders of the recalled outcomes."""
 
     success: Tensor
     """(N, k, K) chances, by order."""
@@ -213,7 +213,7 @@ def reseeded(net: nn.Module, seed: int) -> None:
 
 @dataclass(frozen=True)
 class Targets:
-    """What N steps came to, NaN where not known."""
+    """Training targets of N steps, NaN where unknown."""
 
     ok: Tensor
     values: Tensor

@@ -47,7 +47,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Of the curve."""
+    """One epoch of the training curve."""
 
     epoch: int
     loss: float
@@ -59,7 +59,7 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """All that a training needs to go on."""
+    """Everything that a training needs to resume."""
 
     weights: Weights
     best: Weights
@@ -137,7 +137,7 @@ def train(
 
 
 def _is_over(curve: Sequence[CurvePoint], patience: int) -> bool:
-    """Whether the best of the curve is so many epochs ago."""
+    """Tell whether the best epoch of the curve is `patience` epochs ago."""
     best = min(curve, key=lambda row: row.validated, default=None)
     return best is not None and len(curve) - 1 - best.epoch >= patience
 

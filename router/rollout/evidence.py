@@ -1,4 +1,4 @@
-"""What outcomes say of a checkpoint since it is in its state, and of models that suddenly fail. Pure."""
+"""Judge from outcomes whether a checkpoint may move on, and which models suddenly fail. Pure."""
 
 from __future__ import annotations
 

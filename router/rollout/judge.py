@@ -95,7 +95,7 @@ def _embedded(texts: Sequence[str], embed: Embed) -> Embed:
 
 @dataclass(frozen=True)
 class Expectations:
-    """What a model expected of N rows' own models."""
+    """Expected outcomes of N rows for the models that answered them."""
 
     rows: Sequence[OutcomeRow]
     p: Floats
@@ -185,7 +185,8 @@ def policy(
 
 
 def _as_it_was(row: OutcomeRow) -> RoutingDecision:
-    """What decided: whom it preferred is asked where nothing is known of the candidates."""
+    """Return the decision as it was recorded; its first choice answers where nothing is known of the
+    candidates."""
     assert row.decision is not None
     held = row.decision
     return RoutingDecision(held.chosen, held.propensity, held.policy, {}, held.candidates, fallback=False)
@@ -221,7 +222,7 @@ def _shown(value: Value) -> list[float]:
 
 
 def calibration(p: Floats, ok: Floats, bins: int = BINS) -> list[dict[str, Any]]:
-    """What was predicted beside what came, by equally wide bins; empty ones are left out."""
+    """Return predicted and observed success by equally wide bins. Empty bins are left out."""
     place = np.minimum((p * bins).astype(np.int64), bins - 1)
     return [
         {
@@ -239,7 +240,7 @@ def calibration(p: Floats, ok: Floats, bins: int = BINS) -> list[dict[str, Any]]
 def _cost_quality(
     learned: Checkpoint, log: Log, prices: Mapping[str, Price], embed: Embed
 ) -> list[dict[str, Any]]:
-    """What its choices come to at several weights of cost, and each model alone (doubly robust)."""
+    """Return the value of its choices at several cost weights, and of each model alone (doubly robust)."""
     rows, names = log.rows, log.models
     asked = [text_of(row) for row in rows], [category_of(row) for row in rows]
     told = _predict(learned, *asked, names, embed)

@@ -1,4 +1,4 @@
-"""How a checkpoint comes to serve: shadow -> share -> all, and rolled back from anywhere. Only decides."""
+"""Stages of a checkpoint: shadow, share, all; rolled back from any of them. Pure decisions."""
 
 from dataclasses import dataclass, replace
 from typing import Final, Literal

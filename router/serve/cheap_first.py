@@ -19,7 +19,7 @@ LEAST_VERDICTS: Final = 30
 
 @dataclass(frozen=True)
 class Verifier:
-    """How good a verifier is: shares of the wrong and of the right answers that it rejects."""
+    """Quality of a verifier: the shares of wrong and of right answers that it rejects."""
 
     catches: float = 0.7
     false_alarms: float = 0.1
@@ -30,7 +30,7 @@ USUAL: Final = Verifier()
 
 @dataclass(frozen=True)
 class ExpectedOutcome:
-    """What a model is expected to come to at a step, if it is asked."""
+    """Expected success and cost of a model at a step."""
 
     ok: float
     """Chance of success."""
@@ -39,7 +39,8 @@ class ExpectedOutcome:
 
 @dataclass(frozen=True)
 class Cascade:
-    """Who answers first, who where the verifier rejects that, and what is expected of it."""
+    """A cascade: the cheap model that answers first, the strong one behind the verifier, and the expected
+    gain."""
 
     cheap: str
     strong: str

@@ -116,7 +116,8 @@ def _decide(
 
 
 def quarantined_of(candidates: Sequence[str], quarantined: Collection[str]) -> frozenset[str]:
-    """Those of the candidates that must rest; none where all are out: then what fails is not one model."""
+    """Return the quarantined candidates. Empty if that would be all of them: then the fault is not one
+    model's."""
     out = frozenset(candidates) & frozenset(quarantined)
     return frozenset() if len(out) == len(set(candidates)) else out
 

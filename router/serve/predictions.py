@@ -1,4 +1,4 @@
-"""What one checkpoint says of a step: whom it would choose, with which chances, and what it expects."""
+"""Predictions of one checkpoint for a step: preferred model, chances and expected outcomes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KEPT: Final = 512
 
 @dataclass(frozen=True)
 class RoutingQuestion:
-    """What a step asks (`router/data/question.py`), and who may answer."""
+    """A step's question (`router/data/question.py`) and the candidates that may answer it."""
 
     text: str
     category: str
@@ -41,7 +41,7 @@ class RoutingQuestion:
 
 @dataclass(frozen=True)
 class Opinion:
-    """What one checkpoint says of a question."""
+    """A checkpoint's answer to one question."""
 
     chances: dict[str, float]
     """Of every candidate; none is 0, and they add up to 1."""
@@ -56,7 +56,7 @@ class Opinion:
 
 @dataclass(frozen=True)
 class CheckpointPrediction:
-    """What a checkpoint expects of N questions and K candidates."""
+    """Predictions of a checkpoint for N questions and K candidates."""
 
     names: tuple[str, ...]
     predictions: Predictions
@@ -109,9 +109,11 @@ def novel_above(learned: Checkpoint) -> float:
 
 
 class ExpectationCache:
-    """What a checkpoint expects, kept by question: the items of a map and the rounds of a loop ask the same.
+    """Cache of a checkpoint's predictions by question, which the items of a map and the rounds of a loop
+    share.
 
-    Asked again takes a fifth of the time."""
+    A hit takes a fifth of the time.
+    """
 
     def __init__(self) -> None:
         self._told: OrderedDict[tuple[Any, ...], CheckpointPrediction] = OrderedDict()

@@ -54,7 +54,7 @@ class ServedCheckpoint:
 
 @dataclass(frozen=True)
 class Staff:
-    """Who can be asked now."""
+    """Checkpoints that can answer now."""
 
     checkpoints: tuple[LoadedCheckpoint, ...] = ()
     broken: Mapping[int, str] = field(default_factory=dict)
@@ -69,7 +69,7 @@ Fetch = Callable[[UUID], Awaitable[bytes]]
 
 
 class CheckpointServer:
-    """Of one process and event loop."""
+    """Checkpoints loaded by one process and event loop."""
 
     def __init__(self, embed: Callable[[Sequence[str]], Floats] = features.rows) -> None:
         self.rows = KeptRows(embed)
@@ -83,7 +83,7 @@ class CheckpointServer:
         """tenant → who serves, or did until the next one can."""
 
     def staff(self, tenant: str, wanted: Sequence[ServedCheckpoint], fetch: Fetch) -> Staff:
-        """Those of `wanted` that can answer; the others are begun to be loaded. Waits for nothing."""
+        """Return the wanted checkpoints that can answer, and begin to load the others. Never waits."""
         found: list[LoadedCheckpoint] = []
         broken: dict[int, str] = {}
         loading: list[int] = []
@@ -143,7 +143,7 @@ class CheckpointServer:
         prices: Mapping[str, Price],
         keys: Sequence[str],
     ) -> list[RoutingDecision]:
-        """Of questions with the same candidates; many in a thread, as they take a while."""
+        """Decide questions with the same candidates; many of them in a thread."""
         try:
             rows = await self.rows.of([one.text for one in questions]) if staff.checkpoints else None
             began = time.perf_counter()

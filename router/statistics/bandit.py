@@ -66,7 +66,7 @@ class BanditChoice:
 
 @dataclass(frozen=True)
 class Effects:
-    """What counts say of M models in C categories, as ability and difficulty with what is special of both."""
+    """Ability of M models in C categories, estimated from counts: mean and standard deviation."""
 
     mean: Floats
     """(M, C) chance of success."""
@@ -102,7 +102,7 @@ def effects(calls: Floats, right: Floats, settings: BanditConfig = BanditConfig(
 
 @dataclass
 class Bandit:
-    """All that was learned; `choose` reads it, `learn` changes it."""
+    """State of a bandit. `choose` reads it, `learn` changes it."""
 
     models: list[str]
     seed: int = 0
@@ -254,7 +254,7 @@ _ARRAYS: Final = ("calls", "right", "evidence", "out_until", "rest")
 
 
 def from_json(document: Mapping[str, Any]) -> Bandit:
-    """What `to_json` wrote."""
+    """Restore a bandit from what `to_json` wrote."""
     arrays = {name: np.array(document[name], dtype=np.float64) for name in _ARRAYS}
     return Bandit(
         list(document["models"]),

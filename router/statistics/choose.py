@@ -156,6 +156,6 @@ def _surely(gain: Floats, errors: float = 1.0) -> float:
 
 
 def _mean(values: Floats) -> float:
-    """Of those known; 0 where none is, as nobody should count on it."""
+    """Return the mean of the known values; 0 if there is none, so that nothing relies on it."""
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else 0.0

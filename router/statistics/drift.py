@@ -79,7 +79,7 @@ class Tracker:
         return held
 
     def state(self) -> State:
-        """What was learned since the intervals were, as JSON; `restore` takes it again."""
+        """Return the state as JSON, for `restore`."""
         return {
             "all": {"": asdict(self._all)},
             "models": {name: asdict(one) for name, one in self._models.items()},
@@ -106,7 +106,8 @@ class Tracker:
 
 
 class Alarm:
-    """Of outcomes 0 or 1 that each had a chance: a model's successes, or an interval's misses (chance 0.1).
+    """Detect a change in outcomes of 0 or 1 that each had a chance: a model's successes, or an interval's
+    misses (chance 0.1).
 
     `odds` is the change worth an alarm, as a factor of the odds: below 1 for successes that grow rare, above
     1 for misses that grow frequent (0.4 and 2.5 did well). False alarms are exp(threshold) outcomes apart or
@@ -123,7 +124,7 @@ class Alarm:
         """How many outcomes had been seen when the change began, if there is one."""
 
     def see(self, outcome: bool, chance: float) -> bool:
-        """Whether the alarm goes off, with this outcome; then it starts anew."""
+        """Take an outcome and tell whether the alarm goes off; it then starts anew."""
         self.seen += 1
         chance = min(max(chance, 1e-3), 1 - 1e-3)
         self.weight += outcome * self.log_odds - log(1 - chance + chance * exp(self.log_odds))

@@ -1,4 +1,4 @@
-"""What a position-sensitive network says of a set: the expectation over orders of its elements (S4-01..04).
+"""Average a position-sensitive network over orders of its input (S4-01..04).
 
 A transformer reads exchangeable things (neighbours, candidates' histories, upstream messages) in some order,
 and says something else in another one: it is Bayesian only on average over orders (a martingale in

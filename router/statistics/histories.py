@@ -1,6 +1,6 @@
-"""What the network is told of models and of past outcomes: numbers that need no training.
+"""Network input from past outcomes: numbers per model that need no training.
 
-So a new model, or one that got better, is told of at once: its history is learned anew, the weights stay.
+A new model, or one that improved, changes its history at once while the weights stay.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ELEMENT: Final = TEXT + 3 + HISTORY
 
 @dataclass(frozen=True)
 class Past:
-    """What P steps and M models came to, in C categories."""
+    """Outcomes of P past steps and M models in C categories."""
 
     models: tuple[str, ...]
     categories: tuple[str, ...]
@@ -55,7 +55,7 @@ class Past:
 
 @dataclass(frozen=True)
 class NetworkInput:
-    """What the network is given of N steps with K candidates each."""
+    """Network input for N steps with K candidates each."""
 
     rows: Small
     """(N, TEXT)"""
@@ -149,7 +149,8 @@ def given(
 
 
 def together(parts: Sequence[tuple[Ints, NetworkInput]]) -> NetworkInput:
-    """Of steps that were given apart: (their places, what they were given), all places once."""
+    """Join inputs of steps that were prepared apart, given as (their indices, input); the indices cover all
+    steps once."""
     order = np.argsort(np.concatenate([at for at, _ in parts]))
     starts = np.cumsum([0, *(len(one.histories) for _, one in parts)])
     group = np.concatenate([one.group + starts[i] for i, (_, one) in enumerate(parts)])

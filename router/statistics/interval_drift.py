@@ -1,4 +1,4 @@
-"""How far intervals have moved since they were learned: outcome by outcome, by model and step type."""
+"""Track how far intervals have moved since they were learned, outcome by outcome, by model and step type."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WINDOW: Final = 500
 
 @dataclass(frozen=True)
 class OutcomeErrors:
-    """Of each value in FOLLOWED that the model has an interval for."""
+    """Interval errors of one outcome, for each value in FOLLOWED that the model has an interval for."""
 
     moved: dict[str, State]
     held: dict[str, list[int]]

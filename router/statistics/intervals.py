@@ -152,7 +152,7 @@ def judge_intervals(calls: Calls, rows: Floats | None = None) -> dict[str, float
 
 
 def worst(covered: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Of coverages of seconds and of tokens the one that is farther off."""
+    """Return the coverage of seconds or of tokens, whichever is farther from its target."""
     found: dict[str, float | None] = {}
     for key in ("coverage_marginal", "coverage_worst_model", "coverage_worst_category"):
         both = [x for name in ("seconds", "tokens") if (x := covered.get(f"{key}_{name}")) is not None]
@@ -277,7 +277,7 @@ def _mixed(counts: Floats, above: Floats) -> Floats:
 
 
 def _at(below: Floats, edges: Floats, share: float) -> Floats:
-    """Where a distribution reaches a share, straight within a bin."""
+    """Return the value at which a distribution reaches a share, linear within a bin."""
     place = np.minimum((below < share).sum(2), below.shape[2] - 1)[:, :, None]
     end = np.take_along_axis(below, place, 2)
     start = np.where(place > 0, np.take_along_axis(below, np.maximum(place - 1, 0), 2), 0.0)
@@ -286,7 +286,7 @@ def _at(below: Floats, edges: Floats, share: float) -> Floats:
 
 
 def _stretch(residuals: Floats, low: Floats, high: Floats, level: float) -> float:
-    """How much variance, as a multiple of what is left, lets intervals hold the residuals of who is new."""
+    """Return the factor on the remaining variance at which intervals hold the residuals of unseen models."""
     # An end on the wrong side of the expected says nothing of how far to stretch.
     factors = np.where(
         residuals > 0, residuals / np.maximum(high, _TINY), residuals / np.minimum(low, -_TINY)

@@ -1,4 +1,4 @@
-"""What a checkpoint holds: all that is needed to tell what models will come to on a step."""
+"""The fitted model in a checkpoint: success, latency, tokens and cost per candidate."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Moved = Mapping[str, State]
 
 @dataclass(frozen=True)
 class Moves:
-    """How far intervals have moved since they were learned."""
+    """Shifts of intervals since they were learned."""
 
     until: str
     """The last outcome that they have moved with; another one means other moves."""
@@ -62,7 +62,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of N steps and K candidates, in the order in which they were asked for."""
+    """Predictions for N steps and K candidates, in the order of the request."""
 
     success: Floats
     """(N, K) chances."""

@@ -1,4 +1,4 @@
-"""What another policy would have come to, from choices that were logged with their chances.
+"""Estimate the value of another policy from logged choices and their chances.
 
 IPS, SNIPS, the direct method and the doubly robust estimate (Dudík, Langford and Li, 2011), each with a 90 %
 interval, and the gate that a new policy has to pass before it serves.
@@ -112,9 +112,9 @@ def dr(
 def may_promote(
     log: LoggedChoices, new: Floats, old: Floats, predicted: OutcomeModel | None = None
 ) -> tuple[bool, Value]:
-    """Whether it is certain enough that `new` is not worse than `old` by WORSE, and the value of new - old.
+    """Tell whether `new` is certainly not worse than `old` by WORSE, and return the value of new - old.
 
-    Wrong about a policy that does harm in at most 5 % of cases. One that was hardly tried has a wide interval
+    Wrong about a harmful policy in at most 5 % of cases. A policy that was hardly tried has a wide interval
     and waits.
     """
     gain = dr(log, new - old, predicted)

@@ -1,4 +1,4 @@
-"""How alike queries are, and what happened at those that are alike."""
+"""Similarity of queries, and the outcomes of similar queries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CHOSEN_ON: Final = 700
 
 @dataclass(frozen=True)
 class Kernel:
-    """How alike two queries are."""
+    """Similarity kernel over queries."""
 
     letters_share: float
     width: float

@@ -48,7 +48,7 @@ class RepeatVariance:
 
 @dataclass(frozen=True)
 class Success:
-    """What `fit` learned of M models."""
+    """Fitted success probabilities of M models."""
 
     categories: tuple[str, ...]
     rates: shrinkage.Rates
@@ -126,10 +126,12 @@ def fit(
     seed: int = 0,
     times: Floats | None = None,
 ) -> tuple[Success, Floats]:
-    """What was learned, and predictions (Q, M) of its own queries by fits without them, to choose by.
+    """Fit success probabilities. Return the fit and, to choose by, predictions (Q, M) of its own queries by
+    fits without them.
 
-    `table`: of `features.rows`; `ok` (Q, M): 0 to 1, NaN where not known; `times` (Q, M): of how many
-    outcomes each is the mean, None: of one."""
+    `table`: rows of `features.rows`; `ok` (Q, M): 0 to 1, NaN where unknown; `times` (Q, M): number of
+    outcomes behind each mean, None for one.
+    """
     rng = np.random.default_rng(seed)
     names = tuple(sorted(set(categories.tolist())))
     category = places(categories, names)
@@ -266,7 +268,7 @@ def _mixed(*estimates: Floats) -> Floats:
 
 
 def _filled(rest: Floats) -> Floats:
-    """What is not known of a model at a query is taken for what the others came to there."""
+    """Replace unknown residuals of a model at a query by those of the other models there."""
     n = np.isfinite(rest).sum(1)
     row = np.nansum(rest, 1) / np.maximum(n, 1)
     return np.where(np.isfinite(rest), rest, row[:, None])

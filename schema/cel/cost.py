@@ -175,7 +175,7 @@ def slices(node: Node) -> Slices | None:
 
 
 def _reads(node: Node, path: tuple[str, ...]) -> bool:
-    """Whether a node reads the path, what it is part of, or a part of it."""
+    """Tell whether a node reads the path, one that contains it, or a part of it."""
     match node:
         case Path():
             return all(one == other for one, other in zip(node.path, path, strict=False))
@@ -196,7 +196,7 @@ def _reads(node: Node, path: tuple[str, ...]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How large the value of a node can be."""
+    """Bound on the size of a node's value."""
 
     total: float = 0.0
     """The sizes that it has over all times that it is evaluated, added up."""
@@ -309,7 +309,7 @@ def _chars(text: str) -> int:
 
 
 class CostBudget:
-    """What the expressions of one template may cost together."""
+    """Budget of what the expressions of one template may cost together."""
 
     def __init__(self) -> None:
         self.nanoseconds = 0.0
@@ -546,7 +546,7 @@ def _literal(items: list[Extent], often: float) -> Extent:
 
 
 def _added_up(init: Extent, step: Extent, count: float, appends: bool) -> Extent:
-    """What a macro has made in the end."""
+    """Return the size of a macro's result."""
     total, chars = init.total + step.total, init.chars + step.chars
     count = max(count, 1.0)
     return replace(

@@ -1,4 +1,4 @@
-"""What an expression may name: variables, extensions, and our own functions with their bounds."""
+"""The environment of an expression: variables, extensions, and our own functions with their bounds."""
 
 import math
 import threading
@@ -89,7 +89,7 @@ def begin_evaluation() -> None:
 
 
 class _TextBudget(threading.local):
-    """How much text the functions of the running evaluation may still build."""
+    """Text that the functions of the running evaluation may still build."""
 
     left = 0
 

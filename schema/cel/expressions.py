@@ -63,7 +63,7 @@ class Expression:
 
 
 def storable(text: str) -> bool:
-    """Whether Postgres and UTF-8 can hold the text."""
+    """Tell whether Postgres and UTF-8 can hold the text."""
     return "\0" not in text and (text.isascii() or _SURROGATE.search(text) is None)
 
 

@@ -197,7 +197,7 @@ class _Walk:
         return any(number(kind, _TYPE_PRIMITIVE) in _NUMBERS for kind in kinds)
 
     def copies(self, expr: Message, variables: Mapping[str, int]) -> int:
-        """How often the result can repeat one value; `variables` are those of the macros around."""
+        """Return how often the result can repeat one value; `variables` are those of the enclosing macros."""
         if ident := sub(expr, IDENT):
             return variables.get(text(ident, 1), 1)
         if self.path(expr, frozenset(variables)):
@@ -259,8 +259,10 @@ def _looked_at(references: Iterable[Reference]) -> Iterator[str]:
 
 
 def read(serialised: bytes, roots: frozenset[str], values: frozenset[str]) -> Facts:
-    """What the expression refers to; `serialised` is an Any that holds a CheckedExpr. `values` are the roots
-    that need not be maps."""
+    """Return what the expression refers to.
+
+    `serialised` is an Any that holds a CheckedExpr. `values` are the roots that need not be maps.
+    """
     any_message = fields(serialised)
     checked = sub(any_message, 2) or {}
     types: dict[int, Message] = {}

@@ -18,7 +18,7 @@ PROVIDERS: Final = ("openai", "anthropic", "deepseek", "openrouter", "qwen", "ol
 
 @dataclass(frozen=True, slots=True)
 class RoleDefault:
-    """What a role does unless an agent says otherwise."""
+    """Defaults of a role for its agents."""
 
     model: str
     system: str
@@ -105,7 +105,8 @@ ROUTABLE_MODELS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Master:
-    """Who leads a team (S2-02): the router will choose among the five, with a probability for each."""
+    """The leader of a team (S2-02): the network gives each of the five a probability, and routing uses their
+    mixture."""
 
     name: str
     description: str
@@ -124,7 +125,7 @@ MASTERS: Final = (
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What the definitions of a tenant may name.
+    """The names that a tenant's definitions may use.
 
     Agents are looked up in it when they are used, so that a change counts for the next step that begins.
     """
@@ -175,7 +176,7 @@ class Catalogue:
         return agent.model.among[0] if agent.model and agent.model.among else ROUTABLE_MODELS[0]
 
     def system_of(self, agent: Agent) -> str:
-        """Who the agent is, without its skills; raises StepError("role_unknown")."""
+        """Return the agent's system prompt without its skills. Raises StepError("role_unknown")."""
         return agent.system or (self.role(agent.role).system if agent.role else "")
 
     def skills_of(self, agent: Agent) -> dict[str, Skill]:
@@ -195,7 +196,7 @@ class Catalogue:
         return found
 
     def instructions_of(self, agent: Agent) -> str:
-        """What its skills add to its system prompt."""
+        """Return the instructions that its skills add to the agent's system prompt."""
         return "\n\n".join(
             f"## Skill: {name}\n{skill.instructions}" for name, skill in self.skills_of(agent).items()
         )
@@ -206,7 +207,7 @@ class Catalogue:
         return tuple(dict.fromkeys((*agent.tools, *of_skills)))
 
     def as_json(self) -> dict[str, Any]:
-        """What it has beyond what is built in, for another process."""
+        """Return what the catalogue has beyond what is built in, for another process."""
         own_roles = {name: one for name, one in self.roles.items() if ROLE_DEFAULTS.get(name) != one}
         own_skills = {name: one for name, one in self.skills.items() if SKILLS.get(name) != one}
         return {
@@ -221,7 +222,7 @@ BUILT_IN: Final = Catalogue()
 
 
 def from_json(value: Mapping[str, Any]) -> Catalogue:
-    """What `as_json` wrote."""
+    """Restore what `as_json` wrote."""
     return BUILT_IN.with_own(
         {name: RoleDefault(**one | {"skills": tuple(one["skills"])}) for name, one in value["roles"].items()},
         {name: Skill(**one | {"tools": tuple(one["tools"])}) for name, one in value["skills"].items()},

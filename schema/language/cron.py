@@ -54,7 +54,7 @@ class Cron:
 
     @property
     def is_either(self) -> bool:
-        """Whether a day fits by its number or by its weekday, as both are restricted."""
+        """Whether a day may match by number or by weekday, since both are restricted."""
         _, _, day, _, weekday = self.text.split()
         return not day.startswith("*") and not weekday.startswith("*")
 
@@ -66,7 +66,7 @@ class Cron:
         return [f"{minute} {hour} {day} {month} *", f"{minute} {hour} * {month} {weekday}"]
 
     def fits(self, moment: datetime) -> bool:
-        """Whether a run starts at that time of the clock."""
+        """Tell whether a run starts at that time of the clock."""
         return moment.minute in self.minutes and moment.hour in self.hours and self._fits_day(moment.date())
 
     def _fits_day(self, day: date) -> bool:
@@ -141,7 +141,7 @@ def _zones() -> frozenset[str]:
 
 
 def zone_fault(name: str) -> str:
-    """Why the name is none of the IANA database; empty where it is one."""
+    """Return why the name is not in the IANA database; empty if it is."""
     if name in _NOT_FOR_PEOPLE or not name:
         return "it means whatever zone the server happens to be in"
     if name in _zones() or not _zones():
@@ -151,7 +151,7 @@ def zone_fault(name: str) -> str:
 
 
 def warnings(cron: Cron, zone: str, now: datetime) -> list[str]:
-    """What may not be meant, in the year that follows `now`."""
+    """Return warnings about likely mistakes within the year after `now`."""
     return [*_about_dates(cron), *_about_zone(zone), *_about_changes(cron, zone, now)]
 
 

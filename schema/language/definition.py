@@ -21,7 +21,7 @@ LANGUAGE: Final = "facilitair/v1"
 
 
 class Defaults(Shape):
-    """What holds for every step that does not say otherwise."""
+    """Defaults for every step that does not override them."""
 
     timeout: Duration = "2m"
     retry: Retry = Retry()
@@ -38,7 +38,7 @@ class Defaults(Shape):
 
 
 class Budget(Shape):
-    """What one run may cost at most, its sub-collaborations included. Checked before every call."""
+    """The most that one run may cost, its sub-collaborations included. Checked before every call."""
 
     usd: float | None = Field(default=None, gt=0, le=1_000_000, description="US dollars.")
     tokens: int | None = Field(default=None, ge=1, description="Input and output tokens together.")

@@ -1,4 +1,4 @@
-"""What the steps of a definition depend on: the expressions they read, and the order that follows."""
+"""Dependencies of a definition's steps: the expressions they read, and the order that follows."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from schema.language.templates import expressions
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """What a step depends on, and which of it was inferred from references rather than written."""
+    """A step's dependencies, and which of them were inferred from references rather than written."""
 
     needs: tuple[str, ...]
     waits: tuple[str, ...]

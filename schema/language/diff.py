@@ -1,4 +1,4 @@
-"""What differs between two definitions: by step, agent and input field rather than by line."""
+"""Compare two definitions by step, agent and input field rather than by line."""
 
 import difflib
 import json
@@ -127,7 +127,7 @@ def _parts(before: dict[str, _Part], after: dict[str, _Part]) -> list[ChangedPar
 
 
 def changes(before: Json, after: Json, path: str = "") -> Iterator[FieldChange]:
-    """What would turn one value into the other; lists are compared place by place.
+    """Yield the changes that turn one value into the other; lists are compared index by index.
 
     Recursion is safe: documents have at most `document.MAX_DEPTH` levels.
     """

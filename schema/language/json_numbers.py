@@ -18,7 +18,7 @@ from schema.values.sizes import MAX_EXACT
 
 @dataclass(frozen=True, slots=True)
 class _Numbers:
-    """Where in a value there are declared numbers."""
+    """The places of declared numbers in a value."""
 
     kind: str = ""
     """number, integer, or "" for neither."""
@@ -62,7 +62,8 @@ def _numbers(schema: str) -> _Numbers | None:
 
 
 def _found(whole: JsonSchema, schemas: Iterable[Json]) -> _Numbers | None:
-    """Where numbers are in a value that all or one of the schemas describe; None: nowhere."""
+    """Return the places of numbers in a value that all or one of the schemas describe; None if there are
+    none."""
     parts = [part for schema in schemas for part in _parts(whole, schema)]
     if not parts:
         return None

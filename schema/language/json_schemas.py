@@ -51,7 +51,7 @@ def _weights(schema: str) -> json_schema_cost.Weights:
 
 
 def size(schema: JsonSchema) -> int:
-    """How many JSON values the schema consists of."""
+    """Count the JSON values in the schema."""
     number = 0
     stack: list[Json] = [schema]
     while stack:
@@ -65,7 +65,7 @@ def size(schema: JsonSchema) -> int:
 
 
 def schema_fault(schema: JsonSchema) -> str | None:
-    """What is wrong with the schema itself, or None."""
+    """Return what is wrong with the schema itself; None if it is valid."""
     try:
         _check_cost(schema)
         text = json.dumps(schema)
@@ -242,7 +242,7 @@ def _first_unfit(schema: JsonSchema, item: JsonSchema, values: list[Json]) -> in
 
 
 def faults(schema: JsonSchema, value: Json, most: int = 5) -> str:
-    """What is wrong with a value, in words; empty when nothing is."""
+    """Return what is wrong with a value, in words; empty if it fits."""
     return "; ".join(f"{pointer or '/'}: {message}" for pointer, message in violations(schema, value)[:most])
 
 

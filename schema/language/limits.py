@@ -1,4 +1,4 @@
-"""How much one document may hold, counted before anything of it is parsed or compiled."""
+"""Bounds on one document, counted before anything of it is parsed or compiled."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -51,7 +51,7 @@ def check(document: dict[str, Json], problems: Problems) -> None:
 
 
 def _raw_steps(document: dict[str, Json]) -> Iterator[RawStep]:
-    """Whatever stands where steps do, bodies included."""
+    """Yield everything in the position of a step, bodies included."""
     stack: list[tuple[str, Json, int]] = [("/steps", document.get("steps"), 0)]
     while stack:
         base, items, depth = stack.pop()

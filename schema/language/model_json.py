@@ -74,7 +74,7 @@ def mended(answer: str) -> Json:
 
 
 def _can_be_mended(marks: list[str]) -> bool:
-    """Whether brackets and quotes are there, and few enough of them."""
+    """Tell whether brackets and quotes are present, and few enough to repair."""
     steps = (1 if mark in "[{" else -1 if mark in "]}" else 0 for mark in marks)
     depths = list(itertools.accumulate(steps))
     return 0 < max(depths, default=0) <= MAX_MENDED_DEPTH and len(marks) <= MAX_MENDED_MARKS

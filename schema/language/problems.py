@@ -1,4 +1,4 @@
-"""What is wrong with a document, collected until more would help nobody and cost the server."""
+"""Collect a document's problems, up to a number that is still useful and cheap."""
 
 import difflib
 from collections.abc import Iterable
@@ -63,7 +63,7 @@ def show(value: Json) -> str:
 
 
 def kind_of(value: Json) -> str:
-    """What sort of JSON value it is, in words."""
+    """Return the kind of a JSON value, in words."""
     match value:
         case None:
             return "null"

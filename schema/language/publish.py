@@ -15,7 +15,7 @@ PUBLISHED: Final = Path(__file__).resolve().parents[2] / "docs" / "facilitair-v1
 
 
 def published_text() -> str:
-    """What the file must hold."""
+    """Return the required content of the file."""
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 

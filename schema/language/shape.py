@@ -236,7 +236,8 @@ def _field_names(shape: type[BaseModel]) -> list[str]:
 
 
 def _elsewhere(name: str, shape: type[BaseModel], problems: Problems) -> str:
-    """Where an unknown field may have been meant to be: in a step of another kind, or spelt otherwise."""
+    """Suggest where an unknown field was meant to be: in a step of another kind, or under another
+    spelling."""
     if shape in _KINDS.values():
         kinds = [kind for kind, other in _KINDS.items() if name in _field_names(other)]
         if kinds:

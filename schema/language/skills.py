@@ -7,7 +7,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Skill:
-    """What an agent can be told to be able to do (S1-37)."""
+    """An ability that an agent can be given (S1-37)."""
 
     description: str
     instructions: str

@@ -35,7 +35,7 @@ class Shape(BaseModel):
 
 
 class Retry(Shape):
-    """How often a failed step is tried again. Temporal does the trying."""
+    """Retries of a failed step. Temporal carries them out."""
 
     max_attempts: int = Field(default=8, ge=1, le=100, description="Attempts in all, the first one included.")
     initial: Duration = Field(default="1s", description="The pause after the first failure.")
@@ -142,13 +142,13 @@ class Recall(Shape):
 
 
 class Quorum(Shape):
-    """How many of the steps that a step needs must have completed before it starts."""
+    """The number of needed steps that must have completed before a step starts."""
 
     quorum: int = Field(ge=1, le=200, description="So many of `needs` are enough.")
 
 
 class Catch(Shape):
-    """What happens instead of failing the run, for some errors."""
+    """The alternative to failing the run, for some errors."""
 
     errors: list[str] = Field(
         min_length=1,
@@ -164,7 +164,7 @@ class Catch(Shape):
 
 
 class Compensate(Shape):
-    """How to undo a completed step when the run fails or is cancelled later; last done, first undone."""
+    """Compensation of a completed step when the run fails or is cancelled later; last done, first undone."""
 
     tool: str | None = Field(default=None, description="The name of a built-in tool.")
     activity: str | None = Field(default=None, max_length=200, description="The name of your own activity.")
@@ -181,7 +181,7 @@ class Cache(Shape):
 
 
 class Allowance(Shape):
-    """What the calls of one step may cost at most, all attempts, answers and repetitions together."""
+    """The most that the calls of one step may cost, all attempts, answers and repetitions together."""
 
     usd: float | None = Field(default=None, gt=0, le=1_000_000, description="US dollars.")
     tokens: int | None = Field(default=None, ge=1, description="Input and output tokens together.")
@@ -208,7 +208,7 @@ class Reflect(Shape):
 
 
 class StepBase(Shape):
-    """What every step has."""
+    """Fields that every step has."""
 
     needs: list[Need] = Field(
         default_factory=list,
@@ -312,7 +312,7 @@ class Body(Shape):
 
 
 class Tolerate(Shape):
-    """How many repetitions of a map may fail. Their result is null."""
+    """The number of a map's repetitions that may fail. Their result is null."""
 
     failed: int | None = Field(default=None, ge=0, le=10_000, description="At most so many.")
     failed_percent: float | None = Field(default=None, ge=0, le=100, description="At most this share.")
@@ -350,7 +350,7 @@ class LoopStep(StepBase):
 
 
 class Action(Shape):
-    """What a person may decide."""
+    """An action that a person may choose."""
 
     id: Label
     title: str = Field(default="", max_length=200, description="For people. Absent: the id.")

@@ -8,7 +8,7 @@ from schema.language.definition import StreamEdge
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """Who reads whom live."""
+    """The live readers and sources of a definition."""
 
     sources: Mapping[str, list[StreamEdge]] = field(default_factory=dict)
     """Step → the edges by which it reads others; it begins when they have begun."""
@@ -31,7 +31,7 @@ class Streams:
 
 
 def most_turns(edges: Iterable[StreamEdge]) -> int:
-    """How often a step that reads live answers, at most, before it gives its answer."""
+    """Return the most reactions that a live reader gives before its answer."""
     return max((edge.turns for edge in edges), default=0)
 
 
@@ -67,7 +67,7 @@ def rings(ends: Iterable[tuple[str, str]]) -> dict[str, int]:
 
 
 def _finished(start: str, after: Mapping[str, list[str]], seen: set[str]) -> list[str]:
-    """What can be reached from there and was not seen, each behind all that it leads to."""
+    """Return the unseen steps reachable from there, each after all its successors."""
     if start in seen:
         return []
     seen.add(start)

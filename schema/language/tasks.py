@@ -1,4 +1,4 @@
-"""What a run is about, in words."""
+"""Describe a run's task in words."""
 
 from typing import Final
 

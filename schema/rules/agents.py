@@ -1,4 +1,4 @@
-"""What agents must mean: names lead into the tenant's catalogue, and fields fit together."""
+"""Rules for agents: names exist in the tenant's catalogue, and fields fit together."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from schema.rules.steps import check_people, conflict, useless
 
 
 def is_model(model: str, catalogue: Catalogue) -> bool:
-    """Whether it is provider/model of a provider that the tenant can name."""
+    """Tell whether the name is provider/model of a provider that the tenant can name."""
     provider, _, rest = model.partition("/")
     return provider in catalogue.provider_names() and bool(rest) and len(model) <= 200
 

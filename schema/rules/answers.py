@@ -1,4 +1,4 @@
-"""Whether an answer is what its step promises, and what the agent is told when it is not."""
+"""Check an answer against its step's promise, and word the feedback to the agent."""
 
 import json
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class NotReadable(ValueError):
 
 
 def rules_of(step: AgentStep) -> Reflect:
-    """How often the agent may answer again, and what is expected beyond the schema."""
+    """Return how often the agent may answer again, and what is expected beyond the schema."""
     if step.reflect is not None:
         return step.reflect
     return Reflect() if step.output_schema is not None or step.emits else Reflect(max=0)

@@ -1,4 +1,4 @@
-"""What a tenant may put into its catalogue. Only names and references: never a key."""
+"""Rules for a tenant's catalogue. It holds names and references, never a key."""
 
 import re
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _RANDOM: Final = re.compile(r"[A-Za-z0-9]{20,}")
 
 
 def role_problems(role: RoleDefault, catalogue: Catalogue) -> list[Problem]:
-    """What is wrong with a tenant's role; pointers lead into it."""
+    """Return the problems of a tenant's role; pointers lead into it."""
     found: list[Problem] = []
     if not is_model(role.model, catalogue):
         providers = ", ".join(catalogue.provider_names()[:40])
@@ -52,7 +52,7 @@ def role_problems(role: RoleDefault, catalogue: Catalogue) -> list[Problem]:
 
 
 def skill_problems(skill: Skill) -> list[Problem]:
-    """What is wrong with a tenant's skill."""
+    """Return the problems of a tenant's skill."""
     found = [
         Problem("value_wrong", f"/{field}", "a blank text", what, "Write it.")
         for field, text, what in (
@@ -65,7 +65,7 @@ def skill_problems(skill: Skill) -> list[Problem]:
 
 
 def provider_problems(provider: TenantProvider, allowed_hosts: str) -> list[Problem]:
-    """What is wrong with a tenant's provider; `allowed_hosts` as FACILITAIR_PROVIDER_HOSTS has them."""
+    """Return the problems of a tenant's provider; `allowed_hosts` are FACILITAIR_PROVIDER_HOSTS."""
     own_kind = {"qwen": "openrouter"}.get(provider.name, provider.name)
     found: list[Problem] = []
     if provider.name == "simulator":
@@ -109,7 +109,7 @@ def looks_like_key(text: str) -> bool:
 
 
 def _key_ref_fault(reference: str) -> Problem | None:
-    """What is quoted of it is nothing: it may be a key."""
+    """Return the fault of a key reference without quoting it: it may be a key."""
     if looks_like_key(reference):
         return Problem(
             "key_not_reference",

@@ -1,4 +1,4 @@
-"""What steps are to each other: needs, branches, joins, handlers of errors, and no circles."""
+"""Rules between steps: needs, branches, joins, error handlers, and no cycles."""
 
 import difflib
 from collections.abc import Collection, Mapping
@@ -228,7 +228,7 @@ class GraphRules:
     def _check_frame(
         self, steps: dict[str, Step], links: Mapping[str, Dependencies], streams: Streams, most: int
     ) -> int:
-        """How many circles the frame has, at most so many."""
+        """Check one frame and return its number of cycles, at most `most`."""
         all_edges = edges(steps, links, streams)
         for name in streams.peers.keys() & steps.keys():
             peers = set(streams.peers_of(name))

@@ -1,4 +1,4 @@
-"""What well-formed parts mean together: names lead somewhere, models and tools exist, the DAG is one."""
+"""Check well-formed parts together: names, models and tools exist, and the graph is acyclic."""
 
 from schema.language.catalogue import Catalogue
 from schema.language.definition import Budget
@@ -15,7 +15,7 @@ from schema.rules.streams import StreamRules
 
 
 def check(parts: Parts, problems: Problems, catalogue: Catalogue) -> dict[str, Dependencies]:
-    """What each step depends on."""
+    """Check the parts and return each step's dependencies."""
     references, schemas = References(parts, problems), Schemas(problems)
     AgentRules(parts, catalogue, problems).check()
     links, unclear = _check_steps(references, schemas)
@@ -34,7 +34,7 @@ def check(parts: Parts, problems: Problems, catalogue: Catalogue) -> dict[str, D
 
 
 def _check_steps(references: References, schemas: Schemas) -> tuple[dict[str, Dependencies], set[str]]:
-    """What each step depends on, and the steps of which that is not wholly known."""
+    """Return each step's dependencies, and the steps whose dependencies are not fully known."""
     parts = references.parts
     rules, graph = StepRules(references, schemas), GraphRules(references)
     broken: set[str] = set()

@@ -1,4 +1,4 @@
-"""What stands in for models, people and networks in a dry run: shapes, and whether they fit a definition."""
+"""Mocks of models, people and networks in a dry run: their shapes, and whether they fit a definition."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -33,7 +33,7 @@ class Failure(Shape):
 
 
 class MockedExecution(Shape):
-    """What one execution of a step comes to: exactly one of output, error and decision."""
+    """The mocked result of one execution: exactly one of output, error and decision."""
 
     output: Any = Field(default=None, description="The step's output.")
     error: Failure | None = None
@@ -78,7 +78,7 @@ def read(given: Json) -> tuple[Mocks, list[Problem]]:
 
 
 def check(definition: Definition, mocks: Mocks) -> list[Problem]:
-    """Why mocks do not fit a definition; pointers lead into the mocks."""
+    """Return why mocks do not fit a definition; pointers lead into the mocks."""
     steps = {name: step for _, name, step, _ in walk(definition.steps)}
     return [problem for name, answers in mocks.items() for problem in _check(steps, name, answers)]
 

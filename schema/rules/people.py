@@ -1,4 +1,5 @@
-"""When a decision is refused and a question settled: pure, the same for workflow, activity and API."""
+"""Decide when a person's decision is refused and a question is settled. Pure, and shared by workflow,
+activity and API."""
 
 import json
 import re
@@ -19,7 +20,8 @@ _NO_NAME: Final = re.compile(r"[\x00-\x1f\ud800-\udfff]")
 
 
 def refused(asked: QuestionState, decision: Decision) -> Refused | None:
-    """Why the decision cannot be taken, with its code, or None; whether it is late, `too_late` tells."""
+    """Return why the decision is refused, with its code; None if it is taken. `too_late` handles late
+    ones."""
     if asked.again and not decision.task:
         return unnamed(asked.task, decision.path)
     action = next((one for one in asked.actions if one["id"] == decision.action), None)
@@ -73,7 +75,7 @@ def too_late(
 
 
 def may_decide(assignees: Collection[str], actor: str, groups: Collection[str]) -> bool:
-    """Whether the actor is among those who are asked; where nobody is named, everybody is."""
+    """Tell whether the actor is among the assignees; without any, everybody is."""
     member_of = {f"group:{group.removeprefix('group:')}" for group in groups}
     return not assignees or actor in assignees or not member_of.isdisjoint(assignees)
 
@@ -108,10 +110,10 @@ class QuestionVerdict:
 def verdict(
     decisions: Sequence[tuple[str, str]], actions: Collection[str], approvals: int, assignees: Collection[str]
 ) -> QuestionVerdict | None:
-    """What (actor, action) decisions come to; None while others must decide.
+    """Return the verdict of (actor, action) decisions; None while others must decide.
 
-    No action counts with fewer than `approvals` people behind it. Where only users are named, it is known
-    who is left, and the question ends as soon as those cannot make any action count.
+    An action needs `approvals` people. If only users are named, the question ends as soon as those left
+    cannot complete any action.
     """
     counts = {action: sum(1 for _, made in decisions if made == action) for action in actions}
     for action, count in counts.items():

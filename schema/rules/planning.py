@@ -1,4 +1,4 @@
-"""What an agent that writes definitions is told of the language, and the form in which it answers."""
+"""Instructions about the language for agents that write definitions, and the form of their answer."""
 
 import json
 from contextlib import suppress

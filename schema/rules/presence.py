@@ -1,8 +1,8 @@
-"""Which steps of a frame have surely completed when it ends, and which never can.
+"""Find the steps of a frame that certainly completed when it ends, and those that never can.
 
 A run decides which branch a switch takes, whether a `when` holds, and whether a step completes or hands its
-error over. A step completes under a condition: a set of combinations of such decisions, any of which will
-do. The empty combination stands for always, no combination at all for never.
+error over. A step completes under a condition: a set of combinations of such decisions, any of which will do.
+The empty combination stands for always, no combination at all for never.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -59,7 +59,7 @@ class Presence:
                 self._add(name, steps[name], takes_over.get(name, []))
 
     def is_certain(self, name: str) -> bool:
-        """Whether the step has completed whenever its frame has ended, as far as that is known."""
+        """Tell whether the step certainly completed when its frame has ended, as far as is known."""
         return self._completes.get(name) in (None, _ALWAYS)
 
     def opposed(self, name: str) -> tuple[str, str] | None:
@@ -69,7 +69,7 @@ class Presence:
         return next((pair for pair in pairs if self._both(*map(self._met, pair)) == _NEVER), None)
 
     def needs(self, name: str) -> list[str]:
-        """What the step depends on in its frame: steps, and branches such as route:urgent."""
+        """Return the step's dependencies in its frame: steps, and branches such as route:urgent."""
         link = self.links[name]
         read = self.streams.before().get(name, ())
         sources = dict.fromkeys((*link.needs, *link.branches, *read))
@@ -176,7 +176,7 @@ class Presence:
         return {one for one in found if not any(rest <= one for rest in free)} | free if free else found
 
     def _is_everything(self, found: Collection[Combination]) -> bool:
-        """Whether one of the combinations is made, however everything is decided."""
+        """Tell whether one of the combinations occurs, however everything is decided."""
         self._spend(len(found))
         if frozenset() in found:
             return True
@@ -200,7 +200,7 @@ def _one(what: str, step: str, way: str) -> frozenset[Combination]:
 
 
 def _given(decision: Decision, found: Iterable[Combination]) -> set[Combination]:
-    """What is left of the combinations when that has been decided."""
+    """Return the combinations that remain once the decision is made."""
     return {
         one - {decision}
         for one in found
@@ -209,12 +209,12 @@ def _given(decision: Decision, found: Iterable[Combination]) -> set[Combination]
 
 
 def has_stand_in(step: Step) -> bool:
-    """Whether a value of its `catch` may stand in for the step's output."""
+    """Tell whether a value of the step's `catch` may stand in for its output."""
     return any("value" in rule.model_fields_set for rule in step.catch)
 
 
 def _quorum(step: Step) -> int:
-    """How many of its needs are enough; 0: all."""
+    """Return how many of the needs are enough; 0 for all."""
     if isinstance(step.join, Quorum):
         return step.join.quorum
     return 1 if step.join == "any" else 0

@@ -30,7 +30,7 @@ _FACTS_OF_KIND: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ExpressionPlace:
-    """Where an expression stands, and so what it may name."""
+    """The position of an expression, which decides what it may name."""
 
     frame: tuple[str, ...] = ()
     """The maps and loops around it, outermost first. What a loop's `until` and `carry` see, and what a body
@@ -63,7 +63,7 @@ class References:
         object.__setattr__(self, "takes_over", handlers(steps))
 
     def check_template(self, pointer: str, value: Json, place: ExpressionPlace) -> bool:
-        """Whether every expression in the value compiles."""
+        """Check that every expression in the value compiles."""
         fine = True
         try:
             for where, source in expressions(value, pointer):
@@ -74,14 +74,14 @@ class References:
         return fine
 
     def check_condition(self, pointer: str, source: str, place: ExpressionPlace) -> bool:
-        """Whether the expression compiles; one that never comes to true or false is a problem."""
+        """Check that the expression compiles and may be true or false."""
         compiled = self.check_expression(pointer, source, place)
         if compiled and compiled.result_type not in ("BOOL", "DYN"):
             self._type_wrong(pointer, compiled, "true or false", "Compare it with something.")
         return compiled is not None
 
     def check_list(self, pointer: str, source: str, place: ExpressionPlace) -> bool:
-        """Whether the expression compiles; one that never comes to a list is a problem."""
+        """Check that the expression compiles and may be a list."""
         compiled = self.check_expression(pointer, source, place)
         if compiled and compiled.result_type != "DYN" and not compiled.result_type.startswith("LIST"):
             self._type_wrong(pointer, compiled, "a list", "Wrap a map in entries(), a single value in [ ].")
@@ -155,7 +155,7 @@ class References:
             self._check_field(pointer, path, rest[0], _ITERATION_FACTS, "iter")
 
     def check_visible(self, pointer: str, name: str, place: ExpressionPlace) -> bool:
-        """Whether a step can be named there: one of the same frame or of those around it."""
+        """Check that a step can be named there: in the same frame or an enclosing one."""
         frame = self.parts.frames[name]
         if name in place.frame:
             self.read_by_their_parts.add(name)
@@ -180,7 +180,7 @@ class References:
     def _check_certain(
         self, pointer: str, reference: Reference, rest: list[str], placed: PlacedStep, place: ExpressionPlace
     ) -> bool:
-        """Whether what is read is surely there where it is read as if it were."""
+        """Check that a value which is read as if present is certainly there."""
         name = reference.path[1]
         fact = rest[0] if rest else ""
         soft = f"Use steps[?{name!r}], with orValue() for when it is absent."
@@ -229,7 +229,7 @@ class References:
     def _chosen_from(
         self, pointer: str, reference: Reference, placed: PlacedStep, place: ExpressionPlace, soft: str
     ) -> bool:
-        """Whether the step that reads, or a map or loop around it, starts before all that it needs ended."""
+        """Tell whether the reading step, or a map or loop around it, starts before all its needs ended."""
         name = reference.path[1]
         for starter in (place.step, *place.frame):
             waiting = self.parts.steps.get(starter)
@@ -249,7 +249,8 @@ class References:
         return False
 
     def check_read_at_end(self, presence: Presence) -> None:
-        """What a whole definition, a body, `until` and `carry` come to has surely completed by then."""
+        """Check that whatever a definition, a body, `until` and `carry` read has certainly completed
+        by then."""
         for pointer, name in dict.fromkeys(self.read_at_end):
             if not presence.is_certain(name):
                 self._uncertain(

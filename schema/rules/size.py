@@ -1,4 +1,4 @@
-"""How large one run of a definition can become, known before it runs: what is unbounded is not uploaded."""
+"""Estimate the size of a run before it starts: unbounded definitions are refused."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,7 +66,7 @@ class TreeSize:
 
 @dataclass(frozen=True, slots=True)
 class RunSize:
-    """What one run can come to at most, retries apart."""
+    """Upper bounds of one run, retries apart."""
 
     executions: int
     events: int
@@ -109,7 +109,7 @@ class _Sum:
 
 @dataclass(frozen=True, slots=True)
 class _Basis:
-    """What steps are counted by."""
+    """The basis on which steps are counted."""
 
     definition: Definition
     turns: Mapping[str, int]
@@ -262,14 +262,14 @@ def _step(basis: _Basis, name: str, step: Step) -> _Sum:
 
 
 def _further_answers(step: AgentStep) -> int:
-    """How often an answer that does not fit may be asked for again."""
+    """Return how often an answer that does not fit may be asked for again."""
     if step.reflect is not None:
         return step.reflect.max
     return 2 if step.output_schema is not None or step.emits is not None else 0
 
 
 def _answers_anew(agent: Agent) -> int:
-    """How often a routing rule may have a step answered anew: by a stronger model, without a limit."""
+    """Return how often a routing rule may have a step answered anew: by a stronger model, without a limit."""
     if not isinstance(agent.model, Route):
         return 0
     return (agent.model.verify is not None) + (agent.model.reasoning is not None)
@@ -333,7 +333,7 @@ def _dearest(models: Sequence[str], tokens_in: int, tokens_out: int, prices: Pri
 
 
 def _tokens_of(source: str, input: Json) -> int:
-    """Of the value that a prompt reads: known where it comes of a known input alone."""
+    """Return the tokens of a value in a prompt; known only if it comes from a known input alone."""
     expression = compile_expression(source)
     if input is None or any(reference.path[0] != "input" for reference in expression.references):
         return _OUTPUT_TOKENS

@@ -1,4 +1,4 @@
-"""What a hand on a run may do, as far as it can be told without knowing the run."""
+"""Rules for steering a running collaboration, as far as they hold without knowing the run."""
 
 from collections.abc import Collection
 from typing import Any, Final
@@ -17,8 +17,10 @@ ADJUSTABLE: Final = ("model", "temperature", "max_output_tokens", "system")
 
 
 def fault_of(action: str, steer: Steer, providers: Collection[str] | None = PROVIDERS) -> Refused | None:
-    """What is wrong with it, whatever run it is for. `providers` are those that the tenant can name; None:
-    who asks does not know them."""
+    """Return what is wrong with a steering request, whatever the run.
+
+    `providers` are those that the tenant can name; None if the caller does not know them.
+    """
     if action == "inject_feedback":
         return _fault_of_text(steer.text)
     return _fault_of_changes(steer.changes, providers) if action == "adjust" else None

@@ -1,4 +1,4 @@
-"""What each kind of step must mean by itself: its fields fit together, its names lead somewhere."""
+"""Rules for each kind of step by itself: its fields fit together, its names exist."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -102,7 +102,7 @@ class StepRules:
         return self.references.problems
 
     def check(self, name: str, placed: PlacedStep) -> bool:
-        """Whether all expressions of the step, apart from those of its body's steps, compile."""
+        """Check that all expressions of the step compile, apart from those in its body."""
         pointer, step = placed.pointer, placed.step
         place = ExpressionPlace(placed.frame, name)
         fine = True
@@ -442,7 +442,7 @@ _WITHOUT_TIMEOUT: Final = {
 
 
 def _one_expression(value: Json) -> bool:
-    """Whether the value is one ${…} and nothing else; one that is malformed is refused elsewhere."""
+    """Tell whether the value is one ${…} and nothing else; a malformed one is refused elsewhere."""
     if not isinstance(value, str):
         return False
     try:

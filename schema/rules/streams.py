@@ -1,4 +1,4 @@
-"""What stream edges must mean: two steps of one body, and for a live one, two agents who can work so."""
+"""Rules for stream edges: two steps of one body, and for a live edge, two agents that support it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class StreamRules:
         return streams_of(edge for edges in found.values() for edge in edges.values())
 
     def check_readers(self, streams: Streams, links: Mapping[str, Dependencies]) -> None:
-        """What those who read live name where."""
+        """Check where live readers name their sources."""
         steps = self.references.parts.steps
         for name in streams.sources:
             read = {edge.source for edge in streams.sources[name]}
@@ -62,7 +62,7 @@ class StreamRules:
             self._check_peers(name, placed, set(streams.peers_of(name)), links.get(name))
 
     def _check_ends(self, pointer: str, edge: dict[str, Json]) -> bool:
-        """Whether both are steps of one body."""
+        """Check that both ends are steps of one body."""
         parts = self.references.parts
         ends = [edge.get("from"), edge.get("to")]
         known = [end for end in ends if isinstance(end, str) and end in parts.frames]
@@ -117,7 +117,7 @@ class StreamRules:
             read[edge.source] = edge
 
     def _check_agents(self, pointer: str, edge: StreamEdge) -> bool:
-        """Whether both ends are agent steps; that they can read and be read is checked too."""
+        """Check that both ends are agent steps that can be read and can read."""
         parts = self.references.parts
         fine = True
         for key, end in (("from", edge.source), ("to", edge.target)):
@@ -206,7 +206,7 @@ class StreamRules:
 
 
 def _depends(placed: PlacedStep, source: str) -> bool:
-    """Whether a step names another one."""
+    """Tell whether a step names another one."""
     return source in placed.step.needs or any(name == source for _, name, _, _ in _steps_named(placed))
 
 

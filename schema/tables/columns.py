@@ -1,4 +1,4 @@
-"""What all tables share: their metadata, and columns that many of them have."""
+"""Shared parts of all tables: their metadata, and common columns."""
 
 from typing import Final
 

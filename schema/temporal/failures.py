@@ -1,4 +1,4 @@
-"""What Temporal tells of a run, in the platform's words."""
+"""Translate Temporal's account of a run into the platform's words."""
 
 from datetime import timedelta
 from typing import Any

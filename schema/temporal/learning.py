@@ -1,4 +1,4 @@
-"""What crosses Temporal when the router learns: references and counts, never rows or weights.
+"""Messages of the router's learning: references and counts, never rows or weights.
 
 Fields are only ever added, with a default: histories hold these for as long as runs live.
 """
@@ -32,7 +32,7 @@ class LearnStep:
 
 @dataclass(frozen=True)
 class CollectedOutcomes:
-    """What there is to learn from."""
+    """Counts of the outcomes to learn from."""
 
     outcomes: int
     refused: int
@@ -68,7 +68,7 @@ class TrainingEnd:
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What a training came to."""
+    """The result of a training."""
 
     training: str
     status: str
@@ -88,7 +88,7 @@ class DueToLearn:
 
 @dataclass(frozen=True)
 class LearnPass:
-    """What one night came to."""
+    """The result of one night's learning."""
 
     tenants: int
     told: list[str] = field(default_factory=list)
@@ -97,7 +97,7 @@ class LearnPass:
 
 @dataclass(frozen=True)
 class RolloutsPass:
-    """What one look at the router's checkpoints came to."""
+    """The result of one look at the router's checkpoints."""
 
     looked: int
     """Tenants."""

@@ -1,4 +1,4 @@
-"""What crosses Temporal when people are asked and decide."""
+"""Messages about questions to people and their decisions."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,7 @@ from schema.temporal.steps import StepEnd, StepRequest
 
 @dataclass(frozen=True)
 class Decision:
-    """What a person decided: the argument of the Update `decide`."""
+    """A person's decision: the argument of the Update `decide`."""
 
     path: str
     """The step that asks, `approve` or `per_file[3].approve`; `<path>~budget` where more money is asked for,

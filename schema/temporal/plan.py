@@ -22,7 +22,7 @@ class CatchRule:
 
 @dataclass(frozen=True)
 class PlanStep:
-    """What the interpreter must know of a step to schedule it; prompts and values stay in Postgres."""
+    """The interpreter's view of a step for scheduling; prompts and values stay in Postgres."""
 
     id: str
     kind: str

@@ -1,4 +1,4 @@
-"""All that crosses Temporal: small facts and references, never a step's content.
+"""Messages of a run: small facts and references, never a step's content.
 
 Fields are only ever added, with a default: histories hold these for as long as runs live.
 """
@@ -44,7 +44,7 @@ class PinRequest:
 
 @dataclass(frozen=True)
 class PinnedRun:
-    """What a run is bound to from its first moment on."""
+    """The facts that bind a run from its first moment on."""
 
     collaboration: str
     tenant: str
@@ -136,7 +136,7 @@ class Steer:
 
 @dataclass(frozen=True)
 class SteerOrder:
-    """What an Update asks the activity `steer` to keep."""
+    """A steering request of an Update, for the activity `steer` to record."""
 
     collaboration: str
     tenant: str

@@ -1,4 +1,4 @@
-"""What crosses Temporal for one step: small facts and references, never a step's content."""
+"""Messages of one step: small facts and references, never a step's content."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,7 @@ from schema.temporal.plan import RetryRule
 
 @dataclass(frozen=True)
 class StepEnd:
-    """How a step ended."""
+    """The end of a step."""
 
     step: str
     status: str
@@ -46,7 +46,7 @@ class StepRequest:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What the interpreter and a reader of the history see of a finished execution."""
+    """A finished execution, as the interpreter and a reader of the history see it."""
 
     execution: str
     status: str

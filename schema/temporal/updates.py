@@ -68,7 +68,7 @@ def _fault(message: type[Message], given: Sequence[Any], code: str) -> Refused |
 
 
 def _wrong_field(message: type[Message], value: dict[Any, Any]) -> str | None:
-    """What is wrong with the first field that is unknown, missing or of another type."""
+    """Return what is wrong with the first field that is unknown, missing or of another type."""
     hints = get_type_hints(message)
     if unknown := [name for name in value if name not in hints]:
         return f"found the unknown field {str(unknown[0])[:60]!r}; leave it out."
@@ -82,7 +82,7 @@ def _wrong_field(message: type[Message], value: dict[Any, Any]) -> str | None:
 
 
 def _mismatch(value: Any, hint: Any) -> str | None:
-    """What is expected instead of the value, or None where it fits."""
+    """Return what is expected instead of the value; None if it fits."""
     if hint is str:
         return None if isinstance(value, str) else "text"
     if hint == list[str]:

@@ -1,11 +1,11 @@
-"""What crosses Temporal in the platform's own regular workflows."""
+"""Messages of the platform's own regular workflows."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class ArchivePass:
-    """What one archiving of tokens did."""
+    """The result of one archiving of tokens."""
 
     executions: int
     tokens: int
@@ -15,7 +15,7 @@ class ArchivePass:
 
 @dataclass(frozen=True)
 class ReconcilePass:
-    """What one look at the lost calls came to."""
+    """The result of one look at the lost calls."""
 
     settled: int
     """Their providers told what they came to."""
@@ -29,7 +29,7 @@ class ReconcilePass:
 
 @dataclass(frozen=True)
 class EndingsPass:
-    """What one look at running runs came to that may have ended in Temporal alone."""
+    """The result of one look at runs that may have ended in Temporal alone."""
 
     looked: int
     closed: int
@@ -39,7 +39,7 @@ class EndingsPass:
 
 @dataclass(frozen=True)
 class TrialsPass:
-    """What one look at the A/B tests of prompts came to."""
+    """The result of one look at the A/B tests of prompts."""
 
     looked: int
     ended: list[str]
@@ -84,7 +84,7 @@ class OptimizationResult:
 
 @dataclass(frozen=True)
 class ProjectionPass:
-    """What one activity of a projection did: how many events it applied and whether more are waiting."""
+    """The result of one activity of a projection: events applied, and whether more are waiting."""
 
     applied: int
     more: bool

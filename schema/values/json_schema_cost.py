@@ -33,7 +33,7 @@ _ON_TEXT: Final = ("pattern", "format", "minLength", "maxLength")
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How much of a schema can apply to one value."""
+    """Bounds on how much of a schema can apply to one value."""
 
     by_depth: tuple[float, ...]
     """Keywords, at the value itself, at its parts, at their parts …"""
@@ -89,7 +89,7 @@ class _CostWalk:
 
 
 def _own(schema: dict[str, Any]) -> int:
-    """How many checks the schema's own keywords take at one value."""
+    """Count the checks that the schema's own keywords make on one value."""
     number = len(schema) + _MULTIPLE_OF * ("multipleOf" in schema)
     number += len(_items(schema.get("required"))) + len(_values(schema.get("properties")))
     number += sum(len(_items(names)) + 1 for names in _values(schema.get("dependentRequired")))
@@ -97,7 +97,7 @@ def _own(schema: dict[str, Any]) -> int:
 
 
 def _size(value: Any) -> int:
-    """How many JSON values there are in one, and a further one for every so many characters."""
+    """Count the JSON values in one, plus one for every so many characters."""
     number = 0
     stack = [value]
     while stack:

@@ -1,4 +1,4 @@
-"""How large a JSON value is, counted without holding the process: a value may be shared a thousand times."""
+"""Measure a JSON value without holding the process: it may be shared a thousand times."""
 
 from collections.abc import Iterator
 from typing import Any, Final

@@ -295,7 +295,11 @@ async def test_a_payload_is_opened_by_every_key_and_refused_when_changed() -> No
     assert forged.value.code == "payload_forged"
 
 
-@pytest.mark.parametrize("keys", ["short", "=", base64.b64encode(b"x" * 31).decode(), f"{KEY},{KEY[:-8]}"])
+@pytest.mark.parametrize(
+    "keys",
+    ["short", "=", base64.b64encode(b"x" * 31).decode(), f"{KEY},{KEY[:-8]}"],
+    ids=["short", "padding", "31 bytes", "second cut"],
+)
 def test_what_is_no_key_is_refused(keys: str) -> None:
     with pytest.raises(Refused) as caught:
         sealer_of(keys)
