@@ -88,7 +88,9 @@ async def persist(work: Callable[[], Awaitable[T]], seconds: float) -> T:
         except Exception as error:
             if not is_away(error) or loop.time() + pause > until:
                 raise
-            _log.warning("a paid write waits for Postgres", extra={"error": type(error).__name__})
+            _log.warning(
+                "Write of a paid result delayed, Postgres unavailable", extra={"error": type(error).__name__}
+            )
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 

@@ -50,9 +50,9 @@ class LoopWatch:
             "processor_ms": round(used * 1e3, 1),
         }
         if held > LIMIT_SECONDS:
-            _log.warning("The event loop was held too long.", extra=fields)
+            _log.warning("Event loop held too long", extra=fields)
         elif held > self.longest_seconds:
-            _log.info("The event loop was held longer than before.", extra=fields)
+            _log.info("Event loop held longer than before", extra=fields)
         self.longest_seconds = max(self.longest_seconds, held)
 
     def exposition(self) -> str:

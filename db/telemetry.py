@@ -107,7 +107,7 @@ class _IsolatedExporter(SpanExporter):
                     return SpanExportResult.FAILURE
                 isolation.refuse(error)
         for span, fault in isolation.refused:
-            _log.error("a span is left out", extra={"span": span.name, "error": type(fault).__name__})
+            _log.error("Span could not be exported", extra={"span": span.name, "error": type(fault).__name__})
         failed = SpanExportResult.FAILURE
         return failed if failed in results else SpanExportResult.SUCCESS
 

@@ -84,7 +84,7 @@ class Bell:
                         await self._send(connection)
                         await asyncio.sleep(PACE_SECONDS)
             except psycopg.Error:
-                _log.warning("nobody is woken while Postgres does not answer")
+                _log.warning("LISTEN connection lost, waiters poll until Postgres answers")
                 await asyncio.sleep(_PATIENCE_SECONDS)
 
     async def _send(self, connection: psycopg.AsyncConnection[Any]) -> None:

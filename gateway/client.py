@@ -144,9 +144,9 @@ class Gateway:
                 async with asyncio.timeout(ASK_SECONDS):
                     usage = await self.billed(destination, request.call_id, answer.response_id) or usage
         if usage.assumed:
-            self._warn("a provider does not say what its answers took; an estimate is booked", destination)
+            self._warn("Provider reports no usage, an estimate is booked", destination)
         elif usage.contradictory:
-            self._warn("a provider's counts contradict each other; the larger ones are booked", destination)
+            self._warn("Provider counts contradict each other, the larger ones are booked", destination)
         return usage
 
     def _warn(self, sentence: str, destination: Destination) -> None:

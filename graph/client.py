@@ -86,7 +86,7 @@ def answering() -> Iterator[None]:
     try:
         yield
     except (DriverError, OSError) as error:
-        _log.warning("Neo4j does not answer", extra={"error": str(error)[:500]})
+        _log.warning("Neo4j unavailable", extra={"error": str(error)[:500]})
         raise Unavailable("graph_unavailable", f"Neo4j does not answer ({type(error).__name__}).") from error
     except AuthError as error:
         raise Unavailable(

@@ -95,7 +95,7 @@ def answering() -> Iterator[None]:
         yield
     # The client lets errors of its transports through: of a server that dies in mid-answer, for one.
     except (WeaviateBaseError, TransportError, RpcError, OSError) as error:
-        _log.warning("Weaviate does not answer", extra={"error": str(error)[:500]})
+        _log.warning("Weaviate unavailable", extra={"error": str(error)[:500]})
         raise Unavailable(
             "memory_unavailable", f"Weaviate does not answer as it should ({type(error).__name__})."
         ) from error

@@ -288,11 +288,11 @@ async def serve(queues: list[str], settings: Settings, stop: asyncio.Event) -> N
             stack.push_async_callback(_ended, asyncio.create_task(_keep_on(client, secret)))
         await _load(one for one in served if one.needs)
         _tell_ready()
-        _log.info("serving", extra={"queues": queues})
+        _log.info("Worker serving", extra={"queues": queues})
         await _load(one for one in served if not one.needs)
         settle()
         await stop.wait()
-        _log.info("stopping")
+        _log.info("Worker stopping")
 
 
 async def _load(served: Iterable[BuiltWorker]) -> None:
@@ -317,7 +317,7 @@ async def _keep_on(client: Client, secret: bytes) -> None:
         try:
             await keep_own(client, secret)
         except (RPCError, RuntimeError):  # Temporal is away, and the next look comes
-            _log.warning("the platform's own workflows could not be looked at", exc_info=True)
+            _log.warning("Platform workflows could not be checked", exc_info=True)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -101,7 +101,7 @@ async def connect(address: str, namespace: str, converter: DataConverter = DataC
         except (RuntimeError, RPCError) as error:
             if asyncio.get_running_loop().time() >= deadline:
                 raise
-            _log.info("waiting for Temporal", extra={"address": address, "error": str(error)})
+            _log.info("Waiting for Temporal", extra={"address": address, "error": str(error)})
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
@@ -121,7 +121,7 @@ async def registers_search_attributes(client: Client) -> bool:
             )
             found = await service.list_search_attributes(ListSearchAttributesRequest(namespace=namespace))
     except RPCError:
-        _log.warning("runs go without search attributes: Temporal does not register them", exc_info=True)
+        _log.warning("Temporal refused the search attributes, runs go without", exc_info=True)
         return False
     return wanted.items() <= dict(found.custom_attributes).items()
 
@@ -182,7 +182,7 @@ async def _keep_ours(handle: ScheduleHandle, wanted: Schedule) -> None:
     is_ours = told[:2] == (ours.workflow, ours.task_queue)
     if not is_ours:
         _log.error(
-            "a schedule under an id of the platform started something else",
+            "Schedule under a platform id started something else",
             extra={"schedule": handle.id, "found": told},
         )
 

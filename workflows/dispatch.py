@@ -168,7 +168,7 @@ class Dispatch:
                     else:
                         await self._activity("compensate", undo.request, undo)
                 except StepError as error:
-                    workflow.logger.warning("a compensation failed: %s", error.message)
+                    workflow.logger.warning("Compensation failed", extra={"error": error.message})
             behind = todo[-1].request
 
     # -- what people decide --------------------------------------------------------------------------------
@@ -370,7 +370,7 @@ class Dispatch:
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            workflow.logger.warning("recall did not answer; the step goes on without hints")
+            workflow.logger.warning("Recall timed out, step continues without hints")
 
     async def _call(self, request: StepRequest, name: str, step: PlanStep | Undo) -> None:
         """A user's own activity on the user's own task queue, between two recordings of ours."""
@@ -607,7 +607,7 @@ def cause(error: BaseException) -> tuple[str, str]:
 
 def fault_told(error: BaseException) -> str:
     """Return what readers learn of a bug. Its text may quote values, so it goes to the worker's log only."""
-    workflow.logger.error("a fault of the platform", exc_info=error)
+    workflow.logger.error("Platform fault", exc_info=error)
     return f"{type(error).__name__}: a fault of the platform; the worker's log has it under the run's id."
 
 

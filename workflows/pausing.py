@@ -87,4 +87,4 @@ async def _signal(child: Child, paused: bool) -> None:
     except FailureError as error:
         if is_cancelled_exception(error):
             raise
-        workflow.logger.debug("a sub-collaboration had ended before it was told of a pause")
+        workflow.logger.debug("Sub-collaboration ended before it was paused")

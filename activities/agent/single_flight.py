@@ -93,7 +93,10 @@ class Flights:
                 async with transaction(self._engine) as connection:
                     still = await in_flight.under_way(connection, asked)
             except (SQLAlchemyError, OSError) as error:
-                _log.warning("nobody sees answers land: %s", type(error).__name__)
+                _log.warning(
+                    "Polling for shared answers failed, Postgres unavailable",
+                    extra={"error": type(error).__name__},
+                )
                 self._pause = 1.0
                 continue
             for one in asked:

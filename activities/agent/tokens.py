@@ -89,5 +89,7 @@ class TokenLog:
                 await self.flush()
                 await asyncio.sleep(FLUSH_SECONDS)
             except (psycopg.Error, OSError):
-                _log.warning("tokens wait for Postgres", extra={"pending": len(self._pending)})
+                _log.warning(
+                    "Token writes delayed, Postgres unavailable", extra={"pending": len(self._pending)}
+                )
                 await asyncio.sleep(1)

@@ -92,7 +92,7 @@ class RecallActivity:
         try:
             [embedding] = await asyncio.to_thread(self._encode, [run.task])
         except Exception:
-            activity.logger.exception("the encoder failed; the step goes on without hints")
+            activity.logger.exception("Encoder failed, step continues without hints")
             return "none", []
         sources: list[tuple[str, Callable[[RecallSearch, list[float]], Awaitable[list[Hit]]]]] = [
             ("weaviate", self._from_weaviate),
@@ -104,7 +104,9 @@ class RecallActivity:
                 found = await search(asked, embedding)
             except Exception as error:
                 # Whatever it was: a hint is not worth a run.
-                activity.logger.warning("no hints from %s: %s", source, error)
+                activity.logger.warning(
+                    "Recall source did not answer", extra={"source": source, "error": str(error)}
+                )
             else:
                 hits = [hit for hit in found if hit["collaboration"] != str(run.id)][: wanted.limit]
                 answered = source

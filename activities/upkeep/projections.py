@@ -204,7 +204,7 @@ async def _apply_apart(name: str, copy: Copy, after: Position, isolation: Isolat
                     continue
                 await copy.pass_over(after, part[0])
                 told = {"projection": name, "event": part[0].id, "run": part[0].aggregate_id}
-                _log.error("a projection leaves out an event", exc_info=error, extra=told)
+                _log.error("Projection skipped an event that its server refused", exc_info=error, extra=told)
         after = part[-1].position
 
 
@@ -233,7 +233,7 @@ async def _never_for_good(name: str) -> AsyncIterator[None]:
         translated = translate(error)
         if not isinstance(translated, ApplicationError) or not translated.non_retryable:
             raise
-        _log.exception("a projection failed and is tried again", extra={"projection": name})
+        _log.exception("Projection failed, retrying", extra={"projection": name})
         raise ApplicationError(translated.message, type="projection_failed") from error
 
 

@@ -81,7 +81,7 @@ class Reconciler:
                 except Exception as error:
                     if befalls_all(error):
                         raise
-                    _log.error("a call cannot be closed", exc_info=error, extra={"call": str(call.id)})
+                    _log.error("Lost call could not be closed", exc_info=error, extra={"call": str(call.id)})
                     return "left"
 
         return Counter(await asyncio.gather(*map(one, calls)))

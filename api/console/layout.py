@@ -106,7 +106,7 @@ class Frame:
         except ApiFault as fault:
             self.toast(str(fault), "bad")
         except (KeyError, TypeError, ValueError):
-            _log.warning("a page sent what it should not: %s", facts.get("do"), exc_info=True)
+            _log.warning("Console page sent an invalid event", exc_info=True, extra={"do": facts.get("do")})
         finally:
             if facts.get("ask"):
                 self.call("answered", facts["ask"])
@@ -116,7 +116,7 @@ async def _quietly(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
     except Exception:
-        _log.warning("a page of the console stopped", exc_info=True)
+        _log.warning("Console page stopped", exc_info=True)
 
 
 def missing(frame: Frame, fault: ApiFault, page: str) -> None:

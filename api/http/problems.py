@@ -252,7 +252,10 @@ def install(app: FastAPI) -> None:
         known = from_database(error)
         if known is None:
             raise error
-        _log.warning("postgres: %s", type(error.__cause__ or error).__name__)
+        _log.warning(
+            "Request failed, Postgres unavailable",
+            extra={"error": type(error.__cause__ or error).__name__},
+        )
         return response(known, request.url.path)
 
     async def validation(request: Request, error: Exception) -> Response:

@@ -173,10 +173,10 @@ class Hub:
                     await self._read()
             except Exception as error:
                 if isinstance(error, psycopg.Error):
-                    _log.warning("watchers wait for Postgres")
+                    _log.warning("Live reads delayed, Postgres unavailable")
                 else:
                     # A fault of ours must be seen, and must not silence every watcher for good.
-                    _log.exception("reading for watchers failed")
+                    _log.exception("Live read failed")
                 self._changed.update(self._feeds)
                 self._some.set()
                 await asyncio.sleep(_PATIENCE_SECONDS)

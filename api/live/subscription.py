@@ -112,7 +112,7 @@ async def follow(
                     before = live.place
                 yield b"".join(frames)
     except (psycopg.Error, DBAPIError):
-        _log.warning("a watcher of %s is sent away: Postgres does not answer", run)
+        _log.warning("Closing a stream, Postgres unavailable", extra={"run": str(run)})
     except FacilitairError as error:
         yield _end(dialect, run, before, dialect.refused(error.code, error.message))
     except Exception as error:

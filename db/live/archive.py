@@ -121,7 +121,7 @@ async def _moved(connection: AsyncConnection, row: Any) -> int | None:
     except Exception as error:
         if befalls_all(error):
             raise
-        _log.error("tokens cannot be archived", exc_info=error, extra={"execution": str(row.execution_id)})
+        _log.error("Tokens could not be archived", exc_info=error, extra={"execution": str(row.execution_id)})
         return None
 
 

@@ -152,7 +152,7 @@ def _apart(fold: Callable[..., list[PlacedEvent]], follower: Follower, *read: An
     try:
         return fold(follower, *read)
     except Exception as error:
-        _log.error("a run cannot be followed", exc_info=error, extra={"run": follower.run})
+        _log.error("Run could not be followed", exc_info=error, extra={"run": follower.run})
         follower.ended, follower.behind = True, False
         return []
 

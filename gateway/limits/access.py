@@ -195,7 +195,10 @@ class Traffic:
             try:
                 await work
             except (SQLAlchemyError, OSError) as error:
-                _log.warning("other workers are not told how a provider answered: %s", type(error).__name__)
+                _log.warning(
+                    "Provider state could not be shared with other workers",
+                    extra={"error": type(error).__name__},
+                )
 
         task = asyncio.create_task(write())
         self._writing.add(task)
@@ -213,7 +216,7 @@ class Traffic:
                     self._turnstile.refuse(account, model, self._circuits.refusal)
                 self._looked.set()
             except (SQLAlchemyError, OSError) as error:
-                _log.warning("pauses of providers are not known: %s", type(error).__name__)
+                _log.warning("Provider pauses could not be read", extra={"error": type(error).__name__})
 
     def _patience(self) -> float | None:
         return REFRESH_SECONDS if self._pauses.any or self._circuits.any_open else None

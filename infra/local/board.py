@@ -130,7 +130,7 @@ class Board:
             state.write(self._data, self._state)
         except OSError as error:
             if self._written:
-                _log.warning("the state cannot be written for now", extra={"error": str(error)})
+                _log.warning("State file could not be written, retrying", extra={"error": str(error)})
             self._written = False
         else:
             self._written = True

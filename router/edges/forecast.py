@@ -212,7 +212,7 @@ class Foresight:
         else:
             said, foreseen = await asyncio.to_thread(_foresee, agents, known, new)
         self.told[tenant] = said
-        _log.info("edges of %s: %s", tenant, said)
+        _log.info("Edge effects forecast", extra={"tenant": tenant, "outcome": said})
         return foreseen
 
 

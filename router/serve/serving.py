@@ -163,7 +163,7 @@ class CheckpointServer:
             lost = staff.lost
             broken = "; ".join(staff.broken.values())
         except Exception as error:
-            _log.exception("a checkpoint failed; rules decide")
+            _log.exception("Checkpoint failed, rules decide")
             began = time.perf_counter()
             found = decisions.decide_all(questions, None, (), rules_choices, quarantined, prices, keys)
             lost, broken = True, f"{type(error).__name__}: {error}"[:300]
@@ -182,7 +182,7 @@ class CheckpointServer:
             await self.rows.of([_WARM_UP])  # the encoder itself takes seconds the first time
             loaded = await asyncio.to_thread(_load, content, one.sha256)
         except Exception as error:
-            _log.exception("checkpoint %s cannot be loaded", one.number)
+            _log.exception("Checkpoint could not be loaded", extra={"checkpoint": one.number})
             self._broken[one.id] = (time.monotonic(), f"checkpoint {one.number}: {error}"[:300])
         else:
             self._broken.pop(one.id, None)

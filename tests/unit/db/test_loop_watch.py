@@ -20,7 +20,7 @@ def test_a_loop_that_is_held_is_told_of(caplog: pytest.LogCaptureFixture) -> Non
     with caplog.at_level(logging.INFO, "db.loop_watch"):
         asyncio.run(hold())
     [record] = caplog.records
-    assert (record.levelname, record.message) == ("WARNING", "The event loop was held too long.")
+    assert (record.levelname, record.message) == ("WARNING", "Event loop held too long")
     assert record.__dict__["held_ms"] == pytest.approx(watch.longest_seconds * 1e3, abs=0.1)
     assert watch.longest_seconds >= LIMIT_SECONDS
     line = watch.exposition().splitlines()[-1]
