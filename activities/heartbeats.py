@@ -11,7 +11,7 @@ HEARTBEAT_SECONDS: Final = 1.0
 BUSY_SECONDS: Final = 2.0
 """Between two beats where many beat: Temporal writes each down, and 200 a second take a third of a processor
 from what they keep alive. They must stay two within the timeout."""
-MANY: Final = 50
+MANY_BEATS: Final = 50
 
 _beating: set[asyncio.Task[None]] = set()
 
@@ -23,7 +23,7 @@ async def heartbeats() -> AsyncIterator[None]:
     async def beat() -> None:
         while True:
             activity.heartbeat()
-            await asyncio.sleep(HEARTBEAT_SECONDS if len(_beating) < MANY else BUSY_SECONDS)
+            await asyncio.sleep(HEARTBEAT_SECONDS if len(_beating) < MANY_BEATS else BUSY_SECONDS)
 
     task = asyncio.create_task(beat())
     _beating.add(task)

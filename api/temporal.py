@@ -34,7 +34,7 @@ _CONNECT_SECONDS: Final = 3.0
 CALL: Final = timedelta(seconds=5)
 """How long one call of Temporal may take."""
 _POLLS: Final = timedelta(seconds=2)
-_PATIENCE_SECONDS: Final = 15.0
+_UPDATE_TIMEOUT_SECONDS: Final = 15.0
 """A run that is just being taken over by another worker needs some."""
 _STEER_REFUSED: Final = (
     "steer_invalid",
@@ -243,7 +243,7 @@ class Temporal:
         handle = await self.handle_of(id, first_run_id)
         steer = self.signer.steer(first_run_id, action, steer) if self.signer else steer
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(_UPDATE_TIMEOUT_SECONDS):
                 told: str = await handle.execute_update(action, steer, result_type=str, rpc_timeout=CALL)
                 return told
         except WorkflowUpdateFailedError as error:

@@ -19,7 +19,7 @@ T = TypeVar("T")
 IDLE_SECONDS: Final = 5.0
 """A connection that lay unused for longer is asked whether it still stands, before it is used."""
 _FIRST_PAUSE_SECONDS: Final = 0.05
-_LONGEST_PAUSE_SECONDS: Final = 1.0
+_MAX_PAUSE_SECONDS: Final = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -92,7 +92,7 @@ async def persist(work: Callable[[], Awaitable[T]], seconds: float) -> T:
                 "Write of a paid result delayed, Postgres unavailable", extra={"error": type(error).__name__}
             )
         await asyncio.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        pause = min(2 * pause, _MAX_PAUSE_SECONDS)
 
 
 @asynccontextmanager

@@ -23,7 +23,7 @@ PACE_SECONDS: Final = 0.005
 _RUNS_PER_PAYLOAD: Final = 200
 """Postgres refuses payloads of 8,000 bytes."""
 _RUN: Final = re.compile("[0-9a-f]{32}")
-_PATIENCE_SECONDS: Final = 1.0
+_RETRY_SECONDS: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Bell:
                         await asyncio.sleep(PACE_SECONDS)
             except psycopg.Error:
                 _log.warning("LISTEN connection lost, waiters poll until Postgres answers")
-                await asyncio.sleep(_PATIENCE_SECONDS)
+                await asyncio.sleep(_RETRY_SECONDS)
 
     async def _send(self, connection: psycopg.AsyncConnection[Any]) -> None:
         changed, self._changed = self._changed, set()
@@ -116,4 +116,4 @@ async def listen(database_url: str) -> AsyncIterator[tuple[bool, list[str]]]:
                 async for notice in connection.notifies():
                     yield notice.payload[:1] == "c", _RUN.findall(notice.payload[1:])
         except psycopg.Error:
-            await asyncio.sleep(_PATIENCE_SECONDS)
+            await asyncio.sleep(_RETRY_SECONDS)

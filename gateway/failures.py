@@ -26,7 +26,7 @@ ELSEWHERE: Final = RETRYABLE | {
 }
 # Keys have these shapes wherever a provider quotes one back, ours or not.
 KEY_SHAPES: Final = re.compile(r"\b(?:sk|pk|key|Bearer)[-_ ][A-Za-z0-9*._-]{6,}")
-LONGEST_MESSAGE: Final = 400
+MAX_MESSAGE: Final = 400
 CONTEXT_WORDS: Final = re.compile(
     r"context.?(length|window|size)|maximum context|too many tokens|prompt is too long", re.I
 )
@@ -164,7 +164,7 @@ def scrub(text: str, secrets: Sequence[str]) -> str:
         # Shorter ones are no secrets, and parts of words.
         if len(secret) >= 4:
             text = text.replace(secret, "[key]")
-    return KEY_SHAPES.sub("[key]", text)[:LONGEST_MESSAGE]
+    return KEY_SHAPES.sub("[key]", text)[:MAX_MESSAGE]
 
 
 def code_of_status(status: int, words: str) -> str:

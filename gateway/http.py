@@ -19,8 +19,8 @@ from gateway.timeouts import Patience
 from schema.values.foreign_json import read_json
 
 MAX_CONNECTIONS: Final = 2_000
-MOST_OF_A_REFUSAL: Final = 64 * 1024
-MOST_OF_AN_ANSWER: Final = 32 * 1024 * 1024
+MAX_REFUSAL_BYTES: Final = 64 * 1024
+MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
 REFUSAL_SECONDS: Final = 5.0
 REST_SECONDS: Final = 1.0
 # Ours count, per phase; aiohttp's would count a slow reader of ours, too.
@@ -90,7 +90,7 @@ class Http:
             ):
                 if response.status != 200:
                     return response.status, None
-                return 200, read_json(await _bounded(response, MOST_OF_A_REFUSAL))
+                return 200, read_json(await _bounded(response, MAX_REFUSAL_BYTES))
         return 0, None
 
     async def close(self) -> None:
@@ -151,8 +151,8 @@ class Exchange:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise ConnectionLost(True, _reason(error), begun=True) from None
         self._read += len(packet)
-        if self._read > MOST_OF_AN_ANSWER:
-            raise ConnectionLost(True, f"its answer is longer than {MOST_OF_AN_ANSWER:,} bytes", begun=True)
+        if self._read > MAX_ANSWER_BYTES:
+            raise ConnectionLost(True, f"its answer is longer than {MAX_ANSWER_BYTES:,} bytes", begun=True)
         return packet
 
     async def whole(self) -> bytes:
@@ -193,11 +193,11 @@ async def _refusal(response: aiohttp.ClientResponse) -> Refusal:
     try:
         with suppress(aiohttp.ClientError, OSError, ValueError):
             async with asyncio.timeout(REFUSAL_SECONDS):
-                while len(body) < MOST_OF_A_REFUSAL and (packet := await response.content.readany()):
+                while len(body) < MAX_REFUSAL_BYTES and (packet := await response.content.readany()):
                     body += packet
     finally:
         response.release()
-    return Refusal(response.status, response.headers, body[:MOST_OF_A_REFUSAL])
+    return Refusal(response.status, response.headers, body[:MAX_REFUSAL_BYTES])
 
 
 def _reason(error: BaseException) -> str:

@@ -8,8 +8,8 @@ from gateway.request import Message
 from schema.errors import Refused
 from schema.language.prompts import Example
 
-MOST_EXAMPLES: Final = 8
-_MOST_ERRORS: Final = 10
+MAX_EXAMPLES: Final = 8
+_MAX_ERRORS: Final = 10
 
 Ask = Callable[[Sequence[Message]], str]
 """What the model answers; blocks. May raise."""
@@ -52,9 +52,9 @@ def bootstrap(
 
     optimizer = library.BootstrapFewShot(
         metric=metric,
-        max_bootstrapped_demos=MOST_EXAMPLES,
-        max_labeled_demos=MOST_EXAMPLES,
-        max_errors=_MOST_ERRORS,
+        max_bootstrapped_demos=MAX_EXAMPLES,
+        max_labeled_demos=MAX_EXAMPLES,
+        max_errors=_MAX_ERRORS,
     )
     model = library.LM("facilitair/gateway", engine=_engine(library, ask), cache=False, num_retries=0)
     # A context and no configure(): settings of the process are others' too.
@@ -62,7 +62,7 @@ def bootstrap(
         compiled = optimizer.compile(module, trainset=trained)
     [predictor] = compiled.predictors()
     found = [Example(input=demo.task, output=demo.answer) for demo in predictor.demos if _fits(demo)]
-    return found[:MOST_EXAMPLES]
+    return found[:MAX_EXAMPLES]
 
 
 def _fits(demo: Any) -> bool:

@@ -14,8 +14,8 @@ NUMBER: Final = re.compile(r"\d{1,15}(\.\d{1,9})?")
 PARTS: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|h|m|s|d)")
 UNITS: Final[Mapping[str, float]] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 # Nobody waits 30 years: a number beyond is the moment itself, in seconds since 1970, or milliseconds.
-LEAST_MOMENT: Final = 1e9
-LEAST_MOMENT_MS: Final = 1e12
+MIN_MOMENT: Final = 1e9
+MIN_MOMENT_MS: Final = 1e12
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
@@ -29,7 +29,7 @@ def _asked(headers: Mapping[str, str]) -> float | None:
     milliseconds, seconds = headers.get("retry-after-ms"), headers.get("retry-after")
     if milliseconds and NUMBER.fullmatch(milliseconds.strip()):
         number = float(milliseconds)
-        return _until(number / 1000) if number >= LEAST_MOMENT_MS else number / 1000
+        return _until(number / 1000) if number >= MIN_MOMENT_MS else number / 1000
     return _seconds(seconds.strip()) if seconds else _until_reset(headers)
 
 
@@ -52,9 +52,9 @@ def _seconds(value: str) -> float | None:
     """A number of seconds, a moment as a number, parts of a time, or a moment as a date."""
     if NUMBER.fullmatch(value):
         number = float(value)
-        if number >= LEAST_MOMENT_MS:
+        if number >= MIN_MOMENT_MS:
             return _until(number / 1000)
-        return _until(number) if number >= LEAST_MOMENT else number
+        return _until(number) if number >= MIN_MOMENT else number
     parts = PARTS.findall(value)
     if parts and "".join(f"{number}{unit}" for number, unit in parts) == value:
         return sum(float(number) * UNITS[unit] for number, unit in parts)

@@ -3,7 +3,7 @@
 import codecs
 from typing import Final
 
-MOST_BYTES: Final = 8 * 1024 * 1024
+MAX_BYTES: Final = 8 * 1024 * 1024
 """Of one event: more than any answer, and a server cannot fill the memory with one."""
 
 
@@ -46,8 +46,8 @@ class EventReader:
                 self._data.append(line[6:] if line[5:6] == b" " else line[5:])
                 self._size += len(line)
             # Everything else is a comment, which keeps connections alive, or a field that we do not need.
-        if self._size + self._rest_size > MOST_BYTES:
-            raise EventTooLong(f"one event of its answer is longer than {MOST_BYTES:,} bytes")
+        if self._size + self._rest_size > MAX_BYTES:
+            raise EventTooLong(f"one event of its answer is longer than {MAX_BYTES:,} bytes")
         return events
 
     def end(self) -> list[bytes]:

@@ -29,7 +29,7 @@ from schema.temporal.plan import CatchRule, Plan, PlanStep, RetryRule
 HUMAN_TIMEOUT_SECONDS = 7 * 86_400.0
 """How long people may take where the definition does not say."""
 CHILD_TIMEOUT_SECONDS = 30 * 86_400.0
-LONGEST_LISTENING_SECONDS = 86_400.0
+MAX_LISTENING_SECONDS = 86_400.0
 """How long a step waits, at most, for those whom it reads live."""
 
 
@@ -121,7 +121,7 @@ def _listening(
     return replace(
         step,
         timeout_seconds=step.timeout_seconds * (1 + 2 * most_turns(edges))
-        + min(waiting, LONGEST_LISTENING_SECONDS),
+        + min(waiting, MAX_LISTENING_SECONDS),
         priority=max(step.priority, *(before[source].priority for source in step.streams), 0),
     )
 

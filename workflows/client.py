@@ -36,7 +36,7 @@ from workflows.reconcile import Reconcile
 from workflows.rollout import Rollouts
 from workflows.trials import Trials
 
-_PATIENCE_SECONDS: Final = 60.0
+_CONNECT_TIMEOUT_SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = 0.5
 
 
@@ -94,7 +94,7 @@ _log = logging.getLogger(__name__)
 
 async def connect(address: str, namespace: str, converter: DataConverter = DataConverter.default) -> Client:
     """A Temporal client, as soon as the server answers; gives up after a minute."""
-    deadline = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
+    deadline = asyncio.get_running_loop().time() + _CONNECT_TIMEOUT_SECONDS
     while True:
         try:
             return await Client.connect(address, namespace=namespace, data_converter=converter)

@@ -81,9 +81,9 @@ _LETS_GO: Final = workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
 _OWN_WORK_TIMEOUT: Final = timedelta(seconds=30)
 SEGMENT_TIMEOUT: Final = timedelta(minutes=10)
 _CHAIN_TIMEOUT: Final = timedelta(days=1)
-_RECALL_PATIENCE: Final = timedelta(seconds=8)
-_RECALL_START_PATIENCE: Final = timedelta(seconds=2)
-_NEW_QUESTION_PATIENCE: Final = timedelta(seconds=10)
+_RECALL_TIMEOUT: Final = timedelta(seconds=8)
+_RECALL_START_TIMEOUT: Final = timedelta(seconds=2)
+_NEW_QUESTION_TIMEOUT: Final = timedelta(seconds=10)
 
 
 @dataclass
@@ -202,7 +202,7 @@ class Dispatch:
         """Wait for a question that the run is about to ask; runs of older releases decide so."""
         with contextlib.suppress(TimeoutError):
             await workflow.wait_condition(
-                lambda: self.question(decision) is not None, timeout=_NEW_QUESTION_PATIENCE
+                lambda: self.question(decision) is not None, timeout=_NEW_QUESTION_TIMEOUT
             )
         if (question := self.question(decision)) is None:
             raise StepError(
@@ -362,8 +362,8 @@ class Dispatch:
                 result_type=RecallResult,
                 task_queue=QUEUE_MEMORY,
                 activity_id=f"{request.path}:recall",
-                schedule_to_close_timeout=_RECALL_PATIENCE,
-                schedule_to_start_timeout=_RECALL_START_PATIENCE,
+                schedule_to_close_timeout=_RECALL_TIMEOUT,
+                schedule_to_start_timeout=_RECALL_START_TIMEOUT,
                 retry_policy=RetryPolicy(maximum_attempts=2),
                 summary=f"{step.summary} · recall similar work",
             )

@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
 PAUSED_BY_PARENT: Final = "paused_by_parent"
 """The signal to a run that is a step of this one."""
 # For the news of a pause that Postgres knows already: the signal of a run around this one.
-_NEWS_PATIENCE: Final = timedelta(seconds=1)
+_NEWS_TIMEOUT: Final = timedelta(seconds=1)
 
 Child = workflow.ChildWorkflowHandle[Any, Any]
 
@@ -56,7 +56,7 @@ class PauseState:
         if not self.on:
             with contextlib.suppress(TimeoutError):
                 await workflow.wait_condition(
-                    lambda: self.on or self._draining(), timeout=_NEWS_PATIENCE, timeout_summary="paused"
+                    lambda: self.on or self._draining(), timeout=_NEWS_TIMEOUT, timeout_summary="paused"
                 )
             # Continued as new the run reads what Postgres knows.
             if not self.on and self._draining():

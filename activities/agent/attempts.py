@@ -43,7 +43,7 @@ from schema.temporal.steps import StepRequest, StepResult
 
 T = TypeVar("T")
 
-LEAST_SECONDS: Final = 5.0
+MIN_CALL_SECONDS: Final = 5.0
 """A write of what was paid for is tried again for as long, even at the end of the step's time."""
 TURN_SECONDS: Final = 5.0
 """So long a call waits for its turn with a provider while another model is left to be asked."""
@@ -330,12 +330,12 @@ class Answers:
             async with transaction(self.engine) as connection:
                 return await write(connection)
 
-        return await persist(once, max(self._seconds_left(), LEAST_SECONDS))
+        return await persist(once, max(self._seconds_left(), MIN_CALL_SECONDS))
 
     async def _flush(self) -> None:
         """Wait until everything said is in Postgres; its end is written afterwards."""
         said = self.begun.execution
-        await persist(lambda: self.means.tokens.flush(said), max(self._seconds_left(), LEAST_SECONDS))
+        await persist(lambda: self.means.tokens.flush(said), max(self._seconds_left(), MIN_CALL_SECONDS))
 
     # -- what the routing rule asks of an answer -----------------------------------------------------------
 

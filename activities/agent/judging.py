@@ -13,9 +13,9 @@ from schema.language.model_json import read_model_json
 from schema.values.foreign_json import NotJson
 
 HELD_OUT_SHARE: Final = 0.2
-MOST_TRAINED: Final = 64
-MOST_HELD_OUT: Final = 30
-LEAST_HELD_OUT: Final = 10
+MAX_TRAINING_EXAMPLES: Final = 64
+MAX_HELD_OUT: Final = 30
+MIN_HELD_OUT: Final = 10
 
 VERDICT: Final[dict[str, Any]] = {
     "type": "object",
@@ -55,12 +55,12 @@ def to_learn_from(train: Sequence[ScoredAnswer]) -> list[ScoredAnswer]:
         known = best.get(mark := _mark(one.task))
         if known is None or one.quality > known.quality:
             best[mark] = one
-    return sorted(best.values(), key=lambda one: (-one.quality, _mark(one.task)))[:MOST_TRAINED]
+    return sorted(best.values(), key=lambda one: (-one.quality, _mark(one.task)))[:MAX_TRAINING_EXAMPLES]
 
 
 def to_hold_out(held_out: Sequence[ScoredAnswer]) -> list[ScoredAnswer]:
     """Different tasks, chosen by their hash and not by how they went."""
-    return [one for _, one in sorted({_mark(one.task): one for one in held_out}.items())][:MOST_HELD_OUT]
+    return [one for _, one in sorted({_mark(one.task): one for one in held_out}.items())][:MAX_HELD_OUT]
 
 
 def wanted_quality(train: Sequence[ScoredAnswer]) -> float:
@@ -105,11 +105,11 @@ def compare(pairs: Sequence[tuple[float | None, float | None]]) -> Comparison:
     """Compare two prompts on the tasks that both were judged at. Raises Refused if the candidate is worse or
     unproven."""
     judged = [(one, other) for one, other in pairs if one is not None and other is not None]
-    if len(judged) < LEAST_HELD_OUT:
+    if len(judged) < MIN_HELD_OUT:
         raise Refused(
             "not_better",
             f"found {len(judged)} held-out tasks that both versions answered and the judge scored; expected "
-            f"at least {LEAST_HELD_OUT}. Name another --judge, or let the prompt see more different tasks.",
+            f"at least {MIN_HELD_OUT}. Name another --judge, or let the prompt see more different tasks.",
         )
     found = Comparison(len(judged), mean(one for one, _ in judged), mean(other for _, other in judged))
     if found.candidate < found.present:

@@ -24,7 +24,7 @@ from schema.temporal.steps import StepRequest
 DEFAULT_MAX_OUTPUT_TOKENS: Final = 4_096
 """Where an agent within a limit must stop when its definition says nothing: a bound needs an end."""
 FIRST_PAUSE_SECONDS: Final = 0.1
-LONGEST_PAUSE_SECONDS: Final = 2.0
+MAX_PAUSE_SECONDS: Final = 2.0
 ASK_SECONDS: Final = 3.0
 """How long a provider may take to tell what a cut answer came to, before the schedule asks it."""
 
@@ -64,7 +64,7 @@ class Purse:
                 # Perhaps it is only the calls of workers that died.
                 await self.reconciler.free(request.tenant, error.standing)
             await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
     async def _open_or_degrade(
         self, execution: UUID, request: StepRequest, worker: Assignment, asked: ModelRequest

@@ -14,7 +14,7 @@ from db.runs import cache, in_flight
 from db.runs.executions import Outcome
 
 FIRST_LOOK_SECONDS: Final = 0.02
-LONGEST_LOOK_SECONDS: Final = 0.1
+MAX_LOOK_SECONDS: Final = 0.1
 """One query for all who wait in the process, however many; who waits holds no connection."""
 
 _log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class Flights:
     async def _watch(self) -> None:
         while self._waiting:
             await asyncio.sleep(self._pause)
-            self._pause = min(1.5 * self._pause, LONGEST_LOOK_SECONDS)
+            self._pause = min(1.5 * self._pause, MAX_LOOK_SECONDS)
             asked = list(self._waiting)
             try:
                 async with transaction(self._engine) as connection:

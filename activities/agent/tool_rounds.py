@@ -18,7 +18,7 @@ from schema.language.tools import TOOLS
 from schema.temporal.steps import StepRequest
 from schema.values.foreign_json import NotJson, read_json
 
-MOST_CHARS: Final = 60_000
+MAX_CHARS: Final = 60_000
 """Of one result: what is longer would fill the model's context."""
 
 MAX_TOLD_CHARS: Final = 4_000
@@ -83,7 +83,7 @@ def messages(kept: dict[str, Any]) -> list[Message]:
     """A finished round as the conversation goes on with it."""
     asked = tuple(ModelToolCall(call["id"], call["name"], call["arguments"]) for call in kept["calls"])
     results = [
-        Message("tool", as_text(call["result"])[:MOST_CHARS], tool_call_id=call["id"])
+        Message("tool", as_text(call["result"])[:MAX_CHARS], tool_call_id=call["id"])
         for call in kept["calls"]
     ]
     return [Message("assistant", kept["text"], tool_calls=asked), *results]

@@ -18,7 +18,7 @@ from schema.temporal.steps import StepRequest
 
 PURPOSE: Final = "verify"
 """Of the call that judges an answer, and of its execution: `code~verify`."""
-LEAST_OUTPUT_TOKENS: Final = 256
+MIN_OUTPUT_TOKENS: Final = 256
 """A lower limit would cut answers that nobody takes for long."""
 VERIFIER: Final = "verifier"
 """Who judges by a model alone, as executions and the graph name it."""
@@ -107,7 +107,7 @@ async def of_step(
     limit = request.max_output_tokens
     if limit is not None:
         cut = await rules.was_cut(connection, request)
-        limit = None if cut else max(limit, LEAST_OUTPUT_TOKENS)
+        limit = None if cut else max(limit, MIN_OUTPUT_TOKENS)
     return RoutingRuleState(limit, await _verification(connection, request, agent.model.verify, catalogue))
 
 

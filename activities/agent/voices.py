@@ -94,7 +94,7 @@ class Voice:
             said = await tokens.said(connection, part.execution, part.count)
             part.text += said.text
             part.count += said.count
-            if said.count < tokens.MOST:
+            if said.count < tokens.MAX_TOKENS:
                 return
 
     async def _end(self, connection: AsyncConnection, run: UUID, speaking: SpeakingAttempt) -> None:

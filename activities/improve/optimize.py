@@ -44,8 +44,8 @@ from schema.language.templates import as_text
 from schema.temporal.steps import StepRequest
 from schema.temporal.upkeep import OptimizationResult, OptimizePrompt
 
-MOST_ANSWER_TOKENS: Final = 2_048
-MOST_VERDICT_TOKENS: Final = 300
+MAX_ANSWER_TOKENS: Final = 2_048
+MAX_VERDICT_TOKENS: Final = 300
 AT_ONCE: Final = 4
 JUDGE_ROLE: Final = "reviewer"
 
@@ -220,12 +220,12 @@ class ExampleSearch:
 
     async def _asked(self, messages: Sequence[Message], schema: str) -> str:
         return await self._ask(
-            self.model, messages, json.loads(schema) if schema else None, MOST_ANSWER_TOKENS
+            self.model, messages, json.loads(schema) if schema else None, MAX_ANSWER_TOKENS
         )
 
     async def _judged(self, task: str, answer: str) -> float | None:
         asked = question(self._judge_system, task, answer)
-        return verdict(await self._ask(self.judge, asked, VERDICT, MOST_VERDICT_TOKENS))
+        return verdict(await self._ask(self.judge, asked, VERDICT, MAX_VERDICT_TOKENS))
 
     async def _ask(
         self, model: str, messages: Sequence[Message], schema: Mapping[str, Any] | None, most: int

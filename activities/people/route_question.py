@@ -18,7 +18,7 @@ from schema.temporal.steps import StepRequest
 PURPOSE: Final = "route"
 GO_ON: Final = "go_on"
 """The action that takes the router's own choice."""
-MOST_OFFERED: Final = 5
+MAX_OFFERED: Final = 5
 _SHOWN_CHARS: Final = 20_000
 
 
@@ -76,7 +76,7 @@ def _others(choice: ModelChoice) -> list[str]:
     predicted = choice.features.get("predicted") or {}
     others = [name for name in choice.candidates if name != choice.model]
     others.sort(key=lambda name: (-predicted.get(name, {}).get("ok", 0.0), -choice.candidates[name], name))
-    return others[:MOST_OFFERED]
+    return others[:MAX_OFFERED]
 
 
 def _facts(choice: ModelChoice, name: str) -> dict[str, Any]:

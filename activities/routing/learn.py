@@ -26,7 +26,7 @@ from router.data import dataset, features
 from router.rollout import judge
 from router.statistics import model
 from router.statistics.choose import Price
-from router.statistics.model import LEAST_OUTCOMES
+from router.statistics.model import MIN_OUTCOMES
 from schema.temporal.learning import (
     CollectedOutcomes,
     DueToLearn,
@@ -37,9 +37,9 @@ from schema.temporal.learning import (
     TrainingVerdict,
 )
 
-MOST_ROWS: Final = 100_000
+MAX_ROWS: Final = 100_000
 """The newest; older ones say less of models that their providers keep changing."""
-LEAST_MODELS: Final = 2
+MIN_MODELS: Final = 2
 SAVED_SECONDS: Final = 60.0
 NEW_OUTCOMES: Final = 100
 """Steps since a tenant last learned, before a night is worth it."""
@@ -80,8 +80,8 @@ class LearnActivity:
         async with heartbeats():
             arguments = {
                 "held_out": dataset.HELD_OUT,
-                "most_steps": dataset.MOST_STEPS,
-                "most_rows": MOST_ROWS,
+                "most_steps": dataset.MAX_STEPS,
+                "most_rows": MAX_ROWS,
                 "network": asdict(self._effort),
             }
             async with transaction(self._engine) as connection:
@@ -205,7 +205,7 @@ class LearnActivity:
 
     async def _collect(self, step: LearnStep) -> Collection:
         now = datetime.now(UTC)
-        kept: deque[OutcomeRow] = deque(maxlen=MOST_ROWS)
+        kept: deque[OutcomeRow] = deque(maxlen=MAX_ROWS)
         refused: Counter[str] = Counter()
         by_another = 0
         rows = outcomes.every(self._engine, step.tenant, _moment(step.until), simulated=step.simulated)
@@ -277,20 +277,20 @@ class Keeper:
 
 def _too_little(rows: list[OutcomeRow], found: Collection) -> str:
     """Return why there is too little to learn from; empty if there is enough."""
-    if len(rows) < LEAST_OUTCOMES:
+    if len(rows) < MIN_OUTCOMES:
         told = ", ".join(f"{count} {reason}" for reason, count in found.refused.most_common(3))
         return (
-            f"found {len(rows)} outcomes to learn from, beside those held out; expected {LEAST_OUTCOMES}."
+            f"found {len(rows)} outcomes to learn from, beside those held out; expected {MIN_OUTCOMES}."
             + (f" Refused: {told}." if told else "")
             + " Steps whose answers are reviewed, checked by a schema, or told of by people have outcomes."
         )
-    if len(models := {row.model for row in rows}) < LEAST_MODELS:
+    if len(models := {row.model for row in rows}) < MIN_MODELS:
         alone = ", ".join(sorted(models))
-        return f"found outcomes of {alone} alone; expected {LEAST_MODELS} models to choose from."
+        return f"found outcomes of {alone} alone; expected {MIN_MODELS} models to choose from."
     # The same step asked again and again teaches one thing.
     cells = {(dataset.text_of(row), dataset.category_of(row), row.model) for row in rows}
-    if len(cells) < LEAST_OUTCOMES:
-        return f"found outcomes of {len(cells)} different steps and models; expected {LEAST_OUTCOMES}."
+    if len(cells) < MIN_OUTCOMES:
+        return f"found outcomes of {len(cells)} different steps and models; expected {MIN_OUTCOMES}."
     return ""
 
 

@@ -18,15 +18,15 @@ from router.edges import adaptive
 from router.edges.forecast import Foresight
 from router.rollout import evidence, stages
 from router.rollout.evidence import FailingModel
-from router.rollout.stages import ENOUGH, Evidence, Rollout, State
+from router.rollout.stages import MIN_OUTCOMES, Evidence, Rollout, State
 from router.statistics import interval_drift
 from router.statistics.interval_drift import OutcomeErrors
 from schema.temporal.learning import RolloutsPass
 
 WINDOW: Final = timedelta(days=30)
-MOST_ROWS: Final = 5_000
+MAX_ROWS: Final = 5_000
 """The newest outcomes that a look goes by: enough for a verdict, and read every minute."""
-MOST_FOLLOWED: Final = 500
+MAX_FOLLOWED: Final = 500
 """Outcomes at one look: their texts are read, which takes some milliseconds each."""
 STALE: Final = timedelta(days=14)
 """Since the newest outcome that the checkpoint which serves has learned from."""
@@ -63,7 +63,7 @@ class RolloutsActivity:
         async with transaction(self._engine) as connection:
             if not await checkpoints.serving(connection, tenant, simulated=simulated):
                 return []
-            rows = await outcomes.newest(connection, tenant, now - WINDOW, MOST_ROWS, simulated=simulated)
+            rows = await outcomes.newest(connection, tenant, now - WINDOW, MAX_ROWS, simulated=simulated)
             known = await quarantines.every(connection, tenant, simulated=simulated)
         rows, _ = await asyncio.to_thread(dataset.validate, rows, now)
         rested = {one.model: one.until for one in known}
@@ -85,7 +85,7 @@ class RolloutsActivity:
         async with transaction(self._engine) as connection:
             before = await checkpoints.followed(connection, found.id)
             since = datetime.fromisoformat(before["until"]) if before else found.trained_until
-            new = [row for row in rows if row.at > since][:MOST_FOLLOWED]
+            new = [row for row in rows if row.at > since][:MAX_FOLLOWED]
             if not new:
                 return
             content = await checkpoints.content(connection, found.id)
@@ -160,4 +160,4 @@ def _waiting(state: State, seen: Evidence) -> str:
     if state == "all":
         return f"{seen.outcomes} outcomes, {gain} on rules"
     waits = f"; waits while {', '.join(seen.quarantined)} rests" if seen.quarantined else ""
-    return f"{min(seen.outcomes, ENOUGH)} of {ENOUGH} outcomes, {gain}{waits}"
+    return f"{min(seen.outcomes, MIN_OUTCOMES)} of {MIN_OUTCOMES} outcomes, {gain}{waits}"

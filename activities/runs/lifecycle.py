@@ -77,7 +77,7 @@ from schema.temporal.steps import (
 INLINE_OUTPUT_BYTES: Final = 128 * 1024
 """Largest output that a workflow returns itself; for a larger one it returns a reference."""
 MAX_ARGS_BYTES: Final = 256 * 1024
-_FULL_DISK_PATIENCE: Final = timedelta(seconds=30)
+_FULL_DISK_TIMEOUT: Final = timedelta(seconds=30)
 
 _TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _SPAN_ID: Final = re.compile(r"[0-9a-f]{16}")
@@ -128,7 +128,7 @@ class Record:
         the same version and what has ended."""
         if request.parent is None and not request.goes_on and (full := self._disk.full):
             # Temporal has accepted it, so it waits. Each try is written to the same disk: not often.
-            raise ApplicationError(full, type="disk_full", next_retry_delay=_FULL_DISK_PATIENCE)
+            raise ApplicationError(full, type="disk_full", next_retry_delay=_FULL_DISK_TIMEOUT)
         await self._admit(request)
         with self._journal.crowd.joined():
             if begun := await self._begin(request):

@@ -25,7 +25,7 @@ _PLOTS: Final = (
     ("first", "Time to the first token by model"),
     ("attempts", "Attempts by agent"),
 )
-_MOST_BARS: Final = 12
+_MAX_BARS: Final = 12
 
 
 async def show(frame: Frame) -> None:
@@ -110,7 +110,7 @@ def _time(milliseconds: float | None) -> str:
 
 def _options(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     bars = _bars(found)
-    agents, models = found["agents"][:_MOST_BARS], found["models"][:_MOST_BARS]
+    agents, models = found["agents"][:_MAX_BARS], found["models"][:_MAX_BARS]
     return {
         "runs": _stacked(bars, found["runs"], "status", "runs", _STATUS_COLOURS, ""),
         "costs": _stacked(bars, found["costs"], "model", "cost_usd", {}, "$"),

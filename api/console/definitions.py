@@ -8,7 +8,7 @@ from api.console.layout import Frame
 from api.console.runs import dialog, starts
 
 _PAGE: Final = 200
-_MOST_PAGES: Final = 10
+_MAX_PAGES: Final = 10
 _ABOUT_CHARS: Final = 160
 
 
@@ -41,7 +41,7 @@ aria-label="Search definitions"></div>
 async def _all(frame: Frame) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
     after: str | None = None
-    for _ in range(_MOST_PAGES):
+    for _ in range(_MAX_PAGES):
         found = await frame.api.get("/definitions", limit=_PAGE, after=after)
         items += found["items"]
         after = found["next"]

@@ -28,8 +28,8 @@ if TYPE_CHECKING:  # with NiceGUI, which its tests do not need
 
 PACE_SECONDS: Final = 0.1
 """At most ten times a second is a page told anything."""
-_MOST_CHARS: Final = 200_000
-_PATIENCE_SECONDS: Final = 20.0
+_MAX_CHARS: Final = 200_000
+_DRAW_TIMEOUT_SECONDS: Final = 20.0
 
 Told = list[Any]
 
@@ -54,7 +54,7 @@ class RunFeed:
                 self._frame.call("run.feed", self._number, piece)
                 await asyncio.sleep(PACE_SECONDS)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(_PATIENCE_SECONDS):
+                    async with asyncio.timeout(_DRAW_TIMEOUT_SECONDS):
                         await self._seen.wait()
 
 
@@ -144,7 +144,7 @@ def pieces(told: list[Told]) -> list[list[Told]]:
     chars = 0
     for one in told:
         size = len(one[2]) if one[0] == "t" else 100
-        if chars + size > _MOST_CHARS and found[-1]:
+        if chars + size > _MAX_CHARS and found[-1]:
             found.append([])
             chars = 0
         found[-1].append(one)

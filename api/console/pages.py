@@ -16,8 +16,8 @@ from api.console.layout import Frame
 from api.http.run_paths import whole
 
 # A page waits for the API, which may wait for Postgres.
-_PATIENCE_SECONDS: Final = 30.0
-_PAGE: Final[dict[str, Any]] = {"response_timeout": _PATIENCE_SECONDS}
+_RECONNECT_TIMEOUT_SECONDS: Final = 30.0
+_PAGE: Final[dict[str, Any]] = {"response_timeout": _RECONNECT_TIMEOUT_SECONDS}
 
 # Only what it configures is used: requests are handed on by `mount.py`.
 ui.run_with(

@@ -2,7 +2,7 @@
 
 import yaml
 
-_MOST_CHARS = 300_000
+_MAX_CHARS = 300_000
 
 
 def line_of(root: yaml.Node | None, pointer: str) -> int | None:
@@ -28,7 +28,7 @@ def line_of(root: yaml.Node | None, pointer: str) -> int | None:
 
 def read(text: str) -> yaml.Node | None:
     """The document as nodes that know their lines; None where it is too large or no document."""
-    if len(text) > _MOST_CHARS:
+    if len(text) > _MAX_CHARS:
         return None
     try:
         # JSON may be indented by tabs, which YAML refuses.

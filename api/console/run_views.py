@@ -10,7 +10,7 @@ from api.console.html import badge, dollars, embed, moment, number, pretty, seco
 
 _SHOWN_CHARS: Final = 100_000
 _HIT_CHARS: Final = 600
-_MOST_SPANS: Final = 600
+_MAX_SPANS: Final = 600
 
 
 def lineage(run: Mapping[str, Any]) -> str:
@@ -180,7 +180,7 @@ def trace(found: Mapping[str, Any]) -> str:
     last = max(datetime.fromisoformat(one["ended_at"]) for one in spans)
     whole = max((last - first).total_seconds(), 0.001)
     rows = []
-    for span, depth in _tree(spans)[:_MOST_SPANS]:
+    for span, depth in _tree(spans)[:_MAX_SPANS]:
         left = (begins[span["span_id"]] - first).total_seconds() / whole * 100
         width = max(span["seconds"] / whole * 100, 0.15)
         model = (
@@ -197,7 +197,7 @@ def trace(found: Mapping[str, Any]) -> str:
             f'<i style="left:{left:.2f}%;width:{width:.2f}%"></i></span>'
             f'<span class="n">{_span_seconds(span["seconds"])}</span></li>'
         )
-    more = f'<p class="muted">{len(spans) - _MOST_SPANS} more spans.</p>' if len(spans) > _MOST_SPANS else ""
+    more = f'<p class="muted">{len(spans) - _MAX_SPANS} more spans.</p>' if len(spans) > _MAX_SPANS else ""
     if found["next"]:
         more = '<p class="muted">There are many more spans: facilitair trace shows them all.</p>'
     return (

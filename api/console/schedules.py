@@ -7,12 +7,12 @@ from api.console.html import badge, empty, moment, text
 from api.console.layout import Frame
 from schema.language.cron import in_zone
 
-_MOST: Final = 200
+_MAX_SCHEDULES: Final = 200
 
 
 async def show(frame: Frame) -> None:
     try:
-        page = await frame.api.get("/schedules", limit=_MOST)
+        page = await frame.api.get("/schedules", limit=_MAX_SCHEDULES)
         cards = "".join(_card(one) for one in page["items"]) or empty(
             "Nothing starts by the clock.", "Make a schedule with <code>facilitair schedule add</code>."
         )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from graph.client import GraphDrivers
     from memory.client import WeaviateMemory
 
-_PATIENCE_SECONDS = 5.0
+_SERVER_TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ class Projections:
 
     async def _lag(self, engine: AsyncEngine, name: str) -> Lag:
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(_SERVER_TIMEOUT_SECONDS):
                 position, types = await (self._of_graph() if name == "graph" else self._of_memory())
         except TimeoutError:
-            return Lag(None, detail=f"no answer within {_PATIENCE_SECONDS:g} s")
+            return Lag(None, detail=f"no answer within {_SERVER_TIMEOUT_SECONDS:g} s")
         except FacilitairError as error:
             return Lag(None, detail=error.message)
         async with transaction(engine) as connection:

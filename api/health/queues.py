@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
     from api.temporal import Temporal
 
-PATIENCE: Final = timedelta(seconds=3)
+UNPOLLED_AFTER: Final = timedelta(seconds=3)
 """What waits for less may be about to be taken."""
 POLL: Final = timedelta(seconds=75)
 """A poll stays open for a minute: a worker that lives has begun another since."""
-_MOST_ASKED: Final = 10
+_MAX_ASKED: Final = 10
 """Queues that Temporal is asked about for one answer."""
 
 
@@ -52,7 +52,7 @@ def waiting_in(told: "DescribeWorkflowExecutionResponse", now: datetime) -> list
     if task.state == PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_SCHEDULED and task.attempt <= 1:
         queue = told.execution_config.task_queue.name
         found.append(WaitingWork("", queue, task.original_scheduled_time.ToDatetime(UTC)))
-    return sorted((one for one in found if now - one.since > PATIENCE), key=lambda one: one.since)
+    return sorted((one for one in found if now - one.since > UNPOLLED_AFTER), key=lambda one: one.since)
 
 
 async def unpolled(temporal: "Temporal", waiting: Sequence[WaitingWork]) -> list[UnpolledWork]:
@@ -61,7 +61,7 @@ async def unpolled(temporal: "Temporal", waiting: Sequence[WaitingWork]) -> list
     found = []
     for one in waiting:
         key = one.queue, one.path == ""
-        if key not in polled and len(polled) < _MOST_ASKED:
+        if key not in polled and len(polled) < _MAX_ASKED:
             try:
                 polled[key] = await temporal.last_poll(one.queue, of_workflows=one.path == "")
             except FacilitairError:
@@ -76,7 +76,7 @@ async def unpolled(temporal: "Temporal", waiting: Sequence[WaitingWork]) -> list
 async def warnings(temporal: "Temporal", queues: Iterable[str]) -> list[str]:
     """Return what to warn of who names these queues for activities of their own."""
     found = []
-    for queue in sorted(set(queues))[:_MOST_ASKED]:
+    for queue in sorted(set(queues))[:_MAX_ASKED]:
         try:
             polled = await temporal.last_poll(queue)
         except FacilitairError:

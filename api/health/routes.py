@@ -19,7 +19,7 @@ from schema.errors import FacilitairError, Unavailable
 
 router = APIRouter(prefix="/health", tags=["health"])
 
-_PATIENCE_SECONDS: Final = 3.0
+_SERVER_TIMEOUT_SECONDS: Final = 3.0
 
 
 @router.get("/live", responses=errors())
@@ -70,10 +70,10 @@ async def projections(state: StateOf) -> dict[str, ProjectionLag]:
 async def _check(ask: Callable[[ApiState], Awaitable[str]], state: ApiState, required: bool) -> Check:
     began = time.perf_counter()
     try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+        async with asyncio.timeout(_SERVER_TIMEOUT_SECONDS):
             detail, ok = await ask(state), True
     except TimeoutError:
-        detail, ok = f"no answer within {_PATIENCE_SECONDS:g} s", False
+        detail, ok = f"no answer within {_SERVER_TIMEOUT_SECONDS:g} s", False
     except FacilitairError as error:
         detail, ok = error.message, False
     except Exception as error:

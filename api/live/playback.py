@@ -22,15 +22,15 @@ from db.live.tokens import SpokenToken
 from schema.errors import Refused
 from schema.live import AGENT, LiveEvent, PlacedEvent, RunEnded, StepBegan, StepEnded, TokensCame
 
-LONGEST_PAUSE_SECONDS: Final = 5.0
+MAX_PAUSE_SECONDS: Final = 5.0
 """Of the run's time. Whoever plays back a run does not want to wait for a night that people slept."""
 SILENCE_SECONDS: Final = 5.0
 """After as much of real time an empty list says that more will come."""
-MOST_AT_ONCE: Final = 1_000
+MAX_AT_ONCE: Final = 1_000
 """Events, and tokens of an event. Then others whom the process serves get their turn."""
 _PAGE: Final = 2_000
 """Tokens that are read at a time; of each of many who speak at once, fewer, but not fewer than these."""
-_FEWEST: Final = 100
+_MIN_BATCH: Final = 100
 _PLACE: Final = re.compile(r"p([0-9]{1,12})")
 _AT_ONCE_SECONDS: Final = 0.001
 
@@ -48,7 +48,7 @@ async def playback(
     async for at, event in _Past(state, run).told():
         if telling.number < known:
             telling.number += 1
-            if telling.number % MOST_AT_ONCE == 0:
+            if telling.number % MAX_AT_ONCE == 0:
                 await asyncio.sleep(0)
             continue
         if clock.seconds_until(at) > _AT_ONCE_SECONDS or telling.full:
@@ -85,7 +85,7 @@ class _Clock:
         if self._last is None:
             self._due = now
         elif self._speed > 0:
-            self._due += min((at - self._last).total_seconds(), LONGEST_PAUSE_SECONDS) / self._speed
+            self._due += min((at - self._last).total_seconds(), MAX_PAUSE_SECONDS) / self._speed
         self._last = at
         return self._due - now
 
@@ -109,7 +109,7 @@ class _PlaybackStep:
 
     @property
     def full(self) -> bool:
-        return len(self.lives) >= MOST_AT_ONCE or len(self.said) >= MOST_AT_ONCE
+        return len(self.lives) >= MAX_AT_ONCE or len(self.said) >= MAX_AT_ONCE
 
     def add(self, at: datetime, event: LiveEvent) -> None:
         if self.said and not (isinstance(event, TokensCame) and event.execution == self.said[-1].execution):
@@ -282,7 +282,7 @@ class _Past:
 
     async def _read(self, voice: _Voice) -> bool:
         # However many speak at once, their pages together stay about as large as one.
-        most = max(_PAGE // max(len(self._voices), 1), _FEWEST)
+        most = max(_PAGE // max(len(self._voices), 1), _MIN_BATCH)
         async with self._state.transaction() as connection:
             voice.page.extend(
                 await tokens.spoken(

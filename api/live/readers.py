@@ -25,9 +25,9 @@ PACE_SECONDS: Final = 0.005
 """At most this often is anything read: what comes meanwhile is told together."""
 LOOK_SECONDS: Final = 1.0
 """How often a run is looked at that nobody was woken for."""
-MOST_WAITING: Final = 1_000
+MAX_WAITING: Final = 1_000
 """Readings that a watcher may be behind before they are left to go on alone."""
-_PATIENCE_SECONDS: Final = 1.0
+_RETRY_SECONDS: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Watcher:
 
     def give(self, lives: list[PlacedEvent], ended: bool) -> bool:
         """Hand over events; return False once the watcher has fallen too far behind."""
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self._waiting) >= MAX_WAITING:
             self._left_behind = True
             self._some.set()
             return False
@@ -179,7 +179,7 @@ class Hub:
                     _log.exception("Live read failed")
                 self._changed.update(self._feeds)
                 self._some.set()
-                await asyncio.sleep(_PATIENCE_SECONDS)
+                await asyncio.sleep(_RETRY_SECONDS)
             await asyncio.sleep(PACE_SECONDS)
 
     async def _read(self) -> None:

@@ -23,7 +23,7 @@ router = APIRouter(prefix="/tasks", tags=["tasks"])
 
 Status = Literal["open", "decided", "expired", "cancelled"]
 _ASSIGNEE: Final = r"^(user|group):[^\x00-\x1f]{1,200}$"
-_PATIENCE_SECONDS: Final = 15.0
+_UPDATE_TIMEOUT_SECONDS: Final = 15.0
 """A run that is just being taken over by another worker needs some."""
 
 
@@ -126,7 +126,7 @@ async def _update_run(temporal: Temporal, task: Task, decision: Decision) -> Non
     handle = await temporal.handle_of(task.workflow_id, run)
     decision = temporal.signer.decision(run, decision) if temporal.signer else decision
     try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+        async with asyncio.timeout(_UPDATE_TIMEOUT_SECONDS):
             await handle.execute_update("decide", decision, result_type=str, rpc_timeout=CALL)
     except WorkflowUpdateFailedError as error:
         cause = error.cause

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.http.shapes import AwareMoment
 from api.money.models import MODEL
 
-MOST_AT_ONCE = 256
+MAX_AT_ONCE = 256
 
 Model = Annotated[str, Field(pattern=MODEL, max_length=200)]
 Short = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
@@ -34,7 +34,7 @@ class PredictRequest(BaseModel):
 class BatchRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    steps: list[PredictRequest] = Field(min_length=1, max_length=MOST_AT_ONCE)
+    steps: list[PredictRequest] = Field(min_length=1, max_length=MAX_AT_ONCE)
 
 
 class Span90(BaseModel):

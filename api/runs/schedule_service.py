@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 MEMO_RHYTHM: Final = "facilitair_schedule"
 """What the request said, apart from the input: Temporal itself keeps a cron text as parsed fields."""
 _RHYTHM: Final = ("name", "cron", "every", "timezone", "overlap", "catch_up")
-_SHORTEST_SECONDS: Final = 1.0
+_MIN_SECONDS: Final = 1.0
 _TIMEZONE_OF_EVERY: Final = (
     "`timezone` has no effect on `every`, which is counted from the epoch in UTC: for a time of the clock "
     "write `cron`."
 )
-_LONGEST_SECONDS: Final = 366 * 86_400.0
-_SHORTEST_CATCH_UP_SECONDS: Final = 10.0
+_MAX_SECONDS: Final = 366 * 86_400.0
+_MIN_CATCH_UP_SECONDS: Final = 10.0
 
 
 class Schedules:
@@ -177,17 +177,17 @@ class Schedules:
             raise self._temporal.told(error, id) from error
 
 
-def check(wanted: ScheduleRequest, shortest_seconds: float = _SHORTEST_SECONDS) -> list[str]:
+def check(wanted: ScheduleRequest, shortest_seconds: float = _MIN_SECONDS) -> list[str]:
     """Return warnings about a schedule. Raises Refused("schedule_invalid") if it is meaningless or never
     fires."""
     told = _check_times(wanted)
-    if wanted.every is not None and not shortest_seconds <= seconds(wanted.every) <= _LONGEST_SECONDS:
+    if wanted.every is not None and not shortest_seconds <= seconds(wanted.every) <= _MAX_SECONDS:
         raise Refused(
             "schedule_invalid",
             f"found every {wanted.every!r}; expected {shortest_seconds:g}s up to 366d, such as 30m "
             "(FACILITAIR_MIN_SCHEDULE_SECONDS).",
         )
-    if seconds(wanted.catch_up) < _SHORTEST_CATCH_UP_SECONDS:
+    if seconds(wanted.catch_up) < _MIN_CATCH_UP_SECONDS:
         raise Refused("schedule_invalid", f"found catch_up {wanted.catch_up!r}; expected 10s or more.")
     return told
 

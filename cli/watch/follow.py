@@ -17,7 +17,7 @@ from cli.watch.events import WatchedRun
 from cli.watch.keys import keys
 from cli.watch.lines import ChangeLines, Speech
 from cli.watch.picture import picture
-from cli.watch.stream import PATIENCE_SECONDS, Stream
+from cli.watch.stream import RECONNECT_TIMEOUT_SECONDS, Stream
 from schema.errors import FacilitairError, NotFound, Unavailable
 from schema.live import LiveEvent, PeopleAsked, RunBegan, StepBegan
 
@@ -211,7 +211,7 @@ def _show_stream(view: _View, run: dict[str, Any], **query: Any) -> bool:
 
 def _read(api: Api, id: str, **query: Any) -> dict[str, Any]:
     """The run; an API that is away for a moment is waited for."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + RECONNECT_TIMEOUT_SECONDS
     while True:
         try:
             run: dict[str, Any] = api.whole(f"/collaborations/{segment(id)}", "steps", **query)

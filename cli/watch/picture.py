@@ -22,9 +22,9 @@ MARKS: Final = {
     "caught": ("↷", "yellow"),
     "pending": ("·", "dim"),
 }
-_FEW: Final = 4
+_FEW_ROWS: Final = 4
 """Of what is under way at once within a map: so many are shown, and how many more there are."""
-_LEAST: Final = (12, 6, 8)
+_MIN_WIDTHS: Final = (12, 6, 8)
 """Cells that a step's name, its agent and its model keep however narrow the terminal is."""
 _GAP: Final = "  "
 
@@ -91,10 +91,10 @@ def _rows(node: Node, now: float, width: int) -> Iterator[PictureRow]:
     row = _row(node, f"{node.name} ×{node.items}" if node.items else node.name, now)
     row.middle = _summary(node, len(under_way))
     yield row
-    for one in under_way[:_FEW]:
+    for one in under_way[:_FEW_ROWS]:
         yield _row(one, "  " + one.path.removeprefix(node.path).lstrip("."), now)
         yield from _speech(one, "      ", width, 1)
-    if (more := len(under_way) - _FEW) > 0:
+    if (more := len(under_way) - _FEW_ROWS) > 0:
         yield PictureRow(text=Text(f"    … and {more} more under way", style="dim"))
 
 
@@ -246,7 +246,7 @@ def _fit(widths: Sequence[int], room: int) -> list[int]:
     """Take from the widest until there is room."""
     found = list(widths)
     while sum(found) > room:
-        spare = [size - least for size, least in zip(found, _LEAST, strict=True)]
+        spare = [size - least for size, least in zip(found, _MIN_WIDTHS, strict=True)]
         if max(spare) <= 0:
             break
         widest = max(range(len(found)), key=lambda at: (spare[at] > 0, found[at], at))

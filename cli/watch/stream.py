@@ -13,7 +13,7 @@ from cli.client import Api, segment
 from cli.output import NothingRunning
 from schema.errors import FacilitairError, Unavailable
 
-PATIENCE_SECONDS: Final = 60.0
+RECONNECT_TIMEOUT_SECONDS: Final = 60.0
 """How long an API that stopped answering is waited for: it may be restarting, and the run goes on."""
 _PAUSE_SECONDS: Final = 0.25
 _WAITING: Final = 1_000
@@ -74,12 +74,12 @@ class Stream:
         return found, False
 
     def _read(self) -> None:
-        place, deadline = "", time.monotonic() + PATIENCE_SECONDS
+        place, deadline = "", time.monotonic() + RECONNECT_TIMEOUT_SECONDS
         while not self._left.is_set():
             try:
                 with self._api.stream(self._path, place, **self._query) as chunks:
                     for id, event in messages(chunks):
-                        deadline = time.monotonic() + PATIENCE_SECONDS
+                        deadline = time.monotonic() + RECONNECT_TIMEOUT_SECONDS
                         self._put(event)
                         place = id or place
                         if event["type"] in ("RUN_FINISHED", "RUN_ERROR"):

@@ -21,7 +21,7 @@ from schema.live import (
     key_of,
 )
 
-MOST_MESSAGES: Final = 200
+MAX_MESSAGES: Final = 200
 """The newest of them: who joins a long run is not sent a book."""
 
 _BEFORE: Final = text("""
@@ -62,7 +62,7 @@ async def missed(connection: AsyncConnection, run: UUID, place: StreamPosition) 
     if found.began and found.began.forked_from:
         found.began.kept.update(await playback.kept(connection, run))
     spoken = [one for one in found.ended.values() if one.kind == AGENT and one.status == "completed"]
-    for ended in spoken[-MOST_MESSAGES:]:
+    for ended in spoken[-MAX_MESSAGES:]:
         found.said.append((ended, await _said(connection, ended.execution)))
     for began in await begun(connection, run, list(place.open)):
         told = place.open[key_of(began.execution)]
@@ -87,7 +87,7 @@ async def _said(connection: AsyncConnection, execution: str, told: int | None = 
     """Return an execution's text as far as the watcher was told."""
     parts: list[str] = []
     while told is None or len(parts) < told:
-        most = tokens.MOST if told is None else min(tokens.MOST, told - len(parts))
+        most = tokens.MAX_TOKENS if told is None else min(tokens.MAX_TOKENS, told - len(parts))
         page = await tokens.spoken(connection, UUID(execution), len(parts), most=most)
         if not page:
             break

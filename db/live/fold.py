@@ -29,7 +29,7 @@ from schema.live import (
     key_of,
 )
 
-MOST_EVENTS: Final = 1_000
+MAX_EVENTS: Final = 1_000
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class Follower:
 
     def asked(self) -> dict[str, Any]:
         place = self.place
-        most = MOST_EVENTS + len(place.beyond)
+        most = MAX_EVENTS + len(place.beyond)
         return {"run": self.run, "xid": str(place.xid), "seq": place.seq, "most": most}
 
     def told(self, execution: str) -> int:
@@ -128,7 +128,7 @@ def listen(follower: Follower, said: Said) -> list[PlacedEvent]:
     lives = []
     for began in follower.open.values():
         if row := said.get((began.execution, follower.told(began.execution))):
-            follower.behind |= row.count >= tokens.MOST
+            follower.behind |= row.count >= tokens.MAX_TOKENS
             lives.append(_came(follower, began, row))
     return lives
 
@@ -175,7 +175,7 @@ def _end(
         lives.append(_begin(follower, began, at - timedelta(milliseconds=ended.latency_ms)))
     if more := said.get((execution, follower.told(execution))):
         lives.append(_came(follower, follower.open[execution], more))
-        if more.count >= tokens.MOST:
+        if more.count >= tokens.MAX_TOKENS:
             return lives, True
     del follower.open[execution]
     follower.place.open.pop(key_of(execution), None)

@@ -215,7 +215,7 @@ async def _said(
     while wanted:
         # Watchers of one run may have come differently far: an execution stands in a question once.
         asked = dict(wanted.keys())
-        rows = await connection.execute(_SAID, (list(asked), list(asked.values()), tokens.MOST))
+        rows = await connection.execute(_SAID, (list(asked), list(asked.values()), tokens.MAX_TOKENS))
         found |= {(row.execution, asked[row.execution]): row for row in await rows.fetchall()}
         wanted = {one: None for one in wanted if asked[one[0]] != one[1]}
     ended = {row.payload["execution_id"] for mine in seen for row in mine.events if may_have_spoken(row)}
@@ -231,7 +231,7 @@ async def _archived(connection: psycopg.AsyncConnection[Any], asked: Sequence[tu
     found: Said = {}
     for execution, first in asked:
         if row := archives.get(execution):
-            more = list(tokens.unpack(row.tokens, row.first_at, first, tokens.MOST))
+            more = list(tokens.unpack(row.tokens, row.first_at, first, tokens.MAX_TOKENS))
             if more:
                 text = "".join(one.text for one in more)
                 found[execution, first] = NewText(text, len(more), more[-1].at)

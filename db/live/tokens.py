@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schema.values.foreign import clean_text
 
-MOST: Final = 10_000
+MAX_TOKENS: Final = 10_000
 """Tokens that a reader takes of one execution at a time: the bound of every channel between agents."""
 
 
@@ -59,7 +59,7 @@ _SAID = text("""
 async def said(connection: AsyncConnection, execution: UUID, first: int = 0) -> SpokenText:
     """Return an execution's text from its `first` token on, as far as one read goes."""
     row = (
-        await connection.execute(_SAID, {"execution": execution, "first": first, "end": first + MOST})
+        await connection.execute(_SAID, {"execution": execution, "first": first, "end": first + MAX_TOKENS})
     ).one()
     return SpokenText(row[0], row[1])
 
@@ -88,7 +88,7 @@ async def spoken(
     execution: UUID,
     first: int = 0,
     *,
-    most: int = MOST,
+    most: int = MAX_TOKENS,
     until: datetime | None = None,
 ) -> list[SpokenToken]:
     """Tokens of an execution from its `first` on, wherever they are kept; none when there are no more."""

@@ -21,7 +21,7 @@ Key = tuple[str, str, str]
 
 EACH: Final = "*"
 """As a subject: each user, or each definition, that has no limit of its own for the period."""
-MOST_SHOWN: Final = 20
+MAX_SHOWN: Final = 20
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ async def counters(connection: AsyncConnection, tenant: str, limit: Limit) -> li
         "scope": scope,
         "subject": subject,
         "period": period,
-        "limit": MOST_SHOWN,
+        "limit": MAX_SHOWN,
     }
     rows = await connection.execute(_COUNTERS, values)
     return [

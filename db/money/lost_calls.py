@@ -59,14 +59,14 @@ _IN_THE_WAY: Final = text(f"""{_LOST} AND c.id IN (
         WHERE tenant_id = :tenant AND scope = :scope AND subject = :subject AND period = :period
     ) ORDER BY c.opened_at, c.id LIMIT :limit""")
 
-PATIENCE_SECONDS: Final = 60.0
+LOST_AFTER_SECONDS: Final = 60.0
 """How long after its time a call counts as lost though its execution seems to be running."""
 
 
 async def oldest(connection: AsyncConnection, limit: int, behind: LostCall | None = None) -> list[LostCall]:
     """The oldest first, those behind the last one of the page before."""
     at, id = (behind.opened_at, behind.id) if behind else ("-infinity", UUID(int=0))
-    values = {"at": at, "id": id, "limit": limit, "patience": PATIENCE_SECONDS}
+    values = {"at": at, "id": id, "limit": limit, "patience": LOST_AFTER_SECONDS}
     return [LostCall(*row) for row in await connection.execute(_OLDEST, values)]
 
 
@@ -80,7 +80,7 @@ async def in_the_way(
         "subject": standing.subject,
         "period": standing.period,
         "limit": limit,
-        "patience": PATIENCE_SECONDS,
+        "patience": LOST_AFTER_SECONDS,
     }
     return [LostCall(*row) for row in await connection.execute(_IN_THE_WAY, values)]
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from db.raw import connect
 
 CHANNEL: Final = "facilitair_traffic"
-_PATIENCE_SECONDS: Final = 1.0
+_RETRY_SECONDS: Final = 1.0
 
 _LOCK: Final = text("SELECT 1 FROM provider_accounts WHERE account = :account FOR UPDATE")
 _OPEN: Final = text("INSERT INTO provider_accounts (account) VALUES (:account) ON CONFLICT DO NOTHING")
@@ -127,4 +127,4 @@ async def changes(database_url: str, patience: Callable[[], float | None]) -> As
                     notices = connection.notifies(timeout=patience(), stop_after=1)
                     async for _ in notices:
                         pass
-        await asyncio.sleep(_PATIENCE_SECONDS)
+        await asyncio.sleep(_RETRY_SECONDS)

@@ -19,7 +19,7 @@ from schema.tables.prompts import prompts as table
 
 Origin = Literal["person", "optimizer"]
 
-MOST_VERSIONS: Final = 1_000
+MAX_VERSIONS: Final = 1_000
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,10 @@ async def save(
     if created := row is None:
         newest = await connection.scalar(select(func.coalesce(func.max(versions.c.version), 0)).where(*mine))
         assert newest is not None  # coalesced
-        if newest >= MOST_VERSIONS:
+        if newest >= MAX_VERSIONS:
             raise Refused(
                 "prompt_too_many_versions",
-                f"found {newest:,} versions of {name!r}; expected at most {MOST_VERSIONS:,}. "
+                f"found {newest:,} versions of {name!r}; expected at most {MAX_VERSIONS:,}. "
                 "Begin another name.",
             )
         row = (

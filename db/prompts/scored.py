@@ -11,7 +11,7 @@ from db import audit
 from schema.errors import Refused
 from schema.tables.log import audit_log
 
-LEAST: Final = 1_000
+MAX_SCORED: Final = 1_000
 """Collaborations below which an optimisation would only learn noise (S3-35)."""
 
 
@@ -54,11 +54,11 @@ ORDER BY ended_at DESC, collaboration_id LIMIT :limit
 
 def require_enough(found: int, name: str) -> None:
     """The gate."""
-    if found < LEAST:
+    if found < MAX_SCORED:
         raise Refused(
             "too_few_examples",
             f"found {found:,} scored collaborations that used the prompt {name!r}; expected "
-            f"{LEAST:,}. Only steps whose output has a `quality` from 0 to 1 score a run.",
+            f"{MAX_SCORED:,}. Only steps whose output has a `quality` from 0 to 1 score a run.",
         )
 
 

@@ -32,9 +32,9 @@ FAULTS: Final = (
 """Failures that are the model's or its provider's. A budget, a key, a bug or a cancellation says nothing of
 the model."""
 PAGE: Final = 5_000
-LONGEST_TASK: Final = 20_000
+MAX_TASK: Final = 20_000
 """Characters of a task that anybody reads."""
-LONGEST_NOTE: Final = 2_000
+MAX_NOTE: Final = 2_000
 
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST: Final = UUID(int=0)
@@ -243,7 +243,7 @@ async def _rows(
         "id": id,
         "until": until,
         "limit": limit,
-        "longest": LONGEST_TASK,
+        "longest": MAX_TASK,
         "faults": list(FAULTS),
         **_columns(known),
     }
@@ -320,9 +320,9 @@ async def tell(
         raise Refused(
             "outcome_invalid", f"found {ok:g} for how good it was; expected 0 (useless) to 1 (right)."
         )
-    if len(note) > LONGEST_NOTE:
+    if len(note) > MAX_NOTE:
         raise Refused(
-            "outcome_invalid", f"found a note of {len(note):,} characters; expected at most {LONGEST_NOTE:,}."
+            "outcome_invalid", f"found a note of {len(note):,} characters; expected at most {MAX_NOTE:,}."
         )
     execution = await _answered(connection, tenant, collaboration, place)
     values = {"ok": ok, "actor": actor, "note": note, "at": func.clock_timestamp()}

@@ -13,7 +13,7 @@ from schema.tables.router import quarantines as table
 
 BY_ITSELF: Final = "rollout"
 FIRST: Final = timedelta(hours=1)
-LONGEST: Final = timedelta(days=1)
+MAX_QUARANTINE: Final = timedelta(days=1)
 SOON: Final = timedelta(days=1)
 """Who fails again within this time rests twice as long as the last time."""
 
@@ -77,7 +77,7 @@ async def add(
         return last
     if lasts is None:
         again = last is not None and now - last.until < SOON
-        lasts = min(2 * (last.until - last.since), LONGEST) if last and again else FIRST
+        lasts = min(2 * (last.until - last.since), MAX_QUARANTINE) if last and again else FIRST
     values = {"reason": reason, "since": now, "until": now + lasts}
     await connection.execute(
         upsert(table)

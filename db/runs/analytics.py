@@ -13,7 +13,7 @@ from db.runs.collaborations import is_simulated
 from schema.tables.runs import agent_executions as execution
 from schema.tables.runs import collaborations
 
-_MOST_NAMES: Final = 50
+_MAX_NAMES: Final = 50
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,6 @@ async def _per(connection: AsyncConnection, period: Period, name: ColumnElement[
         .where(*_of_agents(period), name != "")
         .group_by(name)
         .order_by(func.coalesce(func.sum(c.cost_usd), 0).desc(), name)
-        .limit(_MOST_NAMES)
+        .limit(_MAX_NAMES)
     )
     return rows.all()

@@ -22,13 +22,13 @@ RECENT_SHARE: Final = 0.5
 than twenty say too little."""
 OPEN_SECONDS: Final = 10.0
 """Most overloads are over by then, and a step whose only model this is can still wait for it."""
-LONGEST_OPEN_SECONDS: Final = 120.0
+MAX_OPEN_SECONDS: Final = 120.0
 """So long at most a provider that is back is not noticed."""
 PROBE_SECONDS: Final = 10.0
 """A probe that has not ended by then does not keep others from trying; one whose worker died neither."""
-SHORTEST_SECONDS: Final = 0.1
+MIN_SECONDS: Final = 0.1
 """Until a caller who came between two probes should come again."""
-MOST: Final = 1_000
+MAX_CIRCUITS: Final = 1_000
 """Models whose failures one process counts."""
 FAILURES: Final = frozenset(("provider_unavailable", "provider_timeout", "provider_stream_cut"))
 PATIENT_SECONDS: Final = 5.0
@@ -102,7 +102,7 @@ class Circuits:
             return False
         self._open[key] = _OpenUntil(now + max(left, 0.0), shared=True)
         if not mine:
-            raise _refusal(model, max(left, SHORTEST_SECONDS))
+            raise _refusal(model, max(left, MIN_SECONDS))
         return True
 
     def answered(self, account: str, model: str) -> None:
@@ -128,7 +128,7 @@ class Circuits:
                     await circuits.close(connection, account, model)
                     self._open.pop(key, None)
                 case False:
-                    await circuits.failed(connection, account, model, OPEN_SECONDS, LONGEST_OPEN_SECONDS)
+                    await circuits.failed(connection, account, model, OPEN_SECONDS, MAX_OPEN_SECONDS)
                 case None:
                     await circuits.undecided(connection, account, model)
 
@@ -151,7 +151,7 @@ class Circuits:
         found = self._tallies.get(key)
         if found is None:
             found = self._tallies[key] = _Tally()
-            if len(self._tallies) > MOST:
+            if len(self._tallies) > MAX_CIRCUITS:
                 self._tallies.popitem(last=False)
         return found
 

@@ -10,7 +10,7 @@ from db.money.traffic import ProviderPause
 from schema.errors import MAX_PROPOSED_WAIT_SECONDS, ProviderError
 
 FIRST_SECONDS: Final = 1.0
-LONGEST_SECONDS: Final = 60.0
+MAX_SECONDS: Final = 60.0
 """Where the provider does not say how long: doubled each time, until a call is answered."""
 SPREAD_SECONDS: Final = 1.0
 """Those who waited do not all come in the same moment."""
@@ -65,7 +65,7 @@ class Pauses:
             if pause and began < pause.since:
                 return None
             level = self._levels[key] = min(self._levels.get(key, -1) + 1, 10)
-            seconds = min(FIRST_SECONDS * (1 << level), LONGEST_SECONDS)
+            seconds = min(FIRST_SECONDS * (1 << level), MAX_SECONDS)
         else:
             seconds = min(asked, MAX_PROPOSED_WAIT_SECONDS)
         if seconds <= 0 or (pause and pause.until >= now + seconds):

@@ -19,9 +19,9 @@ from schema.errors import MAX_PROPOSED_WAIT_SECONDS, FacilitairError, ProviderEr
 
 AT_ONCE: Final = 500
 """Turns that are asked for in one transaction."""
-LONGEST_PAUSE_SECONDS: Final = 1.0
+MAX_PAUSE_SECONDS: Final = 1.0
 """What another process gives back is found by asking again."""
-SHORTEST_PAUSE_SECONDS: Final = 0.02
+MIN_PAUSE_SECONDS: Final = 0.02
 JITTER_SECONDS: Final = 0.05
 """All processes know of the same moment at which there is room again."""
 OWING_SECONDS: Final = 0.1
@@ -157,7 +157,7 @@ class Gate:
                 async with asyncio.timeout(OWING_SECONDS):
                     await self._joined.wait()
         elif self._next_at > loop.time():
-            seconds = min(self._next_at - loop.time(), LONGEST_PAUSE_SECONDS)
+            seconds = min(self._next_at - loop.time(), MAX_PAUSE_SECONDS)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._owing.wait()
@@ -177,7 +177,7 @@ class Gate:
         self._queue.put_back([place for place in batch[going:] if not place.what.turn.done()])
         if going < len(batch):
             free = (standing.free_at(batch[going].what.tokens) - standing.now) / 1000
-            self._next_at = now + max(free, SHORTEST_PAUSE_SECONDS) + random.uniform(0, JITTER_SECONDS)
+            self._next_at = now + max(free, MIN_PAUSE_SECONDS) + random.uniform(0, JITTER_SECONDS)
             self._sweep(standing, now)
 
     async def _ask_twice(self, asked: list[int]) -> _Admission | None:
@@ -216,7 +216,7 @@ class Gate:
 
     def _sweep(self, standing: WindowState, now: float) -> None:
         """Turn away who cannot have a turn in time: the sooner, the sooner another model is asked."""
-        if now < self._swept_at + LONGEST_PAUSE_SECONDS:
+        if now < self._swept_at + MAX_PAUSE_SECONDS:
             return
         self._swept_at = now
         # Rounded down to a fraction of the limit: looking at all slots for each would take long.
@@ -237,12 +237,12 @@ class Gate:
 
     def _again_in(self) -> float:
         """Seconds until one who joined now might have a turn."""
-        now, seconds = asyncio.get_running_loop().time(), SHORTEST_PAUSE_SECONDS
+        now, seconds = asyncio.get_running_loop().time(), MIN_PAUSE_SECONDS
         if self._known:
             standing, then = self._known
             tokens = sum(place.what.tokens for place in self._queue) + 1
             seconds = (standing.likely_at(len(self._queue), tokens) - standing.now) / 1000 - (now - then)
-        return min(max(seconds, self._next_at - now, SHORTEST_PAUSE_SECONDS), MAX_PROPOSED_WAIT_SECONDS)
+        return min(max(seconds, self._next_at - now, MIN_PAUSE_SECONDS), MAX_PROPOSED_WAIT_SECONDS)
 
     def _too_late(self, caller: Caller, again: float) -> ProviderError:
         limits = " and ".join(

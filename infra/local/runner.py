@@ -15,7 +15,7 @@ from schema.errors import FacilitairError
 
 _POLL_SECONDS = 0.05
 _PREPARE_AGAIN_SECONDS = 60.0
-_LONGEST_PAUSE_SECONDS = 10.0
+_MAX_PAUSE_SECONDS = 10.0
 _STEADY_SECONDS = 5.0
 """A process that lived this long was working: its end is one crash, not part of a row of failed starts."""
 _FAILED_AFTER = 5
@@ -208,7 +208,7 @@ class Runner(threading.Thread):
     def _pause(self) -> None:
         """None after a first crash; longer and longer when starting keeps failing."""
         if self._failed_starts > 1:
-            self._board.stopping.wait(min(0.1 * 2**self._failed_starts, _LONGEST_PAUSE_SECONDS))
+            self._board.stopping.wait(min(0.1 * 2**self._failed_starts, _MAX_PAUSE_SECONDS))
 
 
 def _waits_for(service: Service) -> str:

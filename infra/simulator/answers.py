@@ -16,7 +16,7 @@ TOKEN: Final = re.compile(r"\s*\w{1,8}|\s*[^\w\s]{1,3}|\s+")
 # The schema that a planner is given carries this title.
 PLAN_TITLE: Final = "Facilitair definition"
 # A refiner hands back all of a short text and only the surroundings of its changes in a long one.
-LONGEST_REWRITE_LINES: Final = 80
+MAX_REWRITE_LINES: Final = 80
 # What a design with holes costs in the chance of code without a fault.
 HOLES: Final = 0.19
 WRITABLE_FLAWS: Final = tuple(flaw for flaw in FLAWS if flaw.sample)
@@ -180,7 +180,7 @@ def _refiner(prompt: ReadPrompt) -> str:
     repaired = {code for code in codes if draw.random() < prompt.skill} or set(codes[:1])
     before, after = source.splitlines(), cure(source, repaired).splitlines()
     note = f"Repaired: {', '.join(sorted(repaired))}." if repaired else "Nothing left to repair."
-    if len(after) > LONGEST_REWRITE_LINES:
+    if len(after) > MAX_REWRITE_LINES:
         changed = [i for i, (old, new) in enumerate(zip(before, after, strict=False)) if old != new] or [0]
         keep = {line for i in changed[:6] for line in range(max(0, i - 4), i + 5)}
         after = [line for i, line in enumerate(after) if i in keep]

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.simulator.completions import Simulator, complete
 from infra.simulator.faults import FaultPlan, RuleError
-from infra.simulator.ledger import MOST_IN_PAGE, SimulatedCall
+from infra.simulator.ledger import MAX_IN_PAGE, SimulatedCall
 from infra.simulator.limits import LimitError
 from infra.simulator.skills import SKILL_TABLE
 from infra.simulator.wire import MARK, error_of
@@ -57,7 +57,7 @@ class Controls:
             limit = _whole(request, "limit")
         except ValueError as error:
             return _refusal(400, "invalid_request_error", str(error))
-        most = MOST_IN_PAGE if limit is None else min(limit, MOST_IN_PAGE)
+        most = MAX_IN_PAGE if limit is None else min(limit, MAX_IN_PAGE)
         return _json(self.simulator.ledger.arrivals(since, most))
 
     async def faults(self, request: Request) -> Response:

@@ -22,8 +22,8 @@ from infra.simulator.wire import Reply, error_body, respond, start, write
 
 CALL_HEADER: Final = b"x-facilitair-call"
 REQUEST_ID_HEADER: Final = b"x-client-request-id"
-LONGEST_BODY: Final = 32 * 1024 * 1024
-LONGEST_NAME: Final = 512
+MAX_BODY_BYTES: Final = 32 * 1024 * 1024
+MAX_NAME: Final = 512
 NO_JSON: Final = b"<html><body>502 Bad Gateway (scripted)</body></html>"
 
 
@@ -58,7 +58,7 @@ async def complete(simulator: Simulator, scope: Scope, receive: Receive, send: S
     call = simulator.ledger.begin(
         str(body["model"]),
         _name(headers, CALL_HEADER),
-        str(body.get("user") or "")[:LONGEST_NAME],
+        str(body.get("user") or "")[:MAX_NAME],
         _name(headers, REQUEST_ID_HEADER),
     )
     call.stream = body.get("stream") is True
@@ -182,8 +182,8 @@ async def _read(receive: Receive) -> object:
             raise BadRequestError("invalid_json", "The body did not arrive in full.")
         parts.append(message.get("body", b""))
         size += len(parts[-1])
-        if size > LONGEST_BODY:
-            raise BadRequestError("request_too_large", f"The body is longer than {LONGEST_BODY} bytes.")
+        if size > MAX_BODY_BYTES:
+            raise BadRequestError("request_too_large", f"The body is longer than {MAX_BODY_BYTES} bytes.")
         if not message.get("more_body"):
             break
     try:
@@ -195,8 +195,8 @@ async def _read(receive: Receive) -> object:
 def _checked(body: object) -> Mapping[str, object]:
     if not isinstance(body, Mapping) or not isinstance(body.get("model"), str) or not body["model"]:
         raise BadRequestError("invalid_request_error", "model is missing.")
-    if len(body["model"]) > LONGEST_NAME:
-        raise BadRequestError("model_not_found", f"model is longer than {LONGEST_NAME} characters.")
+    if len(body["model"]) > MAX_NAME:
+        raise BadRequestError("model_not_found", f"model is longer than {MAX_NAME} characters.")
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages or not all(isinstance(m, Mapping) for m in messages):
         raise BadRequestError("invalid_request_error", "messages must be a non-empty list of objects.")
@@ -210,4 +210,4 @@ def _said(body: Mapping[str, object]) -> str:
 
 
 def _name(headers: Mapping[bytes, bytes], header: bytes) -> str:
-    return headers.get(header, b"").decode("latin-1")[:LONGEST_NAME]
+    return headers.get(header, b"").decode("latin-1")[:MAX_NAME]

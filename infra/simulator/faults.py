@@ -36,8 +36,8 @@ VARIANTS: Final[Mapping[str, tuple[str, ...]]] = {
 STREAM_ONLY: Final[Mapping[str, bool]] = {"malformed_sse": True, "broken_body": False}
 REFUSALS: Final = frozenset(("rate_limit", "server_error", "overloaded", "refuse"))
 DEFAULT_STATUS: Final = {"overloaded": 503}
-MOST_RULES: Final = 1000
-LONGEST_DELAY_SECONDS: Final = 3600.0
+MAX_RULES: Final = 1000
+MAX_DELAY_SECONDS: Final = 3600.0
 FIELDS: Final = frozenset(
     (
         "kind",
@@ -116,8 +116,8 @@ class FaultPlan:
             raise RuleError("expected a list of rules")
         rules = [parse_rule(document) for document in documents]
         self.rules = [rule for rule in self.rules if rule.times != 0]
-        if len(self.rules) + len(rules) > MOST_RULES:
-            raise RuleError(f"more than {MOST_RULES} rules")
+        if len(self.rules) + len(rules) > MAX_RULES:
+            raise RuleError(f"more than {MAX_RULES} rules")
         for rule in rules:
             # Every rule draws for itself: its chance does not depend on what other rules do.
             rule.draws = random.Random(f"{self.seed}/rule/{self.added}")
@@ -167,7 +167,7 @@ def parse_rule(document: object) -> FaultRule:
         variant=_variant(kind, document),
         retry_after_seconds=_retry_after(kind, document),
         after_tokens=None if after is None else int(_number(document, "after_tokens", 0)),
-        delay_seconds=_number(document, "delay_seconds", 2.0, most=LONGEST_DELAY_SECONDS),
+        delay_seconds=_number(document, "delay_seconds", 2.0, most=MAX_DELAY_SECONDS),
         status=_status(kind, document),
         error_code=_words(document, "error_code") or "invalid_request_error",
         text=_words(document, "text") or "",

@@ -11,11 +11,11 @@ Outcome = Literal["finished", "refused", "broken", "abandoned"]
 """finished: answered to the end. refused: an error instead of an answer. broken: the simulator cut the answer
 (a scripted fault). abandoned: the caller went away."""
 
-MOST_KEYS: Final = 200_000
-MOST_CALLS: Final = 200_000
+MAX_KEYS: Final = 200_000
+MAX_CALLS: Final = 200_000
 # What a page holds unless told, and what it may hold.
 PAGE: Final = 500
-MOST_IN_PAGE: Final = 20_000
+MAX_IN_PAGE: Final = 20_000
 
 
 @dataclass(slots=True)
@@ -92,7 +92,7 @@ class Ledger:
         self.calls[call.number] = call
         if request_id:
             self.by_request_id[request_id] = call.number
-        oldest = self.calls.pop(call.number - MOST_CALLS, None)
+        oldest = self.calls.pop(call.number - MAX_CALLS, None)
         if oldest and self.by_request_id.get(oldest.request_id) == oldest.number:
             del self.by_request_id[oldest.request_id]
         return call
@@ -159,8 +159,8 @@ class Ledger:
             known.clear()
 
     def _page(self, since: int | None, limit: int | None) -> Iterator[SimulatedCall]:
-        size = PAGE if limit is None else min(limit, MOST_IN_PAGE)
-        first = max(self.cleared_at, self.number - MOST_CALLS) + 1
+        size = PAGE if limit is None else min(limit, MAX_IN_PAGE)
+        first = max(self.cleared_at, self.number - MAX_CALLS) + 1
         start = max(first, self.number + 1 - size if since is None else since + 1)
         return (self.calls[number] for number in range(start, min(start + size, self.number + 1)))
 
@@ -172,7 +172,7 @@ class Ledger:
 def _tally(sums: OrderedDict[str, Tally], name: str) -> Tally:
     found = sums.get(name)
     if found is None:
-        if len(sums) >= MOST_KEYS:
+        if len(sums) >= MAX_KEYS:
             sums.popitem(last=False)
         found = sums[name] = Tally()
     return found

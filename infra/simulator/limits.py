@@ -8,7 +8,7 @@ from typing import Final
 
 MINUTE: Final = 60.0
 EVERY_MODEL: Final = "*"
-MOST_LIMITS: Final = 1000
+MAX_LIMITS: Final = 1000
 
 
 class LimitError(ValueError):
@@ -119,8 +119,8 @@ class SimulatedLimits:
         if unknown:
             raise LimitError(f"unknown fields: {', '.join(sorted(map(str, unknown)))}")
         requests, tokens = _whole(document, "requests_per_minute"), _whole(document, "tokens_per_minute")
-        if len(self.windows) >= MOST_LIMITS and model not in self.windows:
-            raise LimitError(f"more than {MOST_LIMITS} limits")
+        if len(self.windows) >= MAX_LIMITS and model not in self.windows:
+            raise LimitError(f"more than {MAX_LIMITS} limits")
         window = self.windows.setdefault(model, Window(model, requests, tokens))
         window.requests_per_minute, window.tokens_per_minute = requests, tokens
         return window

@@ -17,7 +17,7 @@ from infra.simulator.skills import Traits
 
 # What is due is sent at most this often, so thousands of streams do not mean a wake-up per token.
 TICK_SECONDS: Final = 0.05
-LONGEST_SILENCE_SECONDS: Final = 3600.0
+MAX_SILENCE_SECONDS: Final = 3600.0
 BREAKS: Final = frozenset(("drop_mid_stream", "timeout", "stall", "malformed_sse"))
 
 
@@ -115,7 +115,7 @@ class AnswerTiming:
             case "malformed_sse":
                 pass
             case "timeout":
-                await asyncio.sleep(LONGEST_SILENCE_SECONDS)
+                await asyncio.sleep(MAX_SILENCE_SECONDS)
                 raise DropError
             case _:
                 # Let what was written leave before the connection goes.

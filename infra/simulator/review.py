@@ -8,7 +8,7 @@ from infra.simulator.prompt import ReadPrompt
 
 PENALTY: Final[dict[Severity, float]] = {"minor": 0.06, "major": 0.14, "critical": 0.28}
 # A prompt shorter than this holds no work to read: the judgement is then drawn from the skill table.
-SHORTEST_WORK: Final = 200
+MIN_WORK: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Review:
 def review_of(prompt: ReadPrompt) -> Review:
     """Read the work in the prompt. Tools' findings are always reported; other faults only if seen."""
     draw = prompt.draw("review")
-    work = prompt.code or (prompt.text if len(prompt.text) >= SHORTEST_WORK else "")
+    work = prompt.code or (prompt.text if len(prompt.text) >= MIN_WORK else "")
     reported = find_tool_findings(prompt.text)
     present = find_flaws(work) if work else _imagined(prompt)
     rate = prompt.traits.finding_rate

@@ -13,7 +13,7 @@ from infra.simulator.prompt import ReadPrompt, text_of
 
 # A description is heard in a prompt when so many of its words are.
 WORDS_IN_COMMON: Final = 2
-LONGEST_RESULT: Final = 400
+MAX_RESULT: Final = 400
 _SMALL_WORDS: Final = """
 a an and any are as at be by can find for from get give given gives has have how in into is it its list
 made make of on one or out return returns some that the their them this to tool use uses used what when
@@ -86,7 +86,7 @@ def results_in(messages: Sequence[Mapping[str, object]]) -> list[str]:
     }
     return [
         f"According to {names.get(message.get('tool_call_id'), 'the tool')}: "
-        f"{' '.join(text_of(message).split())[:LONGEST_RESULT]}"
+        f"{' '.join(text_of(message).split())[:MAX_RESULT]}"
         for message in messages
         if message.get("role") == "tool"
     ]

@@ -22,11 +22,11 @@ from schema.chance import point
 
 HELD_OUT: Final = 0.2
 """Of the collaborations: judged on, not learned from."""
-MOST_STEPS: Final = 4_000
+MAX_STEPS: Final = 4_000
 """Distinct steps that are learned from: a fit's time grows with their cube, and a minute is enough."""
-MOST_SECONDS: Final = 86_400.0
-MOST_TOKENS: Final = 10_000_000
-MOST_USD: Final = 10_000.0
+MAX_SECONDS: Final = 86_400.0
+MAX_TOKENS: Final = 10_000_000
+MAX_USD: Final = 10_000.0
 _CLOCKS: Final = timedelta(minutes=1)
 """Clocks of two machines may differ by."""
 
@@ -70,10 +70,10 @@ def _fault(row: OutcomeRow, now: datetime, seen: set[UUID]) -> str | None:
     if not 0 <= row.ok <= 1:  # NaN is neither
         return "ok_wrong"
     limits = (
-        ("seconds_wrong", row.seconds, MOST_SECONDS),
-        ("tokens_wrong", row.input_tokens, MOST_TOKENS),
-        ("tokens_wrong", row.output_tokens, MOST_TOKENS),
-        ("usd_wrong", row.usd, MOST_USD),
+        ("seconds_wrong", row.seconds, MAX_SECONDS),
+        ("tokens_wrong", row.input_tokens, MAX_TOKENS),
+        ("tokens_wrong", row.output_tokens, MAX_TOKENS),
+        ("usd_wrong", row.usd, MAX_USD),
     )
     for name, value, most in limits:
         if value is not None and not (isfinite(value) and 0 <= value <= most):
@@ -104,7 +104,7 @@ def category_of(row: OutcomeRow) -> str:
 _category = lru_cache(maxsize=65_536)(question.category)
 
 
-def thinned(rows: Sequence[OutcomeRow], most: int = MOST_STEPS) -> list[OutcomeRow]:
+def thinned(rows: Sequence[OutcomeRow], most: int = MAX_STEPS) -> list[OutcomeRow]:
     """So few that at most `most` distinct steps are left, in their order: each model's newest go first, so
     that one that is seldom asked keeps what is known of it."""
     if len(rows) <= most:

@@ -13,7 +13,7 @@ KEPT: Final = 2_048
 """Texts; a row takes 5 KB."""
 _WINDOW_SECONDS: Final = 0.002
 """For how long others may join a forward: short beside the forward itself."""
-_MOST: Final = 64
+_MAX_BATCH: Final = 64
 """Texts in one forward, as `router.data.encoder` takes them."""
 
 
@@ -55,7 +55,7 @@ class KeptRows:
         """Forward after forward while anybody waits; whoever comes during one is in the next."""
         while self._waiting:
             await asyncio.sleep(_WINDOW_SECONDS)
-            texts = list(self._waiting)[:_MOST]
+            texts = list(self._waiting)[:_MAX_BATCH]
             try:
                 table = await asyncio.to_thread(self._embed, texts)
                 self.forwards += 1

@@ -18,7 +18,7 @@ TOKENS: Final = 48
 LAYERS: Final = 2
 """How much of a text MiniLM reads, and how deep: six layers of 256 tokens told no more of who succeeds and
 took four times as long."""
-_LONGEST: Final = 2000
+_MAX_CHARS: Final = 2000
 """Letters of a text that are looked at: what follows costs time and changes little."""
 _ODD: Final = tuple(
     np.uint64(odd) for odd in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)
@@ -44,7 +44,7 @@ def rows(texts: Sequence[str]) -> Floats:
 def letters(text: str) -> Floats:
     """(256,): log(1 + count) of each of the text's 3- and 4-grams, with a sign of its own, added up where its
     hash says (Weinberger et al. 2009): products of two such rows are those of the counts, on average."""
-    plain = f" {' '.join(text.lower().split())[:_LONGEST]} "
+    plain = f" {' '.join(text.lower().split())[:_MAX_CHARS]} "
     at = np.frombuffer(plain.encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
     three = at[:-2] * _ODD[0] + at[1:-1] * _ODD[1] + at[2:] * _ODD[2]
     grams = np.concatenate([three, three[:-1] + at[3:] * _ODD[3]])

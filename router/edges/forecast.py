@@ -36,9 +36,9 @@ from schema.language.steps import AgentStep
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-LEAST: Final = 8
+MIN_EDGES: Final = 8
 """Known edges of a tenant, before anything is learned from them."""
-MOST: Final = 100
+MAX_EDGES: Final = 100
 """Known edges that are learned from, those with the most runs, and new ones that are foreseen at a time: to
 read what 400 agents do takes some three seconds."""
 _SURE: Final = 2.33
@@ -75,11 +75,13 @@ def foresee(agents: Floats, ends: Ints, effect: Floats, error: Floats) -> EdgeFo
 
     `agents` (N, 384) rows of what they do; `ends` (2, E) senders and receivers; `effect` (E,), NaN where it
     is not known; `error` (E,) standard errors of those. Deterministic; milliseconds. Raises ValueError where
-    fewer than `LEAST` are known.
+    fewer than `MIN_EDGES` are known.
     """
     known = np.isfinite(effect)
-    if known.sum() < LEAST:
-        raise ValueError(f"found {known.sum()} known edges; expected at least {LEAST}: wait for more runs.")
+    if known.sum() < MIN_EDGES:
+        raise ValueError(
+            f"found {known.sum()} known edges; expected at least {MIN_EDGES}: wait for more runs."
+        )
     table = messages_passed(_nodes(agents), ends).astype(np.float64)
     table -= table[known].mean(0)
     table /= max(np.linalg.norm(table[known], axis=1).mean(), 1e-9)
@@ -172,11 +174,13 @@ class Foresight:
 
         `found` is the evidence just read; that of other edges is read where something is learned. Only reads.
         """
-        asked = sorted(new, key=_name)[:MOST]
-        tried = await tried_edges.tried(connection, tenant, 2 * topology.ENOUGH, MOST, simulated=simulated)
+        asked = sorted(new, key=_name)[:MAX_EDGES]
+        tried = await tried_edges.tried(
+            connection, tenant, 2 * topology.MIN_RUNS, MAX_EDGES, simulated=simulated
+        )
         stored = {one.key: (one.runs, one.effect) for one in tried}
         stored |= {key: (one.runs, one.value.mean) for key, one in found.items() if one.is_known}
-        if not asked or len(stored) < LEAST:
+        if not asked or len(stored) < MIN_EDGES:
             self._last.pop((tenant, simulated), None)
             return {}
         evidence = (tuple(asked), frozenset((key, *_coarse(*one)) for key, one in stored.items()))
@@ -207,8 +211,8 @@ class Foresight:
         }
         known = {key: value for key, value in known.items() if _both(key) <= agents.keys()}
         new = [key for key in asked if key not in known and _both(key) <= agents.keys()]
-        if len(known) < LEAST or not new:
-            said, foreseen = f"{len(known)} edges are known, of {LEAST} that it takes", dict[Key, Value]()
+        if len(known) < MIN_EDGES or not new:
+            said, foreseen = f"{len(known)} edges are known, of {MIN_EDGES} that it takes", dict[Key, Value]()
         else:
             said, foreseen = await asyncio.to_thread(_foresee, agents, known, new)
         self.told[tenant] = said

@@ -22,7 +22,7 @@ DOUBTED_CHANCE: Final = 0.5
 PRUNED_CHANCE: Final = 0.05
 MARGIN: Final = 0.02
 """Quality that an edge must surely not bring before it is pruned: less is not worth what reading costs."""
-ENOUGH: Final = 20
+MIN_RUNS: Final = 20
 """Runs with it, and as many without, before anything is said."""
 _NINETY: Final = 1.645
 
@@ -42,7 +42,7 @@ class Effect:
 
     @property
     def is_known(self) -> bool:
-        return min(self.told, self.spared) >= ENOUGH
+        return min(self.told, self.spared) >= MIN_RUNS
 
 
 def chance(state: State, foreseen: float | None = None) -> float:

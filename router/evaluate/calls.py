@@ -14,9 +14,9 @@ from router.evaluate.old_prices import POOL_PRICES, price_of
 from router.statistics import choose, shrinkage, success
 from router.statistics.choose import Price
 
-LEAST: Final = 30
+MIN_QUERIES: Final = 30
 """Outcomes to learn from; of fewer nothing can be said."""
-FEW: Final = 20
+FEW_OUTCOMES: Final = 20
 """Outcomes that are known of a cold model."""
 
 
@@ -33,7 +33,7 @@ def judge_calls(
     tokens in and out, by model; `listed`: asked for what these do not have."""
     dev, judged = split(calls.queries)
     known = np.isfinite(calls.ok)
-    if known[dev].sum() < LEAST or not known[judged].any():
+    if known[dev].sum() < MIN_QUERIES or not known[judged].any():
         return {}
     # What nothing was learned of can be neither chosen nor judged.
     calls = calls.of_models(np.flatnonzero(known[dev].any(0)))
@@ -202,7 +202,7 @@ def unseen(calls: Calls, table: Floats, pool: Ints, seed: int, groups: int = 12)
 
 
 def cold(
-    calls: Calls, table: Floats, dev: Ints, judged: Ints, seed: int, few: int = FEW, models: int = 30
+    calls: Calls, table: Floats, dev: Ints, judged: Ints, seed: int, few: int = FEW_OUTCOMES, models: int = 30
 ) -> dict[str, float | None]:
     """Models in turn are kept from learning, then known by `few` outcomes at queries learned from."""
     if len(calls.models) < 3:

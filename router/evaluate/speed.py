@@ -10,7 +10,7 @@ import numpy as np
 
 from router.data import features
 from router.data.outcomes import Calls
-from router.evaluate.calls import LEAST
+from router.evaluate.calls import MIN_QUERIES
 from router.statistics import choose
 from router.statistics.success import Success, fit, only_models, with_model
 
@@ -21,7 +21,7 @@ REPEATS: Final = 200
 
 def judge_speed(calls: Calls, rows: np.typing.NDArray[np.float64]) -> dict[str, float | None]:
     """Milliseconds of this process's time; the cores should have nothing else to do."""
-    if np.isfinite(calls.ok).sum() < LEAST:
+    if np.isfinite(calls.ok).sum() < MIN_QUERIES:
         return {}
     return judge_decisions(fit(rows, calls.categories, calls.ok)[0], calls, rows)
 

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 FOLDS: Final = 4
 """Parts of the past, and members: each member is held to what the others learn from."""
-LEAST_STEPS: Final = 20
+MIN_STEPS: Final = 20
 _TIME_WORTH: Final = 0.05
 """Success that a value one standard deviation longer (seconds, tokens) is worth less."""
 _SHARPNESS: Final = 0.1
-_MOST_WEIGHT: Final = 10.0
+_MAX_WEIGHT: Final = 10.0
 """Of one outcome: a single rare choice is not to outweigh all others."""
 
 
@@ -122,8 +122,8 @@ def fit(
     where not all were. `on_epoch` is told a state from which `resume` goes on, with the same data, seed,
     shape and plan. Raises ValueError below LEAST_STEPS, and where the loss keeps being no number."""
     shape, plan = shape or SHAPE, plan or PLAN
-    if (count := int(np.isfinite(calls.ok).any(1).sum())) < LEAST_STEPS:
-        raise ValueError(f"found outcomes of {count} steps; expected at least {LEAST_STEPS} to learn from.")
+    if (count := int(np.isfinite(calls.ok).any(1).sum())) < MIN_STEPS:
+        raise ValueError(f"found outcomes of {count} steps; expected at least {MIN_STEPS} to learn from.")
     from router.network.net import built
     from router.network.training import load
 
@@ -239,7 +239,7 @@ def _routing(calls: Calls, scaled: Floats, chances: Floats | None) -> tuple[Smal
     utility = np.where(known, utility - np.where(known, utility, -np.inf).max(1, keepdims=True), -np.inf)
     wanted = np.exp(utility) / np.maximum(np.exp(utility).sum(1, keepdims=True), 1e-9)
     alone = known.sum(1, keepdims=True) == 1
-    inverse = 1.0 if chances is None else 1 / np.maximum(chances, 1 / _MOST_WEIGHT)
+    inverse = 1.0 if chances is None else 1 / np.maximum(chances, 1 / _MAX_WEIGHT)
     weight = np.where(known & alone, inverse, 0.0)
     return np.where(alone, 0.0, wanted).astype(np.float32), weight.astype(np.float32)
 

@@ -17,7 +17,7 @@ from router.rollout.stages import Evidence, State
 from router.statistics import offpolicy
 from router.statistics.drift import Alarm
 
-LEAST: Final = 20
+MIN_OUTCOMES: Final = 20
 """Outcomes of decisions, below which nothing is said of a checkpoint."""
 RELIES: Final = 0.1
 """Mean chance above which a checkpoint relies on a model."""
@@ -50,7 +50,7 @@ def of_checkpoint(
             taken.append(row)
             new.append(both[0])
             old.append(both[1])
-    log = to_log(taken) if len(taken) >= LEAST else None
+    log = to_log(taken) if len(taken) >= MIN_OUTCOMES else None
     if log is None:
         return None
     now, before = matrix(new, log.models), matrix(old, log.models)

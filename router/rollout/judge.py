@@ -26,14 +26,14 @@ from router.statistics.intervals import Interval
 from router.statistics.model import Predictions
 from router.statistics.offpolicy import Value
 
-LEAST_JUDGED: Final = 20
+MIN_JUDGED: Final = 20
 """Outcomes; with fewer, only what comes in shadow can tell."""
-MOST_JUDGED: Final = 2_000
+MAX_JUDGED: Final = 2_000
 """The newest: more make no verdict surer, and each decision is made once more."""
 BINS: Final = 10
 _COVERED: Final = 0.75
 """Of 90 % intervals: below that they mislead budgets and people."""
-_LEAST_COVERED: Final = 100
+_MIN_COVERED: Final = 100
 _WEIGHTS: Final = 12
 """Points of the curve of cost against quality."""
 
@@ -63,14 +63,14 @@ def judge(
 ) -> EntryVerdict:
     """By Brier score and calibration beside plain rates, by the value of its choices beside the logged ones
     and the best single model, and by how many intervals hold. `until`: the end of what it learned from."""
-    rows = list(held_out)[-MOST_JUDGED:]
+    rows = list(held_out)[-MAX_JUDGED:]
     figures: dict[str, Any] = {
         "held_out": len(rows),
         "models": len(learned.models),
         "age_seconds": round((now - until).total_seconds()),
     }
-    if len(rows) < LEAST_JUDGED:
-        reason = f"only {len(rows)} outcomes were held out, of {LEAST_JUDGED}: shadow has to tell"
+    if len(rows) < MIN_JUDGED:
+        reason = f"only {len(rows)} outcomes were held out, of {MIN_JUDGED}: shadow has to tell"
         return EntryVerdict(True, reason, figures)
     # Embedding is what takes time, and each of the three that follow looks at the same texts.
     known = _embedded([text_of(row) for row in rows], embed)
@@ -160,7 +160,7 @@ def _coverage(told: Expectations) -> dict[str, Any]:
     for name, (low, high, came) in told.intervals.items():
         known = np.isfinite(low) & np.isfinite(came)
         held = (low[known] <= came[known]) & (came[known] <= high[known])
-        found[f"coverage_{name}"] = float(held.mean()) if len(held) >= _LEAST_COVERED else None
+        found[f"coverage_{name}"] = float(held.mean()) if len(held) >= _MIN_COVERED else None
     return found
 
 

@@ -8,7 +8,7 @@ from router.statistics.offpolicy import WORSE, Value
 
 State = Literal["shadow", "share", "all", "rolled_back"]
 
-ENOUGH: Final = 200
+MIN_OUTCOMES: Final = 200
 """Outcomes in a state before it can be left upwards."""
 
 
@@ -47,7 +47,7 @@ def advance(rollout: Rollout, evidence: Evidence) -> Rollout:
     if rollout.state != "shadow" and gain.high < 0:
         return Rollout("rolled_back", 0, f"worse: {said}")
     stays = replace(rollout, outcomes=outcomes)
-    if outcomes < ENOUGH or evidence.quarantined or gain.low <= -WORSE:
+    if outcomes < MIN_OUTCOMES or evidence.quarantined or gain.low <= -WORSE:
         return stays
     if rollout.state == "shadow":
         return Rollout("share", 0, said)

@@ -13,7 +13,7 @@ from router.data.outcomes import Floats
 from router.serve import decisions
 from router.statistics import choose
 
-LEAST_VERDICTS: Final = 30
+MIN_VERDICTS: Final = 30
 """Of wrong and of right answers each, before what was seen counts as much as the defaults."""
 
 
@@ -130,7 +130,7 @@ def seen(wrong: int, wrong_rejected: int, right: int, right_rejected: int) -> Ve
             f"found {wrong_rejected} of {wrong} wrong and {right_rejected} of {right} right answers "
             "rejected; expected no more than there are."
         )
-    n = LEAST_VERDICTS
+    n = MIN_VERDICTS
     return Verifier(
         (wrong_rejected + n * USUAL.catches) / (wrong + n),
         (right_rejected + n * USUAL.false_alarms) / (right + n),

@@ -19,7 +19,7 @@ from router.statistics.choose import Price
 from router.statistics.model import Moves
 from schema.chance import draw, point
 
-MOST_BUDGET: Final = 32_000
+MAX_BUDGET: Final = 32_000
 """Tokens; a higher limit would be none."""
 
 
@@ -151,7 +151,7 @@ def budget(ok: float, tokens: Sequence[float] | None) -> int | None:
         return None
     _, expected, high = tokens
     worth = expectation.reasoning_budget(np.array(expected), expectation.tolerated(np.array(1 - ok)))
-    return min(round(max(high, expected + int(worth))), MOST_BUDGET)
+    return min(round(max(high, expected + int(worth))), MAX_BUDGET)
 
 
 def confidence(ok: float, doubt: float) -> float:

@@ -29,7 +29,7 @@ from router.serve.predictions import ExpectationCache, RoutingQuestion
 from router.statistics.choose import Price
 from router.statistics.model import Moves
 
-MOST_LOADED: Final = 6
+MAX_LOADED: Final = 6
 """Checkpoints in memory: those before the present ones too, so that a rollback takes no loading."""
 RETRY_SECONDS: Final = 30.0
 """Until a checkpoint that could not be loaded is tried again: its row may have been mended."""
@@ -191,7 +191,7 @@ class CheckpointServer:
             self.loads += 1
             if one.state == "all":
                 self._before[tenant] = one
-            while len(self._loaded) > MOST_LOADED:
+            while len(self._loaded) > MAX_LOADED:
                 self.loaded_at.pop(self._loaded.popitem(last=False)[0], None)
         finally:
             self._tasks.pop(one.id, None)

@@ -15,7 +15,7 @@ from router.statistics import shrinkage
 
 MARGINS: Final = (0.0, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 2.0)
 """The last one never leaves."""
-_LEAST: Final = 30
+_MIN_OUTCOMES: Final = 30
 """Queries at which both are known; of fewer a gain is luck."""
 
 
@@ -151,7 +151,9 @@ def _surely(gain: Floats, errors: float = 1.0) -> float:
     """The mean of those known, less its standard errors; of few of them nothing can be said."""
     known = gain[np.isfinite(gain)]
     return (
-        float(known.mean() - errors * known.std() / np.sqrt(len(known))) if len(known) >= _LEAST else -np.inf
+        float(known.mean() - errors * known.std() / np.sqrt(len(known)))
+        if len(known) >= _MIN_OUTCOMES
+        else -np.inf
     )
 
 

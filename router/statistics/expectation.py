@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _TOKENS: Final = 32.0
 """Tokens of reasoning that one unit of sqrt(n) log(1/error) is worth."""
-LEAST_BUDGET: Final = 256
-MOST_BUDGET: Final = 8192
+MIN_BUDGET: Final = 256
+MAX_BUDGET: Final = 8192
 TOLERATED: Final = 0.05
 """The share of steps that may fail when they are reasoned about as long as recommended."""
 
@@ -87,7 +87,7 @@ def reasoning_budget(tokens: Floats, error: Floats) -> Ints:
     without reasoning that may remain. NaN in either gives LEAST_BUDGET."""
     n, left = np.asarray(tokens, dtype=np.float64), np.asarray(error, dtype=np.float64)
     units = np.sqrt(np.maximum(n, 0.0)) * -np.log(np.clip(left, 1e-6, 1.0))
-    bounded = np.clip(np.nan_to_num(_TOKENS * units, nan=0.0), LEAST_BUDGET, MOST_BUDGET)
+    bounded = np.clip(np.nan_to_num(_TOKENS * units, nan=0.0), MIN_BUDGET, MAX_BUDGET)
     return np.asarray(np.rint(bounded), dtype=np.int64)
 
 

@@ -21,7 +21,7 @@ from router.statistics.success import places
 
 Small = NDArray[np.float32]
 
-MOST_PAST: Final = 5000
+MAX_PAST: Final = 5000
 """Of the latest steps: looking through more takes longer than the rest of a decision."""
 _RECENT: Final = 50
 _SPELLED: Final = 0.5
@@ -105,7 +105,7 @@ def learn(calls: Calls, rows: Floats) -> Past:
         ],
         2,
     )
-    late = slice(max(0, len(rest) - MOST_PAST), None)
+    late = slice(max(0, len(rest) - MAX_PAST), None)
     return Past(
         calls.models,
         names,

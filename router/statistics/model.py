@@ -15,15 +15,15 @@ from router.statistics.drift import State, Tracker
 from router.statistics.intervals import Interval, Intervals
 from router.statistics.success import Success
 
-LEAST_OUTCOMES: Final = 50
+MIN_OUTCOMES: Final = 50
 """Of successes, in all; below that rules know more."""
-LEAST_VALUES: Final = 20
+MIN_VALUES: Final = 20
 """Seconds or tokens; below that an interval says nothing."""
 _SURE: Final = 2.0
 """Standard errors by which a cheaper policy must hold: what was logged says less than what all were asked."""
 _SOME: Final = 5
 """Outcomes of a model in a category, from which on it is one of those that can be chosen among there."""
-_LEAST_CHANCE: Final = 0.02
+_MIN_CHANCE: Final = 0.02
 """That a model was asked: what is rarer would weigh so much that one outcome decided."""
 
 
@@ -85,13 +85,13 @@ def fit(
 
     `rows`: of `features.rows(calls.texts)`; `prices`: US dollars for a million tokens in and out, by model.
     Raises ValueError below LEAST_OUTCOMES."""
-    if (known := int(np.isfinite(calls.ok).sum())) < LEAST_OUTCOMES:
-        raise ValueError(f"found {known} outcomes; expected at least {LEAST_OUTCOMES} to learn from.")
+    if (known := int(np.isfinite(calls.ok).sum())) < MIN_OUTCOMES:
+        raise ValueError(f"found {known} outcomes; expected at least {MIN_OUTCOMES} to learn from.")
     learned, seen = success.fit(rows, calls.categories, calls.ok, seed, calls.times)
     told = intervals.text_features(calls.texts, rows[:, : success.MEANING])
 
     def interval(values: Floats) -> Intervals | None:
-        if int(np.isfinite(values).sum()) < LEAST_VALUES:
+        if int(np.isfinite(values).sum()) < MIN_VALUES:
             return None
         return intervals.fit(values, list(calls.categories), told, calls.models, seed=seed)
 
@@ -136,7 +136,7 @@ def completed(ok: Floats, seen: Floats, category: Ints) -> Floats:
     known = np.isfinite(ok)
     asked = np.zeros((int(category.max()) + 1, ok.shape[1]))
     np.add.at(asked, category, known.astype(np.float64))
-    chance = np.maximum(asked / np.maximum(np.bincount(category), 1)[:, None], _LEAST_CHANCE)[category]
+    chance = np.maximum(asked / np.maximum(np.bincount(category), 1)[:, None], _MIN_CHANCE)[category]
     return np.asarray(seen + np.where(known, (ok - seen) / chance, 0.0), dtype=np.float64)
 
 

@@ -17,7 +17,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.upkeep.archive import ArchiveActivity
 from api.app import create_app
-from api.live.playback import MOST_AT_ONCE, playback
+from api.live.playback import MAX_AT_ONCE, playback
 from api.state import ApiState
 from db.engine import transaction
 from db.live import archive, tokens
@@ -338,7 +338,7 @@ async def test_long_texts_shrink_are_read_in_pages_and_forgotten(engine: AsyncEn
     [(archived_bytes,)] = await rows(engine, "SELECT sum(length(tokens)) FROM token_archives")
     assert archived_bytes * 10 < live_bytes
     assert await play(engine, request.collaboration) == lives
-    assert max(one[2] for one in words(lives)) == MOST_AT_ONCE
+    assert max(one[2] for one in words(lives)) == MAX_AT_ONCE
     async with transaction(engine) as connection:
         page = await tokens.spoken(connection, begun.execution, 24_990)
         assert [one.text for one in page] == text_of[24_990:]

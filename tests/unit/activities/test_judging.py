@@ -5,9 +5,9 @@ import json
 import pytest
 
 from activities.agent.judging import (
-    LEAST_HELD_OUT,
-    MOST_HELD_OUT,
-    MOST_TRAINED,
+    MAX_HELD_OUT,
+    MAX_TRAINING_EXAMPLES,
+    MIN_HELD_OUT,
     ScoredAnswer,
     compare,
     question,
@@ -17,14 +17,14 @@ from activities.agent.judging import (
     verdict,
     wanted_quality,
 )
-from db.prompts.scored import LEAST, require_enough
+from db.prompts.scored import MAX_SCORED, require_enough
 from schema.errors import Refused
 
 SCORED = [ScoredAnswer(f"task {number}", f"answer {number}", number % 10 / 10) for number in range(1_000)]
 
 
 def test_below_a_thousand_scored_collaborations_nothing_is_optimised() -> None:
-    require_enough(LEAST, "p")
+    require_enough(MAX_SCORED, "p")
     with pytest.raises(Refused, match=r"found 999 scored collaborations .* expected 1,000") as caught:
         require_enough(999, "p")
     assert caught.value.code == "too_few_examples"
@@ -41,16 +41,16 @@ def test_what_is_held_out_is_not_learned_from() -> None:
 
 def test_it_learns_from_the_best_known_answer_of_each_task() -> None:
     known = to_learn_from([*SCORED, ScoredAnswer("task 0", "better", 0.95)])
-    assert len(known) == MOST_TRAINED
+    assert len(known) == MAX_TRAINING_EXAMPLES
     assert known[0] == ScoredAnswer("task 0", "better", 0.95)
-    assert [one.quality for one in known[1:]] == [0.9] * (MOST_TRAINED - 1)
+    assert [one.quality for one in known[1:]] == [0.9] * (MAX_TRAINING_EXAMPLES - 1)
     assert to_learn_from(list(reversed(SCORED))) == to_learn_from(SCORED)
 
 
 def test_what_it_is_held_to_is_not_chosen_by_how_it_went() -> None:
     chosen = to_hold_out(SCORED)
-    assert len(chosen) == MOST_HELD_OUT
-    assert len({one.task for one in chosen}) == MOST_HELD_OUT
+    assert len(chosen) == MAX_HELD_OUT
+    assert len({one.task for one in chosen}) == MAX_HELD_OUT
     worse = [ScoredAnswer(one.task, one.answer, 0.0) for one in SCORED]
     assert [one.task for one in to_hold_out(worse)] == [one.task for one in chosen]
 
@@ -60,14 +60,14 @@ def test_an_example_must_be_as_good_as_the_average() -> None:
 
 
 def test_the_held_out_quality_must_not_fall() -> None:
-    better = compare([(0.5, 0.6)] * LEAST_HELD_OUT)
-    assert (better.tasks, better.present) == (LEAST_HELD_OUT, 0.5)
+    better = compare([(0.5, 0.6)] * MIN_HELD_OUT)
+    assert (better.tasks, better.present) == (MIN_HELD_OUT, 0.5)
     assert better.candidate == pytest.approx(0.6)
-    assert compare([(0.5, 0.5)] * LEAST_HELD_OUT).candidate == 0.5
+    assert compare([(0.5, 0.5)] * MIN_HELD_OUT).candidate == 0.5
     with pytest.raises(
         Refused, match=r"quality of 0\.490 .* no less than the present version's 0\.500"
     ) as no:
-        compare([(0.5, 0.49)] * LEAST_HELD_OUT)
+        compare([(0.5, 0.49)] * MIN_HELD_OUT)
     assert no.value.code == "not_better"
     # Tasks that one of both failed at are left out of both.
     with pytest.raises(Refused, match="found 9 held-out tasks"):

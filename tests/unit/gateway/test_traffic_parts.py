@@ -142,7 +142,7 @@ async def test_an_open_circuit_says_so_until_somebody_may_try() -> None:
     assert circuits.refusal("account", "other") is None
     circuits.learn([])
     assert (circuits.refusal("account", "m"), circuits.any_open) == (None, False)
-    assert circuit_breaker.OPEN_SECONDS < circuit_breaker.LONGEST_OPEN_SECONDS
+    assert circuit_breaker.OPEN_SECONDS < circuit_breaker.MAX_OPEN_SECONDS
 
 
 async def test_pauses_double_until_a_call_is_answered() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.failures import BrokenAnswer
 from gateway.request import ModelToolCall, Timeouts, Usage
-from gateway.sse import MOST_BYTES, EventReader, EventTooLong
+from gateway.sse import MAX_BYTES, EventReader, EventTooLong
 from gateway.timeouts import Patience
 from gateway.wire import ResponseReader
 
@@ -45,7 +45,7 @@ def test_the_last_event_may_lack_its_empty_line() -> None:
 
 @pytest.mark.parametrize("stream", [b"x" * 70_000, b"data: " + b"y" * 70_000 + b"\n"], ids=["line", "lines"])
 def test_an_event_without_an_end_is_given_up(stream: bytes) -> None:
-    packets = [stream] * (MOST_BYTES // len(stream) + 2)
+    packets = [stream] * (MAX_BYTES // len(stream) + 2)
     with pytest.raises(EventTooLong):
         _read(packets)
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from router.edges.forecast import LEAST, EdgeForecast, Floats, Ints, agents_of, foresee
+from router.edges.forecast import MIN_EDGES, EdgeForecast, Floats, Ints, agents_of, foresee
 from router.edges.topology import DOUBTED_CHANCE, KEPT_CHANCE, MARGIN, PRUNED_CHANCE, chance
 
 ROLES = ("architect", "coder", "reviewer", "tester", "documenter", "refiner")
@@ -103,8 +103,8 @@ def test_the_same_evidence_foresees_the_same_and_too_little_nothing() -> None:
     assert _World(3, 6).foresee(np.linspace(-0.1, 0.1, 12)) == _World(3, 6).foresee(
         np.linspace(-0.1, 0.1, 12)
     )
-    with pytest.raises(ValueError, match=f"found {LEAST - 1} known edges; expected at least {LEAST}"):
-        _World(3, 6).foresee(np.zeros(LEAST - 1))
+    with pytest.raises(ValueError, match=f"found {MIN_EDGES - 1} known edges; expected at least {MIN_EDGES}"):
+        _World(3, 6).foresee(np.zeros(MIN_EDGES - 1))
 
 
 def test_the_network_alone_prunes_nothing_and_moves_no_edge_but_kept_ones() -> None:

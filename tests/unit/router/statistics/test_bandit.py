@@ -7,7 +7,7 @@ import pytest
 
 from router.data.outcomes import Calls
 from router.evaluate.replays import judge_online
-from router.rollout.stages import ENOUGH, Evidence, Rollout, advance, roll_back, share
+from router.rollout.stages import MIN_OUTCOMES, Evidence, Rollout, advance, roll_back, share
 from router.statistics.bandit import Bandit, BanditConfig, effects, from_json
 from router.statistics.offpolicy import Value
 
@@ -116,7 +116,7 @@ def test_judged_on_known_outcomes_it_beats_chance_and_survives_a_break() -> None
 
 
 def test_a_checkpoint_climbs_on_evidence_and_falls_on_harm() -> None:
-    good = Evidence(ENOUGH, Value(0.01, -0.005, 0.025))
+    good = Evidence(MIN_OUTCOMES, Value(0.01, -0.005, 0.025))
     shared = advance(Rollout(), good)
     assert (shared.state, share(shared)) == ("share", 0.1)
     serves = advance(shared, good)

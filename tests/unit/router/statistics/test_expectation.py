@@ -5,8 +5,8 @@ import pytest
 
 from router.data.outcomes import Floats
 from router.statistics.expectation import (
-    LEAST_BUDGET,
-    MOST_BUDGET,
+    MAX_BUDGET,
+    MIN_BUDGET,
     TOLERATED,
     BayesianExpectationLayer,
     orderings,
@@ -82,11 +82,11 @@ def test_a_budget_grows_with_the_root_of_the_answer_and_the_log_of_what_must_not
 @pytest.mark.parametrize(
     ("tokens", "error", "expected"),
     [
-        (0.0, 0.1, LEAST_BUDGET),
-        (400.0, 1.0, LEAST_BUDGET),
-        (1e9, 1e-9, MOST_BUDGET),
-        (float("nan"), 0.1, LEAST_BUDGET),
-        (-5.0, 0.1, LEAST_BUDGET),
+        (0.0, 0.1, MIN_BUDGET),
+        (400.0, 1.0, MIN_BUDGET),
+        (1e9, 1e-9, MAX_BUDGET),
+        (float("nan"), 0.1, MIN_BUDGET),
+        (-5.0, 0.1, MIN_BUDGET),
     ],
 )
 def test_a_budget_is_bounded(tokens: float, error: float, expected: int) -> None:
