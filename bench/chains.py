@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from bench.research.ppo import Floats
 from gateway.prices import listed_price
 from infra.simulator.answers import HOLES, WRITABLE_FLAWS
 from infra.simulator.review import PENALTY
 from infra.simulator.skills import SKILL_TABLE, domain_of, drawn
-from router.ppo import Floats
 
 MODELS: Final = tuple(SKILL_TABLE)
 ROLES: Final = ("architect", "coder", "reviewer")

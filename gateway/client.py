@@ -7,7 +7,7 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from gateway import billed, litellm_door
+from gateway import litellm_door, usage_lookup
 from gateway.destinations import Destination, Destinations, answered_model
 from gateway.estimate import WorstCase, guessed_tokens, most_input_tokens
 from gateway.failures import ConnectionLost, as_provider_error
@@ -157,7 +157,7 @@ class Gateway:
 
     async def billed(self, destination: Destination, call_id: str, response_id: str) -> Usage | None:
         """Ask the provider what a call took; None if it cannot tell, or not yet."""
-        return await billed.ask(self._connections(), destination, call_id, response_id)
+        return await usage_lookup.ask(self._connections(), destination, call_id, response_id)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -134,11 +134,6 @@ async def forget(memory: WeaviateMemory, forgotten: Mapping[str, Sequence[UUID]]
                 await collection.with_tenant(tenant).data.delete_many(Filter.by_id().contains_any(ids))
 
 
-async def store_collaboration(memory: WeaviateMemory, item: MemoryObject) -> None:
-    """Keep one collaboration (S3-21); under its own id, so a retry changes nothing."""
-    await _upsert(memory, item.tenant, [item])
-
-
 async def _upsert(memory: WeaviateMemory, tenant: str, items: Sequence[MemoryObject]) -> None:
     client = await memory.client()
     from weaviate.classes.data import DataObject

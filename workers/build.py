@@ -66,7 +66,7 @@ def _interceptors(engine: AsyncEngine, client: Client) -> list[Interceptor]:
 @asynccontextmanager
 async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[BuiltWorker]:
     from activities.agent.activity import AgentActivity
-    from activities.agent.news import News
+    from activities.agent.notifications import News
     from activities.agent.resources import means
     from activities.agent.tokens import TokenLog
     from activities.improve.optimize import OptimizeActivity

@@ -10,10 +10,11 @@ from typing import Any, Final, TypeVar
 from opentelemetry.trace import Span
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from activities.agent import deliveries, judging, tool_rounds, verification
+from activities.agent import judge as agent_judge
+from activities.agent import readers, tool_rounds, verification
 from activities.agent.call import call
 from activities.agent.conversation import Conversation
-from activities.agent.listening import ListeningConversation, ListeningPlace
+from activities.agent.live_conversation import ListeningConversation, ListeningPlace
 from activities.agent.money import DEFAULT_MAX_OUTPUT_TOKENS, Bill, Purse
 from activities.agent.resources import Resources
 from activities.agent.retries import next_try_seconds
@@ -171,9 +172,7 @@ class Answers:
     async def _begin(self, current: Span) -> None:
         """The prompt; of a step that reads others live, its conversation with them."""
         streams = self.context.compiled.streams
-        sent = await deliveries.of_step(
-            self.engine, self.context, self.request, simulated=self.worker.simulated
-        )
+        sent = await readers.of_step(self.engine, self.context, self.request, simulated=self.worker.simulated)
         self.readers = sent.readers
         if not streams.read_by(self.request.step):
             self.conversation.ask(self.context.scope)
@@ -414,7 +413,7 @@ class Answers:
         try:
             bill, completion = await self._ask()
             await self._flush()
-            score = judging.verdict(completion.text)
+            score = agent_judge.verdict(completion.text)
             outcome = _outcome(verification.verdict(score, rule), completion)
 
             async def finish(connection: AsyncConnection) -> StepResult | None:

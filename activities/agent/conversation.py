@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from activities.agent import judging, prompts, tool_rounds
+from activities.agent import judge, prompts, tool_rounds
 from activities.runs.feedback import agent_of, told
 from activities.values import storable
 from db.prompts.trials import ChosenPrompt
@@ -59,7 +59,7 @@ class Conversation:
         """Another one, in which `verifier` is asked what an answer to this one is worth. `step` is this one's
         as he has it."""
         other = Conversation(self._name, step, verifier, self._catalogue, None, [], self._steering)
-        other.begin(judging.question("", self._asked, answer))
+        other.begin(judge.question("", self._asked, answer))
         return other
 
     def as_sent(self) -> list[Message]:

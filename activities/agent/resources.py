@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.agent.news import News
+from activities.agent.notifications import News
 from activities.agent.single_flight import Flights
 from activities.agent.tokens import TokenLog
 from activities.agent.tool_rounds import Run

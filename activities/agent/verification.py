@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from activities.agent.judging import VERDICT
+from activities.agent.judge import VERDICT
 from db.router import rules
 from db.runs import executions
 from db.runs.executions import Assignment, Outcome

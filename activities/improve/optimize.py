@@ -11,7 +11,7 @@ from typing import Any, Final
 from temporalio import activity
 
 from activities.agent import prompts
-from activities.agent.judging import (
+from activities.agent.judge import (
     VERDICT,
     Comparison,
     ScoredAnswer,

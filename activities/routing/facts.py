@@ -12,10 +12,10 @@ from db.engine import transaction
 from db.router import checkpoints, quarantines
 from db.router.decisions import RoutingDecision
 from router.serve import rules
+from router.serve.checkpoint_server import CheckpointServer, ServedCheckpoint
 from router.serve.decisions import quarantined_of
 from router.serve.predictions import RoutingQuestion
 from router.serve.rules import Roles
-from router.serve.serving import CheckpointServer, ServedCheckpoint
 from router.statistics.choose import Price
 from router.statistics.model import Moves
 from schema.language.catalogue import Catalogue

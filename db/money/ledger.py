@@ -5,7 +5,6 @@ reserved for it stays reserved). What was only assumed gives way to what is know
 twice.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any, Final, Literal, Protocol
@@ -417,12 +416,3 @@ async def _close(
         "revisable": revisable,
     }
     return (await connection.execute(_CLOSE, values)).rowcount > 0
-
-
-async def open_calls(connection: AsyncConnection, ids: Sequence[UUID]) -> list[UUID]:
-    """Return the calls that are still open."""
-    rows = await connection.execute(
-        text("SELECT id FROM model_calls WHERE id = ANY(:ids) AND state IN ('open', 'unknown')"),
-        {"ids": list(ids)},
-    )
-    return list(rows.scalars())

@@ -1,6 +1,5 @@
 """Graded outcomes of agent steps: score, latency and cost of each model's last answer."""
 
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -212,14 +211,6 @@ async def every(
             return
         yield rows
         after = rows[-1].at, rows[-1].id
-
-
-async def counts(engine: AsyncEngine, tenant: str, until: datetime, *, simulated: bool) -> Counter[str]:
-    """source → how many outcomes go by it; under `` those that nobody can tell."""
-    found: Counter[str] = Counter()
-    async for rows in every(engine, tenant, until, simulated=simulated):
-        found.update(row.source for row in rows)
-    return found
 
 
 async def _rows(

@@ -16,7 +16,7 @@ import numpy as np
 
 from db.router.outcomes import OutcomeRow
 from router.data import question
-from router.data.logged import LoggedChoices
+from router.data.logged_choices import LoggedChoices
 from router.data.outcomes import Calls, Floats, means, numbers
 from schema.chance import point
 

@@ -186,18 +186,6 @@ def learn(graphs: Sequence[AgentGraph], classes: int, steps: int = 300, seed: in
     return TrainedAttention(gnn.eval(), reads.eval())
 
 
-def accuracy(learned: TrainedAttention, graphs: Sequence[AgentGraph], carried: float = 1.0) -> float:
-    """Share of agents that come to what they should, when this share of every message passes."""
-    import torch
-
-    nodes, edges, labels = _joined(graphs)
-    with torch.inference_mode():
-        heard, _ = learned.gnn(nodes, edges, torch.full((edges.shape[1],), carried))
-        said = learned.reads(torch.cat([nodes, heard], 1)).argmax(1)
-    asked = labels >= 0
-    return float((said[asked] == labels[asked]).float().mean())
-
-
 def _joined(graphs: Sequence[AgentGraph]) -> tuple[Tensor, Tensor, Tensor]:
     """Many graphs as one without edges between them."""
     import torch

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.data.exploration import FLOOR
-from router.data.logged import LoggedChoices
+from router.data.logged_choices import LoggedChoices
 from router.data.outcomes import Calls, Floats, Ints
 from router.statistics.bandit import Bandit, effects
 from router.statistics.offpolicy import WORSE, dm, dr, ips, may_promote, predict, snips

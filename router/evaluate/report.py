@@ -58,9 +58,9 @@ def evaluate(
     there."""
     from router.data import features
     from router.data.encoder import WIDTH
-    from router.edges.known_tasks import judge_trials
     from router.evaluate.calls import judge_calls
     from router.evaluate.checkpoint import judge_checkpoint, read, write
+    from router.evaluate.known_tasks import judge_trials
     from router.evaluate.pairs import judge_reviews
     from router.evaluate.replays import judge_offpolicy, judge_online
     from router.evaluate.speed import judge_speed

@@ -143,11 +143,6 @@ def fit(
     return Neural(shape, histories.learn(calls, rows), finished), seen
 
 
-def refreshed(neural: Neural, calls: Calls, rows: Floats) -> Neural:
-    """Told of other outcomes, which may be of models that it has not met; nothing is trained."""
-    return replace(neural, past=histories.learn(calls, rows))
-
-
 def predict(
     neural: Neural,
     rows: Floats,

@@ -15,7 +15,7 @@ from db.router.outcomes import OutcomeRow
 from router.checkpoints.storage import Checkpoint
 from router.data import features, metrics
 from router.data.dataset import Log, candidates_of, category_of, matrix, text_of, to_log
-from router.data.logged import LoggedChoices
+from router.data.logged_choices import LoggedChoices
 from router.data.outcomes import Floats, Ints
 from router.serve import decisions, predictions
 from router.serve.decisions import LoadedCheckpoint

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from router.data.exploration import SHARE
 from router.statistics.offpolicy import WORSE, Value
 
 State = Literal["shadow", "share", "all", "rolled_back"]
@@ -29,11 +28,6 @@ class Evidence:
     """Success of the checkpoint minus success of what served before, over all outcomes in this state."""
     quarantined: tuple[str, ...] = ()
     """Models that it relies on and that broke: no reason against the checkpoint, but to wait."""
-
-
-def share(rollout: Rollout) -> float:
-    """Of the choices that the checkpoint makes."""
-    return {"shadow": 0.0, "share": SHARE, "all": 1.0, "rolled_back": 0.0}[rollout.state]
 
 
 def advance(rollout: Rollout, evidence: Evidence) -> Rollout:

@@ -34,24 +34,6 @@ class LoadedCheckpoint:
     moves: Moves | None = None
 
 
-def decide(
-    question: RoutingQuestion,
-    row: Floats | None,
-    checkpoints: Sequence[LoadedCheckpoint],
-    rules_choice: RoutingDecision,
-    quarantined: Collection[str],
-    prices: Mapping[str, Price],
-    key: str,
-) -> RoutingDecision:
-    """By the checkpoint that serves, or in a share of the steps by its challenger; by rules where none does.
-
-    `row` (1, W) of `features.rows`, None where no checkpoint is asked; `rules_choice` was made among
-    the candidates that are not quarantined. The same for the same arguments, always: chance is the hash of
-    `key`. Raises what a broken checkpoint raises."""
-    [decision] = decide_all([question], row, checkpoints, [rules_choice], quarantined, prices, [key])
-    return decision
-
-
 def decide_all(
     questions: Sequence[RoutingQuestion],
     rows: Floats | None,
@@ -61,7 +43,12 @@ def decide_all(
     prices: Mapping[str, Price],
     keys: Sequence[str],
 ) -> list[RoutingDecision]:
-    """N decisions among the same candidates at once, each as `decide` makes it; `rows` (N, W)."""
+    """Decide N questions with the same candidates, each by the serving checkpoint, its challenger or rules.
+
+    `rows` (N, W) of `features.rows`, None if no checkpoint is asked; `rules_choices` were made among the
+    candidates that are not quarantined. Chance is the hash of `keys`: the same arguments give the same
+    decisions. Raises whatever a broken checkpoint raises.
+    """
     names = tuple(dict.fromkeys(questions[0].candidates))
     assert all(one.candidates == questions[0].candidates for one in questions), "of the same candidates"
     out = quarantined_of(names, quarantined)

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
-
 from db.router.outcomes import OutcomeRow
 from router.data.dataset import category_of, text_of
 from router.data.outcomes import Floats
@@ -54,8 +52,3 @@ def follow(
                 seen.append(int(tracker.update(row.model, category_of(row), features, float(value))))
         moved[name], held[name] = tracker.state(), seen[-WINDOW:]
     return OutcomeErrors(moved, held)
-
-
-def coverage(followed: Mapping[str, Any]) -> dict[str, float]:
-    """The share of late outcomes within their 90 % intervals, by value; of `Followed.as_json`."""
-    return {name: float(np.mean(held)) for name, held in followed.get("held", {}).items() if held}

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from router.data.logged import Floats, LoggedChoices
+from router.data.logged_choices import Floats, LoggedChoices
 from router.statistics.bandit import BanditConfig, effects
 
 WORSE: Final = 0.01

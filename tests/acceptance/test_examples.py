@@ -45,7 +45,7 @@ async def test_example_runs(platform: Stack, billing: None, path: Path) -> None:
         applied = await facilitair(data, "apply", str(path.with_stem(name)), "--json")
         assert applied.code == 0, applied.stderr
     given = (
-        ["--input", f"file=@{ROOT / 'schema' / 'templates.py'}"]
+        ["--input", f"file=@{ROOT / 'schema' / 'language' / 'templates.py'}"]
         if path.stem == "code-review"
         else ["--input-json", str(INPUTS / path.name)]
     )

@@ -18,7 +18,7 @@ BEFORE: Final = {"release": ("haiku", "lint-report")}
 def input_of(path: Path) -> Any:
     """The input of an example's run."""
     if path.stem == "code-review":
-        return {"file": (ROOT / "schema" / "templates.py").read_text()}
+        return {"file": (ROOT / "schema" / "language" / "templates.py").read_text()}
     return json.loads((INPUTS / path.name).read_text())
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.agent.news import News
+from activities.agent.notifications import News
 from activities.agent.resources import Resources, means
 from activities.agent.tokens import TokenLog
 from activities.tools.activity import ToolActivity

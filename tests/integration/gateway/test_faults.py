@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.agent.activity import AgentActivity
-from activities.agent.news import News
+from activities.agent.notifications import News
 from activities.agent.resources import Resources
 from activities.agent.tokens import TokenLog
 from api.live.readers import Hub, Watcher

@@ -8,12 +8,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.agent import deliveries
+from activities.agent import readers
 from activities.runs.context import load
+from bench.research import experiences
+from bench.research.experiences import Experience
 from db.engine import transaction
-from db.router import edges, experiences
+from db.router import edges
 from db.router.edges import EdgeDraw, EdgeTrial, Key
-from db.router.experiences import Experience
 from router.edges import adaptive as looking
 from router.edges import topology
 from router.edges.forecast import Foresight
@@ -232,7 +233,7 @@ async def _deliver(engine: AsyncEngine, request: StepRequest) -> float:
     """The chance by which the run's reader was told or not."""
     async with transaction(engine) as connection:
         context = await load(connection, request)
-    await deliveries.of_step(engine, context, request, simulated=False)
+    await readers.of_step(engine, context, request, simulated=False)
     query = "SELECT chance FROM edge_trials WHERE collaboration_id = :run"
     ((chance,),) = await rows(engine, query, run=request.collaboration)
     return float(chance)

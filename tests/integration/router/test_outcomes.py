@@ -1,7 +1,6 @@
 """What came of agents' steps, as the rows of runs tell it."""
 
 import uuid
-from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -148,9 +147,6 @@ async def test_each_step_goes_by_the_best_that_tells_of_it(engine: AsyncEngine) 
         "data": ("checked", 1.0),
         "review": ("checked", 1.0),
     }
-    assert await outcomes.counts(engine, "default", datetime.now(UTC), simulated=False) == Counter(
-        {"run": 1, "review": 1, "human": 1, "": 1, "checked": 2}
-    )
     write = next(row for row in found if row.path == "write")
     assert (write.definition, write.step, write.agent, write.role) == ("one", "write", "coder", "coder")
     assert (write.task, write.prompt) == ("t", "Write ${steps.plan.output}")

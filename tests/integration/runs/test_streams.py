@@ -10,9 +10,9 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.agent import listening
+from activities.agent import live_conversation
 from activities.agent.activity import AgentActivity
-from activities.agent.news import News
+from activities.agent.notifications import News
 from activities.agent.tokens import TokenLog
 from activities.runs.context import run_of
 from db.engine import transaction
@@ -403,7 +403,7 @@ async def test_peers_begin_at_once_and_hear_each_other(
 async def test_who_agrees_has_no_further_turn(
     engine: AsyncEngine, listeners: AgentActivity, control: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listening, "SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(live_conversation, "SILENCE_SECONDS", 1.0)
     request = await begin(engine, debate(turns=5))
     await script(
         control,

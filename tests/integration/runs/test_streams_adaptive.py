@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from activities.agent.activity import AgentActivity
-from activities.agent.news import News
+from activities.agent.notifications import News
 from activities.agent.tokens import TokenLog
 from db.engine import transaction
 from db.router import edges

@@ -18,7 +18,7 @@ from db.outbox import Position
 from db.runs import forgetting, vectors
 from memory import collections, projection, verify
 from memory.client import WeaviateMemory
-from memory.projection import MemoryObject, store_collaboration
+from memory.projection import MemoryObject, apply
 from memory.recall import Hit, cosine_of, find_similar_collaboration, similar
 from router.data.encoder import ENCODER, encode
 from schema.errors import Unavailable
@@ -85,6 +85,10 @@ async def hints(engine: AsyncEngine, request: StepRequest) -> list[dict[str, Any
 
 
 # -- the copies ------------------------------------------------------------------------------------
+
+
+async def store(memory: WeaviateMemory, item: MemoryObject) -> None:
+    await apply(memory, [item], Position(1, 1))
 
 
 async def test_weaviate_holds_what_the_log_says(engine: AsyncEngine, memory: WeaviateMemory) -> None:
@@ -223,8 +227,8 @@ async def test_certainty_is_not_cosine() -> None:
 
 
 async def test_only_close_and_good_work_is_given_back(memory: WeaviateMemory) -> None:
-    await store_collaboration(memory, item(SORT, quality=0.95, final_output="the good one"))
-    await store_collaboration(memory, item(POEM, quality=0.9, final_output="not above 0.9"))
+    await store(memory, item(SORT, quality=0.95, final_output="the good one"))
+    await store(memory, item(POEM, quality=0.9, final_output="not above 0.9"))
     close, far, poor = encode([SORT_AGAIN, "Repair the brakes of a bicycle", POEM])
     assert await find_similar_collaboration(memory, "default", close, ENCODER) == "the good one"
     assert await find_similar_collaboration(memory, "default", far, ENCODER) is None
@@ -250,20 +254,20 @@ async def test_what_is_forgotten_leaves_memory(engine: AsyncEngine, memory: Weav
 
 async def test_storing_twice_keeps_one(memory: WeaviateMemory) -> None:
     kept = item(SORT)
-    await store_collaboration(memory, kept)
-    await store_collaboration(memory, kept)
+    await store(memory, kept)
+    await store(memory, kept)
     assert verify.differences(verify.expected([kept]), await verify.actual(memory)) == []
 
 
 async def test_another_encoders_vectors_are_not_compared(memory: WeaviateMemory) -> None:
-    await store_collaboration(memory, item(SORT, encoder="some-other"))
+    await store(memory, item(SORT, encoder="some-other"))
     assert await similar(memory, "default", encode([SORT])[0], ENCODER, 5, 0.0, simulated=False) == []
 
 
 async def test_nobody_finds_another_tenants_work(memory: WeaviateMemory) -> None:
     mine = item(SORT, tenant="mine")
-    await store_collaboration(memory, mine)
-    await store_collaboration(memory, item(POEM, tenant="theirs"))
+    await store(memory, mine)
+    await store(memory, item(POEM, tenant="theirs"))
     vector = encode([SORT])[0]
     [found] = await similar(memory, "mine", vector, ENCODER, 5, 0.5, simulated=False)
     assert found == Hit(mine.collaboration, found.cosine, SORT, "done", 0.95)

@@ -48,7 +48,7 @@ from tests.support.providers import only_simulated
 from tests.support.runs import rows
 
 ROOT = Path(__file__).parents[3]
-PACKAGES = ("activities", "api", "db", "gateway", "graph", "memory", "router", "workers", "workflows")
+PACKAGES = ("activities", "api", "db", "gateway", "graph", "memory", "plan", "router", "workers", "workflows")
 
 
 def deep(levels: int) -> Any:

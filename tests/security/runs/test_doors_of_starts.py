@@ -64,6 +64,7 @@ def calls(name: str) -> set[str]:
         "api",
         "cli",
         "workers",
+        "plan",
         "workflows",
         "activities",
         "gateway",
@@ -93,9 +94,13 @@ def test_runs_are_started_in_the_places_that_are_known() -> None:
     }
     assert calls("temporal.start") == {"api/runs/starts.py"}
     assert calls("starts.start") == {"api/runs/idempotency.py", "api/runs/webhooks.py"}
-    assert calls("once.start") == {"api/runs/forks.py"}
-    assert calls("once.begin") == {"api/runs/start_and_watch.py", "api/runs/routes.py"}
-    assert calls("collaborate.begin") == {"api/live/chats.py", "api/live/sockets.py", "api/live/streams.py"}
+    assert calls("idempotency.start") == {"api/runs/forks.py"}
+    assert calls("idempotency.begin") == {"api/runs/start_and_watch.py", "api/runs/routes.py"}
+    assert calls("start_and_watch.begin") == {
+        "api/live/chats.py",
+        "api/live/sockets.py",
+        "api/live/streams.py",
+    }
 
 
 # -- the doors of the API ------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ PACKAGES = (
     "graph",
     "memory",
     "router",
+    "plan",
     "schema",
     "workers",
     "workflows",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from activities.agent import judging, voices
+from activities.agent import judge, live_source
 from activities.tools import text
 from activities.values import checked_output
 from gateway.sse import EventReader
@@ -74,7 +74,7 @@ def test_a_difference_of_many_lines_is_told() -> None:
 @pytest.mark.parametrize("part", ["sentence", "paragraph", "code_block"])
 def test_what_a_model_says_is_taken_apart_in_one_pass(part: str, piece: str) -> None:
     with _within_the_limit():
-        voices.finished(piece * (400_000 // len(piece)), part)
+        live_source.finished(piece * (400_000 // len(piece)), part)
 
 
 @pytest.mark.parametrize("begin", ["```\n", "```json\n", "```", ""])
@@ -83,7 +83,7 @@ def test_answers_in_fences_are_read_in_one_pass(begin: str, piece: str) -> None:
     hostile = begin + piece * (MIB // len(piece)) + "x"
     step = AgentStep(kind="agent", agent="a", prompt="p", output_schema={"type": "object"})
     with _within_the_limit():
-        assert judging.verdict(hostile) is None
+        assert judge.verdict(hostile) is None
     with _within_the_limit(), pytest.raises(answers.NotReadable):
         answers.read(step, hostile)
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from activities.agent.judging import (
+from activities.agent.judge import (
     MAX_HELD_OUT,
     MAX_TRAINING_EXAMPLES,
     MIN_HELD_OUT,

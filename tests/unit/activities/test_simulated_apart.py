@@ -56,10 +56,10 @@ NO_QUESTION: Final = {
     "db.router.checkpoints.tenants",
     "db.runs.vectors.embedded_to",
     "db.router.tried_edges.sources",
-    # Episodes of bench/ppo.py, which no run leaves.
-    "db.router.experiences.append",
-    "db.router.experiences.newest",
-    "db.router.experiences.prune",
+    # Episodes of bench/research/compare_policies.py, which no run leaves.
+    "bench.research.experiences.append",
+    "bench.research.experiences.newest",
+    "bench.research.experiences.prune",
 }
 
 

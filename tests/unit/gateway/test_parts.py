@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from gateway.billed import usage_in
 from gateway.client import Gateway
 from gateway.destinations import SUCCESSORS, Destination, Destinations, Kind, answered_model
 from gateway.estimate import WorstCase, most_input_tokens
@@ -15,6 +14,7 @@ from gateway.messages import wire_messages, wire_response_format
 from gateway.prices import PRICES, Price, listed_price, price_in_map
 from gateway.provider_limits import ProviderLimits, limits_in
 from gateway.request import Message, ModelRequest, ModelToolCall, ToolSpec, Usage
+from gateway.usage_lookup import usage_in
 from schema.errors import ProviderError
 from schema.language.catalogue import ROLE_DEFAULTS, ROUTABLE_MODELS, TenantProvider
 from schema.settings import Settings

@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from activities.agent.voices import SpokenPart, Voice, finished
+from activities.agent.live_source import SpokenPart, Voice, finished
 from activities.rehearsal.walk import rehearse
 from plan import diagram
 from plan.compile import compile_plan, compiled, last_steps

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from router.data.outcomes import AgentTrials, Floats
-from router.edges.known_tasks import fit, judge_trials, tuned
+from router.evaluate.known_tasks import fit, judge_trials, tuned
 
 AGENTS = 8
 

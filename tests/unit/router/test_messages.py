@@ -1,5 +1,7 @@
 """Graph attention over a collaboration's agents, on a task that only communication can solve."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from router.edges.attention import (
     HEADS,
     AgentGraph,
     TrainedAttention,
-    accuracy,
+    _joined,
     learn,
     message_routing_gnn,
     messages_passed,
@@ -99,6 +101,16 @@ def _teams(number: int, seed: int) -> list[tuple[AgentGraph, list[int]]]:
 @pytest.fixture(scope="module")
 def learned() -> TrainedAttention:
     return learn([graph for graph, _ in _teams(120, 1)], VALUES, steps=80)
+
+
+def accuracy(learned: TrainedAttention, graphs: Sequence[AgentGraph], carried: float = 1.0) -> float:
+    """Return the share of agents that answer right when this share of every message passes."""
+    nodes, edges, labels = _joined(graphs)
+    with torch.inference_mode():
+        heard, _ = learned.gnn(nodes, edges, torch.full((edges.shape[1],), carried))
+        said = learned.reads(torch.cat([nodes, heard], 1)).argmax(1)
+    asked = labels >= 0
+    return float((said[asked] == labels[asked]).float().mean())
 
 
 def test_what_only_communication_can_solve_is_learned_and_lost_without_messages(

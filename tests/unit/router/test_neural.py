@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from router.batched import Asked, BatchedAgentProcessor, prepare_input
 from router.data import metrics
 from router.data.outcomes import Calls, Floats
 from router.data.packing import pack, unpack
@@ -116,61 +115,12 @@ def counted(learned: Neural) -> tuple[Any, list[int]]:
     return hook, sizes
 
 
-def test_agents_with_candidates_of_their_own_share_one_forward_and_get_their_own_rows() -> None:
-    learned, _ = fitted()
-    rows, categories = asked(12)
-    agents = {
-        f"agent{i}": Asked(rows[i], categories[i], MODELS[i % 3 : i % 3 + 1 + i % 3]) for i in range(12)
-    }
-    processor: BatchedAgentProcessor[str] = BatchedAgentProcessor(learned)
-    hook, sizes = counted(learned)
-    try:
-        together = processor.process(agents)
-        assert sizes == [12]
-        apart = {name: processor.process({name: one})[name] for name, one in agents.items()}
-    finally:
-        hook.remove()
-    assert list(together) == list(agents)
-    for name, one in apart.items():
-        assert together[name].success.shape == (len(agents[name].candidates),)
-        for part in ("success", "masters", "agents", "seconds", "output_tokens", "order_sensitivity"):
-            np.testing.assert_allclose(
-                getattr(together[name], part), getattr(one, part), rtol=1e-5, atol=1e-5
-            )
-        assert together[name].confidence == pytest.approx(one.confidence, abs=1e-5)
-    assert processor.process({}) == {}
-    with pytest.raises(ValueError, match="an agent without candidates"):
-        prepare_input([Asked(rows[0], categories[0], ())])
-
-
 def test_candidates_come_in_the_order_asked_for_and_order_changes_nothing() -> None:
     learned, _ = fitted()
     one = adapter.predict(learned, *asked(5), MODELS)
     other = adapter.predict(learned, *asked(5), MODELS[::-1])
     np.testing.assert_allclose(one.success, other.success[:, ::-1], atol=1e-5)
     np.testing.assert_allclose(one.agents, other.agents[:, ::-1], atol=1e-5)
-
-
-def test_a_new_model_is_told_of_by_its_history_alone() -> None:
-    learned, _ = fitted()
-    calls, rows, truth = world()
-    rng = np.random.default_rng(0)
-    # A good one, a bad one, and one that nobody knows.
-    good, bad = (np.where(rng.random(160) < p, 1.0, 0.0) for p in (0.95, 0.1))
-    fast, slow, nothing = np.ones(160), np.full(160, 30.0), np.full(160, np.nan)
-    wider = replace(
-        calls,
-        models=(*MODELS, "good", "bad"),
-        ok=np.column_stack([calls.ok, good, bad]),
-        seconds=np.column_stack([calls.seconds, fast, slow]),
-        input_tokens=np.column_stack([calls.input_tokens, nothing, nothing]),
-        output_tokens=np.column_stack([calls.output_tokens, nothing, nothing]),
-    )
-    told = adapter.predict(adapter.refreshed(learned, wider, rows), *asked(50), ("good", "bad", "never met"))
-    assert told.success[:, 0].mean() > 0.8
-    assert told.success[:, 1].mean() < 0.35
-    assert told.success[:, 2].mean() == pytest.approx(truth.mean(), abs=0.15)
-    assert np.median(told.seconds[:, 0]) < 3 < 10 < np.median(told.seconds[:, 1])
 
 
 def test_a_fit_that_was_stopped_comes_to_the_same_weights() -> None:

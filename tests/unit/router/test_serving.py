@@ -5,6 +5,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -18,9 +19,9 @@ from router.data.encoder import WIDTH
 from router.data.exploration import SHARE
 from router.data.outcomes import Floats
 from router.serve import rules
-from router.serve.decisions import LoadedCheckpoint, decide
+from router.serve.checkpoint_server import CheckpointServer, ServedCheckpoint, Staff
+from router.serve.decisions import LoadedCheckpoint, decide_all
 from router.serve.predictions import RoutingQuestion, novel_above
-from router.serve.serving import CheckpointServer, ServedCheckpoint, Staff
 from tests.support.learned import MODELS, PRICES, TOPICS, embed, learned
 
 
@@ -44,9 +45,12 @@ def choose(
     question: RoutingQuestion = ASKED,
     **more: object,
 ) -> RoutingDecision:
-    how: dict[str, object] = {"rules_choice": BY_RULES, "quarantined": (), "prices": PRICES} | more
+    how: dict[str, Any] = {"rules_choice": BY_RULES, "quarantined": (), "prices": PRICES} | more
     row = embed([question.text]) if checkpoints else None
-    return decide(question, row, checkpoints, key=key, **how)  # type: ignore[arg-type]
+    [decision] = decide_all(
+        [question], row, checkpoints, [how["rules_choice"]], how["quarantined"], how["prices"], [key]
+    )
+    return decision
 
 
 # -- one decision ---------------------------------------------------------------------------------------

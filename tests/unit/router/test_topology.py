@@ -1,6 +1,5 @@
 """Edges that help are kept, others pruned, and changed ones come back; what messages come to."""
 
-from itertools import product
 from uuid import UUID
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 
 from db.router.edges import EdgeTrial, State
 from router.edges.topology import MARGIN, chance, decide, drawn, effect
-from router.influence import END, Behaviour, Floats, Influence, influence
 
 
 class _World:
@@ -106,90 +104,3 @@ def test_the_same_key_draws_the_same_and_keys_in_the_given_share() -> None:
     # Who is told by a small chance is told by a larger one too.
     assert all(drawn(key, 0.95) for key in keys if drawn(key, 0.05))
     assert chance("pinned") == 1 and 0 < MARGIN < 0.05
-
-
-# -- influence ---------------------------------------------------------------------------------------------
-
-_LOGS = np.array([[0.5, 0.5], [0.5, 0.5]])
-_BASE = np.array([[0.9, 0.1], [0.5, 0.5]])
-_TOLD = np.array([[0.2, 0.8], [0.5, 0.5]])
-
-
-def _log(seed: int, episodes: int = 400, policy: Floats = _LOGS) -> Behaviour:
-    """From state 0 the first action ends for a reward of 0.2; the second goes to state 1, where the first
-    pays 1 and ends, and the second mostly stays."""
-    random = np.random.default_rng(seed)
-    rows = []
-    for episode in range(episodes):
-        state = 0
-        while state != END:
-            action = int(random.random() < policy[state, 1])
-            reward, following = 0.0, 1
-            if action == 0:
-                reward, following = float(random.random() < (0.2, 1.0)[state]), END
-            elif state == 1 and random.random() < 0.3:
-                following = END
-            rows.append((episode, state, action, reward, following))
-            state = following
-    columns = [np.array(column) for column in zip(*rows, strict=True)]
-    return Behaviour(columns[0], columns[1], columns[2], columns[3].astype(float), columns[4])
-
-
-def _true(policy: Floats) -> float:
-    """State 1 is worth v = 0.5 + 0.5 * 0.7 v."""
-    return float(policy[0, 0] * 0.2 + policy[0, 1] * 0.5 / 0.65)
-
-
-def test_equal_policies_have_no_influence() -> None:
-    found = influence(_log(1), _TOLD, _TOLD)
-    assert found == Influence(type(found.reward)(0.0, 0.0, 0.0), 0.0)
-
-
-def test_nine_of_ten_intervals_hold_the_known_influence() -> None:
-    true = _true(_TOLD) - _true(_BASE)
-    found = [influence(_log(seed), _BASE, _TOLD).reward for seed in range(40)]
-    assert np.mean([one.mean for one in found]) == pytest.approx(true, abs=0.03)
-    assert 0.8 <= np.mean([one.low <= true <= one.high for one in found]) <= 1
-
-
-def test_the_direction_counts_and_so_does_what_is_done() -> None:
-    log = _log(2)
-    there, back = influence(log, _BASE, _TOLD), influence(log, _TOLD, _BASE)
-    assert there.reward.mean == pytest.approx(-back.reward.mean)
-    # In state 0, which every episode meets once, 0.7 of the actions differ; in state 1 none.
-    visits = 1 + 0.8 / 0.65
-    assert there.behaviour == pytest.approx(0.7 / visits, abs=0.03)
-
-
-def test_much_may_change_in_what_is_done_and_nothing_in_what_comes_of_it() -> None:
-    log = _log(3)
-    indifferent = Behaviour(log.episode, log.state, log.action, np.zeros(len(log.action)), log.following)
-    found = influence(indifferent, _BASE, _TOLD)
-    assert found.reward.mean == 0 and found.behaviour > 0.2
-
-
-def test_what_the_log_never_shows_cannot_be_judged() -> None:
-    log = _log(4, policy=np.array([[1.0, 0.0], [1.0, 0.0]]))
-    with pytest.raises(ValueError, match="never shows"):
-        influence(log, np.array([[1.0, 0.0], [1.0, 0.0]]), _TOLD)
-
-
-def test_episodes_without_end_need_a_discount() -> None:
-    states = np.zeros(10, dtype=np.int64)
-    log = Behaviour(states, states, states, np.ones(10), states)
-    policy = np.ones((1, 1))
-    with pytest.raises(ValueError, match="expected an end"):
-        influence(log, policy, policy)
-    assert influence(log, policy, policy, discount=0.9).reward.mean == 0
-
-
-def test_the_value_of_the_logging_policy_is_the_logs_own_mean() -> None:
-    log = _log(6)
-    counts = np.zeros((2, 2))
-    for state, action in product(range(2), range(2)):
-        counts[state, action] = ((log.state == state) & (log.action == action)).sum()
-    own = counts / counts.sum(1, keepdims=True)
-    never = np.array([[1.0, 0.0], [1.0, 0.0]])
-    found = influence(log, never, own).reward.mean
-    ended = log.reward[(log.state == 0) & (log.action == 0)].mean()
-    assert found == pytest.approx(log.reward.sum() / 400 - ended)

@@ -86,6 +86,7 @@ def test_every_code_of_the_platform_has_a_line() -> None:
     raised = re.compile(rf'(?:\b(?:{classes})\(\s*|\btype=)"([a-z]+_[a-z_]+)"')
     packages = (
         "schema",
+        "plan",
         "db",
         "workflows",
         "activities",

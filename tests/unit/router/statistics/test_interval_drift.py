@@ -62,8 +62,6 @@ def test_intervals_follow_a_model_that_grew_slow(known: Checkpoint) -> None:
     assert 3 < after.seconds.expected[0, good] / before.seconds.expected[0, good] < 5
     assert sum(second.held["seconds"][-100:]) >= 85, "coverage came back"
     assert sum(second.held["seconds"][:10]) < 5, "and had gone"
-    held = second.held["seconds"]
-    assert interval_drift.coverage(second.as_json())["seconds"] == pytest.approx(sum(held) / len(held))
 
 
 def test_what_was_not_counted_moves_nothing(known: Checkpoint) -> None:

@@ -1,4 +1,5 @@
-"""PPO against rules and fixed choices on the simulator's hidden skills: `python -m bench.ppo --json`.
+"""PPO against rules and fixed choices on the simulator's hidden skills: `python -m
+bench.research.compare_policies --json`.
 
 An episode is a collaboration of three steps, design, code and review, each given to one of the simulator's
 models. Reward: quality, less what the calls cost and how long they take. All meet the same tasks and luck.
@@ -22,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.chains import KINDS, MODELS, ROLES, TASKS, Collaborations, Kind, expected
+from bench.research import experiences as buffer
+from bench.research.ppo import Experiences, Floats, Policy, PpoConfig, best, joined, train
+from bench.research.replay_buffer import of_rows, rows_of
 from db.engine import transaction
-from db.router import experiences as buffer
-from router.ppo import Experiences, Floats, Policy, PpoConfig, best, joined, train
-from router.replay_buffer import of_rows, rows_of
 from router.serve import rules
 from schema.language.catalogue import ROLE_DEFAULTS
 from tests.support.stack import stack
@@ -244,5 +245,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     main()

@@ -12,8 +12,8 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.agent.news import News, wait
-from activities.agent.voices import Voice
+from activities.agent.live_source import Voice
+from activities.agent.notifications import News, wait
 from db.engine import transaction
 from db.live import turns
 from gateway.request import Message

@@ -1,4 +1,4 @@
-"""PPO on small worlds with a known best, and the world that `python -m bench.ppo` measures it in."""
+"""PPO on small worlds with a known best, and the world of `python -m bench.research.compare_policies`."""
 
 from dataclasses import replace
 
@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from bench.chains import KINDS, MODELS, TASKS, Collaborations, expected
-from bench.ppo import _fixed, interval, play
+from bench.research.compare_policies import _fixed, interval, play
+from bench.research.ppo import Experiences, Floats, PpoConfig, best, gae, joined, train, tried, update
+from bench.research.replay_buffer import of_rows, rows_of
 from infra.simulator.skills import domain_of
 from router.data import task
-from router.ppo import Experiences, Floats, PpoConfig, best, gae, joined, train, tried, update
-from router.replay_buffer import of_rows, rows_of
 
 SMALL = PpoConfig(episodes=3_000, per_update=200, hidden=16, rate=1e-2, batch=256)
 
@@ -191,7 +191,7 @@ def test_two_policies_meet_the_same_luck() -> None:
 
 
 def test_it_beats_rules_and_chance_after_a_short_training() -> None:
-    from bench.ppo import _learned, _random, _rules
+    from bench.research.compare_policies import _learned, _random, _rules
 
     environments = [Collaborations() for _ in range(64)]
     policy, _ = train(environments, PpoConfig(episodes=2_560, per_update=256), seed=0)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from uuid import NAMESPACE_URL, uuid5
 
-from db.router.experiences import Experience
-from router.ppo import Experiences, experiences
+from bench.research.experiences import Experience
+from bench.research.ppo import Experiences, experiences
 
 
 def rows_of(found: Experiences, run: str, first: int) -> list[Experience]:
