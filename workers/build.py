@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -184,7 +185,7 @@ async def _learning(client: Client, settings: Settings) -> AsyncIterator[BuiltWo
     from activities.routing.learn import LearnActivity
     from activities.routing.rollouts import RolloutsActivity
     from workflows.learning import Learn, LearnAll
-    from workflows.rollout import Rollouts
+    from workflows.upkeep import Rollouts
 
     engine = async_engine(settings.database_url)
     learn, rollouts = LearnActivity(engine), RolloutsActivity(engine)
@@ -219,16 +220,14 @@ async def _projections(client: Client, settings: Settings) -> AsyncIterator[Buil
     from activities.upkeep.ended_runs import EndingsActivity
     from activities.upkeep.projections import GraphCopy, MemoryCopy, ProjectActivity, VectorCopy
     from activities.upkeep.reconcile import ReconcileActivity, Reconciler
+    from activities.upkeep.verify import VerifyActivity
     from gateway.client import Gateway
     from graph import client as graph_client
+    from graph import verify as graph_verify
+    from memory import verify as memory_verify
     from memory.client import WeaviateMemory
-    from router.data.encoder import encode
-    from workflows.archive import Archive
-    from workflows.endings import CloseEnded
-    from workflows.optimize import Optimize
-    from workflows.projection import Projection
-    from workflows.reconcile import Reconcile
-    from workflows.trials import Trials
+    from router.data.encoder import ENCODER, encode
+    from workflows.upkeep import Archive, CloseEnded, Optimize, Projection, Reconcile, Trials, VerifyCopies
 
     bell = Bell(settings.database_url)
     engine = async_engine(settings.database_url, bell=bell)
@@ -244,14 +243,21 @@ async def _projections(client: Client, settings: Settings) -> AsyncIterator[Buil
             "graph": GraphCopy(graph),
         },
     )
+    verify = VerifyActivity(
+        {
+            "graph": partial(graph_verify.check, engine, graph),
+            "memory": partial(memory_verify.check, engine, memory, ENCODER, encode),
+        }
+    )
     try:
         worker = Worker(
             client,
             task_queue=QUEUE_PROJECTIONS,
-            workflows=[Projection, Archive, Reconcile, CloseEnded, Trials, Optimize],
+            workflows=[Projection, Archive, VerifyCopies, Reconcile, CloseEnded, Trials, Optimize],
             activities=[
                 project.project,
                 ArchiveActivity(engine, settings).archive_tokens,
+                verify.verify_copies,
                 ReconcileActivity(Reconciler(engine, gateway)).reconcile_calls,
                 TrialsActivity(engine).look_at_trials,
                 EndingsActivity(engine, journal, client).close_ended,

@@ -28,13 +28,17 @@ from schema import names
 from schema.temporal import search_attributes
 from schema.temporal.queues import QUEUE_LEARNING, QUEUE_PROJECTIONS
 from workflows import own
-from workflows.archive import Archive
-from workflows.endings import CloseEnded
 from workflows.learning import LearnAll
-from workflows.projection import PROJECTIONS, Projection
-from workflows.reconcile import Reconcile
-from workflows.rollout import Rollouts
-from workflows.trials import Trials
+from workflows.upkeep import (
+    PROJECTIONS,
+    Archive,
+    CloseEnded,
+    Projection,
+    Reconcile,
+    Rollouts,
+    Trials,
+    VerifyCopies,
+)
 
 _CONNECT_TIMEOUT_SECONDS: Final = 60.0
 _PAUSE_SECONDS: Final = 0.5
@@ -57,6 +61,13 @@ _REGULARLY: Final = (
         "archive tokens of runs that ended long ago",
         timedelta(days=1),
         offset=timedelta(hours=3),
+    ),
+    _Regular(
+        "verify-copies",
+        VerifyCopies.run,
+        "compare Neo4j and Weaviate with the log",
+        timedelta(days=1),
+        offset=timedelta(hours=4),
     ),
     _Regular("trials", Trials.run, "end trials of prompts that are decided", timedelta(minutes=1)),
     _Regular(

@@ -1,14 +1,22 @@
-"""Old tokens into the archive, and archives that were kept long enough out of it."""
+"""Move old tokens into the archive, and delete what was kept long enough: archives, cache entries, leads."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio import activity
 
 from activities.heartbeats import heartbeats
+from db.engine import transaction
 from db.live.archive import SweepTotals, sweep
+from db.runs import cache, in_flight
 from schema.settings import Settings
 from schema.temporal.upkeep import ArchivePass
+
+CACHE_KEPT: Final = timedelta(days=31)
+"""Longest life of a cache entry: no step takes outputs that are older."""
+LEADS_KEPT: Final = timedelta(days=1)
+BATCH: Final = 1_000
 
 
 class ArchiveActivity:
@@ -27,4 +35,16 @@ class ArchiveActivity:
                 done = so_far
                 if activity.is_worker_shutdown():
                     break
-        return ArchivePass(done.executions, done.tokens, done.forgotten)
+            cached = await self._forget_unused(now)
+        return ArchivePass(done.executions, done.tokens, done.forgotten, cached)
+
+    async def _forget_unused(self, now: datetime) -> int:
+        """Delete cache entries and abandoned leads in batches; return how many."""
+        async with transaction(self._engine) as connection:
+            deleted = await in_flight.forget(connection, now - LEADS_KEPT)
+        last = BATCH
+        while last == BATCH and not activity.is_worker_shutdown():
+            async with transaction(self._engine) as connection:
+                last = await cache.forget(connection, now - CACHE_KEPT, BATCH)
+            deleted += last
+        return deleted

@@ -11,6 +11,18 @@ class ArchivePass:
     tokens: int
     forgotten: int
     """Archives deleted, as they had been kept long enough."""
+    cached: int = 0
+    """Entries of the step cache deleted because nothing may take them again, and abandoned leads."""
+
+
+@dataclass(frozen=True)
+class VerifyPass:
+    """The result of one comparison of the copies with the log."""
+
+    differences: dict[str, int]
+    """Copy → number of nodes, relationships or objects that differ."""
+    first: list[str]
+    """The first of them by kind and key, without their values."""
 
 
 @dataclass(frozen=True)

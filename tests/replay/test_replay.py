@@ -11,7 +11,7 @@ from temporalio.worker import Replayer
 from tests.replay.features import FEATURES
 from tests.replay.record import HISTORIES, PROJECTION
 from workflows.collaboration import FAILURE_TYPES, Collaboration
-from workflows.projection import Projection
+from workflows.upkeep import Projection
 
 
 @pytest.mark.parametrize("path", sorted(HISTORIES.glob("*.json")), ids=lambda path: path.stem)

@@ -3,7 +3,6 @@
 import json
 from datetime import UTC, datetime
 from typing import Any, get_args
-from uuid import uuid4
 
 import pytest
 
@@ -29,7 +28,7 @@ from schema.live import (
 )
 from tests.support.agui import checked, verify
 
-RUN = str(uuid4())
+RUN = "0f6f2b0a-5c55-4c7e-9d0c-0b1f6f0c7a11"
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
