@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS: Final = 3.0
 CALL: Final = timedelta(seconds=5)
-"""How long one call of Temporal may take."""
+"""Longest time of one call to Temporal."""
 _POLLS: Final = timedelta(seconds=2)
 _UPDATE_TIMEOUT_SECONDS: Final = 15.0
 """A run that is just being taken over by another worker needs some."""
@@ -62,14 +62,14 @@ class Execution:
     """The same along a chain of continued runs: Postgres' key of the collaboration."""
     type: str
     status: str
-    """In Temporal's words: RUNNING, COMPLETED, FAILED, CANCELED, TERMINATED, TIMED_OUT."""
+    """Status in Temporal's words: RUNNING, COMPLETED, FAILED, CANCELED, TERMINATED, TIMED_OUT."""
     tenant: str
     started_at: datetime
     closed_at: datetime | None
     request_digest: str | None = None
-    """Of the request that started it; None where it was started past the API."""
+    """Digest of the request that started it; None if it was started past the API."""
     waiting: Sequence[WaitingWork] = ()
-    """What of it no worker has taken so far."""
+    """Its work that no worker has taken so far."""
 
 
 class Temporal:

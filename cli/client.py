@@ -51,7 +51,7 @@ class Api:
         return self._request("PUT", path, json=value, params=query)
 
     def delete(self, path: str, **query: Any) -> Any:
-        return self._request("DELETE", path, params=query)
+        return self._request("DELETE", path, params=_given(query))
 
     def upload(self, content: bytes, *, is_yaml: bool, name: str | None) -> Any:
         media_type = "application/yaml" if is_yaml else "application/json"

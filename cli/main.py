@@ -61,6 +61,7 @@ for command in (
     routing.export,
     routing.promote,
     routing.rollback,
+    routing.lift,
 ):
     router.app.command()(command)
 app.add_typer(limits.app, name="limits", rich_help_panel=_WORK)

@@ -11,12 +11,12 @@ from db.raw import Line
 
 MAX_BATCH: Final = 500
 MAX_BATCH_CHARS: Final = 16 * 1024 * 1024
-"""Of JSON. One caller's records may be larger, and then go alone."""
+"""Bound on one statement's JSON. A caller's larger records go alone."""
 LINGER_SECONDS: Final = 0.008
-"""How long a statement waits for company where there is some: it costs about the same for one record as for
-ten, and what a busy machine does not spend on statements it spends on steps."""
+"""Longest wait of a statement for company: it costs about the same for one record as for ten, and time that a
+busy machine does not spend on statements it spends on steps."""
 COMPANY: Final = 4
-"""With fewer who ask at a time, nobody waits."""
+"""Fewest simultaneous callers for which a statement waits."""
 
 
 class Crowd:

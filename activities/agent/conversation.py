@@ -35,7 +35,7 @@ class Conversation:
         self._asked = ""
         """The prompt itself, by which a stored one tells tasks apart."""
         self._told = 0
-        """How much of the feedback stands in the messages; what came since goes to the end of the last."""
+        """Number of notes already in the messages; later ones go to the end of the last message."""
 
     @property
     def begun(self) -> bool:

@@ -24,7 +24,7 @@ from schema.language.templates import as_text, expressions, render
 from schema.temporal.steps import StepRequest
 
 SILENCE_SECONDS: Final = 30.0
-"""So long an agent waits for what a peer says next, and then answers without."""
+"""Longest wait for a peer's next words; then the agent answers without them."""
 AGREED: Final = "agreed"
 
 _READING: Final = (

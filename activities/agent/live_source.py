@@ -41,7 +41,7 @@ class SpokenPart:
     execution: UUID
     text: str = ""
     count: int = 0
-    """Of tokens."""
+    """Number of tokens."""
 
 
 @dataclass
@@ -50,16 +50,16 @@ class Voice:
 
     edge: StreamEdge
     paths: list[str]
-    """In the order in which they are spoken; the answer's own path comes last."""
+    """Paths in the order in which they are spoken; the answer's own path is last."""
     is_peer: bool = False
     parts: dict[str, SpokenPart] = field(default_factory=dict)
     told: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Path → (execution, characters) that the listener has been told."""
     over: bool = False
     output: Json = None
-    """What the step came to, once it is over."""
+    """The step's output, once it is over."""
     stands_in: bool = False
-    """Whether that is something else than what it said: a value for what failed, or kept from elsewhere."""
+    """Whether the output differs from what was said: a value for a failure, or one kept from elsewhere."""
     done: set[str] = field(default_factory=set)
     """Paths of which all was read."""
     failed: set[str] = field(default_factory=set)

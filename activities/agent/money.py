@@ -22,11 +22,11 @@ from schema.language.steps import AgentStep
 from schema.temporal.steps import StepRequest
 
 DEFAULT_MAX_OUTPUT_TOKENS: Final = 4_096
-"""Where an agent within a limit must stop when its definition says nothing: a bound needs an end."""
+"""Output limit of an agent within a limit whose definition sets none: a bound needs an end."""
 FIRST_PAUSE_SECONDS: Final = 0.1
 MAX_PAUSE_SECONDS: Final = 2.0
 ASK_SECONDS: Final = 3.0
-"""How long a provider may take to tell what a cut answer came to, before the schedule asks it."""
+"""Longest time for a provider to report a cut answer's usage, before the schedule asks it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Purse:
     reconciler: Reconciler
     step: AgentStep
     purpose: str = "step"
-    """As the ledger names it."""
+    """The purpose as the ledger names it."""
 
     async def open(
         self,
@@ -154,13 +154,13 @@ class Bill:
     """One call, from its booking until it is known what it came to."""
 
     asked: ModelRequest
-    """As it was booked."""
+    """The request as it was booked."""
     sent: bool = False
     completion: Completion | None = None
     counted: Tokens | None = None
-    """What the provider said of a call that failed."""
+    """Usage that the provider reported for a failed call."""
     basis: Literal["usage", "asked"] = "asked"
-    """Whether it said that with the failure or afterwards."""
+    """Whether it was reported with the failure or asked for afterwards."""
     provider: str = ""
     simulated: bool = False
 

@@ -19,10 +19,10 @@ from schema.temporal.steps import StepRequest
 from schema.values.foreign_json import NotJson, read_json
 
 MAX_CHARS: Final = 60_000
-"""Of one result: what is longer would fill the model's context."""
+"""Longest result: a longer one would fill the model's context."""
 
 MAX_TOLD_CHARS: Final = 4_000
-"""Of the arguments and of the result of one call, as watchers are told them; the API has the whole."""
+"""Longest arguments and result of one call in live events; the API has the whole."""
 
 Run = Callable[[str, dict[str, Any]], Awaitable[Json]]
 

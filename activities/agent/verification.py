@@ -17,11 +17,11 @@ from schema.language.steps import Agent, AgentStep, Route, Verify
 from schema.temporal.steps import StepRequest
 
 PURPOSE: Final = "verify"
-"""Of the call that judges an answer, and of its execution: `code~verify`."""
+"""Purpose of the call that judges an answer, and of its execution: `code~verify`."""
 MIN_OUTPUT_TOKENS: Final = 256
 """A lower limit would cut answers that nobody takes for long."""
 VERIFIER: Final = "verifier"
-"""Who judges by a model alone, as executions and the graph name it."""
+"""Name of a verifier that is a model alone, in executions and the graph."""
 
 
 class AnswerCut(StepError):
@@ -44,7 +44,7 @@ class Draft:
     """A valid answer that counts only when a verifier takes it."""
 
     execution: str
-    """That gave it, and has paid."""
+    """The execution that gave the answer, and has paid."""
     answer: Json
     model: str
     provider: str | None

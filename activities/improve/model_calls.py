@@ -33,7 +33,7 @@ class Asker:
     catalogue: Catalogue
     actor: str
     id: str
-    """What its budget is counted under: of all attempts together."""
+    """Key of the budget that all attempts share."""
     budget_usd: Decimal
 
     async def ask(

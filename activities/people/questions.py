@@ -39,10 +39,10 @@ from schema.temporal.signing import Signer
 from schema.temporal.steps import StepEnd, StepRequest
 
 TIMEOUT_ACTOR: Final = "timeout"
-"""Who decided where nobody did in time."""
+"""Actor of a decision that nobody made in time."""
 MAX_TITLE: Final = 10_000
 MAX_TOLD_CHARS: Final = 16_000
-"""Of what people see, as watchers are told it."""
+"""Longest shown value in live events."""
 
 APPROVE: Final = "approve"
 REJECT: Final = "reject"

@@ -46,11 +46,11 @@ from schema.temporal.steps import StepEnd
 MAX_STEPS: Final = 10_000
 MAX_SECONDS: Final = 8.0
 MAX_HELD_CHARS: Final = 64 * 1024 * 1024
-"""Of all outputs together, as JSON."""
+"""Bound on all outputs together, as JSON."""
 MAX_SHOWN: Final = 2_048
 """Characters of one value in the trace."""
 MAX_TRACE_CHARS: Final = 4 * 1024 * 1024
-"""Of all values in the trace; later ones are left out."""
+"""Bound on all values in the trace; later ones are left out."""
 
 _RUN: Final = {"id": "dry-run", "version": "0", "tenant": "default"}
 
@@ -83,11 +83,11 @@ class Rehearsal:
     output: Json
     error: dict[str, str] | None
     trace: list[RehearsalEntry]
-    """In the order in which things began."""
+    """Entries in the order in which they began."""
     executed: int
     """Attempts at steps, and repetitions."""
     model_calls: int
-    """What a real run would have asked of models."""
+    """Calls that a real run would have made."""
     defaulted: list[str]
     """Steps with a made-up output, as no answer was given."""
     never_reached: list[str]

@@ -19,7 +19,7 @@ from schema.language.steps import Verify
 _CHARS_PER_TOKEN: Final = 4
 _VERDICT_TOKENS: Final = 40
 _ANSWER_TOKENS: Final = 500
-"""Of an answer whose length is not known: by its share prices are compared, nothing is booked."""
+"""Length of an answer whose length is unknown, for comparing prices; nothing is booked by it."""
 
 
 async def planned(

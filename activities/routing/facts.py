@@ -29,8 +29,8 @@ class RoutingContext:
 
     tenant: str
     simulated: bool
-    """Whether the simulator answers: then only what simulated runs have taught decides, else only what real
-    ones have."""
+    """Whether the simulator answers. Only simulated runs teach simulated choices, and only real ones real
+    choices."""
     wanted: tuple[ServedCheckpoint, ...]
     """Checkpoints, the one that serves before its challenger."""
     own_prices: dict[str, Price]
@@ -74,7 +74,7 @@ class RoutingRequest:
     role: str | None
     question: RoutingQuestion
     key: str
-    """What chance is drawn from: the same key, the same choice."""
+    """Seed of the draw: the same key, the same choice."""
 
 
 class Chooser:

@@ -49,7 +49,7 @@ class CallerInterceptor(Interceptor):
         self._engine = engine
         self._client = client
         self._first_runs: OrderedDict[str, str] = OrderedDict()
-        """Of runs that were continued as new, or reset: run id → first run id."""
+        """Runs that were continued as new, or reset: run id → first run id."""
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:
         return _CheckedCalls(next, self)

@@ -35,9 +35,9 @@ class StepContext:
     compiled: CompiledDefinition
     step: Step
     scope: dict[str, Any]
-    """What expressions see: input, steps, run, and where they are, item, index and iter."""
+    """Variables of expressions: input, steps, run, and in repetitions item, index and iter."""
     catalogue: Catalogue = BUILT_IN
-    """What the tenant's definitions may name by now; of steps that name something."""
+    """Names that the tenant's definitions may use now, for steps that name something."""
 
     @property
     def definition(self) -> Definition:

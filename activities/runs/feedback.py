@@ -16,7 +16,7 @@ from schema.temporal.steps import StepRequest
 
 POLL_SECONDS: Final = 0.25
 FRESH_SECONDS: Final = 0.1
-"""So long a call may rely on what was read: after a pause none begins later than 200 ms."""
+"""Longest age of a reading that a call may rely on: after a pause none begins later than 200 ms."""
 
 
 class SteeringChanged(StepError):

@@ -58,10 +58,10 @@ class IterationResult:
 
     output: Json
     carry: Json = None
-    """Of a loop: iter.carry of the next iteration."""
+    """In a loop: iter.carry of the next iteration."""
     last: bool = False
     error: StepError | None = None
-    """Of a loop whose `until` never held, where its definition calls that a failure."""
+    """Error of a loop whose `until` never held, if its definition calls that a failure."""
 
     @property
     def mark(self) -> str | None:

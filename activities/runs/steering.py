@@ -21,7 +21,7 @@ from schema.temporal.runs import Steer, SteerOrder
 from schema.temporal.signing import Signer
 
 NOBODY: Final = "temporal"
-"""Who steered, where Temporal's own UI or CLI sent the Update and nobody was named."""
+"""Actor of an Update from Temporal's own UI or CLI that named nobody."""
 _MAX_ACTOR_CHARS: Final = 205
 
 

@@ -22,7 +22,7 @@ from schema.language.templates import render
 from schema.temporal.steps import StepRequest, StepResult, Undo
 
 MAX_AT_ONCE: Final = 200
-"""What is to be undone goes through Temporal's history, and a map may have 10,000 items."""
+"""Steps undone per message: they go through Temporal's history, and a map may have 10,000 items."""
 
 
 class UndoActivity:

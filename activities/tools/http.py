@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 MAX_HEAD_BYTES: Final = 16 * 1024
-"""Of the headers that a caller adds."""
+"""Bound on the headers that a caller adds."""
 _SECONDS: Final = 30.0
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")

@@ -13,7 +13,7 @@ MAX_SOURCE_BYTES: Final = 1024 * 1024
 MAX_FINDINGS: Final = 200
 MAX_MESSAGE_CHARS: Final = 1_000
 _MAX_LINE_BYTES: Final = 1024 * 1024
-"""Of one finding: ruff quotes what it found."""
+"""Longest finding: ruff quotes what it found."""
 _SECONDS: Final = 20
 _DEFAULT_RULES: Final = ("E9", "F", "B", "C90", "S", "PL", "SIM", "PERF", "RET")
 

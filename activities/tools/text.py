@@ -11,7 +11,7 @@ from schema.values.foreign_json import NotJson, read_json
 
 _MAX_LINES: Final = 20_000
 _MAX_COMPARISONS: Final = 500_000
-"""Of equal lines with each other; one takes about 100 ns."""
+"""Bound on comparisons of equal lines with each other; one takes about 100 ns."""
 _CONTEXT: Final = 3
 MAX_BLOCKS: Final = 10_000
 

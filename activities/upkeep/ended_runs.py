@@ -23,7 +23,7 @@ PAGE: Final = 200
 """Runs that Temporal is asked about at once."""
 _LISTED: Final = 100
 _ENDED: Final = ", ".join(f"'{status.title().replace('_', '')}'" for status in SUB_STATES)
-"""As Temporal's lists spell them."""
+"""Ended statuses as Temporal's lists spell them."""
 
 
 class EndingsActivity:

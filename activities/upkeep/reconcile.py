@@ -24,7 +24,7 @@ from schema.errors import ProviderError
 from schema.temporal.upkeep import ReconcilePass
 
 GRACE_SECONDS: Final = 300.0
-"""How long a provider that does not know a call may still come to know it."""
+"""Time during which a provider that does not know a call may still come to know it."""
 AT_ONCE: Final = 16
 PAGE: Final = 200
 IN_THE_WAY: Final = 100

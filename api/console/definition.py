@@ -18,7 +18,7 @@ from schema.errors import InvalidDefinition
 from schema.language import document
 
 _PAUSE_SECONDS: Final = 0.3
-"""In writing, before what is written is checked."""
+"""Pause in typing before the text is checked."""
 _TEMPLATE: Final = {
     "language": "facilitair/v1",
     "name": "my-collaboration",

@@ -29,9 +29,9 @@ class Series:
     sizes: Sequence[float] = ()
     """Radius of each mark in pixels; all alike where it is empty."""
     labels: Sequence[str] = ()
-    """What a mark is, shown when it is pointed at."""
+    """Labels of the marks, shown on hover."""
     names: Sequence[str] = ()
-    """What stands beside a mark."""
+    """Names beside the marks."""
 
 
 @dataclass(frozen=True)

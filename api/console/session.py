@@ -20,7 +20,7 @@ from db import console_sessions
 
 LASTS: Final = timedelta(hours=12)
 _LOOKED_AT_EVERY_SECONDS: Final = 30.0
-"""How soon an open page learns that its session was ended by another process."""
+"""Interval at which an open page learns that another process ended its session."""
 
 
 class Sessions:

@@ -48,7 +48,7 @@ _TOLD: Final = rf"(?:{PLACE}{_MARKS}!j\.[0-9]{{1,3}}|(?:{PLACE})?{_MARKS})(?:!e)
 POSITION: Final = rf"^(?:{_RUN})?(?:{_TOLD}|p[0-9]{{1,12}}{_MARKS}(?:!e)?)$"
 """Ids as a stream takes them, for the OpenAPI document."""
 POSITION_OF_RUN: Final = rf"^{_RUN}{_TOLD}$"
-"""Those that say which run they are of."""
+"""Positions that name their run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,9 @@ class CatchUp:
     began: RunBegan
     ended: list[StepEnded] = field(default_factory=list)
     said: list[tuple[StepEnded, str]] = field(default_factory=list)
-    """What agents have said who have completed."""
+    """Completed steps and what their agents said."""
     open: list[tuple[StepBegan, str]] = field(default_factory=list)
-    """What is under way, and what it has said."""
+    """Running steps and what they have said."""
     called: dict[str, ToolsCalled] = field(default_factory=dict)
     """Execution → the tools that it called."""
     returned: dict[str, ToolsReturned] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Dialect:
 
     name: str
     blocks: Callable[[str, LiveEvent], list[DialectFrame]]
-    """Of a run's event, the run by its UUID."""
+    """Encodes an event of a run, given the run's UUID."""
     joined: Callable[[CatchUp], list[DialectFrame]]
     refused: Callable[[str, str], list[DialectFrame]]
     """(code, message) of what ends the stream before the run has."""

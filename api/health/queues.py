@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from api.temporal import Temporal
 
 UNPOLLED_AFTER: Final = timedelta(seconds=3)
-"""What waits for less may be about to be taken."""
+"""Work that waits for less may be about to be taken."""
 POLL: Final = timedelta(seconds=75)
 """A poll stays open for a minute: a worker that lives has begun another since."""
 _MAX_ASKED: Final = 10

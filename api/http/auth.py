@@ -16,7 +16,7 @@ from api.http.origins import HEALTH_PATHS, HOOKS, Origins, is_console
 from schema.errors import FacilitairError, Refused, TryLater
 
 SUBPROTOCOL: Final = "facilitair"
-"""Of WebSockets. A browser, which cannot set their headers, offers `facilitair.key.<base64url>` beside it."""
+"""WebSocket subprotocol. A browser cannot set headers and offers `facilitair.key.<base64url>` beside it."""
 _KEY_PROTOCOL: Final = f"{SUBPROTOCOL}.key."
 MIN_KEY_CHARS: Final = 16
 

@@ -22,7 +22,7 @@ _JSON: Final = ("application/json",)
 _YAML: Final = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
 _DRAIN_BYTES: Final = 64 * 1024 * 1024
 MAX_JSON_BYTES: Final = 1024 * 1024
-"""Of a request that is no definition: a run's input stays well below what Temporal takes."""
+"""Bound on requests other than definitions: a run's input stays well below Temporal's limit."""
 
 
 def _is_json(media_type: str) -> bool:

@@ -10,7 +10,7 @@ from api.http.problems import BadRequest
 from schema.language.problems import nearest
 
 _fields: dict[Callable[..., Any], frozenset[str]] = {}
-"""Of operations that were asked for."""
+"""Parameters of operations that were called before."""
 
 
 async def known_query(request: Request) -> None:

@@ -34,7 +34,7 @@ Moment = Annotated[
     BeforeValidator(_dated),
     WithJsonSchema({"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}]}),
 ]
-"""Of an address: where it names no zone, UTC is meant."""
+"""A time in an address; UTC if it names no zone."""
 StoredValue = Annotated[Any, PlainSerializer(readable)]
 """JSON that a run has left: it answers, whatever it is."""
 AwareMoment = Annotated[AwareDatetime, BeforeValidator(_dated)]

@@ -23,7 +23,7 @@ from schema.errors import Refused
 from schema.live import AGENT, LiveEvent, PlacedEvent, RunEnded, StepBegan, StepEnded, TokensCame
 
 MAX_PAUSE_SECONDS: Final = 5.0
-"""Of the run's time. Whoever plays back a run does not want to wait for a night that people slept."""
+"""Longest pause in a playback, in seconds of the run: nobody waits for a night that people slept."""
 SILENCE_SECONDS: Final = 5.0
 """After as much of real time an empty list says that more will come."""
 MAX_AT_ONCE: Final = 1_000
@@ -105,7 +105,7 @@ class _PlaybackStep:
     lives: list[PlacedEvent] = field(default_factory=list)
     said: list[TokensCame] = field(default_factory=list)
     at: datetime = datetime.min
-    """When the last of what is said was."""
+    """Time of the last of these words."""
 
     @property
     def full(self) -> bool:

@@ -24,7 +24,7 @@ from schema.live import PlacedEvent, StreamPosition, parse_place
 PACE_SECONDS: Final = 0.005
 """At most this often is anything read: what comes meanwhile is told together."""
 LOOK_SECONDS: Final = 1.0
-"""How often a run is looked at that nobody was woken for."""
+"""Interval of looking at a run that no wake-up named."""
 MAX_WAITING: Final = 1_000
 """Readings that a watcher may be behind before they are left to go on alone."""
 _RETRY_SECONDS: Final = 1.0

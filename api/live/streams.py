@@ -42,7 +42,7 @@ STREAM: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 _ACCEPTED_SECONDS: Final = 10.0
-"""How long a run may take from its start until Postgres knows it, where nothing but its number is known."""
+"""Longest time from a run's start until Postgres knows it, if only its number is known."""
 _LOOK_SECONDS: Final = 0.1
 
 _WHERE: Final = "Where to go on: the last `id` that came."

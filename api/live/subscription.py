@@ -39,10 +39,10 @@ class Subscription:
 
     tenant: str
     id: str
-    """As the client calls the run."""
+    """The run's id as the client uses it."""
     run: UUID
     speed: float | None = None
-    """Of a playback."""
+    """Speed of a playback; None for a live run."""
 
 
 async def find(state: ApiState, tenant: str, id: str) -> UUID:

@@ -24,8 +24,9 @@ from api.router.models import (
 )
 from api.runs.routes import Id
 from api.state import Actor, Connection, Simulated, StateOf, Tenant
-from db.router import checkpoints, outcomes, trainings
+from db.router import checkpoints, outcomes, quarantines, trainings
 from db.runs import collaborations
+from schema.errors import NotFound
 from schema.language.steps import STEP_PATH
 
 router = APIRouter(prefix="/router", tags=["router"])
@@ -143,6 +144,23 @@ async def roll_back(
         reason = wanted.reason or f"by {actor}"
         await checkpoints.roll_back(connection, tenant, reason, actor, simulated=simulated)
         return await facts.status(connection, tenant, simulated=simulated)
+
+
+@router.delete("/quarantines/{model:path}", responses=errors(404))
+async def lift_quarantine(
+    model: Annotated[str, Path(description="As `quarantines` of the router's status names it.")],
+    connection: Connection,
+    tenant: Tenant,
+    actor: Actor,
+    simulated: Simulated,
+) -> RouterStatus:
+    """Let a quarantined model be chosen again, before its time is over."""
+    if not await quarantines.lift(connection, tenant, model, actor, simulated=simulated):
+        raise NotFound(
+            "quarantine_unknown",
+            f"found no quarantine of {model!r}; expected one that `facilitair router status` lists.",
+        )
+    return await facts.status(connection, tenant, simulated=simulated)
 
 
 @outcome_router.post(

@@ -17,7 +17,7 @@ from db.live.archive import SweepTotals
 router = APIRouter(prefix="/streams", tags=["streams"])
 
 _SECONDS: Final = 10.0
-"""So long a request works; who finds that there is more asks again."""
+"""Longest work in one request; a caller that finds more asks again."""
 
 
 class ArchiveRequest(BaseModel):

@@ -15,7 +15,7 @@ from db.runs import forgetting
 router = APIRouter(prefix="/simulated", tags=["collaborations"])
 
 _SECONDS: Final = 10.0
-"""So long a request works; who finds that there is more asks again."""
+"""Longest work in one request; a caller that finds more asks again."""
 
 
 class ForgetRequest(BaseModel):

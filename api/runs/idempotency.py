@@ -48,7 +48,7 @@ class StartIdentity:
 
     id: str
     digest: str
-    """Of all that was asked for, apart from the id and the key."""
+    """Digest of the whole request except id and key."""
     named: bool
     """Whether the client named an id or a key: only then can it ask again."""
     keyed: bool

@@ -45,7 +45,7 @@ Status = Literal["running", "completed", "failed"]
 Limit = Annotated[int, Query(ge=1, le=1_000)]
 MAX_PAGE: Final = 1_000
 MAX_PAGE_BYTES: Final = 4 * 1024 * 1024
-"""Of spans, whose attributes may hold what models were asked and answered."""
+"""Bound on spans per page, whose attributes may hold prompts and answers."""
 
 
 @router.post("", status_code=202, openapi_extra=body_of(StartRequest), responses=errors(404, 409, 413, 415))

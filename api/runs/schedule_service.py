@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from temporalio.client import ScheduleActionResult, ScheduleHandle, ScheduleListDescription
 
 MEMO_RHYTHM: Final = "facilitair_schedule"
-"""What the request said, apart from the input: Temporal itself keeps a cron text as parsed fields."""
+"""The request except its input: Temporal itself keeps a cron text as parsed fields."""
 _RHYTHM: Final = ("name", "cron", "every", "timezone", "overlap", "catch_up")
 _MIN_SECONDS: Final = 1.0
 _TIMEZONE_OF_EVERY: Final = (

@@ -18,7 +18,7 @@ _TEAM: Final = [
     {"agent": "reviewer", "stream_to": ["tester"]},
     {"agent": "tester"},
 ]
-"""What works on a task when no definition is named, unless one of that name has been uploaded."""
+"""The definition that runs without a named one, unless one of that name has been uploaded."""
 
 
 async def begin(

@@ -166,6 +166,19 @@ def rollback(
 
 
 @told
+def lift(
+    model: Annotated[str, typer.Argument(help="As `status` lists it.")],
+    simulated: SimulatedOption = None,
+    url: UrlOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a quarantined model be chosen again, before its time is over."""
+    found = connect(url, data).delete(f"/router/quarantines/{segment(model)}", simulated=simulated)
+    _print_status(found, as_json=as_json)
+
+
+@told
 def outcome(
     run: Annotated[str, typer.Argument(metavar="RUN")],
     step: Annotated[str, typer.Argument(metavar="STEP", help="Its path: review, per_file[17].review.")],

@@ -19,7 +19,7 @@ from schema.live import (
 
 _PART: Final = re.compile(r"([^.\[\]]+)(?:\[(\d+)\])?")
 _TAIL_CHARS: Final = 4_000
-"""So much of what an agent says is kept; the screen shows the last lines."""
+"""Characters kept of an agent's text; the screen shows the last lines."""
 
 
 @dataclass
@@ -94,7 +94,7 @@ class WatchedRun:
     ended_at: float = 0.0
     paused_by: str = ""
     waits_for: list[str] = field(default_factory=list)
-    """What keeps it from going on, as the run itself told when it was last asked."""
+    """What it waits for, as the run itself reported when last asked."""
     root: Node = field(default_factory=lambda: Node(""))
     speaking: dict[str, Node] = field(default_factory=dict)
     """Execution → the step that it is an attempt at."""

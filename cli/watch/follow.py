@@ -24,7 +24,7 @@ from schema.live import LiveEvent, PeopleAsked, RunBegan, StepBegan
 _FRAME_SECONDS: Final = 0.1
 _PAUSE_SECONDS: Final = 0.25
 _LOOK_SECONDS: Final = 5.0
-"""So long after the last event the run itself is asked for: one that Temporal ended tells nobody."""
+"""Silence after which the run itself is asked: one that Temporal ended emits nothing."""
 _KEYS: Final = "p pause  r resume  q leave"
 
 
@@ -90,9 +90,9 @@ class _View:
     speak: bool
     on_change: Callable[[WatchedRun], None] = lambda seen: None
     pace: float = 1.0
-    """How fast the run's time goes by."""
+    """Speed of the run's time."""
     steered: bool = True
-    """Whether it lives, and a key may pause it."""
+    """Whether the run is live and a key may pause it."""
     console: Console = field(default_factory=err)
     seen: WatchedRun = field(init=False)
     told: bool = False

@@ -15,7 +15,7 @@ from schema.live import LiveEvent, PeopleAsked, Steered, StepBegan, StepEnded, T
 class _PendingText:
     path: str
     waiting: str = ""
-    """What is not on the screen yet."""
+    """Text that is not on the screen yet."""
 
 
 @dataclass

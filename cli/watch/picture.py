@@ -23,7 +23,7 @@ MARKS: Final = {
     "pending": ("·", "dim"),
 }
 _FEW_ROWS: Final = 4
-"""Of what is under way at once within a map: so many are shown, and how many more there are."""
+"""Rows shown of what runs at once within a map, before their number."""
 _MIN_WIDTHS: Final = (12, 6, 8)
 """Cells that a step's name, its agent and its model keep however narrow the terminal is."""
 _GAP: Final = "  "

@@ -14,7 +14,7 @@ from cli.output import NothingRunning
 from schema.errors import FacilitairError, Unavailable
 
 RECONNECT_TIMEOUT_SECONDS: Final = 60.0
-"""How long an API that stopped answering is waited for: it may be restarting, and the run goes on."""
+"""Longest wait for an API that stopped answering: it may be restarting, and the run goes on."""
 _PAUSE_SECONDS: Final = 0.25
 _WAITING: Final = 1_000
 """Events that are held for a terminal that is slower than the run; then the API waits."""

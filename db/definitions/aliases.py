@@ -23,7 +23,7 @@ from schema.events import AliasMoved, VersionDeprecated
 from schema.tables.definitions import aliases, workflows
 
 MAX_ALIASES: Final = 100
-"""Of one definition."""
+"""Most aliases of one definition."""
 
 
 async def move(

@@ -21,7 +21,7 @@ from schema.tables.definitions import providers, roles, skills
 from schema.tables.prompts import prompt_versions
 
 KEPT_SECONDS: Final = 2.0
-"""How long a change in one process may go unseen by another."""
+"""Longest time for which a change in one process may go unseen in another."""
 _MAX_KEPT: Final = 256
 MAX_NAMED: Final = 20
 

@@ -74,7 +74,7 @@ COLUMNS: Final = (
     workflows.c.pins,
     workflows.c.deprecated,
 )
-"""What a Version is made of, in its order."""
+"""Columns of a Version, in its order."""
 
 # Built once: finding the version of a name is the first thing that every run does.
 _MINE: Final = (workflows.c.tenant_id == bindparam("tenant"), workflows.c.name == bindparam("name"))

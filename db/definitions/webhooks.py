@@ -21,7 +21,7 @@ class Webhook:
     id: UUID
     tenant: str
     name: str
-    """What it starts: name, name@3 or name@alias."""
+    """The definition that it starts: name, name@3 or name@alias."""
     input: Any
     """A template over the request's body as `input`."""
     created_by: str | None

@@ -42,7 +42,7 @@ class SweepTotals:
     """Totals of a sweep so far."""
 
     executions: int = 0
-    """Whose tokens were archived."""
+    """Executions whose tokens were archived."""
     tokens: int = 0
     forgotten: int = 0
     """Archives that were deleted."""

@@ -43,7 +43,7 @@ class Follower:
     """Execution → what is under way and was told to have begun."""
     ended: bool = False
     behind: bool = True
-    """Whether there was more to read than one reading takes."""
+    """Whether there was more than one read takes."""
 
     def asked(self) -> dict[str, Any]:
         place = self.place
@@ -63,7 +63,7 @@ class FollowerView:
     kept: dict[str, str] = field(default_factory=dict)
     """Path → status of what a forked run took over."""
     end: Any = None
-    """What is to be told with the run's end: its error's message and step, its output."""
+    """Facts about the run's end: error message and step, output."""
 
     def began(self, event: Any) -> StepBegan | None:
         """The beginning of an attempt that has failed."""

@@ -60,7 +60,7 @@ class PlayedAttempt:
     at: datetime
     step: StepBegan
     given_up_at: datetime | None
-    """When the next attempt took over from one whose worker had died."""
+    """Start of the next attempt, if this one's worker had died."""
 
 
 # What is told of is under way, was given up, or has its end in the log: items of maps have none, nor has what

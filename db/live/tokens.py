@@ -47,7 +47,7 @@ class SpokenText:
 
     text: str
     count: int
-    """Of tokens."""
+    """Number of tokens."""
 
 
 _SAID = text("""

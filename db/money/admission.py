@@ -20,7 +20,7 @@ from schema.settings import Settings
 
 STARTS: Final = "starts"
 SCHEDULE: Final = "schedule:"
-"""What `requested_by` of a scheduled run begins with."""
+"""Prefix of `requested_by` in scheduled runs."""
 
 _READ_EVERY_SECONDS: Final = 1.0
 _RUNNING_RETRY_SECONDS: Final = 10

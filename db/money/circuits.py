@@ -44,7 +44,7 @@ class OpenCircuit:
     account: str
     model: str
     seconds: float
-    """Until somebody may probe it; less than nothing where somebody may."""
+    """Seconds until a probe is due; negative if it is overdue."""
 
 
 async def trip(connection: AsyncConnection, account: str, model: str, seconds: float) -> None:

@@ -18,8 +18,8 @@ from schema.errors import ProviderError
 from schema.temporal.memo import BY_TEMPORAL
 
 Basis = Literal["usage", "larger", "asked", "assumed"]
-"""What the provider said with its answer; the larger of what it said there, where that contradicts itself;
-what it said when it was asked later; an estimate, or the most it can have been."""
+"""Source of the booked tokens: the answer (`usage`), the larger of two counts that contradict each other
+(`larger`), a later question (`asked`), or an estimate or bound (`assumed`)."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,17 @@ class Booking:
     most_input_tokens: int
     most_output_tokens: int
     seconds: float
-    """Nobody waits for it any longer."""
+    """Seconds after which no process waits for it any longer."""
     purpose: str = "step"
     run: UUID | None = None
     execution: UUID | None = None
     path: str | None = None
     agent_name: str | None = None
     requested_by: str | None = None
-    """Of a call outside of a run."""
+    """Actor of a call outside of a run."""
     step: str | None = None
     step_usd: Decimal | None = None
-    """What all calls of the step may cost."""
+    """Budget of all calls of the step."""
     step_tokens: int | None = None
     # What it costs, unless the tenant has a price of its own. None: unknown.
     price_source: str | None = None
@@ -62,7 +62,7 @@ class Reservation:
     """Price and bound under which a call was booked."""
 
     bounded: bool
-    """Whether any limit holds for it."""
+    """Whether any limit applies."""
     price_source: str
     input_usd: Decimal
     output_usd: Decimal

@@ -20,7 +20,7 @@ Key = tuple[str, str, str]
 """(scope, subject, period)"""
 
 EACH: Final = "*"
-"""As a subject: each user, or each definition, that has no limit of its own for the period."""
+"""Subject that stands for each user, or each definition, without a limit of its own for the period."""
 MAX_SHOWN: Final = 20
 
 

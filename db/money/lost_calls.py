@@ -31,9 +31,9 @@ class LostCall:
     reserved_tokens: int | None
     opened_at: datetime
     overdue_seconds: float
-    """How long nobody waits for it any more; negative: somebody may."""
+    """Seconds past the call's time; negative while it may still be awaited."""
     given_up: bool
-    """Whether its own worker said that it does not know."""
+    """Whether its own worker reported that it does not know."""
 
 
 # An execution that is no longer running has nobody who waits, and so has one whose run has ended. What is
@@ -60,7 +60,7 @@ _IN_THE_WAY: Final = text(f"""{_LOST} AND c.id IN (
     ) ORDER BY c.opened_at, c.id LIMIT :limit""")
 
 LOST_AFTER_SECONDS: Final = 60.0
-"""How long after its time a call counts as lost though its execution seems to be running."""
+"""Time past its end after which a call counts as lost though its execution seems to be running."""
 
 
 async def oldest(connection: AsyncConnection, limit: int, behind: LostCall | None = None) -> list[LostCall]:

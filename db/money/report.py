@@ -36,7 +36,7 @@ class CallTotals:
     simulated_usd: Decimal
     """Part of usd: nobody is billed for it."""
     simulated: bool
-    """Whether any of the calls was."""
+    """Whether any of the calls was simulated."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class LimitState:
     subject: str
     period: str
     own: bool
-    """Of a run's budget: whether the call is the run's own, and not one of a run within it."""
+    """For a run's budget: whether the call is the run's own rather than a nested run's."""
     limit_usd: Decimal | None
     limit_tokens: int | None
     spent: Amount

@@ -57,7 +57,7 @@ class ProviderPause:
     account: str
     model: str
     seconds: float
-    """From now on."""
+    """Seconds from now."""
     reason: str
 
 

@@ -54,7 +54,7 @@ class NamedPrompt:
     on_trial: int | None
     """The candidate that runs are compared with."""
     current_simulated: int | None
-    """What the name means in simulated runs, where a trial of theirs was won; None: `current`."""
+    """Version that the name means in simulated runs, if a trial of theirs was won; None: `current`."""
 
 
 _COLUMNS: Final = (

@@ -43,7 +43,7 @@ class PromptTrial:
     started_at: datetime
     stopped_at: datetime | None
     simulated: bool
-    """Whether simulated runs take part and get what it decides; else real ones. Never both."""
+    """Whether simulated runs take part and get the result; otherwise real ones. Never both."""
 
     @property
     def rules(self) -> Rules:

@@ -17,7 +17,7 @@ from schema.tables.router import trainings
 State = Literal["shadow", "share", "all", "rolled_back", "retired"]
 
 KEPT: Final = 3
-"""Of one training's epochs."""
+"""Epochs kept per training."""
 BY_ITSELF: Final = "rollout"
 """The actor of what evidence decides."""
 _NEXT: Final[Mapping[str, tuple[State, ...]]] = {
@@ -38,7 +38,7 @@ class ServingCheckpoint:
     followed_until: str
     """The last outcome that its intervals have moved with; empty before the first."""
     moved: dict[str, Any] | None
-    """How far, as router/statistics/interval_drift.py has it."""
+    """Shift of the intervals, as router/statistics/interval_drift.py keeps it."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class CheckpointSummary:
     state_since: datetime | None
     created_at: datetime
     simulated: bool
-    """Whether it has learned from simulated runs, and decides in those alone."""
+    """Whether it learned from simulated runs, and decides in those alone."""
     trained_until: datetime
     """It has learned from nothing that ended later."""
 

@@ -18,7 +18,7 @@ State = Literal["kept", "pruned", "pinned"]
 
 BY_ITSELF: Final = "evidence"
 NETWORK: Final = "network"
-"""Who has set what an edge brings that too few runs have tried."""
+"""Actor of a forecast effect."""
 WINDOW: Final = 2_000
 """Trials that an edge is judged by, the newest: what was true of older ones may have changed."""
 
@@ -32,7 +32,7 @@ class Key:
     source: str
     target: str
     simulated: bool
-    """Whether in simulated runs: what these tell of an edge says nothing of it in real ones."""
+    """Whether the edge belongs to simulated runs, which say nothing of real ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,12 @@ class EdgeDraw:
     """The draw that decides whether a step's output is delivered to another in a run."""
 
     path: str
-    """Of the step that would be told."""
+    """Path of the step that would be told."""
     source: str
     target: str
     delivered: bool
     chance: float
-    """That it was delivered; between 0 and 1, without them."""
+    """Chance of delivery; strictly between 0 and 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class EdgeTrial:
     delivered: bool
     chance: float
     quality: float
-    """From 0 to 1."""
+    """Quality from 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)

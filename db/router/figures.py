@@ -26,7 +26,7 @@ class RoutingFigures:
     decisions: dict[tuple[str, bool], int] = field(default_factory=dict)
     """(policy, whether it was a fallback) → how many."""
     slower: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_MS) + 1))
-    """How many fall into each bucket."""
+    """Decisions per bucket."""
     milliseconds: CountedTotal = field(default_factory=CountedTotal)
     confidence: CountedTotal = field(default_factory=CountedTotal)
     novelty: CountedTotal = field(default_factory=CountedTotal)

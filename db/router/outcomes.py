@@ -57,10 +57,10 @@ class OutcomeRow:
     """Outcome of one model at one step: its last attempt."""
 
     id: UUID
-    """Of the execution."""
+    """Id of the execution."""
     collaboration: UUID
     at: datetime
-    """When it ended."""
+    """Time at which it ended."""
     definition: str
     step: str
     path: str
@@ -68,11 +68,11 @@ class OutcomeRow:
     role: str | None
     task: str
     prompt: str
-    """Of the step, as its definition holds it."""
+    """Prompt of the step, as its definition holds it."""
     model: str
-    """That was asked: the agent's own, the router's choice, or one that stood in for it."""
+    """The model that was asked: the agent's own, the router's choice, or a fallback."""
     answered_by: str
-    """As the provider says; mostly the same, and empty where nobody answered."""
+    """The model as the provider names it; mostly the same, and empty without an answer."""
     seconds: float | None
     input_tokens: int | None
     output_tokens: int | None
@@ -80,7 +80,7 @@ class OutcomeRow:
     ok: float | None
     """0 useless to 1 right; None where nobody can tell, which is no success."""
     source: str
-    """What `ok` goes by: told, failed, review, human, run, checked; empty where it is not known."""
+    """Source of `ok`: told, failed, review, human, run, checked; empty if unknown."""
     decision: OutcomeDecision | None
 
     @property

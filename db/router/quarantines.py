@@ -15,7 +15,7 @@ BY_ITSELF: Final = "rollout"
 FIRST: Final = timedelta(hours=1)
 MAX_QUARANTINE: Final = timedelta(days=1)
 SOON: Final = timedelta(days=1)
-"""Who fails again within this time rests twice as long as the last time."""
+"""Time within which another failure doubles the quarantine."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ async def add(
 
 
 async def lift(connection: AsyncConnection, tenant: str, model: str, actor: str, *, simulated: bool) -> bool:
-    """End a model's rest now; whether it was resting."""
+    """End a model's quarantine now; return False if it had none."""
     ended = await connection.execute(
         text("""
         UPDATE quarantines SET until = clock_timestamp()

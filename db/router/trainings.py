@@ -33,7 +33,7 @@ class Training:
     started_at: datetime
     ended_at: datetime | None
     simulated: bool
-    """Whether it learns from simulated runs; it never does from both."""
+    """Whether it learns from simulated runs; never from both kinds."""
 
 
 _COLUMNS: Final = (

@@ -20,7 +20,7 @@ _MAX_NAMES: Final = 50
 class Period:
     tenant: str
     simulated: bool
-    """Whether simulated answers and runs are summed, or real ones."""
+    """Whether simulated or real runs are summed."""
     since: datetime
     bucket: str
     """The width of one bar, as Postgres writes an interval: `1 hour` or `1 day`."""

@@ -53,7 +53,7 @@ class Run:
     sha256: str
     engine: int
     linked_traceparent: str | None = None
-    """What its caller came with: the run's span links to it."""
+    """The caller's traceparent, which the run's span links to."""
     request_digest: str | None = None
 
 
@@ -155,7 +155,7 @@ class RunSummary:
     completed_at: datetime | None
     traceparent: str
     steps_done: int
-    """Of its own; the figures below are those of its sub-collaborations, too."""
+    """Finished steps of its own; the figures below include its sub-collaborations."""
     cost_usd: Decimal
     input_tokens: int
     output_tokens: int

@@ -320,6 +320,11 @@ async def test_the_commands_say_what_the_doors_do(
         )
         assert (await told("rollback", "--reason", "worse"))["by"] == "rules"
         assert "checkpoint_state" in await said("rollback", exit_code=2)
+        async with transaction(engine) as connection:
+            await quarantines.add(connection, "default", GPT, "it fails", simulated=True)
+        assert GPT in await said("status", "--simulated")
+        assert (await told("lift", GPT, "--simulated"))["quarantines"] == []
+        assert "quarantine_unknown" in await said("lift", GPT, "--simulated", exit_code=2)
 
 
 def test_the_addresses_are_described() -> None:
