@@ -22,7 +22,7 @@ class WalkSuspended(Exception):
 
 
 class Port(Protocol):
-    """What walking a plan needs from its surroundings."""
+    """The port through which walking a plan reaches its surroundings."""
 
     def draining(self) -> bool:
         """Tell whether nothing new should begin."""

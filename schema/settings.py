@@ -133,5 +133,5 @@ class Settings(BaseSettings):
 
     @property
     def seals_runs(self) -> bool:
-        """Whether the whole run is sealed, and starts need a proof."""
+        """True if the whole run is sealed, and starts need a proof."""
         return self.seal_runs or bool(self.api_key)

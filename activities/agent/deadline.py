@@ -15,7 +15,7 @@ class Deadline:
 
     @property
     def half_time(self) -> float:
-        """When waiting for others must end: the other half of the time is for the call itself."""
+        """The time at which waiting for others must end: the other half is for the call itself."""
         return self.started_at + self.limit / 2
 
     @property

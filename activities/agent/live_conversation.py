@@ -46,7 +46,7 @@ Ask = Callable[[int, list[Message], Mapping[str, tuple[str, int]], bool], Awaita
 
 @dataclass(frozen=True, slots=True)
 class ListeningPlace:
-    """Where the listening step stands in its run."""
+    """The listening step's place in its run."""
 
     engine: AsyncEngine
     run: UUID

@@ -14,7 +14,7 @@ from schema.temporal.steps import StepResult
 
 
 @dataclass(frozen=True)
-class Done:
+class StepDone:
     """The step has ended with this result."""
 
     result: StepResult
@@ -51,7 +51,7 @@ class GoOn:
     """The conversation goes on: after a round of tools, or as people steer it."""
 
 
-Next = Done | WithFeedback | NextModel | WithoutLimit | StrongModel | GoOn
+Next = StepDone | WithFeedback | NextModel | WithoutLimit | StrongModel | GoOn
 """What follows an attempt."""
 
 
@@ -60,7 +60,7 @@ async def run(attempts: Attempts, current: Span) -> StepResult:
     feedback_left = answers.rules_of(attempts.step).max
     while True:
         match await _attempt(attempts, current):
-            case Done(result):
+            case StepDone(result):
                 return result
             case WithFeedback(wrong):
                 if not feedback_left:
@@ -94,4 +94,4 @@ async def _attempt(attempts: Attempts, current: Span) -> Next:
         return StrongModel(attempts.rule.verification.strong)
     except SteeringChanged:
         return GoOn()
-    return GoOn() if result is None else Done(result)
+    return GoOn() if result is None else StepDone(result)

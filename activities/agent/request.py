@@ -18,7 +18,7 @@ from schema.temporal.steps import StepRequest
 
 @dataclass(frozen=True)
 class RequestBuilder:
-    """What decides a call, as it stands at one moment of the step."""
+    """Everything that decides a call, at one moment of the step."""
 
     step: AgentStep
     request: StepRequest

@@ -25,7 +25,7 @@ Warn = Callable[[str], None]
 
 @dataclass(frozen=True)
 class RoutingContext:
-    """What routing knows of a tenant at this moment."""
+    """Routing's knowledge of a tenant at this moment."""
 
     tenant: str
     simulated: bool

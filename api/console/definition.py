@@ -8,7 +8,7 @@ from typing import Any, Final
 from nicegui import background_tasks, ui
 from nicegui.events import ValueChangeEventArguments
 
-from api.console import dag_svg, positions
+from api.console import dag_svg
 from api.console import definition_views as views
 from api.console.client import ApiFault, segment
 from api.console.html import text
@@ -16,7 +16,10 @@ from api.console.layout import Frame, missing
 from api.console.runs import dialog, starts
 from schema.errors import InvalidDefinition
 from schema.language import document
+from schema.rules import positions
 
+MAX_LINED_CHARS: Final = 300_000
+"""Longest text whose problems get line numbers: reading it holds the event loop."""
 _PAUSE_SECONDS: Final = 0.3
 """Pause in typing before the text is checked."""
 _TEMPLATE: Final = {
@@ -77,7 +80,7 @@ class _Editor:
         await self._draw()
 
     def _refused(self, fault: ApiFault) -> None:
-        root = positions.read(self.written)
+        root = positions.read(self.written, MAX_LINED_CHARS)
         self.problems = [
             {**one, "line": positions.line_of(root, one["pointer"])}
             for one in fault.problems

@@ -105,7 +105,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How much of a run a client has received."""
+    """A client's progress through a run."""
 
     run: UUID | None = None
     place: str = ""

@@ -400,7 +400,7 @@ class Ready(BaseModel):
 
 
 class ProjectionLag(BaseModel):
-    """How far a copy lags behind the log."""
+    """The lag of a copy behind the log."""
 
     events: int | None = Field(description="Not applied yet; null when the server does not answer.")
     seconds: float | None = Field(description="Age of the oldest of them.")

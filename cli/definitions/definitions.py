@@ -35,7 +35,7 @@ def _name(path: str) -> str | None:
 
 
 def _with_lines(refusal: InputRefused, content: bytes) -> InputRefused:
-    from cli.positions import lines
+    from schema.rules.positions import lines
 
     found = lines(content.decode("utf-8", "replace"), [one.pointer for one in refusal.problems])
     return InputRefused(refusal.code, refusal.message, refusal.problems, found)

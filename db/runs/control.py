@@ -35,7 +35,7 @@ class FeedbackNote:
 
 @dataclass(frozen=True)
 class Control:
-    """How people have steered a run so far."""
+    """People's steering of a run so far."""
 
     own: bool = False
     """Whether somebody paused this run itself."""

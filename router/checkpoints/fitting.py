@@ -20,7 +20,7 @@ _WEIGHTS: Final = (0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class Effort:
-    """When a network is worth training, and for how long."""
+    """The size that makes a network worth training, and the length of its training."""
 
     least_steps: int = 500
     """Distinct ones; below that plain rates know as much."""

@@ -54,7 +54,7 @@ class Cron:
 
     @property
     def is_either(self) -> bool:
-        """Whether a day may match by number or by weekday, since both are restricted."""
+        """True if a day may match by number or by weekday, since both are restricted."""
         _, _, day, _, weekday = self.text.split()
         return not day.startswith("*") and not weekday.startswith("*")
 

@@ -11,9 +11,10 @@ import httpx
 import pytest
 
 from api.app import create_app
-from api.console import dag_svg, feed, forms, html, positions
+from api.console import dag_svg, feed, forms, html
 from api.console.dag import Box, Layout, layout
 from schema.live import PlacedEvent, StepBegan, StepEnded, TokensCame
+from schema.rules import positions
 from schema.settings import Settings
 
 

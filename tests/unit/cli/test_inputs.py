@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cli import positions
 from cli.runs.inputs import parse
 from schema.errors import Refused
+from schema.rules import positions
 
 
 def test_pairs_are_text_files_or_json(tmp_path: Path) -> None:
@@ -45,6 +45,7 @@ def test_a_pointer_is_found_in_json_and_yaml() -> None:
         "/steps/a~1b/kind": 3,
         "/steps/list/1": 5,
         "/steps/a~1b/missing": 3,
+        "/nothing": 1,
     }
     assert positions.lines("steps:\n  one:\n    kind: x\n", ["/steps/one/kind"]) == {"/steps/one/kind": 3}
 
