@@ -31,7 +31,9 @@ with workflow.unsafe.imports_passed_through():
     from schema.temporal.updates import decision_of, fault_of_decision, fault_of_steer, steer_of
     from schema.values.foreign import UnusableValue
     from workflows import labels
-    from workflows.dispatch import SEGMENT_TIMEOUT, Dispatch, local, step_error
+    from workflows.dispatch import SEGMENT_TIMEOUT, Dispatch
+    from workflows.faults import step_error
+    from workflows.local_activities import local
     from workflows.payloads import foreign_value, memo_object, memo_text
 
 _CANCELLED: Final = StepError("cancelled", "the run was cancelled")
@@ -110,7 +112,7 @@ class Collaboration:
         """Return `decided` or `waiting for others`, also when the same is decided once more."""
         dispatch = await self._dispatched()
         try:
-            asked = await dispatch.decide(decision_of(given))
+            asked = await dispatch.questions.decide(decision_of(given))
         except StepError as error:
             raise _refusal(error) from None
         return "decided" if asked.ended else "waiting for others"
@@ -150,7 +152,7 @@ class Collaboration:
     def _check_decision(self, *given: Any) -> None:
         _refuse(fault_of_decision(given))
         decision = decision_of(given)
-        question = self._dispatch.question(decision) if self._dispatch else None
+        question = self._dispatch.questions.find(decision) if self._dispatch else None
         if question is not None:
             _refuse(refused(question.asked, decision))
 
@@ -191,7 +193,7 @@ class Collaboration:
             raise StepError("steer_invalid", "this run was begun by an older release and obeys Updates only.")
         if name == "decide":
             _refuse(fault_of_decision(given))
-            await dispatch.decide(decision_of(given))
+            await dispatch.questions.decide(decision_of(given))
         elif name in ("pause", "resume", "inject_feedback", "adjust"):
             _refuse(_fault_of(name, given))
             await self._steer(name, given)

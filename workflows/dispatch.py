@@ -1,24 +1,23 @@
 """Turn each kind of step into Temporal's activities, timers, children and waits."""
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import asdict, replace
+from datetime import timedelta
 from typing import Any, Final
 
 from temporalio import workflow
 from temporalio.common import Priority, RawValue, RetryPolicy
 from temporalio.exceptions import (
     ActivityError,
-    ApplicationError,
     ChildWorkflowError,
     FailureError,
-    TimeoutType,
     WorkflowAlreadyStartedError,
     is_cancelled_exception,
 )
-from temporalio.exceptions import TimeoutError as TemporalTimeoutError
+
+from workflows.faults import is_cancelled, is_of_others, not_taken, step_error, step_fault, too_slow
+from workflows.local_activities import OWN_WORK, OWN_WORK_TIMEOUT, local
 
 with workflow.unsafe.imports_passed_through():
     from plan.progress import COMPLETED, FrameProgress, Segment, table
@@ -33,12 +32,9 @@ with workflow.unsafe.imports_passed_through():
         MEMO_TRACEPARENT,
         started_by,
     )
-    from schema.temporal.people import Decision, DecisionMade, QuestionState
     from schema.temporal.plan import PlanStep
     from schema.temporal.queues import QUEUE_MEMORY, TASK_TIMEOUT_SECONDS
     from schema.temporal.runs import (
-        FAILED_STEP,
-        OTHERS_MONEY,
         PAUSED,
         ChildEnd,
         ChildFailed,
@@ -61,80 +57,21 @@ with workflow.unsafe.imports_passed_through():
         StepResult,
         Undo,
     )
-    from schema.values.foreign import MAX_CODE_CHARS, UnusableValue, clean_text
+    from schema.values.foreign import UnusableValue
     from workflows.pausing import PauseState
     from workflows.payloads import foreign_value
+    from workflows.questions import Questions
 
 # Temporal refuses more than 2,000 pending activities and the run then hangs: stay far below.
 MAX_RUNNING: Final = 500
 HEARTBEAT_TIMEOUT: Final = timedelta(seconds=5)
 
-# What stands around the steps is quick and only ever waits for Postgres, as long as that takes.
-_OWN_WORK: Final = RetryPolicy(
-    initial_interval=timedelta(milliseconds=200),
-    backoff_coefficient=2,
-    maximum_interval=timedelta(seconds=10),
-    maximum_attempts=10_000,
-)
 # A run closes, and compensates, only when nothing of it works any more.
 _LETS_GO: Final = workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED
-_OWN_WORK_TIMEOUT: Final = timedelta(seconds=30)
 SEGMENT_TIMEOUT: Final = timedelta(minutes=10)
 _CHAIN_TIMEOUT: Final = timedelta(days=1)
 _RECALL_TIMEOUT: Final = timedelta(seconds=8)
 _RECALL_START_TIMEOUT: Final = timedelta(seconds=2)
-_NEW_QUESTION_TIMEOUT: Final = timedelta(seconds=10)
-
-
-@dataclass
-class OpenQuestion:
-    """An open question to people. Times are the workflow's own: Postgres' clock does not skip in tests."""
-
-    request: StepRequest
-    asked: QuestionState
-    remind_at: datetime | None = None
-    due_at: datetime | None = None
-    _noted: QuestionState | None = None
-
-    def note(self, now: datetime) -> None:
-        """Set the times that a new answer of the activities brings."""
-        if self._noted is self.asked:
-            return
-        self._noted = self.asked
-        if self.remind_at is None and self.asked.remind_in is not None:
-            self.remind_at = now + timedelta(seconds=self.asked.remind_in)
-        if self.due_at is None and self.asked.due_in is not None:
-            self.due_at = now + timedelta(seconds=self.asked.due_in)
-
-    def next(self) -> tuple[datetime | None, str]:
-        """Return the next due time of the question and its action: `remind` or `expire`."""
-        if self.remind_at and (self.due_at is None or self.remind_at < self.due_at):
-            return self.remind_at, "remind"
-        return self.due_at, "expire"
-
-    def passed(self, what: str) -> None:
-        if what == "remind":
-            self.remind_at = None
-        else:
-            self.remind_at = self.due_at = None
-
-
-async def local(
-    name: str, request: Any, result: Any, summary: str, limit: timedelta = _OWN_WORK_TIMEOUT
-) -> Any:
-    """A local activity; raises StepError."""
-    try:
-        return await workflow.execute_local_activity(
-            name,
-            request,
-            result_type=result,
-            start_to_close_timeout=limit,
-            retry_policy=_OWN_WORK,
-            summary=summary,
-        )
-    except (ActivityError, ApplicationError) as error:
-        # The failure of a local activity comes as it is, of an ordinary one within an ActivityError.
-        raise _step_error(error) from error
 
 
 class Dispatch:
@@ -145,9 +82,7 @@ class Dispatch:
         self.progress = FrameProgress(pinned.plan, pinned.ended)
         self._begun: dict[str, None] = {}
         """Steps of the run itself that have begun, whether or not they have ended."""
-        self._questions: dict[str, OpenQuestion] = {}
-        self._early: dict[str, QuestionState] = {}
-        """id of a question → what it came to before this run knew that it is asked."""
+        self.questions = Questions(pinned, self.draining)
         self.pause = PauseState(pinned.paused, pinned.paused_above, self.draining)
         self._slots = asyncio.Semaphore(MAX_RUNNING)
         # Who waits for others must not keep them from beginning.
@@ -170,48 +105,6 @@ class Dispatch:
                 except StepError as error:
                     workflow.logger.warning("Compensation failed", extra={"error": error.message})
             behind = todo[-1].request
-
-    # -- what people decide --------------------------------------------------------------------------------
-
-    def question(self, decision: Decision) -> OpenQuestion | None:
-        """The open question that a decision is for: by its id, else by its path."""
-        at_path = self._questions.get(decision.path)
-        if not decision.task:
-            return at_path
-        # What an older release asked has no id here.
-        by_id = (one for one in self._questions.values() if one.asked.task == decision.task)
-        return next(by_id, at_path if at_path and not at_path.asked.task else None)
-
-    async def decide(self, decision: Decision) -> QuestionState:
-        """Take a decision, or find that it has been taken; raises StepError."""
-        question = self.question(decision)
-        if question is None and self.pinned.revision < 1:
-            question = await self._about_to_be_asked(decision)
-        pinned = self.pinned
-        anywhere = StepRequest(pinned.collaboration, pinned.tenant, "", pinned.traceparent)
-        made = DecisionMade(question.request if question else anywhere, decision)
-        summary = f"{decision.path or decision.task} · {decision.action}"
-        asked: QuestionState = await local("record_decision", made, QuestionState, summary)
-        if question is None:
-            self._early[asked.task] = asked
-        elif question.asked.task in ("", asked.task):
-            question.asked = asked
-        return asked
-
-    async def _about_to_be_asked(self, decision: Decision) -> OpenQuestion:
-        """Wait for a question that the run is about to ask; runs of older releases decide so."""
-        with contextlib.suppress(TimeoutError):
-            await workflow.wait_condition(
-                lambda: self.question(decision) is not None, timeout=_NEW_QUESTION_TIMEOUT
-            )
-        if (question := self.question(decision)) is None:
-            raise StepError(
-                "human_not_waiting",
-                f"nobody is asked at {decision.path!r} now; `facilitair tasks` lists what is open.",
-            )
-        return question
-
-    # -- the port that `walk` asks for ---------------------------------------------------------------------
 
     def draining(self) -> bool:
         info = workflow.info()
@@ -262,13 +155,13 @@ class Dispatch:
                     result_type=SegmentResult,
                     start_to_close_timeout=_CHAIN_TIMEOUT,
                     heartbeat_timeout=HEARTBEAT_TIMEOUT,
-                    retry_policy=_OWN_WORK,
+                    retry_policy=OWN_WORK,
                     summary=summary,
                     cancellation_type=_LETS_GO,
                     priority=Priority(fairness_key=pinned.tenant[:64]),
                 )
             except ActivityError as error:
-                raise _step_error(error) from error
+                raise step_fault(error) from error
         return done.ended
 
     async def do(self, step: PlanStep, frame: str) -> StepEnd:
@@ -282,7 +175,7 @@ class Dispatch:
             case "tool":
                 await self._activity("tool", request, step)
             case "human":
-                asked = await self._ask("ask", request, step)
+                asked = await self.questions.ask("ask", request, step)
                 assert asked.ended is not None
                 return asked.ended
             case "collaboration":
@@ -319,8 +212,6 @@ class Dispatch:
         caught = Caught(self._request(step, frame), rule, error.code, error.message, error.step)
         return await self._own("caught", caught, StepEnd, step)  # type: ignore[no-any-return]
 
-    # -- the kinds of steps --------------------------------------------------------------------------------
-
     async def _agent(self, request: StepRequest, step: PlanStep) -> None:
         if step.recalls:
             await self._recall(request, step)
@@ -331,14 +222,14 @@ class Dispatch:
                     request,
                     result_type=RouteResult,
                     activity_id=f"{request.path}:route",
-                    start_to_close_timeout=_OWN_WORK_TIMEOUT,
-                    retry_policy=_OWN_WORK,
+                    start_to_close_timeout=OWN_WORK_TIMEOUT,
+                    retry_policy=OWN_WORK,
                     summary=f"{step.summary} · choose a model",
                 )
             request = replace(request, model=choice.model, max_output_tokens=choice.max_output_tokens)
             if choice.ask:
                 await self.pause.ended()
-                asked = await self._ask("ask_route", replace(request, purpose="route"), step)
+                asked = await self.questions.ask("ask_route", replace(request, purpose="route"), step)
                 request = replace(request, model=asked.choice or choice.model)
         while True:
             try:
@@ -346,10 +237,10 @@ class Dispatch:
                     return
                 await self.pause.found()
             except StepError as error:
-                if error.code != "budget_exceeded" or not self.pinned.ask_for_budget or _is_of_others(error):
+                if error.code != "budget_exceeded" or not self.pinned.ask_for_budget or is_of_others(error):
                     raise
                 await self.pause.ended()
-                more = await self._ask("ask_budget", replace(request, purpose="budget"), step)
+                more = await self.questions.ask("ask_budget", replace(request, purpose="budget"), step)
                 if more.ended is None or more.ended.status != COMPLETED:
                     raise
 
@@ -399,7 +290,7 @@ class Dispatch:
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            failed = _not_taken(error, step) or step_error(error)
+            failed = not_taken(error, step) or step_error(error)
             back = OwnActivityReturn(
                 request, begun.execution, error_code=failed.code, error_message=failed.message
             )
@@ -414,40 +305,6 @@ class Dispatch:
         await local("end_call", back, StepResult, f"{step.summary} · end")
         if back.error_code:
             raise StepError(back.error_code, back.error_message or "")
-
-    async def _ask(self, activity: str, request: StepRequest, step: PlanStep) -> QuestionState:
-        """Ask people and wait until that has ended; reminds, escalates and expires as the definition says."""
-        asked: QuestionState = await self._own(activity, request, QuestionState, step)
-        asked = self._early.pop(asked.task, asked)
-        question = self._questions[request.path] = OpenQuestion(request, asked)
-        try:
-            while question.asked.ended is None:
-                question.note(workflow.now())
-                if (due := await self._undecided(question, step)) is not None:
-                    question.asked = await self._own(due, request, QuestionState, step)
-            return question.asked
-        except asyncio.CancelledError:
-            await self._own("withdraw", request, None, step)
-            raise
-        finally:
-            del self._questions[request.path]
-
-    async def _undecided(self, question: OpenQuestion, step: PlanStep) -> str | None:
-        """Wait for a decision; comes to `remind` or `expire` when it is time for that first."""
-        asked = question.asked
-        moment, why = question.next()
-        try:
-            await workflow.wait_condition(
-                lambda: question.asked is not asked or self.draining(),
-                timeout=max(moment - workflow.now(), timedelta()) if moment else None,
-                timeout_summary=f"{step.summary} · {why}",
-            )
-        except TimeoutError:
-            question.passed(why)
-            return why
-        if question.asked is asked:
-            raise WalkSuspended
-        return None
 
     async def _child(self, request: StepRequest, step: PlanStep) -> StepEnd:
         try:
@@ -493,17 +350,17 @@ class Dispatch:
                 async with self.pause.told_to(request.path, handle):
                     await handle
         except TimeoutError:
-            raise _too_slow(step) from None
+            raise too_slow(step) from None
         except WorkflowAlreadyStartedError as error:
             raise StepError(
                 "child_id_taken", f"another run already has the id {child.workflow_id!r}; wait for its end."
             ) from error
         except ChildWorkflowError as error:
             if limit.expired():  # the child was cancelled for it, and that is what the wait came to
-                raise _too_slow(step) from error
+                raise too_slow(step) from error
             if not is_cancelled_exception(error):
                 raise step_error(error) from error
-            if _is_cancelled():
+            if is_cancelled():
                 raise
             raise StepError("cancelled", f"somebody cancelled {child.workflow_id!r}.") from error
         end = ChildEnd(request, handle.first_execution_run_id or "")
@@ -520,8 +377,6 @@ class Dispatch:
             except TimeoutError:
                 pass
         await self._own("end_wait", request, None, step)
-
-    # -- activities ----------------------------------------------------------------------------------------
 
     def _request(self, step: PlanStep, frame: str) -> StepRequest:
         _, index = repeated(frame)
@@ -547,7 +402,7 @@ class Dispatch:
                     cancellation_type=_LETS_GO,
                 )
             except ActivityError as error:
-                raise _step_error(error) from error
+                raise step_fault(error) from error
         return done
 
     async def _own(self, name: str, request: Any, result: Any, step: PlanStep) -> Any:
@@ -556,28 +411,6 @@ class Dispatch:
     def _priority(self, step: PlanStep | Undo) -> Priority:
         """Tenants take turns however each run was started."""
         return Priority(priority_key=step.priority, fairness_key=self.pinned.tenant[:64])
-
-
-def _too_slow(step: PlanStep) -> StepError:
-    return StepError("timeout", f"{step.id!r} took longer than {step.timeout_seconds:g} s.")
-
-
-def _is_cancelled() -> bool:
-    """Tell whether the running step itself is cancelled, and not only something that it waits for."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-def _not_taken(error: ActivityError, step: PlanStep | Undo) -> StepError | None:
-    """Return why a user's own activity never began; None if it did."""
-    found = error.cause
-    if not isinstance(found, TemporalTimeoutError) or found.type is not TimeoutType.SCHEDULE_TO_START:
-        return None
-    return StepError(
-        "timeout",
-        f"no worker took it from the task queue {step.task_queue!r} within {step.timeout_seconds:g} s; start "
-        "a worker of yours that polls this queue, correct `task_queue`, or give the step more time.",
-    )
 
 
 def _retry(step: PlanStep | Undo) -> RetryPolicy:
@@ -589,45 +422,3 @@ def _retry(step: PlanStep | Undo) -> RetryPolicy:
         maximum_attempts=rule.max_attempts,
         non_retryable_error_types=rule.never,
     )
-
-
-def cause(error: BaseException) -> tuple[str, str]:
-    """(code, message) behind a failure, as readers should see it."""
-    found = error.cause if isinstance(error, (ActivityError, ChildWorkflowError)) and error.cause else error
-    match found:
-        case StepError():
-            return found.code, found.message
-        case ApplicationError():
-            return clean_text(found.type or "step_failed")[:MAX_CODE_CHARS], clean_text(found.message)
-        case TemporalTimeoutError():
-            kind = found.type.name.lower().replace("_", "-") if found.type is not None else "unknown"
-            return "timeout", f"found no end in time ({kind}); give the step more time or less to do."
-    return "step_failed", fault_told(found)
-
-
-def fault_told(error: BaseException) -> str:
-    """Return what readers learn of a bug. Its text may quote values, so it goes to the worker's log only."""
-    workflow.logger.error("Platform fault", exc_info=error)
-    return f"{type(error).__name__}: a fault of the platform; the worker's log has it under the run's id."
-
-
-def _is_of_others(exceeded: StepError) -> bool:
-    """Tell whether the exceeded budget is another's, not the run's own."""
-    found = exceeded.__cause__
-    found = found.cause if isinstance(found, ActivityError) else found
-    return isinstance(found, ApplicationError) and OTHERS_MONEY in found.details
-
-
-def _step_error(error: ActivityError | ApplicationError) -> BaseException:
-    """A failed activity as the interpreter knows it; a cancelled one stays as it is."""
-    return error if is_cancelled_exception(error) else step_error(error)
-
-
-def step_error(error: BaseException) -> StepError:
-    """A failure as readers should see it, with the step that failed where that is known."""
-    if isinstance(error, StepError):
-        return error
-    found = error.cause if isinstance(error, ActivityError) else error
-    details = found.details if isinstance(found, ApplicationError) else ()
-    steps = [detail[FAILED_STEP] for detail in details if isinstance(detail, dict) and FAILED_STEP in detail]
-    return StepError(*cause(error), step=steps[0] if steps else "")

@@ -107,8 +107,6 @@ class ListeningConversation:
         most = 2 * most_turns(self._place.streams.read_by(step))
         return [f"{self._path(step)}~turn{number}" for number in range(1, most + 1)]
 
-    # -- what there is to hear -----------------------------------------------------------------------------
-
     async def _restore(self) -> None:
         """Go on behind the turns that were finished, and close one that was left behind."""
         place = self._place
@@ -143,8 +141,6 @@ class ListeningConversation:
         words = sum(part.count for voice in self._peers for part in voice.parts.values())
         if words != self._last_words:
             self._last_words, self._silent_since = words, asyncio.get_running_loop().time()
-
-    # -- what to do ----------------------------------------------------------------------------------------
 
     def _replaced(self, policy: str) -> list[Voice]:
         """The sources that were tried again since they were read, of those with such a policy."""
@@ -185,8 +181,6 @@ class ListeningConversation:
         reaction = await self._ask(self._number + 1, asked, heard, anew)
         self._note(turns.AgentTurn(message, heard, anew, reaction))
         self._silent_since = asyncio.get_running_loop().time()
-
-    # -- what is said --------------------------------------------------------------------------------------
 
     def _beginning(self) -> str:
         parts = [self._prompt(), "---"]

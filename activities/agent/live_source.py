@@ -106,8 +106,6 @@ class Voice:
             self.stands_in = True
             part.text = as_text(known.output)
 
-    # -- what a listener is told ---------------------------------------------------------------------------
-
     def ready(self) -> dict[str, int]:
         """Path → how many characters can be told by now: finished parts, and all of what is finished."""
         return {

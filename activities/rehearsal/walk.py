@@ -171,8 +171,6 @@ class _Stage(InProcess):
             [name for name in self.found.steps if name not in reached],
         )
 
-    # -- steps ---------------------------------------------------------------------------------------------
-
     async def _begin(self, step: PlanStep, may_run: bool, frame: str) -> Sequence[StepEnd]:
         try:
             return await super()._begin(step, may_run, frame)
@@ -231,8 +229,6 @@ class _Stage(InProcess):
         self._complete(entry, output)
         self.see(frame, step.id, COMPLETED, output=output, **more)
         return StepEnd(step.id, COMPLETED, entry.branch)
-
-    # -- what is noted -------------------------------------------------------------------------------------
 
     async def note_skipped(self, step: PlanStep, frame: str) -> None:
         self._note(step, frame, SKIPPED)

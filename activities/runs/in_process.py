@@ -37,8 +37,6 @@ class InProcess(ABC):
         self.results: dict[str, dict[int, dict[str, Any]]] = {}
         """path of a map or loop → index → what `items[i]` holds; of a loop the last only."""
 
-    # -- what is done and noted, for subclasses ------------------------------------------------------------
-
     @abstractmethod
     async def do(self, step: PlanStep, frame: str) -> StepEnd:
         """Do one step that has no body; raises StepError when it failed for good."""
@@ -61,8 +59,6 @@ class InProcess(ABC):
     async def note_caught(
         self, step: PlanStep, frame: str, then: str, value: Json, error: StepError
     ) -> None: ...
-
-    # -- the port ------------------------------------------------------------------------------------------
 
     def draining(self) -> bool:
         return False

@@ -190,8 +190,6 @@ class _Chain(InProcess):
         """Maps and loops that an earlier attempt had begun."""
         self.started: dict[str, datetime] = {}
 
-    # -- walking -------------------------------------------------------------------------------------------
-
     async def _begin(self, step: PlanStep, may_run: bool, frame: str) -> Sequence[StepEnd]:
         if done := self.known.get(inner(frame, step.id)):
             self.scopes[frame]["steps"][step.id] = done.facts()
@@ -295,8 +293,6 @@ class _Chain(InProcess):
             return StepError(code, message)
         pause = rule.initial_seconds * rule.backoff ** (attempt - 1)
         return RetryLater(code, message, min(pause, max(rule.max_seconds, rule.initial_seconds)))
-
-    # -- maps and loops ------------------------------------------------------------------------------------
 
     async def open(self, step: PlanStep, frame: str) -> RepetitionState:
         path = inner(frame, step.id)
@@ -409,8 +405,6 @@ class _Chain(InProcess):
         while kept and kept[0].done() and kept[0].exception() is None:
             kept.popleft()
         kept.append(self.activity._journal.post(entry))
-
-    # -- recording -----------------------------------------------------------------------------------------
 
     async def _complete(
         self, name: str, frame: str, began: datetime, output: Json, branch: str = ""

@@ -140,9 +140,6 @@ def _quarantines(found: Sequence[Mapping[str, Any]]) -> str:
     return f'<div class="banner"><ul class="parts">{rows}</ul></div>'
 
 
-# -- plots ------------------------------------------------------------------------------------------------
-
-
 def _plots(training: Mapping[str, Any] | None) -> str:
     if training is None:
         return ""
@@ -229,9 +226,6 @@ def learning(curve: Sequence[Mapping[str, Any]]) -> str:
 
 def _is(point: Mapping[str, Any], member: int, name: str) -> bool:
     return point.get("member", 0) == member and point.get(name) is not None
-
-
-# -- tables -----------------------------------------------------------------------------------------------
 
 
 def _table(found: Sequence[Mapping[str, Any]]) -> str:

@@ -68,9 +68,6 @@ async def read(state: StateOf, tenant: Tenant) -> CatalogueDocument:
     )
 
 
-# -- roles --------------------------------------------------------------------------------------------
-
-
 @router.put("/roles/{name}", openapi_extra=body_of(RoleRequest), responses=errors(404, 413, 415))
 async def set_role(name: Name, request: Request, state: StateOf, tenant: Tenant, actor: Actor) -> RoleFact:
     """Add a role, or have one of your own instead of the built-in. Steps that begin from then on use it."""
@@ -108,9 +105,6 @@ def _role(name: str, role: RoleDefault, by: Set | None) -> RoleFact:
     return RoleFact(name=name, origin=_origin(name in BUILT_IN.roles, by), **facts, **_setting(by))
 
 
-# -- skills -------------------------------------------------------------------------------------------
-
-
 @router.put("/skills/{name}", openapi_extra=body_of(SkillRequest), responses=errors(404, 413, 415))
 async def set_skill(name: Name, request: Request, state: StateOf, tenant: Tenant, actor: Actor) -> SkillFact:
     """Add a skill, or have one of your own instead of the built-in. Steps that begin from then on use it."""
@@ -141,9 +135,6 @@ async def remove_skill(name: Name, state: StateOf, tenant: Tenant, actor: Actor)
 def _skill(name: str, skill: Skill, by: Set | None) -> SkillFact:
     facts = asdict(skill) | {"tools": list(skill.tools)}
     return SkillFact(name=name, origin=_origin(name in BUILT_IN.skills, by), **facts, **_setting(by))
-
-
-# -- providers ----------------------------------------------------------------------------------------
 
 
 @router.put("/providers/{name}", openapi_extra=body_of(ProviderRequest), responses=errors(404, 413, 415))
@@ -183,9 +174,6 @@ def _providers(known: Catalogue, set_by: dict[str, Set]) -> list[ProviderFact]:
         if name not in known.providers
     ]
     return built_in + [_provider(one, set_by.get(one.name)) for one in known.providers.values()]
-
-
-# -- shared -------------------------------------------------------------------------------------------
 
 
 def _models(known: Catalogue, own: dict[str, prices.TenantPrice]) -> list[ModelFact]:

@@ -46,9 +46,6 @@ PageSize = Annotated[int, Query(ge=1, le=200)]
 Model = Annotated[str, Path(pattern=MODEL, max_length=200, examples=["openai/gpt-4o-mini"])]
 
 
-# -- what was spent -----------------------------------------------------------------------------------
-
-
 @router.get("/spending", responses=errors())
 async def report(
     connection: Connection,
@@ -95,9 +92,6 @@ def _sum(found: CallTotals) -> SumFact:
     facts = asdict(found)
     del facts["name"]
     return SumFact(**facts, billed_usd=float(found.usd - found.simulated_usd))
-
-
-# -- what may be spent --------------------------------------------------------------------------------
 
 
 @router.get("/limits", responses=errors())
@@ -153,9 +147,6 @@ async def remove_limit(
 ) -> None:
     """Remove a limit. Where `*` has one for the period, that holds again."""
     await limits.remove(connection, tenant, (key.scope, key.subject, key.period), actor)
-
-
-# -- what models cost ---------------------------------------------------------------------------------
 
 
 @router.get("/prices", responses=errors())

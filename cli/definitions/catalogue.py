@@ -21,9 +21,6 @@ DescriptionOption = Annotated[str | None, typer.Option("--description", help="Fo
 _ORIGINS = {"built_in": "built in", "yours": "yours", "yours_instead": "yours instead of the built-in"}
 
 
-# -- roles --------------------------------------------------------------------------------------------
-
-
 @roles.callback(invoke_without_command=True)
 @told
 def list_roles(
@@ -82,9 +79,6 @@ def remove_role(
     _remove("roles", name, url, data, as_json)
 
 
-# -- skills -------------------------------------------------------------------------------------------
-
-
 @skills.callback(invoke_without_command=True)
 @told
 def list_skills(
@@ -130,9 +124,6 @@ def remove_skill(
 ) -> None:
     """Remove a skill of yours."""
     _remove("skills", name, url, data, as_json)
-
-
-# -- providers ----------------------------------------------------------------------------------------
 
 
 @providers.callback(invoke_without_command=True)
@@ -201,9 +192,6 @@ def remove_provider(
 ) -> None:
     """Remove a provider of yours."""
     _remove("providers", name, url, data, as_json)
-
-
-# -- shared -------------------------------------------------------------------------------------------
 
 
 def _set(

@@ -119,9 +119,6 @@ async def settings_of(connection: AsyncConnection, tenant: str) -> dict[str, dic
     return found
 
 
-# -- changing -----------------------------------------------------------------------------------------
-
-
 async def set_role(
     connection: AsyncConnection, tenant: str, name: str, role: RoleDefault, actor: str
 ) -> None:
@@ -205,8 +202,6 @@ def _none_of_yours(what: str, name: str, built_in: bool) -> str:
     rest = "The built-in one cannot be removed." if built_in else f"`facilitair {what}s` lists them."
     return f"found no {what} {name!r} of yours; expected one that was set. {rest}"
 
-
-# -- who names it -------------------------------------------------------------------------------------
 
 _NAMING_ROLE: Final = (
     "$.agents.*.role ? (@ == $name)",

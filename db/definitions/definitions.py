@@ -199,9 +199,6 @@ async def take_turn(connection: AsyncConnection, tenant: str, name: str) -> None
     )
 
 
-# -- finding ----------------------------------------------------------------------------------------
-
-
 async def find(
     connection: AsyncConnection, tenant: str, name: str, selector: int | str | None = None
 ) -> Version:
@@ -390,9 +387,6 @@ def deprecated(version: Version, what: str = "") -> Refused:
         f"found {what}: {(version.deprecated or '').rstrip('.')}. Upload another version, name this one by "
         f"its number, or take it back with `facilitair deprecate {version.name} {version.number} --undo`.",
     )
-
-
-# -- sub-collaborations -----------------------------------------------------------------------------
 
 
 def refers(definition: Definition) -> bool:

@@ -86,8 +86,6 @@ _COLUMNS: Final = (
 )
 _SUMMARIES: Final = select(*_COLUMNS).join(trainings, trainings.c.id == table.c.training_id)
 
-# -- keeping ----------------------------------------------------------------------------------------
-
 
 async def save_training(
     connection: AsyncConnection,
@@ -196,9 +194,6 @@ async def _insert(
     )
 
 
-# -- finding ----------------------------------------------------------------------------------------
-
-
 async def serving(connection: AsyncConnection, tenant: str, *, simulated: bool) -> list[ServingCheckpoint]:
     """Return the serving checkpoint of real or of simulated runs, then those on the way there: at most one
     per state."""
@@ -293,9 +288,6 @@ async def tenants(connection: AsyncConnection, *, after: str = "", limit: int = 
         .limit(limit)
     )
     return rows.all()
-
-
-# -- moving -----------------------------------------------------------------------------------------
 
 
 async def take_turn(connection: AsyncConnection, tenant: str) -> None:

@@ -90,9 +90,6 @@ class AdaptiveEdge:
     since: datetime
 
 
-# -- decisions ---------------------------------------------------------------------------------------------
-
-
 async def states(
     connection: AsyncConnection, tenant: str, definition: str, *, simulated: bool
 ) -> dict[tuple[str, str], EdgeState]:
@@ -158,8 +155,6 @@ async def decide(
     return await decided(connection, run, [one.path for one in made])
 
 
-# -- evidence ----------------------------------------------------------------------------------------------
-
 _OF_EDGE: Final = "tenant_id = :tenant AND definition = :definition AND source = :source AND target = :target"
 # What people say of the reader's answer goes before what the run says of itself. Forks are left out: a person
 # chose them by how the first run went.
@@ -203,9 +198,6 @@ ORDER BY tenant_id, definition, source, target, simulated
 async def recent(connection: AsyncConnection) -> list[tuple[Key, EdgeState]]:
     """Edges of all tenants that runs have met in the last day, and where they stand; without pinned ones."""
     return [(Key(*row[:5]), EdgeState(*row[5:])) for row in await connection.execute(_RECENT)]
-
-
-# -- states ------------------------------------------------------------------------------------------------
 
 
 async def of_definition(

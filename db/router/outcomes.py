@@ -292,9 +292,6 @@ def _row(row: Any, known: Mapping[UUID, JudgedSteps]) -> OutcomeRow:
     )
 
 
-# -- told by people ---------------------------------------------------------------------------------
-
-
 async def tell(
     connection: AsyncConnection,
     tenant: str,

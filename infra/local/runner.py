@@ -53,8 +53,6 @@ class Runner(threading.Thread):
                     return
                 self._pause()
 
-    # -- asked for from other threads ------------------------------------------------------------
-
     def kill(self, *, restart: bool) -> None:
         """SIGKILL, as a crash would; without `restart` it stays down until it is started again."""
         if not restart:
@@ -85,8 +83,6 @@ class Runner(threading.Thread):
             child = child or self._process
             if child is not None:
                 child.send_signal(number)  # checks that it was not reaped: never hits a reused pid
-
-    # -- on the thread ----------------------------------------------------------------------------
 
     def _prepared(self) -> bool:
         name = self.service.name

@@ -148,9 +148,6 @@ def _quadratic(table: Floats, inverse: Floats) -> Floats:
     return np.asarray(((table @ inverse) * table).sum(1))
 
 
-# -- of a tenant -------------------------------------------------------------------------------------------
-
-
 class Foresight:
     """The last forecast of each tenant, kept until its evidence changes."""
 

@@ -63,9 +63,6 @@ class TooCostly(Exception):
     """An evaluation could cost more than it may."""
 
 
-# -- the syntax tree, as far as costs depend on it ---------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Constant:
     value: Any
@@ -189,9 +186,6 @@ def _reads(node: Node, path: tuple[str, ...]) -> bool:
             inside = (node.around, node.init, node.condition, node.step, node.result)
             return any(_reads(part, path) for part in inside)
     return False
-
-
-# -- sizes -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,9 +326,6 @@ class CostBudget:
         except TooCostly:
             return False
         return True
-
-
-# -- the bound ---------------------------------------------------------------------------------------------
 
 
 class CostEstimate:

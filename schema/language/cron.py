@@ -131,9 +131,6 @@ def _values(
     return frozenset(one for text in field.split(",") for one in part(text))
 
 
-# -- zones -------------------------------------------------------------------------------------------------
-
-
 @lru_cache(maxsize=1)
 def _zones() -> frozenset[str]:
     """Empty where this machine has no database of them: then the server alone decides."""

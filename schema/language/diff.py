@@ -153,8 +153,6 @@ def changes(before: Json, after: Json, path: str = "") -> Iterator[FieldChange]:
         yield FieldChange("replace", path, before, after)
 
 
-# -- what breaks callers ----------------------------------------------------------------------------
-
 _ALL_TYPES: Final = frozenset({"null", "boolean", "number", "integer", "string", "array", "object"})
 
 
@@ -198,9 +196,6 @@ def _types(schema: dict[str, Any]) -> frozenset[str]:
 def _fields(schema: dict[str, Any]) -> dict[str, Any]:
     properties = schema.get("properties")
     return properties if isinstance(properties, dict) else {}
-
-
-# -- as text ----------------------------------------------------------------------------------------
 
 
 def unified(before: Json, after: Json, before_name: str, after_name: str) -> str:

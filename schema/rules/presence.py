@@ -125,8 +125,6 @@ class Presence:
                 reached[count] = self._either(reached[count], self._both(reached[count - 1], need))
         return reached[number]
 
-    # -- what conditions come to together ------------------------------------------------------------
-
     def _both(self, one: Condition, other: Condition) -> Condition:
         if _NEVER in (one, other):
             return _NEVER

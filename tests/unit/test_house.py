@@ -188,3 +188,14 @@ def test_the_formatter_has_the_last_word() -> None:
         for path in (ROOT / top).rglob("*.py")
     )
     assert count <= MAX_UNFORMATTED
+
+
+def test_no_banner_divides_a_module() -> None:
+    banner = re.compile(r"^\s*# -- .+ -+$", re.MULTILINE)
+    found = {
+        str(path.relative_to(ROOT))
+        for top in PACKAGES
+        for path in (ROOT / top).rglob("*.py")
+        if banner.search(path.read_text(encoding="utf-8"))
+    }
+    assert found == set(), "each part of a divided module is a class or a module of its own"
