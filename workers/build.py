@@ -74,10 +74,13 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[B
     from activities.people.questions import Human
     from activities.routing.route import RouteActivity
     from activities.runs.children import Children
-    from activities.runs.lifecycle import Record
+    from activities.runs.finish import FinishActivity
+    from activities.runs.pin import PinActivity
+    from activities.runs.repeat import RepeatActivity
     from activities.runs.segment import SegmentActivity
     from activities.runs.steering import SteerActivity
     from activities.runs.undo import UndoActivity
+    from activities.runs.user_call import UserCallActivity
     from activities.tools.activity import ToolActivity
     from activities.tools.http import HttpTool
     from gateway.client import warm_up
@@ -98,20 +101,25 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[B
         signer, admission = signer_of(settings), Admission(engine, settings)
         disk = Disk(settings.data, settings.disk_reserve_mib)
         searchable = await registers_search_attributes(client)
-        record = Record(engine, journal, segment, admission, disk, signer, searchable=searchable)
+        pin = PinActivity(engine, journal, segment, admission, disk, signer, searchable=searchable)
+        user_call, repeat, finish = (
+            UserCallActivity(engine),
+            RepeatActivity(engine),
+            FinishActivity(engine, journal),
+        )
         human = Human(engine, signer)
         children, undo = Children(engine, admission, signer), UndoActivity(engine, tool.run)
         activities: list[Callable[..., Any]] = [
-            record.pin,
-            record.begin_call,
-            record.end_call,
-            record.open,
-            record.end_item,
-            record.close,
-            record.caught,
-            record.begin_wait,
-            record.end_wait,
-            record.finish,
+            pin.pin,
+            user_call.begin_call,
+            user_call.end_call,
+            repeat.open,
+            repeat.end_item,
+            repeat.close,
+            repeat.caught,
+            repeat.begin_wait,
+            repeat.end_wait,
+            finish.finish,
             segment.segment,
             segment.chain,
             human.ask,

@@ -9,7 +9,7 @@ from temporalio.client import Client, WorkflowExecutionDescription
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.heartbeats import heartbeats
-from activities.runs.lifecycle import end_run_span
+from activities.runs.finish import end_run_span
 from db.engine import transaction
 from db.runs import collaborations, executions, people
 from db.runs.collaborations import Run

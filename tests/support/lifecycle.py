@@ -6,12 +6,16 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from activities.runs.lifecycle import Record
+from activities.runs.finish import FinishActivity
+from activities.runs.pin import PinActivity
+from activities.runs.repeat import RepeatActivity
 from activities.runs.segment import SegmentActivity
+from activities.runs.user_call import UserCallActivity
 from activities.tools import text
 from db.money.admission import Admission
 from db.runs.journal import Journal
 from db.wakeups import Bell
+from infra.disk import Disk
 from schema.settings import Settings
 from schema.temporal.steps import StepRequest, StepResult
 
@@ -29,11 +33,26 @@ async def _agent(request: StepRequest) -> StepResult:
     raise AssertionError("the tests of recording chain no agents")
 
 
+class Recording:
+    """The local activities around the steps, as a worker registers them."""
+
+    def __init__(self, engine: AsyncEngine, writing: Journal, settings: Settings, disk: Disk | None) -> None:
+        self.segments = segments = SegmentActivity(engine, writing, _Tools(), _agent)
+        calls, repeat = UserCallActivity(engine), RepeatActivity(engine)
+        self.pin = PinActivity(engine, writing, segments, Admission(engine, settings), disk).pin
+        self.begin_call, self.end_call = calls.begin_call, calls.end_call
+        self.open, self.end_item, self.close = repeat.open, repeat.end_item, repeat.close
+        self.caught = repeat.caught
+        self.begin_wait, self.end_wait = repeat.begin_wait, repeat.end_wait
+        self.finish = FinishActivity(engine, writing).finish
+
+
 @asynccontextmanager
-async def recording(engine: AsyncEngine, settings: Settings | None = None) -> AsyncIterator[Record]:
-    admission = Admission(engine, settings or Settings())
+async def recording(
+    engine: AsyncEngine, settings: Settings | None = None, disk: Disk | None = None
+) -> AsyncIterator[Recording]:
     async with journal(engine) as writing:
-        yield Record(engine, writing, SegmentActivity(engine, writing, _Tools(), _agent), admission)
+        yield Recording(engine, writing, settings or Settings(), disk)
 
 
 @asynccontextmanager

@@ -112,7 +112,7 @@ async def test_pin_segment_and_finish_may_run_twice(engine: AsyncEngine) -> None
     close = Finish(run, "default", request.traceparent, "completed")
     async with recording(engine) as record:
         for _ in range(2):
-            result = await environment.run(record._segments.segment, double)
+            result = await environment.run(record.segments.segment, double)
             assert result.ended == [StepEnd("double", "completed")]
             assert await environment.run(record.finish, close) == 1.9
     async with transaction(engine) as connection:

@@ -16,7 +16,6 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.exceptions import ApplicationError
 
-from activities.runs.lifecycle import Record
 from infra.disk import Disk
 from infra.local import read_state, start
 from infra.local.doctor import examine
@@ -173,10 +172,7 @@ async def test_the_api_refuses_new_runs_reads_on_and_tells_its_health(settings: 
 
 async def test_a_run_that_temporal_has_taken_waits_for_room(engine: AsyncEngine) -> None:
     request = PinRequest("w", str(uuid.uuid4()), "hello", {}, "default", None, None)
-    async with recording(engine) as enough:
-        waiting = Record(
-            enough._engine, enough._journal, enough._segments, enough._admission, Disk("/", ALL_OF_IT)
-        )
+    async with recording(engine, disk=Disk("/", ALL_OF_IT)) as waiting:
         with pytest.raises(ApplicationError) as refused:
             await waiting.pin(request)
     assert (refused.value.type, refused.value.non_retryable) == ("disk_full", False)

@@ -1,82 +1,52 @@
-"""Local activities around the steps: pin a run, begin and end users' activities, repeat, catch, finish."""
+"""Bind a run to a version, check its input, and run what can be run at once. A local activity."""
 
 import hashlib
 import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
-from urllib.parse import quote
+from typing import Final
 from uuid import UUID
 
-from opentelemetry import trace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.runs import frames
 from activities.runs.context import (
-    Scope,
     definition_of,
-    facts_of,
-    iteration,
     keep,
     known_run,
-    load,
-    run_of,
-    scope,
     source_of,
-    worker_of,
 )
-from activities.runs.failures import recorded
-from activities.runs.frames import IterationResult
+from activities.runs.finish import FinishActivity, output_of
 from activities.runs.segment import SegmentActivity
-from activities.runs.undo import how_to_undo
-from activities.values import as_promised, checked_output, moment_of, output_fault, storable
+from activities.values import storable
 from db.definitions import definitions
 from db.engine import transaction
 from db.money import spending
 from db.money.admission import SCHEDULE, Admission
 from db.runs import children, collaborations, control, executions, forks
 from db.runs.collaborations import Run
-from db.runs.compensations import UNDO
-from db.runs.executions import Assignment, Outcome
 from db.runs.journal import Journal, MeantVersion
-from db.telemetry import chosen_ids, context_of, links_to
 from infra.disk import Disk
 from plan.compile import CompiledDefinition, compiled
 from plan.progress import COMPLETED, OPEN, FrameProgress
-from schema import names, telemetry
+from schema import names
 from schema.cel.expressions import Json
-from schema.endings import NO_OUTPUT
 from schema.errors import Refused, StepError, TryLater
 from schema.language import json_schemas
-from schema.language.dependencies import later_expressions, steps_read
 from schema.language.json_numbers import as_declared
-from schema.language.steps import Compensate, JsonSchema, LoopStep, MapStep, Step, ToolStep, WaitStep, seconds
+from schema.language.steps import JsonSchema, seconds
 from schema.language.tasks import task_of
-from schema.language.templates import expressions, render
 from schema.temporal.memo import BY_TEMPORAL, MEMO_FORK
 from schema.temporal.plan import Plan
-from schema.temporal.queues import PLATFORM_QUEUES
 from schema.temporal.runs import ENGINE, REVISION, Finish, Fork, PinnedRun, PinRequest
 from schema.temporal.signing import Signer
 from schema.temporal.steps import (
-    Caught,
-    ItemEnd,
-    ItemEnded,
-    OwnActivityCall,
-    OwnActivityReturn,
-    RepetitionState,
     SegmentRequest,
     StepEnd,
-    StepRequest,
-    StepResult,
 )
 
-INLINE_OUTPUT_BYTES: Final = 128 * 1024
-"""Largest output that a workflow returns itself; for a larger one it returns a reference."""
-MAX_ARGS_BYTES: Final = 256 * 1024
 _FULL_DISK_TIMEOUT: Final = timedelta(seconds=30)
 
 _TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -100,7 +70,9 @@ def run_context(request: PinRequest, parent: Run | None) -> tuple[str, str | Non
     return f"00-{run}-{span_id}-01", above, linked
 
 
-class Record:
+class PinActivity:
+    """Binds runs to a version at their first moment."""
+
     def __init__(
         self,
         engine: AsyncEngine,
@@ -121,6 +93,7 @@ class Record:
         self._admission = admission
         self._journal = journal
         self._segments = segments
+        self._finish = FinishActivity(engine, journal)
 
     @activity.defn(name="pin")
     async def pin(self, request: PinRequest) -> PinnedRun:
@@ -279,198 +252,12 @@ class Record:
             ended, here = await self._segments.begin(request, run, found)
             if len(ended) < len(found.plan.steps) or any(one.status == OPEN for one in ended):
                 return replace(pinned, ended=ended)
-            output, sub_state = _outcome(found, here)
+            output, sub_state = output_of(found, here)
             finish = Finish(pinned.collaboration, pinned.tenant, pinned.traceparent, COMPLETED, sub_state)
-            told, _ = await self._close(run, finish, output)
+            told, _ = await self._finish.close_run(run, finish, output)
             return replace(pinned, plan=Plan([]), over=True, output=told)
         except StepError as error:
             return replace(pinned, error_code=error.code, error_message=error.message, error_step=error.step)
-
-    @activity.defn(name="begin_call")
-    async def begin_call(self, request: StepRequest) -> OwnActivityCall:
-        """Begin a step that a user's own activity will do, and give it its arguments."""
-        async with recorded(self._engine, request), transaction(self._engine) as connection:
-            context = await load(connection, request, later=bool(request.purpose))
-            worker, call = _call_of(context.step, request)
-            begun = await executions.claim(connection, request, worker)
-            if begun.done:
-                return OwnActivityCall(str(begun.execution), done=begun.done)
-            return OwnActivityCall(str(begun.execution), args=_arguments(call, context.scope))
-
-    @activity.defn(name="end_call")
-    async def end_call(self, request: OwnActivityReturn) -> StepResult | None:
-        """Record what a user's own activity returned, or that it failed."""
-        async with transaction(self._engine) as connection:
-            context = await load(connection, request.request)
-            worker, _ = _call_of(context.step, request.request)
-            begun = await executions.begun(connection, request.request, UUID(request.execution))
-            if begun.done:
-                return begun.done
-            if request.error_code:
-                await executions.fail(
-                    connection, request.request, begun, request.error_code, request.error_message or ""
-                )
-                return None
-            output, fault = storable(checked_output(request.output)), None
-            if isinstance(context.step, ToolStep):
-                output = as_promised(context.step, output)
-                fault = output_fault(context.step, output)
-            if fault is None:
-                return await executions.complete(connection, request.request, worker, begun, Outcome(output))
-            await executions.fail(connection, request.request, begun, "output_invalid", fault)
-        raise StepError("output_invalid", fault)
-
-    @activity.defn(name="open")
-    async def open(self, request: StepRequest) -> RepetitionState:
-        """Begin a map or loop, or find out how far it has come."""
-        async with recorded(self._engine, request), transaction(self._engine) as connection:
-            context = await load(connection, request)
-            begun = await executions.resume(connection, request, worker_of(context.definition, context.step))
-            if begun.done:
-                return RepetitionState(ended=StepEnd(request.step, begun.done.status))
-            if begun.goes_on:
-                items, _ = await executions.input_and_output(connection, context.run.id, request.path)
-                count = len(items) if isinstance(context.step, MapStep) else 0
-                rows = await executions.items(connection, context.run.id, request.path)
-                return frames.resumed(context.step, count, rows)
-            value = frames.opening(context.step, context.scope)
-            await executions.set_input(connection, begun.execution, value)
-        return RepetitionState(count=len(value)) if isinstance(context.step, MapStep) else RepetitionState()
-
-    @activity.defn(name="end_item")
-    async def end_item(self, end: ItemEnd) -> ItemEnded:
-        """Record what one repetition came to."""
-        if end.error_code:
-            return await self._fail_item(end, end.error_code)
-        async with recorded(self._engine, end.request):
-            turn = await self._end_item(end.request, end.index)
-            if turn.error:
-                raise turn.error
-        return ItemEnded(turn.last)
-
-    async def _end_item(self, request: StepRequest, index: int) -> IterationResult:
-        async with transaction(self._engine) as connection:
-            run, found = await facts_of(connection, request.collaboration)
-            step = found.steps[request.step]
-            assert isinstance(step, (MapStep, LoopStep))
-            sources = [source for _, source in later_expressions(step)]
-            sources += [source for _, source in expressions(found.outputs[request.step])]
-            here = await scope(connection, run, found, sources, f"{request.path}[{index}]")
-            if isinstance(step, LoopStep):
-                here["iter"] = await iteration(connection, run, request.path, index)
-            turn = frames.turn(step, found.outputs[request.step], here, index)
-            await executions.add_item(
-                connection, request, index, output=turn.output, carry=turn.carry, mark=turn.mark
-            )
-        return turn
-
-    async def _fail_item(self, end: ItemEnd, code: str) -> ItemEnded:
-        """Close what a failed item left running, and the item."""
-        request, message = end.request, storable(end.error_message or "")
-        at = f"{request.path}[{end.index}]"
-        async with transaction(self._engine) as connection:
-            await executions.close_running(
-                connection, request, at, code=code, message=message, step=end.error_step
-            )
-            await executions.add_item(connection, request, end.index, error_code=code, error_message=message)
-        return ItemEnded()
-
-    @activity.defn(name="close")
-    async def close(self, request: StepRequest) -> StepEnd:
-        """Record what a map or loop came to."""
-        async with recorded(self._engine, request), transaction(self._engine) as connection:
-            run, found = await facts_of(connection, request.collaboration)
-            step = found.steps[request.step]
-            worker = worker_of(found.definition, step)
-            begun = await executions.resume(connection, request, worker)
-            if begun.done is None:
-                rows = await executions.items(connection, run.id, request.path)
-                output: Json = [row.output for row in rows]
-                if isinstance(step, LoopStep):
-                    output = rows[-1].output if rows else None
-                await executions.complete(connection, request, worker, begun, Outcome(checked_output(output)))
-        return StepEnd(request.step, COMPLETED)
-
-    @activity.defn(name="caught")
-    async def caught(self, caught: Caught) -> StepEnd:
-        """Record that a failed step is caught."""
-        request = caught.request
-        async with transaction(self._engine) as connection:
-            context = await load(connection, request)
-            rule = context.step.catch[caught.rule]
-            value = None if rule.then else checked_output(render(rule.value, context.scope))
-            await executions.catch(
-                connection,
-                request,
-                worker_of(context.definition, context.step),
-                then=rule.then or "",
-                output=value,
-                code=caught.error_code,
-                message=storable(caught.error_message),
-                step=caught.error_step,
-            )
-        return (
-            StepEnd(request.step, "caught", f"!{rule.then}")
-            if rule.then
-            else StepEnd(request.step, COMPLETED)
-        )
-
-    @activity.defn(name="begin_wait")
-    async def begin_wait(self, request: StepRequest) -> float:
-        """Begin to wait; comes to the seconds that are left."""
-        async with recorded(self._engine, request), transaction(self._engine) as connection:
-            context = await load(connection, request)
-            step = context.step
-            assert isinstance(step, WaitStep)
-            begun = await executions.resume(connection, request, worker_of(context.definition, step))
-            if begun.done:
-                return 0.0
-            if step.duration is not None:
-                due = begun.started_at + timedelta(seconds=seconds(step.duration))
-            else:
-                due = moment_of(render(step.until, context.scope))
-        return max(0.0, (due - datetime.now(UTC)).total_seconds())
-
-    @activity.defn(name="end_wait")
-    async def end_wait(self, request: StepRequest) -> None:
-        """Record that the wait is over."""
-        async with transaction(self._engine) as connection:
-            _, found = await facts_of(connection, request.collaboration)
-            worker = worker_of(found.definition, found.steps[request.step])
-            begun = await executions.resume(connection, request, worker)
-            if begun.done is None:
-                outcome = Outcome({"until": datetime.now(UTC).isoformat()})
-                await executions.complete(connection, request, worker, begun, outcome)
-
-    @activity.defn(name="finish")
-    async def finish(self, request: Finish) -> Any:
-        """Close a run: render its output, tell the outbox, end its span. Returns the output."""
-        output: Json = None
-        sub_state = request.sub_state
-        async with transaction(self._engine) as connection:
-            run = await run_of(connection, request.collaboration)
-            if request.status == COMPLETED:
-                found = await definition_of(connection, run)
-                sources = [source for _, source in expressions(found.outputs[""])]
-                output, sub_state = _outcome(found, await scope(connection, run, found, sources))
-        told, cost_usd = await self._close(run, replace(request, sub_state=sub_state), output)
-        return {"output": told, "cost_usd": cost_usd} if request.with_cost else told
-
-    async def _close(self, run: Run, request: Finish, output: Json) -> tuple[Any, float | None]:
-        """(the output or a reference to it, what the run cost where it was not closed before)"""
-        closed = await self._journal.finish(request, output)
-        if closed:
-            end_run_span(run, request)
-        return _inline(run, output), float(closed.cost_usd) if closed else None
-
-
-def _inline(run: Run, output: Json) -> Any:
-    """Return the output itself, or a reference to a large one."""
-    text = json.dumps(output, ensure_ascii=False)
-    if len(text.encode("utf-8", "replace")) <= INLINE_OUTPUT_BYTES:
-        return output
-    address = f"/v1/collaborations/{quote(run.temporal_workflow_id, safe='')}?include=output"
-    return {"output_reference": address, "bytes": len(text)}
 
 
 def _given(found: CompiledDefinition, input: Json) -> tuple[Json, str]:
@@ -558,18 +345,6 @@ def _pinned(run: Run, found: CompiledDefinition, ended: list[StepEnd]) -> Pinned
     )
 
 
-def _outcome(found: CompiledDefinition, here: Scope) -> tuple[Json, str]:
-    """(output, sub_state) of a run whose steps have all ended."""
-    template = found.outputs[""]
-    try:
-        output = checked_output(render(template, here))
-    except StepError as error:
-        raise StepError(error.code, f"the definition's output: {error.message}") from None
-    last = steps_read(source for _, source in expressions(template))
-    has_one = any(here["steps"][name]["status"] == COMPLETED for name in last)
-    return output, "" if has_one or found.definition.output is not None else NO_OUTPUT
-
-
 async def _ended(connection: AsyncConnection, run: Run, found: CompiledDefinition) -> list[StepEnd]:
     """Return the ends of those top-level steps that have ended."""
     rows = await executions.ended(connection, run.id, [step.id for step in found.plan.steps])
@@ -581,55 +356,3 @@ def _seconds_left(run: Run, found: CompiledDefinition) -> float | None:
     if budget is None or budget.time is None:
         return None
     return max(0.0, seconds(budget.time) - (datetime.now(UTC) - run.started_at).total_seconds())
-
-
-def _call_of(step: Step, request: StepRequest) -> tuple[Assignment, ToolStep | Compensate]:
-    """(who does it, how it is called) of a step that a user's own activity does, or of its undoing."""
-    call = how_to_undo(step) if request.purpose == UNDO else step
-    assert isinstance(call, (ToolStep, Compensate))
-    return Assignment("tool", call.activity or ""), call
-
-
-def _arguments(call: ToolStep | Compensate, scope: Scope) -> Json:
-    """Render the arguments of a user's own activity. Raises StepError."""
-    if call.task_queue in PLATFORM_QUEUES:
-        # Uploads are refused for it; definitions of an older release may still hold it.
-        raise StepError(
-            "queue_reserved",
-            f"found the platform's own queue {call.task_queue!r}; expected the queue of a worker of yours. "
-            "Serve the activity on a queue of your own and upload the definition with its name.",
-        )
-    args = render(call.args, scope)
-    if (size := len(json.dumps(args))) > MAX_ARGS_BYTES:
-        raise StepError(
-            "tool_args_too_large",
-            f"found arguments of {size:,} bytes; expected at most {MAX_ARGS_BYTES:,}, since they go "
-            "through Temporal's history. Pass a reference instead.",
-        )
-    return args
-
-
-def end_run_span(run: Run, request: Finish) -> None:
-    """The run's own span, written once at its end under the ids that its children already point to."""
-    _, trace_id, span_id, _ = run.traceparent.split("-")
-    parent = f"00-{trace_id}-{run.parent_span_id}-01" if run.parent_span_id else None
-    with chosen_ids(trace_id, span_id):
-        span = trace.get_tracer("facilitair").start_span(
-            f"{telemetry.INVOKE_WORKFLOW} {run.name}",
-            context=context_of(parent) or trace.set_span_in_context(trace.INVALID_SPAN),
-            start_time=int(run.started_at.timestamp() * 1e9),
-            links=links_to(run.linked_traceparent),
-            attributes={
-                telemetry.OPERATION: telemetry.INVOKE_WORKFLOW,
-                telemetry.WORKFLOW_NAME: run.name,
-                telemetry.VERSION: run.version,
-                telemetry.COLLABORATION: run.temporal_workflow_id,
-                telemetry.TENANT: run.tenant,
-                telemetry.RUN: str(run.id),
-                telemetry.STATUS: request.sub_state or request.status,
-            },
-        )
-    if request.error_code:
-        span.set_attribute(telemetry.ERROR_TYPE, request.error_code)
-        span.set_status(trace.Status(trace.StatusCode.ERROR, request.error_code))
-    span.end()
