@@ -6,7 +6,6 @@ from typing import Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api.http.shapes import StoredValue, one_of_both
-from api.runs.fork_models import Lineage
 from schema.language.definition import LANGUAGE
 from schema.language.steps import DURATION, REF
 
@@ -270,6 +269,27 @@ class CollaborationSummary(BaseModel):
 class CollaborationPage(BaseModel):
     items: list[CollaborationSummary]
     next: str | None
+
+
+class Relative(BaseModel):
+    """A run that another one came from, or led to."""
+
+    id: str
+    run_id: str
+    name: str
+    version: int
+    status: str
+    path: str | None = Field(default=None, description="Of a sub-collaboration: the step that runs it.")
+
+
+class Lineage(BaseModel):
+    """The source of a run, and the runs that come from it."""
+
+    forked_from: Relative | None
+    forked_at: list[str] = Field(description="The steps that it ran again.")
+    forks: list[Relative] = Field(description="Runs that went on from this one, the first 200.")
+    parent: Relative | None = Field(description="The collaboration that this one is a step of.")
+    children: list[Relative] = Field(description="Its sub-collaborations, the first 200.")
 
 
 class CollaborationDetail(CollaborationSummary):

@@ -71,24 +71,3 @@ class Forked(BaseModel):
     kept: list[str] = Field(description="Steps whose results were taken over. They cost nothing.")
     resumed: list[str] = Field(description="Maps, loops and sub-collaborations that go on where they were.")
     again: list[str] = Field(description="Steps that run again.")
-
-
-class Relative(BaseModel):
-    """A run that another one came from, or led to."""
-
-    id: str
-    run_id: str
-    name: str
-    version: int
-    status: str
-    path: str | None = Field(default=None, description="Of a sub-collaboration: the step that runs it.")
-
-
-class Lineage(BaseModel):
-    """The source of a run, and the runs that come from it."""
-
-    forked_from: Relative | None
-    forked_at: list[str] = Field(description="The steps that it ran again.")
-    forks: list[Relative] = Field(description="Runs that went on from this one, the first 200.")
-    parent: Relative | None = Field(description="The collaboration that this one is a step of.")
-    children: list[Relative] = Field(description="Its sub-collaborations, the first 200.")

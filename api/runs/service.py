@@ -7,8 +7,14 @@ from typing import Any
 import db.runs.lineage
 from api.health import queues
 from api.health.queues import UnpolledWork
-from api.http.shared_models import Attempt, CollaborationDetail, CollaborationSummary, ErrorFact
-from api.runs.fork_models import Lineage, Relative
+from api.http.shared_models import (
+    Attempt,
+    CollaborationDetail,
+    CollaborationSummary,
+    ErrorFact,
+    Lineage,
+    Relative,
+)
 from api.temporal import Execution, Temporal
 from db.runs.collaborations import RunSummary
 from schema.endings import SUB_STATES, error_of

@@ -10,7 +10,8 @@ import numpy as np
 from router.checkpoints import storage
 from router.checkpoints.storage import Checkpoint
 from router.data import metrics
-from router.data.outcomes import Calls, Floats
+from router.data.arrays import Floats
+from router.data.outcomes import Calls
 from router.network import adapter
 from router.network.training import OnEpoch, TrainingConfig
 from router.statistics import ensemble, success

@@ -16,8 +16,9 @@ import numpy as np
 
 from db.router.outcomes import OutcomeRow
 from router.data import question
+from router.data.arrays import Floats
 from router.data.logged_choices import LoggedChoices
-from router.data.outcomes import Calls, Floats, means, numbers
+from router.data.outcomes import Calls, means, numbers
 from schema.chance import point
 
 HELD_OUT: Final = 0.2

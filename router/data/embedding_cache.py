@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from router.data.outcomes import Floats
+from router.data.arrays import Floats
 
 KEPT: Final = 2_048
 """Texts; a row takes 5 KB."""

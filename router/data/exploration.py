@@ -1,10 +1,10 @@
-"""TODO"""
+"""Constants of exploration: how many choices are spent on learning."""
 
 from typing import Final
 
 FLOOR: Final = 0.02
-"""The least chance of every candidate: what is never tried can never be learned about."""
+"""Least chance of every candidate: what is never tried can never be learned about."""
 
 
 SHARE: Final = 0.1
-"""Of the choices, while a checkpoint serves some."""
+"""Share of the choices that a checkpoint in the state `share` makes."""

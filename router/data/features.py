@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
+from router.data.arrays import Floats
 from router.data.encoder import WIDTH, encode
-from router.data.outcomes import Floats
 
 Rows = np.typing.NDArray[np.float32]
 

@@ -3,12 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-
-
-Ints = NDArray[np.int64]
+from router.data.arrays import Floats, Ints
 
 
 @dataclass(frozen=True)

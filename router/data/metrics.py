@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from router.data.outcomes import Floats, Ints
+from router.data.arrays import Floats, Ints
 
 BINS: Final = 15
 

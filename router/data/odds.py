@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from router.data.outcomes import Floats
+from router.data.arrays import Floats
 
 
 def sigmoid(z: Floats) -> Floats:

@@ -13,11 +13,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from router.data.arrays import Floats, Ints
 from schema.chance import point
 from schema.errors import Refused
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 _COLUMNS: Final = {

@@ -12,13 +12,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+
+from router.data.arrays import Ints, Singles
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 NODE_DIM: Final = 256
 MESSAGE_DIM: Final = 32
@@ -102,7 +101,7 @@ def message_routing_gnn(node_dim: int = NODE_DIM, message_dim: int = MESSAGE_DIM
 class AgentGraph:
     """A collaboration: N agents, E edges."""
 
-    nodes: Floats
+    nodes: Singles
     """(N, D)"""
     edges: Ints
     """(2, E) senders and receivers."""
@@ -119,7 +118,7 @@ class TrainedAttention:
     """From what an agent knows and hears to what it should come to."""
 
 
-def receivers(learned: TrainedAttention | None, nodes: Floats, edges: Ints, sender: int) -> list[int]:
+def receivers(learned: TrainedAttention | None, nodes: Singles, edges: Ints, sender: int) -> list[int]:
     """Return the declared receivers that get a sender's output, in their order.
 
     All of them before anything was learned; afterwards always at least the one that attends to the sender
@@ -137,17 +136,17 @@ def receivers(learned: TrainedAttention | None, nodes: Floats, edges: Ints, send
     return [name for name in names if heard[name] >= HEARD or name == most]
 
 
-def attention_of(learned: TrainedAttention, nodes: Floats, edges: Ints) -> Floats:
+def attention_of(learned: TrainedAttention, nodes: Singles, edges: Ints) -> Singles:
     """(E,) what share of a receiver's attention an edge has, over all heads."""
     import torch
 
     with torch.inference_mode():
         _, attention = learned.gnn(torch.from_numpy(nodes), torch.from_numpy(edges))
-    found: Floats = attention[: edges.shape[1]].mean(1).numpy()
+    found: Singles = attention[: edges.shape[1]].mean(1).numpy()
     return found
 
 
-def messages_passed(nodes: Floats, edges: Ints, seed: int = 0) -> Floats:
+def messages_passed(nodes: Singles, edges: Ints, seed: int = 0) -> Singles:
     """(E, 256): what each edge carries to its receiver, before anything was learned: what the sender says,
     weighed by the receiver's attention. `nodes` (N, 256), `edges` (2, E)."""
     import torch
@@ -157,7 +156,7 @@ def messages_passed(nodes: Floats, edges: Ints, seed: int = 0) -> Floats:
     with torch.inference_mode():
         _, attention = gnn(known, ends)
         said = gnn.says(known).unflatten(1, (HEADS, -1))[ends[0]]  # type: ignore[operator]
-        passed: Floats = (attention[: len(said)].unsqueeze(-1) * said).flatten(1).numpy()
+        passed: Singles = (attention[: len(said)].unsqueeze(-1) * said).flatten(1).numpy()
     return passed
 
 

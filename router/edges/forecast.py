@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.router import edges, tried_edges
 from db.router.edges import Key
+from router.data.arrays import Floats, Ints
 from router.data.encoder import WIDTH
 from router.data.features import rows
 from router.data.question import PROMPT_CHARACTERS
@@ -32,9 +33,6 @@ from router.statistics.offpolicy import Value
 from schema.language.definition import Definition
 from schema.language.dependencies import walk
 from schema.language.steps import AgentStep
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 MIN_EDGES: Final = 8
 """Known edges of a tenant, before anything is learned from them."""

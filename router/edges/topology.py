@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from db.router.edges import EdgeTrial, State
 from router.statistics.offpolicy import Value
 from schema.chance import point
-
-Floats = NDArray[np.float64]
 
 KEPT_CHANCE: Final = 0.95
 DOUBTED_CHANCE: Final = 0.5

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from router.data import metrics
-from router.data.outcomes import Floats, Ints
+from router.data.arrays import Floats, Ints
 from router.statistics import choose, shrinkage
 
 

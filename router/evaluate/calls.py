@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 
 from router.data import features, metrics
-from router.data.outcomes import Calls, Floats, Ints, split
+from router.data.arrays import Floats, Ints
+from router.data.outcomes import Calls, split
 from router.evaluate import baselines
 from router.evaluate.old_prices import POOL_PRICES, price_of
 from router.statistics import choose, shrinkage, success

@@ -9,7 +9,8 @@ import numpy as np
 
 from router.checkpoints import storage
 from router.data import metrics, packing
-from router.data.outcomes import Calls, Floats, Ints
+from router.data.arrays import Floats, Ints
+from router.data.outcomes import Calls
 from router.evaluate.calls import costs
 from router.evaluate.old_prices import POOL_PRICES, price_of
 from router.evaluate.speed import judge_decisions

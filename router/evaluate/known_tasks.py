@@ -12,7 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from router.data.outcomes import AgentTrials, Floats
+from router.data.arrays import Floats
+from router.data.outcomes import AgentTrials
 from schema.chance import point
 
 _GRID: Final = np.linspace(-6.0, 6.0, 49)

@@ -8,7 +8,8 @@ from time import perf_counter
 import numpy as np
 
 from router.data import metrics
-from router.data.outcomes import Calls, Floats, Ints, split
+from router.data.arrays import Floats, Ints
+from router.data.outcomes import Calls, split
 from router.evaluate.calls import costs
 from router.evaluate.old_prices import POOL_PRICES
 from router.network import adapter

@@ -10,7 +10,8 @@ from itertools import combinations
 
 import numpy as np
 
-from router.data.outcomes import Floats, Ints, Reviews, split
+from router.data.arrays import Floats, Ints
+from router.data.outcomes import Reviews, split
 
 _SPLITS = 40
 

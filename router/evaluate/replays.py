@@ -9,9 +9,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from router.data.arrays import Floats, Ints
 from router.data.exploration import FLOOR
 from router.data.logged_choices import LoggedChoices
-from router.data.outcomes import Calls, Floats, Ints
+from router.data.outcomes import Calls
 from router.statistics.bandit import Bandit, effects
 from router.statistics.offpolicy import WORSE, dm, dr, ips, may_promote, predict, snips
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from router.data.arrays import Floats, Ints
 from router.data.odds import logistic
-from router.data.outcomes import Calls, Floats, Ints
+from router.data.outcomes import Calls
 from router.data.packing import pack, unpack
 from router.network.training import OnEpoch, TrainedWeights, TrainingConfig, Weights, train
 from router.statistics import histories

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from router.data.outcomes import Ints
+from router.data.arrays import Ints
 from router.data.packing import pack, unpack
 
 if TYPE_CHECKING:

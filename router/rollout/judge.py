@@ -14,9 +14,9 @@ from db.router.decisions import RoutingDecision
 from db.router.outcomes import OutcomeRow
 from router.checkpoints.storage import Checkpoint
 from router.data import features, metrics
+from router.data.arrays import Floats, Ints
 from router.data.dataset import Log, candidates_of, category_of, matrix, text_of, to_log
 from router.data.logged_choices import LoggedChoices
-from router.data.outcomes import Floats, Ints
 from router.serve import decisions, predictions
 from router.serve.decisions import LoadedCheckpoint
 from router.serve.predictions import RoutingQuestion

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from db.router.decisions import RoutingDecision
-from router.data.outcomes import Floats
+from router.data.arrays import Floats
 from router.serve import decisions
 from router.statistics import choose
 

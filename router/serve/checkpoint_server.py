@@ -21,8 +21,8 @@ from db.router.decisions import RoutingDecision
 from router.checkpoints import storage
 from router.checkpoints.storage import Checkpoint
 from router.data import features
+from router.data.arrays import Floats
 from router.data.embedding_cache import KeptRows
-from router.data.outcomes import Floats
 from router.serve import decisions
 from router.serve.decisions import LoadedCheckpoint
 from router.serve.predictions import ExpectationCache, RoutingQuestion

@@ -10,8 +10,8 @@ import numpy as np
 
 from db.router.decisions import RoutingDecision
 from router.checkpoints.storage import Checkpoint
+from router.data.arrays import Floats
 from router.data.exploration import FLOOR, SHARE
-from router.data.outcomes import Floats
 from router.serve import predictions
 from router.serve.predictions import EXPLORE, ExpectationCache, Opinion, RoutingQuestion, votes
 from router.statistics import expectation

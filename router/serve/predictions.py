@@ -11,8 +11,9 @@ import numpy as np
 
 from db.router.decisions import RoutingDecision
 from router.checkpoints.storage import Checkpoint
+from router.data.arrays import Floats
 from router.data.exploration import FLOOR
-from router.data.outcomes import Bools, Floats
+from router.data.outcomes import Bools
 from router.network import adapter
 from router.statistics import model, similarity
 from router.statistics.choose import Price

@@ -11,11 +11,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from router.data.arrays import Floats
 from router.data.exploration import FLOOR
-
-Floats = NDArray[np.float64]
 
 _TYPICAL_VARIANCE: Final = 0.17
 """p(1-p) of a task of usual difficulty: there an effect counts as it stands."""

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from router.data.outcomes import Floats, Ints
+from router.data.arrays import Floats, Ints
 from router.statistics import shrinkage
 
 MARGINS: Final = (0.0, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 2.0)

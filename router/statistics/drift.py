@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from router.data.outcomes import Floats
+from router.data.arrays import Floats
 from router.statistics.intervals import LEVEL, Interval, Intervals
 
 _GAIN: Final = 0.01

@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 
 from router.data import metrics
+from router.data.arrays import Floats
 from router.data.odds import logistic, logit, sigmoid
-from router.data.outcomes import Floats
 
 RULES, MEMORY, NEURAL = 0, 1, 2
 """Places of the parts."""

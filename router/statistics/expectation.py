@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from router.data.outcomes import Floats, Ints
+from router.data.arrays import Floats, Ints
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,10 +12,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from router.data.arrays import Floats, Ints
 from router.data.encoder import WIDTH
 from router.data.features import LETTERS, unit
 from router.data.odds import logit
-from router.data.outcomes import Bools, Calls, Floats, Ints
+from router.data.outcomes import Bools, Calls
 from router.statistics import additive, shrinkage, similarity
 from router.statistics.success import places
 

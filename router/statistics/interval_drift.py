@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from db.router.outcomes import OutcomeRow
+from router.data.arrays import Floats
 from router.data.dataset import category_of, text_of
-from router.data.outcomes import Floats
 from router.statistics import intervals, success
 from router.statistics.drift import State, Tracker
 from router.statistics.intervals import Intervals

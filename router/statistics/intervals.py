@@ -13,7 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from router.data.outcomes import Calls, Floats, Ints, split
+from router.data.arrays import Floats, Ints
+from router.data.outcomes import Calls, split
 from router.statistics import additive
 from router.statistics.additive import AdditiveModel
 

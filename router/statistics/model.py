@@ -8,7 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from router.data.outcomes import Calls, Floats, Ints
+from router.data.arrays import Floats, Ints
+from router.data.outcomes import Calls
 from router.statistics import choose, intervals, shrinkage, success
 from router.statistics.choose import Price
 from router.statistics.drift import State, Tracker

@@ -9,7 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from router.data.logged_choices import Floats, LoggedChoices
+from router.data.arrays import Floats
+from router.data.logged_choices import LoggedChoices
 from router.statistics.bandit import BanditConfig, effects
 
 WORSE: Final = 0.01

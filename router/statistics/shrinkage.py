@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from router.data.outcomes import Floats, Ints
+from router.data.arrays import Floats, Ints
 
 _WIDER: Final = (1.0, 1.5, 2.5, 4.0, 8.0)
 UNSEEN = -1

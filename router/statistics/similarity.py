@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 
 from router.data import features
+from router.data.arrays import Floats, Ints
 from router.data.features import Rows
-from router.data.outcomes import Floats, Ints
 from router.statistics.shrinkage import UNSEEN
 
 SAME: Final = 0.9999

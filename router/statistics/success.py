@@ -13,11 +13,11 @@ from typing import Final
 import numpy as np
 
 from router.data import features
+from router.data.arrays import Floats, Ints
 from router.data.encoder import WIDTH
 from router.data.features import Rows
 from router.data.metrics import brier
 from router.data.odds import logistic, logit, sigmoid
-from router.data.outcomes import Floats, Ints
 from router.statistics import shrinkage, similarity
 
 FOLDS: Final = 5

@@ -12,8 +12,9 @@ from db.router import checkpoints, trainings
 from router.checkpoints import storage
 from router.checkpoints.storage import Checkpoint
 from router.data import features
+from router.data.arrays import Floats
 from router.data.encoder import WIDTH
-from router.data.outcomes import Calls, Floats
+from router.data.outcomes import Calls
 from router.statistics import model
 
 MODELS = ("a/cheap", "a/good", "b/other")

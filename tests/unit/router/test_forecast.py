@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from router.edges.forecast import MIN_EDGES, EdgeForecast, Floats, Ints, agents_of, foresee
+from router.data.arrays import Floats, Ints
+from router.edges.forecast import MIN_EDGES, EdgeForecast, agents_of, foresee
 from router.edges.topology import DOUBTED_CHANCE, KEPT_CHANCE, MARGIN, PRUNED_CHANCE, chance
 
 ROLES = ("architect", "coder", "reviewer", "tester", "documenter", "refiner")

@@ -11,7 +11,7 @@ from db.router.outcomes import OutcomeDecision, OutcomeRow
 from router.checkpoints import storage
 from router.checkpoints.storage import Checkpoint
 from router.data import dataset, features
-from router.data.outcomes import Floats
+from router.data.arrays import Floats
 from router.rollout import judge
 from router.statistics import model, success
 from tests.unit.router.test_dataset import NOW, row

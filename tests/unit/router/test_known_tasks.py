@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from router.data.outcomes import AgentTrials, Floats
+from router.data.arrays import Floats
+from router.data.outcomes import AgentTrials
 from router.evaluate.known_tasks import fit, judge_trials, tuned
 
 AGENTS = 8

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from router.data import metrics
-from router.data.outcomes import Calls, Floats
+from router.data.arrays import Floats
+from router.data.outcomes import Calls
 from router.data.packing import pack, unpack
 from router.evaluate.network import judge_neural
 from router.network import adapter

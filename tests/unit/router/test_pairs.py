@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from router.data.outcomes import Floats, Reviews
+from router.data.arrays import Floats
+from router.data.outcomes import Reviews
 from router.evaluate.pairs import fit, judge_reviews
 
 

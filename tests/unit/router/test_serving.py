@@ -14,10 +14,10 @@ import pytest
 from db.router.decisions import RoutingDecision
 from router.checkpoints.storage import Checkpoint
 from router.data import features, packing
+from router.data.arrays import Floats
 from router.data.embedding_cache import KeptRows
 from router.data.encoder import WIDTH
 from router.data.exploration import SHARE
-from router.data.outcomes import Floats
 from router.serve import rules
 from router.serve.checkpoint_server import CheckpointServer, ServedCheckpoint, Staff
 from router.serve.decisions import LoadedCheckpoint, decide_all

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from router.data.outcomes import Ints
+from router.data.arrays import Ints
 from router.network.training import TrainedWeights, TrainingConfig, TrainingState, train
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 import numpy as np
 
 from router.data import metrics
+from router.data.arrays import Floats
 from router.data.odds import logistic
-from router.data.outcomes import Floats
 from router.statistics.ensemble import MEMORY, NEURAL, Ensemble, fit, stacked
 
 

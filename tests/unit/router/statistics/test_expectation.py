@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from router.data.outcomes import Floats
+from router.data.arrays import Floats
 from router.statistics.expectation import (
     MAX_BUDGET,
     MIN_BUDGET,

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from router.data.outcomes import Calls, Floats
+from router.data.arrays import Floats
+from router.data.outcomes import Calls
 from router.statistics import additive
 from router.statistics.intervals import Interval, fit, judge_intervals
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from router.data import features, packing
-from router.data.outcomes import Calls, Floats
+from router.data.arrays import Floats
+from router.data.outcomes import Calls
 from router.statistics import choose, model, success
 from router.statistics.model import Model
 

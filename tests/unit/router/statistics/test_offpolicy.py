@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from router.data.logged_choices import Floats, LoggedChoices
+from router.data.arrays import Floats
+from router.data.logged_choices import LoggedChoices
 from router.statistics.offpolicy import Value, dm, dr, ips, may_promote, snips
 
 TRUTH = np.array([[0.9, 0.3], [0.6, 0.7], [0.5, 0.2]])

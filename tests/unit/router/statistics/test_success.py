@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from router.data import features, metrics
+from router.data.arrays import Floats
 from router.data.encoder import WIDTH
-from router.data.outcomes import Calls, Floats, split
+from router.data.outcomes import Calls, split
 from router.evaluate.calls import cold, judge_calls, unseen
 from router.statistics import shrinkage, similarity, success
 
