@@ -1,8 +1,9 @@
 """The API, as the commands use it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
@@ -19,15 +20,25 @@ _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
 class Api:
-    """Requests and answers as JSON; a refusal becomes the error it was in the API."""
+    """Requests and answers as JSON; a refusal becomes the error it was in the API.
 
-    def __init__(self, address: str, *, key: str = "") -> None:
+    The address is looked up with the first request: a command may find that it needs none.
+    """
+
+    def __init__(self, address: str | Callable[[], str], *, key: str = "") -> None:
+        self._find, self._key = address, key
+
+    @cached_property
+    def address(self) -> str:
+        return (self._find if isinstance(self._find, str) else self._find()).rstrip("/")
+
+    @cached_property
+    def _client(self) -> "httpx.Client":
         import httpx
 
-        self.address = address.rstrip("/")
-        self._client = httpx.Client(
+        return httpx.Client(
             base_url=f"{self.address}/v1",
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             timeout=_TIMEOUT_SECONDS,
             # A proxy from the environment cannot reach this machine's loopback.
             trust_env=urlsplit(self.address).hostname not in _LOOPBACK,
@@ -137,8 +148,8 @@ def segment(text: str) -> str:
 
 
 def connect(url: str | None, data: Path | None) -> Api:
-    """The API that is meant: the one named, else the one of the platform that runs here."""
-    return Api(url or running_address(data), key=os.environ.get("FACILITAIR_API_KEY", ""))
+    """Return the named API, else the one of the platform that runs here."""
+    return Api(url or partial(running_address, data), key=os.environ.get("FACILITAIR_API_KEY", ""))
 
 
 def running_address(data: Path | None) -> str:

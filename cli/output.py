@@ -1,14 +1,10 @@
 """Output of commands: results on stdout, everything else on stderr, errors with a code and a cure."""
 
-import functools
-import inspect
 import logging
-import math
 import os
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, NoReturn, ParamSpec, TextIO
+from typing import Any, Final, NoReturn, TextIO
 
 import typer
 from rich.console import Console, OverflowMethod
@@ -17,9 +13,6 @@ from rich.text import Text
 
 from cli.terminal import Terminal, json_text
 from schema.errors import FacilitairError, InvalidDefinition, NotFound, Problem, Refused
-from schema.values.foreign import clean_text
-
-P = ParamSpec("P")
 
 FAILED: Final = 1
 REFUSED: Final = 2
@@ -152,31 +145,3 @@ def _print_problem(console: Console, problem: Problem, line: int | None) -> None
     console.print(Text(f"  found     {problem.found}"))
     console.print(Text(f"  expected  {problem.expected}"))
     console.print(Text(f"  fix       {problem.fix}"))
-
-
-def _check(arguments: Mapping[str, Any]) -> None:
-    """Raise Refused("input_invalid") for an argument that JSON cannot hold, as bytes that are not UTF-8."""
-    for name, given in arguments.items():
-        for one in given if isinstance(given, (list, tuple)) else (given,):
-            if isinstance(one, (str, Path)) and clean_text(str(one)) != str(one):
-                raise Refused(
-                    "input_invalid", f"found {ascii(str(one))[:100]} as {name}; expected UTF-8 without NUL."
-                )
-            if isinstance(one, float) and not math.isfinite(one):
-                raise Refused("input_invalid", f"found {one} as {name}; expected a finite number.")
-
-
-def told(command: Callable[P, None]) -> Callable[P, None]:
-    """A command whose errors are told to a person, or as JSON to a program, with the exit code they have."""
-
-    @functools.wraps(command)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            _check(inspect.signature(command).bind(*args, **kwargs).arguments)
-            command(*args, **kwargs)
-        except FacilitairError as error:
-            fail(error, as_json=bool(kwargs.get("as_json")))
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
-
-    return wrapper

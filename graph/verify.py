@@ -10,6 +10,10 @@ from db.engine import transaction
 from graph.client import GraphDrivers, answering
 from graph.fold import EVENT_TYPES, Properties, Relationship, Rows, fold
 from graph.projection import position
+from schema.errors import Unavailable
+
+MAX_READS: Final = 10
+"""Reads of the whole graph before a comparison gives up, because events arrive during each."""
 
 _NODES: Final = {
     "definitions": "MATCH (n:Definition) RETURN n.key AS key, properties(n) AS properties",
@@ -51,11 +55,15 @@ async def actual(graph: GraphDrivers) -> Rows:
 
 async def check(engine: AsyncEngine, graph: GraphDrivers) -> list[str]:
     """Compare the graph with the fold of the log up to where the graph is; the differences."""
-    while True:
+    for _ in range(MAX_READS):
         before = await position(graph)
         found = await actual(graph)
         if await position(graph) == before:
-            break  # else it moved on while it was read
+            break
+    else:
+        raise Unavailable(
+            "copy_moving", f"the copy moved on during {MAX_READS} reads; compare it when less is happening."
+        )
     async with transaction(engine) as connection:
         events = await outbox.read_up_to(connection, before, list(EVENT_TYPES))
     return differences(fold(events), found)

@@ -46,7 +46,7 @@ FAULTS: Final[tuple[dict[str, Any], ...]] = (
 GRACE_SECONDS: Final = 3.0
 """Instead of minutes: a simulator on the same machine knows at once what it will ever know."""
 RECONCILE_SECONDS: Final = 3.0
-PATIENCE_SECONDS: Final = 120.0
+SETTLE_TIMEOUT_SECONDS: Final = 120.0
 
 
 async def measure(
@@ -116,7 +116,7 @@ async def _schedule(reconciler: Reconciler) -> None:
 
 async def _reconcile_all(engine: AsyncEngine, reconcilers: list[Reconciler]) -> int:
     """How many calls are left that nobody can close in time."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + SETTLE_TIMEOUT_SECONDS
     query = text("SELECT count(*) FROM model_calls WHERE state IN ('open', 'unknown')")
     while True:
         await asyncio.gather(*(one.all_lost() for one in reconcilers))

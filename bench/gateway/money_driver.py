@@ -15,10 +15,10 @@ from typing import Any, Final
 
 from bench.gateway.money_worker import work
 
-MOST_ATTEMPTS: Final = 8
+MAX_ATTEMPTS: Final = 8
 HEARTBEAT_SECONDS: Final = 0.2
 """After which what a dead worker did begins anew: with Temporal it takes longer."""
-LONGEST_WAIT_SECONDS: Final = 3.0
+MAX_WAIT_SECONDS: Final = 3.0
 
 
 @dataclass
@@ -107,11 +107,11 @@ class Driver:
         doing.discard(number)
         if end["code"] in ("internal_error", "database_unavailable", "io_error"):
             self.strange.append(end["said"])
-        if end["again"] and self._attempts[number] < MOST_ATTEMPTS:
+        if end["again"] and self._attempts[number] < MAX_ATTEMPTS:
             self._again(number, max(end["after"], 0.1 * 2 ** self._attempts[number]))
         else:
             self.ends[end["code"] or "completed"] += 1
             self._left -= 1
 
     def _again(self, number: int, after: float) -> None:
-        heapq.heappush(self._ready, (time.monotonic() + min(after, LONGEST_WAIT_SECONDS), number))
+        heapq.heappush(self._ready, (time.monotonic() + min(after, MAX_WAIT_SECONDS), number))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-_LEAST_SPREAD: Final = 1e-6
+_MIN_SPREAD: Final = 1e-6
 
 
 class Environment(Protocol):
@@ -225,7 +225,7 @@ def update(
     target = advantage + values
     trusted = torch.where((start <= settings.trust) & (start >= 1 / settings.trust))[0].numpy()
     known = advantage[trusted]
-    advantage = (advantage - known.mean()) / (known.std() + _LEAST_SPREAD)
+    advantage = (advantage - known.mean()) / (known.std() + _MIN_SPREAD)
     for _ in range(settings.epochs):
         order = random.permutation(trusted)
         for at in range(0, len(order), settings.batch):

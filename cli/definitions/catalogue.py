@@ -6,9 +6,10 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from cli.client import connect, segment
+from cli.client import Api, connect, segment
+from cli.command import command
 from cli.options import DataOption, JsonOption, UrlOption
-from cli.output import columns, err, out, print_json, told
+from cli.output import columns, err, out, print_json
 from cli.runs.inputs import read_text
 from schema.errors import Refused
 
@@ -22,7 +23,7 @@ _ORIGINS = {"built_in": "built in", "yours": "yours", "yours_instead": "yours in
 
 
 @roles.callback(invoke_without_command=True)
-@told
+@command
 def list_roles(
     context: typer.Context, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
 ) -> None:
@@ -41,8 +42,9 @@ def list_roles(
 
 
 @roles.command("set")
-@told
+@command
 def set_role(
+    api: Api,
     name: NameArgument,
     model: Annotated[str | None, typer.Option("--model", help="provider/model")] = None,
     system: Annotated[
@@ -55,8 +57,6 @@ def set_role(
         list[str] | None, typer.Option("--skill", help='Every agent in it has this. Repeat it; "" for none.')
     ] = None,
     description: DescriptionOption = None,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add a role, change yours, or have one instead of the built-in. What is not given stays as it is."""
@@ -67,20 +67,18 @@ def set_role(
         "skills": _several(skill),
         "description": description,
     }
-    _set("roles", name, given, url, data, as_json)
+    _set(api, "roles", name, given, as_json)
 
 
 @roles.command("remove")
-@told
-def remove_role(
-    name: NameArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
-) -> None:
+@command
+def remove_role(api: Api, name: NameArgument, as_json: JsonOption = False) -> None:
     """Remove a role of yours."""
-    _remove("roles", name, url, data, as_json)
+    _remove(api, "roles", name, as_json)
 
 
 @skills.callback(invoke_without_command=True)
-@told
+@command
 def list_skills(
     context: typer.Context, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
 ) -> None:
@@ -98,8 +96,9 @@ def list_skills(
 
 
 @skills.command("set")
-@told
+@command
 def set_skill(
+    api: Api,
     name: NameArgument,
     instructions: Annotated[
         str | None, typer.Option("--instructions", help="What an agent is told, or @file for its text.")
@@ -108,26 +107,22 @@ def set_skill(
         list[str] | None, typer.Option("--tool", help='A built-in tool. Repeat it; "" for none.')
     ] = None,
     description: DescriptionOption = None,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add a skill, change yours, or have one instead of the built-in. What is not given stays as it is."""
     given = {"instructions": _text(instructions), "tools": _several(tool), "description": description}
-    _set("skills", name, given, url, data, as_json)
+    _set(api, "skills", name, given, as_json)
 
 
 @skills.command("remove")
-@told
-def remove_skill(
-    name: NameArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
-) -> None:
+@command
+def remove_skill(api: Api, name: NameArgument, as_json: JsonOption = False) -> None:
     """Remove a skill of yours."""
-    _remove("skills", name, url, data, as_json)
+    _remove(api, "skills", name, as_json)
 
 
 @providers.callback(invoke_without_command=True)
-@told
+@command
 def list_providers(
     context: typer.Context, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
 ) -> None:
@@ -154,8 +149,9 @@ def list_providers(
 
 
 @providers.command("set")
-@told
+@command
 def set_provider(
+    api: Api,
     name: NameArgument,
     kind: Annotated[
         str | None,
@@ -170,8 +166,6 @@ def set_provider(
     ] = None,
     requests_per_minute: Annotated[int | None, typer.Option("--requests-per-minute", min=1)] = None,
     tokens_per_minute: Annotated[int | None, typer.Option("--tokens-per-minute", min=1)] = None,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add a provider, or give a built-in one your own key and limits. Its models are NAME/model."""
@@ -182,25 +176,20 @@ def set_provider(
         "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,
     }
-    _set("providers", name, given, url, data, as_json)
+    _set(api, "providers", name, given, as_json)
 
 
 @providers.command("remove")
-@told
-def remove_provider(
-    name: NameArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
-) -> None:
+@command
+def remove_provider(api: Api, name: NameArgument, as_json: JsonOption = False) -> None:
     """Remove a provider of yours."""
-    _remove("providers", name, url, data, as_json)
+    _remove(api, "providers", name, as_json)
 
 
-def _set(
-    section: str, name: str, given: dict[str, Any], url: UrlOption, data: DataOption, as_json: bool
-) -> None:
+def _set(api: Api, section: str, name: str, given: dict[str, Any], as_json: bool) -> None:
     """Send what is given over what stands there; the built-in one's of that name where it is left out."""
     if all(value is None for value in given.values()):
         raise Refused("request_invalid", f"found nothing to set for {name!r}; see --help.")
-    api = connect(url, data)
     there: list[dict[str, Any]] = api.get("/catalogue")[section]
     before = next((one for one in there if one["name"] == name), {})
     body = {key: before.get(key) if value is None else value for key, value in given.items()}
@@ -213,8 +202,8 @@ def _set(
         out().print(Text.assemble((stored["name"], "bold"), f"  {_ORIGINS[stored['origin']]}"))
 
 
-def _remove(section: str, name: str, url: UrlOption, data: DataOption, as_json: bool) -> None:
-    gone = connect(url, data).delete(f"/{section}/{segment(name)}")
+def _remove(api: Api, section: str, name: str, as_json: bool) -> None:
+    gone = api.delete(f"/{section}/{segment(name)}")
     if as_json:
         print_json(gone)
         return

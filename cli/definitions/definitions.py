@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from cli.client import Api, connect
-from cli.options import DataOption, JsonOption, LimitOption, UrlOption
-from cli.output import InputRefused, columns, err, out, print_json, print_page, print_warnings, told
+from cli.client import Api
+from cli.command import command
+from cli.options import JsonOption, LimitOption
+from cli.output import InputRefused, columns, err, out, print_json, print_page, print_warnings
 from cli.runs.inputs import read_bytes
 from schema.errors import Refused
 
@@ -46,8 +47,9 @@ def _print_inferred(inferred: dict[str, Any]) -> None:
         err().print(Text(f"  {step} needs {', '.join(names)} (inferred from its references)", style="dim"))
 
 
-@told
+@command
 def apply(
+    api: Api,
     files: Annotated[
         list[str],
         typer.Argument(
@@ -55,13 +57,10 @@ def apply(
             help="Definitions as JSON or YAML, or folders of them; - reads JSON.",
         ),
     ],
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Upload definitions: each the next version of its name, or the one it already is. Those that others run
     go first."""
-    api = connect(url, data)
     stored = _uploaded(api, {file: read_bytes(file) for file in _expanded(files)}, quiet=as_json)
     if as_json:
         print_json(stored[0] if len(files) == len(stored) == 1 else {"items": stored})
@@ -142,7 +141,7 @@ def _offline(problem: "Problem") -> "Problem":
     return replace(problem, fix=fix)
 
 
-@told
+@command
 def validate(file: FileArgument, as_json: JsonOption = False) -> None:
     """Check a definition on this machine; no platform needs to run."""
     checked = read_definition(file)
@@ -159,20 +158,18 @@ def _count(problems: list[Any]) -> str:
     return "one thing is wrong" if len(problems) == 1 else f"{len(problems)} things are wrong"
 
 
-@told
+@command
 def list_(
+    api: Api,
     runs: Annotated[bool, typer.Option("--runs", help="List runs, newest first.")] = False,
     name: Annotated[str | None, typer.Option("--name", help="Runs of this definition only.")] = None,
     status: Annotated[
         str | None, typer.Option("--status", help="running, completed or failed; runs only.")
     ] = None,
     limit: LimitOption = 50,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List definitions, or the runs of them."""
-    api = connect(url, data)
     if runs or name is not None or status is not None:
         _print_runs(api, limit, as_json=as_json, name=name, status=status)
         return
@@ -186,8 +183,9 @@ def list_(
     print_page(page, table, limit)
 
 
-@told
+@command
 def runs(
+    api: Api,
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="Runs of this definition only.")
     ] = None,
@@ -205,13 +203,11 @@ def runs(
         bool | None, typer.Option("--simulated/--real", help="Only simulated runs, or only real ones.")
     ] = None,
     limit: LimitOption = 50,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List runs, newest first."""
     _print_runs(
-        connect(url, data),
+        api,
         limit,
         as_json=as_json,
         name=name,

@@ -8,10 +8,11 @@ import typer
 from rich.text import Text
 from rich.tree import Tree
 
-from cli.client import connect
+from cli.client import Api
+from cli.command import command
 from cli.definitions.definitions import read_definition
-from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, UrlOption
-from cli.output import FAILED, InputRefused, columns, err, out, print_json, told
+from cli.options import InputJsonOption, InputOption, JsonOption
+from cli.output import FAILED, InputRefused, columns, err, out, print_json
 from cli.runs.inputs import parse, read_bytes, read_json
 from cli.watch.tree import print_output
 from schema.errors import Problem
@@ -39,18 +40,15 @@ def is_file(what: str) -> bool:
     return what == "-" or what.endswith((".json", ".yaml", ".yml")) or Path(what).is_file()
 
 
-@told
+@command
 def plan(
+    api: Api,
     what: WhatArgument,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="Print a Mermaid flowchart.")] = False,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a definition would do in which order; a file is read on this machine."""
-    found = (
-        _plan_of_file(what) if is_file(what) else connect(url, data).post("/definitions/plan", {"name": what})
-    )
+    found = _plan_of_file(what) if is_file(what) else api.post("/definitions/plan", {"name": what})
     if mermaid:
         out().print(found["mermaid"], markup=False, soft_wrap=True)
     elif as_json:
@@ -120,8 +118,9 @@ def _estimate(most: dict[str, Any]) -> Text:
     )
 
 
-@told
+@command
 def dry_run(
+    api: Api,
     what: WhatArgument,
     inputs: InputOption = None,
     input_json: InputJsonOption = None,
@@ -129,8 +128,6 @@ def dry_run(
         str | None,
         typer.Option("--mocks", metavar="FILE", help="step to list of answers, as JSON; - reads stdin."),
     ] = None,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Walk a definition with mocked answers: no model, person or network is asked, nothing is recorded."""
@@ -140,7 +137,7 @@ def dry_run(
         found = _rehearsed(what, value, answers)
     else:
         body = {"name": what, "input": value, "mocks": answers}
-        found = connect(url, data).post("/definitions/dry-run", body)
+        found = api.post("/definitions/dry-run", body)
     if as_json:
         print_json(found)
     else:

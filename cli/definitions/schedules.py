@@ -4,9 +4,10 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.client import connect, segment
-from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, LimitOption, UrlOption
-from cli.output import columns, out, print_json, print_page, print_warnings, told
+from cli.client import Api, segment
+from cli.command import command
+from cli.options import InputJsonOption, InputOption, JsonOption, LimitOption
+from cli.output import columns, out, print_json, print_page, print_warnings
 from cli.runs.inputs import parse
 from schema.language.cron import in_zone
 
@@ -16,8 +17,9 @@ IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The id that `sche
 
 
 @app.command()
-@told
+@command
 def add(
+    api: Api,
     name: Annotated[str, typer.Argument(metavar="NAME", help="name, name@version or name@alias.")],
     cron: Annotated[
         str | None, typer.Option("--cron", help='minute hour day month weekday, such as "0 9 * * 1-5".')
@@ -37,8 +39,6 @@ def add(
         str, typer.Option("--catch-up", help="How late a missed start is still made up for.")
     ] = "1h",
     paused: Annotated[bool, typer.Option("--paused", help="Start nothing before `schedule resume`.")] = False,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start a collaboration again and again."""
@@ -52,19 +52,18 @@ def add(
         "catch_up": catch_up,
         "paused": paused,
     }
-    _print(connect(url, data).post("/schedules", body), as_json=as_json)
+    _print(api.post("/schedules", body), as_json=as_json)
 
 
 @app.command("list")
-@told
+@command
 def list_(
+    api: Api,
     limit: LimitOption = 50,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the schedules."""
-    page = connect(url, data).get("/schedules", limit=limit)
+    page = api.get("/schedules", limit=limit)
     if as_json:
         print_json(page)
         return
@@ -76,37 +75,31 @@ def list_(
 
 
 @app.command()
-@told
-def pause(
-    id: IdArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
-) -> None:
+@command
+def pause(api: Api, id: IdArgument, as_json: JsonOption = False) -> None:
     """Start nothing until it is resumed."""
-    _print(connect(url, data).post(f"/schedules/{segment(id)}/pause"), as_json=as_json)
+    _print(api.post(f"/schedules/{segment(id)}/pause"), as_json=as_json)
 
 
 @app.command()
-@told
-def resume(
-    id: IdArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
-) -> None:
+@command
+def resume(api: Api, id: IdArgument, as_json: JsonOption = False) -> None:
     """Go on after a pause; what was missed is not made up for."""
-    _print(connect(url, data).post(f"/schedules/{segment(id)}/resume"), as_json=as_json)
+    _print(api.post(f"/schedules/{segment(id)}/resume"), as_json=as_json)
 
 
 @app.command()
-@told
-def run(id: IdArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
+@command
+def run(api: Api, id: IdArgument, as_json: JsonOption = False) -> None:
     """Start a run now as well."""
-    _print(connect(url, data).post(f"/schedules/{segment(id)}/run"), as_json=as_json)
+    _print(api.post(f"/schedules/{segment(id)}/run"), as_json=as_json)
 
 
 @app.command()
-@told
-def remove(
-    id: IdArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
-) -> None:
+@command
+def remove(api: Api, id: IdArgument, as_json: JsonOption = False) -> None:
     """Start nothing any more; runs under way go on."""
-    connect(url, data).delete(f"/schedules/{segment(id)}")
+    api.delete(f"/schedules/{segment(id)}")
     if as_json:
         print_json({"id": id, "removed": True})
     else:

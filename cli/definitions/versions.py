@@ -8,10 +8,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from cli.client import Api, connect, segment
+from cli.client import Api, segment
+from cli.command import command
 from cli.definitions.definitions import read_definition
-from cli.options import DataOption, JsonOption, LimitOption, UrlOption
-from cli.output import columns, err, out, print_json, print_more, print_warnings, told
+from cli.options import JsonOption, LimitOption
+from cli.output import columns, err, out, print_json, print_more, print_warnings
 from schema.errors import Refused
 
 if TYPE_CHECKING:
@@ -31,16 +32,14 @@ _MARKS: Final = {
 _SHOWN_CHARS: Final = 100
 
 
-@told
+@command
 def versions(
+    api: Api,
     name: NameArgument,
     limit: LimitOption = 50,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the versions of a definition, newest first, with their aliases."""
-    api = connect(url, data)
     page = api.get(f"/definitions/{segment(name)}/versions", limit=limit)
     named = api.get(f"/definitions/{segment(name)}/aliases")
     if as_json:
@@ -58,8 +57,9 @@ def versions(
     print_more(page, limit)
 
 
-@told
+@command
 def diff(
+    api: Api,
     what: Annotated[
         str, typer.Argument(metavar="NAME|FILE", help="A definition's name, or a file with its next version.")
     ],
@@ -69,12 +69,9 @@ def diff(
     after: Annotated[
         str | None, typer.Argument(metavar="B", help="A version or alias. Default: what the name means.")
     ] = None,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what changed between two versions, or between the newest one and a file, by step and field."""
-    api = connect(url, data)
     if before is None:
         found, title = _with_file(api, what)
     else:
@@ -161,13 +158,12 @@ def _shown(value: Any) -> str:
     return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
 
 
-@told
+@command
 def alias(
+    api: Api,
     what: Annotated[str, typer.Argument(metavar="NAME@ALIAS", help="Such as code-review@stable.")],
     version: Annotated[int | None, typer.Argument(metavar="VERSION", help="The version it means.")] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Remove the alias.")] = False,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Name a version, or move the name to another. `current` is what the bare name means."""
@@ -176,7 +172,6 @@ def alias(
         raise Refused(
             "input_invalid", f"found {what!r}; expected NAME@ALIAS VERSION, or NAME@ALIAS --remove."
         )
-    api = connect(url, data)
     path = f"/definitions/{segment(name)}/aliases/{segment(own)}"
     if remove:
         api.delete(path)
@@ -190,18 +185,17 @@ def alias(
     print_warnings(answer)
 
 
-@told
+@command
 def rollback(
+    api: Api,
     name: NameArgument,
     version: Annotated[
         int | None, typer.Argument(metavar="VERSION", help="Default: the one before what the name means now.")
     ] = None,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Let a name mean an earlier version, until a new one is uploaded. Runs under way keep theirs."""
-    answer = connect(url, data).post(f"/definitions/{segment(name)}/rollback", {"version": version})
+    answer = api.post(f"/definitions/{segment(name)}/rollback", {"version": version})
     if as_json:
         print_json(answer)
         return
@@ -209,20 +203,18 @@ def rollback(
     err().print(f"the next `facilitair apply` of a new version makes {name} mean that one", markup=False)
 
 
-@told
+@command
 def deprecate(
+    api: Api,
     name: NameArgument,
     version: Annotated[int, typer.Argument(metavar="VERSION")],
     reason: Annotated[str, typer.Option("--reason", "-r", help="Shown to whoever starts it.")] = "",
     undo: Annotated[bool, typer.Option("--undo", help="Take it back.")] = False,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Warn of a version: the bare name does not mean it any more, and who starts it is told why."""
     if bool(reason) is undo:
         raise Refused("input_invalid", "found no --reason or one too many; expected --reason TEXT or --undo.")
-    api = connect(url, data)
     path = f"/definitions/{segment(name)}/versions/{version}/deprecate"
     answer = api.delete(path) if undo else api.post(path, {"reason": reason})
     if as_json:

@@ -4,22 +4,22 @@ from typing import Annotated
 
 import typer
 
-from cli.client import connect, segment
-from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, LimitOption, UrlOption
-from cli.output import columns, err, out, print_json, print_page, told
+from cli.client import Api, segment
+from cli.command import command
+from cli.options import InputJsonOption, InputOption, JsonOption, LimitOption
+from cli.output import columns, err, out, print_json, print_page
 from cli.runs.inputs import parse
 
 app = typer.Typer(help="Start collaborations by calling an address.", no_args_is_help=True)
 
 
 @app.command()
-@told
+@command
 def add(
+    api: Api,
     name: Annotated[str, typer.Argument(metavar="NAME", help="name, name@version or name@alias.")],
     inputs: InputOption = None,
     input_json: InputJsonOption = None,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a secret address that starts a collaboration. In the input, ${input.…} is the JSON that is sent
@@ -27,7 +27,7 @@ def add(
     body = {"name": name}
     if inputs or input_json:
         body["input"] = parse(inputs or [], input_json)
-    made = connect(url, data).post("/webhooks", body)
+    made = api.post("/webhooks", body)
     if as_json:
         print_json(made)
         return
@@ -37,15 +37,14 @@ def add(
 
 
 @app.command("list")
-@told
+@command
 def list_(
+    api: Api,
     limit: LimitOption = 50,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the webhooks, without their addresses."""
-    page = connect(url, data).get("/webhooks", limit=limit)
+    page = api.get("/webhooks", limit=limit)
     if as_json:
         print_json(page)
         return
@@ -57,15 +56,14 @@ def list_(
 
 
 @app.command()
-@told
+@command
 def remove(
+    api: Api,
     id: Annotated[str, typer.Argument(metavar="ID", help="As `webhook list` shows it.")],
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Let an address start nothing any more."""
-    connect(url, data).delete(f"/webhooks/{segment(id)}")
+    api.delete(f"/webhooks/{segment(id)}")
     if as_json:
         print_json({"id": id, "removed": True})
     else:

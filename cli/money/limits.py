@@ -5,9 +5,10 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from cli.client import connect
+from cli.client import Api, connect
+from cli.command import command
 from cli.options import DataOption, JsonOption, LimitOption, UrlOption
-from cli.output import columns, out, print_json, print_page, print_warnings, told
+from cli.output import columns, out, print_json, print_page, print_warnings
 from schema.errors import Refused
 
 app = typer.Typer(help="What may be spent by day, by month or for ever.")
@@ -21,7 +22,7 @@ PeriodOption = Annotated[str, typer.Option("--per", help="day, month or total; d
 
 
 @app.callback(invoke_without_command=True)
-@told
+@command
 def list_(
     context: typer.Context,
     limit: LimitOption = 50,
@@ -58,22 +59,21 @@ def _print_bounds(bounds: list[dict[str, Any]]) -> None:
 
 
 @app.command("set")
-@told
+@command
 def set_(
+    api: Api,
     scope: ScopeArgument,
     per: PeriodOption,
     subject: SubjectArgument = "",
     usd: Annotated[str | None, typer.Option("--usd", help="US dollars, to the micro-dollar.")] = None,
     tokens: Annotated[int | None, typer.Option("--tokens", min=0, help="Input and output together.")] = None,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Set a limit, which holds from the next call on; what its period saw before counts."""
     if usd is None and tokens is None:
         raise Refused("request_invalid", "found neither --usd nor --tokens; expected one of them, or both.")
     body = _key(scope, subject, per) | {"usd": usd, "tokens": tokens}
-    stored = connect(url, data).put("/limits", {key: one for key, one in body.items() if one is not None})
+    stored = api.put("/limits", {key: one for key, one in body.items() if one is not None})
     if as_json:
         print_json(stored)
         return
@@ -82,18 +82,17 @@ def set_(
 
 
 @app.command("remove")
-@told
+@command
 def remove(
+    api: Api,
     scope: ScopeArgument,
     per: PeriodOption,
     subject: SubjectArgument = "",
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Remove a limit."""
     key = _key(scope, subject, per)
-    connect(url, data).delete("/limits", **key)
+    api.delete("/limits", **key)
     if as_json:
         print_json(key | {"removed": True})
     else:

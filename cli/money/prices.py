@@ -6,9 +6,10 @@ from typing import Annotated, Any, Final
 import typer
 from rich.text import Text
 
-from cli.client import connect
+from cli.client import Api, connect
+from cli.command import command
 from cli.options import DataOption, JsonOption, LimitOption, UrlOption
-from cli.output import columns, out, print_json, print_more, print_warnings, told
+from cli.output import columns, out, print_json, print_more, print_warnings
 
 app = typer.Typer(help="What models cost you, in US dollars for a million tokens.")
 
@@ -17,7 +18,7 @@ PRICE_TITLES: Final = ("model", "in", "cached in", "out", "from")
 
 
 @app.callback(invoke_without_command=True)
-@told
+@command
 def list_(
     context: typer.Context,
     limit: LimitOption = 50,
@@ -40,12 +41,10 @@ def list_(
 
 
 @app.command()
-@told
-def show(
-    model: ModelArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
-) -> None:
+@command
+def show(api: Api, model: ModelArgument, as_json: JsonOption = False) -> None:
     """Show what a model costs now, where that comes from, and your own versions."""
-    found = connect(url, data).get(f"/prices/{_path(model)}")
+    found = api.get(f"/prices/{_path(model)}")
     if as_json:
         print_json(found)
         return
@@ -62,8 +61,9 @@ def show(
 
 
 @app.command("set")
-@told
+@command
 def set_(
+    api: Api,
     model: ModelArgument,
     into: Annotated[str, typer.Option("--in", help="Dollars for a million tokens of input.")],
     out_of: Annotated[str, typer.Option("--out", help="Dollars for a million tokens of output.")],
@@ -71,13 +71,11 @@ def set_(
         str | None,
         typer.Option("--cached-in", help="Of input that the provider had cached. Default: as --in."),
     ] = None,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Set what a model costs, from the next call on. Earlier calls keep the price that they had."""
     body = {"input_usd": into, "output_usd": out_of} | ({"cached_input_usd": cached} if cached else {})
-    stored = connect(url, data).put(f"/prices/{_path(model)}", body)
+    stored = api.put(f"/prices/{_path(model)}", body)
     if as_json:
         print_json(stored)
     else:

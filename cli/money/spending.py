@@ -7,20 +7,22 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from cli.client import connect
+from cli.client import Api
+from cli.command import command
 from cli.definitions.definitions import read_definition
 from cli.definitions.rehearsal import WhatArgument, is_file
 from cli.money.limits import named
 from cli.money.prices import PRICE_TITLES, price_row
-from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, LimitOption, UrlOption
-from cli.output import columns, out, print_json, print_more, print_warnings, told
+from cli.options import InputJsonOption, InputOption, JsonOption, LimitOption
+from cli.output import columns, out, print_json, print_more, print_warnings
 from cli.runs.inputs import parse
 
 _NOBODY = "(none)"
 
 
-@told
+@command
 def spending(
+    api: Api,
     by: Annotated[
         str,
         typer.Option("--by", help="model, agent, definition, user, day, provider, run or tenant."),
@@ -30,13 +32,11 @@ def spending(
     ] = "30d",
     until: Annotated[str | None, typer.Option("--until", help="Likewise. Default: now.")] = None,
     limit: LimitOption = 50,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what calls of models came to. What the simulator answered is told apart: nobody is billed."""
     query = {"by": by, "since": _moment(since), "until": until and _moment(until), "limit": limit}
-    found = connect(url, data).get("/spending", **query)
+    found = api.get("/spending", **query)
     if as_json:
         print_json(found)
         return
@@ -81,13 +81,12 @@ def _moment(given: str) -> str:
         return given
 
 
-@told
+@command
 def estimate(
+    api: Api,
     what: WhatArgument,
     inputs: InputOption = None,
     input_json: InputJsonOption = None,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Tell what a run can cost at most, with your prices and limits. Without an input its size is guessed."""
@@ -97,7 +96,7 @@ def estimate(
         body = {"definition": definition.model_dump(mode="json", by_alias=True, exclude_unset=True)}
     if inputs or input_json:
         body["input"] = parse(inputs or [], input_json)
-    found = connect(url, data).post("/definitions/estimate", body)
+    found = api.post("/definitions/estimate", body)
     if as_json:
         print_json(found)
         return

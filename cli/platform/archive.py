@@ -4,16 +4,18 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.client import connect
-from cli.options import DataOption, JsonOption, UrlOption
-from cli.output import out, print_json, told
+from cli.client import Api
+from cli.command import command
+from cli.options import JsonOption
+from cli.output import out, print_json
 from schema.errors import Refused
 
 _DAYS = {"d": 1.0, "h": 1 / 24, "w": 7.0}
 
 
-@told
+@command
 def archive(
+    api: Api,
     older_than: Annotated[
         str | None,
         typer.Option(
@@ -23,12 +25,9 @@ def archive(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Pack the tokens of runs that ended long ago, now instead of tonight. They are played back as before."""
-    api = connect(url, data)
     body: dict[str, Any] = {"dry_run": dry_run}
     if older_than is not None:
         body["older_than_days"] = _days(older_than)

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.text import Text
 
 from cli.client import Api
+from cli.command import command
 from cli.options import JsonOption
-from cli.output import FAILED, err, out, print_json, told
+from cli.output import FAILED, err, out, print_json
 from cli.watch.events import WatchedRun
 from cli.watch.follow import RunSnapshot, follow
 from cli.watch.tree import print_end, result
@@ -30,7 +31,7 @@ _START_SECONDS: Final = 600.0
 _POLL_SECONDS: Final = 0.1
 
 
-@told
+@command
 def demo(
     data: Annotated[
         Path | None,

@@ -4,27 +4,26 @@ from typing import Annotated
 
 import typer
 
-from cli.client import connect
-from cli.options import DataOption, JsonOption, UrlOption
-from cli.output import err, out, print_json, told
+from cli.client import Api
+from cli.command import command
+from cli.options import JsonOption
+from cli.output import err, out, print_json
 from schema.errors import Refused
 
 
-@told
+@command
 def forget(
+    api: Api,
     simulated: Annotated[
         bool,
         typer.Option("--simulated", help="All that the simulator answered, and what was learned from it."),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Forget all simulated runs, and what router, prompts, edges, memory and graph have from them."""
     if not simulated:
         raise Refused("request_invalid", "found nothing to forget; expected --simulated.")
-    api = connect(url, data)
     runs = 0
     while (done := api.post("/simulated/forget", {"dry_run": dry_run}))["more"]:
         runs += done["runs"]

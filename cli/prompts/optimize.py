@@ -5,14 +5,16 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from cli.client import connect, segment
-from cli.options import DataOption, JsonOption, SimulatedOption, UrlOption
-from cli.output import err, out, print_json, told
+from cli.client import Api, segment
+from cli.command import command
+from cli.options import JsonOption, SimulatedOption
+from cli.output import err, out, print_json
 from cli.prompts.prompts import NameArgument
 
 
-@told
+@command
 def optimize(
+    api: Api,
     name: NameArgument,
     metric: Annotated[
         str, typer.Option("--metric", help="quality: what a judge says of answers.")
@@ -27,13 +29,11 @@ def optimize(
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Only tell how the latest search goes.")] = False,
     simulated: SimulatedOption = None,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Look for better examples, and put what is found on trial. Needs 1,000 judged collaborations, and DSPy
     where the worker runs."""
-    api, path = connect(url, data), f"/prompts/{segment(name)}/optimize"
+    api, path = api, f"/prompts/{segment(name)}/optimize"
     if show:
         found = api.get(path)
     else:

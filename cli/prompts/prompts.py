@@ -5,9 +5,10 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from cli.client import connect, segment
-from cli.options import DataOption, JsonOption, LimitOption, UrlOption
-from cli.output import columns, err, out, print_json, print_page, told
+from cli.client import Api, segment
+from cli.command import command
+from cli.options import JsonOption, LimitOption
+from cli.output import columns, err, out, print_json, print_page
 from cli.runs.inputs import read_bytes, read_json, read_text
 from schema.errors import Refused
 
@@ -17,15 +18,14 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The name of a
 
 
 @app.command("list")
-@told
+@command
 def list_(
+    api: Api,
     limit: LimitOption = 50,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the stored prompts."""
-    page = connect(url, data).get("/prompts", limit=limit)
+    page = api.get("/prompts", limit=limit)
     if as_json:
         print_json(page)
         return
@@ -37,16 +37,14 @@ def list_(
 
 
 @app.command()
-@told
+@command
 def show(
+    api: Api,
     what: Annotated[str, typer.Argument(metavar="NAME[@VERSION]")],
     limit: Annotated[int, typer.Option("--limit", min=1, max=200, help="Versions listed.")] = 20,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a prompt's text, and its versions."""
-    api = connect(url, data)
     name, _, version = what.partition("@")
     found = api.get(f"/prompts/{segment(name)}", version=version or None)
     stored = api.get(f"/prompts/{segment(name)}/versions", limit=limit)
@@ -76,8 +74,9 @@ def _print_content(content: dict[str, Any]) -> None:
 
 
 @app.command("set")
-@told
+@command
 def set_(
+    api: Api,
     name: NameArgument,
     file: Annotated[
         str | None, typer.Option("--file", "-f", help="The content as JSON or YAML; - reads JSON.")
@@ -88,8 +87,6 @@ def set_(
     promote: Annotated[bool, typer.Option("--promote", help="Let the bare name mean it at once.")] = False,
     note: Annotated[str, typer.Option("--note", help="Why this version is there.")] = "",
     description: Annotated[str | None, typer.Option("--description", help="Of the prompt.")] = None,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Store a version of a prompt. The bare name goes on meaning what it meant, unless it is the first."""
@@ -97,7 +94,7 @@ def set_(
         raise Refused("input_invalid", "found neither or both of --file and --system; expected one of them.")
     content = _content(file) if file is not None else {"system": _text(system or "")}
     query = {"promote": promote, "note": note} | ({} if description is None else {"description": description})
-    stored = connect(url, data).put(f"/prompts/{segment(name)}", content, **query)
+    stored = api.put(f"/prompts/{segment(name)}", content, **query)
     if as_json:
         print_json(stored)
         return
@@ -119,16 +116,15 @@ def _content(file: str) -> Any:
 
 
 @app.command()
-@told
+@command
 def promote(
+    api: Api,
     name: NameArgument,
     version: Annotated[int, typer.Argument(metavar="VERSION", min=1)],
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Let the bare name mean a version: a later one, or an earlier one to roll back."""
-    answer = connect(url, data).post(f"/prompts/{segment(name)}/promote", {"version": version})
+    answer = api.post(f"/prompts/{segment(name)}/promote", {"version": version})
     if as_json:
         print_json(answer)
     else:
@@ -138,18 +134,17 @@ def promote(
 
 
 @app.command()
-@told
+@command
 def diff(
+    api: Api,
     name: NameArgument,
     before: Annotated[int, typer.Argument(metavar="A", min=1)],
     after: Annotated[int | None, typer.Argument(metavar="B", help="Default: what the name means.")] = None,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what changed between two versions."""
     query: dict[str, Any] = {"from": before, "to": after}
-    found = connect(url, data).get(f"/prompts/{segment(name)}/diff", **query)
+    found = api.get(f"/prompts/{segment(name)}/diff", **query)
     if as_json:
         print_json(found)
         return
@@ -161,12 +156,10 @@ def diff(
 
 
 @app.command()
-@told
-def remove(
-    name: NameArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
-) -> None:
+@command
+def remove(api: Api, name: NameArgument, as_json: JsonOption = False) -> None:
     """Forget a prompt with all its versions, unless a definition that is meant names it."""
-    connect(url, data).delete(f"/prompts/{segment(name)}")
+    api.delete(f"/prompts/{segment(name)}")
     if as_json:
         print_json({"name": name, "removed": True})
     else:

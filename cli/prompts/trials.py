@@ -5,17 +5,19 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from cli.client import connect, segment
-from cli.options import DataOption, JsonOption, SimulatedOption, UrlOption
-from cli.output import columns, out, print_json, told
+from cli.client import Api, segment
+from cli.command import command
+from cli.options import JsonOption, SimulatedOption
+from cli.output import columns, out, print_json
 from cli.prompts.prompts import NameArgument
 
 app = typer.Typer(help="Compare a version of a prompt with the present one.", no_args_is_help=True)
 
 
 @app.command()
-@told
+@command
 def start(
+    api: Api,
     name: NameArgument,
     candidate: Annotated[int, typer.Option("--candidate", min=1, help="The version to be compared.")],
     share: Annotated[float, typer.Option("--share", help="Of units that get it.")] = 0.5,
@@ -26,8 +28,6 @@ def start(
     max_units: Annotated[int, typer.Option("--max-units", help="Of both; then it is undecided.")] = 2_000,
     promote: Annotated[bool, typer.Option("--promote", help="Promote the candidate if it wins.")] = False,
     simulated: SimulatedOption = None,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Give a share of the runs that start from now on the candidate, and compare what they come to."""
@@ -41,35 +41,29 @@ def start(
         "max_units": max_units,
         "promote": promote,
     }
-    api, path = connect(url, data), f"/prompts/{segment(name)}/trial"
+    api, path = api, f"/prompts/{segment(name)}/trial"
     _print(api.post(path, body, simulated=simulated), as_json=as_json)
 
 
 @app.command()
-@told
-def show(
-    name: NameArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
-) -> None:
+@command
+def show(api: Api, name: NameArgument, as_json: JsonOption = False) -> None:
     """Show the figures of the latest trial. Looking often spoils nothing."""
-    _print(connect(url, data).get(f"/prompts/{segment(name)}/trial"), as_json=as_json)
+    _print(api.get(f"/prompts/{segment(name)}/trial"), as_json=as_json)
 
 
 @app.command()
-@told
-def look(
-    name: NameArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
-) -> None:
+@command
+def look(api: Api, name: NameArgument, as_json: JsonOption = False) -> None:
     """End the trial now if it is decided, rather than within a minute."""
-    _print(connect(url, data).post(f"/prompts/{segment(name)}/trial/look"), as_json=as_json)
+    _print(api.post(f"/prompts/{segment(name)}/trial/look"), as_json=as_json)
 
 
 @app.command()
-@told
-def stop(
-    name: NameArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
-) -> None:
+@command
+def stop(api: Api, name: NameArgument, as_json: JsonOption = False) -> None:
     """End the trial; the name means what it meant."""
-    _print(connect(url, data).delete(f"/prompts/{segment(name)}/trial"), as_json=as_json)
+    _print(api.delete(f"/prompts/{segment(name)}/trial"), as_json=as_json)
 
 
 def _kind(trial: dict[str, Any]) -> str:

@@ -7,15 +7,16 @@ from typing import Annotated, Final
 import typer
 from rich.table import Table
 
+from cli.command import command
 from cli.options import JsonOption
-from cli.output import columns, err, out, print_json, told
+from cli.output import columns, err, out, print_json
 from schema.errors import Refused
 
 app = typer.Typer(no_args_is_help=True, help="Who chooses models, how that is learned, and what it is worth.")
 
 
 @app.command()
-@told
+@command
 def evaluate(
     data: Annotated[
         Path, typer.Option("--data", metavar="DIR", help="A folder of outcomes; see docs/router.md.")

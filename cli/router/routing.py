@@ -7,9 +7,10 @@ from typing import Annotated, Any, Final
 import typer
 from rich.text import Text
 
-from cli.client import Api, connect, segment
-from cli.options import DataOption, JsonOption, LimitOption, SimulatedOption, UrlOption
-from cli.output import columns, err, out, print_json, print_page, told
+from cli.client import Api, segment
+from cli.command import command
+from cli.options import JsonOption, LimitOption, SimulatedOption
+from cli.output import columns, err, out, print_json, print_page
 from schema.errors import FacilitairError, Refused
 
 NumberArgument = Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="Of the checkpoint.")]
@@ -17,23 +18,20 @@ NumberArgument = Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="Of
 _LOOK_SECONDS: Final = 2.0
 
 
-@told
+@command
 def status(
+    api: Api,
     simulated: SimulatedOption = None,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show who chooses models now, how fresh that is, and which models must rest."""
-    _print_status(connect(url, data).get("/router", simulated=simulated), as_json=as_json)
+    _print_status(api.get("/router", simulated=simulated), as_json=as_json)
 
 
-@told
-def checkpoints(
-    limit: LimitOption = 50, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
-) -> None:
+@command
+def checkpoints(api: Api, limit: LimitOption = 50, as_json: JsonOption = False) -> None:
     """List what was learned and put to work, the newest first."""
-    page = connect(url, data).get("/router/checkpoints", limit=limit)
+    page = api.get("/router/checkpoints", limit=limit)
     if as_json:
         print_json(page)
         return
@@ -51,15 +49,14 @@ def checkpoints(
     print_page(page, table, limit, none="none yet: rules decide")
 
 
-@told
+@command
 def export(
+    api: Api,
     number: NumberArgument,
     file: Annotated[Path, typer.Argument(metavar="FILE")],
-    url: UrlOption = None,
-    data: DataOption = None,
 ) -> None:
     """Write a checkpoint to a file, for `facilitair router evaluate --checkpoint`."""
-    content = connect(url, data).content(f"/router/checkpoints/{number}/content")
+    content = api.content(f"/router/checkpoints/{number}/content")
     try:
         file.write_bytes(content)
     except OSError as error:
@@ -67,12 +64,10 @@ def export(
     out().print(Text(f"checkpoint {number}: {len(content):,} bytes in {file}"))
 
 
-@told
-def trainings(
-    limit: LimitOption = 20, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
-) -> None:
+@command
+def trainings(api: Api, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
     """List every time that the router learned, or tried to, the newest first."""
-    page = connect(url, data).get("/router/trainings", limit=limit)
+    page = api.get("/router/trainings", limit=limit)
     if as_json:
         print_json(page)
         return
@@ -90,20 +85,18 @@ def trainings(
     print_page(page, table, limit)
 
 
-@told
+@command
 def train(
+    api: Api,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same data and seed, the same weights.")] = 0,
     until: Annotated[
         str | None, typer.Option("--until", metavar="TIME", help="ISO 8601; what ended later is left out.")
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Wait, and show what it comes to.")] = False,
     simulated: SimulatedOption = None,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Learn from all outcomes until now; what comes of it enters in shadow, or is refused with the reason."""
-    api = connect(url, data)
     body = {"seed": seed} | ({"until": until} if until else {})
     started = api.post("/router/trainings", body, simulated=simulated)
     if not watch:
@@ -140,65 +133,61 @@ def _watched(api: Api, id: str) -> dict[str, Any]:
         time.sleep(_LOOK_SECONDS)
 
 
-@told
-def promote(
-    number: NumberArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
-) -> None:
+@command
+def promote(api: Api, number: NumberArgument, as_json: JsonOption = False) -> None:
     """Let a checkpoint serve more now: from shadow to a share of the choices, from there to all."""
-    found = connect(url, data).post("/router/promote", {"number": number})
+    found = api.post("/router/promote", {"number": number})
     if as_json:
         print_json(found)
     else:
         out().print(Text(f"checkpoint {found['number']} serves: {found['state']}"))
 
 
-@told
+@command
 def rollback(
+    api: Api,
     reason: Annotated[str, typer.Option("--reason", help="For the log.")] = "",
     simulated: SimulatedOption = None,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Let the checkpoint before serve again, or rules where there is none; at once."""
-    found = connect(url, data).post("/router/rollback", {"reason": reason}, simulated=simulated)
+    found = api.post("/router/rollback", {"reason": reason}, simulated=simulated)
     _print_status(found, as_json=as_json)
 
 
-@told
+@command
 def lift(
+    api: Api,
     model: Annotated[str, typer.Argument(help="As `status` lists it.")],
     simulated: SimulatedOption = None,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Let a quarantined model be chosen again, before its time is over."""
-    found = connect(url, data).delete(f"/router/quarantines/{segment(model)}", simulated=simulated)
+    found = api.delete(f"/router/quarantines/{segment(model)}", simulated=simulated)
     _print_status(found, as_json=as_json)
 
 
-@told
+@command
 def outcome(
+    api: Api,
     run: Annotated[str, typer.Argument(metavar="RUN")],
     step: Annotated[str, typer.Argument(metavar="STEP", help="Its path: review, per_file[17].review.")],
     ok: Annotated[float, typer.Argument(metavar="OK", min=0, max=1, help="0 useless to 1 right.")],
     note: Annotated[str, typer.Option("--note", help="Why.")] = "",
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say how good an agent's answer was: the router learns from it. The last word counts."""
     path = f"/collaborations/{segment(run)}/steps/{segment(step)}/outcome"
-    found = connect(url, data).post(path, {"ok": ok, "note": note})
+    found = api.post(path, {"ok": ok, "note": note})
     if as_json:
         print_json(found)
     else:
         out().print(Text(f"{run}/{step}: {found['ok']:g}"))
 
 
-@told
+@command
 def predict(
+    api: Api,
     task: Annotated[str, typer.Argument(metavar="TEXT", help="What is to be done.")],
     role: Annotated[str | None, typer.Option("--role", help="Of the agent.")] = None,
     agent: Annotated[str, typer.Option("--agent", help="Its name, where it has no role.")] = "anyone",
@@ -206,14 +195,12 @@ def predict(
         list[str] | None, typer.Option("--among", help="provider/model; repeat it. Default: the catalogue's.")
     ] = None,
     simulated: SimulatedOption = None,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask whom the router would choose, what it expects of each model, and how sure it is. Runs nothing."""
     body: dict[str, Any] = {"task": task, "agent": agent, "candidates": among or []}
     body |= {"role": role} if role else {}
-    found = connect(url, data).post("/router/predict", body, simulated=simulated)
+    found = api.post("/router/predict", body, simulated=simulated)
     if as_json:
         print_json(found)
         return

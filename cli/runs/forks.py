@@ -5,9 +5,10 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from cli.client import Api, connect, segment
-from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, UrlOption
-from cli.output import err, out, print_json, print_warnings, told
+from cli.client import Api, segment
+from cli.command import command
+from cli.options import InputJsonOption, InputOption, JsonOption
+from cli.output import err, out, print_json, print_warnings
 from cli.runs.inputs import parse, read_bytes, read_json
 from cli.runs.runs import IdArgument, to_its_end
 from cli.watch.follow import order_of
@@ -22,8 +23,9 @@ NewIdOption = Annotated[str | None, typer.Option("--id", help="The new run's own
 WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until it has ended.")]
 
 
-@told
+@command
 def fork(
+    api: Api,
     id: IdArgument,
     from_steps: Annotated[
         list[str] | None,
@@ -38,39 +40,34 @@ def fork(
     definition: DefinitionOption = None,
     new_id: NewIdOption = None,
     wait: WaitOption = True,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run some steps of a run again, in a new run. What it had finished besides is kept and costs nothing.
 
     --input changes fields of the run's own input; --input-json replaces it.
     """
-    api = connect(url, data)
     body: dict[str, Any] = {"from": from_steps or [], "outputs": dict(_output(one) for one in outputs or [])}
     if inputs or input_json:
         body["input"] = _input(api, id, inputs or [], input_json)
     _go_on(api, id, "fork", body, definition, new_id, wait=wait, as_json=as_json)
 
 
-@told
+@command
 def rerun(
+    api: Api,
     id: IdArgument,
     definition: DefinitionOption = None,
     new_id: NewIdOption = None,
     wait: WaitOption = True,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Go on where a run failed, in a new run. What it had finished is kept and costs nothing."""
-    _go_on(connect(url, data), id, "rerun", {}, definition, new_id, wait=wait, as_json=as_json)
+    _go_on(api, id, "rerun", {}, definition, new_id, wait=wait, as_json=as_json)
 
 
-@told
-def show(id: IdArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
+@command
+def show(api: Api, id: IdArgument, as_json: JsonOption = False) -> None:
     """Show a run: its answer, its steps, where it comes from and what came of it."""
-    api = connect(url, data)
     run: dict[str, Any] = api.whole(f"/collaborations/{segment(id)}", "steps", include="output,lineage")
     if as_json:
         print_json(run)

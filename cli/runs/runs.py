@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from cli.client import Api, connect, segment
-from cli.options import DataOption, InputJsonOption, InputOption, JsonOption, UrlOption
-from cli.output import FAILED, err, out, print_json, print_warnings, told
+from cli.client import Api, segment
+from cli.command import command
+from cli.options import InputJsonOption, InputOption, JsonOption
+from cli.output import FAILED, err, out, print_json, print_warnings
 from cli.runs.inputs import parse
 from cli.watch.follow import RunSnapshot, WatcherLeft, follow, play
 from cli.watch.tree import print_end, result
@@ -19,21 +20,19 @@ IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The id that `run`
 TokensOption = Annotated[bool, typer.Option("--tokens", help="Print what agents say, as they say it.")]
 
 
-@told
+@command
 def run(
+    api: Api,
     name: Annotated[str, typer.Argument(metavar="NAME", help="name, name@version or name@alias.")],
     inputs: InputOption = None,
     input_json: InputJsonOption = None,
     id: Annotated[str | None, typer.Option("--id", help="The run's own id.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until it has ended.")] = True,
     tokens: TokensOption = False,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a collaboration and show how it goes, its answer and what each step took."""
     value = parse(inputs or [], input_json)
-    api = connect(url, data)
     body = {"definition": name, "input": value} | ({"id": id} if id else {})
     accepted = api.post("/collaborations", body)
     if not as_json:
@@ -47,41 +46,41 @@ def run(
         err().print(f"`facilitair watch {shlex.quote(accepted['id'])}` shows how it goes", markup=False)
 
 
-@told
+@command
 def watch(
+    api: Api,
     id: IdArgument,
     tokens: TokensOption = False,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show how a run goes, until it has ended."""
-    to_its_end(connect(url, data), id, as_json=as_json, tokens=tokens)
+    to_its_end(api, id, as_json=as_json, tokens=tokens)
 
 
-@told
+@command
 def playback(
+    api: Api,
     id: IdArgument,
     speed: Annotated[
         float,
         typer.Option("--speed", "-s", min=0, max=1_000, help="1 as it was, 10 ten times as fast, 0 at once."),
     ] = 1.0,
     tokens: TokensOption = False,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a past run once more as it went. Nothing is run, nothing is paid."""
     with _leaving(""):
-        _print(play(connect(url, data), id, speed, speak=tokens), as_json=as_json)
+        _print(play(api, id, speed, speak=tokens), as_json=as_json)
 
 
-@told
-def cancel(
-    id: IdArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False
-) -> None:
+@command
+def cancel(api: Api, id: IdArgument, as_json: JsonOption = False) -> None:
     """Ask a run to stop."""
-    answer: dict[str, Any] = connect(url, data).post(f"/collaborations/{segment(id)}/cancel")
+    cancel_run(api, id, as_json=as_json)
+
+
+def cancel_run(api: Api, id: str, *, as_json: bool) -> None:
+    answer: dict[str, Any] = api.post(f"/collaborations/{segment(id)}/cancel")
     if as_json:
         print_json(answer)
     else:

@@ -9,8 +9,9 @@ import typer
 from rich.text import Text
 
 from cli.client import Api, connect, segment
+from cli.command import command
 from cli.options import DataOption, JsonOption, LimitOption, UrlOption
-from cli.output import columns, out, print_json, print_page, told
+from cli.output import columns, out, print_json, print_page
 from cli.runs.inputs import parse, read_bytes, read_json
 from schema.errors import Refused
 from schema.rules.people import unnamed
@@ -23,7 +24,7 @@ IdArgument = Annotated[
 
 
 @app.callback(invoke_without_command=True)
-@told
+@command
 def list_(
     context: typer.Context,
     assignee: Annotated[
@@ -63,18 +64,19 @@ def _row(one: dict[str, Any]) -> list[str]:
 
 
 @app.command()
-@told
-def show(id: IdArgument, url: UrlOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
+@command
+def show(api: Api, id: IdArgument, as_json: JsonOption = False) -> None:
     """Show a question, what its people see, and what they have decided."""
-    task = _find(connect(url, data), id)
+    task = _find(api, id)
     if as_json:
         print_json(task)
     else:
         _print(task)
 
 
-@told
+@command
 def decide(
+    api: Api,
     id: IdArgument,
     action: Annotated[str, typer.Argument(metavar="ACTION", help="One that `tasks show` lists.")],
     fields: Annotated[
@@ -92,12 +94,9 @@ def decide(
     groups: Annotated[
         list[str] | None, typer.Option("--group", help="A group that they belong to. Repeat it.")
     ] = None,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Decide what people are asked."""
-    api = connect(url, data)
     task = _find(api, id)
     body: dict[str, Any] = {
         "action": action,

@@ -6,15 +6,17 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from cli.client import connect, segment
-from cli.options import DataOption, JsonOption, SimulatedOption, UrlOption
-from cli.output import columns, err, out, print_json, told
+from cli.client import Api, segment
+from cli.command import command
+from cli.options import JsonOption, SimulatedOption
+from cli.output import columns, err, out, print_json
 from cli.runs.inputs import parse
 from cli.runs.spans import picture, total
 
 
-@told
+@command
 def graph(
+    api: Api,
     query: Annotated[
         str, typer.Argument(metavar="QUERY", help="Cypher, or a stored query such as issues-by-pair.")
     ],
@@ -22,13 +24,11 @@ def graph(
         list[str] | None, typer.Option("--param", "-p", help="key=text or key:=JSON. Repeat it.")
     ] = None,
     simulated: SimulatedOption = None,
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask the collaboration graph in Cypher."""
     body = {"cypher": query, "parameters": parse(parameters or [], None)}
-    answer: dict[str, Any] = connect(url, data).post("/graph/query", body, simulated=simulated)
+    answer: dict[str, Any] = api.post("/graph/query", body, simulated=simulated)
     if as_json:
         print_json(answer)
         return
@@ -46,15 +46,13 @@ def _cell(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-@told
+@command
 def trace(
+    api: Api,
     id: Annotated[str, typer.Argument(metavar="ID", help="The id of a run.")],
-    url: UrlOption = None,
-    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a run's trace: time, model, tokens and dollars of every span, and their sum."""
-    api = connect(url, data)
     found: dict[str, Any] = api.whole(f"/collaborations/{segment(id)}/trace", "spans")
     run: dict[str, Any] = api.whole(f"/collaborations/{segment(id)}", "steps")
     if as_json:

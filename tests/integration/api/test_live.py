@@ -120,7 +120,7 @@ async def test_what_an_attempt_said_that_was_given_up_is_superseded(
 async def test_one_who_is_too_slow_is_left_behind_and_loses_nothing(
     engine: AsyncEngine, hub: Hub, tokens: TokenLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.live.readers, "MOST_WAITING", 3)
+    monkeypatch.setattr(api.live.readers, "MAX_WAITING", 3)
     request = await begin(engine, ASK)
     run = UUID(request.collaboration)
     claimed = await claim(engine, request)

@@ -6,14 +6,17 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
+from temporalio.testing import ActivityEnvironment
 
 from activities.upkeep.projections import GraphCopy, copy_batch
+from activities.upkeep.verify import VerifyActivity
 from db import outbox
 from db.engine import transaction
 from db.outbox import Position
@@ -27,6 +30,7 @@ from infra.local import start
 from schema.errors import Refused, Unavailable
 from schema.events import CollaborationForgotten, CollaborationStarted
 from schema.settings import Settings
+from schema.temporal.upkeep import VerifyPass
 from tests.support.event_log import Work, begin, catch_up, run, work
 from tests.support.stack import settings_of
 
@@ -184,6 +188,18 @@ async def test_a_log_cut_anywhere_makes_the_same_graph(engine: AsyncEngine, grap
             after = batch[-1].position
         assert await verify.check(engine, graph) == []
         assert await count(graph, "(:Task)-[:FORKED_FROM]->(:Task {key: 'c1'})") == 1
+
+
+async def test_the_daily_comparison_names_what_differs_without_its_values(
+    engine: AsyncEngine, graph: GraphDrivers
+) -> None:
+    task = await run(engine, "one", CODE_A)
+    await catch_up(engine, GraphCopy(graph))
+    compare = VerifyActivity({"graph": partial(verify.check, engine, graph)}).verify_copies
+    assert await ActivityEnvironment().run(compare) == VerifyPass({"graph": 0}, [])
+    async with graph.session() as session:
+        await (await session.run("MATCH (t:Task) SET t.description = 'secret'")).consume()
+    assert await ActivityEnvironment().run(compare) == VerifyPass({"graph": 1}, [f"graph: tasks {task}"])
 
 
 async def test_applying_an_event_twice_changes_nothing(engine: AsyncEngine, graph: GraphDrivers) -> None:

@@ -170,6 +170,7 @@ COMMANDS: dict[str, list[str]] = {
     "rollback": ["n"],
     "router checkpoints": [],
     "router export": ["1", "NEW"],
+    "router lift": ["m/x"],
     "router outcome": ["x", "a", "1"],
     "router predict": ["task"],
     "router promote": ["1"],
@@ -380,7 +381,7 @@ def test_a_fault_of_a_command_shows_its_type_and_where_the_rest_stands(
     def broken(*_: Any, **__: Any) -> Any:
         raise ValueError(f"secret {HOSTILE}")
 
-    monkeypatch.setattr("cli.runs.runs.connect", broken)
+    monkeypatch.setattr("cli.command.connect", broken)
     monkeypatch.setattr("sys.argv", ["facilitair", "cancel", "x"])
     monkeypatch.setenv("FACILITAIR_DATA", str(tmp_path))
     with pytest.raises(SystemExit) as ended:

@@ -178,6 +178,7 @@ OF_THE_PLATFORM = {
     "reconcile_calls": "projections",
     "register_checkpoint": "learning",
     "train_router": "learning",
+    "verify_copies": "projections",
 }
 
 

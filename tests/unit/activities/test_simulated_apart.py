@@ -56,10 +56,6 @@ NO_QUESTION: Final = {
     "db.router.checkpoints.tenants",
     "db.runs.vectors.embedded_to",
     "db.router.tried_edges.sources",
-    # Episodes of bench/research/compare_policies.py, which no run leaves.
-    "bench.research.experiences.append",
-    "bench.research.experiences.newest",
-    "bench.research.experiences.prune",
 }
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli.definitions import rehearsal
 from cli.main import app
 
 DOCUMENT = {
@@ -129,7 +128,7 @@ def test_what_is_stored_is_asked_of_the_api(monkeypatch: pytest.MonkeyPatch) -> 
             asked.append((path, value))
             return nothing if path.endswith("dry-run") else {"mermaid": "flowchart TD"}
 
-    monkeypatch.setattr(rehearsal, "connect", lambda url, data: Api())
+    monkeypatch.setattr("cli.command.connect", lambda url, data: Api())
     assert "fine" in run("dry-run", "triage@2", "-i", "n:=1").stdout
     assert run("plan", "triage", "--mermaid").stdout == "flowchart TD\n"
     assert asked == [

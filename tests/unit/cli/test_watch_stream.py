@@ -223,8 +223,8 @@ def test_watch_prints_every_change_and_every_token_once(cutter: Cutter) -> None:
 
 
 def test_a_run_that_is_not_there_is_not_waited_for(cutter: Cutter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follow, "PATIENCE_SECONDS", 0.0)
-    monkeypatch.setattr(stream, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(follow, "RECONNECT_TIMEOUT_SECONDS", 0.0)
+    monkeypatch.setattr(stream, "RECONNECT_TIMEOUT_SECONDS", 0.0)
     result = CliRunner().invoke(app, ["watch", "hello-1", "--url", "http://127.0.0.1:9"])
     assert result.exit_code == 3
     assert "api_unreachable" in result.stderr

@@ -128,7 +128,7 @@ def test_calls_are_summed_by_model_key_and_user_once() -> None:
 
 
 def test_the_ledger_forgets_and_stays_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.simulator.ledger.MOST_KEYS", 3)
+    monkeypatch.setattr("infra.simulator.ledger.MAX_KEYS", 3)
     ledger = Ledger()
     for number in range(5):
         ledger.begin("a", f"run/{number}", "")
@@ -158,7 +158,7 @@ def test_a_call_is_found_by_its_id_and_by_the_callers() -> None:
 
 
 def test_calls_are_paged_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.simulator.ledger.MOST_CALLS", 4)
+    monkeypatch.setattr("infra.simulator.ledger.MAX_CALLS", 4)
     ledger = Ledger()
     for number in range(6):
         ledger.begin("a", request_id=f"r{number}")
