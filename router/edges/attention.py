@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from router.data.arrays import Ints, Singles
+from router.network.training import one_thread
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -175,13 +176,14 @@ def learn(graphs: Sequence[AgentGraph], classes: int, steps: int = 300, seed: in
         reads = nn.Linear(nodes.shape[1] + HEADS * MESSAGE_DIM, classes)
     asked = labels >= 0
     optimizer = torch.optim.Adam([*gnn.parameters(), *reads.parameters()], lr=5e-3)
-    for _ in range(steps):
-        heard, _ = gnn(nodes, edges)
-        said = reads(torch.cat([nodes, heard], 1))[asked]
-        loss = nn.functional.cross_entropy(said, labels[asked])
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+    with one_thread():
+        for _ in range(steps):
+            heard, _ = gnn(nodes, edges)
+            said = reads(torch.cat([nodes, heard], 1))[asked]
+            loss = nn.functional.cross_entropy(said, labels[asked])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
     return TrainedAttention(gnn.eval(), reads.eval())
 
 

@@ -100,7 +100,7 @@ def train(
     if resume is not None:
         state = unpack(TrainingState, resume)
         _restore(net, optimizer, state)
-    with _one_thread():
+    with one_thread():
         while len(state.curve) < plan.epochs and not _is_over(state.curve, plan.patience):
             epoch = len(state.curve)
             reseeded(net, plan.seed * 10_000 + epoch)
@@ -210,8 +210,8 @@ def load(net: nn.Module, weights: Weights) -> None:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums in another order would be other sums."""
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread: sums in another order would be other sums."""
     import torch
 
     before = torch.get_num_threads()
