@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from schema.tables.people import platform_secrets
 
 NAMING: Final = "naming"
-"""What ids are derived with that nobody outside may compute."""
+"""Secret from which ids are derived that nobody outside may compute."""
 _BYTES: Final = 32
 
 

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 NO_PROVIDERS: Final[Mapping[str, TenantProvider]] = MappingProxyType({})
 GRACE_SECONDS: Final = 1.0
-"""How long a complete answer may keep its stream open. Some servers never end it."""
+"""Longest time for which a complete answer may keep its stream open. Some servers never end it."""
 USAGE_GRACE_SECONDS: Final = 5.0
-"""How long an answer that has ended may take to say what it took. Many servers never do."""
+"""Longest wait for the usage of an answer that has ended. Many servers never send it."""
 ASK_SECONDS: Final = 3.0
-"""How long a provider that can be asked may take to say it afterwards."""
+"""Longest wait for a provider that is asked afterwards."""
 
 _log = logging.getLogger(__name__)
 

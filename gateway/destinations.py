@@ -54,7 +54,7 @@ class Destination:
     """The name that the provider knows it by."""
     base_url: str
     kind: Kind
-    """Whose words it speaks."""
+    """The protocol that it speaks."""
     structure: Structure = "schema"
     """"schema": the provider takes a JSON Schema. "object": it promises JSON only, the prompt says which."""
     limits: ProviderLimits = NO_LIMITS

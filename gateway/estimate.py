@@ -21,7 +21,8 @@ PER_TOOL: Final = 32
 FOR_TOOLS: Final = 64
 FOR_TRANSLATED_TOOLS: Final = 900
 BYTES_PER_TOKEN: Final = 3
-"""Of most texts, and rather too few than too many: the estimate must not fall short of the bill."""
+"""Bytes per token of most texts, rather too few than too many: the estimate must not fall short
+of the bill."""
 
 
 @dataclass(frozen=True, slots=True)

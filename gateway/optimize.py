@@ -12,7 +12,7 @@ MAX_EXAMPLES: Final = 8
 _MAX_ERRORS: Final = 10
 
 Ask = Callable[[Sequence[Message]], str]
-"""What the model answers; blocks. May raise."""
+"""Returns the model's answer; blocks, and may raise."""
 Accept = Callable[[str, str], bool]
 """(task, answer): whether the answer is worth being shown. Blocks."""
 

@@ -17,7 +17,7 @@ from schema.hosts import is_public
 
 AddressInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
 Reach = Literal["anywhere", "public", "nowhere"]
-"""Where a host:port may lead: into the private network too, to public addresses only, or nowhere at all."""
+"""Where a host:port may lead: into the private network too, to public addresses only, or nowhere."""
 
 
 class PrivateAddress(OSError):

@@ -24,7 +24,7 @@ class Price:
     input_usd: Decimal
     output_usd: Decimal
     cached_input_usd: Decimal | None = None
-    """Of input that the provider had read before. None: as other input."""
+    """Price of input that the provider had cached. None: as other input."""
 
     def cost_usd(self, input_tokens: int, output_tokens: int, cached_input_tokens: int = 0) -> Decimal:
         """The cost of a call, rounded once to the micro-dollar; cached tokens are part of input_tokens."""

@@ -26,9 +26,9 @@ class Message:
     role: Literal["system", "user", "assistant", "tool"]
     content: str
     tool_calls: tuple[ModelToolCall, ...] = ()
-    """Of an assistant's message."""
+    """Calls in an assistant's message."""
     tool_call_id: str = ""
-    """Of a tool's message: what it answers."""
+    """The call that a tool's message answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Timeouts:
     connect: float = 10.0
     first_token: float | None = None
     stall: float | None = None
-    """Of silence within the answer."""
+    """Longest silence within the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class ModelRequest:
     call_key: str = ""
     """"<collaboration>/<path>/<iteration>", told to the simulator only: it counts calls by it."""
     price: Price | None = None
-    """What the caller has found the call to cost. None: the gateway looks it up."""
+    """Price that the caller has looked up. None: the gateway looks it up."""
     tenant: str = "default"
     providers: Mapping[str, TenantProvider] = field(default_factory=dict)
     """The tenant's own."""

@@ -4,7 +4,7 @@ import codecs
 from typing import Final
 
 MAX_BYTES: Final = 8 * 1024 * 1024
-"""Of one event: more than any answer, and a server cannot fill the memory with one."""
+"""Bound on one event: more than any answer, so that a server cannot fill the memory."""
 
 
 class EventTooLong(Exception):

@@ -15,7 +15,7 @@ from schema.values.foreign_json import NotJson, read_json
 SIMULATOR_FINGERPRINT: Final = "facilitair-simulator"
 DONE: Final = b"[DONE]"
 MAX_NAME_CHARS: Final = 200
-"""Of the ids and names that a provider gives: rows and messages hold them."""
+"""Bound on ids and names from a provider, which rows and messages hold."""
 _TEXT_PARTS: Final = (None, "text", "output_text")
 _REASONING: Final = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
 
@@ -59,7 +59,7 @@ class ResponseReader:
     simulated: bool = False
     done: bool = False
     unsaid_bytes: int = 0
-    """Of reasoning, which is billed as the text is."""
+    """Bytes of reasoning, billed as text is."""
     _reason: str = ""
     _failure: BrokenAnswer | None = None
     _refused: bool = False

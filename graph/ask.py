@@ -20,7 +20,7 @@ TIMEOUT_SECONDS: Final = 10.0
 MAX_ROWS: Final = 1_000
 MAX_CHARS: Final = 4 * 1024 * 1024
 MAX_VALUES: Final = 50_000
-"""Of all rows together."""
+"""Bound on the values of all rows together."""
 
 PROCEDURES: Final = frozenset(
     {

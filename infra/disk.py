@@ -11,7 +11,7 @@ from schema.errors import Unavailable
 DATA_VARIABLE: Final = "FACILITAIR_DATA"
 RESERVE_VARIABLE: Final = "FACILITAIR_DISK_RESERVE_MIB"
 DEFAULT_RESERVE_MIB: Final = 512
-"""What runs that have begun may still need to end, and what the servers write to stay whole."""
+"""Space that begun runs may still need to end, and that servers need to stay whole."""
 
 
 @dataclass(frozen=True, slots=True)

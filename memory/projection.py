@@ -20,7 +20,7 @@ EVENT_TYPES: Final = ("CollaborationFinished", "CollaborationForgotten")
 Encode = Callable[[Sequence[str]], list[list[float]]]
 
 MAX_MESSAGE_CHARS: Final = 16 * 1024 * 1024
-"""Of texts; the client takes messages of 100 MB."""
+"""Characters of text per message; the client takes messages of 100 MB."""
 _CURSOR: Final = uuid5(NAMESPACE_URL, "facilitair:projection:memory")
 
 

@@ -27,10 +27,10 @@ from schema.language.tools import TOOLS
 from schema.temporal.plan import CatchRule, Plan, PlanStep, RetryRule
 
 HUMAN_TIMEOUT_SECONDS = 7 * 86_400.0
-"""How long people may take where the definition does not say."""
+"""Time that people have if the definition names none."""
 CHILD_TIMEOUT_SECONDS = 30 * 86_400.0
 MAX_LISTENING_SECONDS = 86_400.0
-"""How long a step waits, at most, for those whom it reads live."""
+"""Longest wait of a step for those that it reads live."""
 
 
 def compile_plan(definition: Definition) -> Plan:

@@ -71,7 +71,7 @@ class Arrow:
     target: str
     kind: EdgeKind
     label: str = ""
-    """Of a branch its name, of a catch the error codes, of what is read live the part to start on."""
+    """Label: a branch's name, a catch's error codes, or the part on which live reading starts."""
 
 
 def as_json(

@@ -31,7 +31,7 @@ class Division:
 
     kept: list[str]
     given: list[str]
-    """Those whose output somebody wrote."""
+    """Steps whose output was given by hand."""
     resumed: list[str]
     """Maps, loops and sub-collaborations that had begun, and go on behind what they had finished."""
     again: list[str]

@@ -12,7 +12,7 @@ SKIPPED = "skipped"
 CAUGHT = "caught"
 OPEN = "open"
 BEGUN = "begun"
-"""Of a step that is read live, where it matters to somebody who walks a part of the plan."""
+"""Status of a step that is read live, for a walker of a part of the plan."""
 
 
 @dataclass(frozen=True)

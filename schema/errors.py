@@ -4,8 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Final, Self
 
 MAX_PROPOSED_WAIT_SECONDS: Final = 600.0
-"""What a third party asks to wait is waited for so long at most: its clock may be wrong, and a day is no
-pause."""
+"""Longest wait that a third party may ask for: its clock may be wrong, and a day is no pause."""
 
 
 class FacilitairError(Exception):
@@ -176,4 +175,4 @@ STEP_CODES: Final = (
     "price_missing",
     "model_unknown",
 )
-"""What a step of ours can fail with, and so what `catch` can name; activities of users have their own."""
+"""Codes with which our own steps fail, and so which `catch` can name; users' activities have their own."""

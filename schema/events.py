@@ -127,7 +127,7 @@ class ToolsCalled(Event):
     execution_id: str
     step: str
     path: str
-    """Of the round: `review~tools1`."""
+    """Path of the round: `review~tools1`."""
     agent: str
     calls: list[dict[str, Any]]
     """id, name and arguments of each, the arguments as the model wrote them."""
@@ -167,7 +167,7 @@ class HumanDecided(Event):
     actor: str
     action: str
     closed: bool
-    """Nobody else needs to decide any more."""
+    """True once no further decision is needed."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ class HumanEscalated(Event):
     step: str
     path: str
     assignees: list[str]
-    """Who is asked from now on."""
+    """The people asked from now on."""
 
 
 @dataclass(frozen=True)

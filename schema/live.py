@@ -24,13 +24,13 @@ MAX_PLACE_CHARS: Final = 32_000
 @dataclass(frozen=True, slots=True)
 class RunBegan:
     id: str
-    """What a person calls the run: Temporal's workflow id."""
+    """The run's id for people: Temporal's workflow id."""
     run_id: str
     name: str
     version: int
     task: str
     kept: dict[str, str] = field(default_factory=dict)
-    """Of a forked run: path → status of the steps that it took over."""
+    """For a forked run: path → status of the steps that it took over."""
     forked_from: str = ""
     """The run, by its UUID, that it goes on from."""
 
@@ -109,10 +109,10 @@ class PeopleAsked:
     title: str
     assignees: list[str]
     actions: list[dict[str, Any]] = field(default_factory=list)
-    """What can be decided, as a human step has it."""
+    """Actions to choose from, as a human step lists them."""
     form: dict[str, Any] | None = None
     show: dict[str, Any] | None = None
-    """What they see; None where it is too large to be told, or was asked before it was."""
+    """The shown values; None if they are too large to be sent, or were asked before they were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class RunEnded:
     error_step: str = ""
     """The path of the step that failed the run; empty where none did."""
     output: Any = None
-    """What the definition's `output` came to; of a large one where to read it."""
+    """The definition's `output`; for a large one its address."""
 
 
 LiveEvent = (

@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     weaviate_url: str = "http://127.0.0.1:8080"
     weaviate_grpc_url: str = "127.0.0.1:50051"
     weaviate_api_key: str = ""
-    """What Weaviate asks for; empty for one of your own that asks for nothing."""
+    """Weaviate's key; empty if it asks for none."""
 
     simulator_url: str = Field(default="http://127.0.0.1:7900", alias="FACILITAIR_SIMULATOR_URL")
     openai_api_key: str = ""
@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     deepseek_api_key: str = ""
     openai_base_url: str = ""
     anthropic_base_url: str = ""
-    """Where these two are called instead of at their own addresses, for example at a proxy of one's own."""
+    """Address that replaces the provider's own, for example a proxy."""
     ollama_host: str = ""
     """Base address of an Ollama server, for example http://127.0.0.1:11434; empty when there is none."""
 
@@ -53,7 +53,8 @@ class Settings(BaseSettings):
     provider_hosts: str = Field(default="", alias="FACILITAIR_PROVIDER_HOSTS")
     """Comma-separated host or host:port names that tenants' own providers may have; empty allows none."""
     keys_dir: str = Field(default="", alias="FACILITAIR_KEYS_DIR")
-    """Where tenants' keys lie, as <tenant>/<reference>; FACILITAIR_KEY_<TENANT>__<REFERENCE> goes before."""
+    """Directory of tenants' keys, as <tenant>/<reference>; FACILITAIR_KEY_<TENANT>__<REFERENCE> takes
+    precedence."""
 
     host: str = Field(default="127.0.0.1", alias="FACILITAIR_HOST")
     port: int = Field(default=8700, alias="FACILITAIR_PORT")
@@ -66,8 +67,8 @@ class Settings(BaseSettings):
     """Base64 of 32 random bytes, which seal what the platform keeps in Temporal's histories; where `api_key`
     is set also inputs and results of runs. Several with commas between: the first seals, all of them open."""
     public_url: str = Field(default="", alias="FACILITAIR_PUBLIC_URL")
-    """Where browsers find the API, for example https://facilitair.example.com; empty where it is reached
-    directly. It decides the host names that are answered, webhooks' addresses and how cookies are set."""
+    """Address at which browsers find the API, for example https://facilitair.example.com; empty if they reach
+    it directly. It decides the accepted host names, webhooks' addresses and how cookies are set."""
     trusted_proxies: str = Field(default="", alias="FACILITAIR_TRUSTED_PROXIES")
     """Comma-separated addresses or networks of proxies whose X-Forwarded-For names the client; empty
     believes none."""
@@ -89,7 +90,7 @@ class Settings(BaseSettings):
     first_message_seconds: float = Field(default=20, gt=0, alias="FACILITAIR_FIRST_MESSAGE_SECONDS")
     """Within this time a WebSocket must have said what it is for."""
     temporal_ui_url: str = Field(default="", alias="FACILITAIR_TEMPORAL_UI_URL")
-    """Where a browser finds Temporal's own pages; empty where nobody knows."""
+    """Address of Temporal's own pages; empty if unknown."""
     http_tool_allow: str = Field(default="", alias="FACILITAIR_HTTP_TOOL_ALLOW")
     """Comma-separated host or host:port names that the http tool may call; empty allows none."""
 
@@ -111,9 +112,9 @@ class Settings(BaseSettings):
     max_webhook_calls_per_minute: int = Field(
         default=600, ge=1, alias="FACILITAIR_MAX_WEBHOOK_CALLS_PER_MINUTE"
     )
-    """Of one webhook."""
+    """Calls of one webhook per minute."""
     max_definition_bytes: int = Field(default=1 << 30, ge=1, alias="FACILITAIR_MAX_DEFINITION_BYTES")
-    """Of all versions of all definitions that a tenant has stored, those that agents planned included."""
+    """Bytes of all stored versions of a tenant's definitions, those that agents planned included."""
 
     tokens_archive_after_days: float = Field(default=7, ge=0, alias="FACILITAIR_TOKENS_ARCHIVE_AFTER_DAYS")
     """Tokens of runs that ended longer ago are kept packed, in a tenth of the room."""

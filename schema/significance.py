@@ -17,7 +17,7 @@ Verdict = Literal["running", "won", "lost", "undecided"]
 
 LOWER_IS_BETTER: Final = frozenset({"cost"})
 MIN_UNITS: Final = 20
-"""Of each arm, at least: below, a mean is too far from a normal one."""
+"""Fewest units of each arm: below, a mean is too far from a normal one."""
 
 
 def gets_candidate(trial: str, unit: str, share: float) -> bool:
@@ -32,7 +32,7 @@ class Arm:
     units: int = 0
     mean: float = 0.0
     variance: float = 0.0
-    """Of the sample, by n - 1."""
+    """Variance of the sample, by n - 1."""
     unmeasured: int = 0
     """Units that have ended and tell nothing of the metric."""
 
@@ -58,7 +58,7 @@ class TrialReading:
     high: float | None
     """The true difference lies between them at all looks together, but for `alpha`. None: too few units."""
     p: float
-    """Of this look; it may be compared with alpha at every look."""
+    """P-value of this look; it may be compared with alpha at every look."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -63,7 +63,7 @@ class Collaboration:
         self._unsteerable: StepError | None = None
         self._steering = asyncio.Lock()
         self._paused_above: bool | None = None
-        """What a run around this one told of its pause, if it told anything."""
+        """The pause that a run around this one reported, if it reported any."""
 
     @workflow.run
     async def run(self, args: Sequence[RawValue]) -> Any:

@@ -52,7 +52,7 @@ class GoOn:
 
 
 Next = StepDone | WithFeedback | NextModel | WithoutLimit | StrongModel | GoOn
-"""What follows an attempt."""
+"""The next move after an attempt."""
 
 
 async def run(attempts: Attempts, current: Span) -> StepResult:

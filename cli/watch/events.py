@@ -94,7 +94,7 @@ class WatchedRun:
     ended_at: float = 0.0
     paused_by: str = ""
     waits_for: list[str] = field(default_factory=list)
-    """What it waits for, as the run itself reported when last asked."""
+    """The reasons for which it waits, as the run itself last reported."""
     root: Node = field(default_factory=lambda: Node(""))
     speaking: dict[str, Node] = field(default_factory=dict)
     """Execution → the step that it is an attempt at."""

@@ -307,7 +307,7 @@ class RunFilter:
     status: str | None = None
     name: str | None = None
     words: str | None = None
-    """That stand in the id, the name or the task."""
+    """Words that the id, the name or the task must contain."""
     since: datetime | None = None
     until: datetime | None = None
     """Both of the start."""

@@ -24,7 +24,7 @@ class SimulatedLeftovers:
 
     runs: int
     running: int
-    """Of those not counted in `runs`: what goes on is not forgotten."""
+    """Runs still going, not counted in `runs`: they are not forgotten."""
     trainings: int
     prompt_versions: int
 

@@ -297,7 +297,7 @@ SELECT id::text, usd::text FROM total
 @dataclass(frozen=True)
 class ClosedRun:
     cost_usd: Decimal
-    """Of the run and all its sub-collaborations."""
+    """Cost of the run and all its sub-collaborations."""
 
 
 class Journal:

@@ -22,7 +22,7 @@ class RelatedRun:
     version: int
     status: str
     path: str | None
-    """Of a sub-collaboration: the step that runs it."""
+    """The step that runs it, if it is a sub-collaboration."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class QuestionSummary:
     workflow_id: str
     """Temporal's."""
     name: str
-    """Of the definition."""
+    """Name of the definition."""
     path: str
     title: str
     actions: list[dict[str, Any]]
@@ -73,7 +73,7 @@ class PersonDecision:
     action: str
     form: dict[str, Any]
     original: Any
-    """What they were shown, where they replaced it."""
+    """The value they were shown, if they replaced it."""
     edited: Any
     at: datetime
 

@@ -23,11 +23,11 @@ than twenty say too little."""
 OPEN_SECONDS: Final = 10.0
 """Most overloads are over by then, and a step whose only model this is can still wait for it."""
 MAX_OPEN_SECONDS: Final = 120.0
-"""So long at most a provider that is back is not noticed."""
+"""Longest time for which a provider's recovery may go unnoticed."""
 PROBE_SECONDS: Final = 10.0
 """A probe that has not ended by then does not keep others from trying; one whose worker died neither."""
 MIN_SECONDS: Final = 0.1
-"""Until a caller who came between two probes should come again."""
+"""Shortest wait told to a caller who came between two probes."""
 MAX_CIRCUITS: Final = 1_000
 """Models whose failures one process counts."""
 FAILURES: Final = frozenset(("provider_unavailable", "provider_timeout", "provider_stream_cut"))
@@ -61,7 +61,7 @@ class _Tally:
 @dataclass(slots=True)
 class _OpenUntil:
     until: float
-    """Of the loop's clock. From then on one call at a time may try."""
+    """Loop time from which one call at a time may probe."""
     shared: bool
     """Whether Postgres knows of it, and so tells when it is over."""
 

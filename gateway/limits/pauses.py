@@ -11,9 +11,9 @@ from schema.errors import MAX_PROPOSED_WAIT_SECONDS, ProviderError
 
 FIRST_SECONDS: Final = 1.0
 MAX_SECONDS: Final = 60.0
-"""Where the provider does not say how long: doubled each time, until a call is answered."""
+"""Longest pause if the provider names none: doubled each time, until a call is answered."""
 SPREAD_SECONDS: Final = 1.0
-"""Those who waited do not all come in the same moment."""
+"""Spread of the callers' return after a pause, so that they do not all come at once."""
 
 Key = tuple[str, str]
 """An account and a model of it: most providers limit each model apart."""

@@ -20,10 +20,10 @@ from schema.errors import MAX_PROPOSED_WAIT_SECONDS, FacilitairError, ProviderEr
 AT_ONCE: Final = 500
 """Turns that are asked for in one transaction."""
 MAX_PAUSE_SECONDS: Final = 1.0
-"""What another process gives back is found by asking again."""
+"""Longest pause between questions to Postgres, by which permits returned elsewhere are found."""
 MIN_PAUSE_SECONDS: Final = 0.02
 JITTER_SECONDS: Final = 0.05
-"""All processes know of the same moment at which there is room again."""
+"""Random addition to a pause, since all processes learn of room at the same moment."""
 OWING_SECONDS: Final = 0.1
 """Corrections of calls that end at about the same time are written down together."""
 FORGET_SECONDS: Final = 30.0
@@ -86,7 +86,7 @@ class Gate:
         self._swept_at = 0.0
         self._forget_at = 0.0
         self._known: tuple[WindowState, float] | None = None
-        """How the account stood, and the loop's time then."""
+        """The account's state, and the loop time at which it was read."""
 
     async def wait(self, caller: Caller, tenant: str, priority: int) -> Permit:
         place = self._queue.join(tenant, priority, caller)

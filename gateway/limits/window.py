@@ -12,8 +12,9 @@ class WindowPace:
 
     window: int = 60_000
     margin: int = 1_500
-    """How much longer than a minute an admission counts. The provider counts calls when they arrive, and one
-    may take its time while the next does not: only this difference can bring too many into its minute."""
+    """Milliseconds by which an admission counts longer than a minute. The provider counts calls when they
+    arrive, and one may take its time while the next does not: only this difference can bring too many into
+    its minute."""
     slot: int = 100
     """Admissions are counted by slots, each as if all of its calls had come at its end."""
     spread: int = 1_700

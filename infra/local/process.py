@@ -33,7 +33,7 @@ class Command:
     user: str = ""
     """"uid:gid" to change to (root only); empty keeps ours."""
     niceness: int = 0
-    """How far it gives way to the others: what nobody waits for must not slow down what somebody does."""
+    """Niceness of its process: work that nobody waits for must not slow down other work."""
 
 
 @dataclass(frozen=True, slots=True)

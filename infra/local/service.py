@@ -39,7 +39,7 @@ class Service:
     patience_seconds: float | None = None
     """A server that was ready and has not answered for so long is started again; None never asks it again."""
     private_log: Path | None = None
-    """Where it writes why it failed, when that is not its output."""
+    """File with the reason of a failure, if its output does not have it."""
 
 
 def http_answers(url: str, *, post: object = None, user: tuple[str, str] | None = None) -> bool:

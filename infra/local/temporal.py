@@ -28,7 +28,7 @@ _DYNAMIC_CONFIG = {
 
 
 RUNS_ONLY = "/namespaces/default/workflows?query=TaskQueue%3D%22collaborations%22"
-"""Of its pages, the list without the platform's own workflows."""
+"""Path of the list that leaves out the platform's own workflows."""
 
 
 def service(

@@ -76,7 +76,7 @@ class Ledger:
     by_key: OrderedDict[str, Tally] = field(default_factory=OrderedDict)
     by_user: OrderedDict[str, Tally] = field(default_factory=OrderedDict)
     calls: dict[int, SimulatedCall] = field(default_factory=dict)
-    """By number; numbers rise by one and the lowest are forgotten."""
+    """Calls by number; numbers rise by one and the lowest are forgotten."""
     by_request_id: dict[str, int] = field(default_factory=dict)
     """The latest call with the caller's name."""
     number: int = 0

@@ -72,7 +72,7 @@ class ReadPrompt:
     domain: Domain
     role: Role
     text: str
-    """All that the users said."""
+    """All text of the users' messages."""
     topic: str
     words: tuple[str, ...]
     code: str

@@ -28,7 +28,7 @@ class Checkpoint(Model):
 
     neural: Neural | None = None
     neural_weight: float = 0.0
-    """Of the network's chances beside the model's: 0 where it was no better on what it had not seen."""
+    """Weight of the network's chances beside the model's: 0 if it was no better on unseen outcomes."""
 
 
 def of(model: Model, neural: Neural | None = None, neural_weight: float = 0.0) -> Checkpoint:

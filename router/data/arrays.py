@@ -5,5 +5,5 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
-"""As torch computes."""
+"""The width in which torch computes."""
 Ints = NDArray[np.int64]

@@ -22,7 +22,7 @@ from router.data.outcomes import Calls, means, numbers
 from schema.chance import point
 
 HELD_OUT: Final = 0.2
-"""Of the collaborations: judged on, not learned from."""
+"""Share of the collaborations that are judged on, not learned from."""
 MAX_STEPS: Final = 4_000
 """Distinct steps that are learned from: a fit's time grows with their cube, and a minute is enough."""
 MAX_SECONDS: Final = 86_400.0

@@ -12,7 +12,7 @@ from typing import Any, Final
 ENCODER: Final = "all-MiniLM-L6-v2"
 WIDTH: Final = 384
 MAX_TOKENS: Final = 256
-"""What the model was trained on; a longer text is cut there."""
+"""Tokens that the model was trained on; a longer text is cut there."""
 LAYERS: Final = 6
 MAX_BATCH: Final = 64
 """Texts in one forward; more are taken in turns, so that memory stays bounded."""

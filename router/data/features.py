@@ -16,8 +16,8 @@ LETTERS: Final = 256
 """Numbers that hash a text's n-grams of letters; 2048 gave the same neighbours."""
 TOKENS: Final = 48
 LAYERS: Final = 2
-"""How much of a text MiniLM reads, and how deep: six layers of 256 tokens told no more of who succeeds and
-took four times as long."""
+"""Layers of MiniLM that read a text: six layers of 256 tokens told no more of success and took four times as
+long."""
 _MAX_CHARS: Final = 2000
 """Letters of a text that are looked at: what follows costs time and changes little."""
 _ODD: Final = tuple(

@@ -78,7 +78,7 @@ class AgentTrials:
     agents: tuple[str, ...]
     tasks: tuple[str, ...]
     texts: tuple[str, ...]
-    """What each task asks."""
+    """Text of each task."""
     agent: Ints
     """(N,) places in `agents`."""
     task: Ints

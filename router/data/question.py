@@ -5,7 +5,7 @@ from typing import Final
 from router.data.task import analyze_task
 
 PROMPT_CHARACTERS: Final = 500
-"""Of the step's own prompt: it tells the steps of one run apart, the task tells runs apart."""
+"""Characters of the step's own prompt: it tells the steps of one run apart, the task tells runs apart."""
 
 
 def category(role: str | None, agent: str, task: str) -> str:

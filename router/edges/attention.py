@@ -116,7 +116,7 @@ class TrainedAttention:
 
     gnn: Any
     reads: Any
-    """From what an agent knows and hears to what it should come to."""
+    """Layer from an agent's knowledge and messages to its answer."""
 
 
 def receivers(learned: TrainedAttention | None, nodes: Singles, edges: Ints, sender: int) -> list[int]:

@@ -43,11 +43,11 @@ _SURE: Final = 2.33
 """Standard errors by which the network must beat the mean: where nothing can be learned it passes 3
 times in 100 with nine known edges, and once with eighteen."""
 _LENGTH: Final = 4.0
-"""Of an agent's row: shorter ones attend to all alike."""
+"""Length of an agent's row: shorter ones attend to all alike."""
 _SPREAD: Final = 0.05
-"""How far true effects are apart: keeps an edge with thousands of runs from deciding alone."""
+"""Spread of true effects: keeps an edge with thousands of runs from deciding alone."""
 _MISFIT: Final = 0.01
-"""Of effects that seem to be foreseen without any error."""
+"""Error assumed of effects that seem to be forecast without any."""
 _STRENGTHS: Final = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 _NINETY: Final = 1.645
 
@@ -61,7 +61,7 @@ class EdgeForecast:
     effects: tuple[Value, ...]
     """(E,) with 90 % intervals."""
     gain: float
-    """By how many standard errors the squared error on known edges, each left out, is below the mean's."""
+    """Standard errors by which the squared error on known edges, each left out, is below the mean's."""
 
     @property
     def holds(self) -> bool:

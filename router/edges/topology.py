@@ -15,7 +15,7 @@ from schema.chance import point
 
 KEPT_CHANCE: Final = 0.95
 DOUBTED_CHANCE: Final = 0.5
-"""Of an edge that is foreseen not to help: runs with it and without it tell soonest whether that is so."""
+"""Chance of an edge forecast not to help: equal shares of runs with and without it decide soonest."""
 PRUNED_CHANCE: Final = 0.05
 MARGIN: Final = 0.02
 """Quality that an edge must surely not bring before it is pruned: less is not worth what reading costs."""

@@ -19,11 +19,11 @@ from schema.chance import point
 _GRID: Final = np.linspace(-6.0, 6.0, 49)
 _ROUNDS: Final = 15
 _OWN: Final = (1.0, 2.0, 4.0)
-"""What an agent's ability weighs beside its own trials at a task, in trials; chosen on tasks held out."""
+"""Weight of an agent's ability beside its own trials at a task, in trials; chosen on held-out tasks."""
 _KRIGING: Final = 0.5
-"""What kriging weighs beside the grid where an agent has no trial of its own."""
+"""Weight of kriging beside the grid if an agent has no trial of its own."""
 _SHRINK: Final = 0.5
-"""How far correlations are drawn to their mean (Ledoit and Wolf 2004); 0.2 to 0.8 came to the same."""
+"""Share by which correlations are drawn to their mean (Ledoit and Wolf 2004); 0.2 to 0.8 did equally well."""
 _FOLDS: Final = 5
 _DRAWS: Final = 20
 

@@ -18,7 +18,7 @@ from router.statistics.offpolicy import WORSE, dm, dr, ips, may_promote, predict
 
 STEPS: Final = 5100
 _BROKEN: Final = 0.3
-"""What a model that broke silently still gets right."""
+"""Success rate of a model that broke silently."""
 _LOGGED: Final = 1700
 _POOL: Final = 14
 """Models in one off-policy replay: with a floor each, more would leave nothing to the policy."""

@@ -38,7 +38,7 @@ _TIME_WORTH: Final = 0.05
 """Success that a value one standard deviation longer (seconds, tokens) is worth less."""
 _SHARPNESS: Final = 0.1
 _MAX_WEIGHT: Final = 10.0
-"""Of one outcome: a single rare choice is not to outweigh all others."""
+"""Largest weight of one outcome: a single rare choice must not outweigh all others."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class NetworkShape:
     """Widths of the network."""
 
     embedding: int = 512
-    """Of a task, and of a candidate's history."""
+    """Width of a task's and of a candidate's embedding."""
     attention: int = 64
     heads: int = 8
     rank: int = 8
-    """How many abilities a model has and a task asks for."""
+    """Number of abilities that a model has and a task asks for."""
     masters: int = len(MASTERS)
     memory: int = 6
     """Past outcomes that are recalled for a task."""
@@ -98,7 +98,7 @@ class _Progress:
 
     finished: tuple[Weights, ...]
     epochs: int
-    """Of those that are finished."""
+    """Number of finished epochs."""
     current: NDArray[np.uint8]
     """The state of the one that is not; empty before its first epoch."""
 
@@ -196,7 +196,7 @@ class _Lesson:
     wanted: Small
     weight: Small
     master: Ints
-    """As in `experts.Known`."""
+    """Index of each step's master, as in `net.Targets`."""
 
     def known(self, at: Ints) -> Targets:
         import torch

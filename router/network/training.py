@@ -74,7 +74,7 @@ class TrainingState:
 @dataclass(frozen=True)
 class TrainedWeights:
     weights: Weights
-    """Of the epoch that validated best."""
+    """Weights of the epoch that validated best."""
     curve: tuple[CurvePoint, ...]
 
 

@@ -32,7 +32,7 @@ MAX_JUDGED: Final = 2_000
 """The newest: more make no verdict surer, and each decision is made once more."""
 BINS: Final = 10
 _COVERED: Final = 0.75
-"""Of 90 % intervals: below that they mislead budgets and people."""
+"""Least coverage of 90 % intervals: below it they mislead budgets and people."""
 _MIN_COVERED: Final = 100
 _WEIGHTS: Final = 12
 """Points of the curve of cost against quality."""

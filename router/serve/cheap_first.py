@@ -14,7 +14,7 @@ from router.serve import decisions
 from router.statistics import choose
 
 MIN_VERDICTS: Final = 30
-"""Of wrong and of right answers each, before what was seen counts as much as the defaults."""
+"""Judged wrong and right answers each, before observations count as much as the defaults."""
 
 
 @dataclass(frozen=True)

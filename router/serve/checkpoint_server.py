@@ -32,7 +32,7 @@ from router.statistics.model import Moves
 MAX_LOADED: Final = 6
 """Checkpoints in memory: those before the present ones too, so that a rollback takes no loading."""
 RETRY_SECONDS: Final = 30.0
-"""Until a checkpoint that could not be loaded is tried again: its row may have been mended."""
+"""Seconds until a checkpoint that could not be loaded is tried again: its row may have been repaired."""
 
 _WARM_UP: Final = "warm up"
 _AT_ONCE: Final = 8

@@ -45,14 +45,14 @@ class Opinion:
     """A checkpoint's answer to one question."""
 
     chances: dict[str, float]
-    """Of every candidate; none is 0, and they add up to 1."""
+    """Chance of every candidate; none is 0, and they sum to 1."""
     preferred: str
     predicted: dict[str, dict[str, Any]]
     """model → ok, doubt, seconds, tokens, usd; an interval is [low, expected, high], null if not known."""
     novelty: float
     votes: dict[str, str | None]
     notes: dict[str, Any]
-    """What could not be weighed, and whether the step was too new."""
+    """Facts that could not be weighed, and whether the step was too new."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from router.data.arrays import Floats, Ints
 _RIDGE_QUERY: Final = 10.0
 _RIDGE_MODEL: Final = 30.0
 _SHRINK: Final = 5.0
-"""How many outcomes of nothing an effect starts with."""
+"""Zero outcomes with which an effect starts."""
 _ROUNDS: Final = 5
 
 

@@ -24,11 +24,11 @@ class BanditConfig:
     """Chosen on random pools of 14 of the 60 models, see docs/router-log.md; flat around these values."""
 
     ability_sd: float = 0.12
-    """How far models differ, in chance of success on a task of usual difficulty."""
+    """Spread of models, in chance of success on a task of usual difficulty."""
     category_sd: float = 0.15
-    """How far categories differ."""
+    """Spread of categories."""
     special_sd: float = 0.10
-    """How far one model differs in one category from what the two say."""
+    """Spread of one model in one category around the sum of both."""
     boldness: float = 0.35
     """Thompson's standard deviations for a model that is known well; 1 would be plain Thompson."""
     fresh: float = 60.0
@@ -57,7 +57,7 @@ class BanditConfig:
 class BanditChoice:
     model: str
     chances: dict[str, float]
-    """Of every candidate, exact: the choice was drawn from them."""
+    """Exact chance of every candidate; the choice was drawn from them."""
     expected: float
     """Chance of success of the chosen one."""
 

@@ -18,16 +18,16 @@ from router.statistics.intervals import LEVEL, Interval, Intervals
 _GAIN: Final = 0.01
 """The least gain of a centre, so that it can follow a drift."""
 _WIDEN: Final = 0.05
-"""How far a miss widens the log of the width; what is held narrows it by a ninth of that."""
+"""Step by which a miss widens the log of the width; a hit narrows it by a ninth of that."""
 
 _WIDEST: Final = 1.5
-"""Of the log, each way: else a long failure would be remembered as long."""
+"""Bound on the log of the width, each way: otherwise a long failure would be remembered as long."""
 
 
 @dataclass
 class _IntervalShift:
     shift: float
-    """Of the log."""
+    """Shift of the log."""
     doubt: float
     """A variance: how little is known of the shift."""
     widen: float = 0.0
@@ -121,7 +121,7 @@ class Alarm:
         self.weight = 0.0
         self.seen = 0
         self.since = 0
-        """How many outcomes had been seen when the change began, if there is one."""
+        """Outcomes seen when the change began, if there is one."""
 
     def see(self, outcome: bool, chance: float) -> bool:
         """Take an outcome and tell whether the alarm goes off; it then starts anew."""

@@ -31,7 +31,7 @@ class Ensemble:
     gain: float
     low: float
     high: float
-    """By how much the network lowers the Brier score of the others on outcomes held out; a 95 % interval."""
+    """Reduction of the others' Brier score by the network on held-out outcomes; a 95 % interval."""
     reason: str
     """Why it has a say, or none."""
 

@@ -56,7 +56,7 @@ class BayesianExpectationLayer:
     encode: Callable[[Tensor], Tensor]
     """(B, n, D) elements in an order to (B, W)."""
     orders: int = 8
-    """How many: the spread of the average falls with their root, and is nothing where they are all."""
+    """Number of orders: the spread of the average falls with their root, and is zero for all orders."""
     seed: int = 0
 
     def each(self, elements: Tensor) -> Tensor:

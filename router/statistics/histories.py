@@ -23,14 +23,14 @@ from router.statistics.success import places
 Small = NDArray[np.float32]
 
 MAX_PAST: Final = 5000
-"""Of the latest steps: looking through more takes longer than the rest of a decision."""
+"""Latest steps that are searched: more would take longer than the rest of a decision."""
 _RECENT: Final = 50
 _SPELLED: Final = 0.5
 HISTORY: Final = 9
 """Numbers of a history: rates (in the category, overall), counts of the same, expected seconds and tokens
 (in, out), how long ago its last outcome is, and how far its latest outcomes are above its rate."""
 SKIPPED: Final = 4
-"""What goes past the network: both rates, what is above them at steps alike, of the model and of all."""
+"""Inputs that bypass the network: both rates and their excess at similar steps, of the model and of all."""
 TEXT: Final = WIDTH + LETTERS
 """Numbers of a text: what it means and how it is spelled, which weigh the same (`features.unit`)."""
 ELEMENT: Final = TEXT + 3 + HISTORY

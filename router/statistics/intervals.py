@@ -25,7 +25,7 @@ _GROUPS: Final = 20
 _BINS: Final = 200
 _SHRINK_SCALE: Final = 50.0
 _SHRINK_QUANTILE: Final = 20.0
-"""How many outcomes what stands above a cell weighs in it; 10 to 50 came to the same within 0.005."""
+"""Outcomes for which the level above a cell counts; 10 to 50 differed by less than 0.005."""
 _SPLITS: Final = 3
 _TINY: Final = 1e-6
 _JUDGED: Final = 40
@@ -57,7 +57,7 @@ class Intervals:
     high: Floats
     """(C + 1, M + 1): how far the ends lie from the expected log."""
     variance: float
-    """Of what is left of the log when model, category and text are known."""
+    """Variance of the log's residual when model, category and text are known."""
     model_doubt: Floats
     category_doubt: Floats
     """(M + 1,), (C + 1,): the variance of what is not known of each effect."""

@@ -17,7 +17,7 @@ from router.statistics.intervals import Interval, Intervals
 from router.statistics.success import Success
 
 MIN_OUTCOMES: Final = 50
-"""Of successes, in all; below that rules know more."""
+"""Fewest successes in all; below that, rules know more."""
 MIN_VALUES: Final = 20
 """Seconds or tokens; below that an interval says nothing."""
 _SURE: Final = 2.0
@@ -25,12 +25,12 @@ _SURE: Final = 2.0
 _SOME: Final = 5
 """Outcomes of a model in a category, from which on it is one of those that can be chosen among there."""
 _MIN_CHANCE: Final = 0.02
-"""That a model was asked: what is rarer would weigh so much that one outcome decided."""
+"""Least chance with which a model was drawn: a rarer choice would weigh so much that one outcome decided."""
 
 
 FOLLOWED: Final = ("seconds", "input_tokens", "output_tokens")
 Moved = Mapping[str, State]
-"""Of FOLLOWED → the state of the interval's Tracker."""
+"""Value in FOLLOWED → state of its interval's Tracker."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from router.statistics import shrinkage, similarity
 
 FOLDS: Final = 5
 MEANING: Final = WIDTH
-"""How many of a row's numbers say what its text means; the others say how it is spelled."""
+"""Numbers of a row that hold a text's meaning; the others hold its spelling."""
 _RANK: Final = 8
 """Directions in which models differ at queries; 4 to 12 came to the same."""
 
@@ -39,11 +39,11 @@ class RepeatVariance:
     """Variances of what came of a query above what was expected: what a query asked twice is known by."""
 
     shared: float
-    """By all models together: how hard the query is."""
+    """Variance shared by all models: how hard the query is."""
     own: float
-    """By each model for itself."""
+    """Variance of each model's own."""
     chance: float
-    """Of one outcome: what is only chance."""
+    """Variance of one outcome by chance."""
 
 
 @dataclass(frozen=True)

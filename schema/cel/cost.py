@@ -12,7 +12,7 @@ from typing import Any, Final
 from schema.cel.regex import UNKNOWN, states
 
 MAX_NANOSECONDS: Final = 75_000_000
-"""What one evaluation may cost."""
+"""Most that one evaluation may cost."""
 MAX_ITERATIONS: Final = 10_000
 """CEL itself ends an evaluation that has more, over all its macros."""
 MAX_BUILT_CHARS: Final = 4 * 1024 * 1024
@@ -201,9 +201,9 @@ class Extent:
     longest: float = 0.0
     """The most characters at one time."""
     own: float = 0.0
-    """How many items it can have."""
+    """Most items it can have."""
     inner: float = 0.0
-    """How many items a list or map inside it can have."""
+    """Most items that a list or map inside it can have."""
     part: float = 0.0
     """The size of its largest part; of `longest` its longest."""
     part_longest: float = 0.0
@@ -240,7 +240,7 @@ class _Bound:
 
     extent: Extent
     times: float
-    """How often its macro's body is run."""
+    """Most runs of its macro's body."""
 
 
 def size_of(value: Any, limit: float = MAX_NANOSECONDS) -> Extent:

@@ -23,10 +23,10 @@ from schema.names import RESERVED_IDS
 
 MAX_CHARS: Final = 2_000
 MAX_COPIES: Final = 1_000
-"""How often one value may be repeated by `+` and by lists, nested macros multiplying."""
+"""Most copies of one value by `+` and lists, nested macros multiplying."""
 
 _PATH: Final = re.compile(r"(input|steps|item|iter|output)(\.[a-zA-Z_][a-zA-Z0-9_]*){1,12}", re.ASCII)
-"""What most expressions are: a plain path, whose value no type can contradict before the run."""
+"""A plain path, as most expressions are: no type can contradict its value before the run."""
 _OF_LARGE: Final = (
     "; an integer beyond 64 bits can only be passed on, compared with another one and made text by string()."
 )
@@ -56,7 +56,7 @@ class Expression:
     """It may read a value more than once, as macros do."""
     slices: Slices | None
     program: Any
-    """What CEL made of it; None for a plain path, which needs no CEL."""
+    """The compiled CEL program; None for a plain path, which needs no CEL."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return compile_expression, (self.source,)

@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 MAX_CHARS: Final = 2_000
-"""Of a pattern that is looked at; no longer one stands in an expression."""
+"""Longest pattern that is examined; no expression holds a longer one."""
 UNKNOWN: Final = 100_000
 """States of a pattern that cannot be looked at."""
 
@@ -21,7 +21,7 @@ _ATOM: Final = re.compile(
 _ANY: Final = 16
 """States of a class of characters in UTF-8, such as `.` and `[^a]`."""
 _PROPERTY: Final = 1_800
-"""Of a Unicode property, such as `\\pL`."""
+r"""A Unicode property, such as `\pL`."""
 
 
 def states(pattern: str) -> int:

@@ -85,13 +85,13 @@ ROLE_DEFAULTS: Final[Mapping[str, RoleDefault]] = {
 }
 
 OTHER_RELATIONSHIP: Final = "CONTRIBUTED"
-"""Of an execution whose step names no role, or one without a relationship of its own."""
+"""Relationship of an execution whose step names no role, or a role without one."""
 
 RELATIONSHIPS: Final = (
     *dict.fromkeys(default.relationship for default in ROLE_DEFAULTS.values()),
     OTHER_RELATIONSHIP,
 )
-"""All there are: a tenant's role takes one of them, since the graph's statements are constants."""
+"""All relationships: a tenant's role takes one of them, since the graph's statements are constants."""
 
 ROUTABLE_MODELS: Final = (
     "openai/gpt-4",

@@ -32,7 +32,7 @@ class ChangedPart:
     kind: str
     """The step's kind; `agent` for agents."""
     fields: list[FieldChange] = field(default_factory=list)
-    """Of a changed one."""
+    """Changed fields of a changed part."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Difference:
     agents: list[ChangedPart]
     input: list[FieldChange]
     rest: list[FieldChange]
-    """Of everything else: description, defaults, budget, stream, output."""
+    """Changes of everything else: description, defaults, budget, stream, output."""
     breaking: list[InputBreak]
 
     @property

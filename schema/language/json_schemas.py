@@ -20,7 +20,7 @@ _MAX_DETAILED = 3_000
 thousand times as long as the check."""
 _CHARS_OF_A_DETAIL = 4_000
 _SHARED = ("$defs", "definitions")
-"""Where the parts of a schema are that references lead to."""
+"""Places of the parts of a schema that references lead to."""
 
 
 # A schema is expanded as often as it is referred to, so a short one could hold a worker for ever.

@@ -18,7 +18,7 @@ MAX_MENDED_MARKS: Final = 2_000
 MAX_MENDED_DEPTH: Final = 20
 """The mender's time grows with the square of the quotes and brackets, and with how deep they lie."""
 MAX_BEGINNINGS: Final = 100
-"""How often a value may seem to begin in the prose around one."""
+"""Most beginnings of a value in the prose around it."""
 _BLANK: Final = "\ufeff \t\r\n"
 _THOUGHT: Final = re.compile(r"[\ufeff\s]*<(think|thinking|thought|reasoning)>")
 _BARE: Final = re.compile(r"[\ufeff\s]*[\[{\"]")

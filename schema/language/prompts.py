@@ -7,7 +7,7 @@ from pydantic import Field
 from schema.language.steps import Shape
 
 TaskType = Literal["code", "review", "test", "document", "design", "analysis", "other"]
-"""What a prompt can tell apart (S2-12)."""
+"""Kinds of work that a prompt can tell apart (S2-12)."""
 
 
 class Example(Shape):

@@ -22,7 +22,8 @@ _FORMATS: Final = {
 _BOUNDS: Final = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 _NUMERIC: Final = (*_BOUNDS, "multipleOf")
 _MAX_PARTS: Final = 1_000
-"""Of one value, and characters of one text: what asks for more is given up, and may not fit."""
+"""Bound on the parts of one value and the characters of one text: a larger sample is given up, and may not
+fit."""
 
 
 def sample(schema: JsonSchema) -> Json:

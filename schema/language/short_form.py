@@ -14,7 +14,7 @@ from schema.names import RESERVED_IDS
 MAX_ITEMS: Final = 1_000
 MAX_EDGES: Final = 5_000
 MAX_ROUNDS: Final = 3
-"""Of two agents that stream to each other."""
+"""Most rounds of two agents that stream to each other."""
 
 _REVIEW: Final[dict[str, Json]] = {
     "type": "object",

@@ -16,7 +16,7 @@ from schema.rules.people import refused
 from schema.temporal.people import Decision, QuestionState
 
 MAX_ANSWERS: Final = 1_000
-"""Of one step; the last one stands for all that follow."""
+"""Most answers for one step; the last one stands for all that follow."""
 SOMEBODY: Final = "user:somebody"
 _EVALUATED: Final = ("transform", "switch", "map", "loop")
 

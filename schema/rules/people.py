@@ -12,7 +12,7 @@ from schema.errors import Refused
 from schema.temporal.people import Decision, QuestionState
 
 MAX_ANSWER_BYTES: Final = 256 * 1024
-"""Of what one person fills in and edits: it goes through Temporal's history."""
+"""Bound on one person's form and edits: they go through Temporal's history."""
 MAX_ACTOR: Final = 250
 
 # What Postgres cannot hold, or a line of the audit log should not.

@@ -42,7 +42,7 @@ class ExpressionPlace:
     output: bool = False
     """An expectation, which sees `output`."""
     undoes: Collection[str] | None = None
-    """Of a compensation: the steps that have surely completed when it runs, its own first."""
+    """For a compensation: the steps that certainly completed when it runs, its own first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ _REPETITION: Final = 2
 
 _CHARS_PER_TOKEN: Final = 3
 _OUTPUT_TOKENS: Final = 4_096
-"""Of an answer for which no max_output_tokens is set; and of each value that a prompt reads."""
+"""Tokens of an answer without max_output_tokens, and of each value that a prompt reads."""
 
 Prices = Callable[[str], tuple[Decimal, Decimal] | None]
 """model → dollars per input token and per output token, or None when unknown."""
@@ -71,7 +71,7 @@ class RunSize:
     executions: int
     events: int
     continued: int
-    """How often it continues as new, because of them."""
+    """Times that it continues as new, because of them."""
     model_calls: int
     children: int
     """Sub-collaborations, whose own steps are not counted in."""
@@ -90,7 +90,7 @@ class _Sum:
     children: int = 0
     usd: Decimal | None = Decimal(0)
     executions_within: int = 0
-    """Of sub-collaborations."""
+    """Executions of sub-collaborations."""
     children_within: int = 0
 
     @property
@@ -117,7 +117,7 @@ class _Basis:
     prices: Prices | None = None
     catalogue: Catalogue = BUILT_IN
     input: Json = None
-    """Of the run, where it is known."""
+    """Input of the run, if known."""
     within: Mapping[str, TreeSize] = field(default_factory=dict)
     """ref of a sub-collaboration → how large it can become, where that is known."""
 

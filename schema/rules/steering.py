@@ -12,7 +12,7 @@ from schema.temporal.runs import Steer
 
 MAX_FEEDBACK_CHARS: Final = 20_000
 MAX_FEEDBACKS: Final = 200
-"""Of one run: every later prompt holds them."""
+"""Most notes to one run: every later prompt holds them."""
 ADJUSTABLE: Final = ("model", "temperature", "max_output_tokens", "system")
 
 

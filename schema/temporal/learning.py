@@ -47,7 +47,7 @@ class TrainingRun:
     steps: int
     """Distinct ones that were learned from."""
     epochs: int
-    """Of the network; 0 where there was too little for one."""
+    """Epochs of the network; 0 if there was too little data for one."""
     resumed_at: int = 0
     """The epoch that an attempt before this one had come to."""
 
@@ -81,9 +81,9 @@ class TrainingOutcome:
 @dataclass(frozen=True)
 class DueToLearn:
     tenants: list[str]
-    """Those with enough real runs to learn from."""
+    """Tenants with enough real runs to learn from."""
     simulated: list[str] = field(default_factory=list)
-    """Those with enough simulated ones."""
+    """Tenants with enough simulated runs to learn from."""
 
 
 @dataclass(frozen=True)

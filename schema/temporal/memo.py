@@ -4,8 +4,8 @@ MEMO_TENANT = "facilitair_tenant"
 
 
 MEMO_TRACEPARENT = "facilitair_traceparent"
-"""Of a sub-collaboration its parent's context, whose trace it belongs to; of any other run its caller's,
-which is only linked."""
+"""The trace of a sub-collaboration's parent, to which it belongs; for any other run the caller's trace, which
+is only linked."""
 
 
 MEMO_REQUEST_SPAN = "facilitair_request_span"
@@ -32,7 +32,7 @@ MEMO_PROOF = "facilitair_proof"
 
 
 MEMO_FORK = "facilitair_fork"
-"""What `Fork` holds, as JSON: the run that this one goes on from."""
+"""The `Fork` of a run that goes on from another, as JSON."""
 
 
 def started_by(workflow_id: str) -> str:

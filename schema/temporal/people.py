@@ -19,7 +19,7 @@ class Decision:
     groups: list[str] = field(default_factory=list)
     form: dict[str, Any] = field(default_factory=dict)
     edited: Any = None
-    """What replaces the shown value, when the action edits one."""
+    """The replacement of the shown value, if the action edits one."""
     proof: str = ""
     """The API's signature, where a key for the API is set; see schema/temporal/signing.py."""
     task: str = ""
@@ -43,7 +43,7 @@ class QuestionState:
     """Seconds until on_timeout holds."""
     ended: StepEnd | None = None
     choice: str = ""
-    """Of a question for a model, once it is settled: the one that a person chose."""
+    """The model that a person chose, once a question about a model is settled."""
     task: str = ""
     """The question's id."""
     again: bool = False
@@ -53,5 +53,5 @@ class QuestionState:
 @dataclass(frozen=True)
 class DecisionMade:
     request: StepRequest
-    """Of the step that asked."""
+    """Request of the step that asked."""
     decision: Decision

@@ -43,19 +43,19 @@ class PlanStep:
     """`switch:branch`, or `step:!` + own id where this step takes over for one that failed: needed like
     `needs`, and met only when the step came to this branch."""
     quorum: int = 0
-    """So many of needs and branches are enough, and the step starts as soon as they are; 0: all."""
+    """Number of needs and branches that are enough; the step starts as soon as they completed. 0: all."""
     chain: str = ""
     """`quick` or `slow`: may share an activity with its neighbours; slow ones need one that heartbeats."""
     catches: list[CatchRule] = field(default_factory=list)
     priority: int = 3
     body: "Plan | None" = None
     concurrency: int = 0
-    """Of a map."""
+    """Most items of a map at once."""
     max_failed: float = 0.0
-    """Of a map: how many items may fail, as a number, or as a share when `failed_share`."""
+    """Most failed items of a map, as a number, or as a share if `failed_share`."""
     failed_share: bool = False
     max_iterations: int = 0
-    """Of a loop."""
+    """Most iterations of a loop."""
     compensates: bool = False
     streams: list[str] = field(default_factory=list)
     """Steps that must only have begun: this one reads what they say while they say it."""

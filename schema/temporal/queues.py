@@ -17,4 +17,4 @@ PLATFORM_QUEUES = frozenset({QUEUE_COLLABORATIONS, QUEUE_MEMORY, QUEUE_LEARNING,
 
 
 TASK_TIMEOUT_SECONDS = 2.0
-"""Of a run's workflow tasks. Temporal's own 10 s would be how long a run whose worker died waits."""
+"""Timeout of a run's workflow tasks. With Temporal's own 10 s a run whose worker died would wait as long."""

@@ -12,8 +12,8 @@ from schema.temporal.steps import StepEnd, StepRequest
 ENGINE = 2
 """The interpreter's semantics that new runs are pinned to; a run keeps its own to its end."""
 REVISION = 1
-"""What the workflow code may do that older releases' code did not. 1: obey signals, look every decision up.
-The pin tells it, so that a run keeps its own without the two events that `workflow.patched` costs each."""
+"""Abilities of the workflow code that older releases lack. 1: obey signals, look every decision up. The pin
+records it, so that a run keeps its own without the two events that `workflow.patched` costs each."""
 
 
 @dataclass(frozen=True)
@@ -27,19 +27,19 @@ class PinRequest:
     traceparent: str | None
     requested_by: str | None
     parent: dict[str, Any] | None = None
-    """What MEMO_PARENT held."""
+    """Value of MEMO_PARENT."""
     fork: dict[str, Any] | None = None
-    """What MEMO_FORK held."""
+    """Value of MEMO_FORK."""
     goes_on: bool = False
     """Whether the run was continued as new, and so is bound already."""
     proof: str = ""
-    """What MEMO_PROOF held."""
+    """Value of MEMO_PROOF."""
     parent_workflow_id: str | None = None
-    """Of a child workflow, in Temporal's own words: a memo alone is anybody's word."""
+    """Parent of a child workflow, in Temporal's own words: a memo alone proves nothing."""
     request_span: str | None = None
-    """What MEMO_REQUEST_SPAN held."""
+    """Value of MEMO_REQUEST_SPAN."""
     request: str | None = None
-    """What MEMO_REQUEST held."""
+    """Value of MEMO_REQUEST."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class PinnedRun:
     ended: list[StepEnd] = field(default_factory=list)
     """Top-level steps that had ended already: of a run that was continued as new, or forked."""
     seconds_left: float | None = None
-    """Of the budget's time."""
+    """Seconds left of the budget's time."""
     ask_for_budget: bool = False
     compensates: bool = False
     """Whether any step says how to undo it."""
@@ -67,9 +67,9 @@ class PinnedRun:
     """Why a step that was run within the pin failed for good."""
     error_message: str | None = None
     paused: bool = False
-    """Of a run that was continued as new: whether somebody had paused it."""
+    """Whether a run that was continued as new had been paused."""
     paused_above: bool = False
-    """Likewise: whether somebody had paused a run that it is a step of."""
+    """Whether a run around it had been paused when it was continued as new."""
     searchable: bool = False
     """Whether Temporal has the search attributes that runs set."""
     revision: int = 0
@@ -131,7 +131,7 @@ class Steer:
     changes: dict[str, Any] = field(default_factory=dict)
     """adjust: any of model, temperature, max_output_tokens, system; null takes a change back."""
     proof: str = ""
-    """Likewise the API's signature."""
+    """The API's signature."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class SteerOrder:
     """pause, resume, inject_feedback or adjust."""
     steer: Steer
     id: str = ""
-    """Of the Update: done again under the same one, nothing changes."""
+    """Id of the Update: repeating it changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class ChildRun:
     input: Any = None
     ended: StepEnd | None = None
     fork: Fork | None = None
-    """Of a forked run: what its sub-collaboration had done in the run that it goes on from."""
+    """For a forked run: the work of its sub-collaboration in the source run."""
     proof: str = ""
     """The platform's signature of the start, where a key for the API is set."""
 

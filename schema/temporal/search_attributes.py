@@ -8,7 +8,7 @@ VERSION: Final = "FacilitairVersion"
 STATUS: Final = "FacilitairStatus"
 """running, completed, failed or cancelled, as the run itself says: one that Temporal ends stays `running`."""
 COST_USD: Final = "FacilitairCostUsd"
-"""Of a run that has ended, its sub-collaborations included."""
+"""Cost of a run that has ended, its sub-collaborations included."""
 
 KINDS: Final = {TENANT: "Keyword", VERSION: "Keyword", STATUS: "Keyword", COST_USD: "Double"}
 """name → type, as `temporal operator search-attribute create` spells it."""

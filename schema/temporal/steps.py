@@ -14,7 +14,7 @@ class StepEnd:
     status: str
     """completed, skipped, caught, or open: the condition of a step that is not run here holds."""
     branch: str = ""
-    """Of a switch the branch taken; of a caught step `!` and the id of the step that takes over."""
+    """For a switch the branch taken; for a caught step `!` and the id of the step that takes over."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class StepRequest:
     model: str | None = None
     """The model that the router chose, or a person whom it asked."""
     frame: str = ""
-    """Where the step is repeated: `per_file[17]` or `per_file[17].improve[2]`; empty at the top."""
+    """Place of the repetition: `per_file[17]` or `per_file[17].improve[2]`; empty at the top."""
     purpose: str = ""
     """`undo` for its compensation, `budget` where people are asked for more money for it, `route` for its
     model, `verify` where its answer is judged."""
     max_output_tokens: int | None = None
-    """How long an answer the router recommends, where its rule asks for that."""
+    """Length of answer that the router recommends, if its rule asks for that."""
 
     @property
     def path(self) -> str:
@@ -72,7 +72,7 @@ class SegmentRequest:
     gates: list[str]
     """Steps whose condition to evaluate, and which to record as skipped where they cannot run."""
     ended: list[StepEnd]
-    """How the steps ended that these depend on."""
+    """Ends of the steps that these depend on."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,13 @@ class RepetitionState:
     """A map or loop that has begun, or had."""
 
     count: int = 0
-    """Of a map: how many items."""
+    """For a map: number of items."""
     done: list[int] = field(default_factory=list)
-    """Of a map: items that ended earlier, as pairs first, last+1, first, last+1 …"""
+    """For a map: items that ended earlier, as pairs first, last+1, first, last+1 …"""
     failed: int = 0
-    """Of a map: how many of those failed."""
+    """For a map: number of those that failed."""
     next: int = 0
-    """Of a loop: the iteration to go on with."""
+    """For a loop: next iteration."""
     ended: StepEnd | None = None
     """The whole, when it had ended already."""
 
@@ -101,7 +101,7 @@ class ItemEnd:
     """The end of one item or iteration: completed, or failed with a code."""
 
     request: StepRequest
-    """Of the map or loop itself."""
+    """Request of the map or loop itself."""
     index: int
     error_code: str | None = None
     error_message: str | None = None
@@ -112,7 +112,7 @@ class ItemEnd:
 @dataclass(frozen=True)
 class ItemEnded:
     last: bool = False
-    """Of a loop: `until` holds, or the bound is reached."""
+    """For a loop: `until` holds, or the bound is reached."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class RouteResult:
     ask: bool = False
     """Whether people are to be asked first: the confidence is below what the agent's rule wants."""
     max_output_tokens: int | None = None
-    """What the router recommends as the answer's limit, where the agent's rule lets it."""
+    """Output limit that the router recommends, if the agent's rule allows it."""
 
 
 @dataclass(frozen=True)

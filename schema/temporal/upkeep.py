@@ -32,7 +32,7 @@ class ReconcilePass:
     settled: int
     """Their providers told what they came to."""
     assumed: int
-    """Nobody can tell: booked at the most they can have come to."""
+    """Calls without any account, booked at their upper bound."""
     refunded: int
     """They never arrived."""
     left: int
@@ -63,16 +63,16 @@ class OptimizePrompt:
     """Look for better examples for a prompt."""
 
     id: str
-    """What its budget is counted under."""
+    """Key of its budget."""
     tenant: str
     name: str
     actor: str
     limit: int
     budget_usd: str
     model: str = ""
-    """Who answers; empty: who answered most often."""
+    """The answering model; empty for the one that answered most often."""
     judge: str = ""
-    """Who judges; empty: the reviewer's model."""
+    """The judging model; empty for the reviewer's."""
     simulated: bool = False
     """Look in simulated runs, instead of real ones."""
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 MAX_DEPTH: Final = 100
 """Levels of nesting. Everything behind this door may walk a value by recursion."""
 MAX_DIGITS: Final = 30
-"""Of an integer."""
+"""Longest integer."""
 MAX_CODE_CHARS: Final = 200
-"""Of what an activity of a user's calls its error."""
+"""Longest error code of a user's activity."""
 _TOO_LARGE: Final = 10**MAX_DIGITS
 
 _UNCLEAN: Final = re.compile("[\0\ud800-\udfff]")

@@ -147,9 +147,9 @@ def _deeper(parts: Weights) -> Weights:
 @dataclass(frozen=True, slots=True)
 class Cost:
     checks: float
-    """What a validation can take; more than MAX_CHECKS must not begin."""
+    """Most checks of a validation; beyond MAX_CHECKS it must not begin."""
     values: int
-    """How many JSON values the value consists of, as far as the schema looks."""
+    """JSON values in the value, as far as the schema looks."""
     chars: int
 
     @property
