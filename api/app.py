@@ -36,7 +36,7 @@ from api.runs import analytics, archive, forgetting, forks, graph, routes, sched
 from api.state import ApiState, tenant
 from api.temporal import Temporal
 from db.engine import async_engine
-from db.money.admission import Admission
+from db.runs.admission import Admission
 from db.wakeups import Bell
 from schema.cel.expressions import compile_expression
 from schema.errors import FacilitairError

@@ -22,8 +22,8 @@ from api.temporal import Temporal
 from db import secrets
 from db.engine import transaction
 from db.loop_watch import LoopWatch
-from db.money.admission import Admission
-from db.runs.simulated import only
+from db.runs.admission import Admission
+from db.runs.simulation import only
 from infra.disk import Disk
 from schema.settings import Settings
 

@@ -22,7 +22,7 @@ from activities.runs.callers import CallerInterceptor
 from db import secrets
 from db.engine import async_engine, transaction
 from db.loop_watch import LoopWatch
-from db.money.admission import Admission
+from db.runs.admission import Admission
 from db.runs.journal import Journal
 from db.wakeups import Bell
 from infra.disk import Disk

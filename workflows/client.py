@@ -27,7 +27,7 @@ from temporalio.types import MethodAsyncNoParam
 from schema import names
 from schema.temporal import search_attributes
 from schema.temporal.queues import QUEUE_LEARNING, QUEUE_PROJECTIONS
-from workflows import own
+from workflows import impostors
 from workflows.learning import LearnAll
 from workflows.upkeep import (
     PROJECTIONS,
@@ -139,7 +139,7 @@ async def registers_search_attributes(client: Client) -> bool:
 
 async def keep_own(client: Client, secret: bytes) -> None:
     """See to it that under the platform's ids stands what it does itself, all the time and regularly."""
-    await own.evict_all(client)
+    await impostors.evict_all(client)
     await start_projections(client)
     await keep_schedules(client, secret)
 
@@ -149,7 +149,7 @@ async def start_projections(client: Client) -> None:
     place is ended."""
     for name in PROJECTIONS:
         id = f"{names.OWN}.projection.{name}"
-        await own.evict(client, id, "facilitair.projection", QUEUE_PROJECTIONS)
+        await impostors.evict(client, id, "facilitair.projection", QUEUE_PROJECTIONS)
         await client.start_workflow(
             Projection.run,
             name,

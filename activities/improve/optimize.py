@@ -30,10 +30,10 @@ from activities.runs.context import load
 from db.definitions import catalogue
 from db.engine import transaction
 from db.prompts import prompts as stored
-from db.prompts import scored, trials
+from db.prompts import trials, uses
 from db.prompts.prompts import StoredPromptVersion
-from db.prompts.scored import PromptUse
 from db.prompts.trials import ChosenPrompt
+from db.prompts.uses import PromptUse
 from gateway import optimize
 from gateway.request import Message
 from schema.errors import FacilitairError, ProviderError, Refused
@@ -61,15 +61,15 @@ class OptimizeActivity:
         async with heartbeats():
             engine = self._means.engine
             async with transaction(engine) as connection:
-                if done := await scored.optimized(connection, request.tenant, request.name, request.id):
+                if done := await uses.optimized(connection, request.tenant, request.name, request.id):
                     return OptimizationResult(**done)
                 kind = request.simulated
-                scored.require_enough(
-                    await scored.count(connection, request.tenant, request.name, simulated=kind), request.name
+                uses.require_enough(
+                    await uses.count(connection, request.tenant, request.name, simulated=kind), request.name
                 )
                 await trials.require_none(connection, request.tenant, request.name)
                 present = await stored.find(connection, request.tenant, request.name, simulated=kind)
-                used = await scored.newest(
+                used = await uses.newest(
                     connection, request.tenant, request.name, request.limit, simulated=kind
                 )
                 known = await catalogue.of_tenant(connection, request.tenant)
@@ -107,7 +107,7 @@ class OptimizeActivity:
         async with transaction(self._means.engine) as connection:
             await stored.take_turn(connection, request.tenant, request.name)
             # An attempt whose worker seemed dead may have gone on, and be the first.
-            if first := await scored.optimized(connection, request.tenant, request.name, request.id):
+            if first := await uses.optimized(connection, request.tenant, request.name, request.id):
                 return OptimizationResult(**first)
             version, _ = await stored.save(
                 connection,
@@ -134,7 +134,7 @@ class OptimizeActivity:
                 model=search.model,
                 judge=search.judge,
             )
-            await scored.note_optimized(
+            await uses.note_optimized(
                 connection, request.tenant, request.name, request.id, request.actor, asdict(done)
             )
         return done

@@ -15,8 +15,8 @@ from activities.values import checked_output, storable
 from db.definitions import definitions
 from db.definitions.definitions import Version
 from db.engine import transaction
-from db.money.admission import Admission
 from db.runs import children, executions
+from db.runs.admission import Admission
 from db.runs.executions import Outcome
 from plan.compile import compiled
 from plan.progress import COMPLETED

@@ -24,8 +24,8 @@ from activities.values import storable
 from db.definitions import definitions
 from db.engine import transaction
 from db.money import spending
-from db.money.admission import SCHEDULE, Admission
 from db.runs import children, collaborations, control, executions, forks
+from db.runs.admission import SCHEDULE, Admission
 from db.runs.collaborations import Run
 from db.runs.journal import Journal, MeantVersion
 from infra.disk import Disk

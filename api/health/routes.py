@@ -14,7 +14,7 @@ from api.http.problems import errors
 from api.http.shared_models import Check, Live, ProjectionLag, Ready
 from api.state import ApiState, StateOf, Tenant
 from db.router import checkpoints
-from db.runs import simulated
+from db.runs import simulation
 from schema.errors import FacilitairError, Unavailable
 
 router = APIRouter(prefix="/health", tags=["health"])
@@ -92,7 +92,7 @@ async def _postgres(state: ApiState) -> str:
 async def _router(state: ApiState, tenant: str) -> str:
     async with state.transaction() as connection:
         wanted = await checkpoints.serving(
-            connection, tenant, simulated=await simulated.only(connection, tenant)
+            connection, tenant, simulated=await simulation.only(connection, tenant)
         )
     serving = next((one for one in wanted if one.state == "all"), None)
     if serving is None:

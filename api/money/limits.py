@@ -5,10 +5,9 @@ from pydantic import BaseModel, Field
 
 from api.http.problems import errors
 from api.state import Connection, StateOf, Tenant
-from db.definitions import webhooks
 from db.money import usage
-from db.money.admission import STARTS
-from db.runs import collaborations
+from db.runs import collaborations, webhooks
+from db.runs.admission import STARTS
 from schema.settings import Settings
 
 router = APIRouter(tags=["spending"])

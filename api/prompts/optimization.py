@@ -23,7 +23,7 @@ async def start(
     from temporalio.exceptions import WorkflowAlreadyStartedError
     from temporalio.service import RPCError
 
-    from workflows import own
+    from workflows import impostors
 
     id = _workflow_id(tenant, name)
     request = OptimizePrompt(
@@ -38,7 +38,7 @@ async def start(
         simulated=simulated,
     )
     try:
-        await own.evict(client, id, "facilitair.optimize", QUEUE_PROJECTIONS)
+        await impostors.evict(client, id, "facilitair.optimize", QUEUE_PROJECTIONS)
         await client.start_workflow(
             "facilitair.optimize",
             request,

@@ -11,7 +11,7 @@ from api.prompts.models import OptimizeRequest, OptimizeStarted, Trial, TrialArm
 from api.prompts.routes import Name
 from api.state import Actor, Connection, Simulated, StateOf, Tenant
 from db import audit
-from db.prompts import prompts, scored, trials
+from db.prompts import prompts, trials, uses
 
 router = APIRouter(prefix="/prompts/{name}", tags=["prompts"])
 
@@ -83,8 +83,8 @@ async def optimize(
     wanted = await read_json(request, state, OptimizeRequest, optional=True)
     async with state.transaction() as connection:
         await prompts.find(connection, tenant, name)
-        found = await scored.count(connection, tenant, name, simulated=simulated)
-        scored.require_enough(found, name)
+        found = await uses.count(connection, tenant, name, simulated=simulated)
+        uses.require_enough(found, name)
         await trials.require_none(connection, tenant, name)
         await audit.append(connection, tenant, actor, "prompt.search", name, budget_usd=wanted.budget_usd)
     id = await prompts_optimization.start(state, tenant, name, wanted, actor, simulated=simulated)

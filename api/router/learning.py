@@ -16,13 +16,13 @@ async def start(
     from temporalio.exceptions import WorkflowAlreadyStartedError
     from temporalio.service import RPCError
 
-    from workflows import own
+    from workflows import impostors
 
     id = f"facilitair.learn.{tenant}"
     until = wanted.until.isoformat() if wanted.until else ""
     learn = LearnRequest(tenant, actor, wanted.seed, until, simulated)
     try:
-        await own.evict(client, id, "facilitair.learn", QUEUE_LEARNING)
+        await impostors.evict(client, id, "facilitair.learn", QUEUE_LEARNING)
         handle = await client.start_workflow(
             "facilitair.learn",
             learn,

@@ -15,8 +15,8 @@ from api.http.public_address import base_url
 from api.http.shared_models import Accepted, StoredWebhook, WebhookFact, WebhookPage, WebhookRequest
 from api.runs import cloud_events, starts
 from api.state import Actor, ApiState, Connection, StateOf, Tenant
-from db.definitions import definitions, webhooks
-from db.runs import collaborations
+from db.definitions import definitions
+from db.runs import collaborations, webhooks
 from plan.compile import compiled
 from schema import names
 from schema.cel.expressions import ExpressionInvalid, Json, compile_expression

@@ -12,7 +12,7 @@ from activities.runs.repeat import RepeatActivity
 from activities.runs.segment import SegmentActivity
 from activities.runs.user_call import UserCallActivity
 from activities.tools import text
-from db.money.admission import Admission
+from db.runs.admission import Admission
 from db.runs.journal import Journal
 from db.wakeups import Bell
 from infra.disk import Disk

@@ -17,7 +17,7 @@ from activities.runs.children import Children
 from api.app import create_app
 from db.definitions import catalogue
 from db.engine import transaction
-from db.money.admission import Admission
+from db.runs.admission import Admission
 from schema.errors import StepError
 from schema.language.catalogue import BUILT_IN, RoleDefault
 from schema.language.skills import Skill

@@ -13,7 +13,7 @@ from activities.routing.recall import RecallActivity
 from activities.routing.route import RouteActivity
 from activities.upkeep.projections import VectorCopy
 from db.engine import transaction
-from db.prompts import scored
+from db.prompts import uses
 from db.router import edges, outcomes
 from db.router.edges import EdgeDraw, Key
 from db.runs import vectors
@@ -64,9 +64,9 @@ async def test_outcomes_and_examples_are_of_one_kind(engine: AsyncEngine) -> Non
         for simulated, id in ((True, made_up), (False, real)):
             found = await outcomes.page(connection, "default", until, simulated=simulated)
             assert [str(one.collaboration) for one in found] == [id]
-            used = await scored.newest(connection, "default", "p", 10, simulated=simulated)
+            used = await uses.newest(connection, "default", "p", 10, simulated=simulated)
             assert [str(one.collaboration) for one in used] == [id]
-            assert await scored.count(connection, "default", "p", simulated=simulated) == 1
+            assert await uses.count(connection, "default", "p", simulated=simulated) == 1
 
 
 async def _name_prompt(engine: AsyncEngine) -> None:

@@ -47,7 +47,7 @@ async def test_an_impostor_in_the_place_of_a_projection_is_replaced(
     secret = await _secret(platform)
     await projection.terminate()
     impostor = await _impostor(client, PROJECTION)
-    with caplog.at_level(logging.ERROR, "workflows.own"):
+    with caplog.at_level(logging.ERROR, "workflows.impostors"):
         await keep_own(client, secret)
     ended = await client.get_workflow_handle(PROJECTION, run_id=impostor).describe()
     assert ended.status is WorkflowExecutionStatus.TERMINATED

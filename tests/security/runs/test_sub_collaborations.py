@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.testing import ActivityEnvironment
 
 from activities.runs.children import Children
-from db.money.admission import Admission
+from db.runs.admission import Admission
 from schema.errors import Refused, StepError
 from schema.settings import Settings
 from schema.temporal.runs import PinRequest

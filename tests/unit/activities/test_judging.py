@@ -17,7 +17,7 @@ from activities.agent.judge import (
     verdict,
     wanted_quality,
 )
-from db.prompts.scored import MAX_SCORED, require_enough
+from db.prompts.uses import MAX_SCORED, require_enough
 from schema.errors import Refused
 
 SCORED = [ScoredAnswer(f"task {number}", f"answer {number}", number % 10 / 10) for number in range(1_000)]

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import audit
 from db.money import usage
-from db.money.admission import bucket_of
+from db.runs.admission import bucket_of
 from schema.errors import NotFound, Refused
 from schema.tables.definitions import webhooks
 
