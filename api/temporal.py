@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from temporalio.client import Client, WorkflowExecutionDescription, WorkflowHandle
     from temporalio.service import RPCError
 
-_CONNECT_SECONDS: Final = 3.0
-CALL: Final = timedelta(seconds=5)
+_CONNECT_TIMEOUT_SECONDS: Final = 3.0
+RPC_TIMEOUT: Final = timedelta(seconds=5)
 """Longest time of one call to Temporal."""
 _POLLS: Final = timedelta(seconds=2)
 _UPDATE_TIMEOUT_SECONDS: Final = 15.0
@@ -53,7 +53,7 @@ TASK_TIMEOUT: Final = timedelta(seconds=TASK_TIMEOUT_SECONDS)
 
 
 @dataclass(frozen=True)
-class Execution:
+class TemporalRun:
     """A run as Temporal knows it, whether or not it has reached Postgres."""
 
     id: str
@@ -96,7 +96,7 @@ class Temporal:
 
         address = self._settings.temporal_address
         try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
+            async with asyncio.timeout(_CONNECT_TIMEOUT_SECONDS):
                 return await Client.connect(
                     address,
                     namespace=self._settings.temporal_namespace,
@@ -143,7 +143,7 @@ class Temporal:
                 memo=memo,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 task_timeout=TASK_TIMEOUT,
-                rpc_timeout=CALL,
+                rpc_timeout=RPC_TIMEOUT,
             )
         except WorkflowAlreadyStartedError:
             raise exists(id) from None
@@ -157,7 +157,7 @@ class Temporal:
         """Return what a start's memo holds so that workers believe the rest of it."""
         return {MEMO_PROOF: self.signer.start(tenant, actor, id, definition, fork)} if self.signer else {}
 
-    async def describe(self, id: str, tenant: str) -> Execution:
+    async def describe(self, id: str, tenant: str) -> TemporalRun:
         """A collaboration. Raises NotFound, also for a run of another tenant and for what is none.
 
         A bare SDK client starts runs without a memo. What makes them collaborations is the platform's own:
@@ -173,7 +173,7 @@ class Temporal:
             raise _unknown(id)
         return execution
 
-    async def describe_own(self, id: str, type: str, tenant: str) -> Execution:
+    async def describe_own(self, id: str, type: str, tenant: str) -> TemporalRun:
         """A workflow of the platform's own that was started for a tenant. Raises NotFound, also for what
         stands there in its place."""
         found = await self._described(id)
@@ -187,11 +187,11 @@ class Temporal:
         from temporalio.service import RPCError
 
         try:
-            return await client.get_workflow_handle(id).describe(rpc_timeout=CALL)
+            return await client.get_workflow_handle(id).describe(rpc_timeout=RPC_TIMEOUT)
         except RPCError as error:
             raise self.told(error, id) from error
 
-    async def failure(self, execution: Execution) -> tuple[str, str]:
+    async def failure(self, execution: TemporalRun) -> tuple[str, str]:
         """(code, message) of a run that failed."""
         client = await self.client()
         from temporalio.service import RPCError
@@ -199,7 +199,9 @@ class Temporal:
         from schema.temporal.failures import failure_of
 
         try:
-            return await failure_of(client.get_workflow_handle(execution.id, run_id=execution.run_id), CALL)
+            return await failure_of(
+                client.get_workflow_handle(execution.id, run_id=execution.run_id), RPC_TIMEOUT
+            )
         except RPCError as error:
             raise self.told(error, execution.id) from error
 
@@ -216,7 +218,7 @@ class Temporal:
 
         own = client.get_workflow_handle(id, run_id=run)
         try:
-            if first_run_id(await own.describe(rpc_timeout=CALL)) != run:
+            if first_run_id(await own.describe(rpc_timeout=RPC_TIMEOUT)) != run:
                 return own
         except RPCError as error:
             # The first of a long chain may have been forgotten.
@@ -229,7 +231,7 @@ class Temporal:
         from temporalio.service import RPCError
 
         try:
-            await (await self.handle_of(id, first_run_id)).cancel(rpc_timeout=CALL)
+            await (await self.handle_of(id, first_run_id)).cancel(rpc_timeout=RPC_TIMEOUT)
         except RPCError as error:
             raise self.told(error, id) from error
 
@@ -244,7 +246,9 @@ class Temporal:
         steer = self.signer.steer(first_run_id, action, steer) if self.signer else steer
         try:
             async with asyncio.timeout(_UPDATE_TIMEOUT_SECONDS):
-                told: str = await handle.execute_update(action, steer, result_type=str, rpc_timeout=CALL)
+                told: str = await handle.execute_update(
+                    action, steer, result_type=str, rpc_timeout=RPC_TIMEOUT
+                )
                 return told
         except WorkflowUpdateFailedError as error:
             cause = error.cause
@@ -380,12 +384,12 @@ def _ended(id: str) -> Refused:
     return Refused("collaboration_ended", f"found {id!r} ended; expected one that is still running.")
 
 
-async def _execution(found: "WorkflowExecutionDescription", tenant: str) -> Execution:
+async def _execution(found: "WorkflowExecutionDescription", tenant: str) -> TemporalRun:
     """`tenant`: whose it is where its memo does not say."""
     from schema.temporal.failures import first_run_id
 
     memo = await found.memo()
-    return Execution(
+    return TemporalRun(
         id=found.id,
         run_id=found.run_id,
         first_run_id=first_run_id(found),

@@ -25,7 +25,7 @@ LARGE_STEPS: Final = 200
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     name: str
     bytes: int
     code: str
@@ -40,7 +40,7 @@ class Report:
     p50_ms: float
     p99_ms: float
     max_ms: float
-    over_limit: list[Measured]
+    over_limit: list[Measurement]
     accepted: list[str]
     large_valid_ms: float | None
     """A valid definition of 200 steps, never seen before; None with --url."""
@@ -119,7 +119,7 @@ def measure(url: str | None, api_key: str, pid: int, rounds: int) -> Report:
     large_valid, large_faulty = (None, None) if url else (_large_ms(faulty=False), _large_ms(faulty=True))
     times = sorted(first.values())
     slow = [
-        Measured(name, codes[name][1], codes[name][0], round(spent, 1))
+        Measurement(name, codes[name][1], codes[name][0], round(spent, 1))
         for name, spent in first.items()
         if spent > LIMIT_MS
     ]

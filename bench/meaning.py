@@ -69,7 +69,7 @@ def draw(number: int, starts_with: int) -> list[Case]:
             whole["defaults"] = {**whole.get("defaults", {}), "chain": "off"}
         try:
             found.append((whole, value, reference.run(validate(whole).definition, value)))
-        except reference.Open:
+        except reference.UnspecifiedMeaning:
             return
 
     collect()

@@ -56,14 +56,14 @@ _DRAWS: Final[dict[Metric, Draw]] = {"quality": _quality, "success": _success, "
 
 
 @dataclass
-class _Ended:
+class _TrialEnd:
     verdict: str
     units: int
     naive: bool
     """Whether a t-test at some look would have called them different."""
 
 
-def _trial(chance: random.Random, metric: Metric, better: float, share: float) -> _Ended:
+def _trial(chance: random.Random, metric: Metric, better: float, share: float) -> _TrialEnd:
     rules, draw = Rules(metric), _DRAWS[metric]
     control, candidate, naive = _Sums(), _Sums(), False
     units = 0
@@ -79,7 +79,7 @@ def _trial(chance: random.Random, metric: Metric, better: float, share: float) -
             naive = naive or abs(one.mean - other.mean) > Z_95 * error
         reading = read(rules, one, other)
         if reading.verdict != "running":
-            return _Ended(reading.verdict, units, naive)
+            return _TrialEnd(reading.verdict, units, naive)
 
 
 def _users(chance: random.Random, users: int) -> str:

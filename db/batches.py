@@ -19,7 +19,7 @@ COMPANY: Final = 4
 """Fewest simultaneous callers for which a statement waits."""
 
 
-class Crowd:
+class ActiveTasks:
     """Counts the tasks at work now, which will soon ask again."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Crowd:
 
 
 Row = tuple[Any, ...]
-_Waiting = tuple[str, asyncio.Future[dict[str, Row]]]
+_QueuedRecords = tuple[str, asyncio.Future[dict[str, Row]]]
 """(records as JSON, parted by commas; what becomes of them)"""
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
@@ -47,10 +47,10 @@ class Batches:
     transaction: what a caller gave is durable when its answer is there.
     """
 
-    def __init__(self, database_url: str, statement: str, crowd: Crowd) -> None:
+    def __init__(self, database_url: str, statement: str, crowd: ActiveTasks) -> None:
         self._line = Line(database_url)
         self._statement = statement
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[_QueuedRecords] = []
         self._some = asyncio.Event()
         self._crowd = crowd
         self._worker: asyncio.Task[None] | None = None
@@ -94,7 +94,7 @@ class Batches:
                     answer.cancel()
                 raise
 
-    def _take(self) -> list[_Waiting]:
+    def _take(self) -> list[_QueuedRecords]:
         """Return the next to be answered, and let them wait no longer."""
         count = chars = 0
         for records, _ in self._waiting[:MAX_BATCH]:
@@ -105,7 +105,7 @@ class Batches:
         batch, self._waiting = self._waiting[:count], self._waiting[count:]
         return batch
 
-    async def _answer(self, batch: list[_Waiting]) -> None:
+    async def _answer(self, batch: list[_QueuedRecords]) -> None:
         isolation = Isolation(batch)
         try:
             await self._run_apart(isolation)
@@ -115,7 +115,7 @@ class Batches:
             _fail((one, error) for one in isolation.left)
         _fail(isolation.refused)
 
-    async def _run_apart(self, isolation: Isolation[_Waiting]) -> None:
+    async def _run_apart(self, isolation: Isolation[_QueuedRecords]) -> None:
         for part in isolation:
             try:
                 rows = await self._run(",".join(records for records, _ in part))
@@ -132,7 +132,7 @@ class Batches:
         return {row[0]: row for row in await found.fetchall()}
 
 
-def _fail(refused: Iterable[tuple[_Waiting, Exception]]) -> None:
+def _fail(refused: Iterable[tuple[_QueuedRecords, Exception]]) -> None:
     for (_, answer), error in refused:
         if not answer.done():
             answer.set_exception(error)

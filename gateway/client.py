@@ -14,7 +14,7 @@ from gateway.failures import ConnectionLost, as_provider_error
 from gateway.prices import Price, general_price, price_missing
 from gateway.request import Completion, ModelRequest, Usage
 from gateway.sse import EventReader
-from gateway.timeouts import Patience, TimedOut
+from gateway.timeouts import CallDeadlines, TimedOut
 from gateway.translate import OutgoingRequest, outgoing
 from gateway.wire import ResponseReader
 from schema.errors import ProviderError
@@ -29,7 +29,7 @@ GRACE_SECONDS: Final = 1.0
 """Longest time for which a complete answer may keep its stream open. Some servers never end it."""
 USAGE_GRACE_SECONDS: Final = 5.0
 """Longest wait for the usage of an answer that has ended. Many servers never send it."""
-ASK_SECONDS: Final = 3.0
+USAGE_TIMEOUT_SECONDS: Final = 3.0
 """Longest wait for a provider that is asked afterwards."""
 
 _log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class Gateway:
             # In a thread: the first use imports litellm, and the loop must not stand still for seconds.
             await asyncio.to_thread(warm_up)
         price = request.price or self.price(request.model, request.providers, request.tenant)
-        patience = Patience(request.timeouts, streamed=request.stream)
+        patience = CallDeadlines(request.timeouts, streamed=request.stream)
         answer = ResponseReader()
         exchange: Exchange | None = None
         first_token_ms: int | None = None
@@ -141,7 +141,7 @@ class Gateway:
         usage = answer.figures.usage(guessed_tokens(into), guessed_tokens(answer.said_bytes()))
         if usage.assumed and destination.can_be_asked:
             with suppress(ProviderError, TimeoutError):
-                async with asyncio.timeout(ASK_SECONDS):
+                async with asyncio.timeout(USAGE_TIMEOUT_SECONDS):
                     usage = await self.billed(destination, request.call_id, answer.response_id) or usage
         if usage.assumed:
             self._warn("Provider reports no usage, an estimate is booked", destination)
@@ -165,7 +165,7 @@ class Gateway:
         if http is not None:
             await http.close()
 
-    async def _open(self, wanted: OutgoingRequest, patience: Patience) -> "Exchange":
+    async def _open(self, wanted: OutgoingRequest, patience: CallDeadlines) -> "Exchange":
         if patience.over():
             raise TimedOut("total", patience.total_seconds, sent=False)
         return await self._connections().open(wanted.url, wanted.headers, wanted.body, patience)

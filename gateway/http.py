@@ -15,7 +15,7 @@ from yarl import URL
 
 from gateway.failures import ConnectionLost, Refusal
 from gateway.outbound import HostNotAllowed, Outbound, PrivateAddress, Reach
-from gateway.timeouts import Patience
+from gateway.timeouts import CallDeadlines
 from schema.values.foreign_json import read_json
 
 MAX_CONNECTIONS: Final = 2_000
@@ -47,10 +47,12 @@ class Http:
         self._proxies: dict[tuple[str, str | None, int | None], dict[str, Any]] = {}
         self._resting: set[asyncio.Task[None]] = set()
 
-    async def open(self, url: str, headers: Mapping[str, str], body: bytes, patience: Patience) -> "Exchange":
+    async def open(
+        self, url: str, headers: Mapping[str, str], body: bytes, patience: CallDeadlines
+    ) -> "Exchange":
         """Send a request and read the head of its answer.
 
-        Raises Refusal for any status but 200, Disconnected, or TimedOut.
+        Raises Refusal for any status but 200, ConnectionLost, or TimedOut.
         """
         address = URL(url)
         try:
@@ -134,7 +136,7 @@ class Exchange:
     def __init__(
         self,
         response: aiohttp.ClientResponse,
-        patience: Patience,
+        patience: CallDeadlines,
         rest: Callable[[aiohttp.ClientResponse], None],
     ) -> None:
         self.simulated = "x-facilitair-simulated" in response.headers

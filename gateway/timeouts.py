@@ -19,7 +19,7 @@ class TimedOut(Exception):
         self.which, self.seconds, self.sent = which, seconds, sent
 
 
-class Patience:
+class CallDeadlines:
     """The deadlines of one call. One timer watches all of them: to set one for every piece costs more than
     to read the piece."""
 

@@ -11,7 +11,7 @@ from schema.errors import ProviderError
 if TYPE_CHECKING:
     from gateway.http import Http
 
-SECONDS: Final = 10.0
+LOOKUP_TIMEOUT_SECONDS: Final = 10.0
 
 
 async def ask(http: "Http", destination: Destination, call_id: str, response_id: str) -> Usage | None:
@@ -25,7 +25,7 @@ async def ask(http: "Http", destination: Destination, call_id: str, response_id:
         return None
     headers = {"Authorization": f"Bearer {destination.api_key}"} if destination.api_key else {}
     url = f"{destination.base_url}/generation?id={quote(name, safe='')}"
-    status, body = await http.get_json(url, headers, SECONDS)
+    status, body = await http.get_json(url, headers, LOOKUP_TIMEOUT_SECONDS)
     if status not in (200, 404):
         raise ProviderError(
             "provider_unavailable",

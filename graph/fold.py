@@ -22,7 +22,7 @@ Properties = dict[str, Value]
 
 
 @dataclass
-class Rows:
+class GraphRows:
     """Nodes by key, relationships by the execution that left them."""
 
     definitions: dict[str, Properties] = field(default_factory=dict)
@@ -47,9 +47,9 @@ class Relationship:
     properties: Properties
 
 
-def fold(events: Iterable[LoggedEvent]) -> Rows:
+def fold(events: Iterable[LoggedEvent]) -> GraphRows:
     """The graph's rows that `events` come to, later facts over earlier ones."""
-    rows = Rows()
+    rows = GraphRows()
     for event in events:
         match event.type:
             case "DefinitionStored":
@@ -69,7 +69,7 @@ def fold(events: Iterable[LoggedEvent]) -> Rows:
     return rows
 
 
-def _forget(rows: Rows, task: str) -> None:
+def _forget(rows: GraphRows, task: str) -> None:
     """Drop what earlier events said of a task, and agents that worked on nothing else.
 
     Later events count again, wherever the log is cut into batches: a fork may still name its source."""
@@ -89,16 +89,16 @@ def _known(properties: dict[str, Value | None]) -> Properties:
     return {name: value for name, value in properties.items() if value is not None}
 
 
-def _definition(rows: Rows, event: LoggedEvent, name: str, version: int) -> Properties:
+def _definition(rows: GraphRows, event: LoggedEvent, name: str, version: int) -> Properties:
     key = f"{event.tenant}/{name}@{version}"
     return rows.definitions.setdefault(key, {"tenant_id": event.tenant, "name": name, "version": version})
 
 
-def _task(rows: Rows, event: LoggedEvent) -> Properties:
+def _task(rows: GraphRows, event: LoggedEvent) -> Properties:
     return rows.tasks.setdefault(event.payload["collaboration_id"], {"tenant_id": event.tenant})
 
 
-def _started(rows: Rows, event: LoggedEvent) -> None:
+def _started(rows: GraphRows, event: LoggedEvent) -> None:
     facts = event.payload
     _definition(rows, event, facts["name"], facts["version"])
     rows.run_of[facts["collaboration_id"]] = f"{event.tenant}/{facts['name']}@{facts['version']}"
@@ -115,7 +115,7 @@ def _started(rows: Rows, event: LoggedEvent) -> None:
     )
 
 
-def _finished(rows: Rows, event: LoggedEvent) -> None:
+def _finished(rows: GraphRows, event: LoggedEvent) -> None:
     facts = event.payload
     _task(rows, event).update(
         _known(
@@ -133,7 +133,7 @@ def _finished(rows: Rows, event: LoggedEvent) -> None:
     )
 
 
-def _step(rows: Rows, event: LoggedEvent) -> None:
+def _step(rows: GraphRows, event: LoggedEvent) -> None:
     facts = event.payload
     if facts["relationship"] is None:
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from db.outbox import LoggedEvent, Position
 from graph.client import GraphDrivers, answering
-from graph.fold import Rows, fold
+from graph.fold import GraphRows, fold
 from schema.language.catalogue import RELATIONSHIPS
 
 if TYPE_CHECKING:
@@ -71,10 +71,10 @@ async def apply(graph: GraphDrivers, after: Position, events: Sequence[LoggedEve
 
 async def pass_over(graph: GraphDrivers, after: Position, end: Position) -> bool:
     """Leave out what lies between `after` and `end`; False when the graph is no longer at `after`."""
-    return await _apply(graph, after, Rows(), end)
+    return await _apply(graph, after, GraphRows(), end)
 
 
-async def _apply(graph: GraphDrivers, after: Position, rows: Rows, end: Position) -> bool:
+async def _apply(graph: GraphDrivers, after: Position, rows: GraphRows, end: Position) -> bool:
     with answering():
         # An explicit transaction: the driver's managed ones retry, and retrying is Temporal's.
         async with graph.session() as session, await session.begin_transaction() as transaction:
@@ -84,7 +84,7 @@ async def _apply(graph: GraphDrivers, after: Position, rows: Rows, end: Position
             return written
 
 
-async def _write(transaction: AsyncTransaction, after: Position, rows: Rows, end: Position) -> bool:
+async def _write(transaction: AsyncTransaction, after: Position, rows: GraphRows, end: Position) -> bool:
     record = await (await transaction.run(_LOCK, key=PROJECTION)).single(strict=True)
     if Position(record["xid"], record["seq"]) != after:
         return False
@@ -94,7 +94,7 @@ async def _write(transaction: AsyncTransaction, after: Position, rows: Rows, end
     return True
 
 
-def statements(rows: Rows) -> list[tuple[str, list[dict[str, Any]]]]:
+def statements(rows: GraphRows) -> list[tuple[str, list[dict[str, Any]]]]:
     """Forget first, then nodes, then relationships between them; agents left without one go last."""
     gone = [{"key": key} for key in sorted(rows.forgotten)]
     found: list[tuple[str, list[dict[str, Any]]]] = [

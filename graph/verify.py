@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db import outbox
 from db.engine import transaction
 from graph.client import GraphDrivers, answering
-from graph.fold import EVENT_TYPES, Properties, Relationship, Rows, fold
+from graph.fold import EVENT_TYPES, GraphRows, Properties, Relationship, fold
 from graph.projection import position
 from schema.errors import Unavailable
 
@@ -29,10 +29,10 @@ RETURN r.execution_id AS execution, type(r) AS type, a.key AS agent, t.key AS ta
 """
 
 
-async def actual(graph: GraphDrivers) -> Rows:
+async def actual(graph: GraphDrivers) -> GraphRows:
     """Everything that is in the graph. Doubles stand out: a second edge of an execution gets a key of its
     own, which no fold ever makes."""
-    rows = Rows()
+    rows = GraphRows()
     with answering():
         async with graph.session(read_only=True) as session:
             for name, cypher in _NODES.items():
@@ -69,7 +69,7 @@ async def check(engine: AsyncEngine, graph: GraphDrivers) -> list[str]:
     return differences(fold(events), found)
 
 
-def differences(expected: Rows, found: Rows) -> list[str]:
+def differences(expected: GraphRows, found: GraphRows) -> list[str]:
     """One line per node or relationship that is missing, extra or different; none when they are equal."""
     return [
         f"{name} {key}: expected {want.get(key)}, found {have.get(key)}"

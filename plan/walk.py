@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from plan.progress import FrameProgress
 from schema.errors import StepError
 from schema.temporal.plan import PlanStep
-from schema.temporal.steps import ItemEnded, RepetitionState, StepEnd
+from schema.temporal.steps import ItemResult, RepetitionState, StepEnd
 
 Work = Coroutine[Any, Any, Sequence[StepEnd]]
 
@@ -39,7 +39,7 @@ class Port(Protocol):
 
     async def end_item(
         self, step: PlanStep, frame: str, index: int, error: StepError | None
-    ) -> ItemEnded: ...
+    ) -> ItemResult: ...
     async def close(self, step: PlanStep, frame: str) -> StepEnd: ...
     async def fail(self, step: PlanStep, frame: str, error: StepError) -> None:
         """Note that a map or loop that had begun failed for good."""

@@ -71,9 +71,9 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[B
     from activities.agent.resources import means
     from activities.agent.tokens import TokenLog
     from activities.improve.optimize import OptimizeActivity
-    from activities.people.questions import Human
+    from activities.people.questions import HumanActivity
     from activities.routing.route import RouteActivity
-    from activities.runs.children import Children
+    from activities.runs.children import ChildrenActivity
     from activities.runs.finish import FinishActivity
     from activities.runs.pin import PinActivity
     from activities.runs.repeat import RepeatActivity
@@ -107,8 +107,8 @@ async def _collaborations(client: Client, settings: Settings) -> AsyncIterator[B
             RepeatActivity(engine),
             FinishActivity(engine, journal),
         )
-        human = Human(engine, signer)
-        children, undo = Children(engine, admission, signer), UndoActivity(engine, tool.run)
+        human = HumanActivity(engine, signer)
+        children, undo = ChildrenActivity(engine, admission, signer), UndoActivity(engine, tool.run)
         activities: list[Callable[..., Any]] = [
             pin.pin,
             user_call.begin_call,

@@ -37,14 +37,14 @@ with workflow.unsafe.imports_passed_through():
     from schema.temporal.runs import (
         PAUSED,
         ChildEnd,
-        ChildFailed,
+        ChildFailure,
         ChildRun,
         PinnedRun,
     )
     from schema.temporal.steps import (
-        Caught,
+        CaughtFailure,
         ItemEnd,
-        ItemEnded,
+        ItemResult,
         OwnActivityCall,
         OwnActivityReturn,
         RecallResult,
@@ -196,11 +196,11 @@ class Dispatch:
     async def enter(self, step: PlanStep, frame: str, index: int) -> None:
         """Activities find out by themselves what is repeated."""
 
-    async def end_item(self, step: PlanStep, frame: str, index: int, error: StepError | None) -> ItemEnded:
+    async def end_item(self, step: PlanStep, frame: str, index: int, error: StepError | None) -> ItemResult:
         end = ItemEnd(self._request(step, frame), index)
         if error:
             end = replace(end, error_code=error.code, error_message=error.message, error_step=error.step)
-        return await self._own("end_item", end, ItemEnded, step)  # type: ignore[no-any-return]
+        return await self._own("end_item", end, ItemResult, step)  # type: ignore[no-any-return]
 
     async def fail(self, step: PlanStep, frame: str, error: StepError) -> None:
         """Do nothing: what catches the error closes the step's row, else the end of the item or run does."""
@@ -209,7 +209,7 @@ class Dispatch:
         return await self._own("close", self._request(step, frame), StepEnd, step)  # type: ignore[no-any-return]
 
     async def caught(self, step: PlanStep, frame: str, rule: int, error: StepError) -> StepEnd:
-        caught = Caught(self._request(step, frame), rule, error.code, error.message, error.step)
+        caught = CaughtFailure(self._request(step, frame), rule, error.code, error.message, error.step)
         return await self._own("caught", caught, StepEnd, step)  # type: ignore[no-any-return]
 
     async def _agent(self, request: StepRequest, step: PlanStep) -> None:
@@ -310,12 +310,12 @@ class Dispatch:
         try:
             return await self._run_child(request, step)
         except StepError as error:
-            failed = ChildFailed(request, error.code, error.message)
+            failed = ChildFailure(request, error.code, error.message)
             await self._own("fail_child", failed, None, step)
             raise
         except (asyncio.CancelledError, FailureError) as error:
             if is_cancelled_exception(error):
-                cancelled = ChildFailed(request, "cancelled", "the step was cancelled while it ran")
+                cancelled = ChildFailure(request, "cancelled", "the step was cancelled while it ran")
                 await self._own("fail_child", cancelled, None, step)
             raise
 

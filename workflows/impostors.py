@@ -16,7 +16,7 @@ from schema.temporal.queues import QUEUE_LEARNING, QUEUE_PROJECTIONS
 
 QUEUES: Final = (QUEUE_PROJECTIONS, QUEUE_LEARNING)
 """Served by the platform's own workflows alone."""
-_CALL: Final = timedelta(seconds=10)
+_RPC_TIMEOUT: Final = timedelta(seconds=10)
 _REASON: Final = "It ran under an id that belongs to the platform."
 _SUSPECTS: Final = f"WorkflowId STARTS_WITH '{names.OWN}.' AND ExecutionStatus = 'Running'"
 
@@ -27,7 +27,7 @@ async def evict(client: Client, id: str, type: str, queue: str) -> bool:
     """End what runs under an id of the platform's and is not the workflow that belongs there. Returns whether
     there was any."""
     try:
-        found = await client.get_workflow_handle(id).describe(rpc_timeout=_CALL)
+        found = await client.get_workflow_handle(id).describe(rpc_timeout=_RPC_TIMEOUT)
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             return False
@@ -43,10 +43,10 @@ async def evict_all(client: Client) -> int:
     Among them are ids that no workflow has yet: of trainings and searches, and of schedules' next runs.
     """
     ended = 0
-    async for hit in client.list_workflows(_SUSPECTS, rpc_timeout=_CALL):
+    async for hit in client.list_workflows(_SUSPECTS, rpc_timeout=_RPC_TIMEOUT):
         if not (names.is_reserved(hit.workflow_type) and hit.task_queue in QUEUES):
             handle = client.get_workflow_handle(hit.id, run_id=hit.run_id)
-            ended += await _end(client, await handle.describe(rpc_timeout=_CALL))
+            ended += await _end(client, await handle.describe(rpc_timeout=_RPC_TIMEOUT))
     return ended
 
 
@@ -55,7 +55,7 @@ async def _end(client: Client, found: WorkflowExecutionDescription) -> bool:
         return False
     handle = client.get_workflow_handle(found.id, run_id=found.run_id)
     try:
-        await handle.terminate(reason=_REASON, rpc_timeout=_CALL)
+        await handle.terminate(reason=_REASON, rpc_timeout=_RPC_TIMEOUT)
     except RPCError as error:
         if error.status is not RPCStatusCode.NOT_FOUND:  # it has ended meanwhile
             raise

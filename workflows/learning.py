@@ -9,7 +9,7 @@ from temporalio.exceptions import ActivityError, ChildWorkflowError, WorkflowAlr
 with workflow.unsafe.imports_passed_through():
     from schema.temporal.learning import (
         CollectedOutcomes,
-        DueToLearn,
+        DueTenants,
         LearnPass,
         LearnRequest,
         LearnStep,
@@ -115,10 +115,10 @@ class LearnAll:
 
     @workflow.run
     async def run(self) -> LearnPass:
-        due: DueToLearn = await workflow.execute_activity(
+        due: DueTenants = await workflow.execute_activity(
             "due_to_learn",
             task_queue=QUEUE_LEARNING,
-            result_type=DueToLearn,
+            result_type=DueTenants,
             start_to_close_timeout=timedelta(minutes=10),
             retry_policy=_RETRY,
             summary="who has enough to learn from",

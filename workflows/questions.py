@@ -12,7 +12,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from plan.walk import WalkSuspended
     from schema.errors import StepError
-    from schema.temporal.people import Decision, DecisionMade, QuestionState
+    from schema.temporal.people import Decision, DecisionRecord, QuestionState
     from schema.temporal.plan import PlanStep
     from schema.temporal.runs import PinnedRun
     from schema.temporal.steps import StepRequest
@@ -80,7 +80,7 @@ class Questions:
             question = await self._about_to_be_asked(decision)
         pinned = self._pinned
         anywhere = StepRequest(pinned.collaboration, pinned.tenant, "", pinned.traceparent)
-        made = DecisionMade(question.request if question else anywhere, decision)
+        made = DecisionRecord(question.request if question else anywhere, decision)
         summary = f"{decision.path or decision.task} · {decision.action}"
         asked: QuestionState = await local("record_decision", made, QuestionState, summary)
         if question is None:

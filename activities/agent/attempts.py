@@ -32,7 +32,7 @@ from db.live import turns
 from db.router import rules as decisions
 from db.runs import control, executions
 from db.runs.control import Control
-from db.runs.executions import Assignment, Claim, Outcome
+from db.runs.executions import Assignment, AttemptOutcome, Claim
 from gateway.destinations import Destination
 from gateway.finish_reasons import meaning_of, refusal
 from gateway.request import Completion, Message, ModelRequest
@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 MIN_CALL_SECONDS: Final = 5.0
 """Shortest time for which a write of a paid result is retried, even at the end of the step's time."""
-TURN_SECONDS: Final = 5.0
+PERMIT_TIMEOUT_SECONDS: Final = 5.0
 """Longest wait for a permit while a fallback model is available."""
 
 
@@ -274,7 +274,7 @@ class Attempts:
             await self._keep(lambda connection: executions.wait(connection, self.request, pause))
         return error
 
-    async def _complete(self, connection: AsyncConnection, outcome: Outcome) -> StepResult | None:
+    async def _complete(self, connection: AsyncConnection, outcome: AttemptOutcome) -> StepResult | None:
         return await executions.complete(connection, self.request, self.assignment, self.claim, outcome)
 
     async def _close(self, error: BaseException, code: str, message: str) -> None:
@@ -325,7 +325,7 @@ class Attempts:
         plan = self._verification
         return plan.draft if plan else None
 
-    def _as_draft(self, outcome: Outcome) -> Draft:
+    def _as_draft(self, outcome: AttemptOutcome) -> Draft:
         said = (outcome.output, outcome.model, outcome.provider, outcome.simulated)
         return Draft(str(self.claim.execution), *said)
 
@@ -445,7 +445,7 @@ class Attempts:
         bill = self.bill = Bill(asked)
         to = self._destination(asked)
         if self.choices.more:
-            until = min(until, _now() + TURN_SECONDS)
+            until = min(until, _now() + PERMIT_TIMEOUT_SECONDS)
         async with self.means.traffic.passage(
             to,
             tokens=max_tokens(self.means.gateway, asked, to),
@@ -502,8 +502,8 @@ def _held(result: T | None) -> T:
     return result
 
 
-def _outcome(output: Any, completion: Completion) -> Outcome:
-    return Outcome(
+def _outcome(output: Any, completion: Completion) -> AttemptOutcome:
+    return AttemptOutcome(
         output=output,
         model=completion.model,
         provider=completion.provider,
@@ -516,7 +516,7 @@ def _outcome(output: Any, completion: Completion) -> Outcome:
     )
 
 
-def _describe(current: Span, completion: Completion, claim: Claim, outcome: Outcome) -> None:
+def _describe(current: Span, completion: Completion, claim: Claim, outcome: AttemptOutcome) -> None:
     """Set the seed's attributes (S3-31) on the agent's span."""
     current.set_attributes(
         {

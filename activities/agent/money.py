@@ -13,7 +13,7 @@ from db.engine import statement, transaction
 from db.money import ledger
 from db.money.ledger import Booking, PriceMissing, Tokens
 from db.money.spending import BudgetBusy, BudgetExceeded, to_usd
-from db.runs.executions import Assignment, Outcome
+from db.runs.executions import Assignment, AttemptOutcome
 from gateway.client import Gateway
 from gateway.prices import FREE, Price, at_hand, general_price, price_missing
 from gateway.request import Completion, ModelRequest
@@ -25,7 +25,7 @@ DEFAULT_MAX_OUTPUT_TOKENS: Final = 4_096
 """Output limit of an agent within a limit whose definition sets none: a bound needs an end."""
 FIRST_PAUSE_SECONDS: Final = 0.1
 MAX_PAUSE_SECONDS: Final = 2.0
-ASK_SECONDS: Final = 3.0
+USAGE_TIMEOUT_SECONDS: Final = 3.0
 """Longest time for a provider to report a cut answer's usage, before the schedule asks it."""
 
 
@@ -140,7 +140,7 @@ class Purse:
         if bill.counted or bill.completion or not error.billed or not destination.can_be_asked:
             return
         try:
-            async with asyncio.timeout(ASK_SECONDS):
+            async with asyncio.timeout(USAGE_TIMEOUT_SECONDS):
                 usage = await self.gateway.billed(destination, asked.call_id, error.response_id)
         except (ProviderError, TimeoutError):
             return
@@ -168,10 +168,10 @@ class Bill:
     def call(self) -> UUID:
         return UUID(self.asked.call_id)
 
-    def paid(self) -> Outcome | None:
+    def paid(self) -> AttemptOutcome | None:
         """Return the cost of the attempt for its row, as far as it is known."""
         if done := self.completion:
-            return Outcome(
+            return AttemptOutcome(
                 None,
                 done.model,
                 done.provider,
@@ -187,7 +187,7 @@ class Bill:
             return None
         counted = self.counted
         usd = price.cost_usd(counted.input_tokens, counted.output_tokens, counted.cached_input_tokens)
-        return Outcome(
+        return AttemptOutcome(
             None,
             self.asked.model,
             self.provider,

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from activities.runs.context import StepContext
 from db.engine import transaction
 from db.router import edges
-from db.router.edges import EdgeDraw, EdgeState, Key
+from db.router.edges import EdgeDraw, EdgeKey, EdgeState
 from router.edges import topology
 from schema.language.definition import StreamEdge
 from schema.language.steps import AgentStep
@@ -64,7 +64,9 @@ async def _silent(
         if open := [edge for edge in paths if (paths[edge], edge[0]) not in known]:
             states = await edges.states(connection, run.tenant, run.name, simulated=simulated)
             if new := [edge for edge in open if edge not in states]:
-                await edges.meet(connection, [Key(run.tenant, run.name, *edge, simulated) for edge in new])
+                await edges.meet(
+                    connection, [EdgeKey(run.tenant, run.name, *edge, simulated) for edge in new]
+                )
             made: list[EdgeDraw] = []
             for source, target in open:
                 standing = states.get((source, target), EdgeState())

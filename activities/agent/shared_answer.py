@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.agent.deadline import Deadline
 from activities.agent.single_flight import Flights
 from db.runs import cache, in_flight
-from db.runs.executions import Outcome
+from db.runs.executions import AttemptOutcome
 from schema.cel.expressions import Json
 
 
@@ -23,7 +23,9 @@ class SharedAnswer:
     """Greatest age of an answer that is taken; None if the step shares none."""
     key: str | None = None
 
-    async def take(self, decides: dict[str, Json], execution: UUID, deadline: Deadline) -> Outcome | None:
+    async def take(
+        self, decides: dict[str, Json], execution: UUID, deadline: Deadline
+    ) -> AttemptOutcome | None:
         """Return an equal execution's outcome, waiting for one under way; None if this one is to be made."""
         assert self.ttl_seconds is not None
         self.key = cache.key_of(decides)

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import transaction
 from db.runs import cache, in_flight
-from db.runs.executions import Outcome
+from db.runs.executions import AttemptOutcome
 
 FIRST_LOOK_SECONDS: Final = 0.02
 MAX_LOOK_SECONDS: Final = 0.1
@@ -33,7 +33,7 @@ class Flights:
 
     async def take(
         self, tenant: str, key: str, ttl_seconds: float, execution: UUID, until: float, lead_seconds: float
-    ) -> Outcome | None:
+    ) -> AttemptOutcome | None:
         """The output of an equal execution of the tenant: one that is kept, or is being made anywhere.
 
         None: the caller is to make it. It leads the others for `lead_seconds` at most, and ends with

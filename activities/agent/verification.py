@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from activities.agent.judge import VERDICT
 from db.router import rules
 from db.runs import executions
-from db.runs.executions import Assignment, Outcome
+from db.runs.executions import Assignment, AttemptOutcome
 from schema.cel.expressions import Json
 from schema.errors import StepError
 from schema.language.catalogue import Catalogue
@@ -50,9 +50,9 @@ class Draft:
     provider: str | None
     simulated: bool
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> AttemptOutcome:
         """Return the outcome for a later attempt that adopts the answer: it called no model."""
-        return Outcome(
+        return AttemptOutcome(
             self.answer, self.model, self.provider, simulated=self.simulated, reused_from=UUID(self.execution)
         )
 

@@ -20,7 +20,7 @@ from schema.errors import Refused
 from schema.language.catalogue import Catalogue
 
 PURPOSE: Final = "optimize"
-CALL_SECONDS: Final = 120.0
+CALL_TIMEOUT_SECONDS: Final = 120.0
 _PAUSE_SECONDS: Final = 0.2
 
 
@@ -50,7 +50,7 @@ class Asker:
             messages,
             response_schema=schema,
             max_output_tokens=max_output_tokens,
-            timeouts=Timeouts(total=CALL_SECONDS),
+            timeouts=Timeouts(total=CALL_TIMEOUT_SECONDS),
             tenant=self.tenant,
             providers=self.catalogue.providers,
         )
@@ -68,13 +68,13 @@ class Asker:
             async with transaction(self.means.engine) as connection:
                 await bill.close(connection, error)
 
-        await persist(once, CALL_SECONDS)
+        await persist(once, CALL_TIMEOUT_SECONDS)
 
     async def _answer(self, bill: Bill) -> Completion:
         asked, means = bill.asked, self.means
         to = means.gateway.destination(asked.model, asked.providers, asked.tenant)
         tokens = means.gateway.worst_case(asked).tokens if to.tokens_per_minute is not None else 0
-        until = asyncio.get_running_loop().time() + CALL_SECONDS
+        until = asyncio.get_running_loop().time() + CALL_TIMEOUT_SECONDS
         # Runs, which people wait for, go before.
         async with means.traffic.passage(
             to, tokens=tokens, until=until, tenant=self.tenant, priority=5
@@ -89,7 +89,7 @@ class Asker:
 
     async def _opened(self, asked: ModelRequest) -> ModelRequest:
         """Booked and reserved; waits while only calls under way take up the rest of a budget."""
-        until = asyncio.get_running_loop().time() + CALL_SECONDS
+        until = asyncio.get_running_loop().time() + CALL_TIMEOUT_SECONDS
         while True:
             try:
                 return await self._open(asked)

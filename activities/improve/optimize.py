@@ -46,7 +46,7 @@ from schema.temporal.upkeep import OptimizationResult, OptimizePrompt
 
 MAX_ANSWER_TOKENS: Final = 2_048
 MAX_VERDICT_TOKENS: Final = 300
-AT_ONCE: Final = 4
+MAX_CONCURRENT_CALLS: Final = 4
 JUDGE_ROLE: Final = "reviewer"
 
 
@@ -149,7 +149,7 @@ class ExampleSearch:
         self.model, self.judge = model, judge
         self._asker, self._present, self._catalogue = asker, present, catalogue
         self._judge_system = catalogue.role(JUDGE_ROLE).system
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._places = asyncio.Semaphore(MAX_CONCURRENT_CALLS)
         self._failed: ProviderError | None = None
         self._refused: FacilitairError | None = None
         """Why no further call can be made."""

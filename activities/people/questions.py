@@ -21,7 +21,7 @@ from db.money.spending import Amount
 from db.router import rules
 from db.runs import executions, people
 from db.runs.collaborations import Run
-from db.runs.executions import Outcome
+from db.runs.executions import AttemptOutcome
 from db.runs.people import CANCELLED, DECIDED, EXPIRED, OPEN, PersonDecision, Task
 from plan.compile import HUMAN_TIMEOUT_SECONDS, CompiledDefinition
 from plan.walk import repeated
@@ -34,7 +34,7 @@ from schema.language.json_numbers import as_declared
 from schema.language.steps import HumanStep, seconds
 from schema.language.templates import as_text, render
 from schema.rules.people import not_waiting, refused, verdict
-from schema.temporal.people import DecisionMade, QuestionState
+from schema.temporal.people import DecisionRecord, QuestionState
 from schema.temporal.signing import Signer
 from schema.temporal.steps import StepEnd, StepRequest
 
@@ -61,7 +61,7 @@ BUDGET_FORM: Final[dict[str, Any]] = {
 """Empty: as much again as the definition allows."""
 
 
-class Human:
+class HumanActivity:
     """For a budget's question `request.purpose` is `budget`, for a model's `route`; they have no execution of
     their own."""
 
@@ -156,7 +156,7 @@ class Human:
             return await self._as_it_is(connection, request, task)
 
     @activity.defn(name="record_decision")
-    async def record_decision(self, made: DecisionMade) -> QuestionState:
+    async def record_decision(self, made: DecisionRecord) -> QuestionState:
         """Take a person's decision; raises Refused. The same decision once more changes nothing."""
         decision = made.decision
         if self._signer:
@@ -312,7 +312,7 @@ class Human:
         worker = worker_of(found.definition, found.steps[request.step])
         begun = await people.attempt(connection, request)
         output = checked_output(_output(task, made, outcome))
-        await executions.complete(connection, request, worker, begun, Outcome(output))
+        await executions.complete(connection, request, worker, begun, AttemptOutcome(output))
 
     async def _as_it_is(self, connection: AsyncConnection, request: StepRequest, task: Task) -> QuestionState:
         if task.status == EXPIRED and not request.purpose:
@@ -393,7 +393,7 @@ async def _at_path(connection: AsyncConnection, request: StepRequest) -> Task | 
     return await people.at_path(connection, UUID(request.collaboration), request.path)
 
 
-async def _meant(connection: AsyncConnection, made: DecisionMade) -> Task:
+async def _meant(connection: AsyncConnection, made: DecisionRecord) -> Task:
     """The question that a decision is for; raises Refused where there is none."""
     request, decision = made.request, made.decision
     run, path = UUID(request.collaboration), decision.path or request.path

@@ -55,7 +55,7 @@ _RETRYABLE: Final = frozenset(
 )
 
 
-class Enough(Exception):
+class RehearsalStop(Exception):
     """The dry run goes no further; says why."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -182,7 +182,7 @@ class StandIns:
 def _made_up(name: str, schema: JsonSchema) -> Json:
     output = sample(schema)
     if fault := json_schemas.faults(schema, output, most=1):
-        raise Enough(
+        raise RehearsalStop(
             "mock_missing",
             f"found no plain value that fits what {name!r} promises ({fault}); "
             f"give answers for {name!r} in the mocks.",

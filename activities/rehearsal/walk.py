@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from activities.rehearsal.mocked_steps import Enough, Misfit, StandIns, StepRehearsal
+from activities.rehearsal.mocked_steps import Misfit, RehearsalStop, StandIns, StepRehearsal
 from activities.runs import frames
 from activities.runs.frames import IterationResult
 from activities.runs.in_process import InProcess
@@ -154,7 +154,7 @@ class _Stage(InProcess):
             output = checked_output(render(self.found.outputs[""], self.scopes[""]))
         except StepError as fault:
             status, error = "failed", _facts(fault)
-        except Enough as reason:
+        except RehearsalStop as reason:
             status, error = "stopped", _facts(reason)
         for entry in self._trace:
             if entry.status == "running":
@@ -271,13 +271,15 @@ class _Stage(InProcess):
 
     def _add(self, entry: RehearsalEntry) -> RehearsalEntry:
         if len(self._trace) >= self._max_steps:
-            raise Enough(
+            raise RehearsalStop(
                 "rehearsal_too_long",
                 f"stopped after {self._max_steps:,} steps; let the mocks come to shorter lists and "
                 "fewer iterations.",
             )
         if time.monotonic() > self._ends_at:
-            raise Enough("rehearsal_too_long", f"stopped after {self._max_seconds:g} s; let it do less.")
+            raise RehearsalStop(
+                "rehearsal_too_long", f"stopped after {self._max_seconds:g} s; let it do less."
+            )
         self._trace.append(entry)
         self._last[entry.path] = entry
         return entry
@@ -294,7 +296,7 @@ class _Stage(InProcess):
     def _hold(self, value: Json) -> None:
         self._held += len(json.dumps(value, ensure_ascii=False))
         if self._held > MAX_HELD_CHARS:
-            raise Enough(
+            raise RehearsalStop(
                 "rehearsal_too_long", f"stopped at {MAX_HELD_CHARS:,} characters of outputs; let it do less."
             )
 
@@ -324,7 +326,7 @@ def _one_after_the_other(plan: Plan) -> Plan:
     )
 
 
-def _facts(error: FacilitairError | Enough) -> dict[str, str]:
+def _facts(error: FacilitairError | RehearsalStop) -> dict[str, str]:
     return {"code": error.code, "message": error.message}
 
 

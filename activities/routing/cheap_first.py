@@ -13,7 +13,7 @@ from db.router.decisions import RoutingDecision
 from router.serve import cheap_first
 from router.serve.cheap_first import ExpectedOutcome
 from router.serve.decisions import quarantined_of
-from router.statistics.choose import Price
+from router.statistics.choose import PricePair
 from schema.language.steps import Verify
 
 _CHARS_PER_TOKEN: Final = 4
@@ -51,7 +51,7 @@ def pair_of(
     names: Sequence[str],
     then: str | None,
     chars: int,
-    priced: Mapping[str, Price],
+    priced: Mapping[str, PricePair],
     judge: str,
     verifier: cheap_first.Verifier,
 ) -> dict[str, Any] | None:
@@ -78,5 +78,5 @@ def pair_of(
     return cheap_first.by_price(usd, preferred, then)
 
 
-def _usd(price: Price, tokens_in: float, tokens_out: float) -> float:
+def _usd(price: PricePair, tokens_in: float, tokens_out: float) -> float:
     return (price[0] * tokens_in + price[1] * tokens_out) / 1e6

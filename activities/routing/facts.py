@@ -16,8 +16,8 @@ from router.serve.checkpoint_server import CheckpointServer, ServedCheckpoint
 from router.serve.decisions import quarantined_of
 from router.serve.predictions import RoutingQuestion
 from router.serve.rules import Roles
-from router.statistics.choose import Price
-from router.statistics.model import Moves
+from router.statistics.choose import PricePair
+from router.statistics.model import IntervalShifts
 from schema.language.catalogue import Catalogue
 
 Warn = Callable[[str], None]
@@ -33,7 +33,7 @@ class RoutingContext:
     choices."""
     wanted: tuple[ServedCheckpoint, ...]
     """Checkpoints, the one that serves before its challenger."""
-    own_prices: dict[str, Price]
+    own_prices: dict[str, PricePair]
     quarantined: frozenset[str]
     catalogue: Catalogue
 
@@ -45,7 +45,7 @@ async def known(connection: AsyncConnection, tenant: str, *, simulated: bool) ->
             one.number,
             one.state,
             one.sha256,
-            Moves(one.followed_until, one.moved) if one.moved else None,
+            IntervalShifts(one.followed_until, one.moved) if one.moved else None,
         )
         for one in await checkpoints.serving(connection, tenant, simulated=simulated)
     )
@@ -97,7 +97,7 @@ class Chooser:
         for candidates, places in together.items():
             some = [asked[at] for at in places]
             chosen = [by_rules(one.task, one.role, candidates, one.key, roles, resting, warn) for one in some]
-            priced: dict[str, Price] = {}
+            priced: dict[str, PricePair] = {}
             if known.wanted:
                 others = (name for name in candidates if name not in known.own_prices)
                 priced = known.own_prices | await prices.general(others)

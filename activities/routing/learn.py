@@ -25,11 +25,11 @@ from router.checkpoints.storage import Checkpoint
 from router.data import dataset, features
 from router.rollout import judge
 from router.statistics import model
-from router.statistics.choose import Price
+from router.statistics.choose import PricePair
 from router.statistics.model import MIN_OUTCOMES
 from schema.temporal.learning import (
     CollectedOutcomes,
-    DueToLearn,
+    DueTenants,
     LearnStep,
     TrainingEnd,
     TrainingOutcome,
@@ -65,10 +65,10 @@ class LearnActivity:
         self._effort = effort or Effort()
 
     @activity.defn(name="due_to_learn")
-    async def due_to_learn(self) -> DueToLearn:
+    async def due_to_learn(self) -> DueTenants:
         async with transaction(self._engine) as connection:
             found = await trainings.due(connection, NEW_OUTCOMES)
-        return DueToLearn(
+        return DueTenants(
             [tenant for tenant, simulated in found if not simulated],
             [tenant for tenant, simulated in found if simulated],
         )
@@ -119,7 +119,7 @@ class LearnActivity:
             prices = await self._prices(step.tenant, found.models)
             calls = await asyncio.to_thread(dataset.to_calls, dataset.thinned(rows))
             table = await asyncio.to_thread(features.rows, calls.texts)
-            keeper = Keeper(self._engine, step)
+            keeper = TrainingStore(self._engine, step)
             fitted = await keeper.fitted()
             if fitted is None:
                 learned, _ = await asyncio.to_thread(model.fit, calls, table, step.seed, prices)
@@ -216,13 +216,13 @@ class LearnActivity:
             by_another += sum(row.answered_by not in ("", row.model) for row in good)
         return Collection(list(kept), refused, by_another)
 
-    async def _prices(self, tenant: str, models: list[str]) -> Mapping[str, Price]:
+    async def _prices(self, tenant: str, models: list[str]) -> Mapping[str, PricePair]:
         async with transaction(self._engine) as connection:
             own = await routing_prices.own(connection, tenant)
         return await routing_prices.general(models) | own
 
 
-class Keeper:
+class TrainingStore:
     """Keeps what a training has come to, also from the thread that it runs in."""
 
     def __init__(self, engine: AsyncEngine, step: LearnStep) -> None:

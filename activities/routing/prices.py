@@ -7,16 +7,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.money import prices
 from gateway.prices import at_hand, per_million
-from router.statistics.choose import Price
+from router.statistics.choose import PricePair
 
 
-async def own(connection: AsyncConnection, tenant: str) -> dict[str, Price]:
+async def own(connection: AsyncConnection, tenant: str) -> dict[str, PricePair]:
     """Return the tenant's own prices by model."""
     newest = await prices.newest(connection, tenant)
     return {name: (float(one.input_usd), float(one.output_usd)) for name, one in newest.items()}
 
 
-async def general(models: Iterable[str]) -> dict[str, Price]:
+async def general(models: Iterable[str]) -> dict[str, PricePair]:
     """Return list prices by model. Loading litellm's table takes a moment the first time."""
     names = list(models)
     if all(at_hand(name) for name in names):
@@ -24,5 +24,5 @@ async def general(models: Iterable[str]) -> dict[str, Price]:
     return await asyncio.to_thread(_general, names)
 
 
-def _general(models: Sequence[str]) -> dict[str, Price]:
+def _general(models: Sequence[str]) -> dict[str, PricePair]:
     return {name: price for name in models if (price := per_million(name)) is not None}

@@ -26,7 +26,7 @@ from schema.language.steps import AgentStep, Recall
 from schema.language.templates import as_text
 from schema.temporal.steps import RecallResult, StepRequest
 
-WEAVIATE_SECONDS: Final = 2.0
+WEAVIATE_TIMEOUT_SECONDS: Final = 2.0
 MAX_OUTPUT_CHARACTERS: Final = 4_000
 
 Hit = dict[str, Any]
@@ -118,7 +118,7 @@ class RecallActivity:
     async def _from_weaviate(self, asked: RecallSearch, embedding: list[float]) -> list[Hit]:
         wanted = asked.wanted
         # One more than wanted, for the run itself may be among them.
-        async with asyncio.timeout(WEAVIATE_SECONDS):
+        async with asyncio.timeout(WEAVIATE_TIMEOUT_SECONDS):
             found = await weaviate.similar(
                 self._memory,
                 asked.run.tenant,

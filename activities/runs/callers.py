@@ -16,9 +16,9 @@ from db.runs.collaborations import Run
 from schema.errors import Refused, Unavailable
 from schema.names import OWN_TYPES
 from schema.temporal.failures import first_run_id
-from schema.temporal.people import DecisionMade
-from schema.temporal.runs import ChildEnd, ChildFailed, Finish, PinRequest, SteerOrder
-from schema.temporal.steps import Caught, ItemEnd, OwnActivityReturn, SegmentRequest, StepRequest
+from schema.temporal.people import DecisionRecord
+from schema.temporal.runs import ChildEnd, ChildFailure, Finish, PinRequest, SteerOrder
+from schema.temporal.steps import CaughtFailure, ItemEnd, OwnActivityReturn, SegmentRequest, StepRequest
 
 RunBound = (
     PinRequest
@@ -27,11 +27,11 @@ RunBound = (
     | Finish
     | SteerOrder
     | ItemEnd
-    | Caught
+    | CaughtFailure
     | OwnActivityReturn
-    | DecisionMade
+    | DecisionRecord
     | ChildEnd
-    | ChildFailed
+    | ChildFailure
 )
 """The arguments that name a run. Every other activity belongs to the platform's own workflows."""
 _MAX_CONTINUED_RUNS: Final = 4_096

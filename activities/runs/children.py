@@ -17,7 +17,7 @@ from db.definitions.definitions import Version
 from db.engine import transaction
 from db.runs import children, executions
 from db.runs.admission import Admission
-from db.runs.executions import Outcome
+from db.runs.executions import AttemptOutcome
 from plan.compile import compiled
 from plan.progress import COMPLETED
 from schema.cel.expressions import Json
@@ -30,7 +30,7 @@ from schema.language.steps import CollaborationStep
 from schema.language.templates import render
 from schema.rules.validate import validate
 from schema.temporal.memo import started_by
-from schema.temporal.runs import ChildEnd, ChildFailed, ChildRun, Fork
+from schema.temporal.runs import ChildEnd, ChildFailure, ChildRun, Fork
 from schema.temporal.signing import Signer
 from schema.temporal.steps import StepEnd, StepRequest
 
@@ -43,7 +43,7 @@ MAX_ID: Final = 900
 MAX_SHOWN: Final = 20
 
 
-class Children:
+class ChildrenActivity:
     def __init__(self, engine: AsyncEngine, admission: Admission, signer: Signer | None = None) -> None:
         """`signer`: what proves to the child's pin that the platform started it."""
         self._engine = engine
@@ -97,12 +97,12 @@ class Children:
             begun = await executions.resume(connection, request, worker)
             if begun.done is None:
                 child = await children.end_of(connection, request.tenant, UUID(end.first_run_id))
-                outcome = Outcome(checked_output(child.output))
+                outcome = AttemptOutcome(checked_output(child.output))
                 await executions.complete(connection, request, worker, begun, outcome)
         return StepEnd(request.step, COMPLETED)
 
     @activity.defn(name="fail_child")
-    async def fail_child(self, failed: ChildFailed) -> None:
+    async def fail_child(self, failed: ChildFailure) -> None:
         """Record that a sub-collaboration failed, was cancelled, or could not be begun."""
         request = failed.request
         async with transaction(self._engine) as connection:

@@ -20,7 +20,7 @@ from schema.errors import StepError
 from schema.language.steps import LoopStep
 from schema.language.templates import render
 from schema.temporal.plan import PlanStep
-from schema.temporal.steps import ItemEnded, RepetitionState, StepEnd
+from schema.temporal.steps import ItemResult, RepetitionState, StepEnd
 
 
 class InProcess(ABC):
@@ -113,13 +113,13 @@ class InProcess(ABC):
             here["iter"] = {"index": index, "carry": self.carries[path], "previous": before.get("output")}
         self.scopes[f"{path}[{index}]"] = here
 
-    async def end_item(self, step: PlanStep, frame: str, index: int, error: StepError | None) -> ItemEnded:
+    async def end_item(self, step: PlanStep, frame: str, index: int, error: StepError | None) -> ItemResult:
         definition, path = self.found.steps[step.id], inner(frame, step.id)
         here = self.scopes.pop(f"{path}[{index}]")
         if error:
             await self.note_item(step, frame, index, None, error)
             self.results[path][index] = item_fact("failed", None, error.code, error.message)
-            return ItemEnded()
+            return ItemResult()
         turn = frames.turn(definition, self.found.outputs[step.id], here, index)
         await self.note_item(step, frame, index, turn, None)
         if isinstance(definition, LoopStep):
@@ -128,7 +128,7 @@ class InProcess(ABC):
         self.results[path][index] = item_fact(COMPLETED, turn.output, None, None)
         if turn.error:
             raise turn.error
-        return ItemEnded(turn.last)
+        return ItemResult(turn.last)
 
     async def fail(self, step: PlanStep, frame: str, error: StepError) -> None:
         """Keep nothing of a map or loop that failed for good."""

@@ -18,16 +18,16 @@ from activities.runs.frames import IterationResult
 from activities.values import checked_output, moment_of, storable
 from db.engine import transaction
 from db.runs import executions
-from db.runs.executions import Outcome
+from db.runs.executions import AttemptOutcome
 from plan.progress import COMPLETED
 from schema.cel.expressions import Json
 from schema.language.dependencies import later_expressions
 from schema.language.steps import LoopStep, MapStep, WaitStep, seconds
 from schema.language.templates import expressions, render
 from schema.temporal.steps import (
-    Caught,
+    CaughtFailure,
     ItemEnd,
-    ItemEnded,
+    ItemResult,
     RepetitionState,
     StepEnd,
     StepRequest,
@@ -58,7 +58,7 @@ class RepeatActivity:
         return RepetitionState(count=len(value)) if isinstance(context.step, MapStep) else RepetitionState()
 
     @activity.defn(name="end_item")
-    async def end_item(self, end: ItemEnd) -> ItemEnded:
+    async def end_item(self, end: ItemEnd) -> ItemResult:
         """Record what one repetition came to."""
         if end.error_code:
             return await self._fail_item(end, end.error_code)
@@ -66,7 +66,7 @@ class RepeatActivity:
             turn = await self._end_item(end.request, end.index)
             if turn.error:
                 raise turn.error
-        return ItemEnded(turn.last)
+        return ItemResult(turn.last)
 
     async def _end_item(self, request: StepRequest, index: int) -> IterationResult:
         async with transaction(self._engine) as connection:
@@ -84,7 +84,7 @@ class RepeatActivity:
             )
         return turn
 
-    async def _fail_item(self, end: ItemEnd, code: str) -> ItemEnded:
+    async def _fail_item(self, end: ItemEnd, code: str) -> ItemResult:
         """Close what a failed item left running, and the item."""
         request, message = end.request, storable(end.error_message or "")
         at = f"{request.path}[{end.index}]"
@@ -93,7 +93,7 @@ class RepeatActivity:
                 connection, request, at, code=code, message=message, step=end.error_step
             )
             await executions.add_item(connection, request, end.index, error_code=code, error_message=message)
-        return ItemEnded()
+        return ItemResult()
 
     @activity.defn(name="close")
     async def close(self, request: StepRequest) -> StepEnd:
@@ -108,11 +108,13 @@ class RepeatActivity:
                 output: Json = [row.output for row in rows]
                 if isinstance(step, LoopStep):
                     output = rows[-1].output if rows else None
-                await executions.complete(connection, request, worker, begun, Outcome(checked_output(output)))
+                await executions.complete(
+                    connection, request, worker, begun, AttemptOutcome(checked_output(output))
+                )
         return StepEnd(request.step, COMPLETED)
 
     @activity.defn(name="caught")
-    async def caught(self, caught: Caught) -> StepEnd:
+    async def caught(self, caught: CaughtFailure) -> StepEnd:
         """Record that a failed step is caught."""
         request = caught.request
         async with transaction(self._engine) as connection:
@@ -159,5 +161,5 @@ class RepeatActivity:
             worker = worker_of(found.definition, found.steps[request.step])
             begun = await executions.resume(connection, request, worker)
             if begun.done is None:
-                outcome = Outcome({"until": datetime.now(UTC).isoformat()})
+                outcome = AttemptOutcome({"until": datetime.now(UTC).isoformat()})
                 await executions.complete(connection, request, worker, begun, outcome)

@@ -49,7 +49,7 @@ from schema.temporal.steps import (
     StepResult,
 )
 
-Agent = Callable[[StepRequest], Awaitable[StepResult]]
+AgentRunner = Callable[[StepRequest], Awaitable[StepResult]]
 Tool = Callable[[str, dict[str, Any]], Awaitable[Json]]
 
 
@@ -69,7 +69,7 @@ class RetryLater(WalkSuspended):
 
 
 class SegmentActivity:
-    def __init__(self, engine: AsyncEngine, journal: Journal, tools: Tools, agent: Agent) -> None:
+    def __init__(self, engine: AsyncEngine, journal: Journal, tools: Tools, agent: AgentRunner) -> None:
         self._engine = engine
         self._journal = journal
         self._tools = tools

@@ -14,7 +14,7 @@ from activities.values import checked_output, storable
 from db.engine import transaction
 from db.runs import compensations, executions
 from db.runs.compensations import UNDO, CompensableStep
-from db.runs.executions import Assignment, Outcome
+from db.runs.executions import Assignment, AttemptOutcome
 from plan.compile import CompiledDefinition, retry_rule
 from schema import telemetry
 from schema.language.steps import AgentStep, CollaborationStep, Compensate, Step, ToolStep, seconds
@@ -73,7 +73,7 @@ class UndoActivity:
                     await executions.fail(connection, request, begun, *describe(error))
                 raise
             async with transaction(self._engine) as connection:
-                result = await executions.complete(connection, request, worker, begun, Outcome(output))
+                result = await executions.complete(connection, request, worker, begun, AttemptOutcome(output))
         if result is None:
             raise given_up()
         return result

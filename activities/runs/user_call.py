@@ -17,7 +17,7 @@ from activities.values import as_promised, checked_output, output_fault, storabl
 from db.engine import transaction
 from db.runs import executions
 from db.runs.compensations import UNDO
-from db.runs.executions import Assignment, Outcome
+from db.runs.executions import Assignment, AttemptOutcome
 from schema.cel.expressions import Json
 from schema.errors import StepError
 from schema.language.steps import Compensate, Step, ToolStep
@@ -69,7 +69,9 @@ class UserCallActivity:
                 output = as_promised(context.step, output)
                 fault = output_fault(context.step, output)
             if fault is None:
-                return await executions.complete(connection, request.request, worker, begun, Outcome(output))
+                return await executions.complete(
+                    connection, request.request, worker, begun, AttemptOutcome(output)
+                )
             await executions.fail(connection, request.request, begun, "output_invalid", fault)
         raise StepError("output_invalid", fault)
 

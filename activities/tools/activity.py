@@ -13,7 +13,7 @@ from activities.tools.pause import pause
 from activities.values import as_promised, checked_output, output_fault, storable
 from db.engine import persist, transaction
 from db.runs import cache, executions
-from db.runs.executions import Outcome
+from db.runs.executions import AttemptOutcome
 from schema import telemetry
 from schema.cel.expressions import Json
 from schema.errors import StepError
@@ -58,7 +58,7 @@ class ToolActivity:
                     output = as_promised(step, storable(checked_output(await self.run(step.tool, args))))
                     if fault := output_fault(step, output):
                         raise StepError("output_invalid", fault)
-                    outcome = Outcome(output)
+                    outcome = AttemptOutcome(output)
 
                 async def finish() -> StepResult | None:
                     async with transaction(self._engine) as connection:
@@ -78,7 +78,9 @@ class ToolActivity:
             raise given_up()
         return result
 
-    async def _kept(self, request: StepRequest, step: ToolStep, args: dict[str, Any]) -> Outcome | None:
+    async def _kept(
+        self, request: StepRequest, step: ToolStep, args: dict[str, Any]
+    ) -> AttemptOutcome | None:
         """Return the cached output of an equal call, if the step may reuse it and it still fits."""
         if step.cache is None:
             return None

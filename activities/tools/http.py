@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 MAX_HEAD_BYTES: Final = 16 * 1024
 """Bound on the headers that a caller adds."""
-_SECONDS: Final = 30.0
+_SOCKET_TIMEOUT_SECONDS: Final = 30.0
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 _OURS: Final = frozenset(
@@ -95,7 +95,9 @@ class HttpTool:
 
         address = _address(url)
         if self._outbound is None:
-            waiting = aiohttp.ClientTimeout(total=None, sock_connect=_SECONDS, sock_read=_SECONDS)
+            waiting = aiohttp.ClientTimeout(
+                total=None, sock_connect=_SOCKET_TIMEOUT_SECONDS, sock_read=_SOCKET_TIMEOUT_SECONDS
+            )
             self._outbound = Outbound(self._reach, timeout=waiting)
         try:
             return address, self._outbound.session(address)

@@ -14,7 +14,7 @@ MAX_FINDINGS: Final = 200
 MAX_MESSAGE_CHARS: Final = 1_000
 _MAX_LINE_BYTES: Final = 1024 * 1024
 """Longest finding: ruff quotes what it found."""
-_SECONDS: Final = 20
+_RUFF_TIMEOUT_SECONDS: Final = 20
 _DEFAULT_RULES: Final = ("E9", "F", "B", "C90", "S", "PL", "SIM", "PERF", "RET")
 
 
@@ -50,10 +50,10 @@ async def check(source: str, filename: str = "source.py", select: list[str] | No
     )
     sending = asyncio.create_task(_send(process, data))
     try:
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(_RUFF_TIMEOUT_SECONDS):
             found = await _found(process)
     except TimeoutError:
-        raise StepError("tool_failed", f"ruff did not finish within {_SECONDS} s.") from None
+        raise StepError("tool_failed", f"ruff did not finish within {_RUFF_TIMEOUT_SECONDS} s.") from None
     finally:
         sending.cancel()
         if process.returncode is None:

@@ -25,7 +25,7 @@ from schema.temporal.upkeep import ReconcilePass
 
 GRACE_SECONDS: Final = 300.0
 """Time during which a provider that does not know a call may still come to know it."""
-AT_ONCE: Final = 16
+MAX_CONCURRENT_LOOKUPS: Final = 16
 PAGE: Final = 200
 IN_THE_WAY: Final = 100
 
@@ -72,7 +72,7 @@ class Reconciler:
         await self._close_all(found)
 
     async def _close_all(self, calls: Sequence[LostCall]) -> Counter[End]:
-        slots = asyncio.Semaphore(AT_ONCE)
+        slots = asyncio.Semaphore(MAX_CONCURRENT_LOOKUPS)
 
         async def one(call: LostCall) -> End:
             async with slots:

@@ -31,7 +31,7 @@ PACE_SECONDS: Final = 0.1
 _MAX_CHARS: Final = 200_000
 _DRAW_TIMEOUT_SECONDS: Final = 20.0
 
-Told = list[Any]
+FeedEntry = list[Any]
 
 
 class RunFeed:
@@ -58,10 +58,10 @@ class RunFeed:
                         await self._seen.wait()
 
 
-def merged(lives: list[PlacedEvent]) -> list[Told]:
+def merged(lives: list[PlacedEvent]) -> list[FeedEntry]:
     """As the page reads it; tokens of one execution that follow each other are one."""
-    told: list[Told] = []
-    last: dict[str, Told] = {}
+    told: list[FeedEntry] = []
+    last: dict[str, FeedEntry] = {}
     for live in lives:
         event = live.event
         if isinstance(event, ToolsCalled | ToolsReturned):
@@ -82,7 +82,7 @@ def merged(lives: list[PlacedEvent]) -> list[Told]:
 
 def _told(
     event: RunBegan | StepBegan | StepEnded | PeopleAsked | PeopleDecided | Steered | RunEnded, at: int
-) -> Told:
+) -> FeedEntry:
     match event:
         case RunBegan():
             return ["run", at, event.name, event.version, event.task, event.kept]
@@ -138,9 +138,9 @@ def _told(
             assert_never(event)
 
 
-def pieces(told: list[Told]) -> list[list[Told]]:
+def pieces(told: list[FeedEntry]) -> list[list[FeedEntry]]:
     """Not more at once than a page draws without a pause."""
-    found: list[list[Told]] = [[]]
+    found: list[list[FeedEntry]] = [[]]
     chars = 0
     for one in told:
         size = len(one[2]) if one[0] == "t" else 100

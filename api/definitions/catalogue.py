@@ -24,7 +24,7 @@ from api.http.bodies import body_of, read_json
 from api.http.problems import BadRequest, errors
 from api.state import Actor, ApiState, StateOf, Tenant
 from db.definitions import catalogue
-from db.definitions.catalogue import Set, Users
+from db.definitions.catalogue import EntryStamp, EntryUses
 from db.money import prices
 from gateway.prices import listed_price
 from schema.errors import Problem
@@ -100,7 +100,7 @@ def _wanted_role(name: str, wanted: RoleRequest) -> RoleDefault:
     return RoleDefault(**asdict(role) | {"skills": tuple(role.skills)})
 
 
-def _role(name: str, role: RoleDefault, by: Set | None) -> RoleFact:
+def _role(name: str, role: RoleDefault, by: EntryStamp | None) -> RoleFact:
     facts = asdict(role) | {"skills": list(role.skills)}
     return RoleFact(name=name, origin=_origin(name in BUILT_IN.roles, by), **facts, **_setting(by))
 
@@ -132,7 +132,7 @@ async def remove_skill(name: Name, state: StateOf, tenant: Tenant, actor: Actor)
     )
 
 
-def _skill(name: str, skill: Skill, by: Set | None) -> SkillFact:
+def _skill(name: str, skill: Skill, by: EntryStamp | None) -> SkillFact:
     facts = asdict(skill) | {"tools": list(skill.tools)}
     return SkillFact(name=name, origin=_origin(name in BUILT_IN.skills, by), **facts, **_setting(by))
 
@@ -163,11 +163,11 @@ async def remove_provider(name: Name, state: StateOf, tenant: Tenant, actor: Act
     return _removed(name, name in PROVIDERS, users, naming)
 
 
-def _provider(provider: TenantProvider, by: Set | None) -> ProviderFact:
+def _provider(provider: TenantProvider, by: EntryStamp | None) -> ProviderFact:
     return ProviderFact(**asdict(provider), origin=_origin(provider.name in PROVIDERS, by), **_setting(by))
 
 
-def _providers(known: Catalogue, set_by: dict[str, Set]) -> list[ProviderFact]:
+def _providers(known: Catalogue, set_by: dict[str, EntryStamp]) -> list[ProviderFact]:
     built_in = [
         ProviderFact(name=name, origin="built_in", kind={"qwen": "openrouter"}.get(name, name))
         for name in PROVIDERS
@@ -199,22 +199,22 @@ def _refuse(what: str, name: str, problems: Sequence[Problem]) -> None:
         raise BadRequest("catalogue_invalid", message, problems)
 
 
-async def _set_by(state: ApiState, tenant: str, section: str, name: str) -> Set:
+async def _set_by(state: ApiState, tenant: str, section: str, name: str) -> EntryStamp:
     """Return actor and time of an entry once it is committed; steps that begin afterwards use it."""
     catalogue.forget(tenant)
     async with state.transaction() as connection:
         return (await catalogue.settings_of(connection, tenant))[section][name]
 
 
-def _origin(built_in: bool, by: Set | None) -> Origin:
+def _origin(built_in: bool, by: EntryStamp | None) -> Origin:
     if by is None:
         return "built_in"
     return "yours_instead" if built_in else "yours"
 
 
-def _setting(by: Set | None) -> dict[str, Any]:
+def _setting(by: EntryStamp | None) -> dict[str, Any]:
     return {"set_by": by.by, "set_at": by.at} if by else {}
 
 
-def _removed(name: str, built_in: bool, users: Users, roles: list[str]) -> Removed:
+def _removed(name: str, built_in: bool, users: EntryUses, roles: list[str]) -> Removed:
     return Removed(name=name, built_in=built_in, used_by=users.definitions, more=users.more, roles=roles)

@@ -25,7 +25,7 @@ from api.runs.starts import check_input
 from api.state import Actor, ApiState, StateOf, Tenant
 from db.definitions import catalogue, definitions
 from db.money import limits, run_trees
-from db.money.limits import Counter, Limit
+from db.money.limits import Counter, SpendingLimit
 from plan import diagram
 from plan.compile import compile_plan, compiled
 from schema.errors import Problem, Refused
@@ -148,7 +148,7 @@ def _estimated(
     known: Catalogue,
     prices: PriceList,
     input: Any,
-    held: list[tuple[Limit, Counter]],
+    held: list[tuple[SpendingLimit, Counter]],
     within: Mapping[str, TreeSize],
 ) -> EstimateDocument:
     models: dict[str, EffectivePrice] = {}

@@ -10,7 +10,7 @@ from typing import Final
 import activities
 from schema.errors import FacilitairError, Refused, Unavailable
 
-LIMIT_SECONDS: Final = 10.0
+REHEARSAL_TIMEOUT_SECONDS: Final = 10.0
 """For one dry run; it gives up by itself a little earlier, if it can."""
 _START_SECONDS: Final = 60.0
 _MAX_USES: Final = 100
@@ -33,13 +33,14 @@ class RehearsalProcess:
             assert process.stdin and process.stdout
             answer = b""
             try:
-                async with asyncio.timeout(LIMIT_SECONDS):
+                async with asyncio.timeout(REHEARSAL_TIMEOUT_SECONDS):
                     process.stdin.write(asked + b"\n")
                     await process.stdin.drain()
                     answer = await process.stdout.readline()
             except TimeoutError:
                 raise Refused(
-                    "rehearsal_too_long", f"found no end within {LIMIT_SECONDS:g} s; let the dry run do less."
+                    "rehearsal_too_long",
+                    f"found no end within {REHEARSAL_TIMEOUT_SECONDS:g} s; let the dry run do less.",
                 ) from None
             except ConnectionError:
                 pass  # it has died, as the missing answer tells

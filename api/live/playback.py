@@ -45,7 +45,7 @@ async def playback(
     known = place_in_playback(place) if place else 0
     clock = _Clock(speed)
     telling = _PlaybackStep()
-    async for at, event in _Past(state, run).told():
+    async for at, event in _Timeline(state, run).told():
         if telling.number < known:
             telling.number += 1
             if telling.number % MAX_AT_ONCE == 0:
@@ -144,7 +144,7 @@ class _Voice:
     told: int = 0
 
 
-class _Past:
+class _Timeline:
     """Everything that happened, in one order.
 
     The log, the beginnings and every voice are in order by themselves; a heap holds the next of each. Clocks

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.config import JsonDict
 
-from db.money.limits import EACH, Counter, Limit, LimitScope, Period
+from db.money.limits import EACH, Counter, LimitScope, Period, SpendingLimit
 from db.money.report import By
 
 MODEL = r"^[^\x00-\x20/]+/[^\x00-\x20]+$"
@@ -151,7 +151,7 @@ class LimitFact(BaseModel):
     )
 
 
-def limit_fact(limit: Limit, counters: Sequence[Counter]) -> LimitFact:
+def limit_fact(limit: SpendingLimit, counters: Sequence[Counter]) -> LimitFact:
     return LimitFact(
         scope=limit.scope,
         subject=limit.subject,

@@ -32,7 +32,7 @@ from api.state import Actor, Connection, StateOf, Tenant
 from db.definitions import definitions
 from db.money import limits, prices
 from db.money import report as money_report
-from db.money.limits import EACH, Limit
+from db.money.limits import EACH, SpendingLimit
 from db.money.prices import TenantPrice
 from db.money.report import By, CallTotals, ReportPeriod
 from schema.errors import NotFound, Problem, Refused
@@ -119,7 +119,7 @@ async def set_limit(request: Request, state: StateOf, tenant: Tenant, actor: Act
     """Set what may be spent by day, by month or for ever. It holds from the next call on; what its period saw
     before counts."""
     wanted = await read_json(request, state, LimitRequest)
-    limit = Limit(wanted.scope, wanted.subject, wanted.period, wanted.usd, wanted.tokens)
+    limit = SpendingLimit(wanted.scope, wanted.subject, wanted.period, wanted.usd, wanted.tokens)
     async with state.transaction() as connection:
         stored = await limits.put(connection, tenant, limit, actor)
     # Apart from that: while it is set, calls wait.
@@ -129,7 +129,7 @@ async def set_limit(request: Request, state: StateOf, tenant: Tenant, actor: Act
     return SetLimit(**limit_fact(stored, counters).model_dump(), warnings=warnings)
 
 
-async def _warnings(connection: AsyncConnection, tenant: str, limit: Limit) -> list[str]:
+async def _warnings(connection: AsyncConnection, tenant: str, limit: SpendingLimit) -> list[str]:
     if limit.scope != "definition" or limit.subject == EACH:
         return []
     try:

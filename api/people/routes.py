@@ -12,7 +12,7 @@ from api.http.bodies import body_of, read_json
 from api.http.problems import errors
 from api.people.models import DecisionRequest, TaskAction, TaskDecision, TaskDetail, TaskPage, TaskSummary
 from api.state import Actor, ApiState, Connection, StateOf, Tenant
-from api.temporal import CALL, ENDED_MEANWHILE, Temporal
+from api.temporal import ENDED_MEANWHILE, RPC_TIMEOUT, Temporal
 from db.runs import people
 from db.runs.people import PersonDecision, QuestionSummary, Task
 from schema.errors import FacilitairError, Refused, Unavailable
@@ -127,7 +127,7 @@ async def _update_run(temporal: Temporal, task: Task, decision: Decision) -> Non
     decision = temporal.signer.decision(run, decision) if temporal.signer else decision
     try:
         async with asyncio.timeout(_UPDATE_TIMEOUT_SECONDS):
-            await handle.execute_update("decide", decision, result_type=str, rpc_timeout=CALL)
+            await handle.execute_update("decide", decision, result_type=str, rpc_timeout=RPC_TIMEOUT)
     except WorkflowUpdateFailedError as error:
         cause = error.cause
         code = cause.type if isinstance(cause, ApplicationError) and cause.type else "internal_error"

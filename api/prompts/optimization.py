@@ -5,7 +5,7 @@ from typing import Any
 
 from api.prompts.models import OptimizeRequest, OptimizeStarted
 from api.state import ApiState
-from api.temporal import CALL, memo_of
+from api.temporal import RPC_TIMEOUT, memo_of
 from schema.errors import NotFound, Refused
 from schema.temporal.queues import QUEUE_PROJECTIONS
 from schema.temporal.upkeep import OptimizePrompt
@@ -44,7 +44,7 @@ async def start(
             request,
             id=id,
             task_queue=QUEUE_PROJECTIONS,
-            rpc_timeout=CALL,
+            rpc_timeout=RPC_TIMEOUT,
             memo=memo_of(tenant, actor),
             static_summary=f"better examples for the prompt {name}",
         )
@@ -79,5 +79,5 @@ async def state_of(state: ApiState, tenant: str, name: str) -> OptimizeStarted:
         )
     client = await state.temporal.client()
     handle = client.get_workflow_handle(id, run_id=found.run_id)
-    result: dict[str, Any] = await handle.result(rpc_timeout=CALL)
+    result: dict[str, Any] = await handle.result(rpc_timeout=RPC_TIMEOUT)
     return OptimizeStarted(name=name, workflow_id=id, state="completed", result=result)

@@ -12,18 +12,18 @@ from api.http.problems import errors
 from api.state import Actor, Connection, Simulated, StateOf, Tenant
 from db.definitions import definitions
 from db.router import edges
-from db.router.edges import Key
+from db.router.edges import EdgeKey
 from schema.language.steps import StepId
 
 router = APIRouter(prefix="/definitions/{name}/edges", tags=["definitions"])
 
-EdgeState = Literal["kept", "pruned", "pinned"]
+EdgeMode = Literal["kept", "pruned", "pinned"]
 
 
 class Edge(BaseModel):
     source: str
     target: str
-    state: EdgeState
+    state: EdgeMode
     effect: float | None = Field(
         description="Quality with it less quality without, or what is foreseen; null: not yet looked at."
     )
@@ -44,7 +44,7 @@ class EdgeList(BaseModel):
 class EdgeRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    state: EdgeState = Field(
+    state: EdgeMode = Field(
         description="pinned: in every run, whatever the evidence; kept, pruned: until that says otherwise."
     )
 
@@ -73,6 +73,6 @@ async def set_edge(
     """Pin an edge, let go of it, or set where the evidence goes on from, in real and in simulated runs."""
     wanted = await read_json(request, state, EdgeRequest)
     async with state.transaction() as connection:
-        key = Key(tenant, name, source, target, simulated)
+        key = EdgeKey(tenant, name, source, target, simulated)
         await edges.set_state(connection, key, wanted.state, actor)
         return await list_edges(name, connection, tenant, simulated)

@@ -2,7 +2,7 @@
 
 from api.router.models import TrainingRequest, TrainingStarted
 from api.state import ApiState
-from api.temporal import CALL, memo_of
+from api.temporal import RPC_TIMEOUT, memo_of
 from schema.errors import Refused
 from schema.temporal.learning import LearnRequest
 from schema.temporal.queues import QUEUE_LEARNING
@@ -28,7 +28,7 @@ async def start(
             learn,
             id=id,
             task_queue=QUEUE_LEARNING,
-            rpc_timeout=CALL,
+            rpc_timeout=RPC_TIMEOUT,
             memo=memo_of(tenant, actor),
             static_summary=f"learn from {tenant}'s outcomes",
         )

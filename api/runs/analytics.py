@@ -68,7 +68,7 @@ async def read(
 ) -> Analytics:
     """Runs by status, costs by model, and what each agent and model cost and took."""
     since = _since(period, datetime.now(UTC))
-    of = analytics.Period(tenant, simulated, since, _BUCKET[period])
+    of = analytics.AnalyticsPeriod(tenant, simulated, since, _BUCKET[period])
     return Analytics(
         simulated=simulated,
         period=period,

@@ -16,7 +16,7 @@ from db.live.archive import SweepTotals
 
 router = APIRouter(prefix="/streams", tags=["streams"])
 
-_SECONDS: Final = 10.0
+_MAX_WORK_SECONDS: Final = 10.0
 """Longest work in one request; a caller that finds more asks again."""
 
 
@@ -53,7 +53,7 @@ async def archive_tokens(request: Request, state: StateOf, tenant: Tenant, actor
         return ArchiveDone(
             executions=waiting.executions, tokens=waiting.tokens, older_than=older_than, more=False
         )
-    until, done, more = time.monotonic() + _SECONDS, SweepTotals(), False
+    until, done, more = time.monotonic() + _MAX_WORK_SECONDS, SweepTotals(), False
     async for so_far in archive.sweep(state.engine, older_than, None):
         done = so_far
         if more := time.monotonic() > until:

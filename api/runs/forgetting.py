@@ -14,7 +14,7 @@ from db.runs import forgetting
 
 router = APIRouter(prefix="/simulated", tags=["collaborations"])
 
-_SECONDS: Final = 10.0
+_MAX_WORK_SECONDS: Final = 10.0
 """Longest work in one request; a caller that finds more asks again."""
 
 
@@ -45,7 +45,7 @@ async def forget(request: Request, state: StateOf, tenant: Tenant, actor: Actor)
         found = await forgetting.count(connection, tenant)
     if wanted.dry_run:
         return Forgotten(**vars(found), more=False)
-    until, runs = time.monotonic() + _SECONDS, 0
+    until, runs = time.monotonic() + _MAX_WORK_SECONDS, 0
     while runs < found.runs and time.monotonic() < until:
         async with state.transaction() as connection:
             runs += await forgetting.runs(connection, tenant)

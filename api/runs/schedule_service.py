@@ -14,7 +14,7 @@ from api.http.shared_models import (
     SchedulePage,
     ScheduleRequest,
 )
-from api.temporal import CALL, TASK_TIMEOUT, Temporal, details_of, memo_of, summary_of
+from api.temporal import RPC_TIMEOUT, TASK_TIMEOUT, Temporal, details_of, memo_of, summary_of
 from schema import names
 from schema.errors import NotFound, Refused
 from schema.language import cron
@@ -91,14 +91,14 @@ class Schedules:
         )
         rhythm = {**memo_of(self._tenant, actor), MEMO_RHYTHM: wanted.model_dump(include=set(_RHYTHM))}
         async with self._errors(id, wanted):
-            await client.create_schedule(self._own(id), schedule, memo=rhythm, rpc_timeout=CALL)
+            await client.create_schedule(self._own(id), schedule, memo=rhythm, rpc_timeout=RPC_TIMEOUT)
 
     async def read(self, id: str) -> ScheduleDetail:
         """Raises NotFound, also for a schedule of another tenant."""
         from temporalio.client import ScheduleActionStartWorkflow
 
         async with self._errors(id):
-            found = await (await self._handle(id)).describe(rpc_timeout=CALL)
+            found = await (await self._handle(id)).describe(rpc_timeout=RPC_TIMEOUT)
             memo = await found.memo()
         action = found.schedule.action
         assert isinstance(action, ScheduleActionStartWorkflow)
@@ -129,28 +129,28 @@ class Schedules:
         client = await self._temporal.client()
         async with self._errors(""):
             mine = f"ScheduleId STARTS_WITH {json.dumps(self._own(''))}"
-            async for one in await client.list_schedules(mine, rpc_timeout=CALL):
+            async for one in await client.list_schedules(mine, rpc_timeout=RPC_TIMEOUT):
                 id = one.id.rpartition("/")[2]
                 if self._own(id) == one.id and one.schedule and one.info:
                     yield id, one
 
     async def pause(self, id: str, actor: str) -> None:
         async with self._errors(id):
-            await (await self._handle(id)).pause(note=f"paused by {actor}", rpc_timeout=CALL)
+            await (await self._handle(id)).pause(note=f"paused by {actor}", rpc_timeout=RPC_TIMEOUT)
 
     async def resume(self, id: str, actor: str) -> None:
         async with self._errors(id):
-            await (await self._handle(id)).unpause(note=f"resumed by {actor}", rpc_timeout=CALL)
+            await (await self._handle(id)).unpause(note=f"resumed by {actor}", rpc_timeout=RPC_TIMEOUT)
 
     async def run(self, id: str) -> None:
         """Start a run now, as if it were time; the overlap policy holds."""
         async with self._errors(id):
-            await (await self._handle(id)).trigger(rpc_timeout=CALL)
+            await (await self._handle(id)).trigger(rpc_timeout=RPC_TIMEOUT)
 
     async def remove(self, id: str) -> None:
         """Runs that it has started go on."""
         async with self._errors(id):
-            await (await self._handle(id)).delete(rpc_timeout=CALL)
+            await (await self._handle(id)).delete(rpc_timeout=RPC_TIMEOUT)
 
     def _own(self, id: str) -> str:
         # Ids have no slash, so the tenant is all that is before the last one.

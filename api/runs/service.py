@@ -15,7 +15,7 @@ from api.http.shared_models import (
     Lineage,
     Relative,
 )
-from api.temporal import Execution, Temporal
+from api.temporal import Temporal, TemporalRun
 from db.runs.collaborations import RunSummary
 from schema.endings import SUB_STATES, error_of
 from schema.errors import NotFound, Unavailable
@@ -188,7 +188,7 @@ def _retries(steps: Sequence[Attempt]) -> dict[str, str]:
     }
 
 
-async def _error_of(temporal: Temporal, execution: Execution) -> ErrorFact | None:
+async def _error_of(temporal: Temporal, execution: TemporalRun) -> ErrorFact | None:
     if execution.status == "FAILED":
         code, message = await temporal.failure(execution)
         return ErrorFact(code=code, message=message)

@@ -9,7 +9,7 @@ _TOLERANCE: Final = 1e-9
 
 
 @dataclass
-class Started:
+class CaseRun:
     """What became of one run that a case started."""
 
     id: str = ""
@@ -33,7 +33,7 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Answer:
+class CaseResponse:
     """What came of a request, or of a command."""
 
     status: int
@@ -110,7 +110,7 @@ def is_told(expected: str | dict[str, str], codes: Iterable[dict[str, str]]) -> 
     )
 
 
-def faults_of_run(expected: dict[str, Any], got: Started) -> list[str]:
+def faults_of_run(expected: dict[str, Any], got: CaseRun) -> list[str]:
     """Return what is wrong with a run, one sentence each."""
     rest = {name: value for name, value in expected.items() if name != "any_of"}
     faults = [*_always_wrong(got), *_faults(rest, got)]
@@ -120,7 +120,7 @@ def faults_of_run(expected: dict[str, Any], got: Started) -> list[str]:
     return faults
 
 
-def _always_wrong(got: Started) -> Iterator[str]:
+def _always_wrong(got: CaseRun) -> Iterator[str]:
     if "internal_error" in got.codes:
         yield "internal_error"
     for attempt in got.attempts:
@@ -128,7 +128,7 @@ def _always_wrong(got: Started) -> Iterator[str]:
             yield f"internal_error at {attempt['path']}"
 
 
-def _faults(expected: dict[str, Any], got: Started) -> Iterator[str]:
+def _faults(expected: dict[str, Any], got: CaseRun) -> Iterator[str]:
     ended_badly = got.status in ("failed", "refused")
     for name, value in expected.items():
         match name:
@@ -161,7 +161,7 @@ def _faults(expected: dict[str, Any], got: Started) -> Iterator[str]:
                 yield from _unless(got.seconds <= value, name, value, round(got.seconds, 1))
 
 
-def _faults_of_step(path: str, expected: dict[str, Any], got: Started) -> Iterator[str]:
+def _faults_of_step(path: str, expected: dict[str, Any], got: CaseRun) -> Iterator[str]:
     rows = [attempt for attempt in got.attempts if attempt["path"] == path]
     last: dict[str, Any] = rows[-1] if rows else {"status": None, "seconds": 0.0}
     failed = [row["error"]["code"] for row in rows if row["error"]]
@@ -184,7 +184,7 @@ def _faults_of_step(path: str, expected: dict[str, Any], got: Started) -> Iterat
                 yield from _unless(all(one in whole for one in value), where, value, whole)
 
 
-def faults_of_answers(expected: dict[str, Any], answers: list[Answer]) -> list[str]:
+def faults_of_answers(expected: dict[str, Any], answers: list[CaseResponse]) -> list[str]:
     """Return what is wrong with the answers to a request that was sent once or at once many times."""
     faults = [fault for answer in answers for fault in _faults_of_answer(expected, answer)]
     if tallies := expected.get("statuses"):
@@ -195,7 +195,7 @@ def faults_of_answers(expected: dict[str, Any], answers: list[Answer]) -> list[s
     return faults
 
 
-def _faults_of_answer(expected: dict[str, Any], answer: Answer) -> Iterator[str]:
+def _faults_of_answer(expected: dict[str, Any], answer: CaseResponse) -> Iterator[str]:
     refused = answer.status != 0 if answer.is_command else answer.status >= 400
     if not answer.is_command and answer.status == 500:
         yield "an answer of 500"

@@ -16,8 +16,8 @@ from temporalio.client import Client
 from bench.cases import doors
 from bench.cases.case import Case
 from bench.cases.judge import (
-    Answer,
-    Started,
+    CaseResponse,
+    CaseRun,
     codes_of,
     faults_of_answers,
     faults_of_run,
@@ -165,7 +165,7 @@ class _Player:
         shown = {name: value for name, value in vars(got).items() if value not in ("", [], {}, None)}
         verdict.got.setdefault("runs", []).append(shown)
 
-    async def _start(self, start: str, number: int) -> Started:
+    async def _start(self, start: str, number: int) -> CaseRun:
         name, expected = self.case.definition_name, self.case.expected
         id = str(expected.get("id") or f"case-{uuid.uuid4().hex[:12]}")
         id = id if number == 0 else f"{id}-{number}"
@@ -181,13 +181,13 @@ class _Player:
                 answer = await self._ask(
                     "POST", "/v1/collaborations", body, {"content-type": "application/json"}
                 )
-                return Started(id, "running") if answer.status < 400 else doors.refused(answer)
+                return CaseRun(id, "running") if answer.status < 400 else doors.refused(answer)
 
-    async def _start_by_command(self, argv: list[str]) -> Started:
+    async def _start_by_command(self, argv: list[str]) -> CaseRun:
         before = await self._runs()  # the row of a run may come a moment after its start
         answer = await doors.command(self.on.supervisor.data, argv)
         new = [id for id in await self._runs() if id not in before and id not in self.started]
-        got = Started(new[0], "running") if new else Started()
+        got = CaseRun(new[0], "running") if new else CaseRun()
         got.exit, got.message = answer.status, answer.text
         got.codes = answer.text.replace(":", " ").split()
         return got
@@ -196,7 +196,7 @@ class _Player:
         listed = await self._ask("GET", "/v1/collaborations?limit=200")
         return [str(one["id"]) for one in listed.document["items"]]
 
-    async def _follow(self, got: Started, began: float, verdict: Verdict) -> None:
+    async def _follow(self, got: CaseRun, began: float, verdict: Verdict) -> None:
         """Send the requests of a run that goes on, wait for its end and see what is left of it."""
         expected = self.case.expected["run"]
         known = self.known | {"run": got.id, "text": got.text}
@@ -212,7 +212,7 @@ class _Player:
             await self._see(got, expected)
             await self._send(after, verdict, known)
 
-    async def _wait_end(self, got: Started, until: float) -> None:
+    async def _wait_end(self, got: CaseRun, until: float) -> None:
         """Wait for the end of a run, a little beyond its time; it fills in how it ended."""
         if self.case.expected.get("door") == "temporal":
             failure = await doors.end_at_temporal(self.bare, got.id, until - time.monotonic() + 5)
@@ -233,7 +233,7 @@ class _Player:
                 return
             await asyncio.sleep(0.05)
 
-    async def _see(self, got: Started, expected: dict[str, Any]) -> None:
+    async def _see(self, got: CaseRun, expected: dict[str, Any]) -> None:
         """Fill in what is left of a run that has ended: rows, calls, cost."""
         if "rows_running_after" in expected:
             await asyncio.sleep(_ROWS_SECONDS)
@@ -311,7 +311,7 @@ class _Player:
                 if (found := placed(answers[0].document, place)) is not None:
                     known[name] = self.known[name] = str(found)
 
-    async def _send_until(self, request: dict[str, Any]) -> tuple[list[Answer], list[str]]:
+    async def _send_until(self, request: dict[str, Any]) -> tuple[list[CaseResponse], list[str]]:
         """Send a request, again and again where it says so until its answers are right."""
         await asyncio.sleep(float(request.get("wait_seconds", 0)))
         until = time.monotonic() + float(request.get("poll_seconds", 0))
@@ -322,7 +322,7 @@ class _Player:
                 return answers, faults
             await asyncio.sleep(0.2)
 
-    async def _send_at_once(self, request: dict[str, Any]) -> list[Answer]:
+    async def _send_at_once(self, request: dict[str, Any]) -> list[CaseResponse]:
         if argv := request.get("argv"):
             return [await doors.command(self.on.supervisor.data, argv)]
         bodies = request.get("bodies") or [request.get("body")] * int(request.get("at_once", 1))
@@ -335,11 +335,11 @@ class _Player:
 
     async def _ask(
         self, method: str, path: str, content: str | None = None, headers: dict[str, str] | None = None
-    ) -> Answer:
+    ) -> CaseResponse:
         began = time.monotonic()
         data = content.encode("utf-8", "surrogatepass") if content is not None else None
         answer = await self.http.request(method, path, content=data, headers=headers)
-        found = Answer(answer.status_code, answer.text, time.monotonic() - began)
+        found = CaseResponse(answer.status_code, answer.text, time.monotonic() - began)
         if found.status == 202 and isinstance(found.document, dict):
             self.started.add(str(found.document.get("id")))
         return found

@@ -20,7 +20,7 @@ _EVENTS: Final = {"Content-Type": "text/event-stream"}
 
 
 @dataclass(frozen=True)
-class Asked:
+class ProviderCall:
     """A call that the provider got."""
 
     body: dict[str, Any]
@@ -34,22 +34,22 @@ class Provider:
 
     case: Case
     host: str = ""
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[ProviderCall] = field(default_factory=list)
 
     @property
-    def asked_by_runs(self) -> list[Asked]:
+    def asked_by_runs(self) -> list[ProviderCall]:
         return [call for call in self.asked if call.script]
 
     async def answer(self, _: str, body: bytes, writer: asyncio.StreamWriter) -> None:
         request = json.loads(body or b"{}")
         model = str(request.get("model", "")).rpartition("/")[2]
         if model == NEIGHBOUR or model in self.case.neighbours_models:
-            self.asked.append(Asked(request, ""))
+            self.asked.append(ProviderCall(request, ""))
             await _write(writer, 200, _EVENTS, _HELLO)
             return
         script = self.case.script(model)
         before = sum(1 for call in self.asked if call.script == script)
-        self.asked.append(Asked(request, script))
+        self.asked.append(ProviderCall(request, script))
         answers = self.case.answers(script)
         answer = answers[min(before, len(answers) - 1)]
         if answer.get("refuse_repeated_tool_call_ids") and (fault := _fault_of_ids(request)):

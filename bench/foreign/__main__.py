@@ -148,7 +148,7 @@ async def play(on: Stack, cases: Sequence[Case]) -> Report:
     slots = asyncio.Semaphore(AT_A_TIME)
     async with httpx.AsyncClient(base_url=on.supervisor.addresses["api"], timeout=60) as http:
         hook = (await http.post("/v1/webhooks", json={"name": "echo"})).raise_for_status().json()
-        playing = _Playing(on, http, httpx.URL(hook["url"]).path, report)
+        playing = _CasePlayer(on, http, httpx.URL(hook["url"]).path, report)
 
         async def one(number: int, case: Case) -> None:
             async with slots:
@@ -176,7 +176,7 @@ async def _rows(on: Stack, query: TextClause) -> list[Any]:
         return list(await connection.execute(query))
 
 
-class _Playing:
+class _CasePlayer:
     def __init__(self, on: Stack, http: httpx.AsyncClient, hook: str, report: Report) -> None:
         self._on, self._http, self._hook, self._report = on, http, hook, report
 

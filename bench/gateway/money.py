@@ -128,7 +128,7 @@ async def _reconcile_all(engine: AsyncEngine, reconcilers: list[Reconciler]) -> 
 
 
 @dataclass(frozen=True)
-class _Counted:
+class _BookedCall:
     """A call in the simulator's books."""
 
     run: str
@@ -136,18 +136,18 @@ class _Counted:
     outcome: str
 
 
-async def _provider(control: httpx.AsyncClient) -> dict[str, list[_Counted]]:
+async def _provider(control: httpx.AsyncClient) -> dict[str, list[_BookedCall]]:
     """Our name for a call → what the simulator counted under it, which should be one call."""
     while (await control.get("/_simulator/calls?limit=1")).json()["total"]["open"]:
         await asyncio.sleep(0.1)
-    found: dict[str, list[_Counted]] = defaultdict(list)
+    found: dict[str, list[_BookedCall]] = defaultdict(list)
     since, newest = 0, 1
     while since < newest:
         answer = (await control.get(f"/_simulator/calls?since={since}&limit=20000")).json()
         newest, page = answer["newest"], answer["recent"]
         for one in page:
             usd = PRICES[one["model"]].cost_usd(one["input_tokens"], one["output_tokens"])
-            found[one["request_id"]].append(_Counted(one["key"].partition("/")[0], usd, one["outcome"]))
+            found[one["request_id"]].append(_BookedCall(one["key"].partition("/")[0], usd, one["outcome"]))
         since = page[-1]["number"] if page else newest
     return found
 
@@ -158,7 +158,7 @@ async def _ledger(engine: AsyncEngine) -> dict[str, Any]:
         return {row.id: row for row in await connection.execute(query)}
 
 
-def _judge(world: World, provider: dict[str, list[_Counted]], ledger: dict[str, Any]) -> dict[str, Any]:
+def _judge(world: World, provider: dict[str, list[_BookedCall]], ledger: dict[str, Any]) -> dict[str, Any]:
     error, spent = Decimal(0), dict.fromkeys(world.allowed, Decimal(0))
     for name in provider.keys() | ledger.keys():
         counted = sum((one.usd for one in provider.get(name, ())), Decimal(0))

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db.definitions import definitions
 from db.engine import transaction
 from db.money import limits, spending
-from db.money.limits import EACH, Limit
+from db.money.limits import EACH, SpendingLimit
 from schema.language.definition import Budget, Definition
 from schema.rules.validate import validate
 from schema.tables.runs import collaborations
@@ -216,10 +216,10 @@ async def _limit(engine: AsyncEngine, world: World, drawn: list[_Run], chance: r
                 budget = Budget(usd=float(usd))
                 await spending.open(connection, uuid.UUID(subject), tenant, budget)
             elif kind in ("tenant", "definition") or subject == USERS[0]:
-                limit = Limit(kind, subject, period, usd, None)  # type: ignore[arg-type]
+                limit = SpendingLimit(kind, subject, period, usd, None)  # type: ignore[arg-type]
                 await limits.put(connection, tenant, limit, "bench")
             elif kind == "user":
-                await limits.put(connection, tenant, Limit("user", EACH, "month", usd, None), "bench")
+                await limits.put(connection, tenant, SpendingLimit("user", EACH, "month", usd, None), "bench")
 
 
 def _valid(document: dict[str, Any]) -> Definition:

@@ -80,7 +80,9 @@ class Bench:
             try:
                 if cell.name == "kill":
                     return await self._kill(job, files, database_url)
-                result = await self._finished(Worker(job, files / "speed", self._environment(database_url)))
+                result = await self._finished(
+                    PeerProcess(job, files / "speed", self._environment(database_url))
+                )
             finally:
                 if peer in ON_TEMPORAL:
                     await self._terminate(runs)
@@ -93,7 +95,7 @@ class Bench:
         notes = files / "notes"
         job = replace(job, notes=str(notes), cap_seconds=KILL_CAP_SECONDS)
         environment = self._environment(database_url)
-        worker = Worker(job, files / "before", environment)
+        worker = PeerProcess(job, files / "before", environment)
         half = len(job.runs) * job.workload.size // 2
         deadline = time.monotonic() + _START_SECONDS + WARM_UP_SECONDS + KILL_CAP_SECONDS
         try:
@@ -103,14 +105,14 @@ class Bench:
         finally:
             killed = time.monotonic()
             worker.kill()
-        result = await self._finished(Worker(replace(job, again=True), files / "after", environment))
+        result = await self._finished(PeerProcess(replace(job, again=True), files / "after", environment))
         _tell_failures(result)
         noted = read_notes(notes.read_text())
         return after_kill(
             job.workload, frozenset(job.runs), noted, killed, result.finished, len(result.failed)
         )
 
-    async def _finished(self, worker: "Worker") -> Result:
+    async def _finished(self, worker: "PeerProcess") -> Result:
         deadline = time.monotonic() + _START_SECONDS + WARM_UP_SECONDS + worker.job.cap_seconds + _END_SECONDS
         try:
             while not worker.result_file.exists():
@@ -154,7 +156,7 @@ class Bench:
         return environment
 
 
-class Worker:
+class PeerProcess:
     """A peer's process. It dies with us at the latest."""
 
     def __init__(self, job: Job, files: Path, environment: dict[str, str]) -> None:

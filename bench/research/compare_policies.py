@@ -90,7 +90,7 @@ def policies(policy: Policy) -> dict[str, Choose]:
 
 
 @dataclass(frozen=True)
-class Came:
+class EpisodeResults:
     """(N,) each, of N episodes."""
 
     reward: NDArray[np.float64]
@@ -99,7 +99,7 @@ class Came:
     seconds: NDArray[np.float64]
 
 
-def play(choose: Choose, keys: Sequence[int]) -> Came:
+def play(choose: Choose, keys: Sequence[int]) -> EpisodeResults:
     environment, rows = Collaborations(), []
     for key in keys:
         observed, done, total, at = environment.reset(key), False, 0.0, 0
@@ -107,7 +107,7 @@ def play(choose: Choose, keys: Sequence[int]) -> Came:
             observed, reward, done = environment.step(choose(environment, observed, key, at))
             total, at = total + reward, at + 1
         rows.append((total, environment.quality, environment.usd, environment.seconds))
-    return Came(*np.array(rows).T)
+    return EpisodeResults(*np.array(rows).T)
 
 
 def interval(differences: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:

@@ -22,7 +22,7 @@ DEFINITION: Final[dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Heard:
+class TimedRun:
     """One run as its provider sent it and a watcher got it; Unix seconds."""
 
     asked_at: float
@@ -56,7 +56,7 @@ class Heard:
         return max(gaps, default=0.0)
 
 
-def together(heard: list[Heard]) -> tuple[float, float]:
+def together(heard: list[TimedRun]) -> tuple[float, float]:
     """From when to when all of them speak."""
     return max(one.sent_at[0] for one in heard), min(one.sent_at[-1] for one in heard)
 
@@ -111,7 +111,7 @@ async def many(
     tokens: int,
     per_second: float,
     first_after: float,
-) -> list[Heard]:
+) -> list[TimedRun]:
     """Runs that speak at the same time, each watched by one client."""
     await pace(on, times=runs, tokens=tokens, per_second=per_second, first_after=first_after)
     slots = asyncio.Semaphore(at_a_time)
@@ -123,7 +123,7 @@ async def many(
     ids = [f"{prefix}-{number}" for number in range(runs)]
     heard = await asyncio.gather(*(one(id) for id in ids))
     by_run = await sent(on)
-    return [Heard(asked, by_run.get(id, []), got) for id, (asked, got) in zip(ids, heard, strict=True)]
+    return [TimedRun(asked, by_run.get(id, []), got) for id, (asked, got) in zip(ids, heard, strict=True)]
 
 
 @dataclass(frozen=True)

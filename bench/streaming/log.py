@@ -13,7 +13,7 @@ from db.definitions import definitions
 from db.engine import transaction
 from db.runs import collaborations, executions
 from db.runs.collaborations import Run
-from db.runs.executions import Assignment, Outcome
+from db.runs.executions import Assignment, AttemptOutcome
 from db.wakeups import Bell
 from schema.live import TokensCame
 from schema.rules.validate import validate
@@ -92,7 +92,7 @@ async def _speak(
             await asyncio.sleep(0)  # as a provider's answer would let others speak
     await log.flush()
     async with transaction(on.engine) as connection:
-        await executions.complete(connection, request, _WORKER, claim, Outcome("done", model="m"))
+        await executions.complete(connection, request, _WORKER, claim, AttemptOutcome("done", model="m"))
     return text * rows
 
 

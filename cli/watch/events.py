@@ -36,7 +36,7 @@ class RunningAttempt:
 
 
 @dataclass
-class Node:
+class StepNode:
     """A step, an item of a map or an iteration of a loop, with what is within it."""
 
     name: str
@@ -55,9 +55,9 @@ class Node:
     """The last one."""
     attempt: RunningAttempt | None = None
     asked: dict[str, PeopleAsked] = field(default_factory=dict)
-    within: dict[str, "Node"] = field(default_factory=dict)
+    within: dict[str, "StepNode"] = field(default_factory=dict)
 
-    def all_within(self) -> Iterator["Node"]:
+    def all_within(self) -> Iterator["StepNode"]:
         """Everything below, in order."""
         for node in self.within.values():
             yield node
@@ -95,8 +95,8 @@ class WatchedRun:
     paused_by: str = ""
     waits_for: list[str] = field(default_factory=list)
     """The reasons for which it waits, as the run itself last reported."""
-    root: Node = field(default_factory=lambda: Node(""))
-    speaking: dict[str, Node] = field(default_factory=dict)
+    root: StepNode = field(default_factory=lambda: StepNode(""))
+    speaking: dict[str, StepNode] = field(default_factory=dict)
     """Execution → the step that it is an attempt at."""
     actions: dict[str, list[str]] = field(default_factory=dict)
     """Question → what can be decided, where it is known."""
@@ -111,15 +111,15 @@ class WatchedRun:
     def asked(self) -> list[PeopleAsked]:
         return [one for node in self.root.all_within() for one in node.asked.values()]
 
-    def node(self, path: str) -> Node:
+    def node(self, path: str) -> StepNode:
         """Return the node of a step's path, created on first mention."""
         found, so_far = self.root, ""
         for name, index in _PART.findall(path):
             so_far = f"{so_far}.{name}" if so_far else name
-            found = found.within.setdefault(name, Node(name, so_far))
+            found = found.within.setdefault(name, StepNode(name, so_far))
             if index:
                 so_far += f"[{index}]"
-                found = found.within.setdefault(f"[{index}]", Node(f"[{index}]", so_far, "item"))
+                found = found.within.setdefault(f"[{index}]", StepNode(f"[{index}]", so_far, "item"))
         return found
 
     def apply(self, event: LiveEvent, at: float) -> None:

@@ -5,11 +5,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 
-Keys = Callable[[], str]
+KeyReader = Callable[[], str]
 
 
 @contextlib.contextmanager
-def keys() -> Iterator[Keys | None]:
+def keys() -> Iterator[KeyReader | None]:
     """The key that was pressed last, "" where none was; None where there is no keyboard to read."""
     try:
         import select

@@ -9,7 +9,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Group
 from rich.text import Text
 
-from cli.watch.events import Node, WatchedRun
+from cli.watch.events import StepNode, WatchedRun
 from schema.live import PeopleAsked
 
 MARKS: Final = {
@@ -22,7 +22,7 @@ MARKS: Final = {
     "caught": ("↷", "yellow"),
     "pending": ("·", "dim"),
 }
-_FEW_ROWS: Final = 4
+_MAX_ROWS_UNDER_WAY: Final = 4
 """Rows shown of what runs at once within a map, before their number."""
 _MIN_WIDTHS: Final = (12, 6, 8)
 """Cells that a step's name, its agent and its model keep however narrow the terminal is."""
@@ -82,7 +82,7 @@ def _headline(seen: WatchedRun, now: float, width: int) -> Text:
     return _one_line(found, width)
 
 
-def _rows(node: Node, now: float, width: int) -> Iterator[PictureRow]:
+def _rows(node: StepNode, now: float, width: int) -> Iterator[PictureRow]:
     if not node.within:
         yield _row(node, node.name, now)
         yield from _speech(node, "    ", width, 2)
@@ -91,21 +91,21 @@ def _rows(node: Node, now: float, width: int) -> Iterator[PictureRow]:
     row = _row(node, f"{node.name} ×{node.items}" if node.items else node.name, now)
     row.middle = _summary(node, len(under_way))
     yield row
-    for one in under_way[:_FEW_ROWS]:
+    for one in under_way[:_MAX_ROWS_UNDER_WAY]:
         yield _row(one, "  " + one.path.removeprefix(node.path).lstrip("."), now)
         yield from _speech(one, "      ", width, 1)
-    if (more := len(under_way) - _FEW_ROWS) > 0:
+    if (more := len(under_way) - _MAX_ROWS_UNDER_WAY) > 0:
         yield PictureRow(text=Text(f"    … and {more} more under way", style="dim"))
 
 
-def _speaks(node: Node) -> bool:
+def _speaks(node: StepNode) -> bool:
     """Tell whether a node runs itself rather than containing running ones."""
     if node.attempt is None and not node.asked:
         return False
     return not any(one.attempt for one in node.all_within())
 
 
-def _row(node: Node, label: str, now: float) -> PictureRow:
+def _row(node: StepNode, label: str, now: float) -> PictureRow:
     tokens, cost = node.all_tokens(), node.all_cost()
     seconds = now - node.attempt.began_at if node.attempt else node.seconds
     began = node.status not in ("pending", "skipped")
@@ -133,7 +133,7 @@ def _row(node: Node, label: str, now: float) -> PictureRow:
     )
 
 
-def _summary(node: Node, under_way: int) -> str:
+def _summary(node: StepNode, under_way: int) -> str:
     """Return the progress of the steps within."""
     steps = [one for one in node.all_within() if one.kind != "item"]
     done = sum(one.status in ("completed", "skipped", "caught") for one in steps)
@@ -146,7 +146,7 @@ def _summary(node: Node, under_way: int) -> str:
     return ", ".join(parts)
 
 
-def _speech(node: Node, indent: str, width: int, most: int) -> Iterator[PictureRow]:
+def _speech(node: StepNode, indent: str, width: int, most: int) -> Iterator[PictureRow]:
     """The last lines of what an agent is saying: of the last one its end."""
     said = node.attempt.said if node.attempt else ""
     lines = [line for one in said.split("\n") if (line := clean(one).rstrip())]
@@ -258,7 +258,7 @@ def _widest(texts: Sequence[str]) -> int:
     return max((cell_len(text) for text in texts), default=0)
 
 
-def _about(node: Node) -> str:
+def _about(node: StepNode) -> str:
     return "~" if node.estimated() else ""
 
 

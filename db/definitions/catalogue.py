@@ -33,7 +33,7 @@ _kept: WeakKeyDictionary[Pool, dict[str, tuple[float, Catalogue]]] = WeakKeyDict
 
 
 @dataclass(frozen=True)
-class Set:
+class EntryStamp:
     """The actor and the time of a tenant's entry."""
 
     by: str | None
@@ -41,7 +41,7 @@ class Set:
 
 
 @dataclass(frozen=True)
-class Users:
+class EntryUses:
     """Definitions that still name a removed entry."""
 
     definitions: list[str]
@@ -106,16 +106,16 @@ def _read(
     )
 
 
-async def settings_of(connection: AsyncConnection, tenant: str) -> dict[str, dict[str, Set]]:
+async def settings_of(connection: AsyncConnection, tenant: str) -> dict[str, dict[str, EntryStamp]]:
     """roles, skills, providers → name → who set it."""
-    found: dict[str, dict[str, Set]] = {}
+    found: dict[str, dict[str, EntryStamp]] = {}
     for table in (roles, skills, providers):
         rows = await connection.execute(
             select(table.c.name, table.c.set_by, table.c.set_at)
             .where(table.c.tenant_id == tenant)
             .order_by(table.c.name)
         )
-        found[table.name] = {row.name: Set(row.set_by, row.set_at) for row in rows}
+        found[table.name] = {row.name: EntryStamp(row.set_by, row.set_at) for row in rows}
     return found
 
 
@@ -168,21 +168,21 @@ async def _set(
     )
 
 
-async def remove_role(connection: AsyncConnection, tenant: str, name: str, actor: str) -> Users:
+async def remove_role(connection: AsyncConnection, tenant: str, name: str, actor: str) -> EntryUses:
     """Remove a role and return what still names it. Raises NotFound."""
     if not await _remove(connection, roles, tenant, name, actor, "role.remove"):
         raise NotFound("role_unknown", _none_of_yours("role", name, name in BUILT_IN.roles))
     return await _users(connection, tenant, _NAMING_ROLE, name)
 
 
-async def remove_skill(connection: AsyncConnection, tenant: str, name: str, actor: str) -> Users:
+async def remove_skill(connection: AsyncConnection, tenant: str, name: str, actor: str) -> EntryUses:
     """Remove a skill and return what still names it. Raises NotFound."""
     if not await _remove(connection, skills, tenant, name, actor, "skill.remove"):
         raise NotFound("skill_unknown", _none_of_yours("skill", name, name in BUILT_IN.skills))
     return await _users(connection, tenant, _NAMING_SKILL, name)
 
 
-async def remove_provider(connection: AsyncConnection, tenant: str, name: str, actor: str) -> Users:
+async def remove_provider(connection: AsyncConnection, tenant: str, name: str, actor: str) -> EntryUses:
     """Remove a provider and return what still names it. Raises NotFound."""
     if not await _remove(connection, providers, tenant, name, actor, "provider.remove"):
         raise NotFound("provider_unknown", _none_of_yours("provider", name, built_in=False))
@@ -229,7 +229,7 @@ LIMIT :limit
 """
 
 
-async def _users(connection: AsyncConnection, tenant: str, paths: tuple[str, ...], name: str) -> Users:
+async def _users(connection: AsyncConnection, tenant: str, paths: tuple[str, ...], name: str) -> EntryUses:
     """The definitions, as their bare names mean them now, that name it."""
     variable = "jsonb_build_object('name', CAST(:name AS text))"
     conditions = " OR ".join(
@@ -242,4 +242,4 @@ async def _users(connection: AsyncConnection, tenant: str, paths: tuple[str, ...
         {"tenant": tenant, "name": name, "limit": MAX_NAMED + 1, **values},
     )
     found = list(rows.scalars())
-    return Users(found[:MAX_NAMED], len(found) > MAX_NAMED)
+    return EntryUses(found[:MAX_NAMED], len(found) > MAX_NAMED)

@@ -318,7 +318,7 @@ class NewestRun:
 
 
 @dataclass(frozen=True)
-class Looks:
+class DefinitionOverview:
     """A definition's description and newest run, for lists."""
 
     description: str
@@ -340,11 +340,11 @@ WHERE newest.id = ANY(:ids)
 """)
 
 
-async def looks(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, Looks]:
+async def looks(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, DefinitionOverview]:
     """Version → its description, and the newest run of its definition."""
     rows = await connection.execute(_LOOKS, {"ids": list(ids)})
     return {
-        row.id: Looks(row.description, NewestRun(*row[2:]) if row.temporal_workflow_id else None)
+        row.id: DefinitionOverview(row.description, NewestRun(*row[2:]) if row.temporal_workflow_id else None)
         for row in rows
     }
 

@@ -82,7 +82,7 @@ class NewText:
     at: datetime
 
 
-Said = dict[tuple[str, int], Any]
+NewTexts = dict[tuple[str, int], Any]
 """(execution, tokens told of it) → what came since."""
 
 
@@ -94,7 +94,7 @@ def may_have_spoken(row: Any) -> bool:
     return failed(row) or bool(row.type == "StepFinished" and row.payload["kind"] == AGENT)
 
 
-def tell(follower: Follower, seen: FollowerView, said: Said) -> list[PlacedEvent]:
+def tell(follower: Follower, seen: FollowerView, said: NewTexts) -> list[PlacedEvent]:
     """Everything a snapshot holds that was not told, in order; the follower's place moves along."""
     follower.behind = len(seen.events) >= follower.asked()["most"]
     lives: list[PlacedEvent] = []
@@ -123,7 +123,7 @@ def tell(follower: Follower, seen: FollowerView, said: Said) -> list[PlacedEvent
     return lives + listen(follower, said)
 
 
-def listen(follower: Follower, said: Said) -> list[PlacedEvent]:
+def listen(follower: Follower, said: NewTexts) -> list[PlacedEvent]:
     """Return the new text of running executions."""
     lives = []
     for began in follower.open.values():
@@ -133,7 +133,9 @@ def listen(follower: Follower, said: Said) -> list[PlacedEvent]:
     return lives
 
 
-def _event(follower: Follower, row: Any, said: Said, seen: FollowerView) -> tuple[list[PlacedEvent], bool]:
+def _event(
+    follower: Follower, row: Any, said: NewTexts, seen: FollowerView
+) -> tuple[list[PlacedEvent], bool]:
     """(what one event comes to, whether there is more to read before it is told)."""
     if row.type in ("StepFinished", "AttemptFailed"):
         began = follower.open.get(row.payload["execution_id"]) or seen.began(row)
@@ -152,7 +154,7 @@ def _event(follower: Follower, row: Any, said: Said, seen: FollowerView) -> tupl
     return [*lives, PlacedEvent(str(follower.place), row.created_at, event)], False
 
 
-def _close(follower: Follower, at: datetime, said: Said) -> tuple[list[PlacedEvent], bool]:
+def _close(follower: Follower, at: datetime, said: NewTexts) -> tuple[list[PlacedEvent], bool]:
     """The ends of what is under way when the run ends: a step that nobody waited for any more may have had
     none of its own."""
     lives: list[PlacedEvent] = []
@@ -165,7 +167,7 @@ def _close(follower: Follower, at: datetime, said: Said) -> tuple[list[PlacedEve
 
 
 def _end(
-    follower: Follower, ended: StepEnded, at: datetime, said: Said, row: Any = None
+    follower: Follower, ended: StepEnded, at: datetime, said: NewTexts, row: Any = None
 ) -> tuple[list[PlacedEvent], bool]:
     """The end of an execution, behind all that it said and, where nobody knew of it, its beginning."""
     lives = []

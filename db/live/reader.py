@@ -15,7 +15,7 @@ from db.live.fold import (
     Follower,
     FollowerView,
     NewText,
-    Said,
+    NewTexts,
     began_of,
     failed,
     listen,
@@ -202,7 +202,7 @@ def _is_end(row: Any) -> bool:
 
 async def _said(
     connection: psycopg.AsyncConnection[Any], followers: Sequence[Follower], seen: Sequence[FollowerView]
-) -> Said:
+) -> NewTexts:
     """Read the new text of every execution that a follower watches."""
     wanted: dict[tuple[str, int], None] = {}
     for follower, mine in zip(followers, seen, strict=True):
@@ -210,7 +210,7 @@ async def _said(
         speaking += [row.execution for row in mine.under_way if row.kind == AGENT]
         speaking += [row.payload["execution_id"] for row in mine.events if may_have_spoken(row)]
         wanted |= {(execution, follower.told(execution)): None for execution in speaking}
-    found: Said = {}
+    found: NewTexts = {}
     asked_of = list(wanted)
     while wanted:
         # Watchers of one run may have come differently far: an execution stands in a question once.
@@ -224,11 +224,11 @@ async def _said(
     return found
 
 
-async def _archived(connection: psycopg.AsyncConnection[Any], asked: Sequence[tuple[str, int]]) -> Said:
+async def _archived(connection: psycopg.AsyncConnection[Any], asked: Sequence[tuple[str, int]]) -> NewTexts:
     """The same of executions whose tokens are not where new ones are."""
     answer = await connection.execute(_ARCHIVED, (list({execution for execution, _ in asked}),))
     archives = {row.execution: row for row in await answer.fetchall()}
-    found: Said = {}
+    found: NewTexts = {}
     for execution, first in asked:
         if row := archives.get(execution):
             more = list(tokens.unpack(row.tokens, row.first_at, first, tokens.MAX_TOKENS))

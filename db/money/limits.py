@@ -25,7 +25,7 @@ MAX_SHOWN: Final = 20
 
 
 @dataclass(frozen=True)
-class Limit:
+class SpendingLimit:
     scope: LimitScope
     subject: str
     """A user, a definition, EACH; of the tenant nothing."""
@@ -108,7 +108,7 @@ ON CONFLICT (tenant_id, scope, subject, period) DO UPDATE SET spent_usd = exclud
 """
 
 
-async def put(connection: AsyncConnection, tenant: str, limit: Limit, actor: str) -> Limit:
+async def put(connection: AsyncConnection, tenant: str, limit: SpendingLimit, actor: str) -> SpendingLimit:
     """Set a limit, which holds from the next call on. What was spent in its period before counts."""
     known = await connection.scalar(
         select(func.count()).where(table.c.tenant_id == tenant, *_is(limit.key)).select_from(table)
@@ -129,7 +129,7 @@ async def put(connection: AsyncConnection, tenant: str, limit: Limit, actor: str
         .on_conflict_do_update(index_elements=[*table.primary_key], set_=values)
         .returning(*_COLUMNS)
     )
-    found = Limit(*stored.one())
+    found = SpendingLimit(*stored.one())
     await audit.append(
         connection,
         tenant,
@@ -157,14 +157,14 @@ async def remove(connection: AsyncConnection, tenant: str, key: Key, actor: str)
 
 async def page(
     connection: AsyncConnection, tenant: str, *, after: Key | None = None, limit: int = 100
-) -> list[Limit]:
+) -> list[SpendingLimit]:
     """In the order of their keys, those behind `after`."""
     key = _COLUMNS[:3]
     query = select(*_COLUMNS).where(table.c.tenant_id == tenant)
     if after is not None:
         query = query.where(tuple_(*key) > tuple_(*after))
     rows = await connection.execute(query.order_by(*key).limit(limit))
-    return [Limit(*row) for row in rows]
+    return [SpendingLimit(*row) for row in rows]
 
 
 # Of one for each subject the fullest, but not those that have a limit of their own.
@@ -182,7 +182,7 @@ ORDER BY spent_usd + reserved_usd DESC, spent_tokens + reserved_tokens DESC, s.s
 """)
 
 
-async def counters(connection: AsyncConnection, tenant: str, limit: Limit) -> list[Counter]:
+async def counters(connection: AsyncConnection, tenant: str, limit: SpendingLimit) -> list[Counter]:
     """Return amounts spent and reserved in the current period; for EACH the fullest subject first."""
     scope, subject, period = limit.key
     values: dict[str, Any] = {
@@ -205,10 +205,10 @@ async def counters(connection: AsyncConnection, tenant: str, limit: Limit) -> li
 
 async def holding(
     connection: AsyncConnection, tenant: str, *, user: str | None, definition: str
-) -> list[tuple[Limit, Counter]]:
+) -> list[tuple[SpendingLimit, Counter]]:
     """The limits that would hold for a run, and their counters now."""
     subjects = {"tenant": "", "user": user, "definition": definition}
-    found: dict[tuple[str, str], Limit] = {}
+    found: dict[tuple[str, str], SpendingLimit] = {}
     rows = await connection.execute(
         select(table.c.scope, table.c.subject, table.c.period, table.c.limit_usd, table.c.limit_tokens).where(
             table.c.tenant_id == tenant,
@@ -223,14 +223,14 @@ async def holding(
         )
     )
     for row in rows:
-        limit = Limit(*row)
+        limit = SpendingLimit(*row)
         known = found.get((limit.scope, limit.period))
         if known is None or known.subject == EACH:
             found[limit.scope, limit.period] = limit
-    held: list[tuple[Limit, Counter]] = []
+    held: list[tuple[SpendingLimit, Counter]] = []
     for limit in found.values():
         subject = subjects[limit.scope] or ""
-        own = Limit(limit.scope, subject, limit.period, limit.usd, limit.tokens)
+        own = SpendingLimit(limit.scope, subject, limit.period, limit.usd, limit.tokens)
         counted = await counters(connection, tenant, own)
         held.append((own, counted[0] if counted else Counter(subject, Amount(), Amount())))
     return held

@@ -24,7 +24,7 @@ WINDOW: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class EdgeKey:
     """An adaptive edge of a definition, whichever its version."""
 
     tenant: str
@@ -102,7 +102,7 @@ async def states(
     return {(row.source, row.target): EdgeState(row.state, row.set_by, row.high) for row in rows}
 
 
-async def meet(connection: AsyncConnection, keys: Sequence[Key]) -> None:
+async def meet(connection: AsyncConnection, keys: Sequence[EdgeKey]) -> None:
     """Note edges that no run had met: in real runs and in simulated ones, as people's wishes hold in both."""
     await connection.execute(
         upsert(edges).on_conflict_do_nothing(),
@@ -177,7 +177,7 @@ SELECT id, delivered, chance, quality FROM judged WHERE quality IS NOT NULL ORDE
 """)
 
 
-async def evidence(connection: AsyncConnection, key: Key, limit: int = WINDOW) -> list[EdgeTrial]:
+async def evidence(connection: AsyncConnection, key: EdgeKey, limit: int = WINDOW) -> list[EdgeTrial]:
     """The newest trials of runs that have ended and were judged."""
     rows = await connection.execute(_EVIDENCE, {**_values(key), "limit": limit})
     return [EdgeTrial(*row) for row in rows]
@@ -195,9 +195,9 @@ ORDER BY tenant_id, definition, source, target, simulated
 """)
 
 
-async def recent(connection: AsyncConnection) -> list[tuple[Key, EdgeState]]:
+async def recent(connection: AsyncConnection) -> list[tuple[EdgeKey, EdgeState]]:
     """Edges of all tenants that runs have met in the last day, and where they stand; without pinned ones."""
-    return [(Key(*row[:5]), EdgeState(*row[5:])) for row in await connection.execute(_RECENT)]
+    return [(EdgeKey(*row[:5]), EdgeState(*row[5:])) for row in await connection.execute(_RECENT)]
 
 
 async def of_definition(
@@ -215,7 +215,7 @@ async def of_definition(
 
 async def judge(
     connection: AsyncConnection,
-    key: Key,
+    key: EdgeKey,
     state: State,
     effect: float,
     low: float,
@@ -243,7 +243,7 @@ async def judge(
     return changed
 
 
-async def set_state(connection: AsyncConnection, key: Key, state: State, actor: str) -> None:
+async def set_state(connection: AsyncConnection, key: EdgeKey, state: State, actor: str) -> None:
     """As a person wants it, in real runs and in simulated ones: `pinned` stays, `kept` and `pruned` until the
     evidence says otherwise.
 
@@ -261,19 +261,19 @@ async def set_state(connection: AsyncConnection, key: Key, state: State, actor: 
     await _note(connection, key, actor, state, before.state)
 
 
-async def _lock(connection: AsyncConnection, key: Key) -> EdgeState | None:
+async def _lock(connection: AsyncConnection, key: EdgeKey) -> EdgeState | None:
     columns = select(edges.c.state, edges.c.set_by, edges.c.high)
     row = (await connection.execute(columns.where(*_is(key)).with_for_update())).one_or_none()
     return EdgeState(*row) if row else None
 
 
-async def _set(connection: AsyncConnection, key: Key, state: State, values: dict[str, Any]) -> None:
+async def _set(connection: AsyncConnection, key: EdgeKey, state: State, values: dict[str, Any]) -> None:
     since = case((edges.c.state == state, edges.c.since), else_=text("clock_timestamp()"))
     await connection.execute(edges.update().where(*_is(key)).values(state=state, since=since, **values))
 
 
 async def _note(
-    connection: AsyncConnection, key: Key, actor: str, state: State, before: State, **detail: Any
+    connection: AsyncConnection, key: EdgeKey, actor: str, state: State, before: State, **detail: Any
 ) -> None:
     subject = f"{key.definition}: {key.source} → {key.target}"
     await audit.append(
@@ -288,7 +288,7 @@ async def _note(
     )
 
 
-def _is(key: Key) -> tuple[Any, ...]:
+def _is(key: EdgeKey) -> tuple[Any, ...]:
     c = edges.c
     return (
         c.tenant_id == key.tenant,
@@ -299,7 +299,7 @@ def _is(key: Key) -> tuple[Any, ...]:
     )
 
 
-def _values(key: Key) -> dict[str, Any]:
+def _values(key: EdgeKey) -> dict[str, Any]:
     return {
         "tenant": key.tenant,
         "definition": key.definition,

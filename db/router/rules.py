@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, cast, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db.runs.executions import Outcome
+from db.runs.executions import AttemptOutcome
 from schema.tables.router import routing_decisions
 from schema.tables.runs import agent_executions
 from schema.temporal.steps import StepRequest
@@ -67,7 +67,7 @@ async def was_cut(connection: AsyncConnection, request: StepRequest) -> bool:
     return await connection.scalar(query.limit(1)) is not None
 
 
-async def book(connection: AsyncConnection, execution: UUID, paid: Outcome) -> None:
+async def book(connection: AsyncConnection, execution: UUID, paid: AttemptOutcome) -> None:
     """Note with an attempt under way what its answer cost: whoever takes it over does not pay for it."""
     await connection.execute(
         update(agent_executions)

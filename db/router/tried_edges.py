@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db.router.edges import Key
+from db.router.edges import EdgeKey
 from schema.tables.router import edges
 
 
@@ -15,7 +15,7 @@ from schema.tables.router import edges
 class TriedEdge:
     """An edge that many runs have met."""
 
-    key: Key
+    key: EdgeKey
     runs: int
     effect: float | None
 
@@ -31,7 +31,7 @@ async def tried(
         .order_by(c.runs.desc(), c.definition, c.source, c.target)
         .limit(limit)
     )
-    return [TriedEdge(Key(tenant, *row[:3], simulated), row.runs, row.effect) for row in rows]
+    return [TriedEdge(EdgeKey(tenant, *row[:3], simulated), row.runs, row.effect) for row in rows]
 
 
 # Per edge, as the index has them: a definition's trials can be many.

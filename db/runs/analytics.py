@@ -17,7 +17,7 @@ _MAX_NAMES: Final = 50
 
 
 @dataclass(frozen=True)
-class Period:
+class AnalyticsPeriod:
     tenant: str
     simulated: bool
     """Whether simulated or real runs are summed."""
@@ -26,12 +26,12 @@ class Period:
     """The width of one bar, as Postgres writes an interval: `1 hour` or `1 day`."""
 
 
-def _bucket(period: Period, at: ColumnElement[Any]) -> ColumnElement[Any]:
+def _bucket(period: AnalyticsPeriod, at: ColumnElement[Any]) -> ColumnElement[Any]:
     # From midnight UTC on, so that a bar means the same however late one looks.
     return func.date_bin(cast(period.bucket, INTERVAL), at, func.timestamptz("2020-01-01 00:00:00+00"))
 
 
-def _of_agents(period: Period) -> tuple[ColumnElement[bool], ...]:
+def _of_agents(period: AnalyticsPeriod) -> tuple[ColumnElement[bool], ...]:
     return (
         execution.c.tenant_id == period.tenant,
         execution.c.kind == "agent",
@@ -63,7 +63,7 @@ def _latency() -> list[ColumnElement[Any]]:
     ]
 
 
-async def runs_by_status(connection: AsyncConnection, period: Period) -> Sequence[Row[Any]]:
+async def runs_by_status(connection: AsyncConnection, period: AnalyticsPeriod) -> Sequence[Row[Any]]:
     """(at, status, runs) per bar."""
     c = collaborations.c
     at = _bucket(period, c.started_at).label("at")
@@ -76,7 +76,7 @@ async def runs_by_status(connection: AsyncConnection, period: Period) -> Sequenc
     return rows.all()
 
 
-async def cost_by_model(connection: AsyncConnection, period: Period) -> Sequence[Row[Any]]:
+async def cost_by_model(connection: AsyncConnection, period: AnalyticsPeriod) -> Sequence[Row[Any]]:
     """(at, model, cost_usd, …) per bar."""
     c = execution.c
     at = _bucket(period, c.started_at).label("at")
@@ -89,17 +89,19 @@ async def cost_by_model(connection: AsyncConnection, period: Period) -> Sequence
     return rows.all()
 
 
-async def by_agent(connection: AsyncConnection, period: Period) -> Sequence[Row[Any]]:
+async def by_agent(connection: AsyncConnection, period: AnalyticsPeriod) -> Sequence[Row[Any]]:
     """Return calls, cost and latency per agent, most expensive first."""
     return await _per(connection, period, execution.c.agent_name)
 
 
-async def by_model(connection: AsyncConnection, period: Period) -> Sequence[Row[Any]]:
+async def by_model(connection: AsyncConnection, period: AnalyticsPeriod) -> Sequence[Row[Any]]:
     """Return calls, cost and latency per answering model, most expensive first."""
     return await _per(connection, period, execution.c.model_id)
 
 
-async def _per(connection: AsyncConnection, period: Period, name: ColumnElement[str]) -> Sequence[Row[Any]]:
+async def _per(
+    connection: AsyncConnection, period: AnalyticsPeriod, name: ColumnElement[str]
+) -> Sequence[Row[Any]]:
     c = execution.c
     rows = await connection.execute(
         select(

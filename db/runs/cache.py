@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, delete, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db.runs.executions import Outcome
+from db.runs.executions import AttemptOutcome
 from schema.tables.runs import agent_executions as executions
 from schema.tables.runs import step_cache
 
@@ -42,12 +42,14 @@ _FIND = (
 )
 
 
-async def find(connection: AsyncConnection, tenant: str, key: str, max_age_seconds: float) -> Outcome | None:
+async def find(
+    connection: AsyncConnection, tenant: str, key: str, max_age_seconds: float
+) -> AttemptOutcome | None:
     """Return the outcome of an equal recent execution of the tenant, at no cost; None if there is none."""
     row = (await connection.execute(_FIND, {"of_tenant": tenant, "of_key": key})).first()
     if row is None or (datetime.now(UTC) - row.completed_at).total_seconds() > max_age_seconds:
         return None
-    return Outcome(
+    return AttemptOutcome(
         row.output,
         row.model_id,
         row.provider,

@@ -13,7 +13,7 @@ from schema.tables.runs import agent_executions, collaborations
 
 
 @dataclass(frozen=True)
-class End:
+class ChildResult:
     """The status and result of a collaboration."""
 
     status: str
@@ -22,7 +22,7 @@ class End:
     error_message: str | None
 
 
-async def end_of(connection: AsyncConnection, tenant: str, collaboration: UUID) -> End:
+async def end_of(connection: AsyncConnection, tenant: str, collaboration: UUID) -> ChildResult:
     """Raises NotFound."""
     c = collaborations.c
     row = (
@@ -34,7 +34,7 @@ async def end_of(connection: AsyncConnection, tenant: str, collaboration: UUID) 
     ).one_or_none()
     if row is None:
         raise NotFound("collaboration_unknown", f"found no collaboration {collaboration}.")
-    return End(*row)
+    return ChildResult(*row)
 
 
 @dataclass(frozen=True)

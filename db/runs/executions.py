@@ -46,7 +46,7 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AttemptOutcome:
     """Result of an attempt."""
 
     output: Any
@@ -189,7 +189,7 @@ def _judgement(output: Any) -> dict[str, Any]:
     }
 
 
-def _paid(outcome: Outcome, started_at: datetime, now: datetime) -> dict[str, Any]:
+def _paid(outcome: AttemptOutcome, started_at: datetime, now: datetime) -> dict[str, Any]:
     return {
         "model_id": outcome.model,
         "provider": outcome.provider,
@@ -219,7 +219,7 @@ async def complete(
     request: StepRequest,
     worker: Assignment,
     begun: Claim,
-    outcome: Outcome,
+    outcome: AttemptOutcome,
     behind: Event | None = None,
 ) -> StepResult | None:
     """Finish the step with this attempt, and tell the outbox; None when the attempt had been given up.
@@ -283,7 +283,7 @@ async def fail(
     begun: Claim,
     code: str,
     message: str,
-    outcome: Outcome | None = None,
+    outcome: AttemptOutcome | None = None,
 ) -> None:
     """Close an attempt that failed. What it had cost by then is kept: it was paid."""
     now = datetime.now(UTC)

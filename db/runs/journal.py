@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from db.batches import Batches, Crowd
+from db.batches import ActiveTasks, Batches
 from db.runs.collaborations import Run
 from db.runs.executions import CANCELLED_WITH, FINISHED, FinishedExecution
 from db.wakeups import Bell
@@ -307,7 +307,7 @@ class Journal:
         self._bell = bell
         self._meant: dict[tuple[str, str, int | str | None], MeantVersion] = {}
         statements = (_START, _STATES, _RECORD, _FINISH)
-        self.crowd = Crowd()
+        self.crowd = ActiveTasks()
         self._all = [Batches(database_url, statement, self.crowd) for statement in statements]
         self._start, self._states, self._record, self._finish = self._all
 

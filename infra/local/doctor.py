@@ -22,7 +22,7 @@ _PROVIDER_KEYS = (
     "DEEPSEEK_API_KEY",
     "OLLAMA_HOST",
 )
-_NEEDED_BYTES = 3 * 1024**3
+_MIN_FREE_BYTES = 3 * 1024**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def _disk(data: Path, given: Mapping[str, str]) -> CheckResult:
     found = f"{free / 1024**3:.1f} GiB free for {data}"
     if full := Disk.of({**given, DATA_VARIABLE: str(data)}).full:
         return CheckResult("disk", "bad", full, "free some room: new runs begin again by themselves")
-    if free < _NEEDED_BYTES:
+    if free < _MIN_FREE_BYTES:
         return CheckResult(
             "disk", "bad", found, "free 3 GiB, or choose another place with --data and FACILITAIR_CACHE"
         )

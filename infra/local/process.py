@@ -17,7 +17,7 @@ from infra.local import private
 from schema.errors import Unavailable
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
-LOG_LIMIT_BYTES: Final = 20 * 1024 * 1024
+MAX_LOG_BYTES: Final = 20 * 1024 * 1024
 _KEPT_VARIABLES = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 
 UNHURRIED: Final = 10
@@ -190,7 +190,7 @@ def last_lines(log: Path, count: int = 5) -> str:
 
 def _rotate(log: Path) -> None:
     private.directory(log.parent)
-    if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
+    if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
         log.replace(older(log))
 
 

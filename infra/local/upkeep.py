@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from infra.local.board import Board
-from infra.local.process import LOG_LIMIT_BYTES, older
+from infra.local.process import MAX_LOG_BYTES, older
 
 _EVERY_SECONDS: Final = 1.0
 
@@ -25,7 +25,7 @@ class Upkeep(threading.Thread):
             self._board.write_again()
             for log in self._logs.glob("*.log"):
                 with suppress(OSError):  # a full disk, for one: the next look tries again
-                    if log.stat().st_size > LOG_LIMIT_BYTES:
+                    if log.stat().st_size > MAX_LOG_BYTES:
                         turn(log)
 
 

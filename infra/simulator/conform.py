@@ -19,7 +19,7 @@ class _NoSuggestion:
 
 nothing: Final = _NoSuggestion()
 
-DEEPEST: Final = 12
+MAX_DEPTH: Final = 12
 # Beyond this depth only what is required is generated, so recursive schemas come to an end.
 OPTIONAL_DEPTH: Final = 5
 FORMATS: Final = {
@@ -49,7 +49,7 @@ class _ConformWalk:
         self.draw = draw
 
     def value(self, schema: Mapping[str, object], name: str, hint: Hint, given: object, depth: int) -> object:
-        if depth > DEEPEST:
+        if depth > MAX_DEPTH:
             return None
         schema = self.resolved(schema)
         if "const" in schema:
@@ -75,7 +75,7 @@ class _ConformWalk:
 
     def resolved(self, schema: Mapping[str, object]) -> Mapping[str, object]:
         """The schema with $ref followed, allOf merged and the first usable alternative taken."""
-        for _ in range(DEEPEST):
+        for _ in range(MAX_DEPTH):
             merged = dict(schema)
             parts: list[Mapping[str, object]] = []
             ref = merged.pop("$ref", None)

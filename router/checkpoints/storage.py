@@ -12,18 +12,18 @@ from typing import Any, Final
 
 from router.data import packing
 from router.network.adapter import Neural
-from router.statistics.model import Model
+from router.statistics.model import FittedModel
 from schema.errors import Refused
 
 _LIBRARIES: Final = ("numpy", "torch", "transformers", "scikit-learn")
 
 
 @dataclass(frozen=True)
-class Checkpoint(Model):
+class Checkpoint(FittedModel):
     """Everything that serving needs: a model without a network, and the network beside it.
 
-    A reader that takes its content as a `Model` finds the model. Fields that were added later are None in
-    older content.
+    A reader that takes its content as a `FittedModel` finds the model. Fields that were added later are
+    None in older content.
     """
 
     neural: Neural | None = None
@@ -31,8 +31,8 @@ class Checkpoint(Model):
     """Weight of the network's chances beside the model's: 0 if it was no better on unseen outcomes."""
 
 
-def of(model: Model, neural: Neural | None = None, neural_weight: float = 0.0) -> Checkpoint:
-    held = {one.name: getattr(model, one.name) for one in fields(Model)}
+def of(model: FittedModel, neural: Neural | None = None, neural_weight: float = 0.0) -> Checkpoint:
+    held = {one.name: getattr(model, one.name) for one in fields(FittedModel)}
     return Checkpoint(**held, neural=neural, neural_weight=neural_weight)
 
 

@@ -17,7 +17,7 @@ _MAX_BATCH: Final = 64
 """Texts in one forward, as `router.data.encoder` takes them."""
 
 
-class KeptRows:
+class EmbeddingCache:
     """Text embeddings of one event loop, which never waits for a forward pass."""
 
     def __init__(self, embed: Callable[[Sequence[str]], Floats], most: int = KEPT) -> None:

@@ -5,14 +5,16 @@ from collections.abc import Mapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.router import edges
-from db.router.edges import NETWORK, EdgeState, Key, State
+from db.router.edges import NETWORK, EdgeKey, EdgeState, State
 from router.edges import topology
 from router.edges.forecast import Foresight
 from router.edges.topology import Effect
-from router.statistics.offpolicy import Value
+from router.statistics.offpolicy import PolicyValue
 
 
-async def review(connection: AsyncConnection, foresight: Foresight | None = None) -> list[tuple[Key, State]]:
+async def review(
+    connection: AsyncConnection, foresight: Foresight | None = None
+) -> list[tuple[EdgeKey, State]]:
     """Judge the edges that runs have met lately; those whose state changed, with the new one.
 
     Each edge reads at most `WINDOW` trials: every few minutes is often enough. With `foresight`, those that
@@ -22,7 +24,7 @@ async def review(connection: AsyncConnection, foresight: Foresight | None = None
     found = {key: topology.effect(await edges.evidence(connection, key)) for key in recent}
     # Before anything is written: to learn may take seconds, in which nobody should wait for a lock.
     foreseen = await _foreseen(connection, foresight, recent, found) if foresight else {}
-    changed: list[tuple[Key, State]] = []
+    changed: list[tuple[EdgeKey, State]] = []
     for key, standing in recent.items():
         after, runs = topology.decide(standing.state, found[key]), found[key].runs
         value = foreseen.get(key)
@@ -35,10 +37,10 @@ async def review(connection: AsyncConnection, foresight: Foresight | None = None
 async def _foreseen(
     connection: AsyncConnection,
     foresight: Foresight,
-    recent: Mapping[Key, EdgeState],
-    found: Mapping[Key, Effect],
-) -> dict[Key, Value]:
-    foreseen: dict[Key, Value] = {}
+    recent: Mapping[EdgeKey, EdgeState],
+    found: Mapping[EdgeKey, Effect],
+) -> dict[EdgeKey, PolicyValue]:
+    foreseen: dict[EdgeKey, PolicyValue] = {}
     for tenant, simulated in dict.fromkeys((key.tenant, key.simulated) for key in recent):
         own = {key: one for key, one in found.items() if (key.tenant, key.simulated) == (tenant, simulated)}
         # Of what a person has set the network says nothing.

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.router import edges, tried_edges
-from db.router.edges import Key
+from db.router.edges import EdgeKey
 from router.data.arrays import Floats, Ints
 from router.data.encoder import WIDTH
 from router.data.features import rows
@@ -29,7 +29,7 @@ from router.data.question import PROMPT_CHARACTERS
 from router.edges import topology
 from router.edges.attention import NODE_DIM, messages_passed
 from router.edges.topology import Effect
-from router.statistics.offpolicy import Value
+from router.statistics.offpolicy import PolicyValue
 from schema.language.definition import Definition
 from schema.language.dependencies import walk
 from schema.language.steps import AgentStep
@@ -58,7 +58,7 @@ _log = logging.getLogger(__name__)
 class EdgeForecast:
     """Forecast effects of E edges, and how much better than the mean they were on edges left out."""
 
-    effects: tuple[Value, ...]
+    effects: tuple[PolicyValue, ...]
     """(E,) with 90 % intervals."""
     gain: float
     """Standard errors by which the squared error on known edges, each left out, is below the mean's."""
@@ -128,7 +128,7 @@ class _Readout:
         own = weight * _quadratic(told, inverse)
         return _Readout(told, weight, factors, inverse, effect - (effect - told @ factors) / (1 - own))
 
-    def values(self, table: Floats, noise: Floats, missed: Floats) -> list[Value]:
+    def values(self, table: Floats, noise: Floats, missed: Floats) -> list[PolicyValue]:
         """(E,) of the true effect: without the `noise` (K,) of known ones' evidence in what is `missed`."""
         spread = float(np.average(missed**2, weights=self.weight))
         own = _quadratic(self.told, self.inverse)
@@ -137,7 +137,7 @@ class _Readout:
         around = _NINETY * np.sqrt(misfit + spread * _quadratic(table, self.inverse))
         means = table @ self.factors
         return [
-            Value(float(mean), float(mean - half), float(mean + half))
+            PolicyValue(float(mean), float(mean - half), float(mean + half))
             for mean, half in zip(means, around, strict=True)
         ]
 
@@ -150,7 +150,7 @@ class Foresight:
     """The last forecast of each tenant, kept until its evidence changes."""
 
     def __init__(self) -> None:
-        self._last: dict[tuple[str, bool], tuple[object, dict[Key, Value]]] = {}
+        self._last: dict[tuple[str, bool], tuple[object, dict[EdgeKey, PolicyValue]]] = {}
         """(tenant, whether of simulated runs) → what was foreseen, and from what."""
         self.told: dict[str, str] = {}
         """Tenant → what learning came to."""
@@ -159,11 +159,11 @@ class Foresight:
         self,
         connection: AsyncConnection,
         tenant: str,
-        found: Mapping[Key, Effect],
-        new: Collection[Key],
+        found: Mapping[EdgeKey, Effect],
+        new: Collection[EdgeKey],
         *,
         simulated: bool,
-    ) -> dict[Key, Value]:
+    ) -> dict[EdgeKey, PolicyValue]:
         """Effects of a tenant's `new` edges in real runs, or in simulated ones; none where that cannot be
         learned.
 
@@ -189,11 +189,11 @@ class Foresight:
         self,
         connection: AsyncConnection,
         tenant: str,
-        found: Mapping[Key, Effect],
-        tried: Sequence[Key],
-        asked: Sequence[Key],
-    ) -> dict[Key, Value]:
-        known: dict[Key, Value] = {}
+        found: Mapping[EdgeKey, Effect],
+        tried: Sequence[EdgeKey],
+        asked: Sequence[EdgeKey],
+    ) -> dict[EdgeKey, PolicyValue]:
+        known: dict[EdgeKey, PolicyValue] = {}
         for key in tried:
             effect = found.get(key) or topology.effect(await edges.evidence(connection, key))
             if effect.is_known:
@@ -207,7 +207,10 @@ class Foresight:
         known = {key: value for key, value in known.items() if _both(key) <= agents.keys()}
         new = [key for key in asked if key not in known and _both(key) <= agents.keys()]
         if len(known) < MIN_EDGES or not new:
-            said, foreseen = f"{len(known)} edges are known, of {MIN_EDGES} that it takes", dict[Key, Value]()
+            said, foreseen = (
+                f"{len(known)} edges are known, of {MIN_EDGES} that it takes",
+                dict[EdgeKey, PolicyValue](),
+            )
         else:
             said, foreseen = await asyncio.to_thread(_foresee, agents, known, new)
         self.told[tenant] = said
@@ -228,13 +231,13 @@ def agents_of(source: str) -> dict[str, str]:
 
 
 def _foresee(
-    agents: Mapping[tuple[str, str], str], known: Mapping[Key, Value], new: Sequence[Key]
-) -> tuple[str, dict[Key, Value]]:
+    agents: Mapping[tuple[str, str], str], known: Mapping[EdgeKey, PolicyValue], new: Sequence[EdgeKey]
+) -> tuple[str, dict[EdgeKey, PolicyValue]]:
     every = [*sorted(known, key=_name), *new]
     places = {end: at for at, end in enumerate(sorted(set().union(*map(_both, every))))}
     senders = [places[key.definition, key.source] for key in every]
     receivers = [places[key.definition, key.target] for key in every]
-    values = [known.get(key, Value(math.nan, math.nan, math.nan)) for key in every]
+    values = [known.get(key, PolicyValue(math.nan, math.nan, math.nan)) for key in every]
     effect = np.array([one.mean for one in values])
     error = np.array([(one.high - one.low) / 2 / _NINETY for one in values])
     meaning = rows([agents[end] for end in places])[:, :WIDTH]
@@ -246,11 +249,11 @@ def _foresee(
     return f"{said}: {len(new)} new ones are foreseen", foreseen
 
 
-def _both(key: Key) -> set[tuple[str, str]]:
+def _both(key: EdgeKey) -> set[tuple[str, str]]:
     return {(key.definition, key.source), (key.definition, key.target)}
 
 
-def _name(key: Key) -> tuple[str, str, str]:
+def _name(key: EdgeKey) -> tuple[str, str, str]:
     return key.definition, key.source, key.target
 
 

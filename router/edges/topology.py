@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from db.router.edges import EdgeTrial, State
-from router.statistics.offpolicy import Value
+from router.statistics.offpolicy import PolicyValue
 from schema.chance import point
 
 KEPT_CHANCE: Final = 0.95
@@ -28,7 +28,7 @@ _NINETY: Final = 1.645
 class Effect:
     """Quality with an edge less quality without, with its 90 % interval."""
 
-    value: Value
+    value: PolicyValue
     told: int
     """Runs that had it, in part at least."""
     spared: int
@@ -63,7 +63,7 @@ def effect(trials: Sequence[EdgeTrial]) -> Effect:
     told = len({one.run for one in trials if one.delivered})
     spared = len({one.run for one in trials if not one.delivered})
     if not told or not spared:
-        return Effect(Value(0.0, -1.0, 1.0), told, spared)
+        return Effect(PolicyValue(0.0, -1.0, 1.0), told, spared)
     delivered = np.array([one.delivered for one in trials])
     chances = np.array([one.chance for one in trials])
     quality = np.array([one.quality for one in trials], dtype=np.float64)
@@ -80,7 +80,7 @@ def effect(trials: Sequence[EdgeTrial]) -> Effect:
     # Neither side counts as steadier than all: a small one has not yet met what is rare.
     error = max(float((by_run**2).sum()), spread * float(quality.var())) ** 0.5
     around = _NINETY * error
-    return Effect(Value(difference, difference - around, difference + around), told, spared)
+    return Effect(PolicyValue(difference, difference - around, difference + around), told, spared)
 
 
 def decide(state: State, found: Effect) -> State:

@@ -13,20 +13,20 @@ from router.data.outcomes import Calls, split
 from router.evaluate import baselines
 from router.evaluate.old_prices import POOL_PRICES, price_of
 from router.statistics import choose, shrinkage, success
-from router.statistics.choose import Price
+from router.statistics.choose import PricePair
 
 MIN_QUERIES: Final = 30
 """Outcomes to learn from; of fewer nothing can be said."""
-FEW_OUTCOMES: Final = 20
+COLD_OUTCOMES: Final = 20
 """Outcomes that are known of a cold model."""
 
 
 def judge_calls(
     calls: Calls,
     table: Floats | None = None,
-    prices: Mapping[str, Price] = POOL_PRICES,
+    prices: Mapping[str, PricePair] = POOL_PRICES,
     seed: int = 0,
-    listed: Callable[[str], Price | None] | None = None,
+    listed: Callable[[str], PricePair | None] | None = None,
 ) -> dict[str, float | None]:
     """The table's keys, None for what the data cannot say.
 
@@ -79,7 +79,7 @@ def judge_calls(
 
 
 def costs(
-    calls: Calls, prices: Mapping[str, Price], listed: Callable[[str], Price | None] | None = None
+    calls: Calls, prices: Mapping[str, PricePair], listed: Callable[[str], PricePair | None] | None = None
 ) -> tuple[Floats, Ints]:
     """(Q, M) US dollars, and the places of models whose price and tokens are known.
 
@@ -203,7 +203,13 @@ def unseen(calls: Calls, table: Floats, pool: Ints, seed: int, groups: int = 12)
 
 
 def cold(
-    calls: Calls, table: Floats, dev: Ints, judged: Ints, seed: int, few: int = FEW_OUTCOMES, models: int = 30
+    calls: Calls,
+    table: Floats,
+    dev: Ints,
+    judged: Ints,
+    seed: int,
+    few: int = COLD_OUTCOMES,
+    models: int = 30,
 ) -> dict[str, float | None]:
     """Models in turn are kept from learning, then known by `few` outcomes at queries learned from."""
     if len(calls.models) < 3:

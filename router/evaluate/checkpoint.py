@@ -15,16 +15,16 @@ from router.evaluate.calls import costs
 from router.evaluate.old_prices import POOL_PRICES, price_of
 from router.evaluate.speed import judge_decisions
 from router.statistics import choose, model, success
-from router.statistics.choose import Price
+from router.statistics.choose import PricePair
 from router.statistics.intervals import coverage, worst
-from router.statistics.model import Model
+from router.statistics.model import FittedModel
 from schema.errors import Refused
 
 
-def read(path: Path) -> Model:
+def read(path: Path) -> FittedModel:
     """Read a Model that `packing.pack` wrote. Raise Refused if the file is none."""
     try:
-        return packing.unpack(Model, path.read_bytes())
+        return packing.unpack(FittedModel, path.read_bytes())
     except (OSError, ValueError) as error:
         raise Refused(
             "checkpoint_broken", f"{path} is no checkpoint: {error}; expected one that the router stored."
@@ -32,7 +32,7 @@ def read(path: Path) -> Model:
 
 
 def write(
-    path: Path, calls: Calls, table: Floats, listed: Callable[[str], Price | None] | None = None
+    path: Path, calls: Calls, table: Floats, listed: Callable[[str], PricePair | None] | None = None
 ) -> None:
     """Learn from all of `calls`, for `read`: from models with a price, where there are two, so that cost is
     weighed. Raises Refused where there is too little, or the file cannot be written."""
@@ -51,11 +51,11 @@ def write(
 
 
 def judge_checkpoint(
-    held: Model,
+    held: FittedModel,
     calls: Calls,
     table: Floats,
-    prices: Mapping[str, Price] = POOL_PRICES,
-    listed: Callable[[str], Price | None] | None = None,
+    prices: Mapping[str, PricePair] = POOL_PRICES,
+    listed: Callable[[str], PricePair | None] | None = None,
 ) -> dict[str, float | None]:
     """The table's keys that a checkpoint has a say in, on all queries of `calls`.
 
@@ -91,7 +91,7 @@ def judge_checkpoint(
 
 
 def _choices(
-    held: Model, names: list[str], ok: Floats, predicted: Floats, usd: Floats, expected: Floats | None
+    held: FittedModel, names: list[str], ok: Floats, predicted: Floats, usd: Floats, expected: Floats | None
 ) -> dict[str, float | None]:
     qualities = choose.qualities(ok)
     if np.isnan(qualities).all():

@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from router.statistics.choose import Price
+from router.statistics.choose import PricePair
 
-POOL_PRICES: Final[Mapping[str, Price]] = {
+POOL_PRICES: Final[Mapping[str, PricePair]] = {
     "claude-2": (8, 24), "claude-2.0": (8, 24), "claude-2.1": (8, 24), "claude-v1": (8, 24),
     "claude-v2": (8, 24),
     "claude-instant": (0.8, 2.4), "claude-3-haiku": (0.25, 1.25), "claude-3-sonnet": (3, 15),
@@ -41,8 +41,10 @@ POOL_PRICES: Final[Mapping[str, Price]] = {
 
 
 def price_of(
-    model: str, prices: Mapping[str, Price] = POOL_PRICES, listed: Callable[[str], Price | None] | None = None
-) -> Price | None:
+    model: str,
+    prices: Mapping[str, PricePair] = POOL_PRICES,
+    listed: Callable[[str], PricePair | None] | None = None,
+) -> PricePair | None:
     """By the longest name that a pool's name begins with, at a dash: `gpt-4-0613-FC` is `gpt-4`.
 
     A mode such as `-FC-Any` and a host such as `mistralai/` are no part of the name. `listed`: asked for

@@ -23,10 +23,10 @@ _LOGGED: Final = 1700
 _POOL: Final = 14
 """Models in one off-policy replay: with a floor each, more would leave nothing to the policy."""
 
-Judged = dict[str, float | None]
+ReplayScores = dict[str, float | None]
 
 
-def judge_online(calls: Calls, seeds: int = 12, steps: int = STEPS) -> Judged:
+def judge_online(calls: Calls, seeds: int = 12, steps: int = STEPS) -> ReplayScores:
     """The bandit on queries one by one, knowing only what it chose, beside its rivals.
 
     Every query comes once before any comes again, and nothing of a query but its category is remembered.
@@ -39,7 +39,7 @@ def judge_online(calls: Calls, seeds: int = 12, steps: int = STEPS) -> Judged:
     runs = [_run(calls, seed, steps, best) for seed in range(seeds)]
     got = np.array([run[0] for run in runs])
     mean, last = got.mean(1), got[:, -1000:].mean(1)
-    judged: Judged = {
+    judged: ReplayScores = {
         "online_mean": float(mean.mean()),
         "online_mean_sd": float(mean.std()),
         "online_last_1000": float(last.mean()),
@@ -152,7 +152,7 @@ def _rival(calls: Calls, name: str, seeds: int, steps: int) -> Floats:
     return got
 
 
-def judge_offpolicy(calls: Calls, replays: int = 200) -> Judged:
+def judge_offpolicy(calls: Calls, replays: int = 200) -> ReplayScores:
     """Estimates from logged choices against what is known of all, and what the gate lets through.
 
     Logged by Thompson after 300 outcomes with a floor for everyone. Judged is the next checkpoint (learned
@@ -187,7 +187,7 @@ def judge_offpolicy(calls: Calls, replays: int = 200) -> Judged:
             if name != "before":
                 passed, _ = may_promote(log, on_log, before[queries], predicted)
                 gate.append((true - float((before * ok).sum(1).mean()), passed))
-    judged: Judged = {}
+    judged: ReplayScores = {}
     for name, found in errors.items():
         key = name.removeprefix("dr") if name in ("dr", "dr_far") else f"_{name}"
         judged[f"ope_rmse{key}"] = float(np.sqrt(np.mean([error**2 for error, _ in found])))

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from router.data.outcomes import load
-from router.statistics.choose import Price
+from router.statistics.choose import PricePair
 
-Found = dict[str, float | None]
+ReportFigures = dict[str, float | None]
 
 KEYS: Final = (
     "quality_minus_best_single",
@@ -44,12 +44,12 @@ KEYS: Final = (
 def evaluate(
     folder: Path,
     say: Callable[[str], None] = lambda _: None,
-    listed: Callable[[str], Price | None] | None = None,
+    listed: Callable[[str], PricePair | None] | None = None,
     checkpoint: Path | None = None,
     *,
     network: bool = False,
     save: Path | None = None,
-) -> Found:
+) -> ReportFigures:
     """Some minutes. Raises Refused where the folder holds nothing to judge on, or no checkpoint is read.
 
     `listed`: asked for the price of models that `POOL_PRICES` does not have. With a `checkpoint` nothing is
@@ -68,7 +68,7 @@ def evaluate(
 
     held = read(checkpoint) if checkpoint else None
     outcomes = load(folder)
-    found: Found = dict.fromkeys(KEYS)
+    found: ReportFigures = dict.fromkeys(KEYS)
     if held:
         if calls := outcomes.calls:
             say(f"reading {len(calls.queries):,} queries")

@@ -22,7 +22,7 @@ from router.data.packing import pack, unpack
 from router.network.training import OnEpoch, TrainedWeights, TrainingConfig, Weights, train
 from router.statistics import histories
 from router.statistics.expectation import reasoning_budget, tolerated
-from router.statistics.histories import NetworkInput, Past, Small
+from router.statistics.histories import NetworkInput, PastOutcomes, Small
 from schema.chance import point
 from schema.language.catalogue import MASTERS
 
@@ -66,7 +66,7 @@ PLAN: Final = TrainingConfig()
 @dataclass(frozen=True, eq=False)
 class Neural:
     shape: NetworkShape
-    past: Past
+    past: PastOutcomes
     members: tuple[Weights, ...]
     """Weights by name."""
 

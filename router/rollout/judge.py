@@ -21,10 +21,10 @@ from router.serve import decisions, predictions
 from router.serve.decisions import LoadedCheckpoint
 from router.serve.predictions import RoutingQuestion
 from router.statistics import choose, offpolicy, success
-from router.statistics.choose import Price
+from router.statistics.choose import PricePair
 from router.statistics.intervals import Interval
 from router.statistics.model import Predictions
-from router.statistics.offpolicy import Value
+from router.statistics.offpolicy import PolicyValue
 
 MIN_JUDGED: Final = 20
 """Outcomes; with fewer, only what comes in shadow can tell."""
@@ -56,7 +56,7 @@ class EntryVerdict:
 def judge(
     learned: Checkpoint,
     held_out: Sequence[OutcomeRow],
-    prices: Mapping[str, Price],
+    prices: Mapping[str, PricePair],
     now: datetime,
     until: datetime,
     embed: Embed = features.rows,
@@ -165,7 +165,7 @@ def _coverage(told: Expectations) -> dict[str, Any]:
 
 
 def policy(
-    learned: Checkpoint, log: Log, prices: Mapping[str, Price], embed: Embed = features.rows
+    learned: Checkpoint, log: Log, prices: Mapping[str, PricePair], embed: Embed = features.rows
 ) -> Floats:
     """(N, M): the chances by which it would have chosen at each logged decision, as it would serve."""
     table = embed([text_of(row) for row in log.rows])
@@ -192,7 +192,7 @@ def _as_it_was(row: OutcomeRow) -> RoutingDecision:
     return RoutingDecision(held.chosen, held.propensity, held.policy, {}, held.candidates, fallback=False)
 
 
-def _values(learned: Checkpoint, log: Log, prices: Mapping[str, Price], embed: Embed) -> dict[str, Any]:
+def _values(learned: Checkpoint, log: Log, prices: Mapping[str, PricePair], embed: Embed) -> dict[str, Any]:
     predicted = offpolicy.predict(log.logged)
     new, old = policy(learned, log, prices, embed), log.logged.chances
     best = (
@@ -216,7 +216,7 @@ def _single(logged: LoggedChoices, place: int) -> Floats:
     return found
 
 
-def _shown(value: Value) -> list[float]:
+def _shown(value: PolicyValue) -> list[float]:
     """[low, mean, high]"""
     return [value.low, value.mean, value.high]
 
@@ -238,7 +238,7 @@ def calibration(p: Floats, ok: Floats, bins: int = BINS) -> list[dict[str, Any]]
 
 
 def _cost_quality(
-    learned: Checkpoint, log: Log, prices: Mapping[str, Price], embed: Embed
+    learned: Checkpoint, log: Log, prices: Mapping[str, PricePair], embed: Embed
 ) -> list[dict[str, Any]]:
     """Return the value of its choices at several cost weights, and of each model alone (doubly robust)."""
     rows, names = log.rows, log.models

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from router.statistics.offpolicy import WORSE, Value
+from router.statistics.offpolicy import WORSE, PolicyValue
 
 State = Literal["shadow", "share", "all", "rolled_back"]
 
@@ -24,7 +24,7 @@ class Rollout:
 class Evidence:
     outcomes: int
     """New ones, since the last."""
-    gain: Value
+    gain: PolicyValue
     """Success of the checkpoint minus success of what served before, over all outcomes in this state."""
     quarantined: tuple[str, ...] = ()
     """Models that it relies on and that broke: no reason against the checkpoint, but to wait."""

@@ -22,12 +22,12 @@ from router.checkpoints import storage
 from router.checkpoints.storage import Checkpoint
 from router.data import features
 from router.data.arrays import Floats
-from router.data.embedding_cache import KeptRows
+from router.data.embedding_cache import EmbeddingCache
 from router.serve import decisions
 from router.serve.decisions import LoadedCheckpoint
 from router.serve.predictions import ExpectationCache, RoutingQuestion
-from router.statistics.choose import Price
-from router.statistics.model import Moves
+from router.statistics.choose import PricePair
+from router.statistics.model import IntervalShifts
 
 MAX_LOADED: Final = 6
 """Checkpoints in memory: those before the present ones too, so that a rollback takes no loading."""
@@ -49,7 +49,7 @@ class ServedCheckpoint:
     number: int
     state: Literal["shadow", "share", "all"]
     sha256: str
-    moves: Moves | None = None
+    moves: IntervalShifts | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class CheckpointServer:
     """Checkpoints loaded by one process and event loop."""
 
     def __init__(self, embed: Callable[[Sequence[str]], Floats] = features.rows) -> None:
-        self.rows = KeptRows(embed)
+        self.rows = EmbeddingCache(embed)
         self.loads = 0
         """Checkpoints that were loaded since the process began."""
         self.loaded_at: dict[UUID, datetime] = {}
@@ -127,7 +127,7 @@ class CheckpointServer:
         question: RoutingQuestion,
         rules_choice: RoutingDecision,
         quarantined: Collection[str],
-        prices: Mapping[str, Price],
+        prices: Mapping[str, PricePair],
         key: str,
     ) -> RoutingDecision:
         """By `deciding.decide`; by rules, flagged, where a checkpoint should have decided and could not."""
@@ -140,7 +140,7 @@ class CheckpointServer:
         questions: Sequence[RoutingQuestion],
         rules_choices: Sequence[RoutingDecision],
         quarantined: Collection[str],
-        prices: Mapping[str, Price],
+        prices: Mapping[str, PricePair],
         keys: Sequence[str],
     ) -> list[RoutingDecision]:
         """Decide questions with the same candidates; many of them in a thread."""

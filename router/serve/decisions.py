@@ -15,8 +15,8 @@ from router.data.exploration import FLOOR, SHARE
 from router.serve import predictions
 from router.serve.predictions import EXPLORE, ExpectationCache, Opinion, RoutingQuestion, votes
 from router.statistics import expectation
-from router.statistics.choose import Price
-from router.statistics.model import Moves
+from router.statistics.choose import PricePair
+from router.statistics.model import IntervalShifts
 from schema.chance import draw, point
 
 MAX_BUDGET: Final = 32_000
@@ -31,7 +31,7 @@ class LoadedCheckpoint:
     state: Literal["shadow", "share", "all"]
     model: Checkpoint
     kept: ExpectationCache = field(default_factory=ExpectationCache, compare=False)
-    moves: Moves | None = None
+    moves: IntervalShifts | None = None
 
 
 def decide_all(
@@ -40,7 +40,7 @@ def decide_all(
     checkpoints: Sequence[LoadedCheckpoint],
     rules_choices: Sequence[RoutingDecision],
     quarantined: Collection[str],
-    prices: Mapping[str, Price],
+    prices: Mapping[str, PricePair],
     keys: Sequence[str],
 ) -> list[RoutingDecision]:
     """Decide N questions with the same candidates, each by the serving checkpoint, its challenger or rules.

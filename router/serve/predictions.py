@@ -16,9 +16,9 @@ from router.data.exploration import FLOOR
 from router.data.outcomes import Bools
 from router.network import adapter
 from router.statistics import model, similarity
-from router.statistics.choose import Price
+from router.statistics.choose import PricePair
 from router.statistics.intervals import Interval
-from router.statistics.model import Moves, Predictions
+from router.statistics.model import IntervalShifts, Predictions
 
 NOVEL: Final = 0.95
 """In a new category the incumbent does what is farther from all that is known than this share of what is
@@ -77,8 +77,8 @@ def ask(
     questions: Sequence[RoutingQuestion],
     rows: Floats,
     names: tuple[str, ...],
-    prices: Mapping[str, Price],
-    moves: Moves | None = None,
+    prices: Mapping[str, PricePair],
+    moves: IntervalShifts | None = None,
 ) -> CheckpointPrediction:
     categories = [one.category for one in questions]
     texts = [one.text for one in questions]
@@ -132,8 +132,8 @@ class ExpectationCache:
         questions: Sequence[RoutingQuestion],
         rows: Floats,
         names: tuple[str, ...],
-        prices: Mapping[str, Price],
-        moves: Moves | None = None,
+        prices: Mapping[str, PricePair],
+        moves: IntervalShifts | None = None,
     ) -> CheckpointPrediction:
         """As `ask`."""
         if len(questions) > 1:
@@ -226,7 +226,7 @@ def _chances(names: Sequence[str], best: int, contends: Bools) -> dict[str, floa
     return dict(zip(names, chances.tolist(), strict=True))
 
 
-def _usd(told: Predictions, names: Sequence[str], prices: Mapping[str, Price]) -> Interval | None:
+def _usd(told: Predictions, names: Sequence[str], prices: Mapping[str, PricePair]) -> Interval | None:
     if told.input_tokens is None or told.output_tokens is None:
         return None
     each = np.array([prices.get(name, (np.nan, np.nan)) for name in names]) / 1e6

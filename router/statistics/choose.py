@@ -19,7 +19,7 @@ _MIN_OUTCOMES: Final = 30
 """Queries at which both are known; of fewer a gain is luck."""
 
 
-Price = tuple[float, float]
+PricePair = tuple[float, float]
 """US dollars for a million tokens in and out."""
 
 

@@ -20,7 +20,7 @@ _GAIN: Final = 0.01
 _WIDEN: Final = 0.05
 """Step by which a miss widens the log of the width; a hit narrows it by a ninth of that."""
 
-_WIDEST: Final = 1.5
+_MAX_LOG_WIDTH: Final = 1.5
 """Bound on the log of the width, each way: otherwise a long failure would be remembered as long."""
 
 
@@ -73,7 +73,7 @@ class Tracker:
             one.shift += gain * rest
             one.doubt = max(one.doubt * (1 - gain), self._floor)
             step = _WIDEN / len(moved) * ((not held) - (1 - LEVEL))
-            one.widen = min(max(one.widen + step, -_WIDEST), _WIDEST)
+            one.widen = min(max(one.widen + step, -_MAX_LOG_WIDTH), _MAX_LOG_WIDTH)
         self._models.setdefault(model, moved[1])
         self._categories.setdefault(category, moved[2])
         return held

@@ -38,7 +38,7 @@ ELEMENT: Final = TEXT + 3 + HISTORY
 
 
 @dataclass(frozen=True)
-class Past:
+class PastOutcomes:
     """Outcomes of P past steps and M models in C categories."""
 
     models: tuple[str, ...]
@@ -79,7 +79,7 @@ class NetworkInput:
         )
 
 
-def learn(calls: Calls, rows: Floats) -> Past:
+def learn(calls: Calls, rows: Floats) -> PastOutcomes:
     """`rows` (Q, TEXT): of `features.rows(calls.texts)`; steps in the order in which they ended."""
     names = tuple(sorted(set(calls.categories.tolist())))
     category = places(calls.categories, names)
@@ -107,7 +107,7 @@ def learn(calls: Calls, rows: Floats) -> Past:
         2,
     )
     late = slice(max(0, len(rest) - MAX_PAST), None)
-    return Past(
+    return PastOutcomes(
         calls.models,
         names,
         _texts(rows[late]),
@@ -119,7 +119,11 @@ def learn(calls: Calls, rows: Floats) -> Past:
 
 
 def given(
-    past: Past, rows: Floats, categories: NDArray[np.str_], candidates: Sequence[Sequence[str]], memory: int
+    past: PastOutcomes,
+    rows: Floats,
+    categories: NDArray[np.str_],
+    candidates: Sequence[Sequence[str]],
+    memory: int,
 ) -> NetworkInput:
     """For N steps: `rows` (N, TEXT), and each step's candidates or, where there is one list, all's."""
     at = {name: place for place, name in enumerate(past.models)}
@@ -164,7 +168,7 @@ def together(parts: Sequence[tuple[Ints, NetworkInput]]) -> NetworkInput:
     return NetworkInput(joined("rows"), group[order], histories, joined("skipped"), joined("memory"), asked)
 
 
-def _memory(past: Past, products: Small, count: int) -> Small:
+def _memory(past: PastOutcomes, products: Small, count: int) -> Small:
     """(N, count, ELEMENT)"""
     found = np.zeros((len(products), count, ELEMENT), dtype=np.float32)
     n = min(count, len(past.rows))

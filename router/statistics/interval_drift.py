@@ -12,7 +12,7 @@ from router.data.dataset import category_of, text_of
 from router.statistics import intervals, success
 from router.statistics.drift import State, Tracker
 from router.statistics.intervals import Intervals
-from router.statistics.model import FOLLOWED, Model
+from router.statistics.model import FOLLOWED, FittedModel
 
 WINDOW: Final = 500
 """Outcomes that the coverage of late is counted over."""
@@ -31,7 +31,7 @@ class OutcomeErrors:
 
 
 def follow(
-    learned: Model, before: Mapping[str, Any], rows: Sequence[OutcomeRow], table: Floats
+    learned: FittedModel, before: Mapping[str, Any], rows: Sequence[OutcomeRow], table: Floats
 ) -> OutcomeErrors:
     """Learns from outcomes in their order, going on from `before` (of `as_json`, or empty).
 

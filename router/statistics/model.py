@@ -11,7 +11,7 @@ import numpy as np
 from router.data.arrays import Floats, Ints
 from router.data.outcomes import Calls
 from router.statistics import choose, intervals, shrinkage, success
-from router.statistics.choose import Price
+from router.statistics.choose import PricePair
 from router.statistics.drift import State, Tracker
 from router.statistics.intervals import Interval, Intervals
 from router.statistics.success import Success
@@ -29,21 +29,21 @@ _MIN_CHANCE: Final = 0.02
 
 
 FOLLOWED: Final = ("seconds", "input_tokens", "output_tokens")
-Moved = Mapping[str, State]
+TrackerStates = Mapping[str, State]
 """Value in FOLLOWED → state of its interval's Tracker."""
 
 
 @dataclass(frozen=True)
-class Moves:
+class IntervalShifts:
     """Shifts of intervals since they were learned."""
 
     until: str
     """The last outcome that they have moved with; another one means other moves."""
-    of: Moved
+    of: TrackerStates
 
 
 @dataclass(frozen=True)
-class Model:
+class FittedModel:
     """Learned from M models on Q steps."""
 
     models: tuple[str, ...]
@@ -80,8 +80,8 @@ class Predictions:
 
 
 def fit(
-    calls: Calls, rows: Floats, seed: int = 0, prices: Mapping[str, Price] | None = None
-) -> tuple[Model, Floats]:
+    calls: Calls, rows: Floats, seed: int = 0, prices: Mapping[str, PricePair] | None = None
+) -> tuple[FittedModel, Floats]:
     """And (Q, M) chances of success for its own steps by fits without them.
 
     `rows`: of `features.rows(calls.texts)`; `prices`: US dollars for a million tokens in and out, by model.
@@ -102,7 +102,7 @@ def fit(
     whole = completed(calls.ok, seen, category)[open_]
     scored = success.seen_scores(seen, calls.categories, calls.ok, seed)[open_]
     policy = choose.tune_margin(scored, whole)
-    model = Model(
+    model = FittedModel(
         calls.models,
         learned,
         interval(calls.seconds),
@@ -142,7 +142,7 @@ def completed(ok: Floats, seen: Floats, category: Ints) -> Floats:
 
 
 def expected_usd(
-    into: Interval | None, out: Interval | None, prices: Sequence[Price | None]
+    into: Interval | None, out: Interval | None, prices: Sequence[PricePair | None]
 ) -> Floats | None:
     """(N, K) by expected tokens in and out; None where those are not known, or a price is not: what costs
     nothing would always be chosen."""
@@ -153,12 +153,12 @@ def expected_usd(
 
 
 def predict(
-    model: Model,
+    model: FittedModel,
     rows: Floats,
     texts: Sequence[str],
     categories: Sequence[str],
     candidates: Sequence[str],
-    moved: Moved | None = None,
+    moved: TrackerStates | None = None,
 ) -> Predictions:
     """For N steps (`rows` of `features.rows(texts)`) and K candidates; one never met is taken for typical.
 

@@ -25,7 +25,7 @@ _WIDE: Final = BanditConfig(ability_sd=0.15, special_sd=0.15)
 
 
 @dataclass(frozen=True)
-class Value:
+class PolicyValue:
     """A share of successes, with its 90 % interval."""
 
     mean: float
@@ -58,21 +58,21 @@ def predict(log: LoggedChoices) -> OutcomeModel:
     return OutcomeModel(mean, sd)
 
 
-def ips(log: LoggedChoices, policy: Floats) -> Value:
+def ips(log: LoggedChoices, policy: Floats) -> PolicyValue:
     """Inverse propensity; `policy` (N, M) is each model's chance under it. No bias, most variance."""
     return _value(_weights(log, policy) * log.ok)
 
 
-def snips(log: LoggedChoices, policy: Floats) -> Value:
+def snips(log: LoggedChoices, policy: Floats) -> PolicyValue:
     """Self-normalised: a little bias for much less variance."""
     weights = _weights(log, policy)
     if not weights.sum():
-        return Value(0.5, 0.0, 1.0)
+        return PolicyValue(0.5, 0.0, 1.0)
     mean = float((weights * log.ok).sum() / weights.sum())
     return _value(mean + weights / weights.mean() * (log.ok - mean))
 
 
-def dm(log: LoggedChoices, policy: Floats, predicted: OutcomeModel | None = None) -> Value:
+def dm(log: LoggedChoices, policy: Floats, predicted: OutcomeModel | None = None) -> PolicyValue:
     """By the predictions alone. The interval knows nothing of their bias, so it is far too narrow."""
     predicted = predict(log) if predicted is None else predicted
     return _value((policy * predicted.mean).sum(1))
@@ -80,7 +80,7 @@ def dm(log: LoggedChoices, policy: Floats, predicted: OutcomeModel | None = None
 
 def dr(
     log: LoggedChoices, policy: Floats, predicted: OutcomeModel | None = None, shrink: float = SHRINK
-) -> Value:
+) -> PolicyValue:
     """By the predictions, corrected by what was observed; `policy` may be a difference of two.
 
     Heavy weights are shrunk towards the predictions (Su et al., 2020), w -> w * shrink / (w^2 + shrink), and
@@ -112,7 +112,7 @@ def dr(
 
 def may_promote(
     log: LoggedChoices, new: Floats, old: Floats, predicted: OutcomeModel | None = None
-) -> tuple[bool, Value]:
+) -> tuple[bool, PolicyValue]:
     """Tell whether `new` is certainly not worse than `old` by WORSE, and return the value of new - old.
 
     Wrong about a harmful policy in at most 5 % of cases. A policy that was hardly tried has a wide interval
@@ -127,10 +127,10 @@ def _weights(log: LoggedChoices, policy: Floats) -> Floats:
     return policy[rows, log.chosen] / log.chances[rows, log.chosen]
 
 
-def _value(terms: Floats) -> Value:
+def _value(terms: Floats) -> PolicyValue:
     return _around(float(terms.mean()), float(terms.var()) / len(terms))
 
 
-def _around(mean: float, variance: float) -> Value:
+def _around(mean: float, variance: float) -> PolicyValue:
     spread = _NINETY * variance**0.5
-    return Value(mean, mean - spread, mean + spread)
+    return PolicyValue(mean, mean - spread, mean + spread)

@@ -225,8 +225,8 @@ def only_models(success: Success, models: Ints) -> Success:
 
 
 _PARTS: Final = 6
-_FEW_OUTCOMES: Final = 50
-_EQUAL_WITHIN: Final = 0.01
+_MIN_OUTCOMES: Final = 50
+_MIN_VARIANCE: Final = 0.01
 """Outcomes, and the variance of 1 / times among them, below which nothing is told by asking again."""
 _AT_ONCE: Final = 2000
 """Queries of whose likeness to all others there is memory."""
@@ -323,7 +323,7 @@ def _again(seen: Floats, ok: Floats, times: Floats | None) -> RepeatVariance:
     pairs = float((n * (n - 1)).sum())
     squares = above[known] ** 2
     one = np.ones(len(squares)) if times is None else 1 / np.maximum(times[known], 1)
-    if len(one) > _FEW_OUTCOMES and float(one.var()) > _EQUAL_WITHIN:
+    if len(one) > _MIN_OUTCOMES and float(one.var()) > _MIN_VARIANCE:
         chance, stays = np.polyfit(one, squares, 1)
         whole = max(float(chance + stays), 1e-6)
         stays = float(np.clip(stays, 0.0, 0.9 * whole))

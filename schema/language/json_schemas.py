@@ -45,7 +45,7 @@ def _validator(schema: str) -> jsonschema_rs.Draft202012Validator:
 
 
 @lru_cache(maxsize=1024)
-def _weights(schema: str) -> json_schema_cost.Weights:
+def _weights(schema: str) -> json_schema_cost.CostWeights:
     whole = json.loads(schema)
     return json_schema_cost.weights(whole, lambda reference: resolve(whole, reference))
 

@@ -21,7 +21,7 @@ MAX_STRANGE_CODES: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
-class GraphRules:
+class DependencyRules:
     references: References
     _strange_codes: set[str] = field(default_factory=set)
 

@@ -7,7 +7,7 @@ from schema.language.problems import Problems
 from schema.language.shape import Parts
 from schema.language.steps import AgentStep, CollaborationStep, ToolStep
 from schema.rules.agents import AgentRules, check_model
-from schema.rules.graph import GraphRules
+from schema.rules.graph import DependencyRules
 from schema.rules.presence import Presence
 from schema.rules.references import ExpressionPlace, References
 from schema.rules.steps import Schemas, StepRules, check_people, conflict, useless
@@ -28,15 +28,15 @@ def check(parts: Parts, problems: Problems, catalogue: Catalogue) -> dict[str, D
         references.check_template("/output", parts.document["output"], ExpressionPlace())
     streams = StreamRules(references).check()
     StreamRules(references).check_readers(streams, links)
-    GraphRules(references).check_cycles(links, streams)
-    GraphRules(references).check_presence(Presence(links, parts.frames, unclear, streams))
+    DependencyRules(references).check_cycles(links, streams)
+    DependencyRules(references).check_presence(Presence(links, parts.frames, unclear, streams))
     return links
 
 
 def _check_steps(references: References, schemas: Schemas) -> tuple[dict[str, Dependencies], set[str]]:
     """Return each step's dependencies, and the steps whose dependencies are not fully known."""
     parts = references.parts
-    rules, graph = StepRules(references, schemas), GraphRules(references)
+    rules, graph = StepRules(references, schemas), DependencyRules(references)
     broken: set[str] = set()
     """Steps with an expression that does not compile, in their bodies too: it cannot say what they read."""
     for name, placed in parts.steps.items():

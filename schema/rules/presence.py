@@ -20,13 +20,13 @@ _MAX_WORK: Final = 200_000
 
 Choice = tuple[str, str]
 """(what is decided, the step that it is decided for): ("branch", "route")."""
-Decision = tuple[str, str, str]
+BranchChoice = tuple[str, str, str]
 """A choice, and how it is made: ("branch", "route", "urgent")."""
-Combination = frozenset[Decision]
+Combination = frozenset[BranchChoice]
 Condition = frozenset[Combination] | None
 """None: unknown."""
 
-_ALWAYS: Final = frozenset([frozenset[Decision]()])
+_ALWAYS: Final = frozenset([frozenset[BranchChoice]()])
 _NEVER: Final = frozenset[Combination]()
 
 
@@ -197,7 +197,7 @@ def _one(what: str, step: str, way: str) -> frozenset[Combination]:
     return frozenset([frozenset([(what, step, way)])])
 
 
-def _given(decision: Decision, found: Iterable[Combination]) -> set[Combination]:
+def _given(decision: BranchChoice, found: Iterable[Combination]) -> set[Combination]:
     """Return the combinations that remain once the decision is made."""
     return {
         one - {decision}

@@ -79,7 +79,7 @@ class TrainingOutcome:
 
 
 @dataclass(frozen=True)
-class DueToLearn:
+class DueTenants:
     tenants: list[str]
     """Tenants with enough real runs to learn from."""
     simulated: list[str] = field(default_factory=list)

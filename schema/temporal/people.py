@@ -51,7 +51,7 @@ class QuestionState:
 
 
 @dataclass(frozen=True)
-class DecisionMade:
+class DecisionRecord:
     request: StepRequest
     """Request of the step that asked."""
     decision: Decision

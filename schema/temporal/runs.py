@@ -171,7 +171,7 @@ class ChildEnd:
 
 
 @dataclass(frozen=True)
-class ChildFailed:
+class ChildFailure:
     """A sub-collaboration failed, was cancelled, or could not be begun."""
 
     request: StepRequest

@@ -110,13 +110,13 @@ class ItemEnd:
 
 
 @dataclass(frozen=True)
-class ItemEnded:
+class ItemResult:
     last: bool = False
     """For a loop: `until` holds, or the bound is reached."""
 
 
 @dataclass(frozen=True)
-class Caught:
+class CaughtFailure:
     """A step failed for good and its definition says what happens instead."""
 
     request: StepRequest

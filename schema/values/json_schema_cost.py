@@ -32,7 +32,7 @@ _ON_TEXT: Final = ("pattern", "format", "minLength", "maxLength")
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
+class CostWeights:
     """Bounds on how much of a schema can apply to one value."""
 
     by_depth: tuple[float, ...]
@@ -43,7 +43,7 @@ class Weights:
     """Keywords that read a value with all that is in it."""
 
 
-def weights(schema: Any, resolve: Callable[[str], Any]) -> Weights:
+def weights(schema: Any, resolve: Callable[[str], Any]) -> CostWeights:
     """Return the weights of a schema whose references have been checked not to lead in a circle."""
     return _CostWalk(resolve).of(schema)
 
@@ -51,12 +51,12 @@ def weights(schema: Any, resolve: Callable[[str], Any]) -> Weights:
 class _CostWalk:
     def __init__(self, resolve: Callable[[str], Any]) -> None:
         self._resolve = resolve
-        self._referred: dict[str, Weights] = {}
+        self._referred: dict[str, CostWeights] = {}
 
-    def of(self, schema: Any) -> Weights:
+    def of(self, schema: Any) -> CostWeights:
         if not isinstance(schema, dict):
-            return Weights((1,), (0,), 0)
-        here = Weights(
+            return CostWeights((1,), (0,), 0)
+        here = CostWeights(
             (1 + _own(schema),), (sum(word in schema for word in _ON_TEXT),), bool(schema.get("uniqueItems"))
         )
         found = _sum([here, *self._in_place(schema), _deeper(self._of_parts(schema))])
@@ -64,7 +64,7 @@ class _CostWalk:
             return _sum([found] * _UNEVALUATED)
         return found
 
-    def _in_place(self, schema: dict[str, Any]) -> Iterable[Weights]:
+    def _in_place(self, schema: dict[str, Any]) -> Iterable[CostWeights]:
         for word in _IN_PLACE:
             yield from map(self.of, _items(schema.get(word)))
         yield from (self.of(schema[word]) for word in _IN_PLACE_ONE if word in schema)
@@ -74,7 +74,7 @@ class _CostWalk:
                 self._referred[reference] = self.of(self._resolve(reference))
             yield self._referred[reference]
 
-    def _of_parts(self, schema: dict[str, Any]) -> Weights:
+    def _of_parts(self, schema: dict[str, Any]) -> CostWeights:
         patterns = _values(schema.get("patternProperties"))
         named = [*_values(schema.get("properties")), *_items(schema.get("prefixItems"))]
         return _sum(
@@ -83,7 +83,7 @@ class _CostWalk:
                 _largest([self.of(part) for part in named]),
                 *(self.of(schema[word]) for word in _OF_EVERY_PART if word in schema),
                 *map(self.of, patterns),
-                Weights((len(patterns),), (len(patterns),), 0),
+                CostWeights((len(patterns),), (len(patterns),), 0),
             ]
         )
 
@@ -117,31 +117,31 @@ def _values(value: Any) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else []
 
 
-def _sum(found: list[Weights]) -> Weights:
+def _sum(found: list[CostWeights]) -> CostWeights:
     return _joined(found, sum)
 
 
-def _largest(found: list[Weights]) -> Weights:
+def _largest(found: list[CostWeights]) -> CostWeights:
     return _joined(found, lambda numbers: max(numbers, default=0))
 
 
-def _joined(found: list[Weights], join: Callable[[Iterable[float]], float]) -> Weights:
+def _joined(found: list[CostWeights], join: Callable[[Iterable[float]], float]) -> CostWeights:
     levels = range(max((len(one.by_depth) for one in found), default=0))
 
     def at(numbers: tuple[float, ...], level: int) -> float:
         return numbers[level] if level < len(numbers) else 0
 
-    return Weights(
+    return CostWeights(
         tuple(join([at(one.by_depth, level) for one in found]) for level in levels),
         tuple(join([at(one.on_text, level) for one in found]) for level in levels),
         sum(one.on_all for one in found),
     )
 
 
-def _deeper(parts: Weights) -> Weights:
+def _deeper(parts: CostWeights) -> CostWeights:
     if not parts.by_depth:
         return parts
-    return Weights((0, *parts.by_depth), (0, *parts.on_text), parts.on_all)
+    return CostWeights((0, *parts.by_depth), (0, *parts.on_text), parts.on_all)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ class Cost:
         return self.checks > MAX_CHECKS or self.values > MAX_VALUES
 
 
-def cost(known: Weights, value: Any) -> Cost:
+def cost(known: CostWeights, value: Any) -> Cost:
     """Return what validating a value can cost; counting stops when it is too much."""
     checks, total, all_chars = 0.0, 0, 0
     for depth, (level, chars) in enumerate(levels(value)):

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from infra.local import Supervisor
-from tests.support.pages import PAGES, ROOT, Block, blocks
+from tests.support.pages import PAGES, ROOT, PageBlock, blocks
 
 _OURS: Final = "uv run facilitair "
 _API: Final = "localhost:8700"
@@ -30,12 +30,12 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture(scope="module")
 def platform_of_pages(servers: Supervisor) -> Supervisor:
     servers.wait_ready("api", "worker", "simulator", timeout_seconds=180)
-    typed = Typed(servers)
+    typed = CommandRunner(servers)
     typed.ours(["apply", str(ROOT / "examples")])
     return servers
 
 
-class Typed:
+class CommandRunner:
     """What types commands: our own in this process, as starting one for each would take minutes."""
 
     def __init__(self, servers: Supervisor) -> None:
@@ -109,7 +109,7 @@ def _runnable() -> Iterator[Any]:
 
 @pytest.mark.parametrize("page", list(_runnable()))
 def test_a_page_runs_as_it_stands(page: Path, platform_of_pages: Supervisor, folder: Path) -> None:
-    typed = Typed(platform_of_pages)
+    typed = CommandRunner(platform_of_pages)
     for block in blocks(page):
         if block.file:
             (folder / block.file).write_text(block.text, encoding="utf-8")
@@ -120,10 +120,10 @@ def test_a_page_runs_as_it_stands(page: Path, platform_of_pages: Supervisor, fol
 
 
 def test_commands_stand_in_blocks_that_are_run() -> None:
-    def is_hidden(block: Block) -> bool:
+    def is_hidden(block: PageBlock) -> bool:
         return block.language != "sh" and block.text.startswith(("facilitair ", "uv run ", "$ "))
 
-    def is_bare(block: Block) -> bool:
+    def is_bare(block: PageBlock) -> bool:
         return block.language == "sh" and block.text.startswith(("facilitair ", "python "))
 
     found = [block for page in PAGES for block in blocks(page)]

@@ -15,14 +15,14 @@ from schema.settings import Settings
 
 
 @dataclass(frozen=True)
-class Served:
+class ApiServer:
     hub: Hub
     http: httpx.AsyncClient
     port: int
 
 
 @asynccontextmanager
-async def served(settings: Settings) -> AsyncIterator[Served]:
+async def served(settings: Settings) -> AsyncIterator[ApiServer]:
     app = create_app(settings)
     server = uvicorn.Server(config(app, settings, host="127.0.0.1", port=0))
     serving = asyncio.create_task(server._serve())  # without its signal handlers
@@ -32,14 +32,14 @@ async def served(settings: Settings) -> AsyncIterator[Served]:
             await asyncio.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
-            yield Served(app.state.facilitair.hub, http, port)
+            yield ApiServer(app.state.facilitair.hub, http, port)
     finally:
         server.should_exit = True
         await serving
 
 
 @dataclass(frozen=True)
-class Block:
+class ServerEvent:
     """A server-sent event."""
 
     id: str
@@ -47,20 +47,20 @@ class Block:
     data: str
 
 
-def blocks_of(stream: bytes) -> list[Block]:
+def blocks_of(stream: bytes) -> list[ServerEvent]:
     """Those that have come whole."""
     found = []
     *whole, _ = stream.split(b"\n\n")
     for part in map(bytes.decode, whole):
         fields = dict(line.split(": ", 1) for line in part.split("\n"))
         if "data" in fields:
-            found.append(Block(fields["id"], fields.get("event", ""), fields["data"]))
+            found.append(ServerEvent(fields["id"], fields.get("event", ""), fields["data"]))
     return found
 
 
 async def read(
     http: httpx.AsyncClient, address: str, *, bytes: int | None = None, **more: str
-) -> list[Block]:
+) -> list[ServerEvent]:
     """What a stream says until its end, or until the line is cut behind so many bytes."""
     said = b""
     headers = {name.replace("_", "-"): value for name, value in more.items()}

@@ -16,7 +16,7 @@ from db.definitions import definitions
 from db.engine import transaction
 from db.runs import collaborations, executions
 from db.runs.collaborations import Run
-from db.runs.executions import Assignment, Outcome
+from db.runs.executions import Assignment, AttemptOutcome
 from schema.rules.validate import validate
 from schema.temporal.runs import ENGINE, Finish
 from schema.temporal.steps import StepRequest
@@ -97,7 +97,9 @@ async def work(engine: AsyncEngine, request: StepRequest, done: Work) -> None:
     output: dict[str, Any] = {name: value for name, value in judged.items() if value is not None}
     if done.quality is not None:
         output["quality"] = done.quality
-    outcome = Outcome(output or "text", done.model, "openai", 10, 20, Decimal("0.001500"), 5, done.simulated)
+    outcome = AttemptOutcome(
+        output or "text", done.model, "openai", 10, 20, Decimal("0.001500"), 5, done.simulated
+    )
     async with transaction(engine) as connection:
         begun = await executions.claim(connection, key, worker)
         await executions.complete(connection, key, worker, begun, outcome)

@@ -33,7 +33,7 @@ async def _agent(request: StepRequest) -> StepResult:
     raise AssertionError("the tests of recording chain no agents")
 
 
-class Recording:
+class LifecycleActivities:
     """The local activities around the steps, as a worker registers them."""
 
     def __init__(self, engine: AsyncEngine, writing: Journal, settings: Settings, disk: Disk | None) -> None:
@@ -50,9 +50,9 @@ class Recording:
 @asynccontextmanager
 async def recording(
     engine: AsyncEngine, settings: Settings | None = None, disk: Disk | None = None
-) -> AsyncIterator[Recording]:
+) -> AsyncIterator[LifecycleActivities]:
     async with journal(engine) as writing:
-        yield Recording(engine, writing, settings or Settings(), disk)
+        yield LifecycleActivities(engine, writing, settings or Settings(), disk)
 
 
 @asynccontextmanager

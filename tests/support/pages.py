@@ -15,7 +15,7 @@ _BLOCK: Final = re.compile(
 
 
 @dataclass(frozen=True)
-class Block:
+class PageBlock:
     """A fenced block. `file` is the name under which the page has it saved, `not_run` why nobody runs it."""
 
     page: str
@@ -38,7 +38,7 @@ class Block:
         assert not command, f"{self.page}:{self.line}: the block ends within a command"
 
 
-def blocks(page: Path) -> list[Block]:
+def blocks(page: Path) -> list[PageBlock]:
     text = page.read_text(encoding="utf-8")
     found = []
     for match in _BLOCK.finditer(text):
@@ -46,7 +46,7 @@ def blocks(page: Path) -> list[Block]:
         line = text.count("\n", 0, match.start()) + 1
         name = str(page.relative_to(ROOT))
         found.append(
-            Block(
+            PageBlock(
                 name,
                 line,
                 match["language"],

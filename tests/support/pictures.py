@@ -36,7 +36,7 @@ _NEAR: Final = 3.0
 
 
 @dataclass(frozen=True)
-class Placed:
+class DrawnStep:
     """A step as it is drawn, in pixels of the picture."""
 
     id: str
@@ -51,7 +51,7 @@ class Placed:
         x, y = point
         return self.left + within < x < self.right - within and self.top + within < y < self.bottom - within
 
-    def around(self, other: "Placed") -> bool:
+    def around(self, other: "DrawnStep") -> bool:
         return self.frame and all(
             self.holds(corner) for corner in ((other.left, other.top), (other.right, other.bottom))
         )
@@ -60,14 +60,14 @@ class Placed:
 async def faults(page: Page, plan: Mapping[str, Any]) -> list[str]:
     """What is wrong with the picture of a plan, as `POST /v1/definitions/plan` tells it; nothing is right."""
     drawn = await page.evaluate(_READ)
-    steps = {one["id"]: Placed(**one) for one in drawn["steps"]}
+    steps = {one["id"]: DrawnStep(**one) for one in drawn["steps"]}
     found = [f"{id} is not drawn" for id in {node["id"] for node in plan["nodes"]} ^ steps.keys()]
-    found += _misplaced(plan, steps, Placed(**drawn["whole"]))
+    found += _misplaced(plan, steps, DrawnStep(**drawn["whole"]))
     found += _edges(plan, steps, drawn["edges"])
     return found
 
 
-def _misplaced(plan: Mapping[str, Any], steps: Mapping[str, Placed], whole: Placed) -> list[str]:
+def _misplaced(plan: Mapping[str, Any], steps: Mapping[str, DrawnStep], whole: DrawnStep) -> list[str]:
     found = [f"{one.id} is cut" for one in steps.values() if not whole.around(one)]
     frames = {node["id"]: node["frame"] for node in plan["nodes"]}
     for id, frame in frames.items():
@@ -81,7 +81,7 @@ def _misplaced(plan: Mapping[str, Any], steps: Mapping[str, Placed], whole: Plac
 
 
 def _edges(
-    plan: Mapping[str, Any], steps: Mapping[str, Placed], drawn: Iterable[Mapping[str, Any]]
+    plan: Mapping[str, Any], steps: Mapping[str, DrawnStep], drawn: Iterable[Mapping[str, Any]]
 ) -> list[str]:
     frames = {node["id"]: node["frame"] for node in plan["nodes"]}
     found: list[str] = []

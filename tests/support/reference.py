@@ -3,8 +3,9 @@
 Shares nothing with the interpreter but the evaluation of expressions and the shapes of steps. Knows
 transforms, switches, quick tools, maps and loops, with conditions, needs, branches, joins and `catch`.
 
-Which of several errors ends a frame is left open, so all that may are kept. Where that decides more than the
-code of an error, or where it matters when a step with `join` any or a quorum starts, `Open` is raised.
+Which of several errors ends a frame is left open, so all that may are kept. Where that decides more than
+the code of an error, or where it matters when a step with `join` any or a quorum starts,
+`UnspecifiedMeaning` is raised.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -29,15 +30,15 @@ _TOOLS: dict[str, Callable[..., Json]] = {
 }
 
 
-class Open(Exception):
+class UnspecifiedMeaning(Exception):
     """The language does not say what the definition comes to."""
 
 
-class Absent(AssertionError):
+class AbsentRead(AssertionError):
     """An accepted definition reads a step that has not completed, when the frame of that step has ended."""
 
 
-class Failed(Exception):
+class ReferenceFailure(Exception):
     """A step or a frame failed, for one of these codes."""
 
     def __init__(self, *codes: str) -> None:
@@ -76,7 +77,7 @@ def run(definition: Definition, given: Json) -> Result:
         last = _last(definition.steps)
         made = any(scope["steps"][name]["status"] == "completed" for name in last)
         result.no_output = definition.output is None and not made
-    except Failed as error:
+    except ReferenceFailure as error:
         result.status, result.codes = "failed", error.codes
     result.statuses = {path: status for path, status in result.statuses.items() if result.is_clear(path)}
     return result
@@ -105,11 +106,11 @@ def _frame(steps: Steps, scope: Scope, path: str, result: Result) -> None:
         where = f"{path}{name}"
         try:
             ended[name] = result.statuses[where] = _step(name, steps[name], fate, scope, where, result)
-        except Failed as error:
+        except ReferenceFailure as error:
             failed |= error.codes
             stuck.add(name)
     if failed:
-        raise Failed(*failed)
+        raise ReferenceFailure(*failed)
 
 
 def _fate(steps: Steps, name: str, ended: Mapping[str, str], scope: Scope) -> str:
@@ -165,7 +166,7 @@ def _sources(steps: Steps, name: str) -> tuple[list[str], list[str]]:
                 elif step.join == "all" or read not in {need.partition(":")[0] for need in needs}:
                     waits.append(read)
                 elif one is step:
-                    raise Open(f"{name} reads {read}, and may start before it ends")
+                    raise UnspecifiedMeaning(f"{name} reads {read}, and may start before it ends")
     for one in inner:
         for need in one.needs:
             source = need.partition(":")[0]
@@ -216,16 +217,16 @@ def _step(name: str, step: Step, fate: str, scope: Scope, path: str, result: Res
             scope["steps"][name] = {"status": "skipped", "model": ""}
             return "skipped"
         facts = _work(step, scope, path, result)
-    except Failed as error:
+    except ReferenceFailure as error:
         return _caught(name, step, error, scope)
     scope["steps"][name] = {"status": "completed", "model": "", **facts}
     return "completed"
 
 
-def _caught(name: str, step: Step, error: Failed, scope: Scope) -> str:
+def _caught(name: str, step: Step, error: ReferenceFailure, scope: Scope) -> str:
     rules = {_rule(step, code) for code in error.codes}
     if len(rules) > 1:
-        raise Open(f"{name} fails in several ways, which it does not catch alike")
+        raise UnspecifiedMeaning(f"{name} fails in several ways, which it does not catch alike")
     (at,) = rules
     if at is None:
         raise error
@@ -263,15 +264,15 @@ def _tool(step: ToolStep, scope: Scope) -> Json:
     try:
         return _TOOLS[step.tool or ""](**args)
     except StepError as error:
-        raise Failed(error.code) from None
+        raise ReferenceFailure(error.code) from None
 
 
 def _map(step: MapStep, scope: Scope, path: str, result: Result) -> dict[str, Any]:
     items = _value(step.over, scope)
     if not isinstance(items, list):
-        raise Failed("map_not_a_list")
+        raise ReferenceFailure("map_not_a_list")
     if len(items) > step.max_items:
-        raise Failed("map_too_wide")
+        raise ReferenceFailure("map_too_wide")
     allowed: float = step.tolerate.failed or 0
     if step.tolerate.failed_percent is not None:
         allowed = len(items) * step.tolerate.failed_percent / 100
@@ -282,21 +283,21 @@ def _map(step: MapStep, scope: Scope, path: str, result: Result) -> dict[str, An
         here = {**scope, "steps": dict(scope["steps"]), "item": item, "index": index}
         try:
             _frame(step.body.steps, here, f"{path}[{index}].", result)
-        except Failed as error:
+        except ReferenceFailure as error:
             codes |= error.codes
             result.unclear.append(f"{path}[{index}].")
             found.append({"status": "failed", "output": None})
             continue
         try:
             found.append({"status": "completed", "output": _total(step.body.steps, step.body.output, here)})
-        except Failed as error:
+        except ReferenceFailure as error:
             # Its steps have completed, so it is no failed item, and nothing tolerates that.
             fatal |= error.codes
     if sum(item["status"] == "failed" for item in found) > allowed:
         fatal |= codes
     if fatal:
         result.unclear.append(f"{path}[")
-        raise Failed(*fatal)
+        raise ReferenceFailure(*fatal)
     return {"output": [item["output"] for item in found], "items": found}
 
 
@@ -307,7 +308,7 @@ def _loop(step: LoopStep, scope: Scope, path: str, result: Result) -> dict[str, 
         here = {**scope, "steps": dict(scope["steps"]), "iter": iteration}
         try:
             _frame(step.body.steps, here, f"{path}[{index}].", result)
-        except Failed:
+        except ReferenceFailure:
             result.unclear.append(f"{path}[{index}].")
             raise
         output = _total(step.body.steps, step.body.output, here)
@@ -319,7 +320,7 @@ def _loop(step: LoopStep, scope: Scope, path: str, result: Result) -> dict[str, 
             carry = _rendered(step.carry, here)
         previous = output
     if step.until is not None and step.on_exhausted == "fail":
-        raise Failed("loop_exhausted")
+        raise ReferenceFailure("loop_exhausted")
     return {"output": previous, "iterations": step.max_iterations}
 
 
@@ -351,13 +352,13 @@ def _check_present(steps: Steps, templates: list[Json], scope: Scope) -> None:
             try:
                 evaluate(compile_expression(source), scope)
             except StepError:
-                raise Absent(f"{source!r} reads {', '.join(absent)}") from None
+                raise AbsentRead(f"{source!r} reads {', '.join(absent)}") from None
 
 
 def _holds(source: str, scope: Scope) -> bool:
     value = _value(source, scope)
     if not isinstance(value, bool):
-        raise Failed("expression_failed")
+        raise ReferenceFailure("expression_failed")
     return value
 
 
@@ -365,11 +366,11 @@ def _value(source: str, scope: Scope) -> Json:
     try:
         return evaluate(compile_expression(source), scope)
     except StepError as error:
-        raise Failed(error.code) from None
+        raise ReferenceFailure(error.code) from None
 
 
 def _rendered(template: Json, scope: Scope) -> Json:
     try:
         return render(template, scope)
     except StepError as error:
-        raise Failed(error.code) from None
+        raise ReferenceFailure(error.code) from None

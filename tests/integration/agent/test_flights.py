@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from activities.agent.single_flight import Flights
 from db.engine import async_engine, transaction
 from db.runs import cache, executions, in_flight
-from db.runs.executions import Assignment, Claim, Outcome
+from db.runs.executions import Assignment, AttemptOutcome, Claim
 from schema.temporal.steps import StepRequest
 from tests.support.runs import begin, rows
 
@@ -62,13 +62,13 @@ async def take(
     wait: float = 20,
     lead: float = 20,
     tenant: str = "default",
-) -> Outcome | None:
+) -> AttemptOutcome | None:
     until = asyncio.get_running_loop().time() + wait
     return await flight.take(tenant, KEY, ttl, claim.execution, until, lead)
 
 
 async def finish(engine: AsyncEngine, request: StepRequest, claim: Claim, output: Any = "answer") -> None:
-    outcome = Outcome(output, "m", "simulator", 3, 4, Decimal("0.1"), simulated=True)
+    outcome = AttemptOutcome(output, "m", "simulator", 3, 4, Decimal("0.1"), simulated=True)
     async with transaction(engine) as connection:
         assert await executions.complete(connection, request, AGENT, claim, outcome)
         await in_flight.land(connection, request.tenant, KEY, claim.execution)
@@ -89,7 +89,7 @@ async def test_one_of_a_hundred_makes_the_answer_and_the_others_take_it(
     claims = await all_claimed(workers[0][0], 100)
     made: list[Claim] = []
 
-    async def step(index: int) -> Outcome | None:
+    async def step(index: int) -> AttemptOutcome | None:
         engine, flight = workers[index % 2]
         request, claim = claims[index]
         found = await take(flight, claim)

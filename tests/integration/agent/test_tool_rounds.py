@@ -66,7 +66,7 @@ async def said(engine: AsyncEngine, request: StepRequest) -> Any:
     return output
 
 
-class Counted:
+class CountingTools:
     """The real tools, counted; held up where the test wants to look meanwhile."""
 
     def __init__(self, means: Resources) -> None:
@@ -92,17 +92,17 @@ async def means(
 
 
 @pytest.fixture
-def tools(means: Resources) -> Counted:
-    return Counted(means)
+def tools(means: Resources) -> CountingTools:
+    return CountingTools(means)
 
 
 @pytest.fixture
-def worker(means: Resources, tools: Counted) -> AgentActivity:
+def worker(means: Resources, tools: CountingTools) -> AgentActivity:
     return AgentActivity(replace(means, run_tool=tools.run))
 
 
 async def test_a_tool_is_run_and_the_model_answers_with_its_result(
-    engine: AsyncEngine, worker: AgentActivity, control: httpx.AsyncClient, tools: Counted
+    engine: AsyncEngine, worker: AgentActivity, control: httpx.AsyncClient, tools: CountingTools
 ) -> None:
     request = await begin(engine, asking())
     await models_say(control, answer("An apple came.", "+apple"), call_of(DIFF, text="Let me see."))
@@ -129,7 +129,7 @@ async def test_the_simulated_model_calls_a_tool_that_its_prompt_names(
 
 
 async def test_a_tool_that_fails_is_told_to_the_model(
-    engine: AsyncEngine, worker: AgentActivity, control: httpx.AsyncClient, tools: Counted
+    engine: AsyncEngine, worker: AgentActivity, control: httpx.AsyncClient, tools: CountingTools
 ) -> None:
     request = await begin(engine, asking("text.diff", "json.parse", "http"))
     await models_say(
@@ -152,7 +152,7 @@ async def test_a_tool_that_fails_is_told_to_the_model(
 
 
 async def test_a_model_that_goes_on_calling_is_told_to_answer_where_the_step_reflects(
-    engine: AsyncEngine, worker: AgentActivity, control: httpx.AsyncClient, tools: Counted
+    engine: AsyncEngine, worker: AgentActivity, control: httpx.AsyncClient, tools: CountingTools
 ) -> None:
     request = await begin(engine, asking(max_tool_rounds=2, step={"reflect": {"max": 1}}))
     await models_say(control, answer("Enough.", NO_MORE), call_of(DIFF, times=3))
@@ -167,7 +167,7 @@ async def test_a_model_that_goes_on_calling_is_told_to_answer_where_the_step_ref
 
 
 async def test_a_model_that_only_calls_tools_fails_its_step(
-    engine: AsyncEngine, worker: AgentActivity, control: httpx.AsyncClient, tools: Counted
+    engine: AsyncEngine, worker: AgentActivity, control: httpx.AsyncClient, tools: CountingTools
 ) -> None:
     request = await begin(engine, asking(max_tool_rounds=1))
     await models_say(control, call_of(DIFF, times=None))
@@ -182,7 +182,7 @@ async def test_a_model_that_only_calls_tools_fails_its_step(
 
 
 async def test_another_worker_goes_on_after_a_tool_that_has_run(
-    engine: AsyncEngine, worker: AgentActivity, control: httpx.AsyncClient, tools: Counted
+    engine: AsyncEngine, worker: AgentActivity, control: httpx.AsyncClient, tools: CountingTools
 ) -> None:
     request = await begin(engine, asking())
     await models_say(control, {"kind": "timeout", "match": {"contains": "+apple"}}, call_of(DIFF))
@@ -202,7 +202,7 @@ async def test_another_worker_goes_on_after_a_tool_that_has_run(
 
 
 async def test_a_worker_lost_within_a_tool_costs_no_second_call_of_the_model(
-    engine: AsyncEngine, worker: AgentActivity, control: httpx.AsyncClient, tools: Counted
+    engine: AsyncEngine, worker: AgentActivity, control: httpx.AsyncClient, tools: CountingTools
 ) -> None:
     request = await begin(engine, asking("text.diff", "json.parse"))
     parse = {"name": "json_parse", "arguments": {"text": "[1]"}}

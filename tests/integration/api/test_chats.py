@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.agui import checked, verify
 from tests.support.api_client import problem
-from tests.support.api_server import Block, Served, blocks_of, read, served
+from tests.support.api_server import ApiServer, ServerEvent, blocks_of, read, served
 from tests.support.stack import Stack
 
 ECHO: dict[str, Any] = {
@@ -47,7 +47,7 @@ FAILING: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-async def api(platform: Stack) -> AsyncIterator[Served]:
+async def api(platform: Stack) -> AsyncIterator[ApiServer]:
     async with served(platform.settings) as found:
         yield found
 
@@ -64,13 +64,13 @@ async def run_of(platform: Stack, definition: dict[str, Any]) -> str:
     return name
 
 
-async def post(http: httpx.AsyncClient, address: str, body: Any, **headers: str) -> list[Block]:
+async def post(http: httpx.AsyncClient, address: str, body: Any, **headers: str) -> list[ServerEvent]:
     async with http.stream("POST", address, json=body, headers=headers) as answer:
         assert answer.status_code == 200, await answer.aread()
         return blocks_of(await answer.aread())
 
 
-def parts_of(blocks: list[Block]) -> list[dict[str, Any]]:
+def parts_of(blocks: list[ServerEvent]) -> list[dict[str, Any]]:
     assert blocks[-1].data == "[DONE]"
     return [json.loads(block.data) for block in blocks[:-1]]
 
@@ -82,7 +82,7 @@ def said_to(text: str) -> dict[str, Any]:
 # -- the AI SDK ---------------------------------------------------------------------------------------------
 
 
-async def test_every_message_of_a_chat_starts_a_run(platform: Stack, api: Served) -> None:
+async def test_every_message_of_a_chat_starts_a_run(platform: Stack, api: ApiServer) -> None:
     name, chat = await stored(platform, ECHO), uuid.uuid4().hex[:16]
     address = f"/v1/chat/{name}"
     asked = [said_to("Write a loop.")]
@@ -105,7 +105,7 @@ async def test_every_message_of_a_chat_starts_a_run(platform: Stack, api: Served
     assert (await api.http.get(f"{address}/never/stream")).status_code == 204
 
 
-async def test_a_chat_goes_on_with_the_run_that_is_under_way(platform: Stack, api: Served) -> None:
+async def test_a_chat_goes_on_with_the_run_that_is_under_way(platform: Stack, api: ApiServer) -> None:
     name = await stored(platform, {"steps": {"ask": {"kind": "human", "title": "Well?"}}})
     chat = uuid.uuid4().hex[:16]
     body = {"id": chat, "messages": [said_to("x")]}
@@ -122,7 +122,7 @@ async def test_a_chat_goes_on_with_the_run_that_is_under_way(platform: Stack, ap
     assert stopped.status_code in (200, 202)
 
 
-async def test_a_message_that_says_nothing_is_refused(platform: Stack, api: Served) -> None:
+async def test_a_message_that_says_nothing_is_refused(platform: Stack, api: ApiServer) -> None:
     name = await stored(platform, ECHO)
     silent = {"id": "x", "messages": [{"role": "user", "parts": [{"type": "file"}]}]}
     problem(await api.http.post(f"/v1/chat/{name}", json=silent), 422, "request_invalid")
@@ -146,14 +146,14 @@ def input_of(text: str) -> dict[str, Any]:
     }
 
 
-async def test_an_agent_is_run_by_a_post(platform: Stack, api: Served) -> None:
+async def test_an_agent_is_run_by_a_post(platform: Stack, api: ApiServer) -> None:
     name = await stored(platform, ECHO)
     events = [checked(one.data) for one in await post(api.http, f"/v1/agui/{name}", input_of("A loop."))]
     verify(events)
     assert events[-1]["result"]["output"] == {"asked": "A loop.", "file": "b.py"}
 
 
-async def test_a_run_is_watched_by_a_post(platform: Stack, api: Served) -> None:
+async def test_a_run_is_watched_by_a_post(platform: Stack, api: ApiServer) -> None:
     run = await run_of(platform, CALLING)
     address = f"/v1/collaborations/{run}/stream"
     await read(api.http, address)  # once it has ended, tokens come together as they always will
@@ -166,7 +166,7 @@ async def test_a_run_is_watched_by_a_post(platform: Stack, api: Served) -> None:
 # -- tools, failures, outputs -------------------------------------------------------------------------------
 
 
-async def test_tools_that_a_model_calls_are_events_and_spans(platform: Stack, api: Served) -> None:
+async def test_tools_that_a_model_calls_are_events_and_spans(platform: Stack, api: ApiServer) -> None:
     run = await run_of(platform, CALLING)
     address = f"/v1/collaborations/{run}/stream"
     live = [checked(block.data) for block in await read(api.http, address)]
@@ -192,7 +192,7 @@ async def test_tools_that_a_model_calls_are_events_and_spans(platform: Stack, ap
 
 
 async def test_who_joins_behind_a_call_of_a_tool_is_told_of_it_with_its_message(
-    platform: Stack, api: Served
+    platform: Stack, api: ApiServer
 ) -> None:
     run = await run_of(platform, CALLING)
     address = f"/v1/collaborations/{run}/stream"
@@ -204,7 +204,7 @@ async def test_who_joins_behind_a_call_of_a_tool_is_told_of_it_with_its_message(
     assert messages[0]["toolCalls"][0]["function"]["name"] == "text_diff"
 
 
-async def test_a_failed_run_says_at_which_step_and_why(platform: Stack, api: Served) -> None:
+async def test_a_failed_run_says_at_which_step_and_why(platform: Stack, api: ApiServer) -> None:
     run = await run_of(platform, FAILING)
     address = f"/v1/collaborations/{run}/stream"
     events = [checked(block.data) for block in await read(api.http, address)]
@@ -216,7 +216,7 @@ async def test_a_failed_run_says_at_which_step_and_why(platform: Stack, api: Ser
     assert parts[-1]["errorText"] == f"{error['code']}: {error['message']}"
 
 
-async def test_a_large_output_is_told_by_where_to_read_it(platform: Stack, api: Served) -> None:
+async def test_a_large_output_is_told_by_where_to_read_it(platform: Stack, api: ApiServer) -> None:
     run = await run_of(platform, {"steps": {"a": {"kind": "transform", "value": "x" * 140_000}}})
     events = [checked(block.data) for block in await read(api.http, f"/v1/collaborations/{run}/stream")]
     told = events[-1]["result"]["output"]

@@ -16,7 +16,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.support.agui import checked, verify
 from tests.support.api_client import problem
-from tests.support.api_server import Block, Served, read, served
+from tests.support.api_server import ApiServer, ServerEvent, read, served
 from tests.support.stack import Stack
 
 AGENTS = {"coder": {"role": "coder"}, "critic": {"role": "reviewer"}}
@@ -34,7 +34,7 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-async def api(platform: Stack) -> AsyncIterator[Served]:
+async def api(platform: Stack) -> AsyncIterator[ApiServer]:
     async with served(platform.settings) as found:
         yield found
 
@@ -51,7 +51,7 @@ async def begun(platform: Stack, definition: dict[str, Any]) -> str:
     return name
 
 
-async def no_watchers(api: Served) -> None:
+async def no_watchers(api: ApiServer) -> None:
     for _ in range(200):
         if api.hub.watchers == 0:
             return
@@ -66,7 +66,7 @@ def stream(run: str, **query: str) -> str:
 # -- server-sent events -------------------------------------------------------------------------------------
 
 
-async def test_a_run_in_agui_events(platform: Stack, api: Served) -> None:
+async def test_a_run_in_agui_events(platform: Stack, api: ApiServer) -> None:
     run = await begun(platform, SMALL)
     async with api.http.stream("GET", stream(run)) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
@@ -90,7 +90,7 @@ async def test_a_run_in_agui_events(platform: Stack, api: Served) -> None:
 @pytest.mark.parametrize("dialect", ["agui", "vercel", "seed"])
 @pytest.mark.parametrize("playback", [None, "0"])
 async def test_a_line_cut_at_any_byte_goes_on_exactly(
-    platform: Stack, api: Served, dialect: str, playback: str | None
+    platform: Stack, api: ApiServer, dialect: str, playback: str | None
 ) -> None:
     run = await begun(platform, SMALL)
     await read(api.http, stream(run))
@@ -98,7 +98,7 @@ async def test_a_line_cut_at_any_byte_goes_on_exactly(
     whole = await read(api.http, stream(run, **query))
     chance = random.Random(7)
     for _ in range(20):
-        told: list[Block] = []
+        told: list[ServerEvent] = []
         cuts = 0
         while not told or not told[-1].id.endswith("!e"):
             headers = {"last_event_id": told[-1].id} if told else {}
@@ -109,10 +109,10 @@ async def test_a_line_cut_at_any_byte_goes_on_exactly(
     await no_watchers(api)
 
 
-async def test_a_line_cut_while_the_run_goes_on_loses_nothing(platform: Stack, api: Served) -> None:
+async def test_a_line_cut_while_the_run_goes_on_loses_nothing(platform: Stack, api: ApiServer) -> None:
     run = await begun(platform, SMALL)
     chance = random.Random(3)
-    told: list[Block] = []
+    told: list[ServerEvent] = []
     while not told or not told[-1].id.endswith("!e"):
         headers = {"last_event_id": told[-1].id} if told else {}
         told += await read(api.http, stream(run), bytes=chance.randint(1, 4_000), **headers)
@@ -123,7 +123,9 @@ async def test_a_line_cut_while_the_run_goes_on_loses_nothing(platform: Stack, a
     assert len({block.id for block in told}) == len(told)
 
 
-async def test_one_who_joins_in_the_middle_is_told_what_the_rest_needs(platform: Stack, api: Served) -> None:
+async def test_one_who_joins_in_the_middle_is_told_what_the_rest_needs(
+    platform: Stack, api: ApiServer
+) -> None:
     run = await begun(platform, SMALL)
     whole = await read(api.http, stream(run))
     texts = verify([checked(block.data) for block in whole])
@@ -144,7 +146,7 @@ async def test_one_who_joins_in_the_middle_is_told_what_the_rest_needs(platform:
     assert parts[-1].data == "[DONE]"
 
 
-async def test_what_is_refused(platform: Stack, api: Served) -> None:
+async def test_what_is_refused(platform: Stack, api: ApiServer) -> None:
     run, other = await begun(platform, SMALL), await begun(platform, SMALL)
     whole = await read(api.http, stream(other))
     foreign = await api.http.get(stream(run), headers={"Last-Event-ID": whole[3].id})
@@ -157,7 +159,7 @@ async def test_what_is_refused(platform: Stack, api: Served) -> None:
     problem(strange, 403, "origin_refused")
 
 
-async def test_a_run_that_never_begins_says_so(platform: Stack, api: Served) -> None:
+async def test_a_run_that_never_begins_says_so(platform: Stack, api: ApiServer) -> None:
     """Temporal has accepted it, and the worker knows no such definition."""
     name = new_name()
     await platform.start(name, {}, name)
@@ -165,7 +167,7 @@ async def test_a_run_that_never_begins_says_so(platform: Stack, api: Served) -> 
     assert "definition_unknown" in (await api.http.get(stream(name))).text
 
 
-async def test_a_closed_reader_stops_nothing(platform: Stack, api: Served) -> None:
+async def test_a_closed_reader_stops_nothing(platform: Stack, api: ApiServer) -> None:
     run = await begun(platform, SMALL)
     await read(api.http, stream(run), bytes=200)
     await no_watchers(api)
@@ -173,7 +175,7 @@ async def test_a_closed_reader_stops_nothing(platform: Stack, api: Served) -> No
     assert checked(blocks[-1].data)["type"] == "RUN_FINISHED"
 
 
-async def test_silence_is_filled(platform: Stack, api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silence_is_filled(platform: Stack, api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.live.subscription.SILENCE_SECONDS", 0.05)
     steps = {"ask": {"kind": "human", "title": "Well?"}}
     run = await begun(platform, {"steps": steps})
@@ -190,13 +192,13 @@ async def test_silence_is_filled(platform: Stack, api: Served, monkeypatch: pyte
 # -- the seed's address -------------------------------------------------------------------------------------
 
 
-async def runs_of(api: Served, name: str) -> list[str]:
+async def runs_of(api: ApiServer, name: str) -> list[str]:
     found = (await api.http.get("/v1/collaborations", params={"name": name})).json()["items"]
     return [one["id"] for one in found]
 
 
 @pytest.mark.parametrize("prefix", ["", "/v1"])
-async def test_who_comes_back_starts_no_second_run(platform: Stack, api: Served, prefix: str) -> None:
+async def test_who_comes_back_starts_no_second_run(platform: Stack, api: ApiServer, prefix: str) -> None:
     name = new_name()
     await platform.store(SMALL | {"name": name})
     address = str(httpx.URL(f"{prefix}/stream/collaborate", params={"task": "lists", "definition": name}))
@@ -217,7 +219,7 @@ async def test_who_comes_back_starts_no_second_run(platform: Stack, api: Served,
     assert await runs_of(api, name) == [run]
 
 
-def _said(blocks: list[Block]) -> dict[str, str]:
+def _said(blocks: list[ServerEvent]) -> dict[str, str]:
     found: dict[str, str] = {}
     for block in blocks:
         if block.event == "agent_output":
@@ -226,7 +228,7 @@ def _said(blocks: list[Block]) -> dict[str, str]:
     return found
 
 
-async def test_the_same_key_is_the_same_run(platform: Stack, api: Served) -> None:
+async def test_the_same_key_is_the_same_run(platform: Stack, api: ApiServer) -> None:
     name = new_name()
     await platform.store(SMALL | {"name": name})
     address = str(httpx.URL("/stream/collaborate", params={"task": "lists", "definition": name}))
@@ -243,7 +245,7 @@ async def test_the_same_key_is_the_same_run(platform: Stack, api: Served) -> Non
     problem(await api.http.get("/stream/collaborate?task=x&definition=no-such"), 404, "definition_unknown")
 
 
-async def test_without_a_definition_a_team_works_on_the_task(platform: Stack, api: Served) -> None:
+async def test_without_a_definition_a_team_works_on_the_task(platform: Stack, api: ApiServer) -> None:
     blocks = await read(api.http, "/stream/collaborate?task=Merge+two+sorted+lists.")
     assert list(_said(blocks)) == ["architect", "coder", "reviewer", "tester"]
     assert blocks[-1].event == "done"
@@ -253,7 +255,9 @@ async def test_without_a_definition_a_team_works_on_the_task(platform: Stack, ap
 
 
 @asynccontextmanager
-async def socket(api: Served, path: str = "/ws/collaborate", **how: Any) -> AsyncIterator[ClientConnection]:
+async def socket(
+    api: ApiServer, path: str = "/ws/collaborate", **how: Any
+) -> AsyncIterator[ClientConnection]:
     async with connect(f"ws://127.0.0.1:{api.port}{path}", **how) as found:
         yield found
 
@@ -277,7 +281,7 @@ async def rest(line: ClientConnection) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("path", ["/ws/collaborate", "/v1/ws/collaborate"])
-async def test_a_task_in_plain_words(platform: Stack, api: Served, path: str) -> None:
+async def test_a_task_in_plain_words(platform: Stack, api: ApiServer, path: str) -> None:
     name = new_name()
     await platform.store(SMALL | {"name": name})
     async with socket(api, f"{path}?definition={name}") as line:
@@ -304,7 +308,7 @@ def _is_text(message: dict[str, Any]) -> bool:
     return bool(message["event"]["type"] == "TEXT_MESSAGE_CONTENT")
 
 
-async def test_a_hand_on_a_run(platform: Stack, api: Served) -> None:
+async def test_a_hand_on_a_run(platform: Stack, api: ApiServer) -> None:
     name = new_name()
     steps = {
         "ask": {"kind": "human", "title": "Ship it?"},
@@ -337,7 +341,7 @@ async def test_a_hand_on_a_run(platform: Stack, api: Served) -> None:
 
 
 @pytest.mark.parametrize("task", ["[urgent] fix the login page", "{name} is missing from the greeting"])
-async def test_a_task_in_brackets_starts_a_run(platform: Stack, api: Served, task: str) -> None:
+async def test_a_task_in_brackets_starts_a_run(platform: Stack, api: ApiServer, task: str) -> None:
     definition = f"brackets-{uuid.uuid4().hex[:8]}"
     await platform.store({"name": definition, "steps": {"t": {"kind": "transform", "value": "${input}"}}})
     async with socket(api, f"/ws/collaborate?definition={definition}") as line:
@@ -348,7 +352,7 @@ async def test_a_task_in_brackets_starts_a_run(platform: Stack, api: Served, tas
     assert (found["status"], found["output"]) == ("completed", {"task": task})
 
 
-async def test_stop(platform: Stack, api: Served) -> None:
+async def test_stop(platform: Stack, api: ApiServer) -> None:
     run = await begun(platform, {"steps": {"ask": {"kind": "human", "title": "Well?"}}})
     async with socket(api) as line:
         await say(line, type="watch", id=run)
@@ -357,7 +361,7 @@ async def test_stop(platform: Stack, api: Served) -> None:
         await hear(line, "event", outcome={"type": "cancelled"})
 
 
-async def test_what_is_asked_again_is_decided_by_its_id_only(platform: Stack, api: Served) -> None:
+async def test_what_is_asked_again_is_decided_by_its_id_only(platform: Stack, api: ApiServer) -> None:
     write = {"kind": "agent", "agent": "coder", "prompt": "Write a sorting function."}
     budget = {"tokens": 1, "on_exceed": "ask"}
     run = await begun(platform, {"agents": AGENTS, "budget": budget, "steps": {"write": write}})
@@ -376,7 +380,7 @@ async def test_what_is_asked_again_is_decided_by_its_id_only(platform: Stack, ap
             pass
 
 
-async def test_wrong_messages_are_answered_and_the_line_stands(platform: Stack, api: Served) -> None:
+async def test_wrong_messages_are_answered_and_the_line_stands(platform: Stack, api: ApiServer) -> None:
     run = await begun(platform, {"steps": {"ask": {"kind": "human", "title": "Well?"}}})
     async with socket(api) as line:
         for text, expected in (
@@ -409,7 +413,7 @@ async def test_wrong_messages_are_answered_and_the_line_stands(platform: Stack, 
         assert (await hear(line, "ack"))["of"] == "reject"
 
 
-async def test_a_closed_socket_stops_nothing(platform: Stack, api: Served) -> None:
+async def test_a_closed_socket_stops_nothing(platform: Stack, api: ApiServer) -> None:
     run = await begun(platform, {"steps": {"ask": {"kind": "human", "title": "Well?"}}})
     async with socket(api) as line:
         await say(line, type="watch", id=run)
@@ -420,7 +424,7 @@ async def test_a_closed_socket_stops_nothing(platform: Stack, api: Served) -> No
     await api.http.post(f"/v1/collaborations/{run}/stop")
 
 
-async def test_no_web_page_gets_a_socket_through_a_browser(platform: Stack, api: Served) -> None:
+async def test_no_web_page_gets_a_socket_through_a_browser(platform: Stack, api: ApiServer) -> None:
     with pytest.raises(InvalidStatus) as caught:
         async with socket(api, origin="https://evil.example"):
             pass

@@ -20,7 +20,7 @@ from schema.language.editors import json_schema
 from schema.language.skills import SKILLS
 from schema.language.tools import TOOLS
 from tests.integration.api.test_chats import CALLING, ECHO, FAILING, run_of, stored
-from tests.support.api_server import Served, served
+from tests.support.api_server import ApiServer, served
 from tests.support.pages import PAGES, ROOT, blocks
 from tests.support.stack import Stack
 
@@ -78,12 +78,12 @@ def _install(directory: Path) -> Mapping[str, object]:
 
 
 @pytest.fixture(scope="module")
-async def api(platform: Stack) -> AsyncIterator[Served]:
+async def api(platform: Stack) -> AsyncIterator[ApiServer]:
     async with served(platform.settings) as found:
         yield found
 
 
-def at(api: Served, path: str) -> str:
+def at(api: ApiServer, path: str) -> str:
     return f"{api.http.base_url}{path}"
 
 
@@ -138,7 +138,7 @@ async def test_a_strict_validator_takes_the_schema_and_what_is_written_with_it(c
 
 
 async def test_ag_ui_starts_a_run_and_is_given_its_output(
-    platform: Stack, api: Served, clients: Clients
+    platform: Stack, api: ApiServer, clients: Clients
 ) -> None:
     url = at(api, f"/v1/agui/{await stored(platform, ECHO)}")
     found = await clients.run("agui.mjs", {"url": url, "message": "A loop.", "input": {"file": "a.py"}})
@@ -148,7 +148,7 @@ async def test_ag_ui_starts_a_run_and_is_given_its_output(
 
 
 async def test_ag_ui_sees_the_tools_that_a_model_calls(
-    platform: Stack, api: Served, clients: Clients
+    platform: Stack, api: ApiServer, clients: Clients
 ) -> None:
     url = at(api, f"/v1/collaborations/{await run_of(platform, CALLING)}/stream")
     found = await clients.run("agui.mjs", {"url": url})
@@ -160,7 +160,7 @@ async def test_ag_ui_sees_the_tools_that_a_model_calls(
     assert json.loads(found["messages"][1]["content"])["added"] == 1
 
 
-async def test_ag_ui_is_told_why_a_run_failed(platform: Stack, api: Served, clients: Clients) -> None:
+async def test_ag_ui_is_told_why_a_run_failed(platform: Stack, api: ApiServer, clients: Clients) -> None:
     run = await run_of(platform, FAILING)
     found = await clients.run("agui.mjs", {"url": at(api, f"/v1/collaborations/{run}/stream")})
     [[code, message]] = found["errors"]
@@ -172,7 +172,7 @@ async def test_ag_ui_is_told_why_a_run_failed(platform: Stack, api: Served, clie
 
 
 async def test_the_ai_sdk_sends_a_message_and_reads_the_run(
-    platform: Stack, api: Served, clients: Clients
+    platform: Stack, api: ApiServer, clients: Clients
 ) -> None:
     chat, name = uuid.uuid4().hex, await stored(platform, ECHO)
     asked = {"api": at(api, f"/v1/chat/{name}"), "chat": chat, "body": {"input": {"file": "b.py"}}}
@@ -188,7 +188,9 @@ async def test_the_ai_sdk_sends_a_message_and_reads_the_run(
     assert (await clients.run("ai.mjs", asked))["reconnected"] is False
 
 
-async def test_the_ai_sdk_watches_a_run_and_its_tools(platform: Stack, api: Served, clients: Clients) -> None:
+async def test_the_ai_sdk_watches_a_run_and_its_tools(
+    platform: Stack, api: ApiServer, clients: Clients
+) -> None:
     run = await run_of(platform, CALLING)
     found = await clients.run("ai.mjs", {"api": at(api, "/v1/collaborations?dialect=vercel"), "chat": run})
     assert found["errors"] == []
@@ -196,7 +198,7 @@ async def test_the_ai_sdk_watches_a_run_and_its_tools(platform: Stack, api: Serv
     assert (tool["toolName"], tool["state"], tool["output"]["added"]) == ("text_diff", "output-available", 1)
 
 
-async def test_the_ai_sdk_is_told_why_a_run_failed(platform: Stack, api: Served, clients: Clients) -> None:
+async def test_the_ai_sdk_is_told_why_a_run_failed(platform: Stack, api: ApiServer, clients: Clients) -> None:
     run = await run_of(platform, FAILING)
     found = await clients.run("ai.mjs", {"api": at(api, "/v1/collaborations?dialect=vercel"), "chat": run})
     assert "step 'fetch'" in found["errors"][0]
@@ -220,7 +222,7 @@ async def test_temporals_typescript_sdk_runs_a_definition_by_its_name(
 
 
 @pytest.fixture(scope="module")
-async def openapi(api: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
+async def openapi(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("openapi") / "openapi.json"
     file.write_bytes((await api.http.get("/openapi.json")).content)
     return file
@@ -246,7 +248,7 @@ print(definitions_upload.sync(client=client, body=body).name)
 
 
 async def test_a_python_client_is_generated_whole_and_uploads(
-    api: Served, openapi: Path, tmp_path: Path
+    api: ApiServer, openapi: Path, tmp_path: Path
 ) -> None:
     made = tmp_path / "client"
     command = ("uvx", PYTHON_GENERATOR, "generate", "--path", str(openapi), "--output-path", str(made))

@@ -13,7 +13,7 @@ from activities.agent.tokens import TokenLog
 from api.live.readers import Hub, Watcher
 from db.engine import transaction
 from db.runs import executions
-from db.runs.executions import Assignment, Claim, Outcome
+from db.runs.executions import Assignment, AttemptOutcome, Claim
 from schema.live import AGENT, RunBegan, RunEnded, StepBegan, StepEnded, TokensCame
 from schema.temporal.steps import StepRequest
 from tests.support.event_log import end
@@ -45,7 +45,7 @@ async def say(tokens: TokenLog, request: StepRequest, claim: Claim, first: int, 
 
 async def finish(engine: AsyncEngine, request: StepRequest, claim: Claim) -> None:
     async with transaction(engine) as connection:
-        await executions.complete(connection, request, WORKER, claim, Outcome("done", model="m"))
+        await executions.complete(connection, request, WORKER, claim, AttemptOutcome("done", model="m"))
     await end(engine, request)
 
 

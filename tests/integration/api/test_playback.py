@@ -26,7 +26,7 @@ from db.live.reader import LiveSource
 from db.live.tokens import Token
 from db.raw import connect
 from db.runs import executions
-from db.runs.executions import Assignment, Outcome
+from db.runs.executions import Assignment, AttemptOutcome
 from schema.errors import Refused
 from schema.live import PlacedEvent, RunBegan, RunEnded, StepBegan, StepEnded, StreamPosition, TokensCame
 from schema.settings import Settings
@@ -77,7 +77,7 @@ async def claim(engine: AsyncEngine, request: StepRequest) -> executions.Claim:
 
 
 async def complete(engine: AsyncEngine, request: StepRequest, begun: executions.Claim) -> None:
-    outcome = Outcome("done", "openai/gpt-4", "openai", 10, 20, Decimal("0.0015"), 5, True)
+    outcome = AttemptOutcome("done", "openai/gpt-4", "openai", 10, 20, Decimal("0.0015"), 5, True)
     async with transaction(engine) as connection:
         await executions.complete(connection, request, AGENT, begun, outcome)
 

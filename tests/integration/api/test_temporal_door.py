@@ -34,7 +34,7 @@ from schema.temporal.memo import BY_TEMPORAL
 from schema.temporal.queues import QUEUE_COLLABORATIONS
 from tests.integration.runs.test_children import rows
 from tests.integration.runs.test_collaboration import failure, unique
-from tests.support.api_server import Served, served
+from tests.support.api_server import ApiServer, served
 from tests.support.cli import facilitair
 from tests.support.stack import Stack
 
@@ -49,7 +49,7 @@ QUEUE: dict[str, Any] = {"task_queue": QUEUE_COLLABORATIONS}
 
 
 @pytest.fixture(scope="module")
-async def api(platform: Stack) -> AsyncIterator[Served]:
+async def api(platform: Stack) -> AsyncIterator[ApiServer]:
     async with served(platform.settings) as found:
         yield found
 
@@ -60,7 +60,7 @@ async def stored(on: Stack, definition: dict[str, Any]) -> str:
     return name
 
 
-async def shown(api: Served, id: str, **query: str) -> dict[str, Any]:
+async def shown(api: ApiServer, id: str, **query: str) -> dict[str, Any]:
     answer = await api.http.get(f"/v1/collaborations/{quote(id, safe='')}", params=query)
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
@@ -80,7 +80,7 @@ IDS = ("order/123", "two words", "ä/%2F/?#&", "a//b/", "percent%", "quote\"'`$x
 
 @pytest.mark.parametrize("id", IDS)
 async def test_a_run_is_named_by_its_id_over_every_door(
-    platform: Stack, api: Served, tmp_path: Path, id: str
+    platform: Stack, api: ApiServer, tmp_path: Path, id: str
 ) -> None:
     id = f"{id}-{uuid.uuid4().hex[:6]}"
     name = await stored(platform, LONG)
@@ -141,7 +141,7 @@ async def runs_of(on: Stack, name: str) -> list[tuple[Any, ...]]:
     )
 
 
-async def test_each_run_of_a_cron_schedule_does_its_work(platform: Stack, api: Served) -> None:
+async def test_each_run_of_a_cron_schedule_does_its_work(platform: Stack, api: ApiServer) -> None:
     name = await stored(platform, QUICK)
     handle = await platform.client.start_workflow(name, {"n": 1}, id=name, cron_schedule="@every 1s", **QUEUE)
     done = await until(
@@ -153,7 +153,7 @@ async def test_each_run_of_a_cron_schedule_does_its_work(platform: Stack, api: S
         assert (await shown(api, uuid_, include="output"))["output"] == {"n": 1}
 
 
-async def test_a_run_of_a_cron_schedule_can_be_steered(platform: Stack, api: Served) -> None:
+async def test_a_run_of_a_cron_schedule_can_be_steered(platform: Stack, api: ApiServer) -> None:
     name = await stored(platform, LONG)
     handle = await platform.client.start_workflow(
         name, {}, id=name, cron_schedule="@every 1s", run_timeout=timedelta(seconds=3), **QUEUE
@@ -166,7 +166,7 @@ async def test_a_run_of_a_cron_schedule_can_be_steered(platform: Stack, api: Ser
     assert (await handle.describe()).status is WorkflowExecutionStatus.CANCELED
 
 
-async def test_a_retried_run_goes_on_where_it_was(platform: Stack, api: Served) -> None:
+async def test_a_retried_run_goes_on_where_it_was(platform: Stack, api: ApiServer) -> None:
     steps = {"a": {"kind": "transform", "value": 1}, "w": {"kind": "wait", "needs": ["a"], "for": "3s"}}
     name = await stored(platform, {"steps": steps, "output": "${steps.a.output}"})
     handle = await platform.client.start_workflow(
@@ -187,18 +187,21 @@ async def test_a_retried_run_goes_on_where_it_was(platform: Stack, api: Served) 
 
 
 @workflow.defn(name="becomes-a-collaboration", sandboxed=False)
-class _Becomes:
+class _ImpostorWorkflow:
     @workflow.run
     async def run(self, name: str) -> Any:
         workflow.continue_as_new({"n": 7}, workflow=name, task_queue=QUEUE_COLLABORATIONS)  # type: ignore[arg-type]
 
 
-async def test_another_workflow_may_go_on_as_a_collaboration(platform: Stack, api: Served) -> None:
+async def test_another_workflow_may_go_on_as_a_collaboration(platform: Stack, api: ApiServer) -> None:
     name = await stored(platform, QUICK)
     async with Worker(
-        platform.client, task_queue=name, workflows=[_Becomes], workflow_runner=UnsandboxedWorkflowRunner()
+        platform.client,
+        task_queue=name,
+        workflows=[_ImpostorWorkflow],
+        workflow_runner=UnsandboxedWorkflowRunner(),
     ):
-        handle = await platform.client.start_workflow(_Becomes.run, name, id=name, task_queue=name)
+        handle = await platform.client.start_workflow(_ImpostorWorkflow.run, name, id=name, task_queue=name)
         assert await handle.result() == {"n": 7}
     assert [row[2:] for row in await runs_of(platform, name)] == [("completed", {"n": 7}, BY_TEMPORAL)]
     assert (await shown(api, name))["status"] == "completed"
@@ -207,7 +210,7 @@ async def test_another_workflow_may_go_on_as_a_collaboration(platform: Stack, ap
 # -- ways to start --------------------------------------------------------------------------------------
 
 
-async def test_a_start_may_be_delayed(platform: Stack, api: Served) -> None:
+async def test_a_start_may_be_delayed(platform: Stack, api: ApiServer) -> None:
     name = await stored(platform, QUICK)
     handle = await platform.client.start_workflow(
         name, {"n": 2}, id=name, start_delay=timedelta(seconds=1), **QUEUE
@@ -221,7 +224,7 @@ async def test_a_start_may_be_delayed(platform: Stack, api: Served) -> None:
     assert await handle.result() == {"n": 2}
 
 
-async def test_a_start_may_take_the_place_of_a_run(platform: Stack, api: Served) -> None:
+async def test_a_start_may_take_the_place_of_a_run(platform: Stack, api: ApiServer) -> None:
     name = await stored(platform, QUICK)
     long = await stored(platform, LONG)
     await platform.start(long, {}, name)
@@ -235,7 +238,7 @@ async def test_a_start_may_take_the_place_of_a_run(platform: Stack, api: Served)
     assert run["run_id"] != before["run_id"]
 
 
-async def test_a_schedule_of_a_temporal_client_starts_runs(platform: Stack, api: Served) -> None:
+async def test_a_schedule_of_a_temporal_client_starts_runs(platform: Stack, api: ApiServer) -> None:
     name = await stored(platform, QUICK)
     action = ScheduleActionStartWorkflow(name, {"n": 4}, id=name, **QUEUE)
     schedule = await platform.client.create_schedule(name, Schedule(action=action, spec=ScheduleSpec()))
@@ -252,7 +255,7 @@ async def test_a_schedule_of_a_temporal_client_starts_runs(platform: Stack, api:
 # -- reset ----------------------------------------------------------------------------------------------
 
 
-async def test_a_run_that_failed_and_is_reset_completes_everywhere(platform: Stack, api: Served) -> None:
+async def test_a_run_that_failed_and_is_reset_completes_everywhere(platform: Stack, api: ApiServer) -> None:
     broken = True
 
     @activity.defn(name="mend")
@@ -301,7 +304,7 @@ async def _reset(on: Stack, handle: WorkflowHandle[Any, Any]) -> WorkflowHandle[
 # -- lists ----------------------------------------------------------------------------------------------
 
 
-async def test_temporals_lists_find_runs_by_how_they_stand(platform: Stack, api: Served) -> None:
+async def test_temporals_lists_find_runs_by_how_they_stand(platform: Stack, api: ApiServer) -> None:
     quick, long = await stored(platform, QUICK), await stored(platform, LONG)
     bad = await stored(
         platform, {"steps": {"a": {"kind": "tool", "tool": "json.parse", "args": {"text": "{"}}}}
@@ -322,7 +325,7 @@ async def test_temporals_lists_find_runs_by_how_they_stand(platform: Stack, api:
     assert await until(lambda: listed(cancelled), bool) == {long}
 
 
-async def test_what_is_started_over_http_has_a_summary_in_temporal(platform: Stack, api: Served) -> None:
+async def test_what_is_started_over_http_has_a_summary_in_temporal(platform: Stack, api: ApiServer) -> None:
     name = await stored(platform, QUICK)
     body = {"definition": name, "input": {"task": "Tidy up\n" + "ä" * 500}, "id": name}
     assert (await api.http.post("/v1/collaborations", json=body)).status_code == 202
@@ -335,7 +338,7 @@ async def test_what_is_started_over_http_has_a_summary_in_temporal(platform: Sta
 
 
 async def test_a_queue_that_nobody_polls_is_named_everywhere(
-    platform: Stack, api: Served, tmp_path: Path
+    platform: Stack, api: ApiServer, tmp_path: Path
 ) -> None:
     queue = unique("nobody")
     step = {
@@ -365,7 +368,7 @@ async def test_a_queue_that_nobody_polls_is_named_everywhere(
     assert (await api.http.post(f"/v1/collaborations/{name}/cancel")).status_code == 202
 
 
-async def test_a_step_that_no_worker_took_says_from_which_queue(platform: Stack, api: Served) -> None:
+async def test_a_step_that_no_worker_took_says_from_which_queue(platform: Stack, api: ApiServer) -> None:
     queue = unique("nobody")
     step = {"kind": "tool", "activity": "x", "task_queue": queue, "timeout": "1s"}
     name = await stored(platform, {"steps": {"a": step}})
@@ -375,11 +378,11 @@ async def test_a_step_that_no_worker_took_says_from_which_queue(platform: Stack,
     assert error.message.endswith((await shown(api, name))["steps"][-1]["error"]["message"])
 
 
-async def _warned_of(api: Served, definition: dict[str, Any]) -> Any:
+async def _warned_of(api: ApiServer, definition: dict[str, Any]) -> Any:
     return (await api.http.post("/v1/definitions/validate", json=definition)).json()["warnings"]
 
 
-async def test_a_queue_that_is_polled_is_warned_of_by_nobody(platform: Stack, api: Served) -> None:
+async def test_a_queue_that_is_polled_is_warned_of_by_nobody(platform: Stack, api: ApiServer) -> None:
     @activity.defn(name="x")
     async def x(args: dict[str, Any]) -> str:
         await asyncio.sleep(5)

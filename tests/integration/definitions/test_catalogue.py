@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.testing import ActivityEnvironment
 
 from activities.agent.activity import AgentActivity
-from activities.runs.children import Children
+from activities.runs.children import ChildrenActivity
 from api.app import create_app
 from db.definitions import catalogue
 from db.engine import transaction
@@ -346,7 +346,7 @@ async def test_a_plan_may_name_the_tenants_roles(
     await answers(control, json.dumps(plan), "critic")  # the guide names the tenant's roles
     await agents.agent(request)
     assert await output(engine, request) == plan
-    children = Children(engine, Admission(engine, Settings()))
+    children = ChildrenActivity(engine, Admission(engine, Settings()))
     run = StepRequest(request.collaboration, request.tenant, "run", request.traceparent)
     begun = await ActivityEnvironment().run(children.begin_child, run)
     assert begun.workflow.startswith("audit-run@") or begun.workflow.startswith("one-run@")

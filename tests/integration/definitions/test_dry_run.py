@@ -101,7 +101,7 @@ async def test_what_takes_too_long_is_ended_and_holds_nobody_up(
     stopped = (await http.post("/v1/definitions/dry-run", json={"definition": document})).json()
     assert (stopped["status"], stopped["error"]["code"]) == ("stopped", "rehearsal_too_long")
     # … and is ended where it does not.
-    monkeypatch.setattr(rehearsal_process, "LIMIT_SECONDS", 0.05)
+    monkeypatch.setattr(rehearsal_process, "REHEARSAL_TIMEOUT_SECONDS", 0.05)
     ended = await http.post("/v1/definitions/dry-run", json={"definition": document})
     problem(ended, 422, "rehearsal_too_long")
     monkeypatch.undo()

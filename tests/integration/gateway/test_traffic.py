@@ -23,7 +23,7 @@ SECOND = WindowPace(window=1_000, margin=100, slot=50, spread=150, share=500)
 
 
 @dataclass(frozen=True)
-class To:
+class CallTarget:
     account: str = "account"
     provider: str = "openai"
     model: str = "openai/gpt-4o-mini"
@@ -48,14 +48,14 @@ def soon(seconds: float = 10.0) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
-async def call(traffic: Traffic, to: To, tokens: int = 10, **more: Any) -> float:
+async def call(traffic: Traffic, to: CallTarget, tokens: int = 10, **more: Any) -> float:
     """When the call was made."""
     async with traffic.passage(to, tokens=tokens, **{"until": soon(), **more}):
         return asyncio.get_running_loop().time()
 
 
 async def fail(
-    traffic: Traffic, to: To, code: str = "provider_unavailable", after: float | None = None
+    traffic: Traffic, to: CallTarget, code: str = "provider_unavailable", after: float | None = None
 ) -> None:
     with pytest.raises(ProviderError, match="scripted"):
         async with traffic.passage(to, tokens=1, until=soon()):
@@ -74,7 +74,7 @@ def most_within(times: list[float], seconds: float) -> int:
 
 async def test_workers_share_a_limit_of_requests(worker: Callable[..., Traffic], engine: AsyncEngine) -> None:
     workers = [worker() for _ in range(4)]
-    to = To(requests_per_minute=20)
+    to = CallTarget(requests_per_minute=20)
     times = await asyncio.gather(*(call(workers[index % 4], to) for index in range(70)))
     assert most_within(times, 1.0) <= 20
     # 70 of them come in four minutes; in eight half of the limit would be unused.
@@ -85,7 +85,7 @@ async def test_workers_share_a_limit_of_requests(worker: Callable[..., Traffic],
 async def test_tokens_are_limited_by_what_calls_may_take_and_corrected_by_what_they_took(
     worker: Callable[..., Traffic], engine: AsyncEngine
 ) -> None:
-    traffic, to = worker(), To(tokens_per_minute=1_000)
+    traffic, to = worker(), CallTarget(tokens_per_minute=1_000)
     began = soon(0)
     for _ in range(20):
         async with traffic.passage(to, tokens=600, until=soon()) as passage:
@@ -97,14 +97,14 @@ async def test_tokens_are_limited_by_what_calls_may_take_and_corrected_by_what_t
 
 async def test_a_call_larger_than_the_limit_is_refused_for_good(worker: Callable[..., Traffic]) -> None:
     with pytest.raises(ProviderError, match=r"may take 1,001 tokens; expected at most the 1,000") as caught:
-        await call(worker(), To(tokens_per_minute=1_000), 1_001)
+        await call(worker(), CallTarget(tokens_per_minute=1_000), 1_001)
     assert (caught.value.code, caught.value.retryable) == ("provider_rate_limited", False)
 
 
 async def test_who_cannot_have_a_turn_in_time_is_told_when_to_come_again(
     worker: Callable[..., Traffic],
 ) -> None:
-    traffic, to = worker(replace(SECOND, window=20_000)), To(requests_per_minute=2)
+    traffic, to = worker(replace(SECOND, window=20_000)), CallTarget(requests_per_minute=2)
     await asyncio.gather(call(traffic, to), call(traffic, to))
     began = soon(0)
     with pytest.raises(ProviderError, match=r"allows this account 2 requests a minute \(FACIL") as caught:
@@ -121,7 +121,7 @@ async def test_one_who_leaves_gives_the_turn_back(
 ) -> None:
     # With a margin in which no turn becomes too old.
     pace = replace(SECOND, window=20_000, margin=5_000, share=1_000)
-    traffic, to = worker(pace), To(requests_per_minute=3)
+    traffic, to = worker(pace), CallTarget(requests_per_minute=3)
     async with traffic.passage(to, tokens=1, until=soon()) as passage:
         passage.unused()
     waiting = [asyncio.create_task(call(traffic, to)) for _ in range(9)]
@@ -135,7 +135,7 @@ async def test_one_who_leaves_gives_the_turn_back(
 
 
 async def test_one_tenants_calls_do_not_wait_for_all_of_anothers(worker: Callable[..., Traffic]) -> None:
-    traffic, to = worker(), To(requests_per_minute=10)
+    traffic, to = worker(), CallTarget(requests_per_minute=10)
     many = [asyncio.create_task(call(traffic, to, tenant="many")) for _ in range(40)]
     await until(lambda: any(task.done() for task in many))
     one = await call(traffic, to, tenant="one")
@@ -148,7 +148,7 @@ async def test_old_slots_are_deleted(worker: Callable[..., Traffic], engine: Asy
     old = "INSERT INTO rate_buckets (account, at, requests) VALUES ('account', now() - interval '1 day', 3)"
     async with engine.begin() as connection:
         await connection.execute(text(old))
-    await call(worker(), To(requests_per_minute=10))
+    await call(worker(), CallTarget(requests_per_minute=10))
     assert await rows(
         engine, "SELECT max(requests), min(at) > now() - interval '1 hour' FROM rate_buckets"
     ) == [(1, True)]
@@ -157,16 +157,16 @@ async def test_old_slots_are_deleted(worker: Callable[..., Traffic], engine: Asy
 async def test_without_postgres_limits_are_not_promised_and_calls_without_limits_go_on() -> None:
     engine = async_engine("postgresql://nobody@127.0.0.1:1/none")
     traffic = Traffic(engine)
-    await call(traffic, To())
+    await call(traffic, CallTarget())
     with pytest.raises(Unavailable, match="limits that all workers share") as caught:
-        await call(traffic, To(requests_per_minute=10))
+        await call(traffic, CallTarget(requests_per_minute=10))
     assert caught.value.code == "database_unavailable"
     await traffic.close()
     await engine.dispose()
 
 
 async def test_when_a_provider_asks_for_a_pause_all_workers_wait(worker: Callable[..., Traffic]) -> None:
-    first, second, to = worker(), worker(), To()
+    first, second, to = worker(), worker(), CallTarget()
     await call(second, to)
     began = soon(0)
     await fail(first, to, "provider_rate_limited", after=2)
@@ -182,7 +182,7 @@ async def test_when_a_provider_asks_for_a_pause_all_workers_wait(worker: Callabl
 async def test_a_pause_that_is_too_long_is_told_and_holds_for_limited_accounts(
     worker: Callable[..., Traffic],
 ) -> None:
-    first, second, to = worker(), worker(), To(requests_per_minute=100)
+    first, second, to = worker(), worker(), CallTarget(requests_per_minute=100)
     await fail(first, to, "provider_rate_limited", after=100_000)
     for traffic in (first, second):
         with pytest.raises(ProviderError, match="asked for a pause") as caught:
@@ -191,7 +191,7 @@ async def test_a_pause_that_is_too_long_is_told_and_holds_for_limited_accounts(
 
 
 async def test_a_process_that_begins_within_a_pause_keeps_to_it(worker: Callable[..., Traffic]) -> None:
-    first, to = worker(), To()
+    first, to = worker(), CallTarget()
     await fail(first, to, "provider_rate_limited", after=60)
     await written(first)
     with pytest.raises(ProviderError, match="asked for a pause"):
@@ -202,7 +202,7 @@ async def test_those_who_wait_for_a_turn_of_a_paused_model_hold_up_no_other(
     worker: Callable[..., Traffic], engine: AsyncEngine
 ) -> None:
     first, second = worker(replace(SECOND, window=2_000)), worker()
-    to = To(requests_per_minute=1)
+    to = CallTarget(requests_per_minute=1)
     await call(first, to)
     began = soon(0)
     hasty, patient = (asyncio.create_task(call(first, to, until=soon(within))) for within in (4, 30))
@@ -220,7 +220,7 @@ async def test_a_model_that_keeps_failing_is_left_alone_by_all(
     worker: Callable[..., Traffic], monkeypatch: pytest.MonkeyPatch, engine: AsyncEngine
 ) -> None:
     monkeypatch.setattr(circuit_breaker, "OPEN_SECONDS", 0.5)
-    first, second, to = worker(), worker(), To()
+    first, second, to = worker(), worker(), CallTarget()
     await call(second, to)
     for _ in range(circuit_breaker.IN_A_ROW):
         await fail(first, to)
@@ -247,7 +247,7 @@ async def test_a_model_that_keeps_failing_is_left_alone_by_all(
     assert await rows(engine, "SELECT 1 FROM circuits") == []
 
 
-async def answered(traffic: Traffic, to: To) -> None:
+async def answered(traffic: Traffic, to: CallTarget) -> None:
     """A call is made as soon as one may."""
     while True:
         try:
@@ -259,7 +259,7 @@ async def answered(traffic: Traffic, to: To) -> None:
             await asyncio.sleep(0.01)
 
 
-async def tries(traffic: Traffic, to: To) -> bool:
+async def tries(traffic: Traffic, to: CallTarget) -> bool:
     """Whether the call was made; it fails."""
     try:
         async with traffic.passage(to, tokens=1, until=soon()):
@@ -274,7 +274,7 @@ async def written(*workers: Traffic) -> None:
 
 
 async def test_refusals_and_hurried_timeouts_open_no_circuit(worker: Callable[..., Traffic]) -> None:
-    traffic, to = worker(), To()
+    traffic, to = worker(), CallTarget()
     for code in ("provider_bad_request", "provider_timeout", "provider_content_policy") * 4:
         await fail(traffic, to, code)
     await call(traffic, to)
@@ -285,7 +285,7 @@ async def test_a_probe_that_is_given_up_leaves_the_next_one_to_try(
     worker: Callable[..., Traffic], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(circuit_breaker, "OPEN_SECONDS", 0.2)
-    traffic, to = worker(), To()
+    traffic, to = worker(), CallTarget()
     for _ in range(circuit_breaker.IN_A_ROW):
         await fail(traffic, to)
     await until(lambda: traffic._circuits.refusal(to.account, to.model) is None)
@@ -303,7 +303,7 @@ async def test_those_who_wait_for_a_turn_hear_at_once_that_the_model_fails(
     worker: Callable[..., Traffic],
 ) -> None:
     first, second = worker(replace(SECOND, window=30_000)), worker()
-    to = To(requests_per_minute=1)
+    to = CallTarget(requests_per_minute=1)
     await call(first, to)
     waiting = asyncio.create_task(call(first, to, until=soon(60)))
     for _ in range(circuit_breaker.IN_A_ROW):

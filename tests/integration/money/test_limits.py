@@ -15,7 +15,7 @@ from activities.guard import translate
 from db.engine import async_engine, statement, transaction
 from db.money import ledger, limits, prices, report
 from db.money.ledger import Booking
-from db.money.limits import EACH, Limit
+from db.money.limits import EACH, SpendingLimit
 from db.money.report import ReportPeriod
 from db.money.spending import BudgetBusy, BudgetExceeded
 from schema.errors import FacilitairError, NotFound
@@ -36,11 +36,13 @@ def asking(name: str = "one", **step: Any) -> dict[str, Any]:
     return {"name": name, "agents": {"a": agent}, "steps": {"ask": asked}}
 
 
-def limit(scope: Any, subject: str, period: Any, usd: str | None = None, tokens: int | None = None) -> Limit:
-    return Limit(scope, subject, period, None if usd is None else Decimal(usd), tokens)
+def limit(
+    scope: Any, subject: str, period: Any, usd: str | None = None, tokens: int | None = None
+) -> SpendingLimit:
+    return SpendingLimit(scope, subject, period, None if usd is None else Decimal(usd), tokens)
 
 
-async def put(engine: AsyncEngine, *wanted: Limit, tenant: str = "default") -> None:
+async def put(engine: AsyncEngine, *wanted: SpendingLimit, tenant: str = "default") -> None:
     async with transaction(engine) as connection:
         for one in wanted:
             await limits.put(connection, tenant, one, "test")
@@ -152,7 +154,7 @@ async def test_a_users_limit_holds_for_all_that_runs_within_their_run(
     ],
 )
 async def test_what_is_over_a_limit_is_refused_and_nobody_is_asked_for_more(
-    engine: AsyncEngine, agents: AgentActivity, control: httpx.AsyncClient, wanted: Limit, said: str
+    engine: AsyncEngine, agents: AgentActivity, control: httpx.AsyncClient, wanted: SpendingLimit, said: str
 ) -> None:
     await put(engine, wanted)
     budget = {"usd": 5.0, "on_exceed": "degrade", "degrade_to": CHEAP}

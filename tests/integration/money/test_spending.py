@@ -278,7 +278,7 @@ async def test_an_estimate_tells_which_limits_would_hold(
 # -- on the command line ------------------------------------------------------------------------------
 
 
-class Said(NamedTuple):
+class CommandOutput(NamedTuple):
     stdout: str
     stderr: str
 
@@ -291,14 +291,14 @@ async def test_the_commands_speak_to_the_api(
     file.write_text(json.dumps(asking("review", prompt="${input.text}")))
     async with served(settings) as api:
 
-        async def run(*arguments: str, exit_code: int = 0) -> Said:
+        async def run(*arguments: str, exit_code: int = 0) -> CommandOutput:
             url = f"http://127.0.0.1:{api.port}"
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "cli.main", *arguments, "--url", url, stdout=PIPE, stderr=PIPE
             )
             stdout, stderr = await process.communicate()
             assert process.returncode == exit_code, stderr
-            return Said(stdout.decode(), stderr.decode())
+            return CommandOutput(stdout.decode(), stderr.decode())
 
         async def words(*arguments: str) -> list[str]:
             said = await run(*arguments)

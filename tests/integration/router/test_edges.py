@@ -14,7 +14,7 @@ from bench.research import experiences
 from bench.research.experiences import Experience
 from db.engine import transaction
 from db.router import edges
-from db.router.edges import EdgeDraw, EdgeTrial, Key
+from db.router.edges import EdgeDraw, EdgeKey, EdgeTrial
 from router.edges import adaptive as looking
 from router.edges import topology
 from router.edges.forecast import Foresight
@@ -24,7 +24,7 @@ from schema.temporal.steps import StepRequest
 from tests.support.api_client import door, problem
 from tests.support.runs import begin, rows
 
-KEY = Key("default", "one", "write", "check", simulated=False)
+KEY = EdgeKey("default", "one", "write", "check", simulated=False)
 DEFINITION: dict[str, Any] = {
     "agents": {"a": {"model": "openai/gpt-4"}},
     "steps": {name: {"kind": "agent", "agent": "a", "prompt": "Go."} for name in ("write", "check")},
@@ -41,7 +41,7 @@ _ENDED = """
 
 
 async def _ended(
-    engine: AsyncEngine, runs: int, helps: float, key: Key = KEY, definition: dict[str, Any] = DEFINITION
+    engine: AsyncEngine, runs: int, helps: float, key: EdgeKey = KEY, definition: dict[str, Any] = DEFINITION
 ) -> None:
     """Runs that had the edge and runs that had not, by turns; better by `helps` with it."""
     run = (await begin(engine, definition, step=key.target)).collaboration
@@ -54,13 +54,13 @@ async def _ended(
             await edges.decide(connection, id, key.tenant, key.definition, [decision])
 
 
-async def _state(engine: AsyncEngine, key: Key = KEY) -> Any:
+async def _state(engine: AsyncEngine, key: EdgeKey = KEY) -> Any:
     async with transaction(engine) as connection:
         found = await edges.of_definition(connection, key.tenant, key.definition, simulated=False)
     return next(one for one in found if (one.source, one.target) == (key.source, key.target))
 
 
-async def _review(engine: AsyncEngine) -> list[tuple[Key, edges.State]]:
+async def _review(engine: AsyncEngine) -> list[tuple[EdgeKey, edges.State]]:
     async with transaction(engine) as connection:
         return await looking.review(connection)
 
@@ -119,7 +119,9 @@ async def test_evidence_is_what_people_say_then_the_run_then_the_step(engine: As
             expected.append(EdgeTrial(run, True, 0.95, found))
     async with transaction(engine) as connection:
         assert await edges.evidence(connection, KEY) == sorted(expected, key=lambda one: one.run)
-        assert await edges.evidence(connection, Key("other", "one", "write", "check", simulated=False)) == []
+        assert (
+            await edges.evidence(connection, EdgeKey("other", "one", "write", "check", simulated=False)) == []
+        )
         assert len(await edges.evidence(connection, KEY, limit=2)) <= 2
 
 
@@ -217,13 +219,13 @@ async def _tried(engine: AsyncEngine, number: int, helps: dict[str, float]) -> N
     """That many definitions of each sender, each with eighty judged runs."""
     for sender, gain in helps.items():
         for at in range(number):
-            key = Key("default", f"{sender}-{at}", sender, "coder", simulated=False)
+            key = EdgeKey("default", f"{sender}-{at}", sender, "coder", simulated=False)
             await _ended(engine, 80, helps=gain, key=key, definition=_team(key.definition, sender))
 
 
-async def _meet(engine: AsyncEngine, sender: str) -> tuple[Key, StepRequest]:
+async def _meet(engine: AsyncEngine, sender: str) -> tuple[EdgeKey, StepRequest]:
     """A run of a new definition, whose reader asks whether it is told."""
-    key = Key("default", f"new-{sender}", sender, "coder", simulated=False)
+    key = EdgeKey("default", f"new-{sender}", sender, "coder", simulated=False)
     request = await begin(engine, _team(key.definition, sender), step="coder")
     await _deliver(engine, request)
     return key, request
@@ -239,7 +241,7 @@ async def _deliver(engine: AsyncEngine, request: StepRequest) -> float:
     return float(chance)
 
 
-async def _look(engine: AsyncEngine, foresight: Foresight) -> list[tuple[Key, edges.State]]:
+async def _look(engine: AsyncEngine, foresight: Foresight) -> list[tuple[EdgeKey, edges.State]]:
     async with transaction(engine) as connection:
         return await looking.review(connection, foresight)
 
@@ -281,7 +283,7 @@ async def test_where_the_known_edges_tell_nothing_a_new_one_is_tried_like_any(en
     await _tried(engine, 3, {"reviewer": 0.2, "documenter": -0.2})
     for sender, gain in (("reviewer", -0.2), ("documenter", 0.2)):
         for at in range(3, 6):
-            key = Key("default", f"{sender}-{at}", sender, "coder", simulated=False)
+            key = EdgeKey("default", f"{sender}-{at}", sender, "coder", simulated=False)
             await _ended(engine, 80, helps=gain, key=key, definition=_team(key.definition, sender))
     key, _ = await _meet(engine, "documenter")
     foresight = Foresight()

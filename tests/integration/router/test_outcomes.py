@@ -14,7 +14,7 @@ from db.engine import transaction
 from db.router import decisions, outcomes
 from db.router.outcomes import OutcomeRow
 from db.runs import executions
-from db.runs.executions import Assignment, Outcome
+from db.runs.executions import Assignment, AttemptOutcome
 from schema.errors import FacilitairError
 from schema.temporal.steps import StepRequest
 from tests.support.runs import begin, rows
@@ -86,7 +86,7 @@ async def done(
     request = replace(run, step=step, frame=frame)
     agent, role = ("critic", "reviewer") if step == "review" else ("coder", "coder")
     worker = Assignment(kind, agent, role, model if kind == "agent" else None)
-    came = Outcome(
+    came = AttemptOutcome(
         output,
         model=answered or model if kind == "agent" else "",
         input_tokens=100,

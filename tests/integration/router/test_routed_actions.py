@@ -14,7 +14,7 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.testing import ActivityEnvironment
 
 from activities.agent.activity import AgentActivity
-from activities.people.questions import Human
+from activities.people.questions import HumanActivity
 from activities.routing import cheap_first
 from activities.routing.facts import RoutingRequest, known
 from activities.runs.context import run_of
@@ -29,7 +29,7 @@ from db.runs.control import FeedbackNote
 from db.runs.executions import input_and_output
 from router.serve.predictions import RoutingQuestion
 from schema.language.steps import Verify
-from schema.temporal.people import Decision, DecisionMade
+from schema.temporal.people import Decision, DecisionRecord
 from schema.temporal.steps import StepRequest
 from tests.integration.runs.test_collaboration import unique
 from tests.support.runs import begin, rows
@@ -412,7 +412,7 @@ async def test_what_people_are_shown_and_what_comes_of_it(engine: AsyncEngine) -
     rule = {"ask_below": 0.5, "assignees": ["user:ada"]}
     request = await begin(engine, routed(rule), input={"what": "pear"})
     await chosen(engine, request, confidence=0.2, predicted=PREDICTED)
-    human, question = Human(engine), replace(request, purpose="route")
+    human, question = HumanActivity(engine), replace(request, purpose="route")
     asked = await human.ask_route(question)
     assert (asked.ended, asked.assignees, asked.choice) == (None, ["user:ada"], "")
     again = await human.ask_route(question)
@@ -441,7 +441,7 @@ async def test_what_people_are_shown_and_what_comes_of_it(engine: AsyncEngine) -
         ("go_on", f"Go on with {CHEAP}"),
         ("model_1", f"Ask {STRONG}"),
     ]
-    made = DecisionMade(question, Decision(question.path, "model_1", "user:ada"))
+    made = DecisionRecord(question, Decision(question.path, "model_1", "user:ada"))
     settled = await human.record_decision(made)
     assert settled.ended is not None
     assert (settled.ended.status, settled.choice) == ("completed", STRONG)
@@ -457,7 +457,7 @@ async def test_nobody_is_asked_where_somebody_has_adjusted_the_model(engine: Asy
     async with transaction(engine) as connection:
         run = await run_of(connection, request.collaboration)
         await steering.adjust(connection, run, "user:ada", "a", {"model": JUDGE})
-    asked = await Human(engine).ask_route(replace(request, purpose="route"))
+    asked = await HumanActivity(engine).ask_route(replace(request, purpose="route"))
     assert (asked.ended is None, asked.choice) == (False, "")
     assert await rows(engine, "SELECT 1 FROM human_tasks") == []
 
@@ -465,7 +465,7 @@ async def test_nobody_is_asked_where_somebody_has_adjusted_the_model(engine: Asy
 async def test_without_an_answer_in_time_the_run_goes_on_with_the_routers_choice(engine: AsyncEngine) -> None:
     request = await begin(engine, routed({"ask_below": 0.5}))
     await chosen(engine, request, confidence=None)
-    human, question = Human(engine), replace(request, purpose="route")
+    human, question = HumanActivity(engine), replace(request, purpose="route")
     await human.ask_route(question)
     late = await ActivityEnvironment().run(human.expire, question)
     assert late.ended is not None
@@ -473,14 +473,14 @@ async def test_without_an_answer_in_time_the_run_goes_on_with_the_routers_choice
     assert await rows(engine, "SELECT features ? 'asked' FROM routing_decisions") == [(False,)]
 
 
-class Routed:
+class RoutedRun:
     """A run whose routed step is held up until the test has made the router's decision for it."""
 
     def __init__(self, on: Stack, handle: WorkflowHandle[Any, Any]) -> None:
         self.on, self.handle = on, handle
 
     @classmethod
-    async def begin(cls, on: Stack, rule: dict[str, Any], model: str, **features: Any) -> "Routed":
+    async def begin(cls, on: Stack, rule: dict[str, Any], model: str, **features: Any) -> "RoutedRun":
         definition = routed(rule)
         definition["steps"]["first"] = {"kind": "human", "title": "Go?"}
         definition["steps"]["ask"]["needs"] = ["first"]
@@ -510,16 +510,16 @@ async def until(found: Callable[[], Awaitable[Any]]) -> None:
 
 
 async def test_a_run_asks_and_goes_on_with_the_model_that_a_person_chose(platform: Stack) -> None:
-    run = await Routed.begin(platform, {"ask_below": 0.5}, CHEAP, confidence=0.49, predicted=PREDICTED)
+    run = await RoutedRun.begin(platform, {"ask_below": 0.5}, CHEAP, confidence=0.49, predicted=PREDICTED)
     await run.asks("ask~route")
     await run.decide("ask~route", "model_1")
     assert (await run.handle.result())["model"] == STRONG
-    sure = await Routed.begin(platform, {"ask_below": 0.5}, CHEAP, confidence=0.51)
+    sure = await RoutedRun.begin(platform, {"ask_below": 0.5}, CHEAP, confidence=0.51)
     assert (await sure.handle.result())["model"] == CHEAP
 
 
 async def test_a_cancelled_run_withdraws_its_question(platform: Stack) -> None:
-    run = await Routed.begin(platform, {"ask_below": 0.5}, CHEAP, confidence=0.1)
+    run = await RoutedRun.begin(platform, {"ask_below": 0.5}, CHEAP, confidence=0.1)
     await run.asks("ask~route")
     await run.handle.cancel()
     with pytest.raises(WorkflowFailureError):
@@ -531,7 +531,7 @@ async def test_a_cancelled_run_withdraws_its_question(platform: Stack) -> None:
 
 async def test_a_run_has_its_answer_verified_and_limited(platform: Stack) -> None:
     rule = {"reasoning": "auto", "verify": {"accept": 1}}
-    run = await Routed.begin(platform, rule, CHEAP, verify=PLAN, budget_tokens=4_000)
+    run = await RoutedRun.begin(platform, rule, CHEAP, verify=PLAN, budget_tokens=4_000)
     assert (await run.handle.result())["model"] == STRONG
     found = await rows(platform.engine, LEDGER, run=run.handle.first_execution_run_id)
     assert [row[:3] for row in found] == [

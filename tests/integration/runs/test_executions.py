@@ -14,14 +14,14 @@ from db import outbox
 from db.definitions import definitions
 from db.engine import transaction
 from db.runs import executions
-from db.runs.executions import Assignment, Outcome
+from db.runs.executions import Assignment, AttemptOutcome
 from schema.rules.validate import validate
 from schema.temporal.runs import Finish, PinRequest
 from schema.temporal.steps import SegmentRequest, StepEnd, StepRequest
 from tests.support.lifecycle import recording
 
 CODER = Assignment("agent", "coder", "coder", "openai/gpt-4")
-ANSWER = Outcome(
+ANSWER = AttemptOutcome(
     {"quality": 0.95, "found_issues": False}, "openai/gpt-4", "openai", 10, 20, Decimal("0.0015"), 5, True
 )
 DEFINITION: dict[str, Any] = {

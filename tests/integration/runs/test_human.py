@@ -16,12 +16,12 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle, WorkflowUpda
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.people.questions import Human
+from activities.people.questions import HumanActivity
 from api.app import create_app
 from db.engine import transaction
 from db.runs import people
 from schema.errors import FacilitairError, NotFound
-from schema.temporal.people import Decision, DecisionMade, QuestionState
+from schema.temporal.people import Decision, DecisionRecord, QuestionState
 from schema.temporal.steps import StepEnd, StepRequest
 from tests.support.cli import facilitair
 from tests.support.runs import begin
@@ -41,7 +41,7 @@ STEP: dict[str, Any] = {
 
 
 @dataclass
-class Question:
+class QuestionStep:
     """One run's step that asks, and the activities around it as its workflow would call them."""
 
     engine: AsyncEngine
@@ -53,7 +53,7 @@ class Question:
         self.calls += not again
         environment = ActivityEnvironment()
         environment.info = replace(environment.info, activity_id=str(self.calls))
-        activity: Callable[[Any], Awaitable[Any]] = getattr(Human(self.engine), name)
+        activity: Callable[[Any], Awaitable[Any]] = getattr(HumanActivity(self.engine), name)
         return await environment.run(activity, argument or self.request)
 
     async def ask(self) -> QuestionState:
@@ -63,7 +63,7 @@ class Question:
 
     async def decide(self, action: str, actor: str = "user:ada", **more: Any) -> QuestionState:
         decision = Decision(self.request.path, action, actor, **more)
-        asked: QuestionState = await self.call("record_decision", DecisionMade(self.request, decision))
+        asked: QuestionState = await self.call("record_decision", DecisionRecord(self.request, decision))
         return asked
 
     async def refuses(self, action: str, actor: str = "user:ada", **more: Any) -> str:
@@ -94,10 +94,12 @@ class Question:
         return str(status)
 
 
-async def question(engine: AsyncEngine, step: dict[str, Any] | None = None, **definition: Any) -> Question:
+async def question(
+    engine: AsyncEngine, step: dict[str, Any] | None = None, **definition: Any
+) -> QuestionStep:
     document = {"name": "ship", "steps": {"approve": STEP | (step or {})}} | definition
     given = {"what": "it", "diff": ["old"]}
-    return Question(engine, await begin(engine, document, step="approve", input=given))
+    return QuestionStep(engine, await begin(engine, document, step="approve", input=given))
 
 
 async def test_a_question_is_asked_once_and_shows_what_it_should(engine: AsyncEngine) -> None:
@@ -305,7 +307,7 @@ async def test_a_cancelled_run_asks_no_longer(engine: AsyncEngine) -> None:
     assert await asking.refuses("approve") == "human_not_waiting"
 
 
-async def budget_question(engine: AsyncEngine) -> Question:
+async def budget_question(engine: AsyncEngine) -> QuestionStep:
     budget = {"usd": 2, "tokens": 1_000, "on_exceed": "ask", "assignees": ["group:finance"]}
     asking = await question(engine, budget=budget)
     asking.request = replace(asking.request, purpose="budget")

@@ -15,7 +15,7 @@ from activities.upkeep.projections import VectorCopy
 from db.engine import transaction
 from db.prompts import uses
 from db.router import edges, outcomes
-from db.router.edges import EdgeDraw, Key
+from db.router.edges import EdgeDraw, EdgeKey
 from db.runs import vectors
 from gateway.destinations import Destinations
 from router.data.encoder import encode
@@ -101,7 +101,7 @@ async def test_a_real_choice_is_among_real_models_and_by_no_stand_ins_checkpoint
 
 
 async def test_an_edge_is_judged_by_runs_of_one_kind(engine: AsyncEngine) -> None:
-    key = Key("default", "pair", "write", "check", simulated=True)
+    key = EdgeKey("default", "pair", "write", "check", simulated=True)
     for one in (MADE_UP, REAL):
         id = await run(engine, TASK, one)
         async with transaction(engine) as connection:

@@ -29,7 +29,7 @@ from tests.support.runs import TRACEPARENT, attempts, begin, means_of, rows
 SAID = "While this runs, people said"
 
 
-class Watched(Gateway):
+class RecordingGateway(Gateway):
     """A gateway that remembers what it was asked, and lets a test do something while it is."""
 
     def __init__(self, simulator_url: str) -> None:
@@ -50,15 +50,15 @@ class Watched(Gateway):
 
 
 @pytest.fixture
-async def gateway(simulator_url: str, control: httpx.AsyncClient) -> AsyncIterator[Watched]:
-    watched = Watched(simulator_url)
+async def gateway(simulator_url: str, control: httpx.AsyncClient) -> AsyncIterator[RecordingGateway]:
+    watched = RecordingGateway(simulator_url)
     yield watched
     await watched.close()
 
 
 @pytest.fixture
 async def watched(
-    engine: AsyncEngine, simulator_url: str, gateway: Watched, tokens: TokenLog
+    engine: AsyncEngine, simulator_url: str, gateway: RecordingGateway, tokens: TokenLog
 ) -> AsyncIterator[AgentActivity]:
     async with means_of(engine, simulator_url, tokens) as means:
         yield AgentActivity(replace(means, gateway=gateway))
@@ -208,7 +208,7 @@ async def test_a_run_takes_so_many_feedbacks_and_none_when_it_has_ended(engine: 
 
 
 async def test_a_paused_step_is_not_begun(
-    engine: AsyncEngine, watched: AgentActivity, gateway: Watched
+    engine: AsyncEngine, watched: AgentActivity, gateway: RecordingGateway
 ) -> None:
     outer = await begin(engine, asking())
     request = await begin(engine, asking(), parent=outer)
@@ -222,7 +222,7 @@ async def test_a_paused_step_is_not_begun(
 
 
 async def test_feedback_stands_at_the_end_of_every_later_prompt_that_it_concerns(
-    engine: AsyncEngine, watched: AgentActivity, gateway: Watched
+    engine: AsyncEngine, watched: AgentActivity, gateway: RecordingGateway
 ) -> None:
     definition = asking()
     definition["agents"]["b"] = {"model": "openai/gpt-4o-mini"}
@@ -241,7 +241,7 @@ async def test_feedback_stands_at_the_end_of_every_later_prompt_that_it_concerns
 
 
 async def test_feedback_is_in_the_very_next_prompt_of_the_same_step(
-    engine: AsyncEngine, watched: AgentActivity, gateway: Watched, control: httpx.AsyncClient
+    engine: AsyncEngine, watched: AgentActivity, gateway: RecordingGateway, control: httpx.AsyncClient
 ) -> None:
     request = await begin(engine, asking(output_schema=TOTAL, cache={"ttl": "1h"}))
     await steer(engine, request, "inject_feedback", text="First.")
@@ -269,7 +269,7 @@ async def test_feedback_is_in_the_very_next_prompt_of_the_same_step(
 
 
 async def test_an_equal_step_that_was_told_something_is_not_answered_from_the_cache(
-    engine: AsyncEngine, watched: AgentActivity, gateway: Watched
+    engine: AsyncEngine, watched: AgentActivity, gateway: RecordingGateway
 ) -> None:
     first, second = [await begin(engine, asking(cache={"ttl": "1h"})) for _ in range(2)]
     await watched.agent(first)
@@ -279,7 +279,7 @@ async def test_an_equal_step_that_was_told_something_is_not_answered_from_the_ca
 
 
 async def test_the_model_is_asked_as_people_want_it(
-    engine: AsyncEngine, watched: AgentActivity, gateway: Watched
+    engine: AsyncEngine, watched: AgentActivity, gateway: RecordingGateway
 ) -> None:
     request = await begin(engine, asking() | {"budget": {"usd": 1}})
     everyone = {"model": "openai/gpt-4o", "temperature": 0.5}
@@ -297,7 +297,7 @@ async def test_the_model_is_asked_as_people_want_it(
 async def test_a_pause_between_two_answers_is_waited_for_in_place(
     engine: AsyncEngine,
     watched: AgentActivity,
-    gateway: Watched,
+    gateway: RecordingGateway,
     control: httpx.AsyncClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -315,7 +315,7 @@ async def test_a_pause_between_two_answers_is_waited_for_in_place(
 
 
 async def test_a_long_pause_is_left_to_the_workflow(
-    engine: AsyncEngine, watched: AgentActivity, gateway: Watched, control: httpx.AsyncClient
+    engine: AsyncEngine, watched: AgentActivity, gateway: RecordingGateway, control: httpx.AsyncClient
 ) -> None:
     request = await begin(engine, asking(output_schema=TOTAL, timeout="1s"))
     await answers(control, "no JSON", '{"total": 3}')
@@ -328,7 +328,7 @@ async def test_a_long_pause_is_left_to_the_workflow(
 
 
 async def test_a_call_that_was_prepared_for_long_is_not_begun_in_a_pause(
-    engine: AsyncEngine, watched: AgentActivity, gateway: Watched, monkeypatch: pytest.MonkeyPatch
+    engine: AsyncEngine, watched: AgentActivity, gateway: RecordingGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = await begin(engine, asking() | {"budget": {"usd": 1}})
     monkeypatch.setattr("activities.agent.attempts.FRESH_SECONDS", 0.0)

@@ -31,7 +31,7 @@ async def http(platform: Stack) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-class Held:
+class SlowCalls:
     """Calls whose prompt holds a mark of this test's own answer late, so that there is time to steer."""
 
     def __init__(self, on: Stack, mark: str) -> None:
@@ -98,14 +98,14 @@ def _agents(mark: str, **more: Any) -> dict[str, Any]:
     } | more
 
 
-async def _started(on: Stack, definition: dict[str, Any], seconds: float = 3.0) -> tuple[Handle, Held]:
+async def _started(on: Stack, definition: dict[str, Any], seconds: float = 3.0) -> tuple[Handle, SlowCalls]:
     """A run whose first call has begun and answers late."""
     mark = unique("mark")
     document = json.loads(json.dumps(definition).replace("MARK", mark))
     await _late(on, f"{mark}: first", seconds)
     name = await stored(on, document, "steered")
     handle = await on.start(name, {}, name)
-    held = Held(on, mark)
+    held = SlowCalls(on, mark)
     await held.until_asked(handle)
     return handle, held
 
@@ -179,7 +179,7 @@ async def test_a_pause_reaches_the_runs_within(platform: Stack, http: httpx.Asyn
     child = await stored(platform, {"steps": {"sub": {"kind": "collaboration", "ref": grandchild}}})
     parent = await stored(platform, {"steps": {"sub": {"kind": "collaboration", "ref": child}}})
     handle = await platform.start(parent, {}, parent)
-    held = Held(platform, mark)
+    held = SlowCalls(platform, mark)
     await held.until_asked(handle)
     within = platform.client.get_workflow_handle(f"{parent}~sub~sub")
     assert await _post(http, handle, "pause") == "paused"

@@ -14,7 +14,7 @@ from activities.agent.notifications import News
 from activities.agent.tokens import TokenLog
 from db.engine import transaction
 from db.router import edges
-from db.router.edges import Key, State
+from db.router.edges import EdgeKey, State
 from gateway.client import warm_up
 from router.edges import topology
 from schema.temporal.steps import StepRequest
@@ -24,7 +24,7 @@ from tests.support.providers import running_simulator
 from tests.support.runs import begin, means_of, rows
 from tests.support.stack import Stack
 
-KEY = Key("default", "one", "write", "check", simulated=True)
+KEY = EdgeKey("default", "one", "write", "check", simulated=True)
 _TRIALS = "SELECT path, source, target, delivered, chance FROM edge_trials WHERE collaboration_id = :run"
 _SENT = (
     "SELECT DISTINCT sent_to FROM token_stream t JOIN agent_executions e ON e.id = t.execution_id"
@@ -128,7 +128,7 @@ async def test_of_peers_one_may_hear_the_other_and_not_be_heard(
             {"from": "two", "to": "one", **two_ways},
         ],
     }
-    key = Key("default", "one", "one", "two", simulated=True)
+    key = EdgeKey("default", "one", "one", "two", simulated=True)
     async with transaction(engine) as connection:
         await edges.meet(connection, [key])
         await edges.set_state(connection, key, "pruned", "user:ada")
@@ -152,7 +152,7 @@ async def test_on_the_platform_what_was_sent_is_what_was_decided(platform: Stack
     name = unique("adaptive")
     body = live("Review it.", adaptive=True)
     await platform.store({"name": name, **body})
-    key = Key("default", name, "write", "check", simulated=True)
+    key = EdgeKey("default", name, "write", "check", simulated=True)
     async with transaction(platform.engine) as connection:
         await edges.meet(connection, [key])
         await edges.set_state(connection, key, "pruned", "user:ada")

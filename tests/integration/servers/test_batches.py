@@ -5,13 +5,13 @@ import asyncio
 import psycopg
 import pytest
 
-from db.batches import Batches, Crowd
+from db.batches import ActiveTasks, Batches
 
 _HALF = "SELECT key, 10 / number FROM json_to_recordset(%s::json) AS given(key text, number int)"
 
 
 async def test_who_gave_what_cannot_be_answered_takes_nobody_along(postgres_url: str) -> None:
-    batches = Batches(postgres_url, _HALF, Crowd())
+    batches = Batches(postgres_url, _HALF, ActiveTasks())
     try:
         asked = [batches.ask(str(number), {"number": number}) for number in (5, 0, 2)]
         asked.append(batches.ask("text", {"number": "\ud800"}))
@@ -25,7 +25,7 @@ async def test_who_gave_what_cannot_be_answered_takes_nobody_along(postgres_url:
 
 
 async def test_a_broken_line_is_everybodys_and_mends(postgres_url: str) -> None:
-    batches = Batches(postgres_url, _HALF, Crowd())
+    batches = Batches(postgres_url, _HALF, ActiveTasks())
     try:
         assert await batches.ask("1", {"number": 1}) == ("1", 10)
         mine = await batches._line.open()

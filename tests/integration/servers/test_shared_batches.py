@@ -40,7 +40,7 @@ from schema import telemetry
 from schema.live import StreamPosition
 from schema.temporal.runs import ENGINE, Finish
 from schema.temporal.steps import StepRequest
-from tests.integration.gateway.test_traffic import To, call, soon
+from tests.integration.gateway.test_traffic import CallTarget, call, soon
 from tests.integration.money.test_ledger import lost
 from tests.support.event_log import TRACEPARENT, begin, catch_up, run
 from tests.support.lifecycle import journal
@@ -321,7 +321,7 @@ async def _followers(engine: AsyncEngine) -> None:
 @drives("gateway.limits.rate_limiter:owe")
 async def _gate(engine: AsyncEngine) -> None:
     traffic = Traffic(url_of(engine), WindowPace(window=1_000, margin=100, slot=50, spread=150, share=500))
-    to = To(requests_per_minute=100, tokens_per_minute=1_000)
+    to = CallTarget(requests_per_minute=100, tokens_per_minute=1_000)
     async with traffic.passage(to, tokens=10, until=soon()) as passage:
         passage.used(Usage(10**30, 10**30))
     other = replace(to, account="other")

@@ -96,7 +96,7 @@ async def test_each_act_on_a_schedule_is_in_the_log(http: httpx.AsyncClient, eng
     ]
 
 
-class Killed(BaseException):
+class ProcessKill(BaseException):
     """The process ends here."""
 
 
@@ -107,9 +107,9 @@ async def test_an_act_whose_process_was_killed_has_left_its_row(
 
     async def killed() -> None:
         async with audited(state, "default", "user:ada", "run.cancel", "killed"):
-            raise Killed
+            raise ProcessKill
 
-    with pytest.raises(Killed):
+    with pytest.raises(ProcessKill):
         await killed()
     assert await log(engine, "killed") == [("user:ada", "run.cancel", "wanted")]
 

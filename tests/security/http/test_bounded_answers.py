@@ -13,7 +13,7 @@ from api.app import create_app
 from db.engine import transaction
 from schema.settings import Settings
 from tests.support.api_client import problem
-from tests.support.api_server import Served, served
+from tests.support.api_server import ApiServer, served
 from tests.support.runs import TRACEPARENT, begin
 from tests.support.shell import command
 
@@ -21,7 +21,7 @@ REST: dict[str, Any] = {"steps": {"rest": {"kind": "wait", "for": "1h"}}}
 
 
 @pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[Served]:
+async def api(settings: Settings) -> AsyncIterator[ApiServer]:
     async with served(settings) as found:
         yield found
 
@@ -59,7 +59,7 @@ async def run_with(engine: AsyncEngine, attempts: int, spans: int = 0, span_byte
     return request.collaboration
 
 
-async def pages(api: Served, path: str, key: str, **query: Any) -> list[list[Any]]:
+async def pages(api: ApiServer, path: str, key: str, **query: Any) -> list[list[Any]]:
     found, place = [], ""
     while True:
         answer = await api.http.get(path, params={**query, **({"after": place} if place else {})})
@@ -70,7 +70,7 @@ async def pages(api: Served, path: str, key: str, **query: Any) -> list[list[Any
             return found
 
 
-async def test_a_run_of_thousands_of_steps_comes_by_pages(engine: AsyncEngine, api: Served) -> None:
+async def test_a_run_of_thousands_of_steps_comes_by_pages(engine: AsyncEngine, api: ApiServer) -> None:
     run = await run_with(engine, 2_500)
     found = await pages(api, f"/v1/collaborations/{run}", "steps")
     assert [len(page) for page in found] == [1_000, 1_000, 500]
@@ -83,13 +83,13 @@ async def test_a_run_of_thousands_of_steps_comes_by_pages(engine: AsyncEngine, a
     problem(await api.http.get(f"/v1/collaborations/{run}?after=x"), 422, "cursor_wrong")
 
 
-async def test_an_ordinary_run_comes_whole(engine: AsyncEngine, api: Served) -> None:
+async def test_an_ordinary_run_comes_whole(engine: AsyncEngine, api: ApiServer) -> None:
     run = await run_with(engine, 1_000, spans=1_000)
     for path, key in ((f"/v1/collaborations/{run}", "steps"), (f"/v1/collaborations/{run}/trace", "spans")):
         assert [len(page) for page in await pages(api, path, key)] == [1_000]
 
 
-async def test_a_trace_comes_by_pages_of_so_many_spans_and_bytes(engine: AsyncEngine, api: Served) -> None:
+async def test_a_trace_comes_by_pages_of_so_many_spans_and_bytes(engine: AsyncEngine, api: ApiServer) -> None:
     run = await run_with(engine, 1, spans=2_300)
     found = await pages(api, f"/v1/collaborations/{run}/trace", "spans")
     assert [len(page) for page in found] == [1_000, 1_000, 300]
@@ -97,14 +97,14 @@ async def test_a_trace_comes_by_pages_of_so_many_spans_and_bytes(engine: AsyncEn
     problem(await api.http.get(f"/v1/collaborations/{run}/trace?after=eA"), 422, "cursor_wrong")
 
 
-async def test_large_spans_make_pages_shorter(engine: AsyncEngine, api: Served) -> None:
+async def test_large_spans_make_pages_shorter(engine: AsyncEngine, api: ApiServer) -> None:
     run = await run_with(engine, 1, spans=5, span_bytes=1_500_000)
     found = await pages(api, f"/v1/collaborations/{run}/trace", "spans")
     assert [len(page) for page in found] == [2, 2, 1]
     assert [one["span_id"] for page in found for one in page] == [f"{n:06}" for n in range(1, 6)]
 
 
-async def test_commands_follow_the_pages(engine: AsyncEngine, api: Served) -> None:
+async def test_commands_follow_the_pages(engine: AsyncEngine, api: ApiServer) -> None:
     run = await run_with(engine, 1_001, spans=1_001)
     url = f"http://127.0.0.1:{api.port}"
     for what, key in (("show", "steps"), ("trace", "spans")):
@@ -154,7 +154,7 @@ def test_every_list_has_pages_or_a_named_bound() -> None:
 
 
 async def test_a_definition_has_no_more_aliases_than_it_may(
-    api: Served, monkeypatch: pytest.MonkeyPatch
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("db.definitions.aliases.MAX_ALIASES", 2)
     await api.http.post("/v1/definitions", json={**REST, "name": "rest"})

@@ -67,7 +67,7 @@ def test_a_bug_is_logged_once_under_the_id_that_is_told(caplog: pytest.LogCaptur
     assert line.exc_info is not None and SECRET in str(line.exc_info[1])
 
 
-class Raising(ActivityInboundInterceptor):
+class FailingInbound(ActivityInboundInterceptor):
     """The activity itself."""
 
     def __init__(self, error: Exception) -> None:
@@ -90,7 +90,7 @@ class Raising(ActivityInboundInterceptor):
     ],
 )
 async def test_temporals_history_keeps_no_cause_of_a_failed_activity(error: Exception) -> None:
-    guarded = ErrorInterceptor().intercept_activity(Raising(error))
+    guarded = ErrorInterceptor().intercept_activity(FailingInbound(error))
 
     @activity.defn
     async def failing() -> None:

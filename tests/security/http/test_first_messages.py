@@ -10,20 +10,20 @@ import pytest
 import websockets
 
 from tests.support.api_client import door, problem
-from tests.support.api_server import Served, served
+from tests.support.api_server import ApiServer, served
 from tests.support.stack import Stack
 
 _MIB: Final = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-async def api(platform: Stack) -> AsyncIterator[Served]:
+async def api(platform: Stack) -> AsyncIterator[ApiServer]:
     hurried = platform.settings.model_copy(update={"first_message_seconds": 2.0, "max_watchers": 4})
     async with served(hurried) as found:
         yield found
 
 
-def _socket(api: Served) -> Any:
+def _socket(api: ApiServer) -> Any:
     return websockets.connect(f"ws://127.0.0.1:{api.port}/ws/collaborate", max_size=None)
 
 
@@ -31,7 +31,7 @@ async def _heard(line: Any) -> dict[str, Any]:
     return dict(json.loads(await asyncio.wait_for(line.recv(), 20)))
 
 
-async def test_five_sockets_that_say_nothing_are_told_and_closed(api: Served) -> None:
+async def test_five_sockets_that_say_nothing_are_told_and_closed(api: ApiServer) -> None:
     async with _socket(api) as silent, _socket(api) as wrong:
         # What is no message buys no time.
         await wrong.send('{"type": "pause"}')
@@ -42,7 +42,7 @@ async def test_five_sockets_that_say_nothing_are_told_and_closed(api: Served) ->
             assert line.close_code == 1008
 
 
-async def test_a_task_of_three_megabytes_is_answered_and_the_socket_stays(api: Served) -> None:
+async def test_a_task_of_three_megabytes_is_answered_and_the_socket_stays(api: ApiServer) -> None:
     async with _socket(api) as line:
         await line.send("x" * (3 * _MIB))
         refused = await _heard(line)
@@ -51,7 +51,7 @@ async def test_a_task_of_three_megabytes_is_answered_and_the_socket_stays(api: S
         assert (await _heard(line))["code"] == "request_invalid"
 
 
-async def test_a_task_that_grows_on_its_way_to_temporal_is_answered(api: Served) -> None:
+async def test_a_task_that_grows_on_its_way_to_temporal_is_answered(api: ApiServer) -> None:
     async with _socket(api) as line:
         await line.send("é" * (_MIB // 2 - 1))
         assert (await _heard(line))["code"] == "input_too_large"
@@ -70,7 +70,7 @@ async def test_the_same_input_by_http_is_answered(platform: Stack) -> None:
         problem(answer, 413, "input_too_large")
 
 
-async def test_above_the_limit_no_further_socket_is_opened_and_requests_are_served(api: Served) -> None:
+async def test_above_the_limit_no_further_socket_is_opened_and_requests_are_served(api: ApiServer) -> None:
     lines = [await _socket(api) for _ in range(4)]
     with pytest.raises(websockets.InvalidStatus) as caught:
         await _socket(api)
@@ -82,7 +82,7 @@ async def test_above_the_limit_no_further_socket_is_opened_and_requests_are_serv
     await _until(lambda: _opens(api))
 
 
-async def _opens(api: Served) -> bool:
+async def _opens(api: ApiServer) -> bool:
     try:
         async with _socket(api):
             return True

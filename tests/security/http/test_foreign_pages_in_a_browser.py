@@ -11,7 +11,7 @@ import httpx
 import pytest
 from playwright.async_api import Browser, Page
 
-from tests.support.api_server import Served, served
+from tests.support.api_server import ApiServer, served
 from tests.support.browser import chromium, keep, open_page
 from tests.support.stack import Stack
 
@@ -36,7 +36,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-async def api(platform: Stack) -> AsyncIterator[Served]:
+async def api(platform: Stack) -> AsyncIterator[ApiServer]:
     async with served(platform.settings) as found:
         await platform.store(
             {
@@ -62,11 +62,11 @@ async def _page(browser: Browser, address: str) -> AsyncIterator[Page]:
         await context.close()
 
 
-def _starting(api: Served, run: str) -> str:
+def _starting(api: ApiServer, run: str) -> str:
     return f"http://127.0.0.1:{api.port}/stream/collaborate?definition=foreign&task=x&id={run}"
 
 
-async def _was_started(api: Served, run: str) -> bool:
+async def _was_started(api: ApiServer, run: str) -> bool:
     return (await api.http.get(f"/v1/collaborations/{run}")).status_code == 200
 
 
@@ -77,7 +77,7 @@ def _new_run() -> str:
 @pytest.mark.parametrize("origin", [ELSEWHERE, "http://127.0.0.1:9999"], ids=["another site", "another port"])
 @pytest.mark.parametrize("attack", _ATTACKS)
 async def test_a_page_of_another_origin_starts_nothing(
-    browser: Browser, api: Served, caplog: pytest.LogCaptureFixture, attack: str, origin: str
+    browser: Browser, api: ApiServer, caplog: pytest.LogCaptureFixture, attack: str, origin: str
 ) -> None:
     run = _new_run()
     with caplog.at_level(logging.INFO, "facilitair.access"):
@@ -96,7 +96,7 @@ def _answered(caplog: pytest.LogCaptureFixture) -> list[int]:
 
 
 async def test_the_event_source_of_a_page_of_ours_starts_and_follows_a_run(
-    browser: Browser, api: Served
+    browser: Browser, api: ApiServer
 ) -> None:
     run = _new_run()
     async with _page(browser, f"http://127.0.0.1:{api.port}") as page:
@@ -109,7 +109,7 @@ async def test_the_event_source_of_a_page_of_ours_starts_and_follows_a_run(
     assert await _was_started(api, run)
 
 
-async def test_a_program_starts_and_follows_a_run(api: Served) -> None:
+async def test_a_program_starts_and_follows_a_run(api: ApiServer) -> None:
     run = _new_run()
     async with httpx.AsyncClient(timeout=30) as http:
         answer = await http.get(_starting(api, run))
@@ -118,7 +118,9 @@ async def test_a_program_starts_and_follows_a_run(api: Served) -> None:
 
 
 @pytest.mark.parametrize("origin", [ELSEWHERE, "http://127.0.0.1:9999"], ids=["another site", "another port"])
-async def test_a_page_of_another_origin_opens_no_socket(browser: Browser, api: Served, origin: str) -> None:
+async def test_a_page_of_another_origin_opens_no_socket(
+    browser: Browser, api: ApiServer, origin: str
+) -> None:
     async with _page(browser, origin) as page:
         how = await page.evaluate(
             "(url) => new Promise((end) => { const s = new WebSocket(url);"
@@ -128,7 +130,7 @@ async def test_a_page_of_another_origin_opens_no_socket(browser: Browser, api: S
     assert how == "closed"
 
 
-async def test_the_documentation_is_shown_from_our_own_files(browser: Browser, api: Served) -> None:
+async def test_the_documentation_is_shown_from_our_own_files(browser: Browser, api: ApiServer) -> None:
     context = await browser.new_context(base_url=f"http://127.0.0.1:{api.port}")
     page = await context.new_page()
     wrong: list[str] = []
@@ -143,7 +145,7 @@ async def test_the_documentation_is_shown_from_our_own_files(browser: Browser, a
     assert (wrong, asked) == ([], {"127.0.0.1"})
 
 
-async def test_the_console_runs_no_script_that_stands_in_a_page(browser: Browser, api: Served) -> None:
+async def test_the_console_runs_no_script_that_stands_in_a_page(browser: Browser, api: ApiServer) -> None:
     context = await browser.new_context(base_url=f"http://127.0.0.1:{api.port}")
     page = await context.new_page()
     await open_page(page, "/console/")

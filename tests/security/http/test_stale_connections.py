@@ -45,7 +45,7 @@ def cut_all(url: str) -> int:
     return int(found[0])
 
 
-class Cutting(TokenLog):
+class CuttingTokenLog(TokenLog):
     """Ends every connection when an answer has come, before a word of it is written."""
 
     def __init__(self, url: str, bell: Bell, times: int) -> None:
@@ -65,10 +65,10 @@ class Cutting(TokenLog):
 
 
 @pytest.fixture
-async def cutting(engine: AsyncEngine) -> AsyncIterator[Cutting]:
+async def cutting(engine: AsyncEngine) -> AsyncIterator[CuttingTokenLog]:
     url = engine.url.render_as_string(hide_password=False).replace("postgresql+psycopg", "postgresql")
     bell = Bell(url)
-    log = Cutting(url, bell, times=2)
+    log = CuttingTokenLog(url, bell, times=2)
     yield log
     await log.close()
     await bell.close()
@@ -81,7 +81,7 @@ async def calls_of(simulator_url: str) -> int:
 
 
 async def test_a_paid_answer_survives_a_restart_of_postgres_before_it_is_written(
-    engine: AsyncEngine, simulator_url: str, cutting: Cutting, monkeypatch: pytest.MonkeyPatch
+    engine: AsyncEngine, simulator_url: str, cutting: CuttingTokenLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "IDLE_SECONDS", 1_000.0)  # no connection is asked first
     request = await begin(engine, ASK)
@@ -109,7 +109,7 @@ async def test_an_idle_connection_that_went_stale_fails_nobody(
 
 
 async def test_a_commit_that_nobody_heard_of_is_found_and_told_once(
-    engine: AsyncEngine, simulator_url: str, cutting: Cutting, monkeypatch: pytest.MonkeyPatch
+    engine: AsyncEngine, simulator_url: str, cutting: CuttingTokenLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connection breaks after the server has committed and before it said so."""
     cutting.times = 0

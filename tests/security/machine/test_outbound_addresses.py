@@ -132,9 +132,9 @@ async def test_a_provider_by_a_guarded_literal_is_not_called() -> None:
 
 def _patience() -> Any:
     from gateway.request import Timeouts
-    from gateway.timeouts import Patience
+    from gateway.timeouts import CallDeadlines
 
-    return Patience(Timeouts(), streamed=True)
+    return CallDeadlines(Timeouts(), streamed=True)
 
 
 async def test_a_proxy_of_the_environment_is_not_asked_for_a_guarded_host(

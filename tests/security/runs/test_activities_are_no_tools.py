@@ -204,16 +204,16 @@ def forged(kind: type, run_id: str, workflow_id: str, tenant: str = "default") -
             return runs.SteerOrder(run_id, tenant, step.traceparent, "pause", runs.Steer())
         case steps.ItemEnd:
             return steps.ItemEnd(step, 0)
-        case steps.Caught:
-            return steps.Caught(step, 0, "x", "x")
+        case steps.CaughtFailure:
+            return steps.CaughtFailure(step, 0, "x", "x")
         case steps.OwnActivityReturn:
             return steps.OwnActivityReturn(step, str(uuid.uuid4()))
-        case people.DecisionMade:
-            return people.DecisionMade(step, people.Decision("say", "approve", "user:ada"))
+        case people.DecisionRecord:
+            return people.DecisionRecord(step, people.Decision("say", "approve", "user:ada"))
         case runs.ChildEnd:
             return runs.ChildEnd(step, run_id)
-        case runs.ChildFailed:
-            return runs.ChildFailed(step, "x", "x")
+        case runs.ChildFailure:
+            return runs.ChildFailure(step, "x", "x")
     raise AssertionError(f"no forged request for {kind}")
 
 

@@ -21,7 +21,7 @@ from schema.temporal.memo import BY_TEMPORAL
 from schema.temporal.runs import PinRequest
 from schema.temporal.steps import StepRequest
 from tests.support.api_client import problem
-from tests.support.api_server import Served, served
+from tests.support.api_server import ApiServer, served
 from tests.support.lifecycle import recording
 from tests.support.runs import begin, rows
 
@@ -35,7 +35,7 @@ def narrow(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-async def api(narrow: Settings) -> AsyncIterator[Served]:
+async def api(narrow: Settings) -> AsyncIterator[ApiServer]:
     async with served(narrow) as found:
         yield found
 
@@ -106,7 +106,7 @@ def test_runs_are_started_in_the_places_that_are_known() -> None:
 # -- the doors of the API ------------------------------------------------------------------------------
 
 
-async def test_every_door_of_the_api_refuses_one_start_too_many(engine: AsyncEngine, api: Served) -> None:
+async def test_every_door_of_the_api_refuses_one_start_too_many(engine: AsyncEngine, api: ApiServer) -> None:
     run = await failed_run(engine)
     await api.http.post("/v1/definitions", json=REST)
     hook = (await api.http.post("/v1/webhooks", json={"name": "rest", "input": {}})).json()
@@ -128,7 +128,7 @@ async def test_every_door_of_the_api_refuses_one_start_too_many(engine: AsyncEng
     assert await rows(engine, "SELECT count(*) FROM collaborations") == [(1,)]
 
 
-async def test_the_limit_counts_what_was_let_in(engine: AsyncEngine, api: Served) -> None:
+async def test_the_limit_counts_what_was_let_in(engine: AsyncEngine, api: ApiServer) -> None:
     await api.http.post("/v1/definitions", json=REST)
     first = await api.http.post("/v1/collaborations", json={"definition": "rest"})
     assert first.status_code == 202

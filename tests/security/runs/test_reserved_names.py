@@ -20,19 +20,19 @@ from db.runs import collaborations
 from schema.errors import Refused
 from schema.names import check_id, is_reserved, is_uuid
 from schema.settings import Settings
-from tests.support.api_server import Served, served
+from tests.support.api_server import ApiServer, served
 from tests.support.runs import begin, rows
 from tests.support.stack import Stack
 
 
 @pytest.fixture
-async def api(platform: Stack) -> AsyncIterator[Served]:
+async def api(platform: Stack) -> AsyncIterator[ApiServer]:
     """The API over the database that the platform's worker serves."""
     async with served(platform.settings) as found:
         yield found
 
 
-async def test_every_door_refuses_what_is_not_the_callers_to_name(api: Served, platform: Stack) -> None:
+async def test_every_door_refuses_what_is_not_the_callers_to_name(api: ApiServer, platform: Stack) -> None:
     found = hostile.cases(await hostile.prepare(api.http))
     assert len(found) >= 80
     wrong = {case.name: came for case in found if (came := await play(case, api.http, platform.client))}
@@ -41,7 +41,7 @@ async def test_every_door_refuses_what_is_not_the_callers_to_name(api: Served, p
     assert (own.workflow_type, own.status) == ("facilitair.projection", WorkflowExecutionStatus.RUNNING)
 
 
-async def test_a_socket_refuses_them_too(api: Served) -> None:
+async def test_a_socket_refuses_them_too(api: ApiServer) -> None:
     victim = await hostile.prepare(api.http)
     said = {"type": "start", "definition": victim.definition}
     messages: list[tuple[dict[str, Any], str]] = [
@@ -119,7 +119,7 @@ async def test_a_uuid_means_the_run_that_has_it(engine: AsyncEngine) -> None:
 
 
 async def test_what_runs_elsewhere_in_temporal_is_no_collaboration(
-    api: Served, temporal_client: Client
+    api: ApiServer, temporal_client: Client
 ) -> None:
     id = f"elsewhere-{uuid.uuid4().hex[:8]}"
     handle = await temporal_client.start_workflow("billing", id=id, task_queue=f"{id}-queue")
@@ -170,7 +170,7 @@ def test_such_names_are_anybodys(name: str) -> None:
     check_id(name)
 
 
-async def test_problem_documents_say_how_else_to_name_it(api: Served) -> None:
+async def test_problem_documents_say_how_else_to_name_it(api: ApiServer) -> None:
     victim = await hostile.prepare(api.http)
     start = {"definition": victim.definition, "id": victim.uuid}
     told = (await api.http.post("/v1/collaborations", json=start)).json()

@@ -153,7 +153,7 @@ async def serving(settings: Settings) -> AsyncIterator[None]:
 
 
 @dataclass(frozen=True)
-class Keyed:
+class KeyedNamespace:
     """A namespace of its own, whose worker has a key for the API."""
 
     platform: Stack
@@ -178,15 +178,15 @@ class Keyed:
 
 
 @pytest.fixture(scope="module")
-async def keyed_worker(platform: Stack) -> AsyncIterator[Keyed]:
+async def keyed_worker(platform: Stack) -> AsyncIterator[KeyedNamespace]:
     address, own = platform.settings.temporal_address, await namespace(platform)
     settings = keyed(KEY, platform.settings, temporal_namespace=own)
     holder, bare = await connected(address, own, published(KEY)), await connected(address, own)
     async with serving(settings):
-        yield Keyed(platform, own, settings, holder, bare)
+        yield KeyedNamespace(platform, own, settings, holder, bare)
 
 
-async def test_with_a_key_nothing_of_a_run_can_be_read(keyed_worker: Keyed) -> None:
+async def test_with_a_key_nothing_of_a_run_can_be_read(keyed_worker: KeyedNamespace) -> None:
     queue = unique("own")
     name = await keyed_worker.store(definition(queue))
     async with Worker(keyed_worker.holder, task_queue=queue, activities=[price]):
@@ -228,7 +228,7 @@ QUESTION: dict[str, Any] = {
     ],
 )
 async def test_a_start_without_the_platforms_proof_is_refused(
-    keyed_worker: Keyed, memo: dict[str, Any]
+    keyed_worker: KeyedNamespace, memo: dict[str, Any]
 ) -> None:
     name = await keyed_worker.store(CHILD)
     proofs = {
@@ -242,7 +242,7 @@ async def test_a_start_without_the_platforms_proof_is_refused(
     assert error.type == "proof_missing"
 
 
-async def test_what_the_platform_starts_carries_its_proof(keyed_worker: Keyed) -> None:
+async def test_what_the_platform_starts_carries_its_proof(keyed_worker: KeyedNamespace) -> None:
     child = await keyed_worker.store(CHILD)
     parent = await keyed_worker.store(
         {
@@ -257,7 +257,7 @@ async def test_what_the_platform_starts_carries_its_proof(keyed_worker: Keyed) -
     assert await client.get_workflow_handle(f"{child}-api").result() == "done"
 
 
-async def test_nobody_decides_or_steers_past_the_api(keyed_worker: Keyed) -> None:
+async def test_nobody_decides_or_steers_past_the_api(keyed_worker: KeyedNamespace) -> None:
     name = await keyed_worker.store(QUESTION)
     handle = await keyed_worker.start(name, {})
     run = str(handle.first_execution_run_id)

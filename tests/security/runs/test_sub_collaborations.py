@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 from temporalio.testing import ActivityEnvironment
 
-from activities.runs.children import Children
+from activities.runs.children import ChildrenActivity
 from db.runs.admission import Admission
 from schema.errors import Refused, StepError
 from schema.settings import Settings
@@ -28,11 +28,11 @@ PLANNER: dict[str, Any] = {
 }
 
 
-def bounded(engine: AsyncEngine, **limits: int) -> Children:
-    return Children(engine, Admission(engine, Settings().model_copy(update=limits)))
+def bounded(engine: AsyncEngine, **limits: int) -> ChildrenActivity:
+    return ChildrenActivity(engine, Admission(engine, Settings().model_copy(update=limits)))
 
 
-async def begun(children: Children, request: StepRequest, *steps: str) -> list[str]:
+async def begun(children: ChildrenActivity, request: StepRequest, *steps: str) -> list[str]:
     """What each step of a run came to when all began at once: `begun`, or the code of its refusal."""
 
     async def one(step: str) -> str:

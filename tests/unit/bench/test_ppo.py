@@ -37,7 +37,7 @@ class Corridor:
         return np.array([self._way == 0, self._way == 1, self._at == 0, self._at == 1], dtype=np.float32)
 
 
-class Memory:
+class ExperienceList:
     def __init__(self) -> None:
         self.parts: list[Experiences] = []
 
@@ -91,7 +91,7 @@ def test_the_same_seed_learns_the_same_and_another_one_not() -> None:
     short = replace(SMALL, episodes=400)
     found = []
     for seed in (3, 3, 4):
-        memory = Memory()
+        memory = ExperienceList()
         policy, curve = train([Corridor()] * 1, short, seed, memory.remember, memory.recall)
         found.append((curve, policy.acts[0].weight.detach().clone()))
     assert found[0][0] == found[1][0] and torch.equal(found[0][1], found[1][1])

@@ -26,7 +26,7 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @dataclass
-class Written:
+class LogTransaction:
     """One transaction: when it took its number, when it became visible, and what it wrote."""
 
     begins: int
@@ -43,7 +43,7 @@ class Log:
 
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
-        self.written: list[Written] = []
+        self.written: list[LogTransaction] = []
         start = self.write(0, event=("CollaborationStarted", _started()))
         ends = [self.execution(start, _id(n), f"step{n}") for n in range(chance.randint(1, 6))]
         facts = {"status": "completed", "sub_state": "", "error_code": None, "cost_usd": "0"}
@@ -57,7 +57,7 @@ class Log:
         """Begin some time after a moment; the moment when it is visible."""
         begins = after + self.chance.randint(1, 8)
         commits = begins + self.chance.randint(0, 20)
-        self.written.append(Written(begins, commits, **what))
+        self.written.append(LogTransaction(begins, commits, **what))
         return commits
 
     def execution(self, after: int, id: str, path: str) -> int:

@@ -10,11 +10,11 @@ from yarl import URL
 
 from gateway.http import Http
 from gateway.request import Timeouts
-from gateway.timeouts import Patience
+from gateway.timeouts import CallDeadlines
 
 
 @asynccontextmanager
-async def provider(status: str) -> AsyncIterator[tuple[Http, Callable[[], Patience], str]]:
+async def provider(status: str) -> AsyncIterator[tuple[Http, Callable[[], CallDeadlines], str]]:
     """It begins an answer, and never ends it."""
     over = asyncio.Event()
 
@@ -28,7 +28,7 @@ async def provider(status: str) -> AsyncIterator[tuple[Http, Callable[[], Patien
     port = server.sockets[0].getsockname()[1]
     http = Http(lambda _: "anywhere")
     try:
-        yield http, lambda: Patience(Timeouts(), streamed=True), f"http://127.0.0.1:{port}/"
+        yield http, lambda: CallDeadlines(Timeouts(), streamed=True), f"http://127.0.0.1:{port}/"
     finally:
         await http.close()
         over.set()

@@ -10,7 +10,7 @@ import pytest
 from gateway.failures import BrokenAnswer
 from gateway.request import ModelToolCall, Timeouts, Usage
 from gateway.sse import MAX_BYTES, EventReader, EventTooLong
-from gateway.timeouts import Patience
+from gateway.timeouts import CallDeadlines
 from gateway.wire import ResponseReader
 
 STREAM = (
@@ -325,7 +325,7 @@ def test_an_answer_in_one_piece_is_read() -> None:
 
 
 async def test_only_silence_of_the_provider_counts() -> None:
-    patience = Patience(Timeouts(total=0.4, connect=1, first_token=0.2, stall=0.05), streamed=True)
+    patience = CallDeadlines(Timeouts(total=0.4, connect=1, first_token=0.2, stall=0.05), streamed=True)
     cut: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
     patience.note_sent()
     patience.watch(cut.set_result)
@@ -350,7 +350,7 @@ async def test_only_silence_of_the_provider_counts() -> None:
     ],
 )
 async def test_each_silence_has_its_own_end(timeouts: Timeouts, heard: bool, said: str) -> None:
-    patience = Patience(timeouts, streamed=True)
+    patience = CallDeadlines(timeouts, streamed=True)
     patience.note_sent()
     cut: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
     patience.watch(cut.set_result)

@@ -15,7 +15,7 @@ from db.router.decisions import RoutingDecision
 from router.checkpoints.storage import Checkpoint
 from router.data import features, packing
 from router.data.arrays import Floats
-from router.data.embedding_cache import KeptRows
+from router.data.embedding_cache import EmbeddingCache
 from router.data.encoder import WIDTH
 from router.data.exploration import SHARE
 from router.serve import rules
@@ -204,7 +204,7 @@ class Embedder:
 
 async def test_texts_asked_for_together_are_one_forward() -> None:
     embedder = Embedder(0.02)
-    rows = KeptRows(embedder)
+    rows = EmbeddingCache(embedder)
     texts = [f"text {i % 30}" for i in range(60)]
     found = await asyncio.gather(*(rows.of([text]) for text in texts))
     assert embedder.batches == [30]
@@ -215,7 +215,7 @@ async def test_texts_asked_for_together_are_one_forward() -> None:
 
 
 async def test_rows_are_bounded_and_the_last_used_stay() -> None:
-    rows = KeptRows(Embedder(), most=2)
+    rows = EmbeddingCache(Embedder(), most=2)
     for text in ("one 1", "two 2", "one 1", "three 3"):
         await rows.of([text])
     assert len(rows) == 2
@@ -235,7 +235,7 @@ async def test_an_encoder_that_fails_fails_those_who_asked_and_nobody_later() ->
         fails.append(False)
         return embed(texts)
 
-    rows = KeptRows(embedding)
+    rows = EmbeddingCache(embedding)
     with pytest.raises(RuntimeError):
         await rows.of(["one 1"])
     fails.append(False)
@@ -243,7 +243,7 @@ async def test_an_encoder_that_fails_fails_those_who_asked_and_nobody_later() ->
 
 
 async def test_the_loop_goes_on_while_a_text_is_embedded() -> None:
-    rows = KeptRows(Embedder(0.3))
+    rows = EmbeddingCache(Embedder(0.3))
     waiting = asyncio.create_task(rows.of(["slow text"]))
     ticks = 0
     while not waiting.done():

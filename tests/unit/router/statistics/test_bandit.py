@@ -9,7 +9,7 @@ from router.data.outcomes import Calls
 from router.evaluate.replays import judge_online
 from router.rollout.stages import MIN_OUTCOMES, Evidence, Rollout, advance, roll_back
 from router.statistics.bandit import Bandit, BanditConfig, effects, from_json
-from router.statistics.offpolicy import Value
+from router.statistics.offpolicy import PolicyValue
 
 TRUTH = {"good": 0.9, "fair": 0.75, "poor": 0.5}
 
@@ -116,23 +116,23 @@ def test_judged_on_known_outcomes_it_beats_chance_and_survives_a_break() -> None
 
 
 def test_a_checkpoint_climbs_on_evidence_and_falls_on_harm() -> None:
-    good = Evidence(MIN_OUTCOMES, Value(0.01, -0.005, 0.025))
+    good = Evidence(MIN_OUTCOMES, PolicyValue(0.01, -0.005, 0.025))
     shared = advance(Rollout(), good)
     assert shared.state == "share"
     serves = advance(shared, good)
     assert serves.state == "all"
     assert advance(serves, good).state == "all"
-    fallen = advance(serves, Evidence(50, Value(-0.05, -0.09, -0.01)))
+    fallen = advance(serves, Evidence(50, PolicyValue(-0.05, -0.09, -0.01)))
     assert fallen.state == "rolled_back"
     assert advance(fallen, good) == fallen
     assert roll_back(shared, "by hand") == Rollout("rolled_back", 0, "by hand")
 
 
 def test_a_checkpoint_waits_for_enough_evidence() -> None:
-    unsure = Evidence(1000, Value(0.02, -0.03, 0.07))
+    unsure = Evidence(1000, PolicyValue(0.02, -0.03, 0.07))
     assert advance(Rollout(), unsure) == Rollout("shadow", 1000)
-    assert advance(Rollout(), Evidence(50, Value(0.02, 0.01, 0.03))) == Rollout("shadow", 50)
-    waiting = Evidence(1000, Value(0.02, 0.01, 0.03), quarantined=("good",))
+    assert advance(Rollout(), Evidence(50, PolicyValue(0.02, 0.01, 0.03))) == Rollout("shadow", 50)
+    waiting = Evidence(1000, PolicyValue(0.02, 0.01, 0.03), quarantined=("good",))
     assert advance(Rollout("share"), waiting).state == "share"
     # In shadow nobody is harmed, so it may still become better.
-    assert advance(Rollout(), Evidence(1000, Value(-0.05, -0.09, -0.01))).state == "shadow"
+    assert advance(Rollout(), Evidence(1000, PolicyValue(-0.05, -0.09, -0.01))).state == "shadow"

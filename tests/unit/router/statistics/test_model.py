@@ -9,7 +9,7 @@ from router.data import features, packing
 from router.data.arrays import Floats
 from router.data.outcomes import Calls
 from router.statistics import choose, model, success
-from router.statistics.model import Model
+from router.statistics.model import FittedModel
 
 STEPS, NAMES = 480, ("cheap", "strong", "odd")
 PRICES = {"cheap": (0.1, 0.4), "strong": (5.0, 15.0), "odd": (1.0, 3.0)}
@@ -47,12 +47,12 @@ def rows() -> Floats:
 
 
 @pytest.fixture(scope="module")
-def learned(rows: Floats) -> Model:
+def learned(rows: Floats) -> FittedModel:
     return model.fit(calls(), rows, prices=PRICES)[0]
 
 
-def test_what_is_packed_is_what_was_learned(learned: Model, rows: Floats) -> None:
-    again = packing.unpack(Model, packing.pack(learned))
+def test_what_is_packed_is_what_was_learned(learned: FittedModel, rows: Floats) -> None:
+    again = packing.unpack(FittedModel, packing.pack(learned))
     asked = rows[:2], ["a", "b"], ["easy", "never seen"], [*NAMES, "new"]
     told, kept = model.predict(learned, *asked), model.predict(again, *asked)
     np.testing.assert_array_equal(told.success, kept.success)
@@ -64,17 +64,17 @@ def test_what_is_packed_is_what_was_learned(learned: Model, rows: Floats) -> Non
 @pytest.mark.parametrize("broken", [b"", b"PK nothing", packing.pack(replace(calls(), models=()))])
 def test_bytes_that_are_no_model_are_refused(broken: bytes) -> None:
     with pytest.raises(ValueError, match="no Model"):
-        packing.unpack(Model, broken)
+        packing.unpack(FittedModel, broken)
 
 
-def test_bytes_that_were_cut_or_changed_are_refused(learned: Model) -> None:
+def test_bytes_that_were_cut_or_changed_are_refused(learned: FittedModel) -> None:
     whole = packing.pack(learned)
     for broken in (whole[: len(whole) // 2], whole[:200] + b"\0" * 50 + whole[250:]):
         with pytest.raises(ValueError, match="no Model"):
-            packing.unpack(Model, broken)
+            packing.unpack(FittedModel, broken)
 
 
-def test_predictions_tell_how_little_is_known(learned: Model) -> None:
+def test_predictions_tell_how_little_is_known(learned: FittedModel) -> None:
     told = model.predict(learned, texts(2, 4), ["a", "b"], ["easy", "hard"], [*NAMES, "new"])
     assert told.success[0, :3] == pytest.approx(RATES["easy"], abs=0.1)
     assert told.success[1, :3] == pytest.approx(RATES["hard"], abs=0.15)
@@ -84,7 +84,7 @@ def test_predictions_tell_how_little_is_known(learned: Model) -> None:
     assert (strange.doubt > told.doubt[0, :3]).all()
 
 
-def test_economy_takes_the_cheap_one_where_it_is_as_good(learned: Model) -> None:
+def test_economy_takes_the_cheap_one_where_it_is_as_good(learned: FittedModel) -> None:
     assert learned.incumbent == "strong"
     told = model.predict(learned, texts(2, 6), ["a", "b"], ["easy", "hard"], NAMES)
     usd = np.tile([PRICES[name][1] * 400 / 1e6 for name in NAMES], (2, 1))

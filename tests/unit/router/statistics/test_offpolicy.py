@@ -5,7 +5,7 @@ import pytest
 
 from router.data.arrays import Floats
 from router.data.logged_choices import LoggedChoices
-from router.statistics.offpolicy import Value, dm, dr, ips, may_promote, snips
+from router.statistics.offpolicy import PolicyValue, dm, dr, ips, may_promote, snips
 
 TRUTH = np.array([[0.9, 0.3], [0.6, 0.7], [0.5, 0.2]])
 """Of three models in two categories."""
@@ -40,7 +40,7 @@ def test_estimates_are_right_on_average() -> None:
 def test_the_doubly_robust_one_errs_less_than_by_propensity_alone() -> None:
     logs, true = [_log(seed) for seed in range(60)], _true([0, 1])
 
-    def error(estimates: list[Value]) -> float:
+    def error(estimates: list[PolicyValue]) -> float:
         return float(np.sqrt(np.mean([(estimate.mean - true) ** 2 for estimate in estimates])))
 
     by_both = error([dr(log, _policy(log, [0, 1])) for log in logs])
