@@ -63,14 +63,14 @@ def test_what_is_packed_is_what_was_learned(learned: FittedModel, rows: Floats) 
 
 @pytest.mark.parametrize("broken", [b"", b"PK nothing", packing.pack(replace(calls(), models=()))])
 def test_bytes_that_are_no_model_are_refused(broken: bytes) -> None:
-    with pytest.raises(ValueError, match="no Model"):
+    with pytest.raises(ValueError, match="no FittedModel"):
         packing.unpack(FittedModel, broken)
 
 
 def test_bytes_that_were_cut_or_changed_are_refused(learned: FittedModel) -> None:
     whole = packing.pack(learned)
     for broken in (whole[: len(whole) // 2], whole[:200] + b"\0" * 50 + whole[250:]):
-        with pytest.raises(ValueError, match="no Model"):
+        with pytest.raises(ValueError, match="no FittedModel"):
             packing.unpack(FittedModel, broken)
 
 
