@@ -62,12 +62,12 @@ def refusal(settings: Settings) -> str | None:
     if public and not key and not is_loopback(public.host):
         return (
             f"found FACILITAIR_PUBLIC_URL={settings.public_url} and no FACILITAIR_API_KEY; expected a key: "
-            "whoever opens this address could run collaborations at your cost. Set FACILITAIR_API_KEY."
+            "anyone who opens this address could run collaborations at your cost. Set FACILITAIR_API_KEY."
         )
     if key and not settings.payload_keys:
         return (
             "found a FACILITAIR_API_KEY and no FACILITAIR_PAYLOAD_KEYS; expected both: without the second, "
-            "whoever reaches Temporal reads runs and starts them as anybody. Make one with "
+            "anyone who reaches Temporal reads runs and starts them as anybody. Make one with "
             "`openssl rand -base64 32 | tr '+/' '-_'`, and give it to every worker too."
         )
     return None

@@ -48,7 +48,7 @@ _MAX_INPUT_BYTES: Final = 2 * 1024 * 1024 - 64 * 1024
 _MAX_SUMMARY_CHARS: Final = 90
 """Temporal takes 400 bytes of JSON."""
 ENDED_MEANWHILE: Final = "AcceptedUpdateCompletedWorkflow"
-"""Temporal's own type for an Update that a workflow accepted and did not come to."""
+"""Temporal's own type for an Update that a workflow accepted and never handled."""
 TASK_TIMEOUT: Final = timedelta(seconds=TASK_TIMEOUT_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""One statement for many callers: whoever asks while a statement is under way shares the next one."""
+"""One statement for many callers: callers who ask while a statement is under way share the next one."""
 
 import asyncio
 import contextlib
@@ -110,7 +110,7 @@ class Batches:
         try:
             await self._run_apart(isolation)
         except Exception as error:
-            # Whoever waits decides what to do; a broken connection is not used again.
+            # The callers decide what to do; a broken connection is not used again.
             await self._line.close()
             _fail((one, error) for one in isolation.left)
         _fail(isolation.refused)

@@ -75,7 +75,7 @@ def _ask_idle_ones(engine: AsyncEngine) -> None:
 
 
 async def persist(work: Callable[[], Awaitable[T]], seconds: float) -> T:
-    """Do a piece of work again, each time on a fresh connection, while Postgres is away and for so long.
+    """Retry a piece of work on fresh connections while Postgres is away, for at most the given time.
 
     For what comes after money was spent: giving the attempt up would pay for the answer a second time. The
     work must be harmless when done twice, since a commit may have gone through that nobody heard of.

@@ -42,7 +42,7 @@ def _state(error: BaseException) -> str:
 
 
 def befalls_all(error: BaseException) -> bool:
-    """Return whether no record is to blame for an error: whoever tries again later may succeed."""
+    """Return whether no record is to blame for an error: a later try may succeed."""
     if isinstance(error, FacilitairError):
         return error.retryable
     if not isinstance(error, Exception) or isinstance(error, (OSError, MemoryError)):

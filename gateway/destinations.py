@@ -70,7 +70,8 @@ class Destination:
 
     @property
     def account(self) -> str:
-        """The mark of address and key: whoever has the same shares limits. The key cannot be read from it."""
+        """The mark of address and key: accounts with the same mark share limits. The key cannot be read from
+        it."""
         mark = hashlib.sha256(f"{self.base_url}\n{self.api_key}".encode()).hexdigest()
         return f"{self.provider}:{mark[:12]}"
 

@@ -133,7 +133,7 @@ def as_provider_error(
             code, billed, said = "provider_bad_request", False, str(error)
         case BrokenAnswer(status=int(status)):
             code, said = code_of_status(status, str(error)), str(error)
-            # Something had come: what began and broke is a cut answer, whoever's fault it is.
+            # Something had come: what began and broke is a cut answer, whatever caused it.
             code = "provider_stream_cut" if code == "provider_unavailable" else code
         case BrokenAnswer() | EventTooLong():
             code, said = "provider_stream_cut", str(error)

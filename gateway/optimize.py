@@ -29,7 +29,7 @@ def dspy() -> Any:
         ) from None
     # Its cache would lie in the home folder, and hide what calls cost.
     library.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
-    # It writes tasks and answers into the log. What failed is told by whoever was asked.
+    # It writes tasks and answers into the log. The caller reports what failed.
     logging.getLogger("dspy.teleprompt.bootstrap").disabled = True
     return library
 

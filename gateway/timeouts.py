@@ -87,7 +87,7 @@ class CallDeadlines:
                 self._arm()
 
     def close_within(self, seconds: float) -> None:
-        """Nothing more of the answer is missing: wait for its end for so long at most, whatever comes."""
+        """Nothing more of the answer is missing: wait at most this long for its end."""
         end = self._loop.time() + seconds
         if end < self._end:
             self._end = end

@@ -1,4 +1,4 @@
-"""Asking a provider afterwards what a call came to, where it tells."""
+"""Ask a provider afterwards for a call's usage, if it reports it."""
 
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -29,7 +29,7 @@ async def ask(http: "Http", destination: Destination, call_id: str, response_id:
     if status not in (200, 404):
         raise ProviderError(
             "provider_unavailable",
-            f"found status {status or 'none'} from {destination.provider}; expected what a call came to. "
+            f"found status {status or 'none'} from {destination.provider}; expected the usage of a call. "
             "It is asked again later.",
             retryable=True,
         )

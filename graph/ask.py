@@ -1,6 +1,6 @@
 """A person's own Cypher, read only.
 
-This is the operator's door: Cypher cannot be confined to a tenant, so whoever may ask sees the graph of
+This is the operator's door: Cypher cannot be confined to a tenant, so a caller sees the graph of
 all tenants. The platform has the one tenant `default` so far.
 """
 

@@ -32,7 +32,7 @@ class GraphDrivers:
 
     driver: AsyncDriver
     reader: Driver
-    """For people's own queries, in threads: the driver unpacks what they come to in Python, and a single row
+    """For people's own queries, in threads: the driver unpacks their results in Python, and a single row
     may be so large that this would hold the event loop."""
     readers: ThreadPoolExecutor
     database: str

@@ -48,7 +48,7 @@ class Relationship:
 
 
 def fold(events: Iterable[LoggedEvent]) -> GraphRows:
-    """The graph's rows that `events` come to, later facts over earlier ones."""
+    """Fold events into the graph's rows, later facts over earlier ones."""
     rows = GraphRows()
     for event in events:
         match event.type:

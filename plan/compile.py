@@ -52,7 +52,7 @@ class CompiledDefinition:
     owners: dict[str, str]
     """Step → the map or loop around it, or ""."""
     outputs: dict[str, object]
-    """Map or loop → the template of what one repetition comes to; "" → of what the whole does."""
+    """Map or loop → the template of one repetition's output; "" → of the whole's."""
     streams: Streams
 
     def plan_names(self, owner: str) -> list[str]:

@@ -81,7 +81,7 @@ def as_json(
     catalogue: Catalogue = BUILT_IN,
     within: Mapping[str, TreeSize] | None = None,
 ) -> dict[str, Any]:
-    """Nodes, edges and the most that one run can come to; `prices` for what it may cost, `within` for the
+    """Return nodes, edges and the upper bounds of one run; `prices` for what it may cost, `within` for the
     sub-collaborations that it refers to."""
     steps = _steps(definition)
     most = estimate(definition, prices, catalogue, within=within)

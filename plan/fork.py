@@ -53,7 +53,7 @@ def divide(
     again = set(fork.from_steps)
     while True:
         division, changed = _divide(found, before, left, fork, again, same_input)
-        # Those who read each other live came to what they came to together.
+        # Live readers and their sources produced their outputs together.
         heard = {name for name in found.steps if changed.intersection(found.streams.peers_of(name))}
         if heard <= again | fork.outputs.keys():
             return division
@@ -68,7 +68,7 @@ def _divide(
     again: set[str],
     same_input: bool,
 ) -> tuple[Division, set[str]]:
-    """The division when at least `again` run again, and the steps that come to something else."""
+    """Return the division when at least `again` run again, and the steps whose outputs change."""
     changed: set[str] = set(fork.outputs)
     unfinished: set[str] = set()
     division = Division([], list(fork.outputs), [], [])

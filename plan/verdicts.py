@@ -32,7 +32,7 @@ class JudgedSteps:
     shown: tuple[tuple[str, str], ...]
     """(step that asks people, agent step whose answer it shows) of one frame."""
     final: tuple[str, ...]
-    """Agent steps from whose answer comes what the run comes to, or what a judging step reads."""
+    """Agent steps whose answers the run's output or a judging step reads."""
     checked: tuple[str, ...]
     """Agent steps whose answer had to fit a schema or expectations."""
     prompts: Mapping[str, str]

@@ -28,7 +28,7 @@ class Port(Protocol):
         """Tell whether nothing new should begin."""
 
     def begin(self, progress: FrameProgress, frame: str) -> list[Work]:
-        """Work for all that can go on now; each comes to how its steps ended."""
+        """Return work for everything that can go on now; each returns the ends of its steps."""
 
     async def do(self, step: PlanStep, frame: str) -> StepEnd:
         """Do one step that has no body; raises StepError when it failed for good."""

@@ -1,4 +1,4 @@
-"""Chance by the hash of a key: the same everywhere and for ever, so who asks again gets the same."""
+"""Chance by the hash of a key: the same everywhere and for ever, so the same key always gets the same."""
 
 import hashlib
 from collections.abc import Mapping

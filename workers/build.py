@@ -311,7 +311,7 @@ async def serve(queues: list[str], settings: Settings, stop: asyncio.Event) -> N
 
 async def _load(served: Iterable[BuiltWorker]) -> None:
     for load in (one.load for one in served if one.load):
-        with contextlib.suppress(Exception):  # whoever needs it meets the error and tells of it
+        with contextlib.suppress(Exception):  # the user of it meets the error and reports it
             await asyncio.to_thread(load)
 
 

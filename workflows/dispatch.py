@@ -356,7 +356,7 @@ class Dispatch:
                 "child_id_taken", f"another run already has the id {child.workflow_id!r}; wait for its end."
             ) from error
         except ChildWorkflowError as error:
-            if limit.expired():  # the child was cancelled for it, and that is what the wait came to
+            if limit.expired():  # the child was cancelled for it, and that ends the wait
                 raise too_slow(step) from error
             if not is_cancelled_exception(error):
                 raise step_error(error) from error

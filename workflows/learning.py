@@ -1,4 +1,4 @@
-"""Learning as a workflow: collect, train, judge, register. Temporal's UI shows what each came to."""
+"""Learning as a workflow: collect, train, judge, register. Temporal's UI shows each one's result."""
 
 from datetime import timedelta
 
@@ -111,7 +111,7 @@ class Learn:
 
 @workflow.defn(name="facilitair.learn-all")
 class LearnAll:
-    """Every night, for tenants that have come to know enough since they last learned."""
+    """Learning every night, for tenants with enough new outcomes."""
 
     @workflow.run
     async def run(self) -> LearnPass:

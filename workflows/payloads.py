@@ -34,7 +34,7 @@ def memo_text(name: str) -> str | None:
 
 
 def memo_object(name: str) -> dict[str, Any] | None:
-    """Return an object of the run's memo, likewise."""
+    """Return an object of the run's memo; None if it has none, or a client wrote something else there."""
     found = _memo(name)
     return found if isinstance(found, dict) else None
 
@@ -43,4 +43,4 @@ def _memo(name: str) -> Any:
     try:
         return clean_value(workflow.memo_value(name, None))
     except Exception:
-        return None  # as if it were not there: whoever needs it refuses the run
+        return None  # as if it were not there: its reader refuses the run

@@ -1,4 +1,4 @@
-"""One agent step: begin an attempt, answer, record what it came to."""
+"""One agent step: begin an attempt, answer, record the result."""
 
 import asyncio
 import contextlib

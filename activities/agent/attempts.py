@@ -89,7 +89,7 @@ class Attempts:
     def follow(self, steering: Control) -> None:
         """Ask as people want it by now."""
         if self.conversation.begun and self.conversation.differs(steering):
-            # What it comes to is no answer to the first prompt alone, which is what an equal step would ask.
+            # The answer is no longer one to the first prompt alone, which is what an equal step would ask.
             self.shared.leave()
         self.read_at = _now()
         self.conversation.follow(steering)
@@ -244,7 +244,7 @@ class Attempts:
     async def claim_next(self) -> StepResult | None:
         """Begin the next attempt; return a result if another activity has finished the step meanwhile.
 
-        Waits while the run is paused; before Temporal's time ends the step comes to PAUSED instead.
+        Waits while the run is paused; before Temporal's time ends the step returns PAUSED instead.
         """
         while True:
             async with transaction(self.means.engine) as connection:

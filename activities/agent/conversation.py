@@ -88,7 +88,7 @@ class Conversation:
         self._go_on([Message("assistant", said), Message("user", reply)])
 
     def hear(self, kept: dict[str, Any]) -> None:
-        """Go on with what a round of tools came to."""
+        """Continue with the results of a round of tools."""
         self._go_on(tool_rounds.messages(kept))
 
     def _go_on(self, messages: list[Message]) -> None:

@@ -1,4 +1,4 @@
-"""Money around a call: booked and reserved before it is made, and closed with what it came to."""
+"""Money around a call: booked and reserved before it is made, and closed with its actual cost."""
 
 import asyncio
 from dataclasses import dataclass, replace
@@ -132,7 +132,7 @@ class Purse:
         return budget.degrade_to if budget and budget.on_exceed == "degrade" else None
 
     async def ask_after(self, bill: "Bill", error: ProviderError) -> None:
-        """Find out at once, where that can be, what a call came to that broke off."""
+        """Ask the provider at once what a call cost that broke off, if it can be asked."""
         asked = bill.asked
         destination = self.gateway.destination(asked.model, asked.providers, asked.tenant)
         if bill.count(error):
@@ -151,7 +151,7 @@ class Purse:
 
 @dataclass
 class Bill:
-    """One call, from its booking until it is known what it came to."""
+    """One call, from its booking until its cost is known."""
 
     asked: ModelRequest
     """The request as it was booked."""
@@ -205,7 +205,7 @@ class Bill:
         return True
 
     async def close(self, connection: AsyncConnection, error: BaseException | None = None) -> None:
-        """Book what the call came to, in the transaction that closes its attempt, and last in it."""
+        """Book the call's cost, in the transaction that closes its attempt, and last in it."""
         self.count(error)
         if self.completion:
             await ledger.settle(connection, self.call, self.completion)

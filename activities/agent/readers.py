@@ -29,7 +29,7 @@ class Deliveries:
 async def of_step(
     engine: AsyncEngine, context: StepContext, request: StepRequest, *, simulated: bool
 ) -> Deliveries:
-    """Decided once for a run, path and source, by whoever of the two asks first. `simulated`: whether the
+    """Decide once for a run, path and source, whichever of the two asks first. `simulated`: whether the
     simulator answers the step."""
     own, streams = request.step, context.compiled.streams
     sent = [edge for edge in context.definition.stream if edge.source == own]

@@ -1,4 +1,4 @@
-"""Tools that a model calls by itself: what it is offered, and what each round of calls came to."""
+"""Tools that a model calls by itself: the offer, and the results of each round of calls."""
 
 import json
 from collections.abc import Awaitable, Callable, Sequence

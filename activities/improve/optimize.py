@@ -82,7 +82,7 @@ class OptimizeActivity:
             found = await _collected(self._means, request.tenant, used)
             search = ExampleSearch(asker, present, known, model, judge)
             to = self._means.gateway.destinations
-            # Whoever is answered or judged by the simulator now has simulated examples, too.
+            # A prompt that the simulator answers or judges has simulated examples, too.
             made_up = kind or any(
                 to.simulates(one, known.providers, request.tenant) for one in (model, judge)
             )

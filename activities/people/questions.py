@@ -66,7 +66,7 @@ class HumanActivity:
     their own."""
 
     def __init__(self, engine: AsyncEngine, signer: Signer | None = None) -> None:
-        """`signer`: without one, whoever reaches Temporal may decide."""
+        """`signer`: without one, anyone who reaches Temporal may decide."""
         self._engine = engine
         self._signer = signer
 

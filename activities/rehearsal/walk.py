@@ -252,7 +252,7 @@ class _Stage(InProcess):
             entry.status, entry.error = "failed", _facts(error)
 
     async def note_closed(self, step: PlanStep, frame: str, output: Json) -> None:
-        # What it comes to was counted with its items.
+        # Its output was counted with its items.
         entry = self._last[inner(frame, step.id)]
         entry.status, entry.output = COMPLETED, self._show(output)
 

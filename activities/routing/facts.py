@@ -108,7 +108,7 @@ class Chooser:
         return [found[at] for at in range(len(asked))]
 
     async def settled(self, known: RoutingContext) -> None:
-        """Wait until whoever is to be asked can be asked, or has proved broken."""
+        """Wait until the checkpoints are loaded, or have proved broken."""
         self.servant.staff(known.tenant, known.wanted, self._content)
         await self.servant.settled(known.wanted)
 

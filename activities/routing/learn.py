@@ -151,7 +151,7 @@ class LearnActivity:
 
     @activity.defn(name="judge_training")
     async def judge_training(self, step: LearnStep) -> TrainingVerdict:
-        """By what it has not learned from; judging again comes to the same."""
+        """Judge a checkpoint on what it has not learned from; judging again gives the same verdict."""
         async with heartbeats():
             async with transaction(self._engine) as connection:
                 best = await _best(connection, step)
@@ -187,7 +187,7 @@ class LearnActivity:
 
     @activity.defn(name="end_training")
     async def end_training(self, end: TrainingEnd) -> None:
-        """Close a training that comes to nothing, and say why."""
+        """Close a training without a checkpoint, and say why."""
         step = end.training
         async with transaction(self._engine) as connection:
             # It may have failed before it was opened.
@@ -223,7 +223,7 @@ class LearnActivity:
 
 
 class TrainingStore:
-    """Keeps what a training has come to, also from the thread that it runs in."""
+    """Stores a training's progress, also from the thread that it runs in."""
 
     def __init__(self, engine: AsyncEngine, step: LearnStep) -> None:
         self._engine, self._step, self._loop = engine, step, asyncio.get_running_loop()

@@ -41,7 +41,7 @@ _DESCRIBE_TIMEOUT: Final = timedelta(seconds=5)
 class CallerInterceptor(Interceptor):
     """Refuses, on a worker of the platform, every call that names another run than the one that calls.
 
-    Requests carry the run and the tenant that they are for. Whoever can schedule an activity on one of our
+    Requests carry the run and the tenant that they are for. Anyone who can schedule an activity on one of our
     queues could write any run into them; only the server's own word about the caller counts.
     """
 

@@ -89,7 +89,7 @@ class ChildrenActivity:
 
     @activity.defn(name="end_child")
     async def end_child(self, end: ChildEnd) -> StepEnd:
-        """Take over what a completed sub-collaboration came to. What it cost stands with its own steps."""
+        """Take over the output of a completed sub-collaboration. Its cost stands with its own steps."""
         request = end.request
         async with transaction(self._engine) as connection:
             context = await load(connection, request)

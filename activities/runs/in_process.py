@@ -147,7 +147,7 @@ class InProcess(ABC):
         return StepEnd(step.id, COMPLETED)
 
     def _forget(self, path: str) -> dict[int, dict[str, Any]]:
-        """Return what the repetitions of a map or loop came to, which nothing reads any more."""
+        """Return the outputs of a map's or loop's repetitions, which nothing reads any more."""
         self.lists.pop(path, None)
         self.carries.pop(path, None)
         return self.results.pop(path)

@@ -57,7 +57,7 @@ def run_context(request: PinRequest, parent: Run | None) -> tuple[str, str | Non
     """(traceparent of the run's own span, id of the span above it, traceparent that it links to).
 
     Every run has a trace of its own, and a sub-collaboration is part of its parent's. What a caller came with
-    is linked: whoever names somebody else's trace neither writes into it nor reads it.
+    is linked: a caller who names somebody else's trace neither writes into it nor reads it.
     """
     run = UUID(request.first_run_id).hex
     # A hash, because the run id itself is the trace id.
@@ -84,8 +84,8 @@ class PinActivity:
         *,
         searchable: bool = False,
     ) -> None:
-        """`signer`: without one, whoever reaches Temporal may start runs. `searchable`: whether Temporal has
-        the search attributes that runs set."""
+        """`signer`: without one, anyone who reaches Temporal may start runs. `searchable`: whether Temporal
+        has the search attributes that runs set."""
         self._searchable = searchable
         self._disk = disk or Disk()
         self._signer = signer

@@ -59,7 +59,7 @@ class RepeatActivity:
 
     @activity.defn(name="end_item")
     async def end_item(self, end: ItemEnd) -> ItemResult:
-        """Record what one repetition came to."""
+        """Record the end of one repetition."""
         if end.error_code:
             return await self._fail_item(end, end.error_code)
         async with recorded(self._engine, end.request):
@@ -97,7 +97,7 @@ class RepeatActivity:
 
     @activity.defn(name="close")
     async def close(self, request: StepRequest) -> StepEnd:
-        """Record what a map or loop came to."""
+        """Record the end of a map or loop."""
         async with recorded(self._engine, request), transaction(self._engine) as connection:
             run, found = await facts_of(connection, request.collaboration)
             step = found.steps[request.step]
@@ -139,7 +139,7 @@ class RepeatActivity:
 
     @activity.defn(name="begin_wait")
     async def begin_wait(self, request: StepRequest) -> float:
-        """Begin to wait; comes to the seconds that are left."""
+        """Begin to wait; return the seconds that are left."""
         async with recorded(self._engine, request), transaction(self._engine) as connection:
             context = await load(connection, request)
             step = context.step

@@ -82,7 +82,7 @@ class SegmentActivity:
 
     @activity.defn(name="tool")
     async def tool(self, request: StepRequest) -> StepResult:
-        """Do one tool step, or find what an earlier attempt came to. One that is quick needs no row while it
+        """Do one tool step, or find the result of an earlier attempt. One that is quick needs no row while it
         runs, and is recorded together with those of other runs."""
         _, found = await self._facts(request.collaboration)
         step = found.steps[request.step]
@@ -138,7 +138,7 @@ class SegmentActivity:
     ) -> tuple["_Chain", dict[str, Any]]:
         """The port for some steps of a frame, and what their expressions see.
 
-        What the steps come to themselves is known only where an earlier attempt had come so far.
+        The steps' own outputs are known only as far as an earlier attempt had got.
         """
         run, found = await self._facts(base.collaboration)
         sources = [source for name in names for source in _all_sources(found.steps[name])]
@@ -269,7 +269,7 @@ class _Chain(InProcess):
             return (await self.activity._agent(request)).status == PAUSED
 
     async def _failed(self, step: PlanStep, frame: str, began: datetime, error: Exception) -> Exception:
-        """Record a failed attempt; comes to what is to be raised for it."""
+        """Record a failed attempt; return the error to raise for it."""
         if isinstance(error, WalkSuspended):
             return error
         code, message = _described(error)

@@ -1,4 +1,4 @@
-"""A hand on a run that lives, recorded. A local activity of the run's Updates."""
+"""Record how people steer a running collaboration. A local activity of the run's Updates."""
 
 from typing import Final
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -27,7 +27,7 @@ _MAX_ACTOR_CHARS: Final = 205
 
 class SteerActivity:
     def __init__(self, engine: AsyncEngine, signer: Signer | None = None) -> None:
-        """`signer`: without one, whoever reaches Temporal may steer."""
+        """`signer`: without one, anyone who reaches Temporal may steer."""
         self._engine = engine
         self._signer = signer
 

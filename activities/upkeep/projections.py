@@ -40,7 +40,7 @@ POLL_SECONDS: Final = 0.25
 BATCH_EVENTS: Final = 500
 BATCH_SECONDS: Final = 60.0
 ANSWER_SECONDS: Final = 15.0
-# Whoever rebuilds a projection does not want spans in the traces of last year.
+# A rebuild must not write spans into the traces of last year.
 SPAN_AGE: Final = timedelta(minutes=10)
 
 _log = logging.getLogger(__name__)

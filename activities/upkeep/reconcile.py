@@ -130,7 +130,7 @@ class Reconciler:
         return "settled"
 
     async def _assume(self, connection: AsyncConnection, call: LostCall, said: int) -> End:
-        """Book the most that the call can have come to, as far as anybody knows."""
+        """Book the most that the call can have cost."""
         into, out = call.most_input_tokens, said
         price = Price(call.input_price_usd, call.output_price_usd, call.cached_input_price_usd)
         usd = price.cost_usd(into, out)

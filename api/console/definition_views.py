@@ -31,7 +31,7 @@ def _place(problem: Mapping[str, Any]) -> str:
 
 
 def estimate(most: Mapping[str, Any]) -> str:
-    """The most that one run can come to."""
+    """Render the upper bounds of one run."""
     facts = [f"at most {number(int(most['executions']))} executions"] if "executions" in most else []
     for key, words in (
         ("model_calls", "model calls"),

@@ -1,4 +1,4 @@
-"""One run, live: its steps as they light up, what its agents say, and a hand on it."""
+"""One run, live: its steps as they light up, what its agents say, and the controls that steer it."""
 
 import json
 from collections.abc import Mapping

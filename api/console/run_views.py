@@ -32,7 +32,7 @@ def _link(run: Mapping[str, Any]) -> str:
 
 
 def step(found: Mapping[str, Any], run: Mapping[str, Any]) -> str:
-    """One step: each attempt, what it came to, what it remembered."""
+    """Render one step: its attempts, output and recalled work."""
     path = str(found["step"])
     last = found["attempts"][-1]
     child = next((one for one in (run.get("lineage") or {}).get("children", []) if one["path"] == path), None)

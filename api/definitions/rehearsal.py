@@ -91,7 +91,7 @@ class Picture(BaseModel):
     name: str
     nodes: list[dict[str, Any]] = Field(description="Every step; `frame` is the map or loop around it.")
     edges: list[dict[str, str]] = Field(description="from, to, kind (need, wait, branch, …) and label.")
-    estimate: dict[str, Any] = Field(description="The most that one run can come to, retries apart.")
+    estimate: dict[str, Any] = Field(description="Upper bounds of one run, retries apart.")
     mermaid: str
 
 

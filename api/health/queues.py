@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 UNPOLLED_AFTER: Final = timedelta(seconds=3)
 """Work that waits for less may be about to be taken."""
 POLL: Final = timedelta(seconds=75)
-"""A poll stays open for a minute: a worker that lives has begun another since."""
+"""A poll stays open for a minute: a live worker has begun another since."""
 _MAX_ASKED: Final = 10
 """Queues that Temporal is asked about for one answer."""
 

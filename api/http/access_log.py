@@ -39,7 +39,7 @@ class AccessLog:
         try:
             await self._app(scope, receive, watched)
         except ClientDisconnect:
-            pass  # whoever left in the middle of a body, or was too slow with it, reads no answer
+            pass  # a client that left in the middle of a body, or was too slow with it, reads no answer
         except Exception as error:
             told = bug(error, _errors, method=method, path=without_secret(scope["path"]))
             if status == 0 and scope["type"] == "http":

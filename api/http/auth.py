@@ -45,7 +45,7 @@ class ApiKey:
     def refusal(self, scope: Scope, given: str) -> FacilitairError | None:
         """Return why what was given is not taken, None where it is the key."""
         address = client_address(scope)
-        # Whoever has to wait learns nothing meanwhile, also not that a guess was right.
+        # A caller who must wait learns nothing meanwhile, not even that a guess was right.
         if given and (wait := self._failed.wait_seconds(address)):
             seconds = math.ceil(wait)
             return TryLater(

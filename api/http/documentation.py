@@ -28,7 +28,7 @@ TAGS: Final = {
     "prompts": "Stored prompts and their trials.",
     "tasks": "What people are asked.",
     "graph": "Questions in Cypher.",
-    "analytics": "What runs came to, summed up.",
+    "analytics": "Sums of runs over time.",
     "router": "Which model does what.",
     "health": "Whether the platform works.",
 }

@@ -147,7 +147,7 @@ class RolledBack(BaseModel):
 class DeprecateRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    reason: str = Field(min_length=1, max_length=2_000, description="Shown to whoever starts it.")
+    reason: str = Field(min_length=1, max_length=2_000, description="Shown to everyone who starts it.")
 
 
 class PlannedStep(BaseModel):
@@ -526,7 +526,7 @@ class WebhookFact(BaseModel):
 
 
 class StoredWebhook(WebhookFact):
-    url: str = Field(description="Whoever knows it may start runs. It is shown this once.")
+    url: str = Field(description="Anyone who knows it may start runs. It is shown this once.")
 
 
 class WebhookPage(BaseModel):

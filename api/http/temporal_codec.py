@@ -1,4 +1,5 @@
-"""The remote codec of Temporal's own pages: opens what is sealed for whoever is signed in to the console."""
+"""The remote codec of Temporal's own pages: opens sealed payloads for users who are signed in to the
+console."""
 
 from typing import Final
 

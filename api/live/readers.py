@@ -1,6 +1,6 @@
 """Live runs for all who watch them in this process: one reader of Postgres, each run read once for everybody.
 
-Watchers who have come equally far form a feed. Whoever arrives has a feed of their own, until one reading has
+Watchers at the same position form a feed. A new watcher has a feed of its own, until one reading has
 brought it as far as another: then they go on together. A watcher who is too slow is left behind, and goes on
 from where they were like one who arrives: nobody waits for them, and they cost no memory.
 """

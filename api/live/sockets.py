@@ -1,4 +1,4 @@
-"""A run over a WebSocket: its events in one direction, a hand on it in the other."""
+"""A run over a WebSocket: its events in one direction, steering in the other."""
 
 import asyncio
 import json

@@ -129,9 +129,10 @@ async def stream_collaborate(
     idempotency_key: idempotency.Key = None,
     last_event_id: LastEventIdOfRun = "",
 ) -> Response:
-    """Start a collaboration on a task and watch what its agents say. Whoever comes back with `Last-Event-ID`,
-    as every EventSource does, goes on in the same run, and never starts a second one. An EventSource of the
-    API's own origin may ask, and any program; another page, an image or an opened address may not."""
+    """Start a collaboration on a task and watch what its agents say. A client that comes back with
+    `Last-Event-ID`, as every EventSource does, goes on in the same run, and never starts a second one. An
+    EventSource of the API's own origin may ask, and any program; another page, an image or an opened
+    address may not."""
     if last_event_id:
         return await _resumed(state, tenant, last_event_id)
     # Whatever else is asked with is for the input too: a definition may want more than a task.

@@ -121,7 +121,7 @@ async def follow(
 
 
 def _end(dialect: Dialect, run: str, place: str, blocks: Iterable[DialectFrame]) -> bytes:
-    # Whoever comes again is told to stay away.
+    # A client that comes again is told to stay away.
     return b"".join(dialect.write(f"{run}:{place}!e", block) for block in blocks)
 
 

@@ -64,7 +64,7 @@ class SumFact(BaseModel):
     usd: float = Field(description="All together: billed_usd and simulated_usd.")
     billed_usd: float = Field(description="What providers are paid.")
     simulated_usd: float = Field(description="What calls of the simulator would have cost: nobody is billed.")
-    assumed_usd: float = Field(description="Part of usd: the most that lost calls can have come to.")
+    assumed_usd: float = Field(description="Part of usd: the most that lost calls can have cost.")
     open_usd: float = Field(description="Reserved for open calls as far as limits hold for them; not in usd.")
     simulated: bool = Field(description="Whether any call was simulated.")
 
@@ -240,7 +240,7 @@ class TreeFact(BaseModel):
 
 
 class EstimateDocument(BaseModel):
-    """The most that one run can come to, retries and sub-collaborations apart."""
+    """Upper bounds of one run, retries and sub-collaborations apart."""
 
     name: str
     executions: int = Field(description="Of steps, repetitions counted.")

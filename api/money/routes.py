@@ -1,4 +1,4 @@
-"""Money: what calls of models came to, what may be spent, what models cost."""
+"""Routes about money: spending, limits and prices."""
 
 import asyncio
 from dataclasses import asdict

@@ -106,7 +106,7 @@ def _prediction(category: str, decision: RoutingDecision, known: "RoutingContext
     predicted: Mapping[str, Mapping[str, Any]] = told.get("predicted") or {}
     ordered = sorted(decision.candidates, key=lambda name: -decision.candidates[name])
     serves = told["checkpoint"] is not None
-    # A step may draw another by chance; who asks wants to know of the likeliest.
+    # A step may draw another by chance; a caller wants to know the likeliest.
     about = predicted[ordered[0]] if serves else None
     return Prediction(
         simulated=known.simulated,

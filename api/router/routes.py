@@ -119,7 +119,7 @@ async def list_trainings(
 
 @router.get("/trainings/{id}", responses=errors(404))
 async def read_training(id: UUID, connection: Connection, tenant: Tenant) -> TrainingFact:
-    """One training: its data, its curve by epoch, and what judging it came to."""
+    """One training: its data, its curve by epoch, and its verdict."""
     return facts.training(await trainings.find(connection, tenant, id))
 
 

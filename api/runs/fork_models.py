@@ -35,7 +35,7 @@ class ForkRequest(BaseModel):
     outputs: dict[StepId, Any] = Field(
         default_factory=dict,
         max_length=50,
-        description="step → output that stands for what it had come to; all that depends on it runs again.",
+        description="step → output that replaces its own; all that depends on it runs again.",
     )
     definition: Definition | None = Field(
         default=None,

@@ -108,7 +108,7 @@ async def not_in_postgres(temporal: Temporal, tenant: str, id: str) -> Collabora
     try:
         execution = await temporal.describe(id, tenant)
     except Unavailable:
-        # Who asks for something that Postgres does not have learns that, Temporal or no Temporal.
+        # Answer 404 even when Temporal is down: Postgres does not know the run.
         raise NotFound(
             "collaboration_unknown", f"found no collaboration {id!r}, and Temporal cannot be asked just now."
         ) from None

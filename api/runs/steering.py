@@ -1,4 +1,5 @@
-"""A hand on a run that lives: pause, resume, feedback, adjust; stop is another word for cancel."""
+"""Routes that steer a running collaboration: pause, resume, feedback, adjust; stop is another word for
+cancel."""
 
 from typing import Annotated, Any
 

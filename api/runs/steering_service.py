@@ -1,4 +1,4 @@
-"""A hand on a run that lives: what HTTP and the WebSocket share."""
+"""Steer a running collaboration, for HTTP and WebSocket alike."""
 
 from dataclasses import replace
 from typing import Literal
@@ -19,7 +19,7 @@ async def steer_run(state: ApiState, tenant: str, actor: str, id: str, action: A
     """Pause, resume, tell or adjust a run; `paused` or `running`, as it is then. Raises NotFound, Refused or
     Unavailable.
 
-    `actor` is who asks; `steer.actor` may name somebody they speak for.
+    `actor` is the caller; `steer.actor` may name somebody they speak for.
     """
     if action == "adjust":
         async with state.transaction() as connection:

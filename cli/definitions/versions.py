@@ -208,7 +208,7 @@ def deprecate(
     api: Api,
     name: NameArgument,
     version: Annotated[int, typer.Argument(metavar="VERSION")],
-    reason: Annotated[str, typer.Option("--reason", "-r", help="Shown to whoever starts it.")] = "",
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Shown to everyone who starts it.")] = "",
     undo: Annotated[bool, typer.Option("--undo", help="Take it back.")] = False,
     as_json: JsonOption = False,
 ) -> None:

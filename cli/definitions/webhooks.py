@@ -32,7 +32,7 @@ def add(
         print_json(made)
         return
     out().print(made["url"], markup=False, soft_wrap=True)
-    err().print(f"webhook {made['id']}: whoever knows this address may start {name}", markup=False)
+    err().print(f"webhook {made['id']}: anyone who knows this address may start {name}", markup=False)
     err().print("keep it: it is not shown again", markup=False)
 
 

@@ -1,4 +1,4 @@
-"""`facilitair spending | estimate`: what calls of models came to, and what a run can cost."""
+"""`facilitair spending | estimate`: the cost of model calls, and what a run can cost."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -30,11 +30,11 @@ def spending(
     since: Annotated[
         str, typer.Option("--since", help="Such as 24h or 7d ago, or a day or moment: 2026-11-01.")
     ] = "30d",
-    until: Annotated[str | None, typer.Option("--until", help="Likewise. Default: now.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="End of the period. Default: now.")] = None,
     limit: LimitOption = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what calls of models came to. What the simulator answered is told apart: nobody is billed."""
+    """Show the cost of model calls. Simulated calls are listed apart: nobody is billed."""
     query = {"by": by, "since": _moment(since), "until": until and _moment(until), "limit": limit}
     found = api.get("/spending", **query)
     if as_json:

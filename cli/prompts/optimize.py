@@ -48,7 +48,7 @@ def optimize(
     elif done := found["result"]:
         out().print(_said(name, done), markup=False)
     else:
-        err().print(f"`facilitair prompts optimize {name} --show` tells what it comes to", markup=False)
+        err().print(f"`facilitair prompts optimize {name} --show` shows its result", markup=False)
 
 
 def _said(name: str, done: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ def start(
     simulated: SimulatedOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give a share of the runs that start from now on the candidate, and compare what they come to."""
+    """Give a share of the runs that start from now on the candidate, and compare the results."""
     body = {
         "candidate": candidate,
         "share": share,

@@ -56,7 +56,7 @@ _MEASURES: Final = ("quality", "usd_per_1k", "aiq", "brier", "ece")
 
 
 def _print(found: dict[str, float | None]) -> None:
-    """The figures that the router is judged by, what plainer ways come to, and all that stands behind."""
+    """Show the figures that the router is judged by, beside plainer ways, and what stands behind them."""
     from router.evaluate.report import KEYS
 
     ways: dict[str, dict[str, float | None]] = {}

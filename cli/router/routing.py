@@ -92,7 +92,7 @@ def train(
     until: Annotated[
         str | None, typer.Option("--until", metavar="TIME", help="ISO 8601; what ended later is left out.")
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Wait, and show what it comes to.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Wait, and show the result.")] = False,
     simulated: SimulatedOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -35,7 +35,9 @@ def fork(
     input_json: InputJsonOption = None,
     outputs: Annotated[
         list[str] | None,
-        typer.Option("--set", help="step=JSON or step=@file: what the step is to have come to. Repeat it."),
+        typer.Option(
+            "--set", help="step=JSON or step=@file: output that replaces the step's own. Repeat it."
+        ),
     ] = None,
     definition: DefinitionOption = None,
     new_id: NewIdOption = None,

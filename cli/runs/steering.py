@@ -1,4 +1,4 @@
-"""`facilitair pause | resume | stop | tell | adjust`: a hand on a run that lives."""
+"""`facilitair pause | resume | stop | tell | adjust`: steer a running collaboration."""
 
 from typing import Annotated, Any
 

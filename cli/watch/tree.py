@@ -12,7 +12,7 @@ from cli.watch.picture import MARKS
 
 
 def steps(run: dict[str, Any], order: list[str]) -> list[dict[str, Any]]:
-    """One entry per step in the plan's order: how it stands, and what all its attempts came to."""
+    """One entry per step in the plan's order: its state, and the sums of its attempts."""
     attempts: dict[str, list[dict[str, Any]]] = {step: [] for step in order}
     for attempt in run["steps"]:
         attempts.setdefault(attempt["step"], []).append(attempt)

@@ -136,7 +136,7 @@ def listen(follower: Follower, said: NewTexts) -> list[PlacedEvent]:
 def _event(
     follower: Follower, row: Any, said: NewTexts, seen: FollowerView
 ) -> tuple[list[PlacedEvent], bool]:
-    """(what one event comes to, whether there is more to read before it is told)."""
+    """Return (the live events of one logged event, whether there is more to read before they are sent)."""
     if row.type in ("StepFinished", "AttemptFailed"):
         began = follower.open.get(row.payload["execution_id"]) or seen.began(row)
         return _end(follower, end_of(row.type, row.payload, began), row.created_at, said, row)

@@ -76,7 +76,7 @@ async def failed(
 
 
 async def undecided(connection: AsyncConnection, account: str, model: str) -> None:
-    """A probe came to nothing: the next one may go."""
+    """Record that a probe gave no answer: the next one may go."""
     await connection.execute(_UNDECIDED, {"account": account, "model": model})
     await traffic.tell(connection)
 

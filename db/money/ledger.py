@@ -1,4 +1,4 @@
-"""The ledger: every call of a model, booked before it is made and closed when it is known what it came to.
+"""The ledger: every call of a model, booked before it is made and closed when its cost is known.
 
 open → settled (its usage is known), refunded (nothing was billed) or unknown (nobody knows yet, and what was
 reserved for it stays reserved). What was only assumed gives way to what is known later; nothing is booked
@@ -253,7 +253,7 @@ class CompletedCall(Protocol):
     def simulated(self) -> bool: ...
 
 
-# Whoever closes the call locks its row first; the counters follow in the order in which calls lock them.
+# Closing a call locks its row first; the counters follow in the order in which calls lock them.
 # What may still turn out otherwise keeps its reservations, at nothing, so that its counters stay known.
 _CLOSE: Final = text("""
 WITH before AS MATERIALIZED (
@@ -297,7 +297,7 @@ FROM before WHERE m.id = before.id
 
 
 async def settle(connection: AsyncConnection, call: UUID, completion: CompletedCall) -> bool:
-    """Book what a call came to and give the rest of its reservation back; False where that was done before.
+    """Book a call's cost and release the rest of its reservation; False where that was done before.
 
     The last statement of its transaction: others wait for the counters it locks.
     """
@@ -326,7 +326,7 @@ async def settle_later(
     error_code: str | None = None,
     response_id: str | None = None,
 ) -> bool:
-    """Book what a lost call came to, as the provider says with its failure, when it is asked, or as it can
+    """Book a lost call's cost, as the provider says with its failure, when it is asked, or as it can
     have been at most."""
     return await _close(
         connection,
@@ -352,7 +352,7 @@ async def refund_lost(connection: AsyncConnection, call: UUID) -> bool:
 
 
 async def fail(connection: AsyncConnection, call: UUID, error: BaseException) -> bool:
-    """Close a call that failed. Where it may have been billed it is unknown what it came to, and what was
+    """Close a call that failed. Where it may have been billed its cost is unknown, and what was
     reserved stays reserved until that is known. Call it last in its transaction, as `settle`."""
     refused = isinstance(error, ProviderError) and not error.billed
     code = getattr(error, "code", None) or type(error).__name__
@@ -362,7 +362,7 @@ async def fail(connection: AsyncConnection, call: UUID, error: BaseException) ->
 
 
 async def lose(connection: AsyncConnection, call: UUID, code: str, response_id: str | None = None) -> bool:
-    """Note that only the provider may know what a call came to."""
+    """Note that only the provider may know a call's cost."""
     values = {"id": call, "code": code, "response_id": response_id}
     return (await connection.execute(_LOSE, values)).rowcount > 0
 

@@ -1,4 +1,4 @@
-"""Calls of which nobody knows yet what they came to, and nobody is left who would tell."""
+"""Lost calls: their cost is unknown, and no process is left that would report it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -103,7 +103,7 @@ async def take(connection: AsyncConnection, call: LostCall) -> None:
 async def correct_execution(
     connection: AsyncConnection, call: LostCall, counted: Tokens, usd: Decimal
 ) -> None:
-    """Let the attempt's row say what its call came to."""
+    """Write the call's cost into the attempt's row."""
     await connection.execute(
         update(executions)
         .where(executions.c.id == call.execution)

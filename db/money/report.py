@@ -30,7 +30,7 @@ class CallTotals:
     output_tokens: int
     usd: Decimal
     assumed_usd: Decimal
-    """Part of usd: the most that lost calls can have come to."""
+    """Part of usd: the most that lost calls can have cost."""
     open_usd: Decimal
     """Reserved by open calls, as far as limits hold for them. Not part of usd."""
     simulated_usd: Decimal

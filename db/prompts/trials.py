@@ -1,4 +1,4 @@
-"""A/B tests of two versions of a prompt: what a run gets, and what the runs came to."""
+"""A/B tests of two versions of a prompt: the arm that a run gets, and the results of the runs."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -96,7 +96,7 @@ async def save_training(
     sha256: str,
     manifest: dict[str, Any],
 ) -> None:
-    """Keep what an epoch came to, instead of what it had come to before; the last KEPT epochs stay."""
+    """Store an epoch's result, replacing an earlier one; the last KEPT epochs stay."""
     of_training = (table.c.training_id == training, table.c.kind == "training")
     await connection.execute(delete(table).where(*of_training, table.c.epoch == epoch))
     await _insert(connection, tenant, training, "training", epoch, content, sha256, manifest)
@@ -131,7 +131,7 @@ async def register(
 ) -> CheckpointSummary:
     """Put a checkpoint to work in shadow, under the tenant's next number; who was on the way gives way.
 
-    A training registers once: again, it comes to the same."""
+    A training registers once: again, it gives the same."""
     await take_turn(connection, tenant)
     done = await connection.execute(
         _SUMMARIES.where(table.c.training_id == training, table.c.kind == "production")

@@ -90,7 +90,7 @@ class OutcomeRow:
 
 
 # The last attempt with each model that was asked counts; one with a model that failed before another stood in
-# is that model's. Whoever is judged lower down in the CASE is not asked where it is judged higher up.
+# is that model's. The first case that applies decides.
 _ROWS: Final = """
 WITH reviewed AS (
     SELECT * FROM unnest(CAST(:reviewed_of AS uuid[]), CAST(:reviewed_by AS text[]),

@@ -24,7 +24,7 @@ class Quarantine:
     reason: str
     since: datetime
     until: datetime
-    """Then it is tried again; what it came to before says nothing of it any more."""
+    """Then it is tried again; its earlier outcomes count no longer."""
 
 
 _COLUMNS: Final = (table.c.model, table.c.reason, table.c.since, table.c.until)

@@ -68,7 +68,8 @@ async def was_cut(connection: AsyncConnection, request: StepRequest) -> bool:
 
 
 async def book(connection: AsyncConnection, execution: UUID, paid: AttemptOutcome) -> None:
-    """Note with an attempt under way what its answer cost: whoever takes it over does not pay for it."""
+    """Note with an attempt under way what its answer cost: the attempt that takes it over does not pay for
+    it."""
     await connection.execute(
         update(agent_executions)
         .where(agent_executions.c.id == execution)

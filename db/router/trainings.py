@@ -65,7 +65,7 @@ async def start(
     *,
     simulated: bool,
 ) -> Training:
-    """Open a training, or come to the one that was opened under this id before."""
+    """Open a training, or return the one that was opened under this id before."""
     added = await connection.execute(
         upsert(table)
         .values(

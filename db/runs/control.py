@@ -1,4 +1,4 @@
-"""A hand on a run that lives: whether it is paused, how its agents are asked instead, what people told it."""
+"""Steering of running collaborations: pauses, changes to agents, and people's notes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

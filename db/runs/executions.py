@@ -22,7 +22,7 @@ from schema.values.foreign import MAX_CODE_CHARS, clean_text
 
 FINISHED: Final = ("completed", "skipped", "caught")
 LAST: Final = "last"
-"""`branch` of the last iteration of a loop: whoever goes on must not begin another."""
+"""`branch` of the last iteration of a loop: a worker that takes over must not begin another."""
 EXHAUSTED: Final = "exhausted"
 """`branch` of one that was the last, and a failure, as `until` never held."""
 CANCELLED_WITH: Final = "cancelled: what it was a part of had ended"
@@ -79,7 +79,7 @@ class Claim:
 
 
 def _of_step(request: StepRequest) -> Select[Any]:
-    # Without the output: it may be megabytes, and nobody who asks this reads it.
+    # Without the output: it may be megabytes, and no caller of this reads it.
     return select(
         table.c.id,
         table.c.attempt,

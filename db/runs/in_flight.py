@@ -61,7 +61,7 @@ async def lead(connection: AsyncConnection, tenant: str, key: str, execution: UU
 
 
 async def land(connection: AsyncConnection, tenant: str, key: str, execution: UUID) -> None:
-    """Give a completed execution's output to all who wait, and to who asks later."""
+    """Give a completed execution's output to everyone who waits, and to later callers."""
     await cache.store(connection, tenant, key, execution)
     await connection.execute(delete(flights).where(flights.c.tenant_id == tenant, flights.c.key == key))
 

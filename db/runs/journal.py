@@ -1,4 +1,4 @@
-"""Group commit: the beginning of runs, what steps that share an activity came to, and the end of runs.
+"""Group commit: the beginning of runs, the results of steps that share an activity, and the end of runs.
 
 Durable when the call returns. Whatever was handed in meanwhile, by all runs of the process, goes to Postgres
 in one statement; see `batches`.
@@ -372,7 +372,7 @@ class Journal:
         return known, {path: row[1] for path, row in mine}
 
     async def record(self, *entries: JournalEntry) -> None:
-        """Keep what executions came to; one that another worker had finished first is left as it is."""
+        """Record the results of executions; one that another worker had finished first is left as it is."""
         await self.post(*entries)
         self._bell.changed({entry.collaboration for entry in entries})
 

@@ -80,7 +80,7 @@ async def count(connection: AsyncConnection, tenant: str) -> int:
 
 
 async def called(connection: AsyncConnection, token: str) -> Webhook:
-    """The webhook with that token, whoever's it is, marked as called now; raises NotFound."""
+    """Return the webhook with that token, of any tenant, and mark it as called now. Raises NotFound."""
     row = (
         await connection.execute(
             update(webhooks)

@@ -24,7 +24,7 @@ from schema.errors import ProviderError
 REFRESH_SECONDS: Final = 3.0
 """A wake-up may be lost: so often one looks without it while something is paused or open."""
 FIRST_LOOK_SECONDS: Final = 1.0
-"""A process that has only begun waits so long to learn what the others know; no longer without Postgres."""
+"""Longest wait of a new process for what the others know; none without Postgres."""
 
 REFUSALS: Final = frozenset(
     (

@@ -115,7 +115,7 @@ class Board:
             self._state = replace(self._state, services={**self._state.services, name: now})
             self._write()
             self._changed.notify_all()
-        with suppress(OSError):  # whoever prints it may print to the same full disk
+        with suppress(OSError):  # the caller may print to the same full disk
             self._on_event(now)
 
     def write_again(self) -> None:

@@ -215,7 +215,7 @@ def read_state(data: Path) -> PlatformState | None:
 
 
 def stop_running(data: Path, *, timeout_seconds: float = 90.0) -> bool:
-    """End the platform that runs under `data`, whoever started it; False when none does."""
+    """End the platform that runs under `data`, also one started elsewhere; return False if none does."""
     data = data.expanduser().resolve()
     now = state.read(data)
     if now is None:

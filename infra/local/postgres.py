@@ -139,7 +139,7 @@ def _give(path: Path, user: str) -> None:
 
 
 def _clear_stale_lock(store: Path) -> None:
-    """Remove postmaster.pid when its writer is gone, whoever may own that pid by now.
+    """Remove postmaster.pid when its writer is gone, even if another process has that pid by now.
 
     Postgres refuses to start when the pid in it lives, and pids come back, in containers above all. It
     is safe because we hold the data directory's lock, and wait first until no process works in the store.

@@ -37,7 +37,7 @@ def services(data: Path, environment: Mapping[str, str], *, start_simulator: boo
             address=api,
             depends_on=("migrate", "temporal", "simulator"),
         ),
-        # They call the providers, or ask them what lost calls came to, so they need our caller's keys, under
+        # They call the providers, or ask them about lost calls, so they need our caller's keys, under
         # whatever names.
         _worker(data, {**_everything(), **environment}, "worker", "collaborations"),
         _worker(

@@ -167,7 +167,7 @@ class Runner(threading.Thread):
         return False
 
     def _watch(self, child: subprocess.Popen[bytes], patience_seconds: float) -> None:
-        """Ask a process that lives whether it still answers; end it when it has not for too long."""
+        """Ask a live process whether it still answers; end it when it has not for too long."""
         answered_at = time.monotonic()
         while child.poll() is None:
             if self._answers():

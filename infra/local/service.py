@@ -37,7 +37,8 @@ class Service:
     death_signal: signal.Signals = signal.SIGKILL
     """Sent by the kernel when the supervisor dies. Servers with a store get their own clean stop."""
     patience_seconds: float | None = None
-    """A server that was ready and has not answered for so long is started again; None never asks it again."""
+    """A server that was ready and has not answered for this long is started again; None never asks it
+    again."""
     private_log: Path | None = None
     """File with the reason of a failure, if its output does not have it."""
 

@@ -17,7 +17,7 @@ from schema.errors import Refused
 
 
 class Supervisor:
-    """A running platform. Made by `start`; whoever holds it ends it with `stop`."""
+    """A running platform. `start` makes it; its holder ends it with `stop`."""
 
     def __init__(
         self,

@@ -127,7 +127,7 @@ class Ledger:
     def as_json(
         self, key: str | None = None, since: int | None = None, limit: int | None = None
     ) -> dict[str, object]:
-        """Everything, or what one key (or all keys under a prefix ending in "/") came to.
+        """Return the totals of everything, or of one key (or all keys under a prefix ending in "/").
 
         `recent` are the latest calls, or with `since` the first ones after that number.
         """

@@ -52,7 +52,7 @@ class EmbeddingCache:
         return self._waiting[text]
 
     async def _work(self) -> None:
-        """Forward after forward while anybody waits; whoever comes during one is in the next."""
+        """Forward after forward while anybody waits; callers that come during one are in the next."""
         while self._waiting:
             await asyncio.sleep(_WINDOW_SECONDS)
             texts = list(self._waiting)[:_MAX_BATCH]

@@ -75,7 +75,7 @@ def aiq(cost: Floats, quality: Floats, dearest: float) -> float:
 def apgr(gain: Floats, weak: Floats, strong: Floats) -> float | None:
     """Average performance gap recovered (RouteLLM, evals/evaluate.py), over all shares of strong calls.
 
-    `gain` (Q,): predicted gain of the strong model; `weak`, `strong` (Q,): what each came to.
+    `gain` (Q,): predicted gain of the strong model; `weak`, `strong` (Q,): their outcomes.
     None without a gap."""
     gap = float((strong - weak).mean())
     if gap <= 0:

@@ -1,4 +1,4 @@
-"""Real outcomes from a folder: what models and agents came to on tasks that many of them were given.
+"""Real outcomes from a folder: models and agents on tasks that many of them were given.
 
 `tool_call_outcomes.parquet` with `tool_call_queries.parquet` (models on queries), `agent_task_trials.parquet`
 (agents on tasks, several times each), `code_reviews.parquet` (what reviewers found of known issues). A folder

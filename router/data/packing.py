@@ -34,7 +34,7 @@ def unpack(shape: type[T], content: bytes) -> T:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             plain = json.loads(str(archive[_PLAIN]))
             found: T = _given(shape, plain, archive)
-    except Exception as error:  # what broken bytes come to has no base but this
+    except Exception as error:  # errors of broken bytes have no other base
         raise ValueError(f"found bytes that are no {shape.__name__}: {error}") from error
     return found
 

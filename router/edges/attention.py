@@ -107,7 +107,7 @@ class AgentGraph:
     edges: Ints
     """(2, E) senders and receivers."""
     labels: Ints
-    """(N,) what each agent should come to; -1 where nothing is asked of it."""
+    """(N,) the right answer of each agent; -1 where none is asked."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def messages_passed(nodes: Singles, edges: Ints, seed: int = 0) -> Singles:
 
 
 def learn(graphs: Sequence[AgentGraph], classes: int, steps: int = 300, seed: int = 0) -> TrainedAttention:
-    """Train attention on what agents should come to. Full batches of all graphs as one, so the same graphs
+    """Train attention on agents' right answers. Full batches of all graphs as one, so the same graphs
     and seed give the same weights. Raises ValueError without graphs."""
     import torch
     from torch import nn

@@ -153,7 +153,7 @@ class Foresight:
         self._last: dict[tuple[str, bool], tuple[object, dict[EdgeKey, PolicyValue]]] = {}
         """(tenant, whether of simulated runs) → what was foreseen, and from what."""
         self.told: dict[str, str] = {}
-        """Tenant → what learning came to."""
+        """Tenant → result of learning."""
 
     async def of(
         self,

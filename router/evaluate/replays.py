@@ -1,6 +1,6 @@
 """Judge learning from every run: a bandit beside its rivals, and off-policy values against the truth.
 
-Each model's outcome on each query is known, so whatever is chosen, one knows what it would have come to.
+Each model's outcome on each query is known, so the outcome of any choice is known.
 """
 
 from copy import deepcopy

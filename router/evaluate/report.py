@@ -1,4 +1,4 @@
-"""The router's table on real outcomes: every figure beside what a plainer way comes to.
+"""The router's table on real outcomes: every figure beside that of a plainer way.
 
 Whatever is learned is learned from seven tenths of a folder's queries, tasks or pull requests, by a hash of
 their ids, and judged on the others. A stored checkpoint is judged on all of it.

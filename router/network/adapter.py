@@ -79,7 +79,7 @@ class NetworkPrediction:
     """(N, K) chances."""
     masters: Floats
     agents: Floats
-    """(N, 5) as in MASTERS, (N, K): chances that add up to 1, of whom to give it."""
+    """(N, 5) as in MASTERS, (N, K): chances that sum to 1."""
     confidence: Floats
     """(N,): the chance that whom `agents` would choose succeeds."""
     seconds: Floats
@@ -208,7 +208,7 @@ class _Lesson:
 
 
 def _lesson(calls: Calls, rows: Floats, chances: Floats | None, shape: NetworkShape) -> _Lesson:
-    # By the hash of their ids, so that a step that comes to be known moves few others.
+    # By the hash of their ids, so that a newly known step moves few others.
     order = np.argsort([point(id) for id in calls.queries], kind="stable")
     parts = tuple(np.array_split(order, FOLDS))
     told = []

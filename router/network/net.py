@@ -112,7 +112,7 @@ class TaskAgentAttention(nn.Module):
 
 
 class MoERouter(nn.Module):
-    """A step's text, its candidates' histories and what was recalled, to what each would come to."""
+    """A step's text, its candidates' histories and what was recalled, to each one's outcome."""
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
@@ -219,7 +219,7 @@ class Targets:
     values: Tensor
     """(N, K), (N, K, VALUES) as `NetworkOutput` has them."""
     wanted: Tensor
-    """(N, K): the chances of whom to give it, of steps where several are known; else zeros."""
+    """(N, K): the candidates' chances at steps where several outcomes are known; else zeros."""
     weight: Tensor
     """(N, K): inverse chance of who alone was asked; else zeros."""
     master: Tensor

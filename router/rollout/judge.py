@@ -103,7 +103,7 @@ class Expectations:
     """(N,) chances, and plain shrunk rates of the model in the category, by the same outcomes."""
     ok: Floats
     intervals: dict[str, tuple[Floats, Floats, Floats]]
-    """seconds, output_tokens → ((N,) low, high, what it came to); NaN where not known."""
+    """seconds, output_tokens → ((N,) low, high, actual); NaN where unknown."""
 
     @classmethod
     def of(cls, learned: Checkpoint, rows: Sequence[OutcomeRow], embed: Embed) -> Expectations:

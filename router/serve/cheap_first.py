@@ -101,10 +101,10 @@ def by_price(usd: Mapping[str, float], preferred: str, then: str | None = None) 
 
 
 def cheap_first(decision: RoutingDecision, pair: Mapping[str, Any]) -> RoutingDecision:
-    """The decision with the pair's cheap model in the place of whom it prefers.
+    """Return the decision with the pair's cheap model in place of the preferred one.
 
     The two change their chances, and the one that was drawn with them: each candidate still has the chance
-    with which it is chosen. Whoever is drawn beside them is asked outright, and nobody verifies."""
+    with which it is chosen. A model drawn beside them is asked outright, without a verifier."""
     preferred = max(decision.candidates, key=lambda name: decision.candidates[name])
     cheap: str = pair["cheap"]
     swap = {preferred: cheap, cheap: preferred}
@@ -159,7 +159,7 @@ def _of_pairs(
 
 def where_rejected(cheap: Floats, strong: float, verifier: Verifier = USUAL) -> Floats:
     """(N,): the strong model's chance where cheap ones of the chances `cheap` (N,) were rejected: less than
-    elsewhere, as it is the harder steps that come to it."""
+    elsewhere, since it gets the harder steps."""
     failed, succeeded = 1 - cheap, cheap
     # Alike: whatever the cheap one can do the strong one can. Real pairs lie halfway between that and
     # independence: over 11,536 pairs of models within categories the mean error is -0.010, the mean

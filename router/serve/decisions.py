@@ -1,4 +1,4 @@
-"""The decision for a step: what the checkpoint that serves, its challenger and rules come to together."""
+"""The decision for a step: by the serving checkpoint, its challenger and rules together."""
 
 from __future__ import annotations
 

@@ -38,7 +38,8 @@ class BanditConfig:
     floor: float = FLOOR
     """Least chance of everyone in contention."""
     contends: int = 2
-    """Draws that one must win for that: a floor for whoever is lucky once cost a point of the first 5,000."""
+    """Draws that one must win for that: a floor for a model that is lucky once cost a point of the first
+    5,000."""
     explore: float = 0.01
     """Shared by the others: with many models a floor for each would cost points."""
     alarm: float = 6.5

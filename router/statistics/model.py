@@ -57,8 +57,8 @@ class FittedModel:
     margin: float
     """Utility by which another must be better than the incumbent to be preferred."""
     economy: choose.ChoicePolicy
-    """The cheapest that came to the incumbent's quality, less half a point; its `incumbent` is a place in
-    `models`."""
+    """Return the cheapest that reached the incumbent's quality, less half a point; its `incumbent` is a place
+    in `models`."""
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,6 @@ def neighbours(products: Rows, category: Ints, learned: Ints, rest: Floats) -> F
     known = np.isfinite(values)
     held = np.einsum("nk,nkm->nm", weight, np.where(known, values, 0.0))
     mass = np.einsum("nk,nkm->nm", weight, known.astype(np.float64))
-    # A model that was not asked there is taken for what the others came to.
+    # A model that was not asked there is given the others' outcome.
     typical = held.sum(1, keepdims=True) / np.maximum(mass.sum(1, keepdims=True), 1e-9)
     return np.asarray(held + (1 - mass) * typical, dtype=np.float64)

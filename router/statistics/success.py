@@ -24,7 +24,7 @@ FOLDS: Final = 5
 MEANING: Final = WIDTH
 """Numbers of a row that hold a text's meaning; the others hold its spelling."""
 _RANK: Final = 8
-"""Directions in which models differ at queries; 4 to 12 came to the same."""
+"""Directions in which models differ at queries; 4 to 12 did equally well."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def environment() -> Any:
 
 
 def _mixed_arithmetic() -> Any:
-    """`+ - * /` of an integer and a double, which come to a double. CEL itself refuses them, so that 1 or 1.0
+    """`+ - * /` of an integer and a double, which give a double. CEL itself refuses them, so that 1 or 1.0
     in somebody's JSON would decide whether an expression fails.
 
     An extension adds to an operator what `functions` cannot. The result is declared as dynamic: so it may be
@@ -77,7 +77,7 @@ def _mixed_arithmetic() -> Any:
 
 
 def _divide(one: float, other: float) -> float:
-    """As CEL divides doubles: by zero it comes to an infinity, or to NaN."""
+    """Divide doubles as CEL does: by zero gives an infinity, or NaN."""
     if other:
         return one / other
     return math.copysign(math.inf, one) * math.copysign(1.0, other) if one else math.nan

@@ -85,7 +85,7 @@ class Facts:
     """The most often that one value can be repeated in the result, apart from iterating."""
     tree: Node
     is_number: bool
-    """It is arithmetic with a number, and so comes to one whatever else it reads."""
+    """Tell whether it is arithmetic with a number, and so a number whatever else it reads."""
 
 
 class _Walk:

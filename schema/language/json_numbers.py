@@ -1,7 +1,7 @@
 """Numbers as their schema declares them.
 
 JSON has one kind of number and CEL two: 1 is an integer to it and 1.0 is not. Which of them somebody wrote
-must not decide what an expression comes to, so what a schema calls `number` is read as 1.0 and what it calls
+must not decide the value of an expression, so what a schema calls `number` is read as 1.0 and what it calls
 `integer` as 1. Without a schema a number stays as it was written.
 """
 

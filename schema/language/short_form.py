@@ -180,7 +180,7 @@ def _is_item(item: Json) -> bool:
 
 
 def _prompt(sources: list[str], inside: dict[str, str]) -> str:
-    """The task and what others made of it; of two in a loop what they came to in the end."""
+    """The task and what others made of it; of two in a loop their last outputs."""
     work = "${input.task}"
     for name in dict.fromkeys(sources):
         path = f"steps.{inside[name]}.output.{name}" if name in inside else f"steps.{name}.output"

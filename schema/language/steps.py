@@ -79,7 +79,7 @@ class Route(Shape):
     assignees: list[str] = Field(
         default_factory=list,
         max_length=100,
-        description="Whom `ask_below` asks: user:<name> or group:<name>. Absent: whoever may write.",
+        description="Whom `ask_below` asks: user:<name> or group:<name>. Absent: everyone who may write.",
     )
     reasoning: Literal["auto"] | None = Field(
         default=None,
@@ -120,7 +120,8 @@ class Agent(Shape):
         default=None, description="How long to wait for the first word. Absent: half of the step's timeout."
     )
     stall_timeout: Duration | None = Field(
-        default=None, description="How long a silence within an answer may last. Absent: likewise."
+        default=None,
+        description="How long a silence within an answer may last. Absent: half of the step's timeout.",
     )
     stream: bool = Field(
         default=True, description="false: ask for the whole answer at once, of models that cannot stream."
@@ -220,7 +221,7 @@ class StepBase(Shape):
         description="How many of `needs` must have completed. With any or a quorum the step starts as soon "
         "as that many have.",
     )
-    when: str | None = Field(default=None, description="CEL; the step is skipped when it comes to false.")
+    when: str | None = Field(default=None, description="CEL; the step is skipped if it is false.")
     timeout: Duration | None = Field(default=None, description="For one attempt. Absent: defaults.timeout.")
     retry: Retry | None = Field(default=None, description="Absent: defaults.retry.")
     catch: list[Catch] = Field(
@@ -288,7 +289,7 @@ class TransformStep(StepBase):
 class Case(Shape):
     """One branch of a switch."""
 
-    when: str = Field(description="CEL; the first case that comes to true is taken.")
+    when: str = Field(description="CEL; the first case that is true is taken.")
     then: Label
 
 
@@ -307,7 +308,7 @@ class Body(Shape):
     steps: dict[StepId, "Step"] = Field(min_length=1, max_length=200, description="Step id to step.")
     output: Template = Field(
         default=None,
-        description="What one repetition comes to. Absent: what its last steps made.",
+        description="Output of one repetition. Absent: the outputs of its last steps.",
     )
 
 
@@ -322,7 +323,7 @@ class MapStep(StepBase):
     """Do the same for every item of a list, several at a time. Results keep the order of the items."""
 
     kind: Literal["map"]
-    over: str = Field(description="CEL that comes to a list. The body sees `item` and `index`.")
+    over: str = Field(description="CEL that yields a list. The body sees `item` and `index`.")
     max_items: int = Field(ge=1, le=10_000, description="A longer list fails the step with map_too_wide.")
     concurrency: int = Field(default=20, ge=1, le=500, description="How many items at a time.")
     tolerate: Tolerate = Field(default=Tolerate(), description="Absent: the first failure fails the step.")
@@ -380,7 +381,7 @@ class HumanStep(StepBase):
     assignees: list[str] = Field(
         default_factory=list,
         max_length=100,
-        description="user:<name> or group:<name>. Absent: whoever may write.",
+        description="user:<name> or group:<name>. Absent: everyone who may write.",
     )
     approvals: int = Field(
         default=1,
@@ -407,7 +408,7 @@ class CollaborationStep(StepBase):
     )
     definition: Template = Field(
         default=None,
-        description="Instead of ref: ${…} that comes to a definition, checked like an upload when it is run.",
+        description="Instead of ref: ${…} that yields a definition, checked like an upload when it is run.",
     )
     input: Template = Field(default_factory=dict, description="Its input: any JSON with ${…} in it.")
     compensate: Compensate | None = Field(default=None, description="How to undo the step.")
@@ -419,7 +420,7 @@ class WaitStep(StepBase):
     kind: Literal["wait"]
     duration: Duration | None = Field(default=None, alias="for", description="How long.")
     until: str | None = Field(
-        default=None, description="A template that comes to a time such as 2026-01-31T09:00:00Z."
+        default=None, description="A template that yields a time such as 2026-01-31T09:00:00Z."
     )
 
 

@@ -135,9 +135,9 @@ def described(value: Json) -> str:
 
 
 def render(value: Json, scope: Mapping[str, Json]) -> Json:
-    """The value with every expression replaced by what it comes to; raises StepError.
+    """Return the value with every expression replaced by its value. Raises StepError.
 
-    All of them together may cost no more than one, and come to no more than a step may hold.
+    All of them together may cost no more than one, and yield no more than a step may hold.
     """
     budget = CostBudget()
 

@@ -25,7 +25,7 @@ _TEXT: Final[JsonSchema] = {"type": "string"}
 TOOLS: Final[dict[str, BuiltInTool]] = {
     "http": BuiltInTool(
         "Call a web address whose host the operator allowed (FACILITAIR_HTTP_TOOL_ALLOW). "
-        "Comes to {status, headers, body}; body is JSON where the answer says so.",
+        "Returns {status, headers, body}; body is JSON where the answer says so.",
         _args(
             ["url"],
             url=_TEXT,
@@ -37,26 +37,26 @@ TOOLS: Final[dict[str, BuiltInTool]] = {
     ),
     "python.check": BuiltInTool(
         "Static analysis of Python source by ruff, without running it. "
-        "Comes to {findings: [{code, message, line, column}], found_issues, lines, truncated}.",
+        "Returns {findings: [{code, message, line, column}], found_issues, lines, truncated}.",
         _args(["source"], source=_TEXT, filename=_TEXT, select={"type": "array", "items": _TEXT}),
     ),
     "text.diff": BuiltInTool(
-        "The unified difference of two texts. Comes to {diff, added, removed}.",
+        "The unified difference of two texts. Returns {diff, added, removed}.",
         _args(["before", "after"], before=_TEXT, after=_TEXT),
         quick=True,
     ),
     "text.code_blocks": BuiltInTool(
-        "The fenced code blocks of a Markdown text. Comes to {blocks: [{language, code}], code}.",
+        "The fenced code blocks of a Markdown text. Returns {blocks: [{language, code}], code}.",
         _args(["text"], text=_TEXT),
         quick=True,
     ),
     "json.parse": BuiltInTool(
-        "The JSON value inside a text, fenced or bare. Comes to {value}.",
+        "The JSON value inside a text, fenced or bare. Returns {value}.",
         _args(["text"], text=_TEXT),
         quick=True,
     ),
     "pause": BuiltInTool(
-        "Let some time pass, at most a second; longer waits are steps of kind wait. Comes to {seconds}.",
+        "Let some time pass, at most a second; longer waits are steps of kind wait. Returns {seconds}.",
         _args(["seconds"], seconds={"type": "number", "minimum": 0, "maximum": 1}),
         quick=True,
     ),

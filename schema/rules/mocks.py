@@ -131,7 +131,7 @@ def _refusal(step: HumanStep, answer: MockedExecution) -> str | None:
     if not answer.decision:
         return None
     actions = [{"id": one.id, "requires": one.requires, "edits": one.edits} for one in step.actions]
-    # Whoever decides in a dry run may.
+    # In a dry run everyone may decide.
     decision = Decision("", answer.decision, answer.by, form=answer.form, edited=answer.edited)
     fault = refused(QuestionState(actions=actions, form=step.form), decision)
     return fault.message if fault else None

@@ -58,7 +58,7 @@ Prices = Callable[[str], tuple[Decimal, Decimal] | None]
 
 @dataclass(frozen=True, slots=True)
 class TreeSize:
-    """The most that a run and all sub-collaborations within it can come to, retries apart."""
+    """Upper bounds of a run and all sub-collaborations within it, retries apart."""
 
     executions: int
     children: int
@@ -129,7 +129,7 @@ def estimate(
     input: Json = None,
     within: Mapping[str, TreeSize] | None = None,
 ) -> RunSize:
-    """Return the most that one run of a valid definition can come to. `within` holds the size of what its
+    """Return the upper bounds of one run of a valid definition. `within` holds the size of what its
     refs name."""
     basis = _Basis(definition, _turns(definition), prices, catalogue, input, within or {})
     total = _total(basis, definition.steps)

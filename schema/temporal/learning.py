@@ -49,7 +49,7 @@ class TrainingRun:
     epochs: int
     """Epochs of the network; 0 if there was too little data for one."""
     resumed_at: int = 0
-    """The epoch that an attempt before this one had come to."""
+    """The epoch that an earlier attempt had reached."""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class PlanStep:
     task_queue: str | None = None
     branches: list[str] = field(default_factory=list)
     """`switch:branch`, or `step:!` + own id where this step takes over for one that failed: needed like
-    `needs`, and met only when the step came to this branch."""
+    `needs`, and met only when the step took this branch."""
     quorum: int = 0
     """Number of needs and branches that are enough; the step starts as soon as they completed. 0: all."""
     chain: str = ""

@@ -87,7 +87,7 @@ class Fork:
     from_steps: list[str]
     """Top-level steps that run again."""
     outputs: dict[str, Any] = field(default_factory=dict)
-    """step → output that stands for what it had come to."""
+    """step → output that replaces its own."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ PAUSED = "paused"
 
 @dataclass(frozen=True)
 class Steer:
-    """A hand on a run that lives: the argument of the Updates `pause`, `resume`, `inject_feedback` and
+    """A steering request: the argument of the Updates `pause`, `resume`, `inject_feedback` and
     `adjust`. Each reads what concerns it."""
 
     actor: str = ""
@@ -127,7 +127,7 @@ class Steer:
     step: str = ""
     """inject_feedback: a step id, where only its prompts shall hold it."""
     agent: str = ""
-    """inject_feedback: likewise of an agent; adjust: the agent to ask otherwise (empty: every agent)."""
+    """inject_feedback: only the prompts of this agent; adjust: the agent to change (empty: every agent)."""
     changes: dict[str, Any] = field(default_factory=dict)
     """adjust: any of model, temperature, max_output_tokens, system; null takes a change back."""
     proof: str = ""

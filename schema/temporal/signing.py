@@ -1,6 +1,6 @@
 """Proofs that the platform itself started, decided or steered, for workers that take orders from Temporal.
 
-Whoever reaches Temporal can write any tenant into a start and any person into a decision. Where a key for
+Anyone who reaches Temporal can write any tenant into a start and any person into a decision. Where a key for
 the API is set, workers therefore take both only with a proof that FACILITAIR_PAYLOAD_KEYS make.
 """
 

@@ -30,7 +30,7 @@ class ReconcilePass:
     """The result of one look at the lost calls."""
 
     settled: int
-    """Their providers told what they came to."""
+    """Their providers reported the cost."""
     assumed: int
     """Calls without any account, booked at their upper bound."""
     refunded: int

@@ -1,6 +1,6 @@
 """Clean text and values that others wrote: models, providers, tools, web servers, clients.
 
-docs/foreign.md has the rules, which hold for whoever writes and whoever reads.
+docs/foreign.md has the rules, which hold for writers and readers alike.
 """
 
 import math
