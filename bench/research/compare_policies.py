@@ -22,8 +22,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.chains import KINDS, MODELS, ROLES, TASKS, Collaborations, Kind, expected
 from bench.research import experiences as buffer
+from bench.research.chains import KINDS, MODELS, ROLES, TASKS, Collaborations, Kind, expected
 from bench.research.ppo import Experiences, Floats, Policy, PpoConfig, best, joined, train
 from bench.research.replay_buffer import of_rows, rows_of
 from db.engine import transaction

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.chains import KINDS, MODELS, TASKS, Collaborations, expected
+from bench.research.chains import KINDS, MODELS, TASKS, Collaborations, expected
 from bench.research.compare_policies import _fixed, interval, play
 from bench.research.ppo import Experiences, Floats, PpoConfig, best, gae, joined, train, tried, update
 from bench.research.replay_buffer import of_rows, rows_of
