@@ -16,9 +16,6 @@ from temporalio.exceptions import (
     is_cancelled_exception,
 )
 
-from workflows.faults import is_cancelled, is_of_others, not_taken, step_error, step_fault, too_slow
-from workflows.local_activities import OWN_WORK, OWN_WORK_TIMEOUT, local
-
 with workflow.unsafe.imports_passed_through():
     from plan.progress import COMPLETED, FrameProgress, Segment, table
     from plan.walk import WalkSuspended, Work, one, repeated
@@ -58,6 +55,8 @@ with workflow.unsafe.imports_passed_through():
         Undo,
     )
     from schema.values.foreign import UnusableValue
+    from workflows.faults import is_cancelled, is_of_others, not_taken, step_error, step_fault, too_slow
+    from workflows.local_activities import OWN_WORK, OWN_WORK_TIMEOUT, local, local_for
     from workflows.pausing import PauseState
     from workflows.payloads import foreign_value
     from workflows.questions import Questions
@@ -191,7 +190,7 @@ class Dispatch:
 
     async def open(self, step: PlanStep, frame: str) -> RepetitionState:
         await self.pause.ended()
-        return await self._own("open", self._request(step, frame), RepetitionState, step)  # type: ignore[no-any-return]
+        return await local_for(step, "open", self._request(step, frame), RepetitionState)  # type: ignore[no-any-return]
 
     async def enter(self, step: PlanStep, frame: str, index: int) -> None:
         """Activities find out by themselves what is repeated."""
@@ -200,17 +199,17 @@ class Dispatch:
         end = ItemEnd(self._request(step, frame), index)
         if error:
             end = replace(end, error_code=error.code, error_message=error.message, error_step=error.step)
-        return await self._own("end_item", end, ItemResult, step)  # type: ignore[no-any-return]
+        return await local_for(step, "end_item", end, ItemResult)  # type: ignore[no-any-return]
 
     async def fail(self, step: PlanStep, frame: str, error: StepError) -> None:
         """Do nothing: what catches the error closes the step's row, else the end of the item or run does."""
 
     async def close(self, step: PlanStep, frame: str) -> StepEnd:
-        return await self._own("close", self._request(step, frame), StepEnd, step)  # type: ignore[no-any-return]
+        return await local_for(step, "close", self._request(step, frame), StepEnd)  # type: ignore[no-any-return]
 
     async def caught(self, step: PlanStep, frame: str, rule: int, error: StepError) -> StepEnd:
         caught = CaughtFailure(self._request(step, frame), rule, error.code, error.message, error.step)
-        return await self._own("caught", caught, StepEnd, step)  # type: ignore[no-any-return]
+        return await local_for(step, "caught", caught, StepEnd)  # type: ignore[no-any-return]
 
     async def _agent(self, request: StepRequest, step: PlanStep) -> None:
         if step.recalls:
@@ -311,16 +310,16 @@ class Dispatch:
             return await self._run_child(request, step)
         except StepError as error:
             failed = ChildFailure(request, error.code, error.message)
-            await self._own("fail_child", failed, None, step)
+            await local_for(step, "fail_child", failed, None)
             raise
         except (asyncio.CancelledError, FailureError) as error:
             if is_cancelled_exception(error):
                 cancelled = ChildFailure(request, "cancelled", "the step was cancelled while it ran")
-                await self._own("fail_child", cancelled, None, step)
+                await local_for(step, "fail_child", cancelled, None)
             raise
 
     async def _run_child(self, request: StepRequest, step: PlanStep) -> StepEnd:
-        child: ChildRun = await self._own("begin_child", request, ChildRun, step)
+        child: ChildRun = await local_for(step, "begin_child", request, ChildRun)
         if child.ended:
             return child.ended
         memo: dict[str, Any] = {
@@ -364,10 +363,10 @@ class Dispatch:
                 raise
             raise StepError("cancelled", f"somebody cancelled {child.workflow_id!r}.") from error
         end = ChildEnd(request, handle.first_execution_run_id or "")
-        return await self._own("end_child", end, StepEnd, step)  # type: ignore[no-any-return]
+        return await local_for(step, "end_child", end, StepEnd)  # type: ignore[no-any-return]
 
     async def _wait(self, request: StepRequest, step: PlanStep) -> None:
-        left: float = await self._own("begin_wait", request, float, step)
+        left: float = await local_for(step, "begin_wait", request, float)
         if left > 0:
             try:
                 await workflow.wait_condition(
@@ -376,7 +375,7 @@ class Dispatch:
                 raise WalkSuspended
             except TimeoutError:
                 pass
-        await self._own("end_wait", request, None, step)
+        await local_for(step, "end_wait", request, None)
 
     def _request(self, step: PlanStep, frame: str) -> StepRequest:
         _, index = repeated(frame)
@@ -404,9 +403,6 @@ class Dispatch:
             except ActivityError as error:
                 raise step_fault(error) from error
         return done
-
-    async def _own(self, name: str, request: Any, result: Any, step: PlanStep) -> Any:
-        return await local(name, request, result, f"{step.summary} · {name}")
 
     def _priority(self, step: PlanStep | Undo) -> Priority:
         """Tenants take turns however each run was started."""

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from temporalio import workflow
 
@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from schema.temporal.plan import PlanStep
     from schema.temporal.runs import PinnedRun
     from schema.temporal.steps import StepRequest
-    from workflows.local_activities import local
+    from workflows.local_activities import local, local_for
 
 _NEW_QUESTION_TIMEOUT: Final = timedelta(seconds=10)
 
@@ -104,17 +104,17 @@ class Questions:
 
     async def ask(self, activity: str, request: StepRequest, step: PlanStep) -> QuestionState:
         """Ask people and wait for the end; remind, escalate and expire as the definition says."""
-        asked: QuestionState = await _own(activity, request, QuestionState, step)
+        asked: QuestionState = await local_for(step, activity, request, QuestionState)
         asked = self._early.pop(asked.task, asked)
         question = self._open[request.path] = OpenQuestion(request, asked)
         try:
             while question.asked.ended is None:
                 question.note(workflow.now())
                 if (due := await self._undecided(question, step)) is not None:
-                    question.asked = await _own(due, request, QuestionState, step)
+                    question.asked = await local_for(step, due, request, QuestionState)
             return question.asked
         except asyncio.CancelledError:
-            await _own("withdraw", request, None, step)
+            await local_for(step, "withdraw", request, None)
             raise
         finally:
             del self._open[request.path]
@@ -135,7 +135,3 @@ class Questions:
         if question.asked is asked:
             raise WalkSuspended
         return None
-
-
-async def _own(name: str, request: Any, result: Any, step: PlanStep) -> Any:
-    return await local(name, request, result, f"{step.summary} · {name}")
