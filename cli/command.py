@@ -5,7 +5,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import typer
 
@@ -49,20 +49,18 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(130) from None
 
     if needs_api:
-        # Typer reads options from the signature and their types from the annotations.
-        hints = {
-            name: hint
-            for name, hint in get_type_hints(function, include_extras=True).items()
-            if name != "api"
-        }
-        wrapper.__annotations__ = hints | {"url": UrlOption, "data": DataOption}
-        own = [one for name, one in signature.parameters.items() if name != "api"]
-        options = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
-            for name, hint in (("url", UrlOption), ("data", DataOption))
-        ]
-        before = [one for one in own if one.name != "as_json"]
-        after = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own if one.name == "as_json"]
-        wrapper.__signature__ = signature.replace(parameters=[*before, *options, *after])  # type: ignore[attr-defined]
-        del wrapper.__wrapped__
+        _take_address(wrapper, signature)
     return wrapper
+
+
+def _take_address(wrapper: Callable[..., None], signature: inspect.Signature) -> None:
+    """Show Typer `--url` and `--data`, before `--json`, in the place of the parameter `api`."""
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
+        for name, hint in (("url", UrlOption), ("data", DataOption))
+    ]
+    own = [one for one in signature.parameters.values() if one.name != "api"]
+    last = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own if one.name == "as_json"]
+    parameters = [*(one for one in own if one.name != "as_json"), *options, *last]
+    wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {one.name: one.annotation for one in parameters}

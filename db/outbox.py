@@ -1,16 +1,20 @@
 """The event log: appended in the transaction of the change, read in an order that never gains a past."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db import wakeups
+from schema.errors import Unavailable
 from schema.events import Event
 from schema.tables.log import outbox
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, order=True)
@@ -102,6 +106,26 @@ async def read_up_to(
         if after > end:
             break
     return events
+
+
+MAX_READS: Final = 10
+"""Reads of a whole copy before a comparison gives up, because events arrive during each."""
+
+
+async def read_at_rest(
+    position: Callable[[], Awaitable[Position]], read: Callable[[], Awaitable[T]]
+) -> tuple[Position, T]:
+    """Read a copy of the log while it stands still; return its place in the log with what was read.
+
+    Raises Unavailable("copy_moving") if it moved on during each of MAX_READS reads."""
+    for _ in range(MAX_READS):
+        before = await position()
+        found = await read()
+        if await position() == before:
+            return before, found
+    raise Unavailable(
+        "copy_moving", f"the copy moved on during {MAX_READS} reads; compare it when less is happening."
+    )
 
 
 _BEHIND = text("""

@@ -1,6 +1,7 @@
 """Check that the graph equals the fold of the log."""
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -10,10 +11,6 @@ from db.engine import transaction
 from graph.client import GraphDrivers, answering
 from graph.fold import EVENT_TYPES, GraphRows, Properties, Relationship, fold
 from graph.projection import position
-from schema.errors import Unavailable
-
-MAX_READS: Final = 10
-"""Reads of the whole graph before a comparison gives up, because events arrive during each."""
 
 _NODES: Final = {
     "definitions": "MATCH (n:Definition) RETURN n.key AS key, properties(n) AS properties",
@@ -55,17 +52,9 @@ async def actual(graph: GraphDrivers) -> GraphRows:
 
 async def check(engine: AsyncEngine, graph: GraphDrivers) -> list[str]:
     """Compare the graph with the fold of the log up to where the graph is; the differences."""
-    for _ in range(MAX_READS):
-        before = await position(graph)
-        found = await actual(graph)
-        if await position(graph) == before:
-            break
-    else:
-        raise Unavailable(
-            "copy_moving", f"the copy moved on during {MAX_READS} reads; compare it when less is happening."
-        )
+    place, found = await outbox.read_at_rest(partial(position, graph), partial(actual, graph))
     async with transaction(engine) as connection:
-        events = await outbox.read_up_to(connection, before, list(EVENT_TYPES))
+        events = await outbox.read_up_to(connection, place, list(EVENT_TYPES))
     return differences(fold(events), found)
 
 

@@ -1,7 +1,8 @@
 """Check that Weaviate holds what the log and Postgres say it should."""
 
 from collections.abc import Iterable
-from typing import Any, Final
+from functools import partial
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -10,13 +11,9 @@ from db import outbox
 from db.engine import transaction
 from memory.client import WeaviateMemory, answering
 from memory.projection import EVENT_TYPES, Encode, MemoryObject, position, remembered
-from schema.errors import Unavailable
 
 Contents = dict[tuple[str, UUID], dict[str, Any]]
 """(tenant, collaboration) → what is kept of it"""
-
-MAX_READS: Final = 10
-"""Reads of all objects before a comparison gives up, because events arrive during each."""
 
 # Vectors travel as 32-bit floats.
 _VECTOR_TOLERANCE = 1e-6
@@ -45,17 +42,9 @@ async def actual(memory: WeaviateMemory) -> Contents:
 
 async def check(engine: AsyncEngine, memory: WeaviateMemory, encoder: str, encode: Encode) -> list[str]:
     """Compare Weaviate with the log up to where Weaviate is; the differences."""
-    for _ in range(MAX_READS):
-        before = await position(memory)
-        found = await actual(memory)
-        if await position(memory) == before:
-            break
-    else:
-        raise Unavailable(
-            "copy_moving", f"the copy moved on during {MAX_READS} reads; compare it when less is happening."
-        )
+    place, found = await outbox.read_at_rest(partial(position, memory), partial(actual, memory))
     async with transaction(engine) as connection:
-        events = await outbox.read_up_to(connection, before, list(EVENT_TYPES))
+        events = await outbox.read_up_to(connection, place, list(EVENT_TYPES))
         items = await remembered(connection, events, encoder, encode)
     return differences(expected(items), found)
 
