@@ -16,7 +16,7 @@ from activities.agent.call import call
 from activities.agent.conversation import Conversation
 from activities.agent.deadline import Deadline
 from activities.agent.live_conversation import ListeningConversation, ListeningPlace
-from activities.agent.money import Bill, Purse
+from activities.agent.money import Bill, Purse, outcome_of
 from activities.agent.output import AnswerReader, OutputInvalid
 from activities.agent.request import RequestBuilder, max_tokens
 from activities.agent.resources import Resources
@@ -121,7 +121,7 @@ class Attempts:
                 await self._keep_round(bill, completion)
                 return None
             output, repaired = await self._reader.read(completion)
-            outcome = replace(_outcome(output, completion), repaired=repaired)
+            outcome = replace(outcome_of(output, completion), repaired=repaired)
             if plan := self._verification:
                 await self._verify(plan, self._as_draft(outcome), bill)
 
@@ -211,7 +211,7 @@ class Attempts:
 
         async def finish(connection: AsyncConnection) -> StepResult | None:
             await executions.move(connection, self.claim, request.path)
-            outcome = _outcome(made, completion)
+            outcome = outcome_of(made, completion)
             event = tool_rounds.called(made, request, str(self.claim.execution), self.assignment.agent)
             done = await executions.complete(connection, request, self.assignment, self.claim, outcome, event)
             await bill.close(connection)
@@ -386,7 +386,7 @@ class Attempts:
             bill, completion = await self._ask()
             await self._flush()
             score = agent_judge.verdict(completion.text)
-            outcome = _outcome(verification.verdict(score, rule), completion)
+            outcome = outcome_of(verification.verdict(score, rule), completion)
 
             async def finish(connection: AsyncConnection) -> StepResult | None:
                 done = await self._complete(connection, outcome)
@@ -500,20 +500,6 @@ def _held(result: T | None) -> T:
     if result is None:
         raise given_up()
     return result
-
-
-def _outcome(output: Any, completion: Completion) -> AttemptOutcome:
-    return AttemptOutcome(
-        output=output,
-        model=completion.model,
-        provider=completion.provider,
-        input_tokens=completion.input_tokens,
-        output_tokens=completion.output_tokens,
-        cost_usd=completion.cost_usd,
-        first_token_ms=completion.first_token_ms,
-        simulated=completion.simulated,
-        finish_reason=completion.finish_reason,
-    )
 
 
 def _describe(current: Span, completion: Completion, claim: Claim, outcome: AttemptOutcome) -> None:

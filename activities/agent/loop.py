@@ -47,11 +47,11 @@ class StrongModel:
 
 
 @dataclass(frozen=True)
-class NextTurn:
+class Continue:
     """The conversation goes on: after a round of tools, or as people steer it."""
 
 
-Next = StepDone | WithFeedback | NextModel | WithoutLimit | StrongModel | NextTurn
+Next = StepDone | WithFeedback | NextModel | WithoutLimit | StrongModel | Continue
 """The next move after an attempt."""
 
 
@@ -74,7 +74,7 @@ async def run(attempts: Attempts, current: Span) -> StepResult:
                 attempts.rule.limit = None
             case StrongModel(model):
                 attempts.request = replace(attempts.request, model=model)
-            case NextTurn():
+            case Continue():
                 pass
         if done := await attempts.claim_next():
             return done
@@ -93,5 +93,5 @@ async def _attempt(attempts: Attempts, current: Span) -> Next:
         assert attempts.rule.verification
         return StrongModel(attempts.rule.verification.strong)
     except SteeringChanged:
-        return NextTurn()
-    return NextTurn() if result is None else StepDone(result)
+        return Continue()
+    return Continue() if result is None else StepDone(result)

@@ -17,6 +17,7 @@ from db.runs.executions import Assignment, AttemptOutcome
 from gateway.client import Gateway
 from gateway.prices import FREE, Price, at_hand, general_price, price_missing
 from gateway.request import Completion, ModelRequest
+from schema.cel.expressions import Json
 from schema.errors import ProviderError
 from schema.language.steps import AgentStep
 from schema.temporal.steps import StepRequest
@@ -149,6 +150,21 @@ class Purse:
             bill.provider, bill.simulated = destination.provider, destination.simulated
 
 
+def outcome_of(output: Json, completion: Completion) -> AttemptOutcome:
+    """Return the outcome of an attempt whose call is complete."""
+    return AttemptOutcome(
+        output=output,
+        model=completion.model,
+        provider=completion.provider,
+        input_tokens=completion.input_tokens,
+        output_tokens=completion.output_tokens,
+        cost_usd=completion.cost_usd,
+        first_token_ms=completion.first_token_ms,
+        simulated=completion.simulated,
+        finish_reason=completion.finish_reason,
+    )
+
+
 @dataclass
 class Bill:
     """One call, from its booking until its cost is known."""
@@ -171,17 +187,7 @@ class Bill:
     def paid(self) -> AttemptOutcome | None:
         """Return the cost of the attempt for its row, as far as it is known."""
         if done := self.completion:
-            return AttemptOutcome(
-                None,
-                done.model,
-                done.provider,
-                done.input_tokens,
-                done.output_tokens,
-                done.cost_usd,
-                done.first_token_ms,
-                done.simulated,
-                finish_reason=done.finish_reason,
-            )
+            return outcome_of(None, done)
         price = self.asked.price
         if self.counted is None or price is None:
             return None

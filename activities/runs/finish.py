@@ -51,15 +51,16 @@ class FinishActivity:
                 found = await definition_of(connection, run)
                 sources = [source for _, source in expressions(found.outputs[""])]
                 output, sub_state = output_of(found, await scope(connection, run, found, sources))
-        told, cost_usd = await self.close_run(run, replace(request, sub_state=sub_state), output)
+        told, cost_usd = await close_run(self._journal, run, replace(request, sub_state=sub_state), output)
         return {"output": told, "cost_usd": cost_usd} if request.with_cost else told
 
-    async def close_run(self, run: Run, request: Finish, output: Json) -> tuple[Any, float | None]:
-        """(the output or a reference to it, what the run cost where it was not closed before)"""
-        closed = await self._journal.finish(request, output)
-        if closed:
-            end_run_span(run, request)
-        return _inline(run, output), float(closed.cost_usd) if closed else None
+
+async def close_run(journal: Journal, run: Run, request: Finish, output: Json) -> tuple[Any, float | None]:
+    """Close a run once; return its output or a reference to it, and its cost if it was not closed before."""
+    closed = await journal.finish(request, output)
+    if closed:
+        end_run_span(run, request)
+    return _inline(run, output), float(closed.cost_usd) if closed else None
 
 
 def _inline(run: Run, output: Json) -> Any:

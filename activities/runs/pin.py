@@ -18,7 +18,7 @@ from activities.runs.context import (
     known_run,
     source_of,
 )
-from activities.runs.finish import FinishActivity, output_of
+from activities.runs.finish import close_run, output_of
 from activities.runs.segment import SegmentActivity
 from activities.values import storable
 from db.definitions import definitions
@@ -93,7 +93,6 @@ class PinActivity:
         self._admission = admission
         self._journal = journal
         self._segments = segments
-        self._finish = FinishActivity(engine, journal)
 
     @activity.defn(name="pin")
     async def pin(self, request: PinRequest) -> PinnedRun:
@@ -254,7 +253,7 @@ class PinActivity:
                 return replace(pinned, ended=ended)
             output, sub_state = output_of(found, here)
             finish = Finish(pinned.collaboration, pinned.tenant, pinned.traceparent, COMPLETED, sub_state)
-            told, _ = await self._finish.close_run(run, finish, output)
+            told, _ = await close_run(self._journal, run, finish, output)
             return replace(pinned, plan=Plan([]), over=True, output=told)
         except StepError as error:
             return replace(pinned, error_code=error.code, error_message=error.message, error_step=error.step)

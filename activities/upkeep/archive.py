@@ -14,7 +14,7 @@ from schema.settings import Settings
 from schema.temporal.upkeep import ArchivePass
 
 CACHE_KEPT: Final = timedelta(days=31)
-"""Longest life of a cache entry: no step takes outputs that are older."""
+"""Longest life of a cache entry, whatever `ttl` a step names."""
 LEADS_KEPT: Final = timedelta(days=1)
 BATCH: Final = 1_000
 

@@ -33,7 +33,7 @@ async def begin(
     key: str | None = None,
     route: str,
 ) -> IdempotentStart:
-    """As `once.begin`; without a definition the team of four works on it."""
+    """As `idempotency.begin`; without a definition the team of four works on it."""
     definition = definition or DEFAULT
     if definition == DEFAULT:
         await _store_default(state, tenant)

@@ -130,7 +130,8 @@ class CheckpointServer:
         prices: Mapping[str, PricePair],
         key: str,
     ) -> RoutingDecision:
-        """By `deciding.decide`; by rules, flagged, where a checkpoint should have decided and could not."""
+        """Decide as `decisions.decide_all` does; by rules, flagged, if a checkpoint should have decided and
+        could not."""
         [decision] = await self.decide_all(staff, [question], [rules_choice], quarantined, prices, [key])
         return decision
 
