@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Domain = Literal["enterprise", "algorithms", "backend", "general"]
-
-
 Complexity = Literal["low", "medium", "high"]
 
 
@@ -24,8 +22,6 @@ _LANGUAGES: Final = (
     ("sql", r"sql|postgres|postgresql|mysql|sqlite"),
     ("shell", r"bash|shell script|\w+\.sh"),
 )
-
-
 _LANGUAGE_PATTERNS: Final = tuple(
     (language, re.compile(rf"(?<![\w.])(?:{words})(?![\w+#])", re.IGNORECASE))
     for language, words in _LANGUAGES
@@ -38,28 +34,16 @@ _LEGAL_FORM: Final = re.compile(
     r"(?:Inc|Corp|Corporation|Ltd|LLC|LLP|PLC|GmbH|AG|BV|Holdings|Bank|University|Institute|Foundation|"
     r"Association|Ministry|Agency)\b"
 )
-
-
 _KNOWN_ORGANISATIONS: Final = re.compile(
     r"\b(?:Google|Microsoft|Amazon|Apple|Meta|Facebook|Netflix|IBM|Oracle|SAP|Salesforce|Cisco|Intel|Nvidia|"
     r"NVIDIA|Siemens|Bosch|Samsung|Sony|Toyota|Volkswagen|Walmart|JPMorgan|Goldman Sachs|Deloitte|Accenture|"
     r"OpenAI|Anthropic|DeepMind|Uber|Airbnb|Spotify|PayPal|Visa|Mastercard|NASA|WHO|UNICEF|NATO|"
     r"United Nations|European Union|World Bank)\b"
 )
-
-
 _ALGORITHMS: Final = frozenset({"algorithm", "complexity"})
-
-
 _BACKEND: Final = frozenset({"API", "endpoint", "REST"})
-
-
 _TOKEN: Final = re.compile(r"\w+(?:['-]\w+)*|[^\w\s]")
-
-
 _YEAR: Final = re.compile(r"(?<![\w.$€£:/-])(?:19|20)\d\d(?![\w:]|\.\d)")
-
-
 _MONTHS: Final = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sep(?:t(?:ember)?)?|"
     r"oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
@@ -72,29 +56,17 @@ _DATE_BEFORE: Final = re.compile(
     rf"summer|autumn|fall|winter|q[1-4]|{_MONTHS}(?:\s+\d{{1,2}}(?:st|nd|rd|th)?,?)?)[\s,]+|[-–]\s*)$",
     re.IGNORECASE,
 )
-
-
 _DATE_AFTER: Final = re.compile(
     r"^(?:\s*[-–]\s*(?:\d{1,2}\b|(?:19|20)\d\d)|\s+(?:release|edition|version|standard|news|trends?|report|"
     r"election|season|budget|tax|regulations?|guidelines?)\b)",
     re.IGNORECASE,
 )
-
-
 _ISO_DATE: Final = re.compile(
     r"\b((?:19|20)\d\d)-\d{2}(?:-\d{2})?\b|\b\d{1,2}[./]\d{1,2}[./]((?:19|20)\d\d)\b"
 )
-
-
 _RECENT_YEAR: Final = 2024
-
-
 _READ_CHARACTERS: Final = 20_000
-
-
 _PRODUCTS: Final = ("Next.js 15", "React 19", "Stripe v2024")
-
-
 _HARD: Final = re.compile(
     r"\b(?:distributed|concurren\w+|parallel|real-?time|fault.tolerant|scal(?:e|able|ability)|optimi[sz]\w*|"
     r"architect\w*|migrat\w*|security|encrypt\w*|consensus|transaction\w*|thread.safe|compiler|refactor\w*|"

@@ -13,7 +13,6 @@ from sqlalchemy.types import UserDefinedType
 
 EMBEDDING_WIDTH: Final = 384
 
-
 metadata: Final = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",

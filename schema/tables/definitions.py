@@ -35,7 +35,6 @@ workflows = Table(
     comment="Definitions as immutable versions.",
 )
 
-
 aliases = Table(
     "aliases",
     metadata,
@@ -47,7 +46,6 @@ aliases = Table(
     moment("set_at", default=True),
     comment="Names for versions that a person may move.",
 )
-
 
 webhooks = Table(
     "webhooks",
@@ -62,7 +60,6 @@ webhooks = Table(
     moment("last_called_at"),
     comment="Addresses that start a collaboration when they are called.",
 )
-
 
 providers = Table(
     "providers",
@@ -83,14 +80,12 @@ providers = Table(
     comment="A tenant's own providers, keys and limits.",
 )
 
-
 provider_accounts = Table(
     "provider_accounts",
     metadata,
     Column("account", Text, primary_key=True),
     comment="Who all workers share limits with a provider for; its row lock serialises admissions.",
 )
-
 
 roles = Table(
     "roles",
@@ -106,7 +101,6 @@ roles = Table(
     moment("set_at", default=True),
     comment="A tenant's own roles, and its own idea of the built-in ones.",
 )
-
 
 skills = Table(
     "skills",

@@ -32,7 +32,6 @@ token_stream = Table(
     comment="Every token as it was made; an execution is one attempt, so a retry starts anew.",
 )
 
-
 token_archives = Table(
     "token_archives",
     metadata,
@@ -45,7 +44,6 @@ token_archives = Table(
     Index("ix_token_archives_archived", "archived_at"),
     comment="Tokens of old executions, a tenth of their size: moved here from token_stream.",
 )
-
 
 outbox = Table(
     "outbox",
@@ -66,7 +64,6 @@ outbox = Table(
     comment="The event log, written in the same transaction as the change it tells of.",
 )
 
-
 audit_log = Table(
     "audit_log",
     metadata,
@@ -80,7 +77,6 @@ audit_log = Table(
     Index("ix_audit_log_subject", "tenant_id", "subject", "at"),
     comment="Who did what; rows are only ever added.",
 )
-
 
 spans = Table(
     "spans",

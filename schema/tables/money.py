@@ -28,7 +28,6 @@ tenant_rates = Table(
     comment="What may still happen this minute: token buckets.",
 )
 
-
 tenant_usage = Table(
     "tenant_usage",
     metadata,
@@ -38,7 +37,6 @@ tenant_usage = Table(
     moment("changed_at", default=True),
     comment="How much a tenant has of what is limited, where counting it anew would take long.",
 )
-
 
 spending = Table(
     "spending",
@@ -62,7 +60,6 @@ spending = Table(
     comment="What has a limit, and what it spent and has reserved; row locks serialise its reservations.",
 )
 
-
 spending_limits = Table(
     "spending_limits",
     metadata,
@@ -78,7 +75,6 @@ spending_limits = Table(
     CheckConstraint("period IN ('day', 'month', 'total')", name="period"),
     comment="What a tenant, its users and its definitions may spend, as people set it.",
 )
-
 
 model_calls = Table(
     "model_calls",
@@ -126,7 +122,6 @@ model_calls = Table(
     comment="The ledger: every call of a model, from before it is made.",
 )
 
-
 reservations = Table(
     "reservations",
     metadata,
@@ -142,7 +137,6 @@ reservations = Table(
     comment="Worst cases of calls that are under way, one row per limit that holds for the call.",
 )
 
-
 prices = Table(
     "prices",
     metadata,
@@ -157,7 +151,6 @@ prices = Table(
     comment="A tenant's own prices, which go before ours and litellm's; the highest version holds.",
 )
 
-
 pauses = Table(
     "pauses",
     metadata,
@@ -167,7 +160,6 @@ pauses = Table(
     Column("reason", Text, nullable=False, comment="The provider's own words."),
     comment="Models that their providers asked all workers to leave alone for a while.",
 )
-
 
 rate_buckets = Table(
     "rate_buckets",
@@ -180,7 +172,6 @@ rate_buckets = Table(
     Column("tokens", BigInteger, nullable=False, server_default="0"),
     comment="What an account was asked for within the last minute.",
 )
-
 
 circuits = Table(
     "circuits",

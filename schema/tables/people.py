@@ -27,7 +27,6 @@ platform_secrets = Table(
     comment="Made once by the platform itself and shared by all its processes.",
 )
 
-
 api_keys = Table(
     "api_keys",
     metadata,
@@ -38,7 +37,6 @@ api_keys = Table(
     moment("created_at", default=True),
     comment="The names of keys that the API has been started with.",
 )
-
 
 console_sessions = Table(
     "console_sessions",
@@ -52,7 +50,6 @@ console_sessions = Table(
     Column("expires_at", DateTime(timezone=True), nullable=False),
     comment="People who are signed in to the console.",
 )
-
 
 human_tasks = Table(
     "human_tasks",
@@ -81,7 +78,6 @@ human_tasks = Table(
     Index("ix_human_tasks_open", "tenant_id", "opened_at", postgresql_where=text("status = 'open'")),
     comment="What people are or were asked.",
 )
-
 
 human_decisions = Table(
     "human_decisions",

@@ -32,7 +32,6 @@ prompts = Table(
     comment="Names of prompts.",
 )
 
-
 prompt_versions = Table(
     "prompt_versions",
     metadata,
@@ -49,7 +48,6 @@ prompt_versions = Table(
     UniqueConstraint("tenant_id", "name", "sha256"),
     comment="Prompts as immutable versions.",
 )
-
 
 prompt_trials = Table(
     "prompt_trials",

@@ -172,7 +172,6 @@ experiences = Table(
     comment="The replay buffer of policies that learn by trying.",
 )
 
-
 routing_decisions = Table(
     "routing_decisions",
     metadata,

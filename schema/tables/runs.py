@@ -73,7 +73,6 @@ run_trees = Table(
     comment="How many sub-collaborations a start has led to; runs without any have no row.",
 )
 
-
 agent_executions = Table(
     "agent_executions",
     metadata,
@@ -150,7 +149,6 @@ agent_executions = Table(
     comment="One row per attempt at a step: each attempt was paid.",
 )
 
-
 run_controls = Table(
     "run_controls",
     metadata,
@@ -175,7 +173,6 @@ feedback = Table(
     Index("ix_feedback_collaboration", "collaboration_id", "at"),
     comment="What people told a run while it lives; every later prompt holds it.",
 )
-
 
 recalls = Table(
     "recalls",
@@ -207,7 +204,6 @@ task_vectors = Table(
     comment="Embedded tasks of completed collaborations; Weaviate's copy is filled from here.",
 )
 
-
 flights = Table(
     "flights",
     metadata,
@@ -217,7 +213,6 @@ flights = Table(
     moment("until", default=True),
     comment="Answers that are being made and that equal steps wait for.",
 )
-
 
 step_cache = Table(
     "step_cache",
