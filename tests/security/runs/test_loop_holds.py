@@ -1,8 +1,7 @@
 """What foreign text may take of a process that also does other things: nothing can interrupt these calls."""
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -19,17 +18,11 @@ from schema.language.steps import AgentStep
 from schema.language.templates import render
 from schema.rules import answers
 from schema.rules.catalogue import looks_like_key
+from tests.support.processor_time import within
 
 MIB = 1024 * 1024
 LIMIT_SECONDS = 0.2
 """Of processor time: twice the 100 ms that a loop may be held, for machines that are slow or busy."""
-
-
-@contextmanager
-def _within_the_limit() -> Iterator[None]:
-    began = time.process_time()
-    yield
-    assert time.process_time() - began < LIMIT_SECONDS
 
 
 def _tool_refuses(call: Callable[[], object]) -> str:
@@ -42,9 +35,9 @@ def _tool_refuses(call: Callable[[], object]) -> str:
 @pytest.mark.parametrize("piece", ["```a\n", "```\n", "```", "``` \t", "`", "\n```a"])
 def test_fences_are_read_in_one_pass(piece: str) -> None:
     hostile = piece * (MIB // len(piece))
-    with _within_the_limit(), suppress(StepError):  # more blocks than anybody writes
+    with within(LIMIT_SECONDS), suppress(StepError):  # more blocks than anybody writes
         text.code_blocks(hostile)
-    with _within_the_limit():
+    with within(LIMIT_SECONDS):
         _tool_refuses(lambda: text.parse_json(hostile))
 
 
@@ -59,7 +52,7 @@ def test_fences_are_found_as_before() -> None:
 def test_a_difference_of_lines_that_repeat_is_refused() -> None:
     before = "".join(f"line {number % 100}\n" for number in range(10_000))
     after = "".join(f"line {number * 7 % 100}\n" for number in range(10_000))
-    with _within_the_limit():
+    with within(LIMIT_SECONDS):
         assert "comparisons" in _tool_refuses(lambda: text.diff(before, after))
 
 
@@ -73,7 +66,7 @@ def test_a_difference_of_many_lines_is_told() -> None:
 @pytest.mark.parametrize("piece", [".", "...'", "\n", "```\n", "\n\n", ".\n"])
 @pytest.mark.parametrize("part", ["sentence", "paragraph", "code_block"])
 def test_what_a_model_says_is_taken_apart_in_one_pass(part: str, piece: str) -> None:
-    with _within_the_limit():
+    with within(LIMIT_SECONDS):
         live_source.finished(piece * (400_000 // len(piece)), part)
 
 
@@ -82,15 +75,15 @@ def test_what_a_model_says_is_taken_apart_in_one_pass(part: str, piece: str) -> 
 def test_answers_in_fences_are_read_in_one_pass(begin: str, piece: str) -> None:
     hostile = begin + piece * (MIB // len(piece)) + "x"
     step = AgentStep(kind="agent", agent="a", prompt="p", output_schema={"type": "object"})
-    with _within_the_limit():
+    with within(LIMIT_SECONDS):
         assert judge.verdict(hostile) is None
-    with _within_the_limit(), pytest.raises(answers.NotReadable):
+    with within(LIMIT_SECONDS), pytest.raises(answers.NotReadable):
         answers.read(step, hostile)
 
 
 def test_an_event_in_many_packets_is_put_together_once() -> None:
     reader = EventReader()
-    with _within_the_limit():
+    with within(LIMIT_SECONDS):
         for _ in range(30_000):
             assert reader.feed(b"x" * 100) == []
     assert reader.feed(b"\n\ndata: 1\n\n") == [b"1"]
@@ -98,13 +91,13 @@ def test_an_event_in_many_packets_is_put_together_once() -> None:
 
 @pytest.mark.parametrize("piece", ["A'", "A ", "Ab-", "of A "])
 def test_a_hostile_task_is_understood_in_one_pass(piece: str) -> None:
-    with _within_the_limit():
+    with within(LIMIT_SECONDS):
         analyze_task(piece * 10_000)
 
 
 @pytest.mark.parametrize("piece", ["1", "a", "a1 "])
 def test_text_that_could_be_a_key_is_looked_at_once(piece: str) -> None:
-    with _within_the_limit():
+    with within(LIMIT_SECONDS):
         looks_like_key(piece * 20_000)
 
 
@@ -150,7 +143,7 @@ ITEMS = list(range(2_000))
 )
 def test_an_expression_ends_soon_or_is_refused(source: str, input: dict[str, Any]) -> None:
     expression = compile_expression(source)
-    with _within_the_limit(), suppress(StepError):
+    with within(LIMIT_SECONDS), suppress(StepError):
         evaluate(expression, {"input": input, "steps": {}, "run": {}})
 
 
@@ -170,7 +163,7 @@ def test_long_lists_are_gone_through_as_before(source: str, came_to: Any) -> Non
         "csv": "\n".join(f"row,{number}" for number in range(1_000)),
     }
     expression = compile_expression(source)
-    with _within_the_limit():
+    with within(LIMIT_SECONDS):
         found = evaluate(expression, {"input": input, "steps": {}, "run": {}})
     if source == "input.rows.filter(r, r.text.contains('7'))":
         assert found == [row for row in input["rows"] if "7" in row["text"]]  # type: ignore[index]
@@ -181,7 +174,7 @@ def test_long_lists_are_gone_through_as_before(source: str, came_to: Any) -> Non
 def test_the_expressions_of_a_template_share_what_they_may_cost() -> None:
     scope = {"input": {"m": list(range(1_500))}, "steps": {}, "run": {}}
     one = "${input.m.map(x, {'a': input.m[x]}).size()}"
-    with _within_the_limit(), pytest.raises(StepError) as caught:
+    with within(LIMIT_SECONDS), pytest.raises(StepError) as caught:
         render([one] * 500, scope)
     assert caught.value.code == "expression_failed"
 
@@ -189,13 +182,13 @@ def test_the_expressions_of_a_template_share_what_they_may_cost() -> None:
 @pytest.mark.parametrize("template", ["${input.t}" * 2_000, ["${input.t}"] * 2_000, "${input.m}" * 2_000])
 def test_a_template_does_not_grow_beyond_what_a_step_may_hold(template: Any) -> None:
     scope = {"input": {"t": "a" * MIB, "m": list(range(50_000))}, "steps": {}, "run": {}}
-    with _within_the_limit(), pytest.raises(StepError) as caught:
+    with within(LIMIT_SECONDS), pytest.raises(StepError) as caught:
         render(template, scope)
     assert caught.value.code == "output_too_large"
 
 
 def test_an_output_of_too_many_values_is_refused_before_it_is_written_down() -> None:
-    with _within_the_limit(), pytest.raises(StepError) as caught:
+    with within(LIMIT_SECONDS), pytest.raises(StepError) as caught:
         checked_output([[0] * 1_000] * 10_000)
     assert caught.value.code == "output_too_large"
 
@@ -229,7 +222,7 @@ def _any_of(number: int) -> dict[str, Any]:
 )
 def test_a_value_is_validated_soon_or_refused(schema: dict[str, Any], value: Any, told: str) -> None:
     assert schema_fault(schema) is None
-    with _within_the_limit():
+    with within(LIMIT_SECONDS):
         found = faults(schema, value, most=1)
     assert found.startswith(told) and bool(found) == bool(told)
 
@@ -246,6 +239,6 @@ def test_a_schema_whose_keywords_multiply_is_refused() -> None:
     schema: dict[str, Any] = {"type": "array"}
     for _ in range(16):
         schema = {"allOf": [schema], "unevaluatedItems": {"type": "integer"}}
-    with _within_the_limit():
+    with within(LIMIT_SECONDS):
         fault = schema_fault(schema)
     assert fault is not None and "checks of one value" in fault
